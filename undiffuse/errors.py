@@ -1,0 +1,31 @@
+"""The one exception for what a user got wrong.
+
+An `InputError` carries one sentence: what was wrong, where, what to do. In Python it is raised as it is; only the
+command line turns it into that sentence on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Something the caller gave cannot be used; the message is one sentence that says what, where and what to do.
+
+    >>> raise InputError("photos/: no such folder; check the path.")
+    Traceback (most recent call last):
+    undiffuse.errors.InputError: photos/: no such folder; check the path.
+    """
+
+
+def unknown(where: str, what: str, name: str, choices: Iterable[str]) -> InputError:
+    """The error for a name that is none of `choices`, with the nearest one suggested.
+
+    >>> print(unknown("--preset", "preset", "emd", ["edm", "ddpm"]))
+    --preset emd: no such preset. Did you mean edm? (ddpm, edm)
+    """
+    choices = sorted(choices)
+    near = get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return InputError(f"{where} {name}: no such {what}.{hint} ({', '.join(choices)})")

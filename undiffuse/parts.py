@@ -1,0 +1,79 @@
+"""Parts as plain data: every schedule, target, network, transform ... <-> a JSON tree of `kind` and arguments.
+
+A part stores each constructor argument under its own name (scikit-learn's convention), so the tree can be read off
+the object and the object rebuilt from the tree. A family is one literal dict, kind -> class. This is how a run's
+`config.json` records what was trained, and why opening a run never executes anything but these constructors.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from undiffuse.errors import InputError, unknown
+
+Family = Mapping[str, type]
+
+
+def arguments(cls: type) -> dict[str, inspect.Parameter]:
+    """The constructor's parameters by name."""
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+
+
+def describe(part: object, families: Mapping[str, type]) -> dict[str, Any]:
+    """`{"kind": ..., argument: value, ...}`, nested parts described in turn.
+
+    Raises KeyError for an object whose class is in no family: such a part cannot be written to a run.
+    """
+    kinds = {cls: kind for kind, cls in families.items()}
+    tree: dict[str, Any] = {"kind": kinds[type(part)]}
+    for name in arguments(type(part)):
+        tree[name] = _plain(getattr(part, name), families)
+    return tree
+
+
+def _plain(value: Any, families: Family) -> Any:
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item, families) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item, families) for key, item in value.items()}
+    return describe(value, families)
+
+
+def build(tree: Mapping[str, Any], families: Family, where: str = "config") -> Any:
+    """The part that `tree` describes; lists come back as tuples.
+
+    Raises InputError for a kind that is in no family or an argument that the kind does not take.
+    """
+    if tree.get("kind") not in families:
+        raise unknown(where, "kind", str(tree.get("kind")), families)
+    cls = families[tree["kind"]]
+    known = arguments(cls)
+    given = {}
+    for name, value in tree.items():
+        if name == "kind":
+            continue
+        if name not in known:
+            raise unknown(f"{where}.{tree['kind']}", "argument", name, known)
+        given[name] = _value(value, families, f"{where}.{name}")
+    try:
+        return cls(**given)
+    except (TypeError, ValueError) as problem:
+        raise InputError(f"{where}: {problem}") from problem
+
+
+def _value(value: Any, families: Family, where: str) -> Any:
+    if isinstance(value, Mapping):
+        if "kind" in value:
+            return build(value, families, where)
+        return {key: _value(item, families, where) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_value(item, families, where) for item in value)
+    return value
