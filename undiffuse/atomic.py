@@ -1,0 +1,145 @@
+"""Writing so that a reader, or a crash, never meets half of a file.
+
+Everything is written beside its destination under a hidden name, flushed to the disk, and moved into place with one
+rename, which the file system does entirely or not at all. If anything fails in between, what was there before is
+still there, nothing new is left behind, and the reason comes as an InputError in words.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from undiffuse.errors import InputError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space or choose another place.",
+    errno.EDQUOT: "your disk quota is used up; free some space or choose another place.",
+    errno.EFBIG: "the file would be larger than is allowed here; choose another place.",
+    errno.EACCES: "permission denied; choose a place that you may write to.",
+    errno.EPERM: "the system does not permit writing here; choose a place that you may write to.",
+    errno.EROFS: "the file system is read-only; choose a place that you may write to.",
+    errno.ENOTDIR: "a part of this path is a file, not a folder; check the path.",
+    errno.EISDIR: "this is a folder, and a file was to be written; choose another name.",
+    errno.EEXIST: "a part of this path is a file, not a folder; check the path.",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one.",
+}
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path of the same suffix to write to; on leaving, it becomes `path`, replacing a file there.
+
+    Folders missing on the way are made. Raises InputError if the place cannot be written to or the disk fills up;
+    any other exception passes through. Whatever the exception, nothing is left behind.
+
+    >>> with atomic_file("/dev/null/x.txt") as temporary:
+    ...     pass
+    Traceback (most recent call last):
+    undiffuse.errors.InputError: /dev/null/x.txt: could not be written: a part of this path is a file, not a folder; check the path.
+    """
+    with _staged(path) as (target, temporary):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, target)
+
+
+@contextmanager
+def atomic_folder(path: str | Path, *, replace: str = "") -> Iterator[Path]:
+    """Give a temporary folder to write into; on leaving, it becomes `path`.
+
+    A folder that is already there is replaced only if it is empty or every name in it matches the pattern `replace`
+    (such as "[0-9]*.png"): a folder with anything else in it is refused with InputError, before anything is written.
+    """
+    with _staged(path) as (target, temporary):
+        if target.exists():
+            if not target.is_dir():
+                raise InputError(
+                    f"{path}: this is a file, and a folder was to be written; choose another name."
+                )
+            others = sorted(name for name in os.listdir(target) if not fnmatch.fnmatch(name, replace))
+            if others:
+                raise InputError(
+                    f"{path}: the folder holds other files ({others[0]}, ...); choose another name."
+                )
+        temporary.mkdir()
+        yield temporary
+        for folder, _, names in os.walk(temporary):
+            for name in names:
+                _flush(Path(folder) / name)
+            _flush_folder(Path(folder))
+        _swap(temporary, target)
+
+
+@contextmanager
+def _staged(path: str | Path) -> Iterator[tuple[Path, Path]]:
+    """(target, temporary) in one folder; cleans up and translates the failure, whatever happens inside."""
+    target = Path(os.path.realpath(Path(path).expanduser()))
+    temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.{target.name}")
+    made: list[Path] = []
+    try:
+        for folder in reversed([folder for folder in target.parents if not folder.exists()]):
+            folder.mkdir(exist_ok=True)
+            made.append(folder)
+        yield target, temporary
+        _flush_folder(target.parent)
+    except BaseException as problem:
+        _remove(temporary)
+        for folder in reversed(made):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        # Libraries written in Rust report the system's refusals as exceptions of their own, with this text in them.
+        if isinstance(problem, OSError) or "(os error " in str(problem):
+            raise InputError(f"{path}: could not be written: {_reason(problem)}") from problem
+        raise
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Put a folder in the place of another: the one there steps aside, comes back if the move fails, or is removed."""
+    if not target.exists():
+        os.replace(temporary, target)
+        return
+    aside = temporary.with_name(temporary.name + ".old")
+    os.replace(target, aside)
+    try:
+        os.replace(temporary, target)
+    except BaseException:
+        os.replace(aside, target)
+        raise
+    _remove(aside)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _flush_folder(path: Path) -> None:
+    with suppress(OSError):  # not every system can flush a folder, and the files in it are safe already
+        _flush(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.lexists(path):
+        path.unlink()
+
+
+def _reason(problem: BaseException) -> str:
+    number = getattr(problem, "errno", None)
+    for known, reason in _REASONS.items():
+        if number == known or f"(os error {known})" in str(problem):
+            return reason
+    return f"{getattr(problem, 'strerror', None) or problem}."
