@@ -1,0 +1,66 @@
+# Each target sets up .venv by itself, from pyproject.toml and the exact versions in constraints.txt.
+# Needs python3 (3.11 or newer) with its venv module, and a network for pip; `make PYTHON=python3.12 test` picks another.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench docs pins clean
+
+help:
+	@echo "make demo    train on real handwritten digits for 150 seconds and draw samples"
+	@echo "make test    all tests (under 10 minutes)"
+	@echo "make check   lint, format, types and the fast laws"
+	@echo "make bench   the overhead benchmark: fit, sample, import, memory"
+	@echo "make docs    write docs/cli.md from the command line's own help and check every link in the docs"
+	@echo "make venv    only set up .venv (every other target does that too)"
+	@echo "make pins    write constraints.txt from what .venv holds"
+	@echo "make clean   remove .venv, caches, and what demo made"
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt scripts/requirements.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11 or absent; name another: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up .venv: PyTorch and the rest, a few hundred megabytes, a few minutes, once."
+	@$(PYTHON) -m venv .venv || { echo "No venv module; on Debian: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python scripts/requirements.py > .venv/requirements.txt
+	@$(PIP) install -q --prefer-binary --no-compile -c constraints.txt -r .venv/requirements.txt
+	@$(PIP) install -q --no-deps --no-build-isolation --no-compile -e .
+	@touch $@
+	@echo "Set up."
+
+demo: $(STAMP)
+	@mkdir -p demo
+	@$(BIN)/undiffuse train digits --out runs/digits --overwrite --budget 150s
+	@$(BIN)/undiffuse sample runs/digits -n 64 --out demo/digits.png
+	@$(BIN)/undiffuse info runs/digits
+	@echo "64 digits that nobody wrote: $(CURDIR)/demo/digits.png"
+
+test: $(STAMP)
+	@echo "Running all tests, two at a time."
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+
+check: $(STAMP)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/pyright
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not slow" tests/test_house.py tests/test_public.py tests/diffusion
+
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/overhead.py
+
+docs: $(STAMP)
+	@$(BIN)/python scripts/docs.py
+
+pins: $(STAMP)
+	@$(PIP) freeze --exclude-editable | sed 's/+.*//' > constraints.txt
+	@touch $(STAMP)
+	@echo "constraints.txt: $$(wc -l < constraints.txt) exact versions."
+
+clean:
+	rm -rf .venv dist demo runs/digits .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

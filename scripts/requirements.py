@@ -1,0 +1,18 @@
+"""Print what the development environment holds: every requirement in pyproject.toml but those of the extra `cluster`.
+
+pip learns dependency groups only with version 25.1 and Debian ships an older one, so the Makefile reads them here.
+"""
+
+import tomllib
+from pathlib import Path
+
+LEFT_OUT = {"cluster"}  # sampling on many machines: 400 MB that nobody needs on one
+
+root = Path(__file__).parent.parent
+tables = tomllib.loads((root / "pyproject.toml").read_text())
+project = tables["project"]
+wanted = tables["build-system"]["requires"] + project["dependencies"] + tables["dependency-groups"]["dev"]
+for extra, requirements in project["optional-dependencies"].items():
+    if extra not in LEFT_OUT:
+        wanted += requirements
+print("\n".join(wanted))
