@@ -1,6 +1,6 @@
-"""Print what the development environment holds: every requirement in pyproject.toml but those of the extra `cluster`.
+"""Print what the development environment holds: all requirements in pyproject.toml but the extra `cluster`.
 
-pip learns dependency groups only with version 25.1 and Debian ships an older one, so the Makefile reads them here.
+pip reads dependency groups only from version 25.1 on, and Debian ships an older one: so they are read here.
 """
 
 import tomllib

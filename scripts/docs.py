@@ -1,0 +1,63 @@
+"""Write docs/cli.md from the command line's own help, and check that every relative link in the docs leads somewhere.
+
+The page is what `--help` prints at 100 columns, so it cannot say anything that the program does not.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ("", "train", "sample", "info")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
+
+
+def pages() -> list[Path]:
+    """Every page that people read: those in docs/, beside the benchmarks, and at the top."""
+    return [page for folder in (".", "docs", "benchmarks") for page in sorted((ROOT / folder).glob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a rendered page gives its headings: lower case, punctuation gone, spaces to hyphens."""
+    headings = HEADING.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def broken_links() -> list[str]:
+    """`page: link` for each relative link to a file, folder or heading that does not exist."""
+    broken = []
+    for page in pages():
+        for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+            name, _, anchor = link.partition("#")
+            if "://" in link or link.startswith("mailto:"):
+                continue
+            target = (page.parent / name).resolve() if name else page
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                broken.append(f"{page.relative_to(ROOT)}: {link}")
+    return broken
+
+
+def command_line_page() -> str:
+    """The help of every command, as it is printed."""
+    plain = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    parts = ["# The command line\n\nWritten by `make docs` from the program's own help.\n"]
+    for command in COMMANDS:
+        words = ["undiffuse", *command.split()]
+        program = [str(Path(sys.executable).parent / "undiffuse"), *words[1:], "--help"]
+        done = subprocess.run(program, capture_output=True, text=True, check=True, env=plain)
+        text = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+        parts.append(f"## {' '.join(words)}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    page = ROOT / "docs" / "cli.md"
+    page.write_text(command_line_page(), encoding="utf-8")
+    print(f"Wrote {page.relative_to(ROOT)}.")
+    if broken := broken_links():
+        sys.exit("Links that lead nowhere:\n" + "\n".join(broken))
+    print(f"Every link in {len(pages())} pages leads somewhere.")

@@ -1,0 +1,166 @@
+"""The laws of the house that can be read off the source: imports, sizes, what is never written."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from runpy import run_path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = sorted((ROOT / "undiffuse").rglob("*.py"))
+PYTHON = PACKAGE + [
+    file for part in ("tests", "benchmarks", "scripts") for file in (ROOT / part).rglob("*.py")
+]
+TEXT = {".py", ".md", ".toml", ".txt", ".html", ".js", ".css", ".yml", ".yaml", ".json", ""}
+
+FILE_LINES = 300
+FUNCTION_LINES = 60  # without its docstring
+
+# What each part may import of undiffuse, besides itself; what is not listed may import all but the front.
+INTERFACES = {"models.base", "errors", "parts", "atomic"}
+MAY_IMPORT = {
+    "errors": set(),
+    "parts": {"errors"},
+    "atomic": {"errors"},
+    "diffusion": {"errors"},
+    "nn": {"errors"},
+    "models": {"diffusion", "nn", "errors", "parts"},
+    "data": INTERFACES,
+    "training": INTERFACES,
+    "evaluation": {"models", "data", *INTERFACES},
+}
+MAY_DEFER = {"models": {"training", "data"}}  # `model.fit(...)`, inside the function
+FRONT = {"cli", "web"}  # these use everything; nothing else uses them
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+
+
+def module_of(file: Path) -> str:
+    """`undiffuse/diffusion/grid.py` -> `diffusion.grid`; a package's `__init__` is the package."""
+    parts = file.relative_to(ROOT / "undiffuse").with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports(file: Path) -> Iterator[tuple[str, bool]]:
+    """Every module or name that the file imports, absolute, and whether it does so inside a function."""
+    package = ["undiffuse", *file.relative_to(ROOT / "undiffuse").parent.parts]
+
+    def walk(node: ast.AST, deferred: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, deferred) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = package[: len(package) - child.level + 1] if child.level else []
+                stem = ".".join([*base, *([child.module] if child.module else [])])
+                yield from ((f"{stem}.{alias.name}", deferred) for alias in child.names)
+            inside = deferred or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from walk(child, inside)
+
+    return walk(parse(file), False)
+
+
+def within(target: str, parts: set[str]) -> bool:
+    return any(target == part or target.startswith(part + ".") for part in parts)
+
+
+@pytest.mark.parametrize("file", PACKAGE, ids=name_of)
+def test_imports_go_one_way(file: Path) -> None:
+    module = module_of(file)
+    house = module.split(".")[0]
+    wrong = []
+    for target, deferred in imports(file):
+        if target.split(".")[0] != "undiffuse" or target == "undiffuse.__version__" or house in FRONT:
+            continue
+        part = target.removeprefix("undiffuse").removeprefix(".")
+        allowed = (
+            {house} | MAY_IMPORT.get(house, {part}) | (MAY_DEFER.get(house, set()) if deferred else set())
+        )
+        if within(part, FRONT) or not within(part, allowed):
+            wrong.append(f"{module or 'undiffuse'} imports {target}")
+    assert not wrong
+
+
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "torchvision"}
+
+
+@pytest.mark.parametrize("file", PACKAGE, ids=name_of)
+def test_nothing_is_ever_unpickled(file: Path) -> None:
+    """No pickle by any name; torch.load only with weights_only=True; no torchvision either."""
+    used = {target.split(".")[0] for target, _ in imports(file)}
+    assert not used & FORBIDDEN_MODULES
+    for call in (node for node in ast.walk(parse(file)) if isinstance(node, ast.Call)):
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        where = f"{name_of(file)}:{call.lineno}"
+        assert given.get("allow_pickle", "False") == "False", where
+        assert given.get("weights_only", "True") == "True", where
+        assert ast.unparse(call.func) != "torch.load" or "weights_only" in given, where
+
+
+@pytest.mark.parametrize("file", PYTHON, ids=name_of)
+def test_files_and_functions_are_short(file: Path) -> None:
+    lines = len(file.read_text(encoding="utf-8").splitlines())
+    assert lines <= FILE_LINES, f"{lines} lines; split it"
+    for node in ast.walk(parse(file)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        length = (node.end_lineno or node.lineno) - node.lineno + 1
+        if ast.get_docstring(node, clean=False) is not None:
+            length -= (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
+        assert length <= FUNCTION_LINES, f"{node.name} (line {node.lineno}) has {length} lines; split it"
+
+
+@pytest.mark.parametrize("file", PACKAGE, ids=name_of)
+def test_every_module_opens_with_its_idea(file: Path) -> None:
+    assert file.stem != "utils", "name the file after what it holds"
+    assert ast.get_docstring(parse(file)), "no module docstring"
+
+
+def test_no_file_names_the_machine_it_was_written_on() -> None:
+    """Neither a path of ours nor a package registry: a clone must work anywhere."""
+    ours = re.compile(
+        r"(?<![\w.])/(wo" + r"rk|ro" + r"ot|home/\w+)/|\.\./sha" + r"red|\bpy" + r"pi\.org|python" + r"hosted"
+    )
+    skipped = {"runs", "demo", "scratch", "dist", "node_modules"}
+    found = []
+    for file in ROOT.rglob("*"):
+        parts = file.relative_to(ROOT).parts
+        hidden = any(part in skipped or (part.startswith(".") and part != ".ci") for part in parts)
+        if hidden or file.suffix not in TEXT or not file.is_file() or file.name == "LICENSE":
+            continue
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if ours.search(line):
+                found.append(f"{name_of(file)}:{number}: {line.strip()[:80]}")
+    assert not found
+
+
+def test_every_link_in_the_docs_leads_somewhere() -> None:
+    assert not run_path(str(ROOT / "scripts" / "docs.py"))["broken_links"]()
+
+
+@pytest.mark.parametrize("command", ["", "train", "sample", "info"])
+def test_help_answers_without_importing_torch(command: str) -> None:
+    arguments = [*command.split(), "--help"]
+    code = (
+        f"import sys; sys.argv = {['undiffuse', *arguments]!r}\n"
+        "from undiffuse.cli.main import run\n"
+        "try: run()\n"
+        "except SystemExit as leaving: assert not leaving.code, leaving.code\n"
+        "print('torch' in sys.modules, 'sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *answer, loaded = done.stdout.strip().splitlines()
+    assert "undiffuse" in "\n".join(answer)
+    assert loaded == "False False"
