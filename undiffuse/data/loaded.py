@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ Progress = Callable[[int, int, str], None]
 """`progress(done, total, what)`: called now and then by work that can last."""
 
 
+@runtime_checkable
 class Rows(Protocol):
     """Random access to rows, from memory or from disk; `take` is the only way data is read."""
 

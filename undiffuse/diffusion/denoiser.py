@@ -1,0 +1,237 @@
+"""The trained thing: (x_t, t) -> E[x | x_t], and everything else that is known once that is known.
+
+With x_t = alpha x + sigma z, the posterior means obey x_t = alpha x_hat + sigma z_hat, and (Tweedie)
+
+    score = grad log p_t(x_t) = -z_hat / sigma
+    velocity = alpha' x_hat + sigma' z_hat          (the probability-flow ODE's right-hand side)
+
+A network is called as F = network(c_in x_t, c_noise, **cond), c_in = 1 / sqrt(alpha^2 sigma_data^2 + sigma^2), and each
+view is an affine row in (x_t, F) whose coefficients are computed in float64 and cast once: z_hat taken through x_hat
+in float32 would be off by 6e-5 at sigma = 0.002.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse.diffusion.schedule import Schedule, Times, as_times
+from undiffuse.diffusion.target import Target
+from undiffuse.errors import InputError
+
+
+def expand(c: Times, x: Tensor) -> Tensor:
+    """Coefficients () or (B,) in the type and on the device of `x` (B, *), broadcast over the trailing axes.
+
+    A scalar stays a float64 scalar on the CPU: it multiplies without a copy and without changing the type of `x`.
+    """
+    if c.ndim == 0:
+        return c
+    return c.to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+
+
+class Estimate(NamedTuple):
+    """The posterior means of data and noise given x_t, each of its shape; `v` is None unless variance is learned."""
+
+    x_hat: Tensor
+    z_hat: Tensor
+    v: Tensor | None = None
+
+
+class Condition(ABC):
+    """What the network is told about the noise level."""
+
+    @abstractmethod
+    def __call__(self, schedule: Schedule, t: Times) -> Times: ...
+
+
+@final
+@dataclass(frozen=True)
+class LogSigma(Condition):
+    """log(sigma/alpha) / 4, clamped to +-`largest` because it is infinite at both ends (Karras et al. 2022, Table 1)."""
+
+    largest: float = 3.0
+
+    def __call__(self, schedule: Schedule, t: Times) -> Times:
+        return (-schedule.log_snr(t) / 8).clamp(-self.largest, self.largest)
+
+
+@final
+@dataclass(frozen=True)
+class Level(Condition):
+    """scale * t: for networks made elsewhere that count levels 0 .. T."""
+
+    scale: float = 1000.0
+
+    def __call__(self, schedule: Schedule, t: Times) -> Times:
+        return self.scale * t
+
+
+class AbstractDenoiser(nn.Module, ABC):
+    """Anything that knows E[x | x_t]: a network, a closed form, or another denoiser wrapped.
+
+    One method is abstract; the views are final. `t` is a scalar or (B,), float64; `cond` is passed to the network.
+    """
+
+    schedule: Schedule
+
+    @abstractmethod
+    def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        """(x_hat, z_hat, v) at x_t (B, *). At sigma = 0: x_t / alpha, and E[z | x_t] = 0."""
+
+    @final
+    def forward(self, x_t: Tensor, t: Times | float, **cond: Any) -> Tensor:
+        """x_hat = E[x | x_t]."""
+        return self.estimate(x_t, as_times(t), **cond).x_hat
+
+    @final
+    def predict(self, x_t: Tensor, t: Times | float, **cond: Any) -> tuple[Tensor, Tensor | None]:
+        """(x_hat, v): the one network call; v is the variance interpolation where it is learned, else None."""
+        x_hat, _, v = self.estimate(x_t, as_times(t), **cond)
+        return x_hat, v
+
+    @final
+    def split(self, x_t: Tensor, t: Times | float, **cond: Any) -> tuple[Tensor, Tensor]:
+        """(x_hat, z_hat), with x_t = alpha x_hat + sigma z_hat."""
+        x_hat, z_hat, _ = self.estimate(x_t, as_times(t), **cond)
+        return x_hat, z_hat
+
+    @final
+    def noise(self, x_t: Tensor, t: Times | float, **cond: Any) -> Tensor:
+        """z_hat = E[z | x_t] (Ho et al. 2020, epsilon_theta)."""
+        return self.estimate(x_t, as_times(t), **cond).z_hat
+
+    @final
+    def score(self, x_t: Tensor, t: Times | float, **cond: Any) -> Tensor:
+        """grad log p_t(x_t) = -z_hat / sigma_t (Kim and Lee 2024, Eq. 42-43). Undefined at sigma = 0."""
+        t = as_times(t)
+        _, sigma = self.schedule(t)
+        return -self.noise(x_t, t, **cond) / expand(sigma, x_t)
+
+    @final
+    def velocity(self, x_t: Tensor, t: Times | float, **cond: Any) -> Tensor:
+        """dx_t/dt of the probability-flow ODE (Song et al. 2021, Eq. 13): alpha' x_hat + sigma' z_hat."""
+        t = as_times(t)
+        x_hat, z_hat = self.split(x_t, t, **cond)
+        d_alpha, d_sigma = self.schedule.derivative(t)
+        return expand(d_alpha, x_t) * x_hat + expand(d_sigma, x_t) * z_hat
+
+    @final
+    def given(self, **cond: Any) -> Given:
+        """This denoiser under a fixed condition, e.g. `denoiser.given(label=labels)`: a step never sees conditions."""
+        return Given(self, cond)
+
+    @final
+    def on(self, schedule: Schedule) -> Reexpressed:
+        """The same denoiser for another forward process; see `Reexpressed`."""
+        return Reexpressed(self, schedule)
+
+
+@final
+class Denoiser(AbstractDenoiser):
+    """A network, its forward process and what it predicts.
+
+    `network(x, c_noise, **cond)` maps (B, *) to (B, *), or to twice the channels if `learned_variance`: the second
+    half is squashed to v in [0, 1] (Nichol and Dhariwal 2021, Eq. 15). `sigma_data` is the data's standard deviation
+    at unit scale. Raises InputError for a target that is undefined where the schedule has no signal left.
+
+    >>> from undiffuse.diffusion.schedule import EDM
+    >>> from undiffuse.diffusion.target import Preconditioned
+    >>> denoiser = Denoiser(lambda x, c_noise: torch.zeros_like(x), EDM(), Preconditioned(0.5), sigma_data=0.5)
+    >>> denoiser(torch.ones(1, 2), 0.00625)  # sigma = 0.5 = sigma_data: half the way to the mean
+    tensor([[0.5000, 0.5000]])
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        schedule: Schedule,
+        target: Target,
+        *,
+        sigma_data: float = 1.0,
+        condition: Condition = LogSigma(),  # noqa: B008 - immutable
+        learned_variance: bool = False,
+    ) -> None:
+        super().__init__()
+        alpha_1, _ = schedule(as_times(1.0))
+        if target.needs_signal and alpha_1 <= 0:
+            raise InputError(
+                f"target {type(target).__name__.lower()}: undefined on {type(schedule).__name__}, which has no signal "
+                "left at t = 1; use v, data or velocity instead."
+            )
+        self.network, self.schedule, self.target = network, schedule, target
+        self.sigma_data, self.condition, self.learned_variance = sigma_data, condition, learned_variance
+
+    def evaluate(self, x_t: Tensor, t: Times, **cond: Any) -> Tensor:
+        """The network's raw output F (and v's logits behind it) for x_t (B, *) at t, () or (B,)."""
+        alpha, sigma = self.schedule(t)
+        c_in = ((alpha * self.sigma_data) ** 2 + sigma**2).rsqrt()
+        c_noise = self.condition(self.schedule, t).to(x_t.device, torch.float32).expand(x_t.shape[0])
+        return self.network(expand(c_in, x_t) * x_t, c_noise, **cond)
+
+    def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        alpha, sigma = self.schedule(t)
+        if sigma.ndim == 0 and sigma == 0:
+            return Estimate(x_t / alpha, torch.zeros_like(x_t))
+        output, v = self.evaluate(x_t, t, **cond).to(x_t.dtype), None
+        if self.learned_variance:
+            output, logit = output.chunk(2, dim=1)
+            v = torch.sigmoid(logit)
+        c_skip, c_out = self.target.row(self.schedule, t)
+        x_hat = expand(c_skip, x_t) * x_t + expand(c_out, x_t) * output
+        b_skip, b_out = (1 - alpha * c_skip) / sigma, -alpha * c_out / sigma
+        z_hat = expand(b_skip, x_t) * x_t + expand(b_out, x_t) * output
+        if sigma.ndim and bool((sigma == 0).any()):
+            clean = expand(sigma, x_t) == 0
+            x_hat = torch.where(clean, x_t / expand(alpha, x_t), x_hat)
+            z_hat = torch.where(clean, 0.0, z_hat)
+        return Estimate(x_hat, z_hat, v)
+
+
+@final
+class Given(AbstractDenoiser):
+    """A denoiser under a fixed condition; conditions given later take precedence."""
+
+    def __init__(self, denoiser: AbstractDenoiser, cond: dict[str, Any]) -> None:
+        super().__init__()
+        self.denoiser, self.cond, self.schedule = denoiser, cond, denoiser.schedule
+
+    def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        return self.denoiser.estimate(x_t, t, **{**self.cond, **cond})
+
+
+@final
+class Reexpressed(AbstractDenoiser):
+    """A denoiser used on another schedule: matched by log-SNR and rescaled, since p_t depends on the ratio alone.
+
+    x_t on the new schedule is (alpha_t / alpha_t') times a point of the old one at the time t' of equal log-SNR.
+    Raises InputError if the new schedule leaves the log-SNR range [t_min, 1] that the denoiser was made for.
+    """
+
+    def __init__(self, denoiser: AbstractDenoiser, schedule: Schedule) -> None:
+        super().__init__()
+        self.denoiser, self.schedule = denoiser, schedule
+        old = denoiser.schedule
+        (high, low), (new_high, new_low) = (
+            [float(s.log_snr(as_times(t))) for t in (max(s.t_min, 1e-5), 1.0)] for s in (old, schedule)
+        )
+        slack = 1e-6
+        if new_low < low - slack or new_high > high + slack:
+            raise InputError(
+                f"schedule {type(schedule).__name__}: its log-SNR runs from {new_low:.2f} to {new_high:.2f}, but the "
+                f"denoiser was trained from {low:.2f} to {high:.2f}; choose end points inside that range."
+            )
+
+    def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        alpha, sigma = self.schedule(t)
+        t_old = self.denoiser.schedule.inverse(self.schedule.log_snr(t))
+        alpha_old, sigma_old = self.denoiser.schedule(t_old)
+        scale = (alpha_old + sigma_old) / (alpha + sigma)  # equal log-SNR: the ratio of either part
+        return self.denoiser.estimate(expand(scale, x_t) * x_t, t_old, **cond)
+
+
+CONDITIONS: dict[str, type[Condition]] = {"log_sigma": LogSigma, "level": Level}

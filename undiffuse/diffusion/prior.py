@@ -1,0 +1,52 @@
+"""What sampling starts from: a Gaussian at t = 1, matched to the data's first two moments.
+
+    x_1 = alpha_1 x + sigma_1 z  has  mean alpha_1 m,  variance alpha_1^2 s^2 + sigma_1^2   per coordinate
+
+One prior serves sampling, the ELBO's L_T and the log-density; a standard normal where one of these needs another is a
+wrong answer, however close.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse.diffusion.schedule import Schedule, as_times
+
+
+@final
+class Prior(nn.Module):
+    """N(alpha_1 mean, alpha_1^2 std^2 + sigma_1^2), coordinate by coordinate; `mean` and `std` (*shape) of the data."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, schedule: Schedule, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of x_1, each (*shape)."""
+        alpha, sigma = (float(c) for c in self.schedule(as_times(1.0)))
+        return alpha * self.mean, ((alpha * self.std) ** 2 + sigma**2).sqrt()
+
+    def draw(self, z: Tensor) -> Tensor:
+        """x_1 (B, *shape) from standard normals `z` of that shape."""
+        mean, std = self.moments()
+        return mean + std * z
+
+    def log_prob(self, x_1: Tensor) -> Tensor:
+        """log density at x_1 (B, *shape), in nats (B,)."""
+        mean, std = self.moments()
+        z = (x_1 - mean) / std
+        return -(z.square() / 2 + std.log() + math.log(2 * math.pi) / 2).flatten(1).sum(1)
+
+    @staticmethod
+    def standard(schedule: Schedule, shape: tuple[int, ...]) -> Prior:
+        """N(0, alpha_1^2 + sigma_1^2): for data of zero mean and unit variance."""
+        return Prior(schedule, torch.zeros(shape), torch.ones(shape))

@@ -1,0 +1,79 @@
+"""The only sampling loop.
+
+A sampler is a grid of times and a step; everything between noise and data is `for t, s in pairs(grid)`. Progress bars,
+trajectories and live previews are callbacks. Randomness comes from `RowNoise`, one independent stream per row, so a
+row depends on its own seed alone, and results agree across batch sizes to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from undiffuse.diffusion.denoiser import AbstractDenoiser
+from undiffuse.diffusion.steps import Noise, Step
+
+Callback = Callable[[int, int, Tensor, Tensor], None]
+"""`callback(i, n, s, x_s)` after step i of n."""
+
+
+@final
+class RowNoise:
+    """`noise(like) -> z`: row i of every draw comes from a stream of its own, seeded by (seed, first + i).
+
+    >>> whole, second = RowNoise(0, rows=2), RowNoise(0, rows=1, first=1)
+    >>> bool((whole(torch.empty(2, 3))[1] == second(torch.empty(1, 3))[0]).all())
+    True
+    """
+
+    def __init__(self, seed: int, rows: int, first: int = 0) -> None:
+        self.streams = [torch.Generator().manual_seed(_mix(seed, first + i)) for i in range(rows)]
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Standard normals (rows, *) of the type and on the device of `like`."""
+        z = torch.empty(like.shape, dtype=like.dtype)
+        for row, stream in zip(z, self.streams, strict=True):
+            row.normal_(generator=stream)
+        return z.to(like.device)
+
+
+def _mix(seed: int, row: int) -> int:
+    """A well-spread 63-bit seed (splitmix64's finalizer), so that neighbouring rows and seeds share nothing."""
+    x = (seed * 0x9E3779B97F4A7C15 + row + 1) & (2**64 - 1)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = ((x ^ (x >> shift)) * factor) & (2**64 - 1)
+    return (x ^ (x >> 31)) >> 1
+
+
+@torch.no_grad()
+def sample(
+    denoiser: AbstractDenoiser,
+    x: Tensor,
+    grid: Tensor,
+    step: Step,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Carry `x` (B, *), drawn at the first time of `grid`, along the descending float64 times to the last one.
+
+    `noise` defaults to torch.randn_like. Returns x at the last time, of the shape and type of `x`.
+
+    >>> from undiffuse.diffusion import EDM, DDIM, Karras
+    >>> from undiffuse.diffusion.oracle import Gaussian
+    >>> schedule = EDM()
+    >>> oracle = Gaussian(schedule, mean=torch.full((2,), 3.0), std=torch.zeros(2))  # all data is the point (3, 3)
+    >>> sample(oracle, 80 * torch.randn(1, 2), Karras()(schedule, 4), DDIM())
+    tensor([[3.0000, 3.0000]])
+    """
+    noise = noise or torch.randn_like
+    memory: Any = None
+    for i, (t, s) in enumerate(pairwise(grid.unbind()), start=1):
+        x, memory = step(denoiser, x, t, s, memory, noise)
+        if callback is not None:
+            callback(i, len(grid) - 1, s, x)
+    return x

@@ -1,0 +1,152 @@
+"""What the network is asked to predict: one affine row per target.
+
+    x_hat = c_skip x_t + c_out F,   F the network's output
+
+`row` gives (c_skip, c_out) at time t. The regression target that a network is trained towards is the row solved for F
+at x_hat = x; since x_t = alpha x + sigma z it is a combination of x and z alone. Noise and score divide by alpha: they
+are undefined where alpha = 0, which `Denoiser` refuses at construction.
+
+| target         | F stands for                               | c_skip                    | c_out                 |
+|----------------|--------------------------------------------|---------------------------|-----------------------|
+| Data           | x                                          | 0                         | 1                     |
+| Noise          | z                                          | 1/alpha                   | -sigma/alpha          |
+| Score          | sigma times the score, -z                  | 1/alpha                   | sigma/alpha           |
+| V              | alpha z - sigma x                          | alpha/n                   | -sigma/n              |
+| Velocity       | dx_t/dt = alpha' x + sigma' z              | -sigma'/w                 | sigma/w               |
+| PosteriorMean  | a x_t + b x, mean of q(x_s given x_t, x)   | -a/b                      | 1/b                   |
+| Preconditioned | Karras et al. (2022), Table 1              | alpha d^2/m               | sigma d/sqrt(m)       |
+
+with n = alpha^2 + sigma^2, w = sigma alpha' - alpha sigma', m = alpha^2 d^2 + sigma^2 and d = sigma_data.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from undiffuse.diffusion.schedule import Schedule, Times
+
+
+class Target(ABC):
+    """One affine row (c_skip, c_out) as a function of schedule and time."""
+
+    needs_signal: ClassVar[bool] = False  # undefined where alpha = 0
+
+    @abstractmethod
+    def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        """(c_skip, c_out) at `t`, float64, so that x_hat = c_skip x_t + c_out F."""
+
+
+@final
+@dataclass(frozen=True)
+class Data(Target):
+    """F is the data itself (Notes after Ho et al. 2020, Appendix D)."""
+
+    def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        return torch.zeros_like(t), torch.ones_like(t)
+
+
+@final
+@dataclass(frozen=True)
+class Noise(Target):
+    """F is the noise z (Ho et al. 2020, Eq. 11; Kim and Lee 2024, Eq. 38-40; Malhotra 2024, Eq. 3.10)."""
+
+    needs_signal = True
+
+    def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        alpha, sigma = schedule(t)
+        return 1 / alpha, -sigma / alpha
+
+
+@final
+@dataclass(frozen=True)
+class Score(Target):
+    """F / sigma is the score of p_t: the network's output divided by the noise level (Song and Ermon 2020)."""
+
+    needs_signal = True
+
+    def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        alpha, sigma = schedule(t)
+        return 1 / alpha, sigma / alpha
+
+
+@final
+@dataclass(frozen=True)
+class V(Target):
+    """F = alpha z - sigma x (Salimans and Ho 2022, section 4); not the velocity unless alpha, sigma are cos, sin."""
+
+    def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        alpha, sigma = schedule(t)
+        n = alpha**2 + sigma**2
+        return alpha / n, -sigma / n
+
+
+@final
+@dataclass(frozen=True)
+class Velocity(Target):
+    """F = dx_t/dt = alpha' x + sigma' z, flow matching's target (Lipman et al. 2023, Eq. 14)."""
+
+    def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        (alpha, sigma), (d_alpha, d_sigma) = schedule(t), schedule.derivative(t)
+        w = sigma * d_alpha - alpha * d_sigma
+        return -d_sigma / w, sigma / w
+
+
+@final
+@dataclass(frozen=True)
+class PosteriorMean(Target):
+    """F is the mean of q(x_s | x_t, x) one level down, s = t - 1/T (Ho et al. 2020, Eq. 8; Kim and Lee 2024, Eq. 35).
+
+    `levels` is T; a discrete schedule's own if left None.
+    """
+
+    levels: int | None = None
+
+    def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        levels = self.levels or schedule.levels
+        if levels is None:
+            raise ValueError(
+                "target posterior_mean: this schedule has no levels; give PosteriorMean(levels=T)."
+            )
+        s = (t - 1 / levels).clamp(min=0)
+        s = torch.where(s < 1e-9, 0.0, s)
+        a, b, _ = schedule.posterior(t, s)
+        return -a / b, 1 / b
+
+
+@final
+@dataclass(frozen=True)
+class Preconditioned(Target):
+    """EDM's row: F has unit variance and errors in it are amplified least (Karras et al. 2022, Table 1, Eq. 7)."""
+
+    sigma_data: float = 1.0
+
+    def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        alpha, sigma = schedule(t)
+        m = (alpha * self.sigma_data) ** 2 + sigma**2
+        return alpha * self.sigma_data**2 / m, sigma * self.sigma_data / m.sqrt()
+
+
+def regression_target(schedule: Schedule, target: Target, t: Times) -> tuple[Tensor, Tensor]:
+    """(c_x, c_z) with F* = c_x x + c_z z: what the network should output for x_t = alpha_t x + sigma_t z."""
+    alpha, sigma = schedule(t)
+    c_skip, c_out = target.row(schedule, t)
+    return (1 - c_skip * alpha) / c_out, -c_skip * sigma / c_out
+
+
+TARGETS: dict[str, type[Target]] = {
+    "data": Data,
+    "noise": Noise,
+    "score": Score,
+    "v": V,
+    "velocity": Velocity,
+    "posterior_mean": PosteriorMean,
+    "preconditioned": Preconditioned,
+}
+
+data, noise, score, v, velocity, posterior_mean = Data(), Noise(), Score(), V(), Velocity(), PosteriorMean()
+edm = Preconditioned
