@@ -31,11 +31,7 @@ class Grid(ABC):
         if steps < 1:
             raise InputError(f"steps {steps}: sampling takes at least 1 step.")
         count = steps if schedule.t_min > 0 else steps + 1
-        shares = (
-            torch.linspace(0, 1, count, dtype=torch.float64)
-            if count > 1
-            else torch.zeros(1, dtype=torch.float64)
-        )
+        shares = torch.linspace(0, 1, count, dtype=torch.float64) if count > 1 else torch.zeros(1, dtype=torch.float64)
         times = self.inner(schedule, shares)
         times[0] = 1.0
         return torch.cat([times, times.new_zeros(1)]) if schedule.t_min > 0 else times
@@ -101,13 +97,9 @@ class Levels(Grid):
     def inner(self, schedule: Schedule, shares: Times) -> Times:
         levels = schedule.levels
         if levels is None:
-            raise InputError(
-                "grid levels: this schedule has no levels; use the uniform, karras or log_snr grid."
-            )
+            raise InputError("grid levels: this schedule has no levels; use the uniform, karras or log_snr grid.")
         if len(shares) > levels:
-            raise InputError(
-                f"steps {len(shares)}: the schedule has {levels} levels; ask for at most {levels} steps."
-            )
+            raise InputError(f"steps {len(shares)}: the schedule has {levels} levels; ask for at most {levels} steps.")
         return (levels + (1 - levels) * shares).round() / levels
 
 

@@ -10,6 +10,7 @@ so that any of them can be drawn with low discrepancy (Kingma et al. 2021, Appen
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, final
@@ -55,11 +56,9 @@ class VLB(Weighting):
     def __call__(self, schedule: Schedule, t: Times) -> Times:
         levels = self.levels or schedule.levels
         if levels is None:
-            raise ValueError(
-                "weighting vlb: this schedule has no levels; give VLB(levels=T) or use likelihood."
-            )
-        t = t.clamp(min=2 / levels) if levels > 1 else t
-        s = (t - 1 / levels).clamp(min=1 / levels / 2)
+            raise ValueError("weighting vlb: this schedule has no levels; give VLB(levels=T) or use likelihood.")
+        t = t.clamp(min=2 / levels)
+        s = t - 1 / levels
         return levels * (schedule.log_snr(s).exp() - schedule.log_snr(t).exp()) / 2
 
 
@@ -134,16 +133,17 @@ class DiscreteTimes(TrainingTimes):
 @final
 @dataclass(frozen=True)
 class LogNormalTimes(TrainingTimes):
-    """log(sigma/alpha) ~ N(mean, std^2) (Karras et al. 2022, Table 1), held to the schedule's [t_min, 1].
+    """log(sigma/alpha/sigma_data) ~ N(mean, std^2), held to the schedule's [t_min, 1] (Karras et al. 2022, Table 1).
 
-    The default mean is for images whose sigma_data is about 0.5; it moves with log(sigma_data).
+    Relative to sigma_data, the published mean of -1.2 at sigma_data = 0.5 is -1.2 - log(0.5) = -0.507.
     """
 
-    mean: float = -1.2
+    mean: float = -0.507
     std: float = 1.2
+    sigma_data: float = 1.0
 
     def quantile(self, schedule: Schedule, u: Times) -> Times:
-        log_ratio = self.mean + self.std * torch.special.ndtri(u)
+        log_ratio = math.log(self.sigma_data) + self.mean + self.std * torch.special.ndtri(u)
         return schedule.inverse(-2 * log_ratio).clamp(min=schedule.t_min)
 
 

@@ -32,9 +32,7 @@ class Mixture(AbstractDenoiser):
     std: Tensor
     log_weight: Tensor
 
-    def __init__(
-        self, schedule: Schedule, mean: Tensor, std: Tensor, log_weight: Tensor | None = None
-    ) -> None:
+    def __init__(self, schedule: Schedule, mean: Tensor, std: Tensor, log_weight: Tensor | None = None) -> None:
         super().__init__()
         self.schedule = schedule
         self.register_buffer("mean", mean)

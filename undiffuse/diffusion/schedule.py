@@ -292,22 +292,16 @@ class DiscreteVP(_VariancePreserving):
         # clamped: t = 1 belongs to the last interval
         position = t * self.levels
         nearest = position.detach().round()
-        position = torch.where(
-            (position - nearest).abs() < 1e-9, nearest + (position - position.detach()), position
-        )
+        position = torch.where((position - nearest).abs() < 1e-9, nearest + (position - position.detach()), position)
         i = position.detach().floor().clamp(0, self.levels - 1).long()
         share, low, high = position - i, self._knots[i], self._knots[i + 1]
         inside = low + share * torch.where(high.isinf(), 0.0, high - low)
         return torch.where(high.isinf(), low - torch.log1p(-share), inside)
 
     def time_of(self, rate_integral: Times) -> Times:
-        i = (torch.searchsorted(self._knots, rate_integral.contiguous(), right=True) - 1).clamp(
-            0, self.levels - 1
-        )
+        i = (torch.searchsorted(self._knots, rate_integral.contiguous(), right=True) - 1).clamp(0, self.levels - 1)
         low, high = self._knots[i], self._knots[i + 1]
-        share = torch.where(
-            high.isinf(), -torch.expm1(low - rate_integral), (rate_integral - low) / (high - low)
-        )
+        share = torch.where(high.isinf(), -torch.expm1(low - rate_integral), (rate_integral - low) / (high - low))
         return (i + share) / self.levels
 
 
@@ -329,9 +323,7 @@ def cosine_betas(levels: int = 1000, offset: float = 0.008, largest: float = 0.9
     return tuple((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest).tolist())
 
 
-def sigmoid_betas(
-    levels: int = 1000, low: float = -3.0, high: float = 3.0, tau: float = 1.0
-) -> tuple[float, ...]:
+def sigmoid_betas(levels: int = 1000, low: float = -3.0, high: float = 3.0, tau: float = 1.0) -> tuple[float, ...]:
     """alpha-bar a sigmoid of t between `low` and `high` (Jabri et al. 2022, Algorithm 1), each beta at most 0.999."""
     t = torch.linspace(0, 1, levels + 1, dtype=torch.float64)
     end = torch.sigmoid(torch.tensor(-high / tau, dtype=torch.float64))

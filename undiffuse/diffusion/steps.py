@@ -39,9 +39,7 @@ class Step(ABC):
     weak_order: ClassVar[int | None] = None
 
     @abstractmethod
-    def __call__(
-        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
-    ) -> Moved:
+    def __call__(self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise) -> Moved:
         """(x_s, memory) from x_t (B, *) and scalar float64 times s < t."""
 
 
@@ -83,9 +81,7 @@ class Ancestral(Step):
     variance: ReverseVariance = BetaTilde()
     weak_order: ClassVar[int | None] = 1
 
-    def __call__(
-        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
-    ) -> Moved:
+    def __call__(self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
         x_hat, z_hat = denoiser.split(x_t, t)
         if sigma_s == 0:
@@ -108,9 +104,7 @@ class DDIM(Step):
     eta: float = 0.0
     order: ClassVar[int | None] = 1
 
-    def __call__(
-        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
-    ) -> Moved:
+    def __call__(self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
         x_hat, z_hat = denoiser.split(x_t, t)
         if self.eta == 0 or sigma_s == 0:
@@ -173,9 +167,7 @@ class Euler(Step):
 
     order: ClassVar[int | None] = 1
 
-    def __call__(
-        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
-    ) -> Moved:
+    def __call__(self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise) -> Moved:
         return x_t + (s - t) * denoiser.velocity(x_t, t), None
 
 
@@ -197,9 +189,7 @@ class Heun(Step):
     coordinate: Coordinate = Ratio()
     order: ClassVar[int | None] = 2
 
-    def __call__(
-        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
-    ) -> Moved:
+    def __call__(self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise) -> Moved:
         if self.churn > 0:
             x_t, t = self._raised(denoiser, x_t, t, noise)
         at_t, at_s = denoiser.schedule(t), denoiser.schedule(s)
@@ -211,9 +201,7 @@ class Heun(Step):
         change = self.coordinate.slope(*denoiser.split(x_s, s)) - self.coordinate.slope(x_hat, z_hat)
         return x_s + self.coordinate.scale(*at_s) * h / 2 * change, None
 
-    def _raised(
-        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, noise: Noise
-    ) -> tuple[Tensor, Times]:
+    def _raised(self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, noise: Noise) -> tuple[Tensor, Times]:
         """(x, t) at the raised noise level, within the schedule."""
         alpha, sigma = denoiser.schedule(t)
         if not self.churn_from <= sigma / alpha <= self.churn_to:
@@ -236,9 +224,7 @@ class DPMpp2M(Step):
 
     order: ClassVar[int | None] = 2
 
-    def __call__(
-        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
-    ) -> Moved:
+    def __call__(self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
         x_hat, _ = denoiser.split(x_t, t)
         if sigma_s == 0:

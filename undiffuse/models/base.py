@@ -22,7 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from undiffuse.diffusion.sample import RowNoise
 from undiffuse.errors import InputError
+
+_LABELS = 0x1ABE15  # keeps the stream that draws classes apart from the one that draws samples
 
 Noise = Callable[[Tensor], Tensor]
 """`noise(like) -> z`: standard normal draws of the shape, type and device of `like`; one stream per row."""
@@ -57,9 +60,7 @@ class Source(Protocol):
     transform: Transform
     conditions: Mapping[str, int]  # name -> number of classes, e.g. {"label": 10}; empty if unconditional
 
-    def batches(
-        self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1
-    ) -> Iterator[dict]:
+    def batches(self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[dict]:
         """Training batches from step `start_step` on, without end: {"row": (size, ...), "label": (size,) int64}.
 
         A pure function of (seed, step, rank, world): resuming needs no iterator state.
@@ -98,6 +99,8 @@ class GenerativeModel(nn.Module, ABC):
     transform: Transform | None = None
     form: Any = None
     classes: tuple[str, ...] = ()
+    class_shares: tuple[float, ...] = ()
+    preview_options: Mapping[str, Any] = {}  # what `draw` is given for quick looks during training
 
     @abstractmethod
     def prepare(self, source: Source) -> None:
@@ -124,12 +127,75 @@ class GenerativeModel(nn.Module, ABC):
         """The resolved tree of parts, enough to rebuild the model before its weights are loaded."""
 
     @final
+    def meet(self, data: Any) -> Source:
+        """Size the model to `data` (anything `ud.load` takes) and return the data as a source. Idempotent."""
+        source = data
+        if not isinstance(data, Source):
+            from undiffuse.data import load
+
+            source = load(data)
+        self.prepare(source)
+        self.transform = source.transform
+        self.form = getattr(source, "form", None)
+        self.classes = tuple(getattr(source, "classes", ()))
+        return source
+
+    @final
     def fit(self, data: Any, **options: Any) -> GenerativeModel:
-        """Train on `data` (anything `ud.load` takes); the options are those of `undiffuse.training.fit`. Returns self."""
+        """Train on `data` (anything `ud.load` takes); the options are those of `undiffuse.training.fit`.
+
+        Returns self, holding the averaged weights.
+        """
         from undiffuse.training import fit
 
-        fit(self, data, **options)
+        fit(self, self.meet(data), **options)
         return self
+
+    @final
+    def sample_labels(self, n: int, *, label: int | str | None = None, seed: int = 0) -> np.ndarray | None:
+        """The class of each of `n` samples (n,): `label` for all, or drawn with the training data's shares.
+
+        None for a model without classes. Raises InputError for a label the model does not know.
+        """
+        if label is not None:
+            return np.full(n, self.label_index(label), dtype=np.int64)
+        if not self.classes:
+            return None
+        shares = np.cumsum(self.class_shares or np.full(len(self.classes), 1 / len(self.classes)))
+        u = torch.special.ndtr(RowNoise(seed ^ _LABELS, n)(torch.empty(n, 1, dtype=torch.float64)))[:, 0].numpy()
+        return np.searchsorted(shares / shares[-1], u, side="right").clip(max=len(shares) - 1).astype(np.int64)
+
+    @final
+    def sample_rows(
+        self, n: int, *, label: int | str | None = None, seed: int = 0, batch: int = 64, **options: Any
+    ) -> np.ndarray:
+        """`n` samples as rows (n, ...) in their stored type; `options` are the family's (`steps`, `method`, ...).
+
+        A row depends on `seed` and its own number alone: any `batch` gives the same rows up to rounding.
+        """
+        if n < 1:
+            raise InputError(f"n {n}: ask for at least 1 sample.")
+        if self.transform is None:
+            raise InputError("this model has not met its data yet; call fit, or open a run.")
+        labels = self.sample_labels(n, label=label, seed=seed)
+        was_training = self.training
+        self.eval()
+        rows = []
+        for first in range(0, n, batch):
+            count = min(batch, n - first)
+            cond = {}
+            if labels is not None:
+                cond["label"] = torch.from_numpy(labels[first : first + count]).to(self.device)
+            x = self.draw(count, noise=RowNoise(seed, count, first), **cond, **options)
+            rows.append(self.transform.decode(x.float().cpu()))
+        self.train(was_training)
+        return np.concatenate(rows)
+
+    @final
+    def sample(self, n: int, **options: Any) -> Any:
+        """`n` samples in the form the data came in: an array, a data frame, recordings. Options as `sample_rows`."""
+        rows = self.sample_rows(n, **options)
+        return rows if self.form is None else self.form.present(rows)
 
     @final
     def label_index(self, label: int | str) -> int:

@@ -1,0 +1,91 @@
+"""undiffuse: train generative models on your own data, sample them, and trust the numbers.
+
+    import undiffuse as ud
+
+    model = ud.edm("photos/").fit("photos/", budget="10m", out="runs/photos")
+    images = model.sample(64, seed=0)
+
+Names are resolved when they are first used, so that `import undiffuse` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Ancestral": "undiffuse.diffusion:Ancestral",
+    "CosineVP": "undiffuse.diffusion:CosineVP",
+    "DDIM": "undiffuse.diffusion:DDIM",
+    "DPMpp2M": "undiffuse.diffusion:DPMpp2M",
+    "Denoiser": "undiffuse.diffusion:Denoiser",
+    "Diffusion": "undiffuse.models:Diffusion",
+    "DiscreteVP": "undiffuse.diffusion:DiscreteVP",
+    "EDM": "undiffuse.diffusion:EDM",
+    "Euler": "undiffuse.diffusion:Euler",
+    "GenerativeModel": "undiffuse.models:GenerativeModel",
+    "Heun": "undiffuse.diffusion:Heun",
+    "InputError": "undiffuse.errors:InputError",
+    "Linear": "undiffuse.diffusion:Linear",
+    "LinearVP": "undiffuse.diffusion:LinearVP",
+    "Objective": "undiffuse.diffusion:Objective",
+    "RowNoise": "undiffuse.diffusion:RowNoise",
+    "SubVP": "undiffuse.diffusion:SubVP",
+    "VE": "undiffuse.diffusion:VE",
+    "ddpm": "undiffuse.models:ddpm",
+    "edm": "undiffuse.models:edm",
+    "fit": "undiffuse.training:fit",
+    "grid": "undiffuse.diffusion.grid:",
+    "load": "undiffuse.data:load",
+    "open": "undiffuse.runs:open_run",
+    "oracle": "undiffuse.diffusion.oracle:",
+    "sample": "undiffuse.diffusion:sample",
+    "target": "undiffuse.diffusion.target:",
+}
+
+__all__ = sorted(_EXPORTS)  # noqa: PLE0605 - the public surface, held by a test
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'undiffuse' has no attribute {name!r}")
+    module, _, attribute = _EXPORTS[name].partition(":")
+    value = import_module(module)
+    if attribute:
+        value = getattr(value, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+if TYPE_CHECKING:
+    from undiffuse.data import load as load
+    from undiffuse.diffusion import DDIM as DDIM
+    from undiffuse.diffusion import EDM as EDM
+    from undiffuse.diffusion import VE as VE
+    from undiffuse.diffusion import Ancestral as Ancestral
+    from undiffuse.diffusion import CosineVP as CosineVP
+    from undiffuse.diffusion import Denoiser as Denoiser
+    from undiffuse.diffusion import DiscreteVP as DiscreteVP
+    from undiffuse.diffusion import DPMpp2M as DPMpp2M
+    from undiffuse.diffusion import Euler as Euler
+    from undiffuse.diffusion import Heun as Heun
+    from undiffuse.diffusion import Linear as Linear
+    from undiffuse.diffusion import LinearVP as LinearVP
+    from undiffuse.diffusion import Objective as Objective
+    from undiffuse.diffusion import RowNoise as RowNoise
+    from undiffuse.diffusion import SubVP as SubVP
+    from undiffuse.diffusion import grid as grid
+    from undiffuse.diffusion import oracle as oracle
+    from undiffuse.diffusion import sample as sample
+    from undiffuse.diffusion import target as target
+    from undiffuse.errors import InputError as InputError
+    from undiffuse.models import Diffusion as Diffusion
+    from undiffuse.models import GenerativeModel as GenerativeModel
+    from undiffuse.models import ddpm as ddpm
+    from undiffuse.models import edm as edm
+    from undiffuse.runs import open_run as open  # noqa: A004
+    from undiffuse.training import fit as fit

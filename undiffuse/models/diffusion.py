@@ -1,0 +1,213 @@
+"""Diffusion models: a denoiser, an objective and a default way to sample, for any data shape.
+
+Training draws t from the objective's times and z ~ N(0, I), and regresses the network on its target at
+x_t = alpha_t x + sigma_t z (Ho et al. 2020, Algorithm 1, for every row of choices). Sampling starts from the prior at
+t = 1 and takes `steps` steps along a grid (Algorithm 2, likewise). Conditions are dropped at random in training, so that
+the same network also knows the unconditional denoiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse import nn as networks
+from undiffuse.diffusion import (
+    DDIM,
+    FAMILIES,
+    AbstractDenoiser,
+    Ancestral,
+    Clipped,
+    Denoiser,
+    DPMpp2M,
+    Euler,
+    Grid,
+    Heun,
+    Karras,
+    LogSigma,
+    Objective,
+    Prior,
+    RowNoise,
+    Schedule,
+    Step,
+    sample,
+)
+from undiffuse.diffusion.denoiser import Condition
+from undiffuse.diffusion.sample import Callback
+from undiffuse.diffusion.target import Target
+from undiffuse.errors import InputError, unknown
+from undiffuse.models.base import GenerativeModel, Noise, Player, Source
+from undiffuse.parts import describe
+
+METHODS: dict[str, tuple[Step, Grid | None]] = {
+    "ancestral": (Ancestral(), None),
+    "ddim": (DDIM(), None),
+    "dpmpp": (DPMpp2M(), Karras()),
+    "euler": (Euler(), None),
+    "heun": (Heun(), Karras()),
+}
+"""Sampling methods by name: the step, and the grid it is best on (None: the model's own)."""
+
+_MOMENT_ROWS = 4096  # rows that sigma_data, the prior's moments and the range are measured on
+_LEVELS = 16  # noise levels in the diagnostics
+
+
+@final
+class Diffusion(GenerativeModel):
+    """A diffusion model as a row of choices; `presets` holds the published rows.
+
+    schedule, target, objective   what is trained
+    step, grid, steps             how it is sampled unless asked otherwise
+    network                       a network, or sizes that override those chosen from the data
+    condition                     what the network is told about the noise level
+    sigma_data                    standard deviation of the data at unit scale; measured if None. It is handed to every
+                                  part that has a field of this name
+    clip                          keep x_hat inside the range of the training data when sampling
+    drop_condition                share of training rows whose conditions are hidden
+    """
+
+    def __init__(
+        self,
+        *,
+        schedule: Schedule,
+        target: Target,
+        objective: Objective,
+        step: Step,
+        grid: Grid,
+        steps: int,
+        network: nn.Module | Mapping[str, Any] | None = None,
+        condition: Condition = LogSigma(),  # noqa: B008 - immutable
+        sigma_data: float | None = None,
+        clip: bool = False,
+        drop_condition: float = 0.1,
+        shape: tuple[int, ...] | None = None,
+        data_range: tuple[float, float] = (-1.0, 1.0),
+        class_shares: tuple[float, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.schedule, self.target, self.objective = schedule, target, objective
+        self.step, self.grid, self.steps = step, grid, steps
+        self.condition, self.sigma_data, self.clip, self.drop_condition = condition, sigma_data, clip, drop_condition
+        self.shape, self.data_range, self.class_shares = shape, data_range, class_shares
+        self.sizes: Mapping[str, Any] = network if isinstance(network, Mapping) else {}
+        self.denoiser: Denoiser | None = None
+        if isinstance(network, nn.Module):
+            self._assemble(network)
+        Denoiser(nn.Identity(), schedule, target)  # refuses what can never work, before any data is read
+
+    preview_options = {"method": "dpmpp", "steps": 16}  # noqa: RUF012 - read only
+
+    def _assemble(self, network: nn.Module) -> None:
+        """Put the parts together once the network, the shape and sigma_data are known."""
+        assert self.shape is not None
+        sigma_data = self.sigma_data or 1.0
+        self.target, self.objective = (_with_sigma_data(part, sigma_data) for part in (self.target, self.objective))
+        self.denoiser = Denoiser(network, self.schedule, self.target, sigma_data=sigma_data, condition=self.condition)
+        self.prior = Prior.standard(self.schedule, self.shape)
+
+    @property
+    def network(self) -> nn.Module:
+        """The trained network. Raises InputError before the model has met its data."""
+        return self._ready().network
+
+    def _ready(self) -> Denoiser:
+        if self.denoiser is None:
+            raise InputError("this model has not met its data yet; call fit, or give the preset the data.")
+        return self.denoiser
+
+    def prepare(self, source: Source) -> None:
+        """Measure sigma_data, the prior's moments and the range; choose the network's size. A second call only
+        checks that the shape still fits. Raises InputError for data of another shape."""
+        shape = tuple(source.transform.shape)
+        if self.shape is not None and self.denoiser is not None and shape != tuple(self.shape):
+            raise InputError(f"the data has rows of shape {shape}, but the model was made for {tuple(self.shape)}.")
+        if self.denoiser is not None:
+            return
+        batch = source.sample_batch(_MOMENT_ROWS)
+        x, _ = source.transform.encode(batch["row"], RowNoise(0, len(batch["row"])))
+        self.shape, self.data_range = shape, (float(x.min()), float(x.max()))
+        if self.sigma_data is None:
+            self.sigma_data = float(x.double().std(correction=0))
+        classes = source.conditions.get("label", 0)
+        if classes:
+            counts = torch.bincount(batch["label"], minlength=classes).double() + 1e-3
+            self.class_shares = tuple((counts / counts.sum()).tolist())
+        self._assemble(networks.for_shape(shape, classes=classes, **self.sizes))
+        std = x.double().std(0, correction=0)
+        self.prior = Prior(self.schedule, x.double().mean(0).float(), std.float())
+
+    def players(self) -> dict[str, Player]:
+        """The network alone."""
+        return {"denoiser": Player(self.network)}
+
+    def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """One loss: the objective at freshly drawn times and noise (Ho et al. 2020, Algorithm 1)."""
+        denoiser = self._ready()
+        t = self.objective.sample_times(self.schedule, len(x))
+        if cond:
+            hidden = torch.rand(len(x)) < self.drop_condition
+            cond = {name: torch.where(hidden.to(value.device), -1, value) for name, value in cond.items()}
+        yield "denoiser", self.objective.losses(denoiser, x, torch.randn_like(x), t, **cond).mean()
+
+    @torch.no_grad()
+    def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
+        """The objective on `x` with fixed noise: its mean, and its value at equally likely noise levels."""
+        denoiser = self._ready()
+        z = RowNoise(0, len(x))(x)
+        times = self.objective.times.quantile(
+            self.schedule, (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
+        )
+        curve = [float(self.objective.losses(denoiser, x, z, t.expand(len(x)), **cond).mean()) for t in times.unbind()]
+        log_snr = self.schedule.log_snr(times).tolist()
+        return {"loss": sum(curve) / _LEVELS, "levels": {"log_snr": log_snr, "loss": curve}}
+
+    @torch.no_grad()
+    def draw(
+        self,
+        n: int,
+        *,
+        noise: Noise,
+        steps: int | None = None,
+        method: str | None = None,
+        callback: Callback | None = None,
+        **cond: Tensor,
+    ) -> Tensor:
+        """`n` samples (n, *shape): `method` is a name in METHODS (default: the preset's own), `steps` how many.
+
+        Raises InputError for an unknown method or an impossible number of steps.
+        """
+        denoiser: AbstractDenoiser = self._ready().given(**cond)
+        assert self.shape is not None
+        step, grid = self.step, self.grid
+        if method is not None:
+            if method not in METHODS:
+                raise unknown("method", "method", method, METHODS)
+            step, own = METHODS[method]
+            grid = own or self.grid
+        if self.clip:
+            low, high = self.data_range
+            denoiser = Clipped(denoiser, low, high)
+        times = grid(self.schedule, self.steps if steps is None else steps)
+        z = noise(torch.empty(n, *self.shape, device=self.device))
+        return sample(denoiser, self.prior.draw(z), times, step, noise=noise, callback=callback)
+
+    def config(self) -> dict[str, Any]:
+        """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
+        return describe(self, {**FAMILIES, **networks.NETWORKS, "diffusion": Diffusion})
+
+
+def _with_sigma_data(part: Any, sigma_data: float) -> Any:
+    """`part` with every field called sigma_data, at any depth, set to the measured value."""
+    if not is_dataclass(part) or isinstance(part, type):
+        return part
+    changes = {
+        field.name: sigma_data
+        if field.name == "sigma_data"
+        else _with_sigma_data(getattr(part, field.name), sigma_data)
+        for field in fields(part)
+    }
+    return replace(part, **changes)
