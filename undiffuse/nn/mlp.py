@@ -1,0 +1,107 @@
+"""A residual perceptron for vectors and the rows of tables.
+
+    [x, sin(w_k x_i), cos(w_k x_i)] --> h --depth blocks--> norm --> F
+
+The denoiser of a multi-modal density switches from mode to mode over a distance of about sigma^2 / (distance between
+the modes), sharper than a perceptron of plain coordinates learns soon (Tancik et al. 2020). So each coordinate is
+also given as sines and cosines at the frequencies w_k = pi / 4 * 2^k; c_noise scales and shifts every block, so the
+network can let go of them where the noise is large. A block is
+h + narrow(silu(widen(norm(h)) (1 + scale) + shift)).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from undiffuse.nn import checks
+from undiffuse.nn.layers import Conditioning, linear
+
+
+@final
+class MLP(nn.Module):
+    """F(x, c_noise, label, vector) for rows of shape (D,).
+
+    Arguments (all plain, kept under their own names):
+        shape: (D,) of a row. width: numbers per row inside. depth: residual blocks.
+        octaves: how many frequencies w_k each coordinate is also given at (0: the coordinate alone).
+        dropout: share of activations dropped in training. classes, vector: conditions (0 for none).
+        out: outputs per coordinate (2 for a learned variance). span: the interval of c_noise, see `NoiseFeatures`.
+
+    Raises InputError for sizes that are not positive or another data shape.
+
+    >>> net = MLP(shape=(2,), width=32, depth=2)
+    >>> net(torch.randn(5, 2), torch.zeros(5)).shape
+    torch.Size([5, 2])
+    """
+
+    rates: Tensor
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        width: int = 256,
+        depth: int = 4,
+        octaves: int = 4,
+        dropout: float | int = 0.0,
+        classes: int = 0,
+        vector: int = 0,
+        out: int = 1,
+        span: float | int = 4.0,
+    ) -> None:
+        super().__init__()
+        checks.axes("mlp", shape, {1: "(D,)"})
+        checks.at_least("mlp", 1, width=width, depth=depth, out=out)
+        checks.at_least("mlp", 0, octaves=octaves, classes=classes, vector=vector)
+        checks.fraction("mlp", dropout=dropout)
+        checks.positive("mlp", span=span)
+        self.shape, self.width, self.depth, self.octaves = tuple(shape), width, depth, octaves
+        self.dropout, self.span = float(dropout), float(span)
+        self.classes, self.vector, self.out = classes, vector, out
+
+        self.register_buffer("rates", math.pi / 4 * 2.0 ** torch.arange(octaves), persistent=False)
+        self.condition = Conditioning(width=width, span=span, classes=classes, vector=vector)
+        self.enter = linear(shape[0] * (1 + 2 * octaves), width)
+        self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(depth))
+        self.leave_norm = nn.LayerNorm(width)
+        self.leave = linear(width, shape[0] * out, zero=True)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b d"],
+        c_noise: Float[Tensor, " b"],
+        label: Int64[Tensor, " b"] | None = None,
+        vector: Float[Tensor, "b v"] | None = None,
+    ) -> Float[Tensor, "b d_out"]:
+        checks.call("mlp", self.shape, self.classes, self.vector, x, label, vector)
+        e = self.condition(c_noise, label, vector)
+        angle = (x[:, :, None] * self.rates.to(x.dtype)).flatten(1)
+        h = self.enter(torch.cat([x, angle.sin(), angle.cos()], dim=1))
+        for block in self.blocks:
+            h = block(h, e)
+        return self.leave(F.silu(self.leave_norm(h)))
+
+
+@final
+class Block(nn.Module):
+    """h (B, width), e (B, width) -> (B, width); the hidden layer is twice as wide."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.widen = linear(width, 2 * width)
+        self.modulation = linear(width, 4 * width)
+        self.dropout = nn.Dropout(dropout)
+        self.narrow = linear(2 * width, width, zero=True)
+
+    def forward(self, h: Float[Tensor, "b w"], e: Float[Tensor, "b w"]) -> Float[Tensor, "b w"]:
+        scale, shift = self.modulation(e).chunk(2, dim=1)
+        hidden = F.silu(torch.addcmul(shift, self.widen(self.norm(h)).to(shift.dtype), 1 + scale))
+        return h + self.narrow(self.dropout(hidden))
