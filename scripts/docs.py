@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the command line's own help, and check that every relative link in the docs leads somewhere.
+"""Write docs/cli.md from the command line's own help, and check every relative link in the docs.
 
 The page is what `--help` prints at 100 columns, so it cannot say anything that the program does not.
 """
@@ -22,7 +22,7 @@ def pages() -> list[Path]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that a rendered page gives its headings: lower case, punctuation gone, spaces to hyphens."""
+    """What a rendered page calls its headings: lower case, punctuation gone, spaces to hyphens."""
     headings = HEADING.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -15,24 +17,26 @@ import undiffuse
 NAMES = sorted(name for name in undiffuse.__all__ if not name.startswith("_"))
 
 
-def is_own_submodule(name: str, value: object) -> bool:
-    """Python itself binds `undiffuse.models` once anything imports it; that alone makes no public name."""
-    return isinstance(value, ModuleType) and value.__name__ == f"undiffuse.{name}"
+def is_ours(name: str, value: object) -> bool:
+    """Whether something bound in `undiffuse` was made here, and is not just a submodule that Python bound there."""
+    if isinstance(value, ModuleType):
+        return value.__name__.startswith("undiffuse.") and value.__name__ != f"undiffuse.{name}"
+    return getattr(value, "__module__", "").split(".")[0] == "undiffuse"
 
 
 def test_all_is_exactly_what_is_visible() -> None:
     for name in NAMES:
         getattr(undiffuse, name)
-    assert len(NAMES) == len({*NAMES})
-    visible = {
-        name
-        for name, value in vars(undiffuse).items()
-        if not name.startswith("_")
-        and type(value).__module__ != "__future__"
-        and (name in NAMES or not is_own_submodule(name, value))
-    }
-    assert visible == set(NAMES)
-    assert set(NAMES) <= set(dir(undiffuse))
+    bound = {name for name, value in vars(undiffuse).items() if is_ours(name, value)}
+    assert {name for name in bound if not name.startswith("_")} == set(NAMES)
+    assert {name for name in dir(undiffuse) if not name.startswith("_")} == set(NAMES)
+
+
+def test_type_checkers_are_told_the_same_names() -> None:
+    tree = ast.parse(Path(undiffuse.__file__).read_text(encoding="utf-8"))
+    blocks = [node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+    assert {alias.asname for node in imports for alias in node.names} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

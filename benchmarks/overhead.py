@@ -1,0 +1,273 @@
+"""What the library costs beyond the bare computation: in time per training step, per sample, per import, in memory.
+
+    fit       a training step through `fit`     over  the same step written by hand      at most 1.05
+    sample    a 20-step `sample`                over  20 bare forward passes             at most 1.03
+    import    `import undiffuse`                over  `import torch`                     at most 1.2
+    memory    training from an array of 4 GB    less  training from one of 4 MB          at most 100 MB
+
+The network is a U-Net whose forward pass on 16 x 1 x 28 x 28 in float32 on one thread takes about 10 ms here: its width
+is searched for, since the smaller the network, the more an overhead shows. What is compared alternates in blocks
+(A B A B ...); the ratio is that of the medians, and the quartiles of the ratios of neighbouring blocks stand beside it.
+Memory is anonymous memory alone (RssAnon, so Linux only): pages of the mapped file are the kernel's to drop.
+
+    python benchmarks/overhead.py [fit] [sample] [import] [memory]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peak_memory
+
+BATCH, SHAPE = 16, (28, 28)
+ROWS = 4096
+BLOCKS, WARM_UP, BLOCK_STEPS = 12, 5, 20
+SAMPLE_STEPS, SAMPLE_BLOCKS = 20, 25
+IMPORTS = 9
+SMALL, LARGE = 4 * 10**6, 4 * 10**9
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    measured: str
+    bound: str
+    ok: bool
+
+
+def compare(what: str, ours: Sequence[float], bare: Sequence[float], bound: float) -> Row:
+    """The row for two lists of seconds, one entry per block, in the order in which they alternated."""
+    ratio = statistics.median(ours) / statistics.median(bare)
+    low, _, high = statistics.quantiles([a / b for a, b in zip(ours, bare, strict=True)], n=4)
+    milliseconds = f"{1e3 * statistics.median(ours):.1f} against {1e3 * statistics.median(bare):.1f} ms"
+    return Row(what, f"{ratio:.3f} ({low:.3f} to {high:.3f}), {milliseconds}", f"at most {bound}", ratio <= bound)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+# --- the network and the data that the first two are measured with
+
+
+def forward_time(network: Any, repeats: int = 15) -> float:
+    """Median seconds of one forward pass without gradients."""
+    import torch
+
+    x, c_noise = torch.randn(BATCH, 1, *SHAPE), torch.zeros(BATCH)
+    with torch.no_grad():
+        network(x, c_noise)
+        return statistics.median(seconds(lambda: network(x, c_noise)) for _ in range(repeats))
+
+
+def random_images(rows: int) -> np.ndarray:
+    """Bytes shaped like images; what a step costs does not depend on what they show."""
+    return np.random.default_rng(0).integers(0, 256, (rows, *SHAPE), dtype=np.uint8)
+
+
+@cache
+def trained() -> tuple[Any, Any, np.ndarray]:
+    """A model of the default preset whose forward pass is nearest to 10 ms, its data, and the same rows bare."""
+    import torch
+
+    import undiffuse as ud
+
+    torch.set_num_threads(1)
+    rows = random_images(ROWS)
+    data = ud.load(rows)
+    models = [ud.edm(data, width=width) for width in range(8, 65, 8)]
+    times = [forward_time(model.network) for model in models]
+    best = min(range(len(models)), key=lambda i: abs(times[i] - 10e-3))
+    parameters = sum(p.numel() for p in models[best].network.parameters())
+    width = models[best].network.width
+    print(f"U-Net of width {width}, {parameters:,} parameters: forward pass {1e3 * times[best]:.1f} ms", flush=True)
+    return models[best], data, rows
+
+
+# --- fit
+
+
+def fit_steps(model: Any, data: Any, steps: int) -> list[float]:
+    """Seconds of each step of a short `fit`: the time between two step events with no other event between them."""
+    from undiffuse.training import fit
+
+    events: list[tuple[str, float]] = []
+    fit(
+        model,
+        data,
+        steps=steps,
+        batch=BATCH,
+        precision="float32",
+        device="cpu",
+        samples=0,
+        on_event=lambda event: events.append((event["event"], time.perf_counter())),
+    )
+    return [after - before for (a, before), (b, after) in pairwise(events) if a == b == "step"]
+
+
+class HandWritten:
+    """The loop that one would write for this one model (Karras et al. 2022, Algorithm and Table 1, EDM column)."""
+
+    def __init__(self, model: Any, rows: np.ndarray) -> None:
+        import copy
+
+        import torch
+
+        self.network, self.rows, self.sigma_data = copy.deepcopy(model.network).train(), rows, model.sigma_data
+        self.parameters = list(self.network.parameters())
+        self.averages = [p.detach().clone() for p in self.parameters]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-3, betas=(0.9, 0.99), fused=True)
+        self.batches = self.shuffled()
+
+    def shuffled(self) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng(0)
+        while True:
+            yield from rng.permutation(len(self.rows)).reshape(-1, BATCH)
+
+    def step(self) -> None:
+        import torch
+
+        rows = torch.from_numpy(self.rows[next(self.batches)]).unsqueeze(1).float()
+        x = (rows + torch.rand_like(rows)) / 128 - 1
+        sigma = torch.exp(1.2 * torch.randn(BATCH, 1, 1, 1) - 1.2)
+        x_t = x + sigma * torch.randn_like(x)
+        scale = (sigma**2 + self.sigma_data**2).sqrt()
+        output = self.network(x_t / scale, sigma.log().flatten() / 4)
+        x_hat = self.sigma_data**2 / scale**2 * x_t + sigma * self.sigma_data / scale * output
+        loss = ((scale / (sigma * self.sigma_data)) ** 2 * (x_hat - x) ** 2).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        torch._foreach_lerp_(self.averages, [p.detach() for p in self.parameters], 1e-3)
+
+    def steps(self, count: int) -> list[float]:
+        return [seconds(self.step) for _ in range(count)]
+
+
+def bench_fit() -> list[Row]:
+    """Blocks of steps through `fit` and by hand, in turn; the first steps of each block are not counted."""
+    model, data, rows = trained()
+    by_hand = HandWritten(model, rows)
+    ours, bare = [], []
+    for _ in range(BLOCKS):
+        ours.append(statistics.median(fit_steps(model, data, WARM_UP + BLOCK_STEPS)[WARM_UP:]))
+        bare.append(statistics.median(by_hand.steps(WARM_UP + BLOCK_STEPS)[WARM_UP:]))
+    return [compare("a training step: fit / by hand", ours, bare, 1.05)]
+
+
+# --- sample
+
+
+def bench_sample() -> list[Row]:
+    """`model.sample`, to bytes and all, against as many forward passes of its network on one fixed input."""
+    import torch
+
+    model, _, _ = trained()
+    model.eval()
+    calls: list[int] = []
+    counting = model.network.register_forward_hook(lambda *_: calls.append(1))
+    x, c_noise = torch.randn(BATCH, 1, *SHAPE), torch.zeros(BATCH)
+
+    def sample() -> None:
+        model.sample(BATCH, steps=SAMPLE_STEPS, method="ddim", seed=0, batch=BATCH)
+
+    @torch.no_grad()
+    def forward_passes() -> None:
+        for _ in range(SAMPLE_STEPS):
+            model.network(x, c_noise)
+
+    sample()
+    assert len(calls) == SAMPLE_STEPS, f"{len(calls)} evaluations are not {SAMPLE_STEPS}"
+    counting.remove()
+    ours, bare = [], []
+    for _ in range(SAMPLE_BLOCKS):
+        ours.append(seconds(sample))
+        bare.append(seconds(forward_passes))
+    return [compare(f"{SAMPLE_STEPS}-step sample / forward passes", ours, bare, 1.03)]
+
+
+# --- import
+
+
+def bench_import() -> list[Row]:
+    """Each in a process of its own, timed inside it; the second also reaches for a name, which imports torch."""
+    statements = {
+        "torch": "import torch",
+        "bare": "import undiffuse",
+        "full": "import undiffuse; undiffuse.Denoiser; undiffuse.edm; undiffuse.load",
+    }
+    times: dict[str, list[float]] = {name: [] for name in statements}
+    for turn in range(IMPORTS + 1):
+        for name, statement in statements.items():
+            code = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            if turn:  # the first turn compiles and reads everything from disk
+                times[name].append(float(done.stdout))
+    return [
+        compare("import undiffuse / import torch", times["bare"], times["torch"], 1.2),
+        compare("... and its Denoiser, edm, load / import torch", times["full"], times["torch"], 1.2),
+    ]
+
+
+# --- memory
+
+
+def bench_memory() -> list[Row]:
+    """Both trainings in processes of their own, on files that are written for it and removed after it."""
+    peaks = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for size in (SMALL, LARGE):
+            path = Path(folder) / f"{size}.npy"
+            peak_memory.write_images(path, size)
+            command = [sys.executable, peak_memory.__file__, str(path)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                sys.exit(done.stderr)
+            peaks[size] = int(done.stdout.split()[-1])
+            path.unlink()
+    more = (peaks[LARGE] - peaks[SMALL]) / 1e6
+    text = f"{more:.0f} MB more: {peaks[LARGE] / 1e6:.0f} against {peaks[SMALL] / 1e6:.0f} MB"
+    return [Row("anonymous memory, 4 GB array less 4 MB array", text, "at most 100 MB", more <= 100)]
+
+
+BENCHES = {"fit": bench_fit, "sample": bench_sample, "import": bench_import, "memory": bench_memory}
+
+
+def main(names: Sequence[str]) -> int:
+    """Run the benches of these names and print the table; 1 if a bound is missed."""
+    rows: list[Row] = []
+    for name in names:
+        print(f"measuring: {name}", flush=True)
+        rows += BENCHES[name]()
+    lines = [("what", "measured", "bound", "ok")]
+    lines += [(row.what, row.measured, row.bound, "yes" if row.ok else "NO") for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return 0 if all(row.ok for row in rows) else 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="name", default=list(BENCHES), help=", ".join(BENCHES))
+    wanted = parser.parse_args().names
+    if unknown := set(wanted) - set(BENCHES):
+        parser.error(f"{', '.join(sorted(unknown))}: not among {', '.join(BENCHES)}")
+    sys.exit(main(wanted))
