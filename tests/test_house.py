@@ -129,7 +129,7 @@ def test_no_file_names_the_machine_it_was_written_on() -> None:
         r"(?<![\w.])/(wo" + r"rk|ro" + r"ot|home/\w+)/|\.\./sha" + r"red|\bpy" + r"pi\.org|python" + r"hosted"
     )
     skipped = {"runs", "demo", "scratch", "dist", "LICENSE"}
-    tops = [top for top in ROOT.iterdir() if top.name == ".ci" or top.name[0] != "." and top.name not in skipped]
+    tops = [top for top in ROOT.iterdir() if top.name == ".ci" or (top.name[0] != "." and top.name not in skipped)]
     found = []
     for file in (file for top in tops for file in [top, *top.rglob("*")]):
         if file.suffix not in TEXT or not file.is_file():
