@@ -1,0 +1,83 @@
+"""One player of a model in training: its parameters, its optimizer, its running average, and the step.
+
+AdamW (Loshchilov and Hutter 2019) with betas (0.9, 0.99): diffusion losses are noisy across noise levels, and a
+second moment that remembers a thousand steps is late in a run that has only a few thousand. Weight decay is for
+matrices and kernels; gains, biases and scalars keep theirs. A step whose loss or gradient is not finite is not taken:
+parameters, moments and average stay what they were.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from undiffuse.models.base import Player
+from undiffuse.training.averaging import PowerAverage
+from undiffuse.training.options import Options
+
+BETAS = (0.9, 0.99)
+
+
+class Learner:
+    """A player's optimizer and average. `update` is the step; `tensors` and `load` are for checkpoints."""
+
+    def __init__(self, player: Player, options: Options) -> None:
+        named = {name: p for name, p in player.module.named_parameters() if p.requires_grad}
+        decayed = {name: p for name, p in named.items() if p.ndim >= 2}
+        others = {name: p for name, p in named.items() if p.ndim < 2}
+        groups = [
+            {"params": list(decayed.values()), "weight_decay": options.weight_decay},
+            {"params": list(others.values()), "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        self.parameters = decayed | others
+        self.lr_scale, self.clip = player.lr_scale, options.clip
+        self.optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=BETAS, fused=_fused(named))
+        self.average = PowerAverage(self.parameters.values(), options.averaging) if player.averaged else None
+
+    def update(self, loss: Tensor, lr: float) -> tuple[float, bool]:
+        """Take the step on the gradients of `loss`, a scalar. Returns its value and whether the step was taken."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        value, size = torch.stack([loss.float(), norm.float()]).tolist()  # the step's one wait for the device
+        taken = math.isfinite(value) and math.isfinite(size)
+        if taken:
+            if self.clip and size > self.clip:
+                torch._foreach_mul_(gradients, self.clip / size)  # pyright: ignore[reportPrivateImportUsage]
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr * self.lr_scale
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update()
+        return value, taken
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The optimizer's moments and the average, by name."""
+        tensors = {}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}/{name}"] = value
+        if self.average is not None:
+            tensors |= {f"average/{name}": v for name, v in zip(self.parameters, self.average.values)}
+        return tensors
+
+    def load(self, tensors: Mapping[str, Tensor], count: int) -> None:
+        """Go back to what `tensors` returned, with an average over `count` steps. Raises KeyError if some lack."""
+        saved = self.optimizer.state_dict()
+        for index, name in enumerate(self.parameters):
+            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}/{name}" in tensors]
+            if keys:
+                saved["state"][index] = {key: tensors[f"optimizer.{key}/{name}"] for key in keys}
+        self.optimizer.load_state_dict(saved)
+        if self.average is not None:
+            self.average.count = count
+            values = [tensors[f"average/{name}"] for name in self.parameters]
+            torch._foreach_copy_(self.average.values, values)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _fused(named: Mapping[str, Tensor]) -> bool:
+    """Whether the optimizer can take its step in one pass: three times faster, on the CPU too."""
+    return all(p.device.type in ("cpu", "cuda", "mps") and p.is_floating_point() for p in named.values())

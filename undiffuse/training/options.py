@@ -1,0 +1,138 @@
+"""How a run is trained: what may be asked for, what is taken by default, and what a run remembers of it.
+
+What a caller leaves out (None, or "auto") is taken from the run that is resumed, or else chosen here; every choice is
+written to the run's config.json, so that a resumed run goes on exactly as it began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from math import prod
+from typing import Any
+
+import torch
+
+from undiffuse.errors import InputError, unknown
+from undiffuse.training.averaging import WIDEST
+from undiffuse.training.duration import seconds
+
+BUDGET = 600.0  # seconds, if neither steps nor a budget are given
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """All that decides how weights come out of data, and how often a run is saved and looked at."""
+
+    steps: int | None = None  # how many optimizer steps; or:
+    budget: float | None = None  # how long, in seconds or as "90s", "10m", "1h30m"
+    batch: int | None = None  # rows per step; chosen from the data's shape
+    lr: float = 1e-3  # peak learning rate
+    warmup: int = 100  # steps until the peak (or 5 % of the run, if that is sooner)
+    decay: float = 0.7  # share of the run over which the rate falls to zero
+    weight_decay: float = 0.01
+    clip: float = 1.0  # largest norm of the gradient; 0 for none
+    accumulate: int = 1  # parts that a batch is computed in, to fit memory
+    averaging: float = 0.1  # width of the weights' average relative to the run; 0 for none
+    precision: str = "auto"  # float32, bfloat16
+    device: str = "auto"  # cpu, cuda, mps
+    compile: bool | None = None  # by default on CUDA only
+    seed: int = 0
+    checkpoint_every: int = 500  # steps
+    evaluate_every: int | None = None  # steps; by default 16 times and early on, within 5 % of the time
+    samples: int = 16  # in each preview; 0 for none
+    log_every: int = 10  # steps
+
+    def plain(self) -> dict[str, Any]:
+        """For config.json."""
+        return asdict(self)
+
+
+def merge(given: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -> Options:
+    """The options `given` by the caller over those `recorded` in a run over the defaults.
+
+    A resumed run keeps its seed whatever is given: the order of its data hangs on it. Asking for steps replaces a
+    recorded budget, and the other way round. Raises InputError for a name or a value that makes no sense.
+    """
+    names = [field.name for field in fields(Options)]
+    for name in given:
+        if name not in names:
+            raise unknown("training", "option", name, names)
+    asked = {name: value for name, value in given.items() if value is not None and value != "auto"}
+    if "steps" in asked and "budget" in asked:
+        raise InputError("steps and budget: give one of the two, a number of steps or a length of time.")
+    kept = {name: value for name, value in (recorded or {}).items() if name in names}
+    if recorded is not None:
+        asked.pop("seed", None)
+        if "steps" in asked or "budget" in asked:
+            kept |= {"steps": None, "budget": None}
+    options = Options(**(kept | asked))
+    if options.budget is not None:
+        options = replace(options, budget=seconds(options.budget))
+    elif options.steps is None:
+        options = replace(options, budget=BUDGET)
+    check(options)
+    return options
+
+
+def check(options: Options) -> None:
+    """Raises InputError, naming the option, for a value that is out of range."""
+    for name in ("steps", "batch", "accumulate", "checkpoint_every", "evaluate_every", "log_every"):
+        _require(options, name, lambda value: _whole(value) and value >= 1, "a whole number from 1 up")
+    for name in ("warmup", "samples", "seed"):
+        _require(options, name, lambda value: _whole(value) and value >= 0, "a whole number from 0 up")
+    _require(options, "lr", lambda value: 0 < value < float("inf"), "a number above 0, such as 1e-3")
+    _require(options, "weight_decay", lambda value: 0 <= value < float("inf"), "a number from 0 up")
+    _require(options, "clip", lambda value: 0 <= value < float("inf"), "a number from 0 (no clipping) up")
+    _require(options, "decay", lambda value: 0 < value <= 1, "a share of the run, above 0 and at most 1")
+    _require(options, "averaging", lambda value: 0 <= value <= WIDEST, "a share of the run, from 0 to 0.288")
+    if options.precision not in PRECISIONS:
+        raise unknown("precision", "precision", options.precision, PRECISIONS)
+    if options.batch is not None and options.accumulate > options.batch:
+        raise InputError(
+            f"accumulate {options.accumulate}: a batch of {options.batch} rows has no so many parts; lower it."
+        )
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _require(options: Options, name: str, holds: Any, what: str) -> None:
+    value = getattr(options, name)
+    if value is None:
+        return
+    try:
+        right = holds(value)
+    except TypeError:
+        right = False
+    if not right:
+        raise InputError(f"{name} {value}: must be {what}.")
+
+
+def batch_for(shape: tuple[int, ...], *, rows: int | None = None, accelerated: bool = False) -> int:
+    """Rows per step for data of this shape: many of the small, few of the large, four times as many on an
+    accelerator, and no more than an eighth of a small data set.
+
+    >>> batch_for((1, 28, 28)), batch_for((3, 64, 64)), batch_for((2,)), batch_for((3, 256, 256))
+    (64, 32, 256, 8)
+    """
+    size = prod(shape)
+    batch = 256 if size <= 256 else 64 if size <= 4096 else 32 if size <= 16384 else 16 if size <= 65536 else 8
+    batch *= 4 if accelerated else 1
+    return batch if rows is None else max(min(batch, rows // 8), min(16, rows), 1)
+
+
+def find_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is the fastest that is there. Raises InputError for one that is not."""
+    accelerators = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    present = [kind for kind, available in accelerators.items() if available()] + ["cpu"]
+    if name == "auto":
+        return torch.device(present[0])
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", *accelerators) or not (index == "" or index.isdigit()):
+        raise unknown("device", "device", name, ("auto", "cpu", *accelerators))
+    if kind not in present or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"device {name}: there is none on this machine; use {' or '.join(present)}.")
+    return torch.device(name)

@@ -1,0 +1,62 @@
+"""When: the learning rate over a run, and the moments at which a run is looked at. Pure functions of progress.
+
+Progress p is in [0, 1]: steps taken over steps to take, or time spent over the budget, so that the rate reaches zero
+exactly when the run ends, whichever was asked for. The rate relative to its peak is
+
+    rate(p) = ramp * min(1, (1 - p) / decay)
+
+a plateau and then a straight line to zero over the last `decay` of the run. A straight line to zero is at least as
+good as a cosine for a given number of steps (Bergsma et al. 2025, "Straight to Zero"; Defazio et al. 2023, "Optimal
+linear decay"), and a plateau before it lets a run be extended: nothing done on the plateau depended on its length
+(Haegele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training durations").
+
+The ramp rises linearly over the first `warmup` steps, or over the first 5 % of the run if that is sooner.
+"""
+
+from __future__ import annotations
+
+import math
+
+EVALUATIONS = 16  # at equal distances over a run
+FIRST_EVALUATION = 250  # and at this step and its doublings, so that a long run is seen early
+EVALUATION_SHARE = 0.05  # of the time, at most, unless the interval was asked for
+
+
+def progress(step: int, elapsed: float, *, steps: int | None, budget: float | None) -> float:
+    """How much of the run is behind, in [0, 1]: by steps if `steps` is given, by the clock (seconds) otherwise."""
+    done = step / steps if steps is not None else elapsed / budget if budget else 1.0
+    return min(max(done, 0.0), 1.0)
+
+
+def rate(p: float, step: int, *, warmup: int, decay: float, started: float = 0.0) -> float:
+    """The learning rate relative to its peak, at progress `p`, on the `step`-th step since the ramp began.
+
+    `started` is the progress at which the ramp began: zero, except in a finished run that is extended.
+
+    >>> [round(rate(p, 1000, warmup=100, decay=0.5), 2) for p in (0.1, 0.5, 0.75, 1.0)]
+    [1.0, 1.0, 0.5, 0.0]
+    >>> rate(0.0, 0, warmup=100, decay=0.5)
+    0.01
+    """
+    ramp = min(1.0, max((step + 1) / max(warmup, 1), (p - started) / 0.05))
+    return ramp * min(1.0, (1.0 - p) / decay)
+
+
+def evaluation_due(step: int, before: float, after: float, *, every: int | None) -> bool:
+    """Whether to look at the model now that `step` steps are taken and progress went from `before` to `after`.
+
+    With `every`, at its multiples; without, EVALUATIONS times over the run and at the doublings of FIRST_EVALUATION.
+    """
+    if every is not None:
+        return step % every == 0
+    doublings = step // FIRST_EVALUATION
+    early = step % FIRST_EVALUATION == 0 and doublings > 0 and doublings & (doublings - 1) == 0
+    return early or math.floor(after * EVALUATIONS) > math.floor(before * EVALUATIONS)
+
+
+def affordable(spent: float, cost: float, elapsed: float, *, every: int | None) -> bool:
+    """Whether one more evaluation of `cost` seconds, after `spent` on earlier ones, keeps to EVALUATION_SHARE.
+
+    An interval that was asked for is kept whatever it costs.
+    """
+    return every is not None or spent + cost <= EVALUATION_SHARE * elapsed

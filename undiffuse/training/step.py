@@ -1,0 +1,93 @@
+"""One training step, for any family: a batch becomes losses, losses become steps of the players.
+
+`model.losses` is a generator: it yields (player, loss), and the step on that player is taken before it is advanced,
+so the second loss of a two-player family is computed against the player that has just moved. With accumulation the
+batch is split, each part has a generator of its own, and they are advanced in lockstep: every part's i-th loss, then
+one step on their mean, weighted by rows. Autocast is around the `next()` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from itertools import count, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from undiffuse.models.base import GenerativeModel, Transform
+from undiffuse.training.learner import Learner
+from undiffuse.training.randomness import Randomness
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+def autocast(device: torch.device, precision: str) -> Autocast:
+    """A maker of contexts: bfloat16 for the operations that gain from it, or nothing."""
+    if precision == "bfloat16":
+        return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext
+
+
+def encoded(
+    batch: Mapping[str, Tensor], transform: Transform, device: torch.device
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """(x at unit scale, conditions) on the device; encoding draws its noise there."""
+    moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    x, _ = transform.encode(moved.pop("row"), torch.randn_like)
+    return x, moved
+
+
+def split(batch: Mapping[str, Tensor], parts: int) -> list[tuple[int, float, Mapping[str, Tensor]]]:
+    """[(place of its first row, share of the rows, part)] of a batch."""
+    rows = len(batch["row"])
+    if parts == 1:
+        return [(0, 1.0, batch)]
+    cuts = [rows * i // parts for i in range(parts + 1)]
+    return [
+        (start, (stop - start) / rows, {name: value[start:stop] for name, value in batch.items()})
+        for start, stop in pairwise(cuts)
+        if stop > start
+    ]
+
+
+def train_step(
+    model: GenerativeModel,
+    learners: Mapping[str, Learner],
+    batch: Mapping[str, Tensor],
+    *,
+    step: int,
+    lr: float,
+    transform: Transform,
+    device: torch.device,
+    randomness: Randomness,
+    cast: Autocast,
+    accumulate: int,
+) -> tuple[dict[str, float], bool]:
+    """Step number `step` of every player. Returns the losses by player, and whether all steps were taken.
+
+    One that is not (its loss or gradient is not finite) ends the step: what follows would build on it.
+    """
+    parts = split(batch, accumulate)
+    generators, losses = [], {}
+    for turn in count():
+        player, total = "", torch.zeros(())
+        for i, (row, share, part) in enumerate(parts):
+            randomness.at(step, row, turn)
+            if turn == 0:
+                x, conditions = encoded(part, transform, device)
+                generators.append(model.losses(x, **conditions))
+            with cast():
+                yielded = next(generators[i], None)
+            if yielded is None:
+                return losses, True
+            player, loss = yielded[0], yielded[1] * share
+            loss.backward()
+            total = loss.detach() if i == 0 else total + loss.detach()
+        losses[player], taken = learners[player].update(total, lr)
+        for learner in learners.values():
+            learner.optimizer.zero_grad(set_to_none=True)
+        if not taken:
+            return losses, False
+    raise AssertionError("unreachable")

@@ -1,0 +1,97 @@
+"""What the machine does best, found by trying: bfloat16 or float32, compiled or not.
+
+A trial computes one loss and its gradient on a batch of the run's own shape and leaves no trace: parameters, buffers
+and gradients are what they were. On CUDA bfloat16 is a matter of capability; on a CPU it depends on the network and on
+the kernels, so both are timed, and bfloat16 must win by 15 % and agree on the loss. The choice is recorded in the run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from math import inf
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse.models.base import GenerativeModel, Transform
+from undiffuse.training.randomness import Randomness
+from undiffuse.training.step import autocast, encoded
+
+ROUNDS = 3
+ENOUGH = 6.0  # seconds after which no further round is timed
+GAIN = 0.85  # bfloat16 must take at most this share of float32's time
+AGREEMENT = 0.1  # and give the same loss within this share
+
+
+class Trial:
+    """`trial(precision)` -> (seconds, loss) of one forward and backward pass."""
+
+    def __init__(
+        self,
+        model: GenerativeModel,
+        batch: Mapping[str, Tensor],
+        transform: Transform,
+        device: torch.device,
+        randomness: Randomness,
+    ) -> None:
+        self.model, self.batch, self.transform = model, batch, transform
+        self.device, self.randomness = device, randomness
+
+    def __call__(self, precision: str) -> tuple[float, float]:
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        self.randomness.at(0, 0, 0)
+        start = time.perf_counter()
+        try:
+            x, conditions = encoded(self.batch, self.transform, self.device)
+            with autocast(self.device, precision)():
+                _, loss = next(self.model.losses(x, **conditions))
+            loss.backward()
+            return time.perf_counter() - start, loss.item()
+        finally:
+            self.model.zero_grad(set_to_none=True)
+            with torch.no_grad():
+                for name, buffer in self.model.named_buffers():
+                    buffer.copy_(buffers[name])
+
+
+def choose_precision(device: torch.device, trial: Trial) -> str:
+    """ "bfloat16" where the machine gains from it, else "float32"."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device.type != "cpu":
+        return "float32"
+    best = {"float32": (inf, inf), "bfloat16": (inf, inf)}
+    start = time.perf_counter()
+    for _ in range(ROUNDS):
+        for precision in best:
+            best[precision] = min(best[precision], trial(precision))
+        if time.perf_counter() - start > ENOUGH:
+            break
+    (full, reference), (half, loss) = best["float32"], best["bfloat16"]
+    agrees = abs(loss - reference) <= AGREEMENT * abs(reference)
+    return "bfloat16" if agrees and half <= GAIN * full else "float32"
+
+
+@contextmanager
+def compiled(modules: Iterable[nn.Module], trial: Trial, precision: str) -> Iterator[bool]:
+    """Inside, the modules run compiled, or as they are if this machine cannot compile them (the value says which)."""
+    modules = list(modules)
+    for module in modules:
+        module.compile()
+    worked = True
+    try:
+        trial(precision)
+    except Exception:  # a compiler fails in as many ways as there are compilers; training goes on without
+        worked = False
+        _uncompile(modules)
+    try:
+        yield worked
+    finally:
+        _uncompile(modules)
+
+
+def _uncompile(modules: Iterable[nn.Module]) -> None:
+    for module in modules:
+        module._compiled_call_impl = None
