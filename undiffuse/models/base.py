@@ -98,6 +98,7 @@ class GenerativeModel(nn.Module, ABC):
 
     transform: Transform | None = None
     form: Any = None
+    preset: str | None = None  # the recipe it was made by, for the run's record
     classes: tuple[str, ...] = ()
     class_shares: tuple[float, ...] = ()
     preview_options: Mapping[str, Any] = {}  # what `draw` is given for quick looks during training
