@@ -1,0 +1,172 @@
+"""`undiffuse info`: what a run is, or what data look like and how they would be modelled.
+
+Both are asked for as plain data (`runs.summary`, `Data.describe`) and printed as they come: a number as a number, a
+mapping as its entries, a list of mappings as a table. What a new kind of data says of itself needs nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from undiffuse.cli.settings import check, flag, given
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+BAR = 32  # characters
+MOST_CLASSES = 12
+Facts = list[tuple[str, Any]]
+
+
+@dataclass(kw_only=True)
+class InfoOptions:
+    """Everything but what is asked about."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic reads it off the class
+
+    json: Annotated[bool | None, flag("Print one JSON object.")] = None
+    quiet: Annotated[bool | None, flag("Print nothing but errors (with --json: and the object).")] = None
+
+
+def info(
+    what: Annotated[str, Parameter(name="RUN_OR_SOURCE", help="Folder of a run, or anything train takes.")],
+    /,
+    *,
+    options: Annotated[InfoOptions | None, Parameter(name="*")] = None,
+) -> int:
+    """Say what a run is, or what data look like.
+
+    Of a run: its data, model and held-out loss, and how to go on. Of data: shape, range, classes, missing values.
+    """
+    from rich.console import Console
+
+    from undiffuse.cli.terminal import Terminal, fact_table
+
+    chosen = check(InfoOptions, given(options))
+    terminal = Terminal(quiet=chosen.quiet, as_json=chosen.json)
+    is_run = (Path(what).expanduser() / "config.json").is_file()
+    tree, shown = _run(what) if is_run else _source(what, terminal)
+    terminal.result(tree)
+    if not terminal.as_json and not terminal.quiet:
+        console = Console(highlight=False)
+        console.print(fact_table((name, value) for name, value in shown if isinstance(value, str)))
+        for name, table in shown:
+            if not isinstance(table, str):
+                console.print(f"\n{name}", style="bold")
+                console.print(table)
+    return 0
+
+
+def _source(what: str, terminal: Any) -> tuple[Mapping[str, Any], Facts]:
+    from undiffuse.cli.progress import Bar
+    from undiffuse.data import load
+
+    with Bar(terminal) as bar:
+        tree = load(what, progress=bar).describe()
+    return tree, [*source_facts(tree), *(("note", note) for note in tree["notes"]), *_tables(tree)]
+
+
+def source_facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What `Data.describe` said, in two columns: everything but its tables and its notes."""
+    rows = f"{tree['rows']:,}: {tree['training_rows']:,} to train on, {tree['held_out_rows']:,} held out"
+    facts = [("data", str(tree["name"])), ("rows", rows)]
+    said = {"name", "path", "rows", "training_rows", "held_out_rows", "notes", "modelled_shape", "modelled_as"}
+    for name, value in tree.items():
+        if name not in said and not _is_table(value):
+            facts.append((name.replace("_", " "), words_for(value)))
+    facts.append(("modelled as", f"{tree['modelled_as'].rstrip('.')} ({words_for(tree['modelled_shape'])})"))
+    return facts
+
+
+def words_for(value: Any) -> str:
+    """A plain value as a person writes it.
+
+    >>> words_for([5, 33, 20]), words_for({"cat": 12, "dog": 1300}), words_for(0.25)
+    ('5 x 33 x 20', 'cat 12, dog 1,300', '0.25')
+    """
+    if isinstance(value, Mapping):
+        parts = [f"{name} {words_for(item)}" for name, item in value.items()]
+        more = f", ... ({len(parts)} in all)" if len(parts) > MOST_CLASSES else ""
+        return ", ".join(parts[:MOST_CLASSES]) + more
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        numbers = all(isinstance(item, int) for item in value)
+        return (" x " if numbers else ", ").join(map(str, value)) or "one number"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+
+
+def _tables(tree: Mapping[str, Any]) -> Facts:
+    from rich.table import Table
+
+    facts: Facts = []
+    for name, value in tree.items():
+        if not _is_table(value):
+            continue
+        names = list(dict.fromkeys(key for row in value for key in row))
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in names:
+            table.add_column(column.replace("_", " "))
+        for row in value:
+            table.add_row(*(words_for(row[column]) if row.get(column) is not None else "" for column in names))
+        facts.append((name.replace("_", " "), table))
+    return facts
+
+
+def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
+    from undiffuse.runs import summary
+    from undiffuse.training.duration import words
+
+    tree = summary(what)
+    asked = tree["asked"]
+    goal = f"{asked['steps']:,} steps" if asked.get("steps") else words(asked.get("budget") or 0)
+    state = "finished" if tree["finished"] else "not finished" if tree["weights"] else "no checkpoint yet"
+    data, held_out = tree["data"], tree["held_out"] or {}
+    facts: Facts = [
+        ("run", f"{what} ({state})"),
+        ("data", f"{data.get('name')} ({data.get('rows', 0):,} rows)"),
+        ("model", f"{tree['preset'] or 'made in Python'}, {tree['parameters'] or 0:,} parameters"),
+        ("trained", f"{tree['steps']:,} steps in {words(tree['elapsed'])} (asked for {goal})"),
+    ]
+    if tree["skipped"]:
+        facts.append(("skipped", f"{tree['skipped']:,} steps without a finite loss"))
+    if held_out.get("loss") is not None:
+        facts.append(("held-out loss", f"{held_out['loss']:.4g}"))
+    facts.append(("go on with", tree["go_on"]))
+    if tree["weights"]:
+        facts.append(("sample with", f"undiffuse sample {what} -n 64 --out FILE"))
+    return tree, [*facts, *_curves(held_out)]
+
+
+def _curves(held_out: Mapping[str, Any]) -> Facts:
+    """Every curve among the diagnostics, a pair of lists of numbers of one length, as bars."""
+    facts: Facts = []
+    for name, curve in held_out.items():
+        lists = list(curve.items()) if isinstance(curve, Mapping) else []
+        if len(lists) == 2 and all(isinstance(values, list) for _, values in lists):
+            (x_name, x), (y_name, y) = lists
+            title = f"held-out {y_name.replace('_', ' ')} by {x_name.replace('_', ' ')} ({name})"
+            facts.append((title, _bars(x, y)))
+    return facts
+
+
+def _bars(x: Sequence[float], y: Sequence[float | None]) -> Table:
+    from rich.table import Table
+
+    greatest = max((value for value in y if value is not None), default=0.0) or 1.0
+    table = Table.grid(padding=(0, 2))
+    for justify in ("right", "right", "left"):
+        table.add_column(justify=justify)
+    for position, value in zip(x, y, strict=True):
+        bar = "━" * round(BAR * max(value, 0.0) / greatest) if value is not None else "not finite"
+        table.add_row(f"{position:.3g}", "" if value is None else f"{value:.4g}", bar)
+    return table

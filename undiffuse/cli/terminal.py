@@ -1,0 +1,78 @@
+"""Where the command line writes: words for people on standard error, results for programs on standard output.
+
+`--quiet` silences the words, `--json` makes the result one JSON object; only an error gets past both.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, final
+
+from rich.console import Console
+from rich.table import Table
+
+
+@final
+class Terminal:
+    """Standard error for words (none if `quiet`), standard output for the result (if `as_json`)."""
+
+    def __init__(self, *, quiet: bool | None = False, as_json: bool | None = False) -> None:
+        self.console = Console(stderr=True, quiet=bool(quiet), highlight=False, soft_wrap=True)
+        self.quiet, self.as_json = bool(quiet), bool(as_json)
+
+    @property
+    def lively(self) -> bool:
+        """Whether there is somebody to draw moving things for."""
+        return self.console.is_terminal and not self.quiet
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line of words."""
+        self.console.print(text, style=style or None, markup=False)
+
+    def facts(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Names and what they are, in two columns."""
+        self.console.print(fact_table(rows))
+
+    def result(self, tree: Mapping[str, Any]) -> None:
+        """The JSON object, if one was asked for."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(plain(tree), ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+
+
+def fact_table(rows: Iterable[tuple[str, str]]) -> Table:
+    """A table without lines: the name of a thing, and the thing."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(name, str(text))
+    return table
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON has it: paths as text, NumPy's numbers as numbers, and null for what is not finite.
+
+    >>> plain({"loss": float("nan"), "shape": (1, 8)})
+    {'loss': None, 'shape': [1, 8]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not (float("-inf") < value < float("inf")):
+        return None
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def number(value: float | None) -> str:
+    """Four digits that matter, or a dash.
+
+    >>> number(0.123456), number(1234567.0), number(None)
+    ('0.1235', '1.235e+06', '-')
+    """
+    return "-" if value is None or value != value else f"{value:.4g}"
