@@ -70,8 +70,11 @@ def call(
         )
 
 
-def levels(where: str, chosen: Sequence[int], count: int) -> None:
-    """Every chosen level is one of 0 .. count - 1."""
+def levels(where: str, multipliers: Sequence[int], chosen: Sequence[int]) -> None:
+    """There is a level, and every chosen one is one of 0 .. len(multipliers) - 1."""
+    count = len(multipliers)
+    if not count:
+        raise InputError(f"{where}: multipliers is {tuple(multipliers)}; give at least one.")
     if any(level >= count for level in chosen):
         raise InputError(
             f"{where}: attention {tuple(chosen)} names a level that is not there; with {count} multipliers the levels "

@@ -67,7 +67,7 @@ class UNet(nn.Module):
         checks.at_least("unet", 0, attention=attention, classes=classes, vector=vector)
         checks.fraction("unet", dropout=dropout)
         checks.positive("unet", span=span)
-        checks.levels("unet", attention, len(multipliers))
+        checks.levels("unet", multipliers, attention)
         self.shape, self.width, self.multipliers, self.blocks = tuple(shape), width, tuple(multipliers), blocks
         self.attention, self.patch, self.head_width = tuple(attention), patch, head_width
         self.dropout, self.span = float(dropout), float(span)
