@@ -62,14 +62,10 @@ def atomic_folder(path: str | Path, *, replace: str = "") -> Iterator[Path]:
     with _staged(path) as (target, temporary):
         if target.exists():
             if not target.is_dir():
-                raise InputError(
-                    f"{path}: this is a file, and a folder was to be written; choose another name."
-                )
+                raise InputError(f"{path}: this is a file, and a folder was to be written; choose another name.")
             others = sorted(name for name in os.listdir(target) if not fnmatch.fnmatch(name, replace))
             if others:
-                raise InputError(
-                    f"{path}: the folder holds other files ({others[0]}, ...); choose another name."
-                )
+                raise InputError(f"{path}: the folder holds other files ({others[0]}, ...); choose another name.")
         temporary.mkdir()
         yield temporary
         for folder, _, names in os.walk(temporary):

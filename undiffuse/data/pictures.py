@@ -18,7 +18,7 @@ def tile(images: np.ndarray) -> Image.Image:
     Tiny images are enlarged by a whole factor, so that every pixel stays a sharp square.
 
     >>> tile(np.zeros((16, 8, 8, 1), np.uint8)).size
-    (282, 282)
+    (266, 266)
     """
     n, h, w, channels = images.shape
     factor = max(1, round(64 / max(h, w)))
@@ -41,7 +41,7 @@ def to_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def to_bytes(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def to_bytes(values: np.ndarray, low: int | float, high: int | float) -> np.ndarray:
     """Values from `low` to `high` as uint8 from 0 to 255, clipped and rounded.
 
     >>> to_bytes(np.array([0, 8, 16]), 0, 16).tolist()

@@ -1,0 +1,37 @@
+"""Labels as a person has them -> an index into named classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from undiffuse.errors import InputError
+
+
+def index_labels(
+    labels: Any, rows: int, name: str, classes: Sequence[str] = ()
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """(index (rows,) int64, class names) of labels that are whole numbers or names; (None, ()) for no labels.
+
+    Classes are the different labels in order, unless the names of classes 0, 1, ... are given. Raises InputError for
+    labels that are not one per row, or are neither whole numbers nor names.
+
+    >>> index_labels(["cat", "dog", "cat"], 3, "pets")
+    (array([0, 1, 0]), ('cat', 'dog'))
+    """
+    if labels is None:
+        return None, ()
+    given = np.asarray(labels)
+    given = given.reshape(len(given)) if given.size == len(given) and given.ndim else given
+    if given.shape != (rows,):
+        raise InputError(f"{name}: labels of shape {given.shape} for {rows:,} rows; give one label for each row.")
+    if given.dtype.kind == "f" and np.array_equal(given, np.round(given)):
+        given = given.astype(np.int64)
+    if given.dtype.kind not in "biuU":
+        raise InputError(f"{name}: the labels are neither whole numbers nor names; leave them out or convert them.")
+    if classes and given.dtype.kind in "iu" and given.min() >= 0 and given.max() < len(classes):
+        return given.astype(np.int64), tuple(str(name) for name in classes)
+    names, index = np.unique(given, return_inverse=True)
+    return index.reshape(-1).astype(np.int64), tuple(str(name) for name in names.tolist())

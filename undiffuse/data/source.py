@@ -1,0 +1,219 @@
+"""Data to train on: rows, a held-out split, and a transform measured on the training rows alone.
+
+One keyed permutation P of range(N) makes the split: rows P(0) ... P(h-1) are held out, the other n = N - h are for
+training. Each epoch e has a permutation Q_e of range(n) of its own; the rows of all batches lie one after another
+through all epochs, and the batch of step k on rank r of w takes the positions
+
+    (k w + r) B ... (k w + r) B + B - 1,     position q -> row P(h + Q_{q div n}(q mod n)).
+
+Nothing is stored, every batch is a function of (seed, step, rank, world), each epoch meets each training row once,
+and the ranks together see what one rank with a batch of w B would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from undiffuse.data.families import describe_part
+from undiffuse.data.loaded import Loaded, Progress
+from undiffuse.data.permutation import key, permute, unpermute
+from undiffuse.data.rows import as_tensor, chunk_length
+from undiffuse.errors import InputError
+
+_SPLIT, _EPOCH = 1, 2  # what a key is for
+DEFAULT_SHARE, MOST_HELD_OUT = 0.1, 10_000
+
+
+class Data:
+    """A finite data set, split and ready to train on; made by `undiffuse.load`.
+
+    `held_out` is None for the default (a tenth of the rows, at least 1 and at most 10,000), a share between 0 and 1,
+    or a number of rows. Raises InputError for fewer than two rows or a share that leaves none to train on.
+
+    >>> from undiffuse.data import load
+    >>> data = load("digits")
+    >>> len(data), len(data.held_out), data.shape, data.conditions
+    (1617, 180, (1, 8, 8), {'label': 10})
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        seed: int = 0,
+        held_out: float | int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if len(loaded.rows) < 2:
+            count = "1 row" if len(loaded.rows) else "no rows"
+            raise InputError(f"{loaded.name}: it has {count}; training needs at least 2 rows.")
+        self.loaded = loaded
+        self.seed = seed
+        self.n_held_out = _held_out_rows(len(loaded.rows), held_out)
+        self.form = loaded.form
+        self.conditions = {"label": len(loaded.classes)} if loaded.labels is not None else {}
+        self.transform = loaded.make_transform(partial(self._training_chunks, progress))
+
+    @property
+    def name(self) -> str:
+        """What the data is called in messages: the file, the folder or the named set."""
+        return self.loaded.name
+
+    @property
+    def path(self) -> str | None:
+        """What `load` takes to read it again: an absolute path or a name; None for data that came as an object."""
+        return self.loaded.path
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the data changes, and not when it is moved."""
+        return self.loaded.fingerprint
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the labels; empty if there are none."""
+        return self.loaded.classes
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The class of every row of the source, (N,) int64, or None."""
+        return self.loaded.labels
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was skipped, resized or left out: one sentence each."""
+        return self.loaded.notes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one row as the model sees it."""
+        return tuple(self.transform.shape)
+
+    def __len__(self) -> int:
+        return len(self.loaded.rows) - self.n_held_out
+
+    @property
+    def held_out(self) -> Any:
+        """The held-out rows in the form the data came in, read anew at each access."""
+        return self.form.present(self.loaded.rows.take(self.held_out_indices(np.arange(self.n_held_out))))
+
+    @property
+    def train(self) -> TrainingRows:
+        """The training rows in the form the data came in, read only where they are indexed."""
+        return TrainingRows(self)
+
+    def held_out_indices(self, positions: np.ndarray) -> np.ndarray:
+        """Which rows of the source the held-out rows at these positions are."""
+        return permute(positions, len(self.loaded.rows), key(_SPLIT, self.seed))
+
+    def training_indices(self, positions: np.ndarray) -> np.ndarray:
+        """Which rows of the source the training rows at these positions in range(len(self)) are."""
+        return permute(positions + self.n_held_out, len(self.loaded.rows), key(_SPLIT, self.seed))
+
+    def batches(self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[dict]:
+        """Batches {"row": (size, ...), "label": (size,) int64} from `start_step` on, without end."""
+        step = start_step
+        while True:
+            positions = (step * world + rank) * size + np.arange(size)
+            epochs, within = np.divmod(positions, len(self))
+            order = permute(within, len(self), key(_EPOCH, seed, epochs))
+            yield self._batch(self.training_indices(order))
+            step += 1
+
+    def held_out_batch(self, size: int) -> dict:
+        """The first `size` held-out rows, or all if there are fewer; always the same ones."""
+        return self._batch(self.held_out_indices(np.arange(min(size, self.n_held_out))))
+
+    def sample_batch(self, size: int) -> dict:
+        """`size` training rows, or all if there are fewer, spread over the source."""
+        return self._batch(self.training_indices(np.arange(min(size, len(self)))))
+
+    def describe(self) -> dict[str, Any]:
+        """What the data looks like and how it will be modelled, as plain data."""
+        tree: dict[str, Any] = {
+            "name": self.name,
+            "path": self.path,
+            "rows": len(self.loaded.rows),
+            "training_rows": len(self),
+            "held_out_rows": self.n_held_out,
+            **self.loaded.facts,
+        }
+        if self.labels is not None:
+            counts = np.bincount(self.labels, minlength=len(self.classes))
+            tree["classes"] = {name: int(count) for name, count in zip(self.classes, counts)}
+        tree["modelled_shape"] = list(self.shape)
+        tree["modelled_as"] = getattr(self.transform, "description", "")
+        tree["notes"] = list(self.notes)
+        return tree
+
+    def config(self) -> dict[str, Any]:
+        """What a run records: enough to sample and score without the data, and to recognize the data again."""
+        return {
+            "name": self.name,
+            "path": self.path,
+            "fingerprint": self.fingerprint,
+            "rows": len(self.loaded.rows),
+            "split": {"seed": self.seed, "held_out": self.n_held_out},
+            "transform": describe_part(self.transform),
+            "form": describe_part(self.form),
+            "classes": list(self.classes),
+        }
+
+    def _batch(self, indices: np.ndarray) -> dict:
+        batch = {"row": as_tensor(self.loaded.rows.take(indices))}
+        if self.labels is not None:
+            batch["label"] = as_tensor(self.labels[indices])
+        return batch
+
+    def _training_chunks(self, progress: Progress | None) -> Iterator[np.ndarray]:
+        """The training rows in the order of the source: what is on disk is read from front to back."""
+        total, length = len(self.loaded.rows), chunk_length(self.loaded.rows)
+        for start in range(0, total, length):
+            indices = np.arange(start, min(start + length, total))
+            held_out = unpermute(indices, total, key(_SPLIT, self.seed)) < self.n_held_out
+            if not held_out.all():
+                yield self.loaded.rows.take(indices[~held_out])
+            if progress:
+                progress(min(start + length, total), total, f"measuring {self.name}")
+
+
+class TrainingRows:
+    """A view of the training rows: `len`, and rows in the data's own form where it is indexed.
+
+    >>> from undiffuse.data import load
+    >>> load("digits").train[:3].shape
+    (3, 8, 8)
+    """
+
+    def __init__(self, data: Data) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> Any:
+        """The rows that a number, a slice or a list of numbers picks, in the form that `sample` gives; a number
+        gives a form of one row.
+        """
+        positions = np.arange(*index.indices(len(self))) if isinstance(index, slice) else np.atleast_1d(index)
+        if np.any((positions < -len(self)) | (positions >= len(self))):
+            raise IndexError(f"row {index} of {len(self)}")
+        taken = self._data.training_indices(positions % len(self))
+        return self._data.form.present(self._data.loaded.rows.take(taken))
+
+
+def _held_out_rows(n: int, wanted: float | int | None) -> int:
+    """How many of `n` rows are held out."""
+    if wanted is None:
+        return int(np.clip(round(DEFAULT_SHARE * n), 1, MOST_HELD_OUT))
+    rows = max(1, round(wanted * n)) if isinstance(wanted, float) else int(wanted)
+    if wanted <= 0 or rows >= n:
+        raise InputError(
+            f"held_out {wanted}: of {n:,} rows this leaves none on one side; "
+            "give a share between 0 and 1, or a smaller number of rows."
+        )
+    return rows
