@@ -11,7 +11,7 @@ _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "": 1.0}
 _PART = r"(\d+(?:\.\d+)?|\.\d+)\s*(d|h|min|m|s|)\s*"
 
 
-def seconds(text: str | float) -> float:
+def seconds(text: str | float | int) -> float:
     """The duration in seconds; a bare number is seconds. Raises InputError for what is none, or not positive.
 
     >>> seconds("1h30m"), seconds("1.5h"), seconds("90 s"), seconds(90)
@@ -34,7 +34,7 @@ def seconds(text: str | float) -> float:
     return total
 
 
-def words(duration: float) -> str:
+def words(duration: float | int) -> str:
     """Seconds as a person would say them, in two units at most.
 
     >>> words(5400), words(61.2), words(9), words(172800)

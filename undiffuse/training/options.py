@@ -6,8 +6,8 @@ written to the run's config.json, so that a resumed run goes on exactly as it be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from math import prod
 from typing import Any
 
@@ -26,7 +26,7 @@ class Options:
     """All that decides how weights come out of data, and how often a run is saved and looked at."""
 
     steps: int | None = None  # how many optimizer steps; or:
-    budget: float | None = None  # how long, in seconds or as "90s", "10m", "1h30m"
+    budget: float | None = None  # how long, in seconds; may be given as "90s", "10m", "1h30m"
     batch: int | None = None  # rows per step; chosen from the data's shape
     lr: float = 1e-3  # peak learning rate
     warmup: int = 100  # steps until the peak (or 5 % of the run, if that is sooner)
@@ -67,48 +67,51 @@ def merge(given: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
         asked.pop("seed", None)
         if "steps" in asked or "budget" in asked:
             kept |= {"steps": None, "budget": None}
-    options = Options(**(kept | asked))
-    if options.budget is not None:
-        options = replace(options, budget=seconds(options.budget))
-    elif options.steps is None:
-        options = replace(options, budget=BUDGET)
-    check(options)
-    return options
+    values = asdict(Options()) | kept | asked
+    check(values)
+    if values["budget"] is not None:
+        values["budget"] = seconds(values["budget"])
+    elif values["steps"] is None:
+        values["budget"] = BUDGET
+    floats = ("lr", "decay", "weight_decay", "clip", "averaging")
+    return Options(**(values | {name: float(values[name]) for name in floats}))
 
 
-def check(options: Options) -> None:
+_WHOLE = ("steps", "batch", "accumulate", "checkpoint_every", "evaluate_every", "log_every")
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **{name: (lambda value: _whole(value) and value >= 1, "a whole number from 1 up") for name in _WHOLE},
+    **{
+        name: (lambda value: _whole(value) and value >= 0, "a whole number from 0 up")
+        for name in ("warmup", "samples", "seed")
+    },
+    "lr": (lambda value: 0 < value < float("inf"), "a number above 0, such as 1e-3"),
+    "weight_decay": (lambda value: 0 <= value < float("inf"), "a number from 0 up"),
+    "clip": (lambda value: 0 <= value < float("inf"), "a number from 0 (no clipping) up"),
+    "decay": (lambda value: 0 < value <= 1, "a share of the run, above 0 and at most 1"),
+    "averaging": (lambda value: value == 0 or 1e-3 <= value <= WIDEST, "0, or a share of the run from 0.001 to 0.288"),
+    "compile": (lambda value: isinstance(value, bool), "true or false"),
+}
+
+
+def check(values: Mapping[str, Any]) -> None:
     """Raises InputError, naming the option, for a value that is out of range."""
-    for name in ("steps", "batch", "accumulate", "checkpoint_every", "evaluate_every", "log_every"):
-        _require(options, name, lambda value: _whole(value) and value >= 1, "a whole number from 1 up")
-    for name in ("warmup", "samples", "seed"):
-        _require(options, name, lambda value: _whole(value) and value >= 0, "a whole number from 0 up")
-    _require(options, "lr", lambda value: 0 < value < float("inf"), "a number above 0, such as 1e-3")
-    _require(options, "weight_decay", lambda value: 0 <= value < float("inf"), "a number from 0 up")
-    _require(options, "clip", lambda value: 0 <= value < float("inf"), "a number from 0 (no clipping) up")
-    _require(options, "decay", lambda value: 0 < value <= 1, "a share of the run, above 0 and at most 1")
-    _require(options, "averaging", lambda value: 0 <= value <= WIDEST, "a share of the run, from 0 to 0.288")
-    if options.precision not in PRECISIONS:
-        raise unknown("precision", "precision", options.precision, PRECISIONS)
-    if options.batch is not None and options.accumulate > options.batch:
-        raise InputError(
-            f"accumulate {options.accumulate}: a batch of {options.batch} rows has no so many parts; lower it."
-        )
+    for name, (holds, what) in _RANGES.items():
+        value = values[name]
+        try:
+            right = value is None or holds(value)
+        except TypeError:
+            right = False
+        if not right:
+            raise InputError(f"{name} {value}: must be {what}.")
+    if values["precision"] not in PRECISIONS:
+        raise unknown("precision", "precision", str(values["precision"]), PRECISIONS)
+    if values["batch"] is not None and values["accumulate"] > values["batch"]:
+        parts, batch = values["accumulate"], values["batch"]
+        raise InputError(f"accumulate {parts}: a batch of {batch} rows cannot be cut in so many parts; lower it.")
 
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _require(options: Options, name: str, holds: Any, what: str) -> None:
-    value = getattr(options, name)
-    if value is None:
-        return
-    try:
-        right = holds(value)
-    except TypeError:
-        right = False
-    if not right:
-        raise InputError(f"{name} {value}: must be {what}.")
 
 
 def batch_for(shape: tuple[int, ...], *, rows: int | None = None, accelerated: bool = False) -> int:

@@ -161,7 +161,6 @@ class Run:
             "finished": finished,
             "elapsed": self.elapsed(),
             "skipped": self.skipped,
-            "in_a_row": self.in_a_row,
             "ramp": self.ramp,
             "counts": {name: x.average.count if x.average else 0 for name, x in self.learners.items()},
             "held_out": self.held_out,
@@ -180,7 +179,7 @@ class Run:
         if saved is None:
             return
         state, tensors = saved
-        self.step, self.skipped, self.in_a_row = state["step"], state["skipped"], state["in_a_row"]
+        self.step, self.skipped = state["step"], state["skipped"]
         self.before, self.held_out, self.ramp = state["elapsed"], state["held_out"], state["ramp"]
         if state["finished"]:
             self.ramp = {"step": self.step, "elapsed": self.before}

@@ -8,9 +8,10 @@ the kernels, so both are timed, and bfloat16 must win by 15 % and agree on the l
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ ROUNDS = 3
 ENOUGH = 6.0  # seconds after which no further round is timed
 GAIN = 0.85  # bfloat16 must take at most this share of float32's time
 AGREEMENT = 0.1  # and give the same loss within this share
+
+Try = Callable[[str], Any]  # precision -> (seconds, loss), what a Trial is
 
 
 class Trial:
@@ -56,7 +59,7 @@ class Trial:
                     buffer.copy_(buffers[name])
 
 
-def choose_precision(device: torch.device, trial: Trial) -> str:
+def choose_precision(device: torch.device, trial: Try) -> str:
     """ "bfloat16" where the machine gains from it, else "float32"."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
@@ -75,7 +78,7 @@ def choose_precision(device: torch.device, trial: Trial) -> str:
 
 
 @contextmanager
-def compiled(modules: Iterable[nn.Module], trial: Trial, precision: str) -> Iterator[bool]:
+def compiled(modules: Iterable[nn.Module], trial: Try, precision: str) -> Iterator[bool]:
     """Inside, the modules run compiled, or as they are if this machine cannot compile them (the value says which)."""
     modules = list(modules)
     for module in modules:

@@ -1,0 +1,182 @@
+"""The run directory stays whole: wherever the machine stops, whatever is there already, however full the disk is."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+from contextlib import suppress
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_fakes import Gaussian, Points, same_weights
+
+from undiffuse.errors import InputError
+from undiffuse.training import fit
+from undiffuse.training.folder import RunFolder, read_config, read_weights
+
+OPTIONS = {"steps": 12, "batch": 8, "lr": 0.03, "checkpoint_every": 4, "device": "cpu", "precision": "float32"}
+
+
+class Power(BaseException):
+    """The machine stops."""
+
+
+CALLS = [(os, "replace"), (os, "fsync"), (shutil, "rmtree")]
+
+
+def count_calls(monkeypatch, stop_at=None):
+    """Count all renames, flushes and removals from now on; at number `stop_at` the machine stops for good."""
+    counted = [0]
+    with_patch = {}
+    for module, name in CALLS:
+        real = getattr(module, name)
+
+        def patched(*args, real=real, **kwargs):
+            counted[0] += 1
+            if stop_at is not None and counted[0] >= stop_at:
+                raise Power
+            return real(*args, **kwargs)
+
+        with_patch[(module, name)] = real
+        monkeypatch.setattr(module, name, patched)
+    return counted
+
+
+def test_a_run_that_is_killed_at_any_write_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    """A kill leaves what a stop of every later rename, flush and removal leaves: clean-up code cannot run either."""
+    whole = Gaussian()
+    with monkeypatch.context() as patch:
+        calls = count_calls(patch)
+        fit(whole, Points(), out=tmp_path / "whole", **OPTIONS)
+    assert calls[0] > 20
+    for number in range(1, calls[0] + 1):
+        out = tmp_path / f"killed-{number}"
+        with monkeypatch.context() as patch, suppress(Power):
+            count_calls(patch, stop_at=number)
+            fit(Gaussian(), Points(), out=out, **OPTIONS)
+        resumed = Gaussian()
+        if not (out / "config.json").exists():
+            fit(resumed, Points(), out=out, overwrite=out.exists(), **OPTIONS)
+        else:
+            with suppress(InputError):  # the kill came after the end
+                fit(resumed, Points(), out=out, resume=True)
+        saved = load_file(out / "weights.safetensors")
+        assert all(torch.equal(saved[name], value) for name, value in whole.state_dict().items()), number
+        kept = sorted(entry.name for entry in (out / "state").iterdir())
+        assert kept == ["latest", "step-00000012-end"], number
+
+
+def run(out, **options):
+    model = Gaussian()
+    fit(model, Points(), out=out, **(OPTIONS | options))
+    return model
+
+
+def test_a_run_is_neither_written_over_nor_mixed_up(tmp_path):
+    out = tmp_path / "run"
+    run(out)
+    before = {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
+    with pytest.raises(InputError, match="already holds a run; use --resume to go on with it or --overwrite"):
+        run(out)
+    with pytest.raises(InputError, match="give one of them"):
+        run(out, resume=True, overwrite=True)
+    with pytest.raises(InputError, match="no run to resume"):
+        run(tmp_path / "none", resume=True)
+    with pytest.raises(InputError, match="its own weights"):
+        run(out, resume=True, init=out)
+    with pytest.raises(InputError, match="which run"):
+        fit(Gaussian(), Points(), resume=True, steps=3)
+    assert before == {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
+    replaced = run(out, overwrite=True, seed=1)
+    saved = load_file(out / "weights.safetensors")
+    assert torch.equal(saved["net.mean"], replaced.net.mean)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]  # the old run is gone once there is a new one
+
+
+def test_a_folder_that_is_no_run_is_never_touched(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("words")
+    for options in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(InputError, match="thesis"):
+            run(tmp_path / "thesis", **options)
+    assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]
+    (tmp_path / "file").write_text("words")
+    for options in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(InputError, match="file"):
+            run(tmp_path / "file", **options)
+    (tmp_path / "empty").mkdir()
+    run(tmp_path / "empty")
+    assert (tmp_path / "empty" / "weights.safetensors").exists()
+
+
+def test_the_old_run_comes_back_if_the_new_one_has_no_checkpoint(tmp_path):
+    out = tmp_path / "run"
+    old = run(out)
+    with pytest.raises(InputError, match="not finite"):
+        fit(
+            Gaussian(poison=tuple(range(99))), Points(), out=out, overwrite=True, **(OPTIONS | {"checkpoint_every": 50})
+        )
+    assert torch.equal(load_file(out / "weights.safetensors")["net.mean"], old.net.mean)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint(tmp_path):
+    """The kernel refuses to write a file over a size: the same path through the code as a full disk."""
+    out, limits = tmp_path / "run", resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(event):
+        if event["event"] == "step" and event["step"] == 6:
+            size = (out / "log.jsonl").stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max(size + 100, 600), limits[1]))
+
+    try:
+        with pytest.raises(InputError, match="could not be written"):
+            fit(Gaussian(), Points(), out=out, on_event=fill, **OPTIONS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (out / "state" / "latest").read_text().strip() == "step-00000004"
+    assert not [p for p in out.rglob("*") if p.name.startswith(".")]
+    resumed = Gaussian()
+    fit(resumed, Points(), out=out, resume=True)
+    whole = run(tmp_path / "whole")
+    assert same_weights(resumed, whole)
+
+
+def test_a_place_that_cannot_be_written_is_said_before_training(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("undiffuse.atomic.os.replace", refuse)
+    model, data = Gaussian(), Points()
+    with pytest.raises(InputError, match="permission"):
+        fit(model, data, out=tmp_path / "run", **OPTIONS)
+    assert data.asked == []
+    assert not any(tmp_path.iterdir())
+
+
+def test_damage_is_named(tmp_path):
+    out = tmp_path / "run"
+    run(out)
+    state = out / "state" / "step-00000012-end" / "state.safetensors"
+    whole = state.read_bytes()
+    state.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="resume state step-00000012-end is damaged"):
+        run(out, resume=True, steps=20)
+    (out / "state" / "latest").write_text("../../elsewhere")
+    with pytest.raises(InputError, match="resume state latest is damaged"):
+        RunFolder(out, resume=True).load()
+    config = json.loads((out / "config.json").read_text())
+    for text, what in (
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        (json.dumps(config | {"format": 99}), "upgrade undiffuse"),
+    ):
+        (out / "config.json").write_text(text)
+        with pytest.raises(InputError, match=what):
+            read_config(out)
+    (out / "weights.safetensors").write_bytes(b"12345")
+    with pytest.raises(InputError, match=r"weights.safetensors is damaged"):
+        read_weights(out)
