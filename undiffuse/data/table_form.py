@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from undiffuse.atomic import atomic_file
-from undiffuse.data.pictures import panels, picture
+from undiffuse.data.panels import panels, picture
 from undiffuse.errors import InputError
 
 MOST_PANELS = 12

@@ -1,0 +1,31 @@
+"""Several small plots in one picture, drawn without a display and without matplotlib's global state."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def panels(count: int, columns: int = 4, width: float = 2.2, height: float = 1.7) -> tuple[Any, list[Any]]:
+    """A figure and `count` axes in lines of at most `columns`; sizes in inches."""
+    from matplotlib.figure import Figure
+
+    across = min(columns, count)
+    down = math.ceil(count / across)
+    figure = Figure(figsize=(width * across, height * down), dpi=100, layout="constrained")
+    axes = [figure.add_subplot(down, across, i + 1) for i in range(count)]
+    for axis in axes:
+        axis.tick_params(labelsize=6)
+    return figure, axes
+
+
+def picture(figure: Any) -> Image.Image:
+    """The drawn figure as an RGB image."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
