@@ -21,14 +21,17 @@ from typing import Any
 
 from cyclopts import App
 from cyclopts.exceptions import (
+    CoercionError,
     CycloptsError,
     MissingArgumentError,
     RepeatArgumentError,
     UnknownCommandError,
     UnknownOptionError,
     UnusedCliTokensError,
+    ValidationError,
 )
 
+from undiffuse.cli.findings import refusal
 from undiffuse.cli.interrupt import INTERRUPTED
 from undiffuse.errors import InputError, unknown
 
@@ -134,7 +137,16 @@ def _unused(problem: Any) -> str:
     return f"{command}: {problem.unused_tokens[0]} was not expected here; see {command} --help."
 
 
+def _invalid(problem: Any) -> InputError | str:
+    """A value that pydantic has already refused while the words were matched."""
+    findings = getattr(problem.__cause__, "errors", list)()
+    tokens = problem.argument.tokens if problem.argument else ()
+    return refusal(findings[0], tokens[0].keyword) if findings and tokens else str(problem)
+
+
 _SENTENCES = {
+    ValidationError: _invalid,
+    CoercionError: lambda problem: problem.__cause__ or problem,
     UnknownOptionError: _unknown_option,
     UnknownCommandError: _unknown_command,
     RepeatArgumentError: lambda problem: f"{problem.token.keyword}: given twice; give it once.",

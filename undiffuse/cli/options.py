@@ -9,13 +9,12 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from undiffuse.cli.settings import AtLeast, Commas, flag, option
+from undiffuse.cli.settings import AtLeast, flag, option
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Preset = Literal["edm", "ddpm"]
 Kind = Literal["unet", "transformer", "mlp"]
 Precision = Literal["auto", "float32", "bfloat16"]
-Whole = Annotated[int, AtLeast(1)]
 
 _FORBID = {"extra": "forbid"}
 _MODEL, _TRAINING, _DATA = (Group.create_ordered(name) for name in ("Model", "Training", "Data"))
@@ -32,12 +31,10 @@ class ModelOptions:
     depth: Annotated[int | None, AtLeast(1), option("Blocks, of a transformer or perceptron.")] = None
     patch: Annotated[int | None, AtLeast(1), option("Side of the pieces folded into channels or tokens.")] = None
     multipliers: Annotated[
-        tuple[int, ...] | None, AtLeast(1), Commas(), option("Channels of each U-Net level over width: 1,2,2.")
+        tuple[int, ...] | None, AtLeast(1), option("Channels of each U-Net level over width: 1,2,2.")
     ] = None
     blocks: Annotated[int | None, AtLeast(1), option("Residual blocks on each U-Net level.")] = None
-    attention: Annotated[
-        tuple[int, ...] | None, AtLeast(0), Commas(), option("U-Net levels with attention, from 0: 1,2.")
-    ] = None
+    attention: Annotated[tuple[int, ...] | None, AtLeast(0), option("U-Net levels with attention, from 0: 1,2.")] = None
     head_width: Annotated[int | None, AtLeast(1), option("Channels per attention head of a U-Net.")] = None
     heads: Annotated[int | None, AtLeast(1), option("Attention heads of a transformer.")] = None
     octaves: Annotated[int | None, AtLeast(0), option("Frequencies a perceptron sees each value at.")] = None
@@ -70,7 +67,9 @@ class DataOptions:
 
     __pydantic_config__ = _FORBID
 
-    size: Annotated[str | None, option("Side, or height x width as 48x64, that images are brought to.")] = None
+    size: Annotated[
+        tuple[int, ...] | None, AtLeast(1), option("Longer side, or height,width, of images; length of recordings.")
+    ] = None
     held_out: Annotated[
         float | None, AtLeast(0, above=True), option("Share, or number, of rows that are not trained on (0.1).")
     ] = None
@@ -85,7 +84,7 @@ class TrainOptions:
     out: Annotated[str | None, option("Folder that the run is written to.")] = None
     preset: Annotated[Preset | None, option("Recipe (edm).")] = None
     steps: Annotated[int | None, AtLeast(1), option("Train for this many steps.")] = None
-    budget: Annotated[str | None, option("Or for this long: 90s, 10m, 1h30m (10m).")] = None
+    budget: Annotated[str | None, option("Or for this long: 90s, 10m, 1h30m (10m).", hyphen=True)] = None
     config: Annotated[str | None, option("TOML file of these options; the command line goes before it.")] = None
     seed: Annotated[int | None, AtLeast(0), option("Seed of everything random (0).")] = None
     device: Annotated[Device | None, option("Where to compute (auto: the fastest there is).")] = None

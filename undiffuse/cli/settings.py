@@ -16,19 +16,24 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, TypeVar, final, get_args, get_origin, get_type_hints
 
 from cyclopts import Parameter
 
-from undiffuse.errors import InputError, unknown
+from undiffuse.cli.findings import refusal, typed_as
+from undiffuse.errors import InputError
 
 Tree = dict[str, Any]
 Options = TypeVar("Options")
 
 
-def option(help: str, *, name: str | tuple[str, ...] | None = None) -> Parameter:
-    """How a field is typed on the command line: its one line of help, and its name where that is not the field's."""
-    return Parameter(help=help, name=name, negative=(), converter=_as_typed, n_tokens=None, show_default=False)
+def option(help: str, *, name: str | None = None, hyphen: bool = False) -> Parameter:
+    """How a field is typed on the command line: its one line of help, its name where that is not the field's, and
+    whether its value may begin with a hyphen that is no minus of a number.
+    """
+    return Parameter(
+        help=help, name=name, negative=(), converter=_as_typed, show_default=False, allow_leading_hyphen=hyphen
+    )
 
 
 def flag(help: str) -> Parameter:
@@ -36,9 +41,16 @@ def flag(help: str) -> Parameter:
     return Parameter(help=help, negative=())
 
 
-def _as_typed(kind: type, tokens: Any) -> str:
-    """The words themselves: their meaning is found when they are checked, together with what came from a file."""
-    return ",".join(token.value for token in tokens)
+def _as_typed(kind: Any, tokens: Any) -> Any:
+    """The words as a value of type `kind`, a list typed as 1,2,4. Raises InputError if they are none."""
+    from pydantic import TypeAdapter, ValidationError
+
+    word = ",".join(token.value for token in tokens)
+    listed = get_origin(kind) is tuple
+    try:
+        return TypeAdapter(kind).validate_python(word.split(",") if listed and word else word or [])
+    except ValidationError as problem:
+        raise refusal(problem.errors()[0] | {"input": word}, tokens[0].keyword) from problem
 
 
 @final
@@ -46,7 +58,7 @@ def _as_typed(kind: type, tokens: Any) -> str:
 class AtLeast:
     """A number that is `bound` or more; `above=True` leaves the bound itself out. For use in `Annotated`."""
 
-    bound: float
+    bound: int | float
     above: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable) -> Any:
@@ -60,23 +72,6 @@ class AtLeast:
             if number is not None and not (number > self.bound if self.above else number >= self.bound):
                 raise ValueError(f"must be {'more than' if self.above else 'at least'} {self.bound}")
         return value
-
-
-@final
-@dataclass(frozen=True)
-class Commas:
-    """A list typed as 1,2,4. For use in `Annotated`; what comes from a file may be a list already."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Callable) -> Any:
-        from pydantic_core import core_schema
-
-        return core_schema.no_info_before_validator_function(self.split, handler(source))
-
-    def split(self, value: Any) -> Any:
-        """ "1,2" -> ["1", "2"], 1 -> [1], and a list as it is."""
-        if isinstance(value, str):
-            return [part for part in value.split(",") if part.strip()]
-        return [value] if isinstance(value, int | float) else value
 
 
 def given(options: Any) -> Tree:
@@ -137,8 +132,8 @@ class File:
             else:
                 continue
             if key == dotted:
-                return f"{self.path}, line {number}: {dotted}"
-        return f"{self.path}: {dotted}"
+                return f"{self.path}, line {number}:"
+        return f"{self.path}:"
 
 
 def _underscored(tree: Any) -> Any:
@@ -155,22 +150,15 @@ def check(kind: type[Options], words: Tree, file: File | None = None) -> Options
     try:
         return TypeAdapter(kind).validate_python(merge(file.tree if file else {}, words))
     except ValidationError as problem:
-        first = problem.errors()[0]
-    names = _names(kind, first["loc"])
-    typed = _holds(words, names)
-    where = _typed_as(names) if typed or file is None else file.where(names)
-    raise _refusal(kind, names, where, first)
-
-
-def _names(kind: Any, location: tuple) -> tuple[str, ...]:
-    """The part of pydantic's location that names an option: without positions in a list."""
-    return tuple(str(part) for part in location if isinstance(part, str))
-
-
-def _typed_as(names: tuple[str, ...]) -> str:
-    """("training", "weight_decay") -> "--training.weight-decay", ("n",) -> "-n"."""
-    dotted = ".".join(names).replace("_", "-")
-    return f"--{dotted}" if len(dotted) > 1 else f"-{dotted}"
+        finding = problem.errors()[0]
+    names = tuple(part for part in finding["loc"] if isinstance(part, str))  # without positions in a list
+    if file is None or _holds(words, names):
+        raise refusal(finding, typed_as(names))
+    owner: Any = kind
+    for name in names[:-1]:
+        owner = _nested(owner, name)
+    siblings = [".".join((*names[:-1], field.name)) for field in dataclasses.fields(owner)]
+    raise refusal(finding, ".".join(names), place=file.where(names), siblings=siblings)
 
 
 def _holds(tree: Any, names: tuple[str, ...]) -> bool:
@@ -181,42 +169,7 @@ def _holds(tree: Any, names: tuple[str, ...]) -> bool:
     return True
 
 
-def _refusal(kind: Any, names: tuple[str, ...], where: str, problem: Any) -> InputError:
-    """One sentence for one of pydantic's findings."""
-    value = problem["input"]
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        owner = kind
-        for name in names[:-1]:
-            owner = _nested(owner, name)
-        place = where.removesuffix(names[-1]).rstrip(":. ").removesuffix("--")
-        return unknown(place and place + ":", "option", names[-1], [f.name for f in dataclasses.fields(owner)])
-    if problem["type"] == "literal_error":
-        choices = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
-        return unknown(where, names[-1].replace("_", " "), str(value), choices)
-    if problem["type"] == "value_error":
-        return InputError(f"{where} {_shown(value)}: {problem['ctx']['error']}.")
-    need = next((need for start, need in _NEEDS.items() if problem["type"].startswith(start)), problem["msg"])
-    return InputError(f"{where} {_shown(value)}: must be {need}.")
-
-
 def _nested(kind: Any, name: str) -> Any:
     """The dataclass that the field `name` of the dataclass `kind` holds."""
-    from typing import get_args, get_type_hints
-
     hint = get_type_hints(kind)[name]
-    return next((part for part in (*get_args(hint), hint) if dataclasses.is_dataclass(part)), hint)
-
-
-def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-_NEEDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "finite_number": "a number",
-    "bool": "true or false",
-    "string": "text",
-    "tuple": "a list of numbers, such as 1,2,2",
-    "dataclass": "a table of options",
-}
+    return next(part for part in (*get_args(hint), hint) if dataclasses.is_dataclass(part))

@@ -92,7 +92,7 @@ def _load(source: str | None, chosen: TrainOptions, recorded: dict[str, Any] | N
     from undiffuse.cli.progress import Bar
     from undiffuse.data import load
 
-    options = given(chosen.data)
+    options = _reading(chosen)
     seed = chosen.seed or 0
     if recorded is not None:
         split = recorded["data"]["split"]
@@ -102,6 +102,18 @@ def _load(source: str | None, chosen: TrainOptions, recorded: dict[str, Any] | N
             raise InputError(f"{chosen.out}: was trained on data from Python; resume it there, or give a SOURCE.")
     with Bar(terminal) as bar:
         return load(source, seed=seed, progress=bar, **options)
+
+
+def _reading(chosen: TrainOptions) -> dict[str, Any]:
+    """The options of `load`: one number for a side, two for height and width; a share, or a number of rows."""
+    options = given(chosen.data)
+    if (size := options.get("size")) is not None:
+        if len(size) not in (1, 2):
+            raise InputError(f"--data.size {','.join(map(str, size))}: must be one number, or height,width.")
+        options["size"] = size[0] if len(size) == 1 else size
+    if options.get("held_out", 0) >= 1:
+        options["held_out"] = int(options["held_out"])
+    return options
 
 
 def _model(chosen: TrainOptions, recorded: dict[str, Any] | None, data: Data) -> GenerativeModel:

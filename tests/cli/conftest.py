@@ -1,0 +1,53 @@
+"""`cli("train", "digits", ...)`: the command line within this process, as exit code, standard output and error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from undiffuse.cli.main import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind for whoever called it."""
+
+    code: int
+    out: str
+    err: str
+
+    def refused(self, *fragments: str) -> bool:
+        """Whether it was refused as bad input is: code 2, one sentence on one line that holds these fragments."""
+        assert self.code == 2, (self.code, self.err)
+        assert self.out == ""
+        assert self.err.count("\n") == 1, self.err
+        assert self.err.endswith("\n")
+        assert "Traceback" not in self.err
+        assert "Error" not in self.err, self.err
+        for fragment in fragments:
+            assert fragment in self.err, f"{fragment!r} is not in {self.err!r}"
+        return True
+
+    def done(self) -> Outcome:
+        """Itself, having succeeded."""
+        assert self.code == 0, self.err
+        return self
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    torch.set_num_threads(1)
+
+    def call(*words: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return call
