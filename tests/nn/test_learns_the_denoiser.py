@@ -5,7 +5,7 @@ For a mixture of Gaussians N(mu_k, s^2 I) with equal weights, x_t = x + sigma z,
     E[x | x_t] = sum_k r_k (mu_k + s^2 / (s^2 + sigma^2) (x_t - mu_k)),
     r = softmax_k(-|x_t - mu_k|^2 / 2 (s^2 + sigma^2)).
 
-A new network is the best linear denoiser; what training must close is the gap between that and the closed form.
+A new network is the best linear denoiser; training must close the gap between that and the closed form.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def denoise(network, x_t, sigma, spread):
 def test_reaches_the_closed_form(name):
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
-    means, steps, n = MEANS[name], 400, 256
+    means, steps, n = MEANS[name], 300, 256
     spread = draw(means, 20_000, torch.zeros(1, 1), generator)[0].square().mean().sqrt()
     network = for_shape((means.shape[1],), width=64, depth=2)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
@@ -67,8 +67,7 @@ def test_reaches_the_closed_form(name):
         sigma = torch.full((5_000, 1), level)
         _, x_t = draw(means, 5_000, sigma, generator)
         truth = closed_form(means, x_t, sigma)
-        linear = spread**2 / (sigma**2 + spread**2) * x_t
+        weight = (sigma**2 + spread**2) / (sigma * spread) ** 2
         with torch.no_grad():
-            error = (denoise(network, x_t, sigma, spread) - truth).square().mean()
-        print(name, level, (error / (linear - truth).square().mean()).item())
-        assert error < 0.03 * (linear - truth).square().mean(), f"sigma {level}"
+            error = (weight * (denoise(network, x_t, sigma, spread) - truth).square()).mean()
+        assert error < 0.03, f"sigma {level}"  # in units of the network; the best linear denoiser is off by up to 0.8

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -97,6 +100,24 @@ def test_dropout_acts_in_training_only(kind, shape):
     torch.testing.assert_close(network(*inputs(shape)), network(*inputs(shape)), rtol=0, atol=0)
     network.train()
     assert (network(*inputs(shape)) - network(*inputs(shape))).abs().max() > 0
+
+
+COMPILE = """
+import torch
+from network_cases import inputs, shaken
+for kind, shape in [("unet", (3, 7, 10)), ("transformer", (2, 11)), ("mlp", (5,))]:
+    network = shaken(kind, shape)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*inputs(shape)), network(*inputs(shape)))
+"""
+
+
+def test_each_network_compiles_as_one_graph():
+    """In a process of its own, where annotations are not checked: the checker is what the compiler cannot trace."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", COMPILE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("span", [4, 1000])

@@ -74,12 +74,14 @@ def test_unets_end_at_few_positions_and_attend_only_over_few(side, ratio):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (2, 16_000), (1, 100_000), (3, 64, 64), (1, 7, 5)], ids=str)
-def test_transformers_see_at_most_256_tokens_and_not_needlessly_few(shape):
+def test_transformers_see_few_tokens_that_are_not_narrower_than_a_patch(shape):
     with torch.device("meta"):
         network = for_shape(shape, kind="transformer")
     tokens, values = network.position.shape[0], math.prod(shape[1:])
-    assert tokens <= 256
-    assert tokens == values or tokens * 2 ** (len(shape) - 1) * 1.3 > 256
+    most = 256 if values <= 2**15 else 512
+    assert tokens <= most
+    assert tokens == values or tokens * 2 ** (len(shape) - 1) * 1.3 > most
+    assert network.width >= network.enter.in_features
 
 
 def test_what_depends_on_a_given_dimension_follows_it():

@@ -91,14 +91,14 @@ def _checked(kind: str, name: str, value: Any) -> Any:
 
 
 def _unet(shape: tuple[int, ...], given: Sizes) -> Sizes:
-    """8 to 32 positions a side at level 0; levels until about 4 are left; attention where at most 64 positions are."""
+    """8 to 32 positions a side at level 0, fewer than 6 at the last; attention over at most 64 positions."""
     height, width = shape[1:]
     side = math.sqrt(height * width)
     patch = given.get("patch", min(1 if side <= 16 else 2 if side <= 48 else 4 if side <= 144 else 8, height, width))
     checked_patch = max(1, patch)  # an unusable one is refused by the network
     longest = -(-max(height, width) // checked_patch)
-    depth = 1 + sum(longest > 4 * 2**level for level in range(3))
-    multipliers = given.get("multipliers", (1, 2, 2, 4)[:depth])
+    depth = 1 + sum(longest >= 6 * 2**level for level in range(3))
+    multipliers = given.get("multipliers", (1, 2, 2, 3)[:depth])
     positions = [math.prod(-(-n // (checked_patch * 2**level)) for n in shape[1:]) for level in range(len(multipliers))]
     sizes = {
         "width": 64 if side <= 144 else 96,
@@ -111,11 +111,12 @@ def _unet(shape: tuple[int, ...], given: Sizes) -> Sizes:
 
 
 def _transformer(shape: tuple[int, ...], given: Sizes) -> Sizes:
-    """Patches of a power of two such that at most 256 tokens (512 of very long data) are left; heads of 32 numbers."""
+    """Patches of a power of two that leave at most 256 tokens (512 of long rows); tokens not narrower than a patch."""
     axes = len(shape) - 1
-    patch = given.get("patch", next(p for p in (2**k for k in range(64)) if _tokens(shape, p) <= 256))
+    most = 256 if math.prod(shape[1:]) <= 2**15 else 512
+    patch = given.get("patch", next(p for p in (2**k for k in range(64)) if _tokens(shape, p) <= most))
     values = shape[0] * max(1, patch) ** axes
-    width = given.get("width", 128 if values <= 16 else 192 if values <= 256 else 256)
+    width = given.get("width", 128 if values <= 16 else 192 if values <= 64 else 256 if values <= 256 else 384)
     sizes = {
         "patch": patch,
         "width": width,
