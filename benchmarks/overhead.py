@@ -6,8 +6,8 @@
     memory    training from an array of 4 GB    less  training from one of 4 MB          at most 100 MB
 
 The network is a U-Net whose forward pass on 16 x 1 x 28 x 28 in float32 on one thread takes about 10 ms here: its width
-is searched for, since the smaller the network, the more an overhead shows. What is compared alternates in blocks
-(A B A B ...); the ratio is that of the medians, and the quartiles of the ratios of neighbouring blocks stand beside it.
+is searched for, since the smaller the network, the more an overhead shows. What is compared alternates (A B A B ...),
+step by step; the ratio is that of the medians, and the quartiles of the ratios of neighbours stand beside it.
 Memory is anonymous memory alone (RssAnon, so Linux only): pages of the mapped file are the kernel's to drop.
 
     python benchmarks/overhead.py [fit] [sample] [import] [memory]
@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ import peak_memory
 
 BATCH, SHAPE = 16, (28, 28)
 ROWS = 4096
-BLOCKS, WARM_UP, BLOCK_STEPS = 12, 5, 20
-SAMPLE_STEPS, SAMPLE_BLOCKS = 20, 25
+WARM_UP, PAIRS = 20, 300
+SAMPLE_STEPS, SAMPLES = 20, 25
 IMPORTS = 9
 SMALL, LARGE = 4 * 10**6, 4 * 10**9
 
@@ -50,7 +49,7 @@ class Row:
 
 
 def compare(what: str, ours: Sequence[float], bare: Sequence[float], bound: float) -> Row:
-    """The row for two lists of seconds, one entry per block, in the order in which they alternated."""
+    """The row for two lists of seconds, in the order in which they alternated."""
     ratio = statistics.median(ours) / statistics.median(bare)
     low, _, high = statistics.quantiles([a / b for a, b in zip(ours, bare, strict=True)], n=4)
     milliseconds = f"{1e3 * statistics.median(ours):.1f} against {1e3 * statistics.median(bare):.1f} ms"
@@ -67,13 +66,13 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def forward_time(network: Any, repeats: int = 15) -> float:
-    """Median seconds of one forward pass without gradients."""
+    """Seconds of one forward pass without gradients: the fastest of several, as on an idle machine."""
     import torch
 
     x, c_noise = torch.randn(BATCH, 1, *SHAPE), torch.zeros(BATCH)
     with torch.no_grad():
         network(x, c_noise)
-        return statistics.median(seconds(lambda: network(x, c_noise)) for _ in range(repeats))
+        return min(seconds(lambda: network(x, c_noise)) for _ in range(repeats))
 
 
 def random_images(rows: int) -> np.ndarray:
@@ -101,24 +100,6 @@ def trained() -> tuple[Any, Any, np.ndarray]:
 
 
 # --- fit
-
-
-def fit_steps(model: Any, data: Any, steps: int) -> list[float]:
-    """Seconds of each step of a short `fit`: the time between two step events with no other event between them."""
-    from undiffuse.training import fit
-
-    events: list[tuple[str, float]] = []
-    fit(
-        model,
-        data,
-        steps=steps,
-        batch=BATCH,
-        precision="float32",
-        device="cpu",
-        samples=0,
-        on_event=lambda event: events.append((event["event"], time.perf_counter())),
-    )
-    return [after - before for (a, before), (b, after) in pairwise(events) if a == b == "step"]
 
 
 class HandWritten:
@@ -157,26 +138,32 @@ class HandWritten:
         self.optimizer.step()
         torch._foreach_lerp_(self.averages, [p.detach() for p in self.parameters], 1e-3)
 
-    def steps(self, count: int) -> list[float]:
-        return [seconds(self.step) for _ in range(count)]
-
 
 def bench_fit() -> list[Row]:
-    """Blocks of steps through `fit` and by hand, in turn; the first steps of each block are not counted."""
+    """A step by hand is taken whenever `fit` reports one of its own; a step of `fit` is what lies between."""
+    from undiffuse.training import fit
+
     model, data, rows = trained()
     by_hand = HandWritten(model, rows)
-    ours, bare = [], []
-    for _ in range(BLOCKS):
-        ours.append(statistics.median(fit_steps(model, data, WARM_UP + BLOCK_STEPS)[WARM_UP:]))
-        bare.append(statistics.median(by_hand.steps(WARM_UP + BLOCK_STEPS)[WARM_UP:]))
-    return [compare("a training step: fit / by hand", ours, bare, 1.05)]
+    ours, bare, latest = [], [], {"event": "", "left": 0.0}
+
+    def step_by_hand(event: dict) -> None:
+        between = time.perf_counter() - latest["left"]
+        if event["event"] == latest["event"] == "step":  # nothing else, such as an evaluation, came between
+            ours.append(between)
+            bare.append(seconds(by_hand.step))
+        latest.update(event=event["event"], left=time.perf_counter())
+
+    steps = {"steps": WARM_UP + PAIRS, "batch": BATCH, "samples": 0, "evaluate_every": 10**9}
+    fit(model, data, **steps, precision="float32", device="cpu", on_event=step_by_hand)
+    return [compare("a training step: fit / by hand", ours[WARM_UP:], bare[WARM_UP:], 1.05)]
 
 
 # --- sample
 
 
 def bench_sample() -> list[Row]:
-    """`model.sample`, to bytes and all, against as many forward passes of its network on one fixed input."""
+    """`model.sample`, from the seed to bytes, against its network on a fixed input once in every callback."""
     import torch
 
     model, _, _ = trained()
@@ -184,22 +171,23 @@ def bench_sample() -> list[Row]:
     calls: list[int] = []
     counting = model.network.register_forward_hook(lambda *_: calls.append(1))
     x, c_noise = torch.randn(BATCH, 1, *SHAPE), torch.zeros(BATCH)
+    ours, bare, forward = [], [], []
 
-    def sample() -> None:
-        model.sample(BATCH, steps=SAMPLE_STEPS, method="ddim", seed=0, batch=BATCH)
+    def forward_pass(*_: object) -> None:
+        with torch.no_grad():
+            forward.append(seconds(lambda: model.network(x, c_noise)))
 
-    @torch.no_grad()
-    def forward_passes() -> None:
-        for _ in range(SAMPLE_STEPS):
-            model.network(x, c_noise)
+    def sample(callback: Callable[..., None]) -> None:
+        model.sample(BATCH, steps=SAMPLE_STEPS, method="ddim", seed=0, batch=BATCH, callback=callback)
 
-    sample()
+    sample(lambda *_: None)
     assert len(calls) == SAMPLE_STEPS, f"{len(calls)} evaluations are not {SAMPLE_STEPS}"
     counting.remove()
-    ours, bare = [], []
-    for _ in range(SAMPLE_BLOCKS):
-        ours.append(seconds(sample))
-        bare.append(seconds(forward_passes))
+    for _ in range(SAMPLES):
+        forward.clear()
+        both = seconds(lambda: sample(forward_pass))
+        bare.append(sum(forward))
+        ours.append(both - bare[-1])
     return [compare(f"{SAMPLE_STEPS}-step sample / forward passes", ours, bare, 1.03)]
 
 
