@@ -91,7 +91,7 @@ def _checked(kind: str, name: str, value: Any) -> Any:
 
 
 def _unet(shape: tuple[int, ...], given: Sizes) -> Sizes:
-    """8 to 32 positions a side at level 0, fewer than 6 at the last; attention over at most 64 positions."""
+    """8 to 32 positions a side at level 0, fewer than 6 at the last; attention below level 0, over at most 64 positions."""
     height, width = shape[1:]
     side = math.sqrt(height * width)
     patch = given.get("patch", min(1 if side <= 16 else 2 if side <= 48 else 4 if side <= 144 else 8, height, width))
@@ -104,7 +104,7 @@ def _unet(shape: tuple[int, ...], given: Sizes) -> Sizes:
         "width": 64 if side <= 144 else 96,
         "multipliers": multipliers,
         "blocks": 1 if side <= 48 else 2,
-        "attention": tuple(level for level, n in enumerate(positions) if 1 < n <= 64),
+        "attention": tuple(k for k, n in enumerate(positions) if 1 < n <= 64 and (k or len(positions) == 1)),
         "patch": patch,
     }
     return {**sizes, **given}
