@@ -42,7 +42,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     >>> with atomic_file("/dev/null/x.txt") as temporary:
     ...     pass
     Traceback (most recent call last):
-    undiffuse.errors.InputError: /dev/null/x.txt: could not be written: a part of this path is a file, not a folder; check the path.
+    undiffuse.errors.InputError: /dev/null/x.txt: could not be written: a part of this path is a file, ...
     """
     with _staged(path) as (target, temporary):
         if target.is_dir():

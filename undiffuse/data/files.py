@@ -112,10 +112,10 @@ def _refusal(path: Path, problem: Exception) -> str:
     """Why numpy did not read a file, from its first bytes and its message."""
     with path.open("rb") as stream:
         start = stream.read(8)
-    if "object" in str(problem).lower():
-        return "it holds Python objects, which are never unpickled; save numbers instead."
     if not start:
         return "the file is empty."
     if start.startswith((b"\x93NUMPY", b"PK")):
+        if "object" in str(problem).lower():
+            return "it holds Python objects, which are never unpickled; save numbers instead."
         return "the file is cut short or damaged; write it again."
     return "this is not a numpy file, or a pickled one, which is never opened; save the array with numpy.save."

@@ -94,9 +94,9 @@ def _cached(place: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
     try:
         facts = json.loads((place / "facts.json").read_text())
         pixels = np.load(place / "rows.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+        return (pixels, facts) if len(pixels) == len(facts["kept"]) else None
+    except (OSError, ValueError, EOFError, LookupError, TypeError):
         return None
-    return (pixels, facts) if len(pixels) == len(facts["kept"]) else None
 
 
 def _decode_all(

@@ -22,7 +22,7 @@ def array_transform(
     """The transform whose moments are those of the rows in `chunks` (each (B, *row_shape)), summed in float64.
 
     Whole numbers count as spread evenly over their bins: mean k + 1/2, variance larger by 1/12. Raises InputError if
-    every value is the same, or if the whole numbers of a column span more than 64 bits hold.
+    all rows are the same, or if numbers are too large or too close together for their squares.
     """
     whole = np.dtype(dtype).kind in "biu"
     moments = _Moments(layout[0], whole)
@@ -31,10 +31,8 @@ def array_transform(
         moments.add(values.reshape(len(values), layout[0], -1))
     low, high = moments.low.tolist(), moments.high.tolist()
     varies = [h > lo for lo, h in zip(low, high)]
-    if not any(varies) and len(set(low)) == 1:
-        raise InputError(f"{name}: every value is {low[0]}; there is nothing to learn.")
     if not any(varies):
-        raise InputError(f"{name}: every row is the same; there is nothing to learn.")
+        raise InputError(f"{name}: all training rows are the same; there is nothing to learn.")
     if whole and any(int(h) - int(lo) >= 2**62 for lo, h in zip(low, high)):
         raise InputError(f"{name}: the whole numbers span more than 62 bits; convert them to floats.")
     mean, std = moments.mean_and_std()

@@ -1,0 +1,319 @@
+"""Arrays in files and in Python: what they are taken for, and what each bad one gets."""
+
+import gzip
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from undiffuse.data import load
+from undiffuse.data.arrays import layout_of
+from undiffuse.data.named import FASHION_FOLDER
+from undiffuse.errors import InputError
+
+
+def everything(data):
+    return data.loaded.rows.take(np.arange(len(data.loaded.rows)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "row_shape", "shape"),
+    [
+        ("float32", (), (1,)),
+        ("float64", (7,), (7,)),
+        ("uint8", (9,), (9,)),
+        ("uint8", (9, 6), (1, 9, 6)),
+        ("uint16", (9, 6), (1, 9, 6)),
+        ("uint8", (9, 6, 3), (3, 9, 6)),
+        ("uint16", (9, 6, 4), (4, 9, 6)),
+        ("uint8", (3, 9, 6), (3, 9, 6)),
+        ("uint8", (5, 9, 6), (5, 9, 6)),
+        ("float32", (2, 100), (2, 100)),
+        ("float32", (30, 40), (1, 30, 40)),
+        ("int32", (8, 40), (8, 40)),
+        ("float16", (5, 33, 20), (5, 33, 20)),
+        ("float32", (32, 24, 3), (3, 32, 24)),
+        ("float32", (3, 32, 24), (3, 32, 24)),
+        ("bool", (9, 6), (1, 9, 6)),
+        ("float32", (2, 3, 5, 4), (6, 5, 4)),
+    ],
+)
+def test_what_a_row_is_taken_for(tmp_path, dtype, row_shape, shape):
+    rows = np.random.default_rng(0).integers(0, 2, (12, *row_shape)).astype(dtype)
+    np.save(tmp_path / "x.npy", rows)
+    data = load(tmp_path / "x.npy")
+    assert data.shape == shape
+    np.testing.assert_array_equal(everything(data), rows)
+    assert data.held_out.dtype == rows.dtype
+
+
+def test_layout_keeps_every_value():
+    for shape in [(), (4,), (3, 50), (20, 20), (8, 8, 3), (3, 4, 5), (2, 3, 4, 5)]:
+        assert np.prod(layout_of(shape)[0]) == np.prod(shape)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "greatest", "levels"),
+    [("uint8", 1, 2), ("uint8", 16, 17), ("uint8", 255, 256), ("uint8", 128, 256), ("uint16", 4095, 4096)],
+)
+def test_levels_are_those_in_use(dtype, greatest, levels):
+    rows = np.random.default_rng(0).integers(0, greatest + 1, (40, 8, 8)).astype(dtype)
+    rows[0, 0, 0] = greatest
+    assert load(rows).transform.levels == levels
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (np.array([[1, 2], [np.nan, 4], [5, np.inf]]), "2 values are NaN or infinite, the first in row 1 at position"),
+        (np.array([1.0, 2, -np.inf]), "1 value is NaN or infinite, the first in row 2;"),
+        (np.zeros((0, 3)), "it has no rows; there is nothing to learn"),
+        (np.zeros((3, 0)), "it has rows of shape (0,), without any values"),
+        (np.arange(3.0).reshape(1, 3), "it has 1 row; training needs at least 2 rows"),
+        (np.full((9, 2), 3), "every value is 3; there is nothing to learn"),
+        (np.full((9, 4, 4), 7, np.uint8), "every value is 7; there is nothing to learn"),
+        (np.tile(np.arange(3.0), (9, 1)), "all training rows are the same; there is nothing to learn"),
+        (np.array(3.0), "it holds a single number"),
+        (np.ones((4, 2), complex), "complex numbers are not supported; stack their real and imaginary parts"),
+        (np.array(["a", "b"]), "values of type <U1 are not supported; convert them to integers or floats"),
+        (np.array(["2020-01-01", "2020-01-02"], "M8[D]"), "values of type datetime64[D] are not supported"),
+        (np.zeros(4, [("a", int), ("b", float)]), "it has named fields (a, b); save it as a CSV or Parquet table"),
+        (np.array([1e200, -1e200, 3]), "overflow when squared; divide them first"),
+        (np.array([1e-200, -1e-200, 3e-200]), "differ by so little that their squares vanish"),
+        (np.array([0, 1, 2**63], np.uint64), "needs 64 bits without a sign; convert to floats"),
+        (np.array([-(2**62), 0, 2**62]), "span more than 62 bits; convert them to floats"),
+    ],
+)  # fmt: skip
+def test_bad_arrays_are_refused_in_a_sentence(tmp_path, rows, sentence):
+    np.save(tmp_path / "bad.npy", rows)
+    for source, name in ((tmp_path / "bad.npy", "bad.npy: "), (rows, "data: ")):
+        with pytest.raises(InputError) as refused:
+            load(source, held_out=1)
+        assert str(refused.value).startswith(name)
+        assert sentence in str(refused.value)
+
+
+def test_nothing_is_ever_unpickled(tmp_path):
+    """Each file would create `proof` if it were opened by pickle."""
+    proof = tmp_path / "proof"
+
+    class Attack:
+        def __reduce__(self):
+            return open, (str(proof), "w")
+
+    np.save(tmp_path / "objects.npy", np.array([Attack(), None]), allow_pickle=True)
+    (tmp_path / "pickled.npy").write_bytes(pickle.dumps(Attack()))
+    np.savez(tmp_path / "objects.npz", np.array([Attack(), None]), allow_pickle=True)
+    (tmp_path / "pickled.npz").write_bytes(pickle.dumps(Attack()))
+    for name, sentence in {
+        "objects.npy": "it holds Python objects, which are never unpickled",
+        "pickled.npy": "this is not a numpy file, or a pickled one, which is never opened",
+        "objects.npz": "it holds Python objects, which are never unpickled",
+        "pickled.npz": "this is not a numpy file, or a pickled one, which is never opened",
+    }.items():
+        with pytest.raises(InputError) as refused:
+            load(tmp_path / name)
+        assert f"{name}: {sentence}" in str(refused.value)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x-idx1-ubyte", "x-idx1-ubyte.gz"])
+def test_files_cut_short_are_refused(tmp_path, name):
+    write_any(tmp_path / name, np.arange(2000, dtype=np.uint8))
+    whole = (tmp_path / name).read_bytes()
+    for length, sentence in (
+        (len(whole) - 40, "cut short or damaged"),
+        (0, "(the file is empty|cut short or damaged|of this kind)"),
+    ):
+        (tmp_path / name).write_bytes(whole[:length])
+        with pytest.raises(InputError, match=sentence):
+            load(tmp_path / name)
+
+
+def write_any(path, array):
+    if path.suffix == ".npy":
+        np.save(path, array)
+    elif path.suffix == ".npz":
+        np.savez(path, array)
+    else:
+        codes = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
+        head = bytes([0, 0, codes[array.dtype.name], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+        content = head + array.astype(array.dtype.newbyteorder(">")).tobytes()
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_idx_files_and_the_labels_beside_them(tmp_path, dtype, suffix):
+    images = np.random.default_rng(0).integers(0, 100, (30, 6, 5)).astype(dtype)
+    labels = np.arange(30, dtype=np.uint8) % 4
+    write_any(tmp_path / f"train-images-idx3-ubyte{suffix}", images)
+    assert load(tmp_path / f"train-images-idx3-ubyte{suffix}").labels is None
+    write_any(tmp_path / f"train-labels-idx1-ubyte{suffix}", labels)
+    data = load(tmp_path / f"train-images-idx3-ubyte{suffix}")
+    np.testing.assert_array_equal(everything(data), images)
+    np.testing.assert_array_equal(data.labels, labels)
+
+
+def test_big_endian_and_column_major_arrays(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((20, 3)).astype(">f4")
+    np.save(tmp_path / "x.npy", np.asfortranarray(rows))
+    data = load(tmp_path / "x.npy")
+    np.testing.assert_array_equal(everything(data), rows.astype("f4"))
+    assert next(data.batches(4, seed=0))["row"].dtype == torch.float32
+
+
+def test_npz_finds_data_and_labels(tmp_path):
+    rows, labels = np.random.default_rng(0).standard_normal((20, 3)), np.arange(20) % 3
+    np.savez(tmp_path / "a.npz", images=rows, labels=labels)
+    np.savez(tmp_path / "b.npz", small=labels, big=rows)
+    np.savez(tmp_path / "c.npz", y=rows)
+    a, b, c = (load(tmp_path / f"{name}.npz") for name in "abc")
+    for data in (a, b, c):
+        np.testing.assert_array_equal(everything(data), rows)
+    np.testing.assert_array_equal(a.labels, labels)
+    assert b.notes == ('b.npz: the array "big" is used, out of small, big.',)
+    np.savez(tmp_path / "d.npz")
+    with pytest.raises(InputError, match=r"d\.npz: the archive is empty"):
+        load(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (np.arange(7), "labels of shape (7,) for 20 rows; give one label for each row"),
+        (np.linspace(0, 1, 20), "the labels are neither whole numbers nor names"),
+        (np.zeros((20, 2), int), "labels of shape (20, 2) for 20 rows"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels, sentence):
+    with pytest.raises(InputError) as refused:
+        load((np.random.default_rng(0).standard_normal((20, 3)), labels))
+    assert sentence in str(refused.value)
+
+
+class Pairs(torch.utils.data.Dataset):
+    classes = ("zero", "one", "two")
+
+    def __init__(self, make):
+        self.make = make
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, i):
+        return self.make(i)
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda i: (IMAGES[i], i % 3),
+        lambda i: (torch.from_numpy(IMAGES[i]), torch.tensor(i % 3)),
+        lambda i: (Image.fromarray(IMAGES[i]), np.int64(i % 3)),
+    ],
+)
+def test_torch_data_sets_are_read_once(make):
+    data = load(Pairs(make))
+    np.testing.assert_array_equal(everything(data), IMAGES)
+    np.testing.assert_array_equal(data.labels, np.arange(12) % 3)
+    assert data.classes == ("zero", "one", "two")
+
+
+def test_data_sets_without_labels_and_lists():
+    rows = IMAGES.astype(np.float32)
+    for source in (Pairs(lambda i: rows[i]), torch.utils.data.TensorDataset(torch.from_numpy(rows)), list(rows)):
+        data = load(source)
+        np.testing.assert_array_equal(everything(data), rows)
+        assert data.labels is None
+    np.testing.assert_array_equal(everything(load([[1.0, 2.0], [3.0, 4.0], [4.0, 5.0]])), [[1, 2], [3, 4], [4, 5]])
+    with_targets = load(Pairs(lambda i: (rows[i], i / 7)))
+    assert with_targets.labels is None
+    assert "no class label and is left out" in with_targets.notes[0]
+
+
+def test_tensors_and_pairs():
+    rows = torch.arange(40, dtype=torch.bfloat16).reshape(20, 2)
+    np.testing.assert_array_equal(everything(load(rows.requires_grad_())), np.arange(40.0).reshape(20, 2))
+    assert load((rows, None)).labels is None
+    assert load((rows, ["b", "a"] * 10)).classes == ("a", "b")
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(range(3))
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (Pairs(lambda i: np.zeros(3 + i)), "item 1 has shape (4,) and type float64, item 0 has (3,) and float64; make"),
+        (Pairs(lambda i: {"image": 0, "label": 1}), "its items are dictionaries (image, label); give (value, label)"),
+        (Stream(), "a data set without numbered items"),
+        (7, "a int cannot be read; give a path"),
+        ([], "it has no rows"),
+        ({}, "a dict cannot be read"),
+    ],
+)
+def test_objects_that_cannot_be_read_are_refused(source, sentence):
+    with pytest.raises(InputError) as refused:
+        load(source)
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("digts", "data digts: no such name or path. Did you mean digits?"),
+        ("fashion", "Did you mean fashion-mnist?"),
+        ("photos/", "photos/: no such file or folder; check the path."),
+        ("missing.npy", "missing.npy: no such file or folder; check the path."),
+    ],
+)
+def test_unknown_names_and_missing_paths(source, sentence):
+    with pytest.raises(InputError) as refused:
+        load(source)
+    assert sentence in str(refused.value)
+
+
+def test_files_of_other_kinds_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match=r"notes\.txt: files of this kind cannot be read; give \.npy, \.npz, \.csv"):
+        load(tmp_path / "notes.txt")
+
+
+def test_fingerprint_follows_the_content_not_the_place(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((20_000, 50)).astype(np.float32)
+    (tmp_path / "elsewhere").mkdir()
+    np.save(tmp_path / "a.npy", rows)
+    np.save(tmp_path / "elsewhere/b.npy", rows)
+    a, b = load(tmp_path / "a.npy"), load(tmp_path / "elsewhere/b.npy")
+    assert a.fingerprint == b.fingerprint
+    rows[12_345, 7] += 1
+    np.save(tmp_path / "a.npy", rows)
+    assert load(tmp_path / "a.npy").fingerprint != b.fingerprint
+    assert load(rows[:, :49]).fingerprint != load(rows).fingerprint
+
+
+def test_digits_and_garments():
+    digits = load("digits")
+    assert (digits.held_out.dtype, digits.held_out.shape[1:], digits.transform.levels) == (np.uint8, (8, 8), 17)
+    assert digits.classes == tuple("0123456789")
+    assert digits.path == "digits"
+    if not FASHION_FOLDER.is_dir():
+        pytest.skip("dataset-fashion-mnist is not installed")
+    test = load("fashion-mnist-test")
+    assert (len(test) + len(test.held_out), test.shape, len(test.classes)) == (10_000, (1, 28, 28), 10)
+    assert np.bincount(test.labels).tolist() == [1000] * 10
+
+
+def test_missing_garments_say_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr("undiffuse.data.named.FASHION_FOLDER", tmp_path)
+    with pytest.raises(InputError, match="install it with: apt install dataset-fashion-mnist"):
+        load("fashion-mnist")

@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from undiffuse.data import load
+from undiffuse.data.forms import ArrayForm, ImageForm
+from undiffuse.errors import InputError
+
+
+def image_form(*row_shape, levels=256, dtype="uint8", channel_axis="guess"):
+    if channel_axis == "guess":
+        channel_axis = None if len(row_shape) == 2 else -1
+    return ImageForm(row_shape=row_shape, channel_axis=channel_axis, levels=levels, dtype=dtype)
+
+
+def pixels(*shape, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+
+
+def array_form(rows):
+    return load(rows).form
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "levels"),
+    [
+        ((6, 9), np.uint8, 256),
+        ((6, 9, 1), np.uint8, 256),
+        ((6, 9, 2), np.uint8, 256),
+        ((6, 9, 3), np.uint8, 256),
+        ((6, 9, 4), np.uint8, 256),
+        ((6, 9), np.uint16, 65536),
+    ],
+)
+def test_a_folder_of_images_reads_back_as_the_same_values(tmp_path, shape, dtype, levels):
+    rows = pixels(5, *shape, dtype=dtype)
+    image_form(*shape, levels=levels, dtype=np.dtype(dtype).name).save(rows, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{i:05d}.png" for i in range(5)]
+    loaded = load(tmp_path / "out").loaded.rows
+    np.testing.assert_array_equal(loaded.take(np.arange(5)), rows.squeeze(-1) if shape[-1] == 1 else rows)
+
+
+def test_labels_go_into_the_names(tmp_path):
+    image_form(4, 4).save(pixels(2, 4, 4), tmp_path / "out", labels=["a/b", "ankle boot"])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["00000-a_b.png", "00001-ankle boot.png"]
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (6, 9, 3)])
+def test_arrays_are_written_as_they_are(tmp_path, shape):
+    rows, form = pixels(5, *shape), image_form(*shape)
+    form.save(rows, tmp_path / "x.npy")
+    form.save(rows, tmp_path / "x.npz", labels=["a"] * 5)
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), rows)
+    with np.load(tmp_path / "x.npz") as archive:
+        np.testing.assert_array_equal(archive["data"], rows)
+        assert archive["labels"].tolist() == ["a"] * 5
+    assert load(tmp_path / "x.npz").classes == ("a",)
+    assert form.present(rows) is rows
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_the_grid_holds_every_image_enlarged_by_a_whole_factor(tmp_path, channels):
+    rows = pixels(7, 8, 10, channels)
+    image_form(8, 10, channels).save(rows, tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as image:
+        grid = np.asarray(image).reshape(image.height, image.width, channels)
+    factor, gap, columns = 6, 2, 2
+    for i, row in enumerate(rows):
+        top = gap + i // columns * (8 * factor + gap)
+        left = gap + i % columns * (10 * factor + gap)
+        cell = grid[top : top + 8 * factor, left : left + 10 * factor]
+        np.testing.assert_array_equal(cell, row.repeat(factor, 0).repeat(factor, 1))
+
+
+def test_few_levels_span_black_to_white(tmp_path):
+    form = image_form(1, 2, levels=17)
+    rows = np.array([[[0, 16]], [[8, 16]]], np.uint8)
+    form.save(rows, tmp_path / "out")
+    with Image.open(tmp_path / "out/00001.png") as image:
+        assert np.asarray(image).tolist() == [[128, 255]]
+    form.save(rows, tmp_path / "x.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), rows)
+
+
+def test_channels_first_images_look_the_same():
+    rows = pixels(3, 8, 10, 3)
+    first = image_form(3, 8, 10, channel_axis=0).preview(np.moveaxis(rows, -1, 1))
+    assert first.tobytes() == image_form(8, 10, 3).preview(rows).tobytes()
+
+
+@pytest.mark.parametrize(("n", "height", "width"), [(64, 8, 8), (12, 20, 60), (1, 5, 5), (50, 64, 48)])
+def test_a_grid_is_nearly_square(n, height, width):
+    picture = image_form(height, width).preview(pixels(n, height, width))
+    longer = max(height, width) / min(height, width)
+    assert max(picture.size) / min(picture.size) < max(longer, 1.6)
+
+
+@pytest.mark.parametrize("out", ["x.csv", "x.wav", "x.jpg"])
+def test_other_suffixes_are_refused_with_those_that_work(tmp_path, out):
+    with pytest.raises(InputError, match=r"use one of \.npy, \.npz, \.png, folder/"):
+        image_form(4, 4).save(pixels(2, 4, 4), tmp_path / out)
+    with pytest.raises(InputError, match=r"arrays cannot be written as .*; use one of \.npy, \.npz, \.png\."):
+        array_form(np.arange(6.0)).save(np.arange(2.0), tmp_path / out)
+    with pytest.raises(InputError, match="arrays cannot be written as folder/"):
+        array_form(np.arange(6.0)).save(np.arange(2.0), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_deep_colour_is_no_png_but_an_array(tmp_path):
+    form, rows = image_form(4, 4, 3, levels=65536, dtype="uint16"), pixels(2, 4, 4, 3, dtype=np.uint16)
+    with pytest.raises(InputError, match="PNG files of 16-bit colour are not supported; write"):
+        form.save(rows, tmp_path / "out")
+    form.save(rows, tmp_path / "x.npy")
+    assert form.preview(rows).mode == "RGB"
+
+
+@pytest.mark.parametrize("row_shape", [(), (2,), (9,), (2, 60), (5, 9, 8), (16, 16, 3), (12, 14)])
+def test_every_layout_has_a_picture_that_shows_its_rows(row_shape, tmp_path):
+    """A picture is no blank sheet, and other rows give another picture."""
+    rng = np.random.default_rng(0)
+    rows, others = rng.standard_normal((2, 20, *row_shape)).astype(np.float32)
+    form = array_form(rows)
+    assert isinstance(form, ArrayForm)
+    form.save(rows, tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as image:
+        shown = np.asarray(image.convert("L"))
+    assert shown.std() > 1
+    assert form.preview(rows).tobytes() != form.preview(others).tobytes()
+
+
+def test_grids_are_scaled_by_the_range_of_the_data():
+    rows = np.linspace(-3, 5, 2 * 64).reshape(2, 8, 8)
+    picture = np.asarray(array_form(rows).preview(rows))
+    assert (picture[3, 3], picture[66, -4]) == (0, 255)
+
+
+def test_broken_samples_can_still_be_pictured():
+    """A model that diverged gives infinities; its picture must not fail too."""
+    for row_shape in [(9,), (2, 60), (12, 14)]:
+        rows = np.random.default_rng(0).standard_normal((6, *row_shape))
+        form = array_form(rows)
+        rows[0], rows[1] = np.nan, np.inf
+        assert form.preview(rows).size[0] > 10

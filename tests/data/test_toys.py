@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from undiffuse.data import load
+from undiffuse.data.toys import DENSITIES, ROWS, TOYS, draw, log_density
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_points_follow_from_the_seed(name):
+    np.testing.assert_array_equal(draw(name, 100, seed=3), draw(name, 100, seed=3))
+    assert not np.array_equal(draw(name, 100, seed=3), draw(name, 100, seed=4))
+    data = load(name)
+    assert (len(data) + len(data.held_out), data.shape, data.held_out.dtype) == (ROWS, (2,), np.float32)
+    assert load(name, seed=1).fingerprint != data.fingerprint
+
+
+def cells(width):
+    """Centres of squares of this width on [-3.5, 3.5]^2."""
+    ticks = np.arange(-3.5, 3.5, width) + width / 2
+    return np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_density_integrates_to_one(name):
+    assert np.exp(log_density(name, cells(0.01))).sum() * 0.01**2 == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_points_follow_the_density(name):
+    """Chi-squared of 200,000 points in squares of width 1/2; the expected counts come from the density."""
+    points = draw(name, 200_000, seed=0)
+    fine = cells(0.02)
+    edges = np.arange(-3.5, 3.6, 0.5)
+    expected, *_ = np.histogram2d(*fine.T, bins=edges, weights=np.exp(log_density(name, fine)) * 0.02**2 * 200_000)
+    counts, *_ = np.histogram2d(*points.T, bins=edges)
+    common = expected > 20
+    freedom = common.sum() - 1
+    chi_squared = ((counts - expected) ** 2 / np.maximum(expected, 1))[common].sum()
+    assert abs(chi_squared - freedom) < 6 * np.sqrt(2 * freedom)
+    assert counts[~common].sum() < 0.002 * 200_000
+
+
+def test_moons_lie_on_their_arcs():
+    x, y = draw("moons", 5000).T.astype(float)
+    upper = np.hypot(x + 0.5, y + 0.25) - 1
+    lower = np.hypot(x - 0.5, y - 0.25) - 1
+    distance = np.minimum(np.abs(upper), np.abs(lower))
+    assert distance.max() < 6 * 0.06
+    assert distance.std() < 0.06
