@@ -123,9 +123,11 @@ class Recordings:
         return pictures.curves(waves)
 
     def _save_npz(self, rows: np.ndarray, out: Path, labels: Any) -> None:
-        named = {} if labels is None else {"labels": np.array([str(label) for label in labels])}
+        arrays = {"data": rows, "rate": np.array(self.rate)}
+        if labels is not None:
+            arrays["labels"] = np.array([str(label) for label in labels])
         with atomic_file(out) as temporary:
-            np.savez(temporary, data=rows, rate=np.array(self.rate), **named)
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
 
     def _save_folder(self, rows: np.ndarray, out: Path, labels: Any) -> None:
         library = soundfile("writing recordings")

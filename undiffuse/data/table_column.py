@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from undiffuse.errors import InputError
 
@@ -62,7 +61,7 @@ def pack(name: str, array: pa.Array, where: str) -> tuple[Column, np.ndarray]:
     sort = _sort(array.type)
     if sort is None:
         raise InputError(f"{here} has the type {array.type}, which cannot be modelled; remove or convert it.")
-    empty = np.asarray(pc.is_null(array, nan_is_null=True))
+    empty = np.asarray(array.is_null(nan_is_null=True))
     if empty.all():
         raise InputError(f"{here} is empty in all {len(array):,} rows; remove it or fill it.")
     missing = "null" if array.null_count else "nan" if empty.any() else "no"
@@ -198,12 +197,12 @@ def _pack_category(array: pa.Array, empty: np.ndarray, here: str) -> tuple[dict[
 
 
 def _unpack_category(column: Column, codes: np.ndarray, mask: np.ndarray, kind: pa.DataType) -> pa.Array:
-    declared = pa.types.is_dictionary(kind)
-    categories = pa.array(column.categories, kind.value_type if declared else kind)
-    indices = pa.array(codes.astype(np.int64), mask=mask)
-    if not declared:
-        return categories.take(indices)
-    return pa.DictionaryArray.from_arrays(indices.cast(kind.index_type), categories, ordered=kind.ordered)
+    if not pa.types.is_dictionary(kind):
+        names = np.array(column.categories, dtype=object)[codes.astype(np.int64)]
+        return pa.array(names.tolist(), kind, mask=mask)
+    indices = pa.array(codes.astype(np.int64), mask=mask).cast(kind.index_type)
+    categories = pa.array(column.categories, kind.value_type)
+    return pa.DictionaryArray.from_arrays(indices, categories, ordered=kind.ordered)
 
 
 _PACK = {

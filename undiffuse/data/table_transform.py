@@ -61,7 +61,7 @@ class Levels:
 
     width = 1
 
-    def __init__(self, *, name: str, values: Sequence[float], masses: Sequence[float]) -> None:
+    def __init__(self, *, name: str, values: Sequence[float | int], masses: Sequence[float | int]) -> None:
         self.name = name
         self.missing = len(masses) > len(values)
         listed = torch.tensor([*values, *([math.nan] if self.missing else [])], dtype=torch.float64)
@@ -119,7 +119,7 @@ class Number:
         self.slopes = self.marks.diff() / self.knots.diff()
         self.atoms = torch.tensor(atoms, dtype=torch.float64)
         self.missing = len(states) > len(atoms) + 1
-        self.states = Levels(name=name, values=range(len(states)), masses=states) if states else None
+        self.states = Levels(name=name, values=list(range(len(states))), masses=states) if states else None
         self.width = 1 if self.states is None else 2
 
     def map(self, y: Tensor) -> tuple[Tensor, Tensor]:

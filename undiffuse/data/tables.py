@@ -76,14 +76,14 @@ def read_table(source: Any, *, progress: Progress | None = None) -> Loaded:
     )
     digest = hashlib.sha256(schema.encode())
     digest.update(repr(columns).encode())
-    digest.update(np.ascontiguousarray(matrix))
+    digest.update(matrix.data)
     return Loaded(
         rows=TableRows(matrix),
         form=form,
         make_transform=partial(fit_table, supports),
         name=where,
         path=None if path is None else str(path),
-        fingerprint=digest.hexdigest(),
+        fingerprint=digest.hexdigest()[:16],
         notes=tuple(notes),
         facts={"rows": len(matrix), "columns": _facts(table, columns, supports, matrix)},
     )
@@ -113,7 +113,7 @@ def _from_object(source: Any) -> tuple[pa.Table, str, str, str]:
     try:
         if _is_pandas(source):
             _unique(list(source.columns), where)
-            table = pa.Table.from_pandas(source, preserve_index=False)
+            table = pa.Table.from_pandas(source.reset_index(drop=True))
         else:
             table = pa.table(source)
     except (pa.ArrowException, TypeError, ValueError) as problem:

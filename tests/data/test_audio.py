@@ -1,0 +1,300 @@
+"""Recordings: resampling, windows and round trips held to laws; real files written by soundfile."""
+
+import builtins
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from undiffuse import parts
+from undiffuse.data.audio import AudioTransform, Recordings, read_recordings
+from undiffuse.data.audio_windows import Windows
+from undiffuse.data.resample import resample
+from undiffuse.errors import InputError
+
+sf = pytest.importorskip("soundfile")
+FAMILY = {"audio": AudioTransform, "recordings": Recordings}
+RATES = [(44100, 16000), (16000, 44100), (48000, 44100), (22050, 8000), (8000, 16000), (1001, 1000)]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("UNDIFFUSE_CACHE", str(folder))
+    return folder
+
+
+def sine(frequency, rate, seconds=0.4, phase=0.3):
+    return np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate + phase).astype(np.float32)[:, None]
+
+
+def tones(folder, count, *, rate=8000, seconds=0.5, suffix="wav", **options):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        sf.write(folder / f"tone_{i:02d}.{suffix}", 0.5 * sine(200 + 20 * i, rate, seconds), rate, **options)
+
+
+def rows_of(loaded):
+    return loaded.rows.take(np.arange(len(loaded.rows)))
+
+
+def transform_of(loaded):
+    return loaded.make_transform(lambda: iter([rows_of(loaded)]))
+
+
+@pytest.mark.parametrize(("old", "new"), RATES)
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_a_sine_below_both_nyquist_frequencies_is_reproduced(old, new, share):
+    frequency = share * min(old, new) / 2
+    seconds = 1.0 if old < 2000 else 0.2
+    changed = resample(sine(frequency, old, seconds), old, new)
+    expected = sine(frequency, new, 2 * seconds)[: len(changed)]
+    middle = slice(len(changed) // 3, -len(changed) // 3)  # away from the silence beyond the ends
+    assert len(changed) == math.ceil(int(old * seconds) * new / old)
+    np.testing.assert_allclose(changed[middle], expected[middle], atol=1e-3)
+
+
+@pytest.mark.parametrize(("old", "new"), [(old, new) for old, new in RATES if new < old * 0.95])
+@pytest.mark.parametrize("share", [1.01, 1.3, 1.7])
+def test_a_sine_above_the_new_nyquist_frequency_is_suppressed(old, new, share):
+    frequency = share * new / 2
+    if frequency > old / 2:
+        pytest.skip("the old rate cannot hold this frequency")
+    changed = resample(sine(frequency, old), old, new)
+    middle = slice(len(changed) // 3, -len(changed) // 3)
+    assert 20 * np.log10(np.abs(changed[middle]).max()) < -60
+
+
+def test_windows_cover_recordings_evenly_without_meeting():
+    lengths = (100, 64, 10, 257)
+    samples = np.arange(sum(lengths), dtype=np.float32)[:, None] + 1
+    windows = Windows(samples, lengths, 32)
+    rows = windows.take(np.arange(len(windows)))
+    assert windows.groups.tolist() == [0] * 3 + [1] * 2 + [2] + [3] * 8
+    assert rows.shape == (14, 32)
+    used = rows[rows > 0]
+    assert len(np.unique(used)) == len(used)
+    ends = np.cumsum(lengths)
+    for row, group in zip(rows, windows.groups):
+        inside = row[row > 0]
+        assert inside.min() > ends[group] - lengths[group]
+        assert inside.max() <= ends[group]
+        np.testing.assert_array_equal(np.diff(inside), 1)
+    np.testing.assert_array_equal(rows[5], np.append(np.arange(165, 175), np.zeros(22)))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_every_sixteen_bit_sample_comes_back(channels):
+    torch.manual_seed(0)
+    rows = torch.randint(-32768, 32768, (8, 512, channels), dtype=torch.int16)
+    rows[0, 0], rows[0, 1] = -32768, 32767
+    rows = rows[..., 0] if channels == 1 else rows
+    for scale in (3.0, 400.0, 20000.0):
+        transform = AudioTransform(channels=channels, length=512, dtype="int16", mean=12.3, scale=scale)
+        x, _ = transform.encode(rows, torch.randn_like)
+        assert x.shape == (8, channels, 512)
+        np.testing.assert_array_equal(transform.decode(x), rows)
+    assert transform.decode(torch.full((1, channels, 512), 1e9)).max() == 32767
+    assert transform.decode(torch.full((1, channels, 512), math.nan)).dtype == np.int16
+
+
+def test_the_probabilities_of_a_sixteen_bit_sample_sum_to_one():
+    transform = AudioTransform(channels=1, length=1, dtype="int16", mean=3.5, scale=40.0)
+    k = torch.arange(-400, 400, dtype=torch.int16)[:, None]
+    total = 0.0
+    for u in (np.arange(32) + 0.5) / 32:
+        z = torch.special.ndtri(torch.tensor(u)).item()
+        x, correction = transform.encode(k, lambda like, z=z: torch.full_like(like, z))
+        log_p = -0.5 * x.double().flatten() ** 2 - 0.5 * math.log(2 * math.pi)
+        total += (log_p + correction).exp().sum().item() / 32
+    assert total == pytest.approx(1, abs=1e-6)
+
+
+def test_the_correction_of_float_samples_is_the_log_determinant():
+    transform = AudioTransform(channels=2, length=3, dtype="float32", mean=0.1, scale=0.25)
+    row = torch.randn(1, 3, 2, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda row: (row - 0.1) / 0.25, row).reshape(6, 6)
+    x, correction = transform.encode(row, torch.zeros_like)
+    assert correction.item() == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-9)
+    torch.testing.assert_close(x.double(), ((row - 0.1) / 0.25).transpose(1, 2), atol=1e-6, rtol=1e-6)
+    clipped = np.clip(row, -1, 1)
+    np.testing.assert_allclose(transform.decode(x), clipped, atol=1e-6)
+
+
+def test_wav_files_are_read_as_they_are_and_written_at_their_rate(tmp_path):
+    rng = np.random.default_rng(0)
+    written = {}
+    for name in ("a", "b", "c"):
+        written[name] = rng.integers(-3000, 3000, (800, 2)).astype(np.int16)
+        sf.write(tmp_path / f"{name}.wav", written[name], 11025, subtype="PCM_16")
+    loaded = read_recordings(tmp_path, size=400)
+    rows = rows_of(loaded)
+    assert rows.shape == (6, 400, 2)
+    np.testing.assert_array_equal(rows.reshape(3, 800, 2), np.stack(list(written.values())))
+    transform = transform_of(loaded)
+    x, _ = transform.encode(torch.from_numpy(rows), torch.randn_like)
+    assert transform.shape == (2, 400)
+    assert x.mean().item() == pytest.approx(0, abs=1e-3)
+    assert x.std().item() == pytest.approx(1, abs=1e-3)
+    out = tmp_path / "out"
+    loaded.form.save(transform.decode(x), out, labels=["x/y"] * 6)
+    names = sorted(path.name for path in out.iterdir())
+    assert names == [f"{i:05d}-x_y.wav" for i in range(6)]
+    back, rate = sf.read(out / names[3], dtype="int16")
+    assert rate == 11025 == loaded.form.rate
+    assert sf.info(out / names[3]).subtype == "PCM_16"
+    np.testing.assert_array_equal(back, rows[3])
+
+
+def test_float_files_stay_float(tmp_path):
+    values = np.random.default_rng(1).normal(size=(4, 256)).astype(np.float32) * 0.6
+    for i, value in enumerate(values):
+        sf.write(tmp_path / f"{i}.wav", value, 8000, subtype="FLOAT")
+    loaded = read_recordings(tmp_path)
+    np.testing.assert_array_equal(rows_of(loaded), values)
+    transform = transform_of(loaded)
+    x, _ = transform.encode(torch.from_numpy(values), torch.randn_like)
+    np.testing.assert_allclose(transform.decode(x), values, atol=1e-6)
+    loaded.form.save(values, tmp_path / "out.npz", labels=np.arange(4))
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as archive:
+        np.testing.assert_array_equal(archive["data"], values)
+        assert archive["rate"] == 8000
+        assert archive["labels"].tolist() == ["0", "1", "2", "3"]
+    loaded.form.save(values, tmp_path / "wavs")
+    np.testing.assert_array_equal(sf.read(tmp_path / "wavs" / "00002.wav", dtype="float32")[0], values[2])
+
+
+@pytest.mark.parametrize(("suffix", "tolerance"), [("flac", 1e-4), ("ogg", 0.1), ("mp3", 0.1)])
+def test_compressed_files_are_read(tmp_path, suffix, tolerance):
+    if suffix.upper() not in sf.available_formats():
+        pytest.skip("this libsndfile does not write the format")
+    tones(tmp_path / "x", 3, rate=16000, seconds=1.0, suffix=suffix)
+    loaded = read_recordings(tmp_path / "x", size=8000)
+    rows = rows_of(loaded) / 32768
+    expected = np.concatenate([0.5 * sine(200 + 20 * i, 16000, 1.0).reshape(2, 8000) for i in range(3)])
+    assert len(rows) == 6
+    np.testing.assert_allclose(rows[:, 2000:6000], expected[:, 2000:6000], atol=tolerance)
+
+
+def test_subfolders_are_classes(tmp_path):
+    tones(tmp_path / "no", 2)
+    tones(tmp_path / "yes" / "deeper", 3, suffix="flac")
+    loaded = read_recordings(tmp_path, size=2000)
+    assert loaded.classes == ("no", "yes")
+    assert loaded.labels.tolist() == [0] * 4 + [1] * 6
+    tones(tmp_path, 1)
+    loaded = read_recordings(tmp_path, size=2000)
+    assert loaded.labels is None
+    assert any("1 recordings lie outside of the subfolders" in note for note in loaded.notes)
+
+
+def test_the_most_common_rate_and_channels_win_and_it_is_said(tmp_path):
+    tones(tmp_path / "x", 5, rate=8000)
+    sf.write(tmp_path / "x" / "z_fast.wav", 0.5 * np.repeat(sine(300, 44100, 0.5), 2, 1), 44100)
+    loaded = read_recordings(tmp_path / "x", size=4000)
+    assert (loaded.form.rate, loaded.form.channels) == (8000, 1)
+    expected = 0.5 * sine(300, 8000, 0.5)[:, 0]
+    np.testing.assert_allclose(rows_of(loaded)[-1][1000:3000] / 32768, expected[1000:3000], atol=1e-3)
+    assert "x/: 1 of 6 recordings are resampled to 8,000 Hz, as most are." in loaded.notes
+    assert "x/: 1 of 6 recordings are mixed to mono, as most are." in loaded.notes
+
+
+def test_the_default_window_and_short_recordings(tmp_path):
+    tones(tmp_path / "x", 20, rate=8000, seconds=1.3)
+    sf.write(tmp_path / "x" / "z_short.wav", 0.5 * sine(300, 8000, 0.1), 8000)
+    loaded = read_recordings(tmp_path / "x")
+    assert loaded.facts["window"] == 8000 - 8000 % 64
+    assert not rows_of(loaded)[-1][800:].any()
+    assert "x/: 1 of 21 recordings are shorter than that; silence is added." in loaded.notes
+
+
+def test_damaged_files_are_skipped_counted_and_listed(tmp_path):
+    tones(tmp_path / "x", 60, seconds=0.05)
+    whole = (tmp_path / "x" / "tone_07.wav").read_bytes()
+    (tmp_path / "x" / "tone_07.wav").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "x" / "tone_08.wav").write_bytes(b"")
+    (tmp_path / "x" / "._tone_09.wav").write_bytes(b"not a recording")
+    loaded = read_recordings(tmp_path / "x")
+    assert loaded.notes[0] == (
+        "x/: 2 of 60 recordings could not be read (tone_07.wav: cut short, tone_08.wav); training on the other 58."
+    )
+    assert len(loaded.rows) == 58
+    (tmp_path / "x" / "tone_09.wav").write_bytes(whole[:60])
+    sf.write(tmp_path / "x" / "tone_10.wav", np.full(10, np.nan, np.float32), 8000, subtype="FLOAT")
+    with pytest.raises(
+        InputError, match=r"^x/: 4 of 60 recordings could not be read \(.*\.\.\.\); repair or remove them\.$"
+    ):
+        read_recordings(tmp_path / "x")
+
+
+def test_a_truncated_flac_file_is_noticed(tmp_path):
+    tones(tmp_path / "x", 2, suffix="flac", seconds=2.0)
+    whole = (tmp_path / "x" / "tone_01.flac").read_bytes()
+    (tmp_path / "x" / "tone_01.flac").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"1 of 2 recordings could not be read \(tone_01.flac"):
+        read_recordings(tmp_path / "x")
+
+
+def test_decoding_happens_once_and_again_when_the_folder_changes(tmp_path, cache):
+    tones(tmp_path / "x", 3)
+    seen = []
+    first = read_recordings(tmp_path / "x", progress=lambda *event: seen.append(event))
+    assert seen[-1] == (3, 3, "decoding x/")
+    again = read_recordings(tmp_path / "x", size=500, progress=lambda *event: pytest.fail("decoded twice"))
+    assert again.fingerprint == first.fingerprint
+    assert len(list(cache.iterdir())) == 1
+    tones(tmp_path / "x", 4)
+    changed = read_recordings(tmp_path / "x")
+    assert changed.fingerprint != first.fingerprint
+    assert changed.facts["recordings"] == 4
+
+
+def test_described_and_built_again_it_is_the_same(tmp_path):
+    tones(tmp_path / "x", 3)
+    loaded = read_recordings(tmp_path / "x", size=1000)
+    for part in (transform_of(loaded), loaded.form):
+        tree = parts.describe(part, FAMILY)
+        again = parts.build(json.loads(json.dumps(tree, allow_nan=False)), FAMILY)
+        assert parts.describe(again, FAMILY) == tree
+    json.dumps(loaded.facts, allow_nan=False)
+
+
+def test_the_picture_shows_the_waves():
+    form = Recordings(rate=8000, channels=1, dtype="int16")
+    quiet, loud = np.zeros((4, 3000), np.int16), np.zeros((4, 3000), np.int16)
+    loud[:, 1000:2000:2] = 20000
+    pictures = [np.asarray(form.preview(rows)).astype(int) for rows in (quiet, loud)]
+    assert pictures[0].shape == pictures[1].shape
+    assert (pictures[1] < 250).any(2).sum() > 2 * (pictures[0] < 250).any(2).sum()
+
+
+def test_what_cannot_be_used_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="no such folder; check the path"):
+        read_recordings(tmp_path / "nothing")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match=r"^none/: holds no recordings \(\.wav, .*\); check the path\.$"):
+        read_recordings(tmp_path / "none")
+    tones(tmp_path / "x", 2)
+    with pytest.raises(InputError, match="size 0: give the length of a window as a whole number of samples"):
+        read_recordings(tmp_path / "x", size=0)
+    with pytest.raises(InputError, match="size 4001: the longest recording of x/ has 4,000 samples; give less"):
+        read_recordings(tmp_path / "x", size=4001)
+    with pytest.raises(InputError, match=r"recordings cannot be written as \.csv; use one of folder/, \.npy"):
+        read_recordings(tmp_path / "x").form.save(np.zeros((1, 8), np.int16), tmp_path / "x.csv")
+    for i in range(2):
+        (tmp_path / "silent").mkdir(exist_ok=True)
+        sf.write(tmp_path / "silent" / f"{i}.wav", np.zeros(500, np.int16), 8000)
+    with pytest.raises(InputError, match=r"^silent/: every sample is 0; there is nothing to learn from silence\.$"):
+        transform_of(read_recordings(tmp_path / "silent"))
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "soundfile":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r"reading recordings needs soundfile; pip install 'undiffuse\[audio\]'\."):
+        read_recordings(tmp_path / "x")

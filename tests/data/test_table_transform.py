@@ -1,0 +1,270 @@
+"""Laws of the table transform: round trips, and corrections that make probabilities sum to one."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from undiffuse import parts
+from undiffuse.data.table_fit import fit_table
+from undiffuse.data.table_transform import TableTransform
+from undiffuse.data.tables import read_table
+from undiffuse.errors import InputError
+
+pa = pytest.importorskip("pyarrow")
+
+FAMILY = {"table": TableTransform}
+
+
+def normal_log_density(x, mean=0.0, std=1.0):
+    return (-0.5 * ((x.double() - mean) / std) ** 2 - math.log(std) - 0.5 * math.log(2 * math.pi)).sum(1)
+
+
+def fitted(table):
+    loaded = read_table(table)
+    rows = loaded.rows.take(np.arange(len(loaded.rows)))
+    return loaded, rows, loaded.make_transform(lambda: iter([rows[: len(rows) // 2], rows[len(rows) // 2 :]]))
+
+
+def uniform_grid(n):
+    """Noise under which u = ndtr(noise) takes the midpoints of n equal parts of (0, 1), in every coordinate alike."""
+    u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    return lambda like: torch.special.ndtri(u).to(like.dtype)[:, None].expand_as(like)
+
+
+def cells(cell, size):
+    return st.lists(cell, min_size=size, max_size=size)
+
+
+@st.composite
+def tables(draw):
+    size = draw(st.integers(4, 40))
+    whole = st.integers(-(10**5), 10**5)
+    real = st.floats(-1e6, 1e6, allow_nan=False, width=32)
+    columns = {
+        "whole": pa.array(draw(cells(whole, size)), pa.int64()),
+        "maybe": pa.array(draw(cells(st.none() | st.integers(0, 5), size)), pa.int16()),
+        "real": pa.array(draw(cells(real, size)), pa.float64()),
+        "gone": pa.array(draw(cells(st.none() | real, size)), pa.float32()),
+        "flag": pa.array(draw(cells(st.booleans() | st.none(), size)), pa.bool_()),
+        "word": pa.array(draw(cells(st.sampled_from(["b", "a"]), size)), pa.string()),
+        "fixed": pa.array([3] * size, pa.int8()),
+        "other": pa.array([0, 1] * (size // 2) + [0] * (size % 2), pa.int8()),
+    }
+    return pa.table({name: array for name, array in columns.items() if array.null_count < size})
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables(), st.integers(0, 2**32 - 1))
+def test_every_row_comes_back(table, seed):
+    loaded, rows, transform = fitted(table)
+    generator = torch.Generator().manual_seed(seed)
+    x, correction = transform.encode(
+        torch.from_numpy(rows), lambda like: torch.randn(like.shape, generator=generator, dtype=like.dtype)
+    )
+    assert x.dtype == torch.float32
+    assert x.shape == (len(rows), *transform.shape)
+    assert torch.isfinite(x).all()
+    assert torch.isfinite(correction).all()
+    back = transform.decode(x)
+    for column, before, after in zip(loaded.form.columns, rows.T, back.T):
+        np.testing.assert_array_equal(np.isnan(after), np.isnan(before), column["name"])
+        if column["sort"] == "float" and not column["unit"]:
+            spread = np.nanmax(before) - np.nanmin(before)
+            np.testing.assert_allclose(after, before, rtol=0, atol=2e-6 * spread, err_msg=column["name"])
+        else:
+            np.testing.assert_array_equal(after, before, column["name"])
+    presented = loaded.form.present(rows)
+    assert presented.equals(table)
+
+
+def test_the_probabilities_of_all_rows_sum_to_one():
+    """Under a density that is not the standard normal, by integrating over the noise at each row of a small table."""
+    table = pa.table(
+        {
+            "word": pa.array(["a", "b", "b", "c", "b", "a", "b", None]),
+            "count": pa.array([1, 2, 7, 1, 1, 2, None, 7], pa.int32()),
+            "flag": pa.array([True, False] * 4),
+        }
+    )
+    _, _, transform = fitted(table)
+    grid = uniform_grid(4000)
+    marginals = []
+    for column in range(3):
+        single = TableTransform(columns=[transform.columns[column]])
+        values = [*transform.columns[column]["values"]]
+        values += [math.nan] if len(transform.columns[column]["masses"]) > len(values) else []
+        chances = []
+        for value in values:
+            x, correction = single.encode(torch.full((4000, 1), value, dtype=torch.float64), grid)
+            chances.append((normal_log_density(x, 0.4, 0.8) + correction).exp().mean().item())
+        marginals.append(chances)
+        assert len(values) == (4, 4, 2)[column]
+    total = sum(math.prod(chances) for chances in itertools.product(*marginals))
+    assert total == pytest.approx(1, abs=2e-5)
+    rows = torch.tensor([[a, b, c] for a in (0, 1, 2, math.nan) for b in (0, 1, 6, math.nan) for c in (0, 1)])
+    x, correction = transform.encode(rows.double(), torch.randn_like)
+    # Under the standard normal the bound is an equality, whatever the noise.
+    assert (normal_log_density(x) + correction).exp().sum().item() == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_density_of_a_number_integrates_to_one(missing):
+    """Quadrature over the values, plus the mass of a shared value and of the missing one."""
+    rng = np.random.default_rng(0)
+    values = np.exp(rng.normal(size=400))
+    values[:100] = 0.0
+    if missing:
+        values[200:260] = np.nan
+    _, _, transform = fitted(pa.table({"income": values}))
+    assert transform.shape == (2,)
+    y = torch.linspace(-60, 120, 800_001, dtype=torch.float64) + 1e-7
+    x, correction = transform.encode(y[:, None], torch.zeros_like)
+    density = (normal_log_density(x, 0.2, 0.9) + correction).exp()
+    # the coordinate that says "ordinary" is at the middle of its bin: integrate over the noise there instead
+    state = TableTransform(
+        columns=[
+            {
+                "code": "levels",
+                "name": "s",
+                "values": [0, 1, 2][: 2 + missing],
+                "masses": transform.columns[0]["states"],
+            }
+        ]
+    )
+    grid = uniform_grid(4000)
+    s, flag = state.encode(torch.zeros(4000, 1, dtype=torch.float64), grid)
+    ordinary = (normal_log_density(s, 0.2, 0.9) + flag).exp().mean()
+    s0, flag0 = state.encode(torch.zeros(1, 1, dtype=torch.float64), torch.zeros_like)
+    density *= ordinary / (normal_log_density(s0, 0.2, 0.9) + flag0).exp()
+    total = torch.trapezoid(density, y).item()
+    generator = torch.Generator().manual_seed(0)
+    for value in [0.0, math.nan][: 1 + missing]:
+        row = torch.full((200_000, 1), value, dtype=torch.float64)
+        noise = lambda like: torch.randn(like.shape, generator=generator, dtype=like.dtype)  # noqa: E731
+        x, correction = transform.encode(row, noise)
+        total += (normal_log_density(x, 0.2, 0.9) + correction).exp().mean().item()
+    assert total == pytest.approx(1, abs=5e-3)
+
+
+def test_a_wide_whole_number_sums_to_one():
+    rng = np.random.default_rng(1)
+    _, _, transform = fitted(pa.table({"n": rng.integers(0, 600, 2000)}))
+    assert transform.columns[0]["code"] == "number"
+    total = 0.0
+    for u in (np.arange(64) + 0.5) / 64:
+        z = torch.special.ndtri(torch.tensor(u))
+        k = torch.arange(-2000, 2600, dtype=torch.float64)[:, None]  # the map goes on beyond what was observed
+        x, correction = transform.encode(k, lambda like, z=z: torch.full_like(like, z.item()))
+        total += (normal_log_density(x, 0.1, 1.1) + correction).exp().sum().item() / 64
+    assert total == pytest.approx(1, abs=1e-4)
+
+
+def test_the_coordinates_are_close_to_standard_normals():
+    rng = np.random.default_rng(2)
+    n = 4000
+    table = pa.table(
+        {
+            "income": np.exp(rng.normal(10, 1.5, n)),
+            "cauchy": rng.standard_cauchy(n),
+            "age": rng.integers(18, 90, n),
+            "word": rng.choice(["a", "b", "c"], n, p=[0.9, 0.07, 0.03]),
+            "gain": np.where(rng.random(n) < 0.9, 0.0, rng.normal(size=n)),
+        }
+    )
+    _, rows, transform = fitted(table)
+    torch.manual_seed(0)
+    x, _ = transform.encode(torch.from_numpy(rows), torch.randn_like)
+    quantiles = torch.quantile(x.double(), torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64), dim=0)
+    expected = torch.tensor([-1.645, 0.0, 1.645], dtype=torch.float64)[:, None].expand_as(quantiles)
+    torch.testing.assert_close(quantiles, expected, atol=0.12, rtol=0)
+
+
+def test_whatever_a_model_draws_is_a_valid_row():
+    rng = np.random.default_rng(3)
+    n = 500
+    table = pa.table(
+        {
+            "n": pa.array(rng.integers(-5, 10**6, n), pa.int32()),
+            "few": pa.array(rng.choice([2, 3, 11], n), pa.uint8()),
+            "price": np.round(rng.random(n) * 10, 2),
+            "real": rng.normal(size=n),
+            "word": rng.choice(["x", "y"], n),
+            "flag": rng.random(n) < 0.5,
+        }
+    )
+    loaded, _, transform = fitted(table)
+    torch.manual_seed(0)
+    wild = torch.cat([torch.randn(2000, *transform.shape) * 4, torch.full((1, *transform.shape), math.nan)])
+    wild[0] = math.inf
+    out = loaded.form.present(transform.decode(wild))
+    assert out.schema == table.schema
+    for name in table.column_names:
+        drawn, real = out[name].to_numpy(), table[name].to_numpy()
+        if name in ("few", "word", "flag"):
+            assert set(drawn.tolist()) <= set(real.tolist())
+        else:
+            assert drawn.min() >= real.min()
+            assert drawn.max() <= real.max()
+    np.testing.assert_array_equal(out["price"].to_numpy(), np.round(out["price"].to_numpy(), 2))
+
+
+def test_whole_numbers_beyond_float32_come_back_to_a_millionth():
+    rng = np.random.default_rng(4)
+    _, rows, transform = fitted(pa.table({"n": rng.integers(0, 2**40, 300)}))
+    x, _ = transform.encode(torch.from_numpy(rows), torch.randn_like)
+    np.testing.assert_allclose(transform.decode(x), rows, rtol=0, atol=1e-6 * 2**40)
+
+
+def test_held_out_rows_are_not_measured_but_have_a_probability():
+    table = pa.table({"word": ["a", "b"] * 10 + ["c", "c"], "x": np.arange(22) * math.pi})
+    loaded = read_table(table)
+    transform = loaded.make_transform(lambda: iter([loaded.rows.take(np.arange(20))]))
+    other = loaded.make_transform(lambda: iter([loaded.rows.take(np.arange(10)), loaded.rows.take(np.arange(10, 20))]))
+    assert parts.describe(transform, FAMILY) == parts.describe(other, FAMILY)
+    rows = torch.from_numpy(loaded.rows.take(np.arange(20, 22)))
+    x, correction = transform.encode(rows, torch.zeros_like)
+    assert torch.isfinite(correction).all()
+    np.testing.assert_allclose(transform.decode(x), rows, rtol=1e-6)
+
+
+def test_described_and_built_again_it_is_the_same():
+    rng = np.random.default_rng(5)
+    table = pa.table(
+        {
+            "word": pa.array(["a", None, "b", "a"] * 20),
+            "fixed": [1.5] * 80,
+            "real": np.where(rng.random(80) < 0.2, np.nan, rng.normal(size=80)),
+        }
+    )
+    _, rows, transform = fitted(table)
+    tree = parts.describe(transform, FAMILY)
+    text = json.dumps(tree, allow_nan=False)
+    again = parts.build(json.loads(text), FAMILY)
+    assert json.dumps(parts.describe(again, FAMILY)) == text
+    torch.manual_seed(0)
+    x, correction = transform.encode(torch.from_numpy(rows), torch.randn_like)
+    torch.manual_seed(0)
+    x_again, correction_again = again.encode(torch.from_numpy(rows), torch.randn_like)
+    assert torch.equal(x, x_again)
+    assert torch.equal(correction, correction_again)
+    assert transform.shape == (3,)
+    assert "1 constant" in transform.description
+
+
+def test_a_value_that_the_data_does_not_hold_is_refused():
+    levels = {"code": "levels", "missing": False, "ordered": True, "name": "size", "values": [0.0, 1.0, 5.0]}
+    number = {"code": "number", "missing": False, "name": "price", "whole": False, "low": 0.0, "high": 9.0, "atoms": []}
+    rows = np.array([[0.0, 0.1], [1.0, 7.3], [5.0, 9.0]])
+    transform = fit_table([levels, number], lambda: iter([rows]))
+    for bad, sentence in (
+        ([2.0, 1.0], 'column "size": holds a value'),
+        ([1.0, math.nan], 'column "price": a value is'),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            transform.encode(torch.tensor([bad], dtype=torch.float64), torch.zeros_like)
