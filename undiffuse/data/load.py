@@ -42,7 +42,7 @@ def load(
     if isinstance(source, Data):
         return source
     loaded = _read(source, seed, size, progress)
-    return Data(loaded, seed=seed, held_out=held_out, progress=progress)
+    return Data(loaded, seed=seed, held_out=held_out, size=size, progress=progress)
 
 
 def restore(config: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...]]:

@@ -32,7 +32,7 @@ class Data:
     """A finite data set, split and ready to train on; made by `undiffuse.load`.
 
     `held_out` is None for the default (a tenth of the rows, at least 1 and at most 10,000), a share between 0 and 1,
-    or a number of rows. Raises InputError for fewer than two rows or a share that leaves none to train on.
+    or a number of rows; `size` is what the rows were read with, kept for reading them again. Raises InputError for fewer than two rows or a share that leaves none to train on.
 
     >>> from undiffuse.data import load
     >>> data = load("digits")
@@ -46,6 +46,7 @@ class Data:
         *,
         seed: int = 0,
         held_out: float | int | None = None,
+        size: int | tuple[int, int] | None = None,
         progress: Progress | None = None,
     ) -> None:
         if len(loaded.rows) < 2:
@@ -53,6 +54,7 @@ class Data:
             raise InputError(f"{loaded.name}: it has {count}; training needs at least 2 rows.")
         self.loaded = loaded
         self.seed = seed
+        self.size = size
         self.n_held_out = _held_out_rows(len(loaded.rows), held_out)
         self.form = loaded.form
         self.conditions = {"label": len(loaded.classes)} if loaded.labels is not None else {}
@@ -157,6 +159,7 @@ class Data:
             "path": self.path,
             "fingerprint": self.fingerprint,
             "rows": len(self.loaded.rows),
+            "size": self.size,
             "split": {"seed": self.seed, "held_out": self.n_held_out},
             "transform": describe_part(self.transform),
             "form": describe_part(self.form),
