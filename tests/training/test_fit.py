@@ -34,13 +34,13 @@ def stop_at(step):
 
 def test_maximum_likelihood_finds_the_moments():
     data, model = Points(), Gaussian()
-    result = fit(model, data, steps=600, batch=100, lr=0.05, **CPU)
+    result = fit(model, data, steps=300, batch=100, lr=0.05, **CPU)
     x = data.rows.double() / 10
     # encoding adds a uniform in [0, 1) to the rows, and the loss noise of standard deviation 0.01
     var = x.var(0, correction=0) + 1 / 1200 + 1e-4
     torch.testing.assert_close(model.net.mean.detach().double()[0], x.mean(0) + 0.05, rtol=0, atol=0.02)
     torch.testing.assert_close(torch.exp(model.net.log_std.detach()).double(), var.sqrt(), rtol=0.03, atol=0)
-    assert result.step == 600
+    assert result.step == 300
     assert not result.stopped
     assert not model.training
     best = (var.log() / 2 + 0.5).mean()

@@ -21,10 +21,11 @@ from undiffuse.models.base import GenerativeModel, Source
 from undiffuse.training.averaging import averaged
 from undiffuse.training.checkpoint import averages
 from undiffuse.training.learner import Learner
+from undiffuse.training.options import batch_for
 from undiffuse.training.randomness import Randomness
 from undiffuse.training.step import Autocast, encoded
 
-ROWS = 256  # held-out rows that are looked at
+FEWEST, MOST = 64, 256  # held-out rows that are looked at: twice the default batch, within these
 HELD_OUT, PREPARE = -1, -2  # keys of randomness that no step has
 
 
@@ -44,7 +45,7 @@ class Evaluator:
     ) -> None:
         self.model, self.transform, self.learners = model, data.transform, learners
         self.device, self.randomness, self.cast, self.samples = device, randomness, cast, samples
-        self.batch = data.held_out_batch(ROWS)
+        self.batch = data.held_out_batch(max(FEWEST, min(2 * batch_for(tuple(data.transform.shape)), MOST)))
         self.spent = self.cost = 0.0
 
     @contextmanager

@@ -74,7 +74,8 @@ def merge(given: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
     elif values["steps"] is None:
         values["budget"] = BUDGET
     floats = ("lr", "decay", "weight_decay", "clip", "averaging")
-    return Options(**(values | {name: float(values[name]) for name in floats}))
+    exact: dict[str, Any] = values | {name: float(values[name]) for name in floats}
+    return Options(**exact)
 
 
 _WHOLE = ("steps", "batch", "accumulate", "checkpoint_every", "evaluate_every", "log_every")
@@ -114,17 +115,23 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+_BATCHES = ((4096, 64), (16384, 32), (65536, 16), (float("inf"), 8))  # (numbers in a row up to, rows in a batch)
+
+
 def batch_for(shape: tuple[int, ...], *, rows: int | None = None, accelerated: bool = False) -> int:
     """Rows per step for data of this shape: many of the small, few of the large, four times as many on an
-    accelerator, and no more than an eighth of a small data set.
+    accelerator, and of a small data set no more than an eighth; a power of two.
 
     >>> batch_for((1, 28, 28)), batch_for((3, 64, 64)), batch_for((2,)), batch_for((3, 256, 256))
     (64, 32, 256, 8)
     """
     size = prod(shape)
-    batch = 256 if size <= 256 else 64 if size <= 4096 else 32 if size <= 16384 else 16 if size <= 65536 else 8
+    small_vector = len(shape) == 1 and size <= 256
+    batch = 256 if small_vector else next(count for limit, count in _BATCHES if size <= limit)
     batch *= 4 if accelerated else 1
-    return batch if rows is None else max(min(batch, rows // 8), min(16, rows), 1)
+    if rows is not None:
+        batch = max(min(batch, rows // 8), min(16, rows), 1)
+    return 1 << (batch.bit_length() - 1)
 
 
 def find_device(name: str) -> torch.device:
