@@ -91,7 +91,7 @@ def _checked(kind: str, name: str, value: Any) -> Any:
 
 
 def _unet(shape: tuple[int, ...], given: Sizes) -> Sizes:
-    """8 to 32 positions a side at level 0, fewer than 6 at the last; attention below level 0, over at most 64 positions."""
+    """8 to 32 positions a side at level 0, fewer than 6 at the last; attention lower down, over at most 64."""
     height, width = shape[1:]
     side = math.sqrt(height * width)
     patch = given.get("patch", min(1 if side <= 16 else 2 if side <= 48 else 4 if side <= 144 else 8, height, width))
