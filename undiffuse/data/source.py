@@ -32,7 +32,8 @@ class Data:
     """A finite data set, split and ready to train on; made by `undiffuse.load`.
 
     `held_out` is None for the default (a tenth of the rows, at least 1 and at most 10,000), a share between 0 and 1,
-    or a number of rows; `size` is what the rows were read with, kept for reading them again. Raises InputError for fewer than two rows or a share that leaves none to train on.
+    or a number of rows; `size` is what the rows were read with, kept for reading them again. Raises InputError for
+    fewer than two rows or a share that leaves none to train on.
 
     >>> from undiffuse.data import load
     >>> data = load("digits")
