@@ -45,7 +45,7 @@ def info(
     """
     from rich.console import Console
 
-    from undiffuse.cli.terminal import Terminal, fact_table
+    from undiffuse.cli.terminal import Terminal, print_facts
 
     chosen = check(InfoOptions, given(options))
     terminal = Terminal(quiet=chosen.quiet, as_json=chosen.json)
@@ -54,7 +54,7 @@ def info(
     terminal.result(tree)
     if not terminal.as_json and not terminal.quiet:
         console = Console(highlight=False)
-        console.print(fact_table((name, value) for name, value in shown if isinstance(value, str)))
+        print_facts(console, ((name, value) for name, value in shown if isinstance(value, str)))
         for name, table in shown:
             if not isinstance(table, str):
                 console.print(f"\n{name}", style="bold")

@@ -31,6 +31,7 @@ class Live:
         self.held_out: Mapping[str, Any] = {}
         self.samples: str | None = None
         self.loss: float | None = None
+        self.seen = 0
         self.shown = time.monotonic()
         self.drawn: Progress | None = None
 
@@ -63,9 +64,9 @@ class Live:
             self.drawn.start()
 
     def _step(self, event: Mapping[str, Any]) -> None:
-        loss = event["loss"]
-        if loss == loss:
-            self.loss = loss if self.loss is None else self.loss + SMOOTH * (loss - self.loss)
+        if event["loss"] is not None:
+            self.seen += 1
+            self.loss = (self.loss or 0.0) + max(SMOOTH, 1 / self.seen) * (event["loss"] - (self.loss or 0.0))
         now = time.monotonic()
         if now - self.shown < (REFRESH if self.drawn else EVERY):
             return

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any, final
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 
 @final
@@ -33,7 +34,7 @@ class Terminal:
 
     def facts(self, rows: Iterable[tuple[str, str]]) -> None:
         """Names and what they are, in two columns."""
-        self.console.print(fact_table(rows))
+        print_facts(self.console, rows)
 
     def result(self, tree: Mapping[str, Any]) -> None:
         """The JSON object, if one was asked for."""
@@ -42,14 +43,14 @@ class Terminal:
             sys.stdout.flush()
 
 
-def fact_table(rows: Iterable[tuple[str, str]]) -> Table:
-    """A table without lines: the name of a thing, and the thing."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+def print_facts(console: Console, rows: Iterable[tuple[str, str]]) -> None:
+    """The name of a thing and the thing, a line each; wrapped on a terminal, and only there."""
+    rows = list(rows)
+    indent = max(len(name) for name, _ in rows) + 2
     for name, text in rows:
-        table.add_row(name, str(text))
-    return table
+        lines = textwrap.wrap(text, max(console.width - indent, 20)) if console.is_terminal else [text]
+        label = Text(name.ljust(indent), style="bold")
+        console.print(label + Text(f"\n{' ' * indent}".join(lines)), soft_wrap=True)
 
 
 def plain(value: Any) -> Any:

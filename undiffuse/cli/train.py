@@ -7,7 +7,9 @@ Whatever is wrong is said before anything is written, and what is quick to check
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -97,6 +99,9 @@ def _load(source: str | None, chosen: TrainOptions, recorded: dict[str, Any] | N
     if recorded is not None:
         split = recorded["data"]["split"]
         seed, options["held_out"] = split["seed"], split["held_out"]
+        if isinstance(before := recorded["data"].get("size"), list):
+            before = tuple(before)
+        options.setdefault("size", before)
         source = source or recorded["data"]["path"]
         if source is None:
             raise InputError(f"{chosen.out}: was trained on data from Python; resume it there, or give a SOURCE.")
@@ -117,18 +122,31 @@ def _reading(chosen: TrainOptions) -> dict[str, Any]:
 
 
 def _model(chosen: TrainOptions, recorded: dict[str, Any] | None, data: Data) -> GenerativeModel:
-    """The preset with the dimensions chosen, or the model of the run that is resumed, sized to the data."""
+    """The preset with the dimensions chosen, those of --init, or the model that is resumed; sized to the data."""
     from undiffuse.models import PRESETS, build
+    from undiffuse.training.folder import read_config
 
-    sizes = given(chosen.model)
+    sizes, preset = given(chosen.model), chosen.preset
+    if chosen.init is not None:
+        start = read_config(chosen.init)
+        sizes, preset = _sizes(start) | sizes, preset or start["preset"]
     if recorded is not None and not sizes and chosen.preset in (None, recorded["preset"]):
         model, preset = build(recorded["model"]), recorded["preset"]
     else:
-        preset = chosen.preset or (recorded or {}).get("preset") or DEFAULT_PRESET
+        preset = preset or (recorded or {}).get("preset") or DEFAULT_PRESET
         model = PRESETS[preset](**sizes)
     model.preset = preset
     model.meet(data)
     return model
+
+
+def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The dimensions of a run's network, as they would be typed."""
+    from undiffuse.nn import NETWORKS, dimensions
+
+    network = config["model"].get("network") or {}
+    kind = network.get("kind")
+    return {name: network[name] for name in ("kind", *dimensions(kind))} if kind in NETWORKS else {}
 
 
 def _introduce(
@@ -187,17 +205,18 @@ def _fit(model: GenerativeModel, data: Data, chosen: TrainOptions, terminal: Ter
             on_event=live,
             **{name: value for name, value in options.items() if value is not None},
         )
+    preview = os.path.join(chosen.out or "", os.path.relpath(live.samples, result.out)) if live.samples else None
     terminal.result(
         {
             "run": chosen.out,
             "step": result.step,
             "elapsed": result.elapsed,
             "held_out": result.held_out,
-            "preview": live.samples,
+            "preview": preview,
             "stopped": result.stopped,
         }
     )
-    _conclude(result, model, chosen, live.samples, terminal)
+    _conclude(result, model, chosen, preview, terminal)
     return INTERRUPTED if result.stopped else 0
 
 
