@@ -32,7 +32,7 @@ def key(*numbers: int | np.ndarray) -> np.ndarray | np.uint64:
 
 
 def permute(positions: np.ndarray, n: int, keys: np.ndarray | np.uint64) -> np.ndarray:
-    """Where each position in range(n) goes, (B,) int64; `keys` is one key or one per position.
+    """Where each position in range(n) goes, int64 of the shape of `positions`; `keys` is one key or one per position.
 
     >>> sorted(permute(np.arange(10), 10, key(0)).tolist())
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
@@ -51,13 +51,13 @@ def unpermute(places: np.ndarray, n: int, keys: np.ndarray | np.uint64) -> np.nd
 
 def _walk(network, positions: np.ndarray, n: int, keys: np.ndarray | np.uint64) -> np.ndarray:
     half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
-    keys = np.broadcast_to(np.asarray(keys, np.uint64), positions.shape)
-    result = network(positions.astype(np.uint64), keys, half)
+    keys = np.broadcast_to(np.asarray(keys, np.uint64), positions.shape).reshape(-1)
+    result = network(positions.reshape(-1).astype(np.uint64), keys, half)
     outside = np.flatnonzero(result >= n)
     while outside.size:
         result[outside] = network(result[outside], keys[outside], half)
         outside = outside[result[outside] >= n]
-    return result.astype(np.int64)
+    return result.reshape(positions.shape).astype(np.int64)
 
 
 def _forward(value: np.ndarray, keys: np.ndarray, half: np.uint64) -> np.ndarray:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -119,13 +120,13 @@ class Data:
 
     def batches(self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[dict]:
         """Batches {"row": (size, ...), "label": (size,) int64} from `start_step` on, without end."""
-        step = start_step
-        while True:
-            positions = (step * world + rank) * size + np.arange(size)
+        ahead = max(1, 4096 // size)  # steps whose places are worked out together: one by one it costs a millisecond
+        for first in count(start_step, ahead):
+            steps = np.arange(first, first + ahead)[:, None]
+            positions = (steps * world + rank) * size + np.arange(size)
             epochs, within = np.divmod(positions, len(self))
-            order = permute(within, len(self), key(_EPOCH, seed, epochs))
-            yield self._batch(self.training_indices(order))
-            step += 1
+            for indices in self.training_indices(permute(within, len(self), key(_EPOCH, seed, epochs))):
+                yield self._batch(indices)
 
     def held_out_batch(self, size: int) -> dict:
         """The first `size` held-out rows, or all if there are fewer; always the same ones."""
