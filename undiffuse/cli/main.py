@@ -93,6 +93,10 @@ def main(words: Sequence[str]) -> int:
     except BrokenPipeError:
         _silence()
         return 0
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # as rich reports it, its output silenced already
+            return 0
+        raise
 
 
 def refuse(message: str) -> int:

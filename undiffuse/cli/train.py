@@ -106,7 +106,13 @@ def _load(source: str | None, chosen: TrainOptions, recorded: dict[str, Any] | N
         if source is None:
             raise InputError(f"{chosen.out}: was trained on data from Python; resume it there, or give a SOURCE.")
     with Bar(terminal) as bar:
-        return load(source, seed=seed, progress=bar, **options)
+        data = load(source, seed=seed, progress=bar, **options)
+    if recorded is not None and data.fingerprint != recorded["data"]["fingerprint"]:
+        raise InputError(
+            f"{source}: not the data that {chosen.out} was trained on, or changed since; "
+            "to train on it, start a run of its own with --init."
+        )
+    return data
 
 
 def _reading(chosen: TrainOptions) -> dict[str, Any]:
@@ -122,21 +128,33 @@ def _reading(chosen: TrainOptions) -> dict[str, Any]:
 
 
 def _model(chosen: TrainOptions, recorded: dict[str, Any] | None, data: Data) -> GenerativeModel:
-    """The preset with the dimensions chosen, those of --init, or the model that is resumed; sized to the data."""
-    from undiffuse.models import PRESETS, build
-    from undiffuse.training.folder import read_config
+    """The preset with the dimensions chosen, those of --init, or the model that is resumed; sized to the data.
 
-    sizes, preset = given(chosen.model), chosen.preset
-    if chosen.init is not None:
+    A run that has no checkpoint yet begins as it began before: from its preset, sizes and seed.
+    """
+    import torch
+
+    from undiffuse.models import PRESETS, build
+    from undiffuse.training.folder import read_config, read_state
+
+    sizes, preset, seed = given(chosen.model), chosen.preset, chosen.seed or 0
+    if recorded is not None:
+        seed = recorded["training"]["seed"]
+        if not sizes and preset in (None, recorded["preset"]):
+            if recorded["preset"] is None or read_state(chosen.out or "") is not None:
+                model = build(recorded["model"])
+                model.preset = recorded["preset"]
+                model.meet(data)
+                return model
+            sizes = _sizes(recorded)
+        preset = preset or recorded["preset"]
+    elif chosen.init is not None:
         start = read_config(chosen.init)
         sizes, preset = _sizes(start) | sizes, preset or start["preset"]
-    if recorded is not None and not sizes and chosen.preset in (None, recorded["preset"]):
-        model, preset = build(recorded["model"]), recorded["preset"]
-    else:
-        preset = preset or (recorded or {}).get("preset") or DEFAULT_PRESET
-        model = PRESETS[preset](**sizes)
-    model.preset = preset
-    model.meet(data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = PRESETS[preset or DEFAULT_PRESET](**sizes)
+        model.meet(data)
     return model
 
 

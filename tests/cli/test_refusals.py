@@ -1,0 +1,313 @@
+"""What bad input gets: one sentence, exit code 2, nothing half-written, nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+QUICK = ("--steps", 2, "--device", "cpu", "--precision", "float32", "--training.samples", 0, "--quiet")
+TINY = ("--model.width", 8, "--model.depth", 1)
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file below a folder with its bytes, and every folder."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+def image(path: Path, size: tuple[int, int] = (8, 8), seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def images(folder: Path, count: int) -> Path:
+    for i in range(count):
+        image(folder / f"{i:02d}.png", seed=i)
+    return folder
+
+
+def array(folder: Path, values: np.ndarray) -> Path:
+    np.save(folder / "x.npy", values, allow_pickle=True)
+    return folder / "x.npy"
+
+
+def spoiled(value: float) -> np.ndarray:
+    values = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    values[3, 2] = value
+    return values
+
+
+def empty_folder(folder: Path) -> Path:
+    (folder / "photos").mkdir()
+    return folder / "photos"
+
+
+def no_images(folder: Path) -> Path:
+    (empty_folder(folder) / "notes.txt").write_text("nothing to see")
+    return folder / "photos"
+
+
+def all_broken(folder: Path) -> Path:
+    images(folder / "photos", 3)
+    for file in (folder / "photos").iterdir():
+        file.write_bytes(file.read_bytes()[:60])
+    return folder / "photos"
+
+
+def many_broken(folder: Path) -> Path:
+    images(folder / "photos", 20)
+    for name in ("03.png", "07.png"):
+        (folder / "photos" / name).write_bytes(b"\x89PNG\r\n\x1a\n" + b"rubbish" * 9)
+    return folder / "photos"
+
+
+def bomb(folder: Path) -> Path:
+    """A PNG of 2 kB that says it holds 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+    (empty_folder(folder) / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return folder / "photos"
+
+
+def pickled(folder: Path) -> Path:
+    """A pickle that would make a file if it were ever opened."""
+
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return os.mkdir, (str(folder / "sprung"),)
+
+    (folder / "x.npy").write_bytes(pickle.dumps(Trap()))
+    return folder / "x.npy"
+
+
+def pickled_inside(folder: Path) -> Path:
+    return array(folder, np.array([{"a": 1}, None], dtype=object))
+
+
+def csv(folder: Path, text: str) -> Path:
+    (folder / "t.csv").write_text(text)
+    return folder / "t.csv"
+
+
+SOURCES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
+    "a missing path": (lambda folder: folder / "none" / "x.npy", ("x.npy", "no such file")),
+    "a misspelt name": (lambda _: "digitz", ("digitz", "Did you mean digits?")),
+    "an empty folder": (empty_folder, ("photos/", "empty")),
+    "a folder without images": (no_images, ("photos/", "no images", ".txt")),
+    "only broken images": (all_broken, ("photos/", "00.png")),
+    "too many broken images": (many_broken, ("photos/", "2 of 20", "03.png", "07.png")),
+    "a decompression bomb": (bomb, ("bomb.png",)),
+    "NaN": (lambda folder: array(folder, spoiled(np.nan)), ("x.npy", "NaN")),
+    "infinity": (lambda folder: array(folder, spoiled(np.inf)), ("x.npy", "infin")),
+    "objects": (pickled_inside, ("x.npy",)),
+    "no rows": (lambda folder: array(folder, np.zeros((0, 4), np.float32)), ("x.npy", "no rows")),
+    "one row": (lambda folder: array(folder, np.ones((1, 4), np.float32)), ("x.npy", "1 row")),
+    "constant values": (lambda folder: array(folder, np.full((30, 4), 2.5)), ("x.npy", "2.5")),
+    "text": (lambda folder: array(folder, np.array(["a", "b"])), ("x.npy",)),
+    "a pickle": (pickled, ("x.npy",)),
+    "a ragged table": (lambda folder: csv(folder, "a,b\n1,2\n3\n4,5\n"), ("t.csv", "line 3")),
+    "an empty column": (lambda folder: csv(folder, "a,b\n1,\n2,\n3,\n"), ("t.csv", 'column "b"', "empty")),
+    "an empty table": (lambda folder: csv(folder, "a,b\n"), ("t.csv", "rows")),
+    "an empty file": (lambda folder: csv(folder, ""), ("t.csv",)),
+}
+
+
+@pytest.mark.parametrize("what", SOURCES)
+@pytest.mark.parametrize("command", ["train", "info"])
+def test_data_that_cannot_be_used(cli, command: str, what: str, tmp_path: Path) -> None:
+    make, fragments = SOURCES[what]
+    source = make(tmp_path)
+    before = contents(tmp_path)
+    words = ("--out", tmp_path / "run", *QUICK) if command == "train" else ()
+    assert cli(command, source, *words).refused(*fragments)
+    assert contents(tmp_path) == before
+
+
+def test_a_few_broken_images_are_listed_and_left_out(cli, tmp_path: Path) -> None:
+    photos = images(tmp_path / "photos", 40)
+    (photos / "07.png").write_bytes((photos / "07.png").read_bytes()[:50])
+    told = json.loads(cli("info", photos, "--json").done().out)
+    assert told["rows"] == 39
+    assert any("07.png" in note and "1 of 40" in note for note in told["notes"])
+
+
+def test_mixed_sizes_are_brought_to_one_and_that_is_said(cli, tmp_path: Path) -> None:
+    photos = images(tmp_path / "photos", 12)
+    for i in range(8):
+        image(photos / f"wide{i}.png", (16, 8), seed=i)
+    told = json.loads(cli("info", photos, "--json").done().out)
+    assert told["rows"] == 20
+    assert any("resized" in note and "cropped" in note for note in told["notes"])
+
+
+def test_a_constant_column_is_kept_and_comes_back(cli, tmp_path: Path) -> None:
+    source = csv(tmp_path, "a,b,c\n" + "".join(f"{i % 17},7,x\n" for i in range(60)))
+    cli("train", source, "--out", tmp_path / "run", *QUICK, *TINY).done()
+    cli("sample", tmp_path / "run", "-n", 5, "--out", tmp_path / "s.csv", "--steps", 2).done()
+    lines = [line.replace('"', "").split(",") for line in (tmp_path / "s.csv").read_text().splitlines()]
+    assert lines[0] == ["a", "b", "c"]
+    assert [line[1:] for line in lines[1:]] == [["7", "x"]] * 5
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on labelled rows that is whole."""
+    from undiffuse.cli.main import main
+
+    folder = tmp_path_factory.mktemp("good")
+    rng = np.random.default_rng(0)
+    np.savez(folder / "x.npz", data=rng.normal(size=(60, 4)).astype(np.float32), labels=np.arange(60) % 3)
+    words = ["train", folder / "x.npz", "--out", folder / "run", *QUICK, *TINY]
+    assert main([str(word) for word in words]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(good: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to be spoiled."""
+    import shutil
+
+    return Path(shutil.copytree(good, tmp_path / "run"))
+
+
+def change(file: Path, **entries: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+
+
+SPOILERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda run: (run / "config.json").unlink(), "config.json"),
+    "no weights": (lambda run: (run / "weights.safetensors").unlink(), "incomplete"),
+    "torn config": (lambda run: (run / "config.json").write_text("{"), "config.json"),
+    "a newer format": (lambda run: change(run / "config.json", format=99), "99"),
+    "a model of a later version": (lambda run: change(run / "config.json", model={"kind": "oracle"}), "oracle"),
+    "torn weights": (lambda run: os.truncate(run / "weights.safetensors", 999), "damaged"),
+    "weights of zeros": (lambda run: (run / "weights.safetensors").write_bytes(bytes(4096)), "damaged"),
+    "weights of another": (lambda run: change(run / "config.json", **narrower(run)), "tensor"),
+}
+
+
+def narrower(run: Path) -> dict:
+    model = json.loads((run / "config.json").read_text())["model"]
+    model["network"]["width"] //= 2
+    return {"model": model}
+
+
+@pytest.mark.parametrize("what", SPOILERS)
+def test_a_run_that_is_not_whole(cli, run: Path, tmp_path: Path, what: str) -> None:
+    spoil, fragment = SPOILERS[what]
+    spoil(run)
+    before = contents(tmp_path)
+    assert cli("sample", run, "-n", 2, "--out", tmp_path / "s.npy").refused(str(run), fragment)
+    assert contents(tmp_path) == before
+
+
+def test_no_run_at_all(cli, tmp_path: Path) -> None:
+    assert cli("sample", tmp_path / "none", "-n", 2, "--out", tmp_path / "s.npy").refused("none", "no such folder")
+    assert cli("train", "--out", tmp_path / "none", "--resume").refused("none", "no run to resume")
+    assert cli("train", "moons", "--out", tmp_path / "a", "--init", tmp_path / "none").refused("none", "no such folder")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_label_the_model_does_not_know(cli, run: Path, tmp_path: Path) -> None:
+    words = ("-n", 2, "--out", tmp_path / "s.npy", "--label")
+    assert cli("sample", run, *words, 7).refused("label 7", "0, 1, 2")
+    assert cli("sample", run, *words, "cat").refused("label cat", "0, 1, 2")
+    assert not (tmp_path / "s.npy").exists()
+
+
+@pytest.mark.parametrize("name", ["s.npy", "s.png", "folder"])
+def test_an_out_that_is_taken(cli, run: Path, tmp_path: Path, name: str) -> None:
+    if name == "folder":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "diary.txt").write_text("dear")
+    else:
+        (tmp_path / name).write_text("dear")
+    before = contents(tmp_path)
+    assert cli("sample", run, "-n", 2, "--out", tmp_path / name).refused(name, "--overwrite")
+    assert contents(tmp_path) == before
+    if name == "folder":
+        assert cli("sample", run, "-n", 2, "--out", tmp_path / name, "--overwrite").refused(name)
+        assert contents(tmp_path) == before
+
+
+def test_a_run_that_is_there_is_not_overwritten_unasked(cli, run: Path, tmp_path: Path) -> None:
+    before = contents(tmp_path)
+    assert cli("train", "moons", "--out", run, *QUICK).refused(str(run), "--resume", "--overwrite")
+    assert cli("train", "--out", run, "--resume", "--steps", 1, *QUICK[2:]).refused("has already had 2 steps")
+    assert cli("train", "moons", "--out", run, "--resume", "--steps", 4, *QUICK[2:]).refused("moons", str(run))
+    wider = ("--resume", "--steps", 4, *QUICK[2:], "--model.width", 16, "--model.depth", 1)
+    assert cli("train", "--out", run, *wider).refused("another model", "width")
+    (tmp_path / "diary").mkdir()
+    (tmp_path / "diary" / "may.txt").write_text("dear")
+    before = contents(tmp_path)
+    assert cli("train", "moons", "--out", tmp_path / "diary", "--overwrite", *QUICK).refused("diary", "other files")
+    assert contents(tmp_path) == before
+
+
+PLACES = {"below a file": "file/x", "a file": "file", "in the system": "/proc/x"}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_place_that_cannot_be_written(cli, run: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("dear")
+    before = contents(tmp_path)
+    assert cli("train", "moons", "--out", tmp_path / place, *QUICK).refused(place)
+    if place != "file":
+        assert cli("sample", run, "-n", 2, "--out", tmp_path / f"{place}.npy").refused(place)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["s.npy", "s.npz", "s.png"])
+def test_a_disk_that_fills_while_samples_are_written(
+    cli, run: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rehearsal goes well, for it is small; the flush of the real file does not."""
+    import undiffuse.atomic
+
+    (tmp_path / name).write_text("the old samples")
+    before = contents(tmp_path)
+
+    def full(path: Path) -> None:
+        if str(tmp_path) in str(path) and path.name.endswith(name):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(undiffuse.atomic, "_flush", full)
+    words = ("sample", run, "-n", 2, "--out", tmp_path / name, "--steps", 2, "--overwrite")
+    assert cli(*words).refused(name, "disk is full")
+    assert contents(tmp_path) == before
+
+
+def test_a_disk_that_fills_while_training(cli, tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint before is kept, and once there is room the run goes on to where it was going."""
+    import undiffuse.training.folder as folder
+
+    whole = folder.save_file
+
+    def full(tensors: dict, path: Path, **options: object) -> None:
+        whole(tensors, path, **options)
+        os.truncate(path, 100)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    weights = (run / "weights.safetensors").read_bytes()
+    monkeypatch.setattr(folder, "save_file", full)
+    assert cli("train", "--out", run, "--resume", "--steps", 4, "--quiet").refused("disk is full")
+    assert (run / "weights.safetensors").read_bytes() == weights
+    monkeypatch.setattr(folder, "save_file", whole)
+    cli("sample", run, "-n", 2, "--out", tmp_path / "s.npy", "--steps", 2).done()
+    cli("train", "--out", run, "--resume", "--steps", 4, "--quiet").done()
+    assert json.loads(cli("info", run, "--json").done().out)["steps"] == 4
