@@ -35,7 +35,8 @@ def edm(data: Any = None, **sizes: Any) -> Diffusion:
     >>> edm(width=32).steps
     18
     """
-    return _sized(
+    return _made(
+        "edm",
         Diffusion(
             schedule=EDM(),
             target=Preconditioned(),
@@ -56,7 +57,8 @@ def ddpm(data: Any = None, **sizes: Any) -> Diffusion:
     >>> ddpm().schedule.levels
     1000
     """
-    return _sized(
+    return _made(
+        "ddpm",
         Diffusion(
             schedule=DiscreteVP(betas=linear_betas(1000)),
             target=Noise(),
@@ -71,7 +73,8 @@ def ddpm(data: Any = None, **sizes: Any) -> Diffusion:
     )
 
 
-def _sized(model: Diffusion, data: Any) -> Diffusion:
+def _made(preset: str, model: Diffusion, data: Any) -> Diffusion:
+    model.preset = preset
     if data is not None:
         model.meet(data)
     return model
