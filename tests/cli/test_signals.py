@@ -37,7 +37,7 @@ def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
 def slowly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of options that makes steps slow enough to be interrupted between two of them."""
     file = tmp_path_factory.mktemp("options") / "slow.toml"
-    file.write_text("[training]\nbatch = 2048\nevaluate-every = 1000\nsamples = 0\n")
+    file.write_text("[training]\nbatch = 1024\nevaluate-every = 1000\nsamples = 0\n")
     return file
 
 
