@@ -94,7 +94,7 @@ class Live:
             f"loss {number(self.loss)}",
             f"held-out {number(self.held_out.get('loss'))}",
             f"{number(event['rate'])} rows/s",
-            f"{words(event['left'])} left" if event["left"] is not None else "",
+            f"{words(event['left'])} left" if event["left"] else "looking at what was learned",
             f"{event['skipped']} skipped" if event.get("skipped") else "",
         ]
         return "   ".join(part for part in parts if part)

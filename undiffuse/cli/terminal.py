@@ -49,8 +49,8 @@ def print_facts(console: Console, rows: Iterable[tuple[str, str]]) -> None:
     indent = max(len(name) for name, _ in rows) + 2
     for name, text in rows:
         lines = textwrap.wrap(text, max(console.width - indent, 20)) if console.is_terminal else [text]
-        label = Text(name.ljust(indent), style="bold")
-        console.print(label + Text(f"\n{' ' * indent}".join(lines)), soft_wrap=True)
+        line = Text.assemble((name.ljust(indent), "bold"), f"\n{' ' * indent}".join(lines))
+        console.print(line, soft_wrap=True)
 
 
 def plain(value: Any) -> Any:
