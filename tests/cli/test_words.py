@@ -19,29 +19,30 @@ from undiffuse.cli.settings import File, check, merge
 HEAVY = ("torch", "numpy", "pydantic", "PIL", "matplotlib", "sklearn", "pyarrow")
 
 
+def seconds(program: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+    """The processor time that a Python program takes, and what it said."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, ran
+
+
 @pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
 def test_help_is_there_at_once_and_without_torch(words: list[str]) -> None:
-    """0.3 s of this machine's time, the best of five; what a help page imports is checked by name."""
+    """0.3 s in the best of eight, on a machine that imports cyclopts and rich in 0.15 s; on a slower one, or one
+    that is busy now, as much more as that import takes there beside it.
+    """
     program = f"import sys; from undiffuse.cli.main import main; main({words}); print(*sys.modules, file=sys.stderr)"
-    times = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    ratios = []
+    for _ in range(8):
+        taken, ran = seconds(program)
         assert ran.stdout.startswith("Usage: undiffuse")
         assert not set(HEAVY) & set(ran.stderr.split())
-        if times[-1] <= 0.3:
+        imports, _ = seconds("import cyclopts, rich.console")
+        ratios.append(taken / (0.3 * max(1.0, imports / 0.15)))
+        if ratios[-1] <= 1:
             break
-    assert min(times) <= 0.3 * max(1.0, slowness())
-
-
-def slowness() -> float:
-    """How much slower than the machine the limit was set on this one is now, by the import that help is made of."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", "import cyclopts, rich.console"], check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 0.15
+    assert min(ratios) <= 1
 
 
 @pytest.mark.parametrize("command", COMMANDS)
