@@ -17,7 +17,7 @@ _EXPORTS = {
     "Ancestral": "undiffuse.diffusion:Ancestral",
     "CosineVP": "undiffuse.diffusion:CosineVP",
     "DDIM": "undiffuse.diffusion:DDIM",
-    "DPMpp2M": "undiffuse.diffusion:DPMpp2M",
+    "DPMpp": "undiffuse.diffusion:DPMpp",
     "Denoiser": "undiffuse.diffusion:Denoiser",
     "Diffusion": "undiffuse.models:Diffusion",
     "DiscreteVP": "undiffuse.diffusion:DiscreteVP",
@@ -43,7 +43,7 @@ _EXPORTS = {
     "target": "undiffuse.diffusion.target:",
 }
 
-__all__ = sorted(_EXPORTS)  # noqa: PLE0605 - the public surface, held by a test
+__all__ = sorted(_EXPORTS)
 
 
 def __getattr__(name: str) -> Any:
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from undiffuse.diffusion import CosineVP as CosineVP
     from undiffuse.diffusion import Denoiser as Denoiser
     from undiffuse.diffusion import DiscreteVP as DiscreteVP
-    from undiffuse.diffusion import DPMpp2M as DPMpp2M
+    from undiffuse.diffusion import DPMpp as DPMpp
     from undiffuse.diffusion import Euler as Euler
     from undiffuse.diffusion import Heun as Heun
     from undiffuse.diffusion import Linear as Linear
@@ -87,5 +87,5 @@ if TYPE_CHECKING:
     from undiffuse.models import GenerativeModel as GenerativeModel
     from undiffuse.models import ddpm as ddpm
     from undiffuse.models import edm as edm
-    from undiffuse.runs import open_run as open  # noqa: A004
+    from undiffuse.runs import open_run as open
     from undiffuse.training import fit as fit

@@ -58,7 +58,7 @@ from undiffuse.diffusion.steps import (
     Ancestral,
     Beta,
     BetaTilde,
-    DPMpp2M,
+    DPMpp,
     Euler,
     Fraction,
     Heun,

@@ -52,7 +52,7 @@ class Condition(ABC):
 @final
 @dataclass(frozen=True)
 class LogSigma(Condition):
-    """log(sigma/alpha) / 4, clamped to +-`largest` because it is infinite at both ends (Karras et al. 2022, Table 1)."""
+    """log(sigma/alpha) / 4, clamped to +-`largest`: it is infinite at the ends (Karras et al. 2022, Table 1)."""
 
     largest: float = 3.0
 
@@ -153,7 +153,7 @@ class Denoiser(AbstractDenoiser):
         target: Target,
         *,
         sigma_data: float = 1.0,
-        condition: Condition = LogSigma(),  # noqa: B008 - immutable
+        condition: Condition = LogSigma(),
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ class Reexpressed(AbstractDenoiser):
         self.denoiser, self.schedule = denoiser, schedule
         old = denoiser.schedule
         (high, low), (new_high, new_low) = (
-            [float(s.log_snr(as_times(t))) for t in (max(s.t_min, 1e-5), 1.0)] for s in (old, schedule)
+            [float(s.log_snr(as_times(t))) for t in (s.t_min, 1.0)] for s in (old, schedule)
         )
         slack = 1e-6
         if new_low < low - slack or new_high > high + slack:

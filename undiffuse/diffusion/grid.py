@@ -76,7 +76,7 @@ class Karras(Grid):
 @final
 @dataclass(frozen=True)
 class LogSNR(Grid):
-    """Equally spaced log-SNR (Lu et al. 2022, section 3.4); held to [`lowest`, `highest`] in sigma/alpha like Karras."""
+    """Equally spaced log-SNR (Lu et al. 2022, section 3.4), sigma/alpha held as in Karras."""
 
     lowest: float = 0.002
     highest: float = 80.0
@@ -89,7 +89,7 @@ class LogSNR(Grid):
 @final
 @dataclass(frozen=True)
 class Levels(Grid):
-    """A discrete schedule's own knots, evenly strided, the lowest always among them (Ho et al. 2020; Song et al. 2021a).
+    """A discrete schedule's knots, evenly strided, the lowest always among them (Song et al. 2021a).
 
     With T steps it is every level. Raises InputError for a schedule without levels or for more steps than levels.
     """

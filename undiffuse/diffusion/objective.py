@@ -3,9 +3,9 @@
     L = E_{t, x, z} [ w(t) |x_hat(x_t, t) - x|^2 ]
 
 Every weighting in the literature is w on the error of x_hat; in the network's units it is w c_out^2 on |F - F*|^2, so
-the papers' weights are converted here, once. With SNR = alpha^2 / sigma^2, |z_hat - z|^2 = SNR |x_hat - x|^2. A weighting
-sees only the schedule at t; the expectation over t is the `TrainingTimes`' business, each given by its quantile function,
-so that any of them can be drawn with low discrepancy (Kingma et al. 2021, Appendix I.1).
+the papers' weights are converted here, once. With SNR = alpha^2 / sigma^2, |z_hat - z|^2 = SNR |x_hat - x|^2. A
+weighting sees only the schedule at t; the expectation over t is the `TrainingTimes`' business, each given by its
+quantile function, so that any of them can be drawn with low discrepancy (Kingma et al. 2021, Appendix I.1).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Simple(Weighting):
 @final
 @dataclass(frozen=True)
 class VLB(Weighting):
-    """w = T (SNR_s - SNR_t) / 2 with s = t - 1/T: the weights of L_{t-1} under beta-tilde, whose mean over levels is the sum.
+    """w = T (SNR_s - SNR_t) / 2, s = t - 1/T: the weights of L_{t-1} under beta-tilde, whose mean is their sum.
 
     Kingma et al. (2021), Eq. 13-14. At t = 1/T the weight is infinite (L_0 is the decoder's); it is held to that of the
     next level, as a squared error stands in for the decoder in training. `levels` is T; the schedule's own if None.
@@ -201,7 +201,7 @@ class Objective:
         return self.times.quantile(schedule, self.draw(n))
 
     def losses(self, denoiser: Denoiser, x: Tensor, z: Tensor, t: Times, **cond: Any) -> Tensor:
-        """The weighted squared error of each row (B,), averaged over its coordinates, at noise `z` and times `t` (B,)."""
+        """The weighted squared error of each row (B,), averaged over coordinates, at noise `z` and times `t` (B,)."""
         schedule = denoiser.schedule
         alpha, sigma = schedule(t)
         c_x, c_z = regression_target(schedule, denoiser.target, t)

@@ -1,7 +1,7 @@
 """Denoisers that are exactly right, and the densities they belong to.
 
-For a Gaussian, a mixture of Gaussians or a finite data set, x_t is again a mixture of Gaussians, so E[x | x_t], the score
-and log p_t are closed forms at every t. They are what samplers and likelihoods are held to. With component c of weight
+For a Gaussian, a mixture of Gaussians or a finite data set, x_t is again a mixture of Gaussians, so E[x | x_t], the
+score and log p_t are closed forms at every t. They are what samplers and likelihoods are held to. With component c of weight
 w_c, mean m_c and standard deviation s_c (coordinate by coordinate), and k = alpha^2 s_c^2 + sigma^2,
 
     p_t(x_t | c) = N(alpha m_c, k),   E[x | x_t, c] = m_c + (alpha s_c^2 / k) (x_t - alpha m_c),
@@ -71,11 +71,11 @@ def _normalized(log_weight: Tensor | None, mean: Tensor) -> Tensor:
     return mean.new_zeros(len(mean)).log_softmax(0) if log_weight is None else log_weight.log_softmax(0)
 
 
-def Gaussian(schedule: Schedule, mean: Tensor, std: Tensor) -> Mixture:  # noqa: N802 - reads as a noun beside the others
+def Gaussian(schedule: Schedule, mean: Tensor, std: Tensor) -> Mixture:
     """The exact denoiser of N(mean, diag(std^2)); `mean`, `std` (*shape)."""
     return Mixture(schedule, mean.unsqueeze(0), std.expand_as(mean).unsqueeze(0))
 
 
-def Points(schedule: Schedule, rows: Tensor) -> Mixture:  # noqa: N802
+def Points(schedule: Schedule, rows: Tensor) -> Mixture:
     """The exact denoiser of a finite data set (N, *shape), each row equally likely: it can only reproduce them."""
     return Mixture(schedule, rows, torch.zeros_like(rows))

@@ -60,7 +60,7 @@ class Schedule(ABC):
     @final
     def derivative(self, t: Times) -> tuple[Times, Times]:
         """(d alpha/dt, d sigma/dt), exact, by forward-mode differentiation."""
-        t = as_times(t)
+        t = as_times(t).clone()  # an expanded tensor cannot carry a tangent
         _, slopes = torch.func.jvp(self.__call__, (t,), (torch.ones_like(t),))
         return slopes
 
@@ -90,24 +90,14 @@ class Schedule(ABC):
         return a * sigma_s**2 / sigma_t**2, alpha_s * b / sigma_t**2, b * sigma_s**2 / sigma_t**2
 
 
-class _VariancePreserving(Schedule):
-    """alpha^2 + sigma^2 = 1, written through B(t) = integral of beta: alpha = exp(-B/2), sigma^2 = 1 - exp(-B)."""
+def _preserved(B: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha and sigma with alpha^2 + sigma^2 = 1, from B, the integral of beta: alpha^2 = exp(-B)."""
+    return torch.exp(-B / 2), torch.sqrt(-torch.expm1(-B))
 
-    @abstractmethod
-    def rate_integral(self, t: Times) -> Times:
-        """B(t), increasing from 0."""
 
-    @abstractmethod
-    def time_of(self, rate_integral: Times) -> Times:
-        """The time at which B(t) has this value."""
-
-    def __call__(self, t: Times) -> tuple[Times, Times]:
-        B = self.rate_integral(as_times(t))
-        return torch.exp(-B / 2), torch.sqrt(-torch.expm1(-B))
-
-    def inverse(self, log_snr: Times) -> Times:
-        # SNR = e^{-B} / (1 - e^{-B}) = 1 / (e^B - 1), so B = log(1 + e^{-log SNR})
-        return self.time_of(torch.nn.functional.softplus(-as_times(log_snr))).clamp(0, 1)
+def _rate_integral(log_snr: Tensor) -> Tensor:
+    """B where variance is preserved: SNR = 1 / (e^B - 1), so B = log(1 + e^{-log SNR})."""
+    return torch.nn.functional.softplus(-as_times(log_snr))
 
 
 def _linear_rate_integral(t: Tensor, low: float, high: float) -> Tensor:
@@ -120,7 +110,7 @@ def _linear_rate_time(B: Tensor, low: float, high: float) -> Tensor:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LinearVP(_VariancePreserving):
+class LinearVP(Schedule):
     """Variance preserving, beta(t) linear from `low` to `high` (Song et al. 2021, Eq. 32-33).
 
     >>> alpha, sigma = LinearVP()(torch.tensor([0.0, 1.0], dtype=torch.float64))
@@ -132,11 +122,11 @@ class LinearVP(_VariancePreserving):
     high: float = 20.0
     t_min: float = 1e-3
 
-    def rate_integral(self, t: Times) -> Times:
-        return _linear_rate_integral(t, self.low, self.high)
+    def __call__(self, t: Times) -> tuple[Times, Times]:
+        return _preserved(_linear_rate_integral(as_times(t), self.low, self.high))
 
-    def time_of(self, rate_integral: Times) -> Times:
-        return _linear_rate_time(rate_integral, self.low, self.high)
+    def inverse(self, log_snr: Times) -> Times:
+        return _linear_rate_time(_rate_integral(log_snr), self.low, self.high).clamp(0, 1)
 
 
 @final
@@ -259,11 +249,11 @@ class EDM(Schedule):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class DiscreteVP(_VariancePreserving):
+class DiscreteVP(Schedule):
     """The DDPM chain for any table beta_1 .. beta_T (Ho et al. 2020, Eq. 2-4), exact at its knots t = i/T.
 
     Between knots the rate is constant. A table that ends in beta_T = 1 has alpha_1 = 0: B is infinite at t = 1, and
-    on its last interval grows as if the remaining signal were removed linearly in alpha^2.
+    on its last interval it grows as it must for alpha to fall linearly.
 
     Raises ValueError for an empty table or a beta outside (0, 1), except a last one of exactly 1.
     """
@@ -288,21 +278,23 @@ class DiscreteVP(_VariancePreserving):
         beta = torch.tensor(self.betas, dtype=torch.float64)
         return torch.cat([beta.new_zeros(1), -torch.log1p(-beta).cumsum(0)])
 
-    def rate_integral(self, t: Times) -> Times:
-        # clamped: t = 1 belongs to the last interval
-        position = t * self.levels
-        nearest = position.detach().round()
+    def __call__(self, t: Times) -> tuple[Times, Times]:
+        position = as_times(t) * self.levels
+        nearest = position.detach().round()  # a knot is a knot, whatever rounding made of i/T
         position = torch.where((position - nearest).abs() < 1e-9, nearest + (position - position.detach()), position)
         i = position.detach().floor().clamp(0, self.levels - 1).long()
         share, low, high = position - i, self._knots[i], self._knots[i + 1]
-        inside = low + share * torch.where(high.isinf(), 0.0, high - low)
-        return torch.where(high.isinf(), low - torch.log1p(-share), inside)
+        ends = high.isinf()
+        alpha, sigma = _preserved(low + share * torch.where(ends, 0.0, high - low))
+        falling = alpha * (1 - share)
+        return torch.where(ends, falling, alpha), torch.where(ends, (1 - falling**2).sqrt(), sigma)
 
-    def time_of(self, rate_integral: Times) -> Times:
-        i = (torch.searchsorted(self._knots, rate_integral.contiguous(), right=True) - 1).clamp(0, self.levels - 1)
+    def inverse(self, log_snr: Times) -> Times:
+        B = _rate_integral(log_snr)
+        i = (torch.searchsorted(self._knots, B.contiguous(), right=True) - 1).clamp(0, self.levels - 1)
         low, high = self._knots[i], self._knots[i + 1]
-        share = torch.where(high.isinf(), -torch.expm1(low - rate_integral), (rate_integral - low) / (high - low))
-        return (i + share) / self.levels
+        share = torch.where(high.isinf(), -torch.expm1((low - B) / 2), (B - low) / (high - low))
+        return ((i + share) / self.levels).clamp(0, 1)
 
 
 def linear_betas(levels: int = 1000, low: float = 1e-4, high: float = 0.02) -> tuple[float, ...]:

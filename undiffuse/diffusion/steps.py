@@ -27,6 +27,7 @@ from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.schedule import Times
+from undiffuse.errors import InputError
 
 Noise = Callable[[Tensor], Tensor]
 Moved = tuple[Tensor, Any]
@@ -174,10 +175,10 @@ class Euler(Step):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Heun(Step):
-    """Heun's second-order step with optional churn (Karras et al. 2022, Algorithm 2), in the coordinate it is published.
+    """Heun's second-order step with optional churn, in the coordinate it is published in (Karras et al. 2022, Algorithm 2).
 
-    Churn raises the noise by a share gamma = min(churn / steps, sqrt(2) - 1) before the step where the noise level
-    sigma/alpha lies in [churn_from, churn_to]; `churn` here is that share, S_churn / steps. The correction is left out
+    Churn raises the noise level sigma/alpha by a share gamma = min(`churn`, sqrt(2) - 1) before the step, where it lies
+    in [churn_from, churn_to]; `churn` is the published S_churn / steps. The correction is left out
     on the step to sigma_s = 0, and where the coordinate is infinite: give `coordinate=Fraction()` for schedules that
     have no signal at t = 1.
     """
@@ -215,14 +216,22 @@ class Heun(Step):
 
 @final
 @dataclass(frozen=True)
-class DPMpp2M(Step):
-    """DPM-Solver++(2M), a two-step exponential integrator in lambda = log(alpha/sigma) (Lu et al. 2022b, Algorithm 2).
+class DPMpp(Step):
+    """DPM-Solver++ multistep: an exponential integrator in lambda = log(alpha/sigma) (Lu et al. 2022b, Algorithm 2).
 
-    x_s = (sigma_s/sigma_t) x_t - alpha_s expm1(-h) D,   D = x_hat + (x_hat - previous x_hat) / (2 r),
-    h = lambda_s - lambda_t,   r = previous h / h.   First step, and steps to sigma_s = 0: D = x_hat.
+    x_s = (sigma_s/sigma_t) x_t - alpha_s [ phi_1 x_hat - (phi_1/h + 1) D_1 + (2 (phi_1 + h)/h^2 - 1) D_2 ],
+
+    phi_1 = expm1(-h), h = lambda_s - lambda_t, D_1 and D_2 the first two divided differences of x_hat in lambda, times
+    h and h^2, from as many previous predictions as `order` asks for. Order 2 takes -phi_1/2 for phi_1/h + 1, as
+    published; the released code of order 3 takes half of D_2, which makes it order 2. The first steps have a lower
+    order; a step to sigma_s = 0 returns alpha_s x_hat.
     """
 
-    order: ClassVar[int | None] = 2
+    order: int = 2  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        if self.order not in (1, 2, 3):
+            raise InputError(f"order {self.order}: DPM-Solver++ has orders 1, 2 and 3.")
 
     def __call__(self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
@@ -230,11 +239,21 @@ class DPMpp2M(Step):
         if sigma_s == 0:
             return alpha_s * x_hat, None
         h = (denoiser.schedule.log_snr(s) - denoiser.schedule.log_snr(t)) / 2
-        D = x_hat
-        if memory is not None:
-            previous, previous_h = memory
-            D = x_hat + h / (2 * previous_h) * (x_hat - previous)
-        return (sigma_s / sigma_t) * x_t - alpha_s * torch.expm1(-h) * D, (x_hat, h)
+        phi = torch.expm1(-h)
+        x_s = (sigma_s / sigma_t) * x_t - alpha_s * phi * x_hat
+        past = memory or []
+        if past and self.order > 1:
+            (x_1, h_1), *older = past
+            D_1 = (x_hat - x_1) * (h / h_1)
+            if older and self.order > 2:
+                x_2, h_2 = older[0]
+                change = D_1 - (x_1 - x_2) * (h / h_2)
+                D_1 = D_1 + h_1 / (h_1 + h_2) * change
+                D_2 = h / (h_1 + h_2) * change
+                x_s = x_s + alpha_s * ((phi / h + 1) * D_1 - (2 * (phi + h) / h**2 - 1) * D_2)
+            else:
+                x_s = x_s - alpha_s * phi / 2 * D_1
+        return x_s, [(x_hat, h), *past[: self.order - 2]]
 
 
 STEPS: dict[str, type[Step]] = {
@@ -242,7 +261,7 @@ STEPS: dict[str, type[Step]] = {
     "ddim": DDIM,
     "euler": Euler,
     "heun": Heun,
-    "dpmpp": DPMpp2M,
+    "dpmpp": DPMpp,
 }
 VARIANCES: dict[str, type[ReverseVariance]] = {"beta": Beta, "beta_tilde": BetaTilde}
 COORDINATES: dict[str, type[Coordinate]] = {"ratio": Ratio, "fraction": Fraction}

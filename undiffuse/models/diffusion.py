@@ -1,9 +1,9 @@
 """Diffusion models: a denoiser, an objective and a default way to sample, for any data shape.
 
 Training draws t from the objective's times and z ~ N(0, I), and regresses the network on its target at
-x_t = alpha_t x + sigma_t z (Ho et al. 2020, Algorithm 1, for every row of choices). Sampling starts from the prior at
-t = 1 and takes `steps` steps along a grid (Algorithm 2, likewise). Conditions are dropped at random in training, so that
-the same network also knows the unconditional denoiser.
+x_t = alpha_t x + sigma_t z (Ho et al. 2020, Algorithm 1, for every row of choices). Sampling starts from the prior
+at t = 1 and takes `steps` steps along a grid (Algorithm 2, likewise). Conditions are dropped at random in training, so
+that the same network also knows the unconditional denoiser.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from undiffuse.diffusion import (
     Ancestral,
     Clipped,
     Denoiser,
-    DPMpp2M,
+    DPMpp,
     Euler,
     Grid,
     Heun,
@@ -46,7 +46,7 @@ from undiffuse.parts import describe
 METHODS: dict[str, tuple[Step, Grid | None]] = {
     "ancestral": (Ancestral(), None),
     "ddim": (DDIM(), None),
-    "dpmpp": (DPMpp2M(), Karras()),
+    "dpmpp": (DPMpp(), Karras()),
     "euler": (Euler(), None),
     "heun": (Heun(), Karras()),
 }

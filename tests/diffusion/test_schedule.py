@@ -1,0 +1,115 @@
+"""Laws of the forward process, over every schedule."""
+
+import math
+
+import pytest
+import torch
+from cases import SCHEDULE_CASES, has_signal_at_the_end, times
+
+from undiffuse.diffusion import BETAS, VE, CosineVP, DiscreteVP, LinearVP, SubVP, linear_betas
+
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
+
+
+def inside(schedule, n=37):
+    """Times in [t_min, 1), off the knots."""
+    return torch.linspace(max(schedule.t_min, 1e-4), 1, n + 1, dtype=torch.float64)[:-1] * 0.99987 + 1e-5
+
+
+@every_schedule
+def test_starts_at_the_data_and_only_loses_signal(schedule):
+    alpha, sigma = schedule(times(0.0))
+    assert (float(alpha), float(sigma)) == (1.0, 0.0)
+    log_snr = schedule.log_snr(torch.linspace(0, 1, 501, dtype=torch.float64))
+    assert log_snr[0] == math.inf
+    assert bool((log_snr.diff()[1:] < 0).all())
+
+
+@every_schedule
+def test_inverse_undoes_log_snr(schedule):
+    t = inside(schedule)
+    torch.testing.assert_close(schedule.inverse(schedule.log_snr(t)), t, rtol=1e-12, atol=1e-14)
+
+
+@every_schedule
+def test_sde_reproduces_the_marginals(schedule):
+    """Along the SDE, d alpha/dt = f alpha and d sigma^2/dt = 2 f sigma^2 + g^2: checked by central differences."""
+    t, h = inside(schedule, 11) * 0.9 + 0.013, 1e-6
+    (alpha, sigma), (f, g2) = schedule(t), schedule.sde(t)
+    (a_1, s_1), (a_0, s_0) = schedule(t + h), schedule(t - h)
+    torch.testing.assert_close((a_1 - a_0) / (2 * h), f * alpha, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close((s_1**2 - s_0**2) / (2 * h), 2 * f * sigma**2 + g2, rtol=1e-5, atol=1e-7)
+    assert bool((g2 >= 0).all())
+
+
+@every_schedule
+def test_transitions_compose_to_the_kernel(schedule):
+    """q(x_t | x_s) after q(x_s | x) is q(x_t | x) (Kim and Lee 2024, Eq. 17-19; Malhotra 2024, Eq. 2.4)."""
+    s, t = times(0.2, 0.5, 0.8), times(0.5, 0.81, 0.99)
+    (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)
+    a, b = schedule.transition(t, s)
+    torch.testing.assert_close(a * alpha_s, alpha_t, rtol=1e-13, atol=0)
+    torch.testing.assert_close(a**2 * sigma_s**2 + b, sigma_t**2, rtol=1e-13, atol=0)
+
+
+@every_schedule
+def test_posterior_is_bayes_rule(schedule):
+    """Precision-weighted product of q(x_t | x_s) and q(x_s | x) (Kim and Lee 2024, Lemma 1 and Theorem 2)."""
+    s, t = times(0.2, 0.5, 0.8), times(0.5, 0.81, 0.99)
+    (alpha_s, sigma_s), (A, B) = schedule(s), schedule.transition(t, s)
+    precision = A**2 / B + 1 / sigma_s**2
+    a, b, v = schedule.posterior(t, s)
+    torch.testing.assert_close(v, 1 / precision, rtol=1e-11, atol=0)
+    torch.testing.assert_close(a, A / B / precision, rtol=1e-11, atol=0)
+    torch.testing.assert_close(b, alpha_s / sigma_s**2 / precision, rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("name", BETAS)
+@pytest.mark.parametrize("levels", [10, 100, 1000])
+def test_discrete_chain_is_the_cumulative_product_at_its_knots(name, levels):
+    """alpha_{i/T}^2 = prod (1 - beta_s) within 4 eps sqrt(T) (Notes after Ho et al. 2020, Eq. 4)."""
+    betas = BETAS[name](levels)
+    alpha, sigma = DiscreteVP(betas=betas)(torch.arange(1, levels + 1, dtype=torch.float64) / levels)
+    alpha_bar = torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), 0)
+    bound = 4 * torch.finfo(torch.float64).eps * levels**0.5
+    torch.testing.assert_close(alpha**2, alpha_bar, rtol=bound, atol=0)
+    torch.testing.assert_close(sigma**2, 1 - alpha_bar, rtol=bound / betas[0], atol=0)
+
+
+@pytest.mark.parametrize("levels", [2, 7, 100])
+def test_discrete_posterior_is_the_textbook_s(levels):
+    """Malhotra (2024), Eq. 3.5-3.6, written out with the products."""
+    betas = torch.tensor(linear_betas(1000)[:levels], dtype=torch.float64)
+    alpha_bar = torch.cumprod(1 - betas, 0)
+    before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
+    i = torch.arange(1, levels + 1, dtype=torch.float64)
+    a, b, v = DiscreteVP(betas=tuple(betas.tolist())).posterior(i / levels, (i - 1) / levels)
+    torch.testing.assert_close(a, (1 - betas).sqrt() * (1 - before) / (1 - alpha_bar), rtol=1e-9, atol=1e-15)
+    torch.testing.assert_close(b, before.sqrt() * betas / (1 - alpha_bar), rtol=1e-9, atol=0)
+    torch.testing.assert_close(v, betas * (1 - before) / (1 - alpha_bar), rtol=1e-9, atol=1e-15)
+
+
+def test_variance_preserved_and_sub_preserved():
+    t = torch.linspace(0.01, 1, 50, dtype=torch.float64)
+    for schedule in (LinearVP(), CosineVP(), DiscreteVP(betas=linear_betas(100))):
+        alpha, sigma = schedule(t)
+        torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(t), rtol=1e-14, atol=0)
+    B = 0.1 * t + 19.9 * t**2 / 2
+    f, g2 = SubVP().sde(t)
+    torch.testing.assert_close(SubVP()(t)[1], 1 - torch.exp(-B), rtol=1e-13, atol=0)  # no root
+    beta = 0.1 + 19.9 * t
+    torch.testing.assert_close(f, -beta / 2, rtol=1e-11, atol=0)
+    torch.testing.assert_close(g2, beta * (1 - torch.exp(-2 * B)), rtol=1e-11, atol=0)
+
+
+def test_ncsn_levels_are_geometric():
+    sigma = VE(sigma_min=0.01, sigma_max=1.0, levels=5)(torch.arange(1, 6, dtype=torch.float64) / 5)[1]
+    torch.testing.assert_close(sigma[1:] / sigma[:-1], torch.full((4,), 100**0.25, dtype=torch.float64))
+
+
+def test_a_table_may_end_in_one_and_nothing_else():
+    schedule = SCHEDULE_CASES["discrete_ending_in_1"]
+    assert not has_signal_at_the_end(schedule)
+    for betas in ((), (0.1, 1.0, 0.1), (0.0,), (0.5, 1.2)):
+        with pytest.raises(ValueError, match="betas"):
+            DiscreteVP(betas=betas)
