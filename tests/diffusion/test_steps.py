@@ -216,7 +216,9 @@ def test_callback_sees_every_step():
     schedule = EDM()
     grid = GRID_CASES["karras"](schedule, 4)
     oracle = Gaussian(schedule, torch.zeros(2), torch.ones(2))
-    x = sample(oracle, torch.randn(1, 2), grid, DDIM(), callback=lambda i, n, s, x_s: seen.append((i, n, float(s), x_s)))
+    x = sample(
+        oracle, torch.randn(1, 2), grid, DDIM(), callback=lambda i, n, s, x_s: seen.append((i, n, float(s), x_s))
+    )
     assert [(i, n, s) for i, n, s, _ in seen] == [(i, 4, float(grid[i])) for i in (1, 2, 3, 4)]
     assert bool((seen[-1][3] == x).all())
 

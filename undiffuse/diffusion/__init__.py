@@ -12,6 +12,7 @@ oracle     exact denoisers and densities
 """
 
 from undiffuse.diffusion import target
+from undiffuse.diffusion.chain import DiscreteVP, cosine_betas, linear_betas, sigmoid_betas
 from undiffuse.diffusion.denoiser import CONDITIONS, AbstractDenoiser, Denoiser, Estimate, Level, LogSigma
 from undiffuse.diffusion.grid import GRIDS, Grid, Karras, Levels, LogSNR, Quadratic, Uniform
 from undiffuse.diffusion.guidance import Clipped
@@ -36,19 +37,13 @@ from undiffuse.diffusion.objective import (
 from undiffuse.diffusion.prior import Prior
 from undiffuse.diffusion.sample import RowNoise, sample
 from undiffuse.diffusion.schedule import (
-    BETAS,
     EDM,
-    SCHEDULES,
     VE,
     CosineVP,
-    DiscreteVP,
     Linear,
     LinearVP,
     Schedule,
     SubVP,
-    cosine_betas,
-    linear_betas,
-    sigmoid_betas,
 )
 from undiffuse.diffusion.steps import (
     COORDINATES,
@@ -66,6 +61,17 @@ from undiffuse.diffusion.steps import (
     Step,
 )
 from undiffuse.diffusion.target import TARGETS
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    "linear_vp": LinearVP,
+    "cosine_vp": CosineVP,
+    "discrete_vp": DiscreteVP,
+    "subvp": SubVP,
+    "ve": VE,
+    "linear": Linear,
+    "edm": EDM,
+}
+BETAS = {"linear": linear_betas, "cosine": cosine_betas, "sigmoid": sigmoid_betas}
 
 FAMILIES: dict[str, type] = {
     **SCHEDULES,

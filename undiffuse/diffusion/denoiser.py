@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from undiffuse.diffusion.schedule import Schedule, Times, as_times
+from undiffuse.diffusion.schedule import Schedule, Times, as_times, remembered
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
 
@@ -40,6 +40,17 @@ class Estimate(NamedTuple):
     x_hat: Tensor
     z_hat: Tensor
     v: Tensor | None = None
+
+
+class Row(NamedTuple):
+    """x_hat = c_skip x_t + c_out F, z_hat = b_skip x_t + b_out F, F = network(c_in x_t, c_noise); float64."""
+
+    c_in: Tensor
+    c_noise: Tensor  # float32, as networks take it
+    c_skip: Tensor
+    c_out: Tensor
+    b_skip: Tensor
+    b_out: Tensor
 
 
 class Condition(ABC):
@@ -165,13 +176,24 @@ class Denoiser(AbstractDenoiser):
             )
         self.network, self.schedule, self.target = network, schedule, target
         self.sigma_data, self.condition, self.learned_variance = sigma_data, condition, learned_variance
+        self._rows: dict[float, Row] = {}
+
+    def row(self, t: Times) -> Row:
+        """The coefficients at `t`, () or (B,); those at scalar times are remembered."""
+        return self._row(t) if t.ndim else remembered(self._rows, float(t), lambda: self._row(t))
+
+    def _row(self, t: Times) -> Row:
+        alpha, sigma = self.schedule(t)
+        c_in = ((alpha * self.sigma_data) ** 2 + sigma**2).rsqrt()
+        c_skip, c_out = self.target.row(self.schedule, t)
+        b_skip, b_out = (1 - alpha * c_skip) / sigma, -alpha * c_out / sigma
+        return Row(c_in, self.condition(self.schedule, t).float(), c_skip, c_out, b_skip, b_out)
 
     def evaluate(self, x_t: Tensor, t: Times, **cond: Any) -> Tensor:
         """The network's raw output F (and v's logits behind it) for x_t (B, *) at t, () or (B,)."""
-        alpha, sigma = self.schedule(t)
-        c_in = ((alpha * self.sigma_data) ** 2 + sigma**2).rsqrt()
-        c_noise = self.condition(self.schedule, t).to(x_t.device, torch.float32).expand(x_t.shape[0])
-        return self.network(expand(c_in, x_t) * x_t, c_noise, **cond)
+        row = self.row(t)
+        c_noise = row.c_noise.to(x_t.device).expand(x_t.shape[0])
+        return self.network(expand(row.c_in, x_t) * x_t, c_noise, **cond)
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
         alpha, sigma = self.schedule(t)
@@ -181,10 +203,9 @@ class Denoiser(AbstractDenoiser):
         if self.learned_variance:
             output, logit = output.chunk(2, dim=1)
             v = torch.sigmoid(logit)
-        c_skip, c_out = self.target.row(self.schedule, t)
-        x_hat = expand(c_skip, x_t) * x_t + expand(c_out, x_t) * output
-        b_skip, b_out = (1 - alpha * c_skip) / sigma, -alpha * c_out / sigma
-        z_hat = expand(b_skip, x_t) * x_t + expand(b_out, x_t) * output
+        row = self.row(t)
+        x_hat = expand(row.c_skip, x_t) * x_t + expand(row.c_out, x_t) * output
+        z_hat = expand(row.b_skip, x_t) * x_t + expand(row.b_out, x_t) * output
         if sigma.ndim and bool((sigma == 0).any()):
             clean = expand(sigma, x_t) == 0
             x_hat = torch.where(clean, x_t / expand(alpha, x_t), x_hat)

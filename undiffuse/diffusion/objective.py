@@ -208,8 +208,7 @@ class Objective:
         x_t = expand(alpha, x) * x + expand(sigma, x) * z
         target = expand(c_x, x) * x + expand(c_z, x) * z
         output = denoiser.evaluate(x_t, t, **cond).to(x.dtype)
-        _, c_out = denoiser.target.row(schedule, t)
-        weight = self.weighting(schedule, t) * c_out**2
+        weight = self.weighting(schedule, t) * denoiser.row(t).c_out ** 2
         return weight.to(x.device, x.dtype) * (output - target).square().flatten(1).mean(1)
 
 

@@ -7,9 +7,7 @@ has these marginals (Song et al. 2021, Eq. 5; Kingma et al. 2021, Eq. 29) is
 
     dx = f(t) x dt + g(t) dw,   f = alpha' / alpha,   g^2 = 2 sigma sigma' - 2 f sigma^2
 
-A discrete chain (Ho et al. 2020, Eq. 2) is a variance-preserving schedule whose rate is constant on each of its T
-intervals, -T log(1 - beta_i), so that alpha_{i/T}^2 is exactly the cumulative product alpha-bar_i. The documents'
-`alpha_t` (Kim and Lee 2024; Malhotra 2024) and `alpha-bar_t` (Ho et al. 2020) are both our alpha_t^2.
+The discrete chain of DDPM is one of them: see `chain.py`.
 
 Times and coefficients are float64 tensors on the CPU, of any shape.
 """
@@ -18,15 +16,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import TypeVar, final
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 Times = Float64[Tensor, "*shape"]
+Value = TypeVar("Value")
 
 
 def as_times(t: Tensor | float | list[float]) -> Tensor:
@@ -34,18 +34,40 @@ def as_times(t: Tensor | float | list[float]) -> Tensor:
     return torch.as_tensor(t, dtype=torch.float64, device="cpu")
 
 
+def remembered(memory: dict[float, Value], t: float, compute: Callable[[], Value]) -> Value:
+    """`compute()`, or what it gave last time for this `t`; the memory is emptied before it grows large."""
+    if t not in memory:
+        if len(memory) >= 10_000:
+            memory.clear()
+        memory[t] = compute()
+    return memory[t]
+
+
 class Schedule(ABC):
     """The forward process; calling it gives (alpha_t, sigma_t).
 
     `t_min` is the smallest time that is trained and integrated to; `levels` is T for a discrete chain, else None.
+    Coefficients at scalar times are remembered, so that those of a sampling grid are computed once.
     """
 
     t_min: float
     levels: int | None = None
 
     @abstractmethod
+    def marginal(self, t: Times) -> tuple[Times, Times]:
+        """The formula behind the call: (alpha_t, sigma_t), each of the shape of `t`."""
+
+    @cached_property
+    def _remembered(self) -> dict[float, tuple[Tensor, Tensor]]:
+        return {}
+
+    @final
     def __call__(self, t: Times) -> tuple[Times, Times]:
         """Signal and noise scales (alpha_t, sigma_t), each of the shape of `t`."""
+        t = as_times(t)
+        if t.ndim:
+            return self.marginal(t)
+        return remembered(self._remembered, float(t), lambda: self.marginal(t))
 
     @abstractmethod
     def inverse(self, log_snr: Times) -> Times:
@@ -61,7 +83,7 @@ class Schedule(ABC):
     def derivative(self, t: Times) -> tuple[Times, Times]:
         """(d alpha/dt, d sigma/dt), exact, by forward-mode differentiation."""
         t = as_times(t).clone()  # an expanded tensor cannot carry a tangent
-        _, slopes = torch.func.jvp(self.__call__, (t,), (torch.ones_like(t),))
+        _, slopes = torch.func.jvp(self.marginal, (t,), (torch.ones_like(t),))
         return slopes
 
     @final
@@ -90,12 +112,12 @@ class Schedule(ABC):
         return a * sigma_s**2 / sigma_t**2, alpha_s * b / sigma_t**2, b * sigma_s**2 / sigma_t**2
 
 
-def _preserved(B: Tensor) -> tuple[Tensor, Tensor]:
+def preserved(B: Tensor) -> tuple[Tensor, Tensor]:
     """alpha and sigma with alpha^2 + sigma^2 = 1, from B, the integral of beta: alpha^2 = exp(-B)."""
     return torch.exp(-B / 2), torch.sqrt(-torch.expm1(-B))
 
 
-def _rate_integral(log_snr: Tensor) -> Tensor:
+def rate_integral(log_snr: Tensor) -> Tensor:
     """B where variance is preserved: SNR = 1 / (e^B - 1), so B = log(1 + e^{-log SNR})."""
     return torch.nn.functional.softplus(-as_times(log_snr))
 
@@ -122,11 +144,11 @@ class LinearVP(Schedule):
     high: float = 20.0
     t_min: float = 1e-3
 
-    def __call__(self, t: Times) -> tuple[Times, Times]:
-        return _preserved(_linear_rate_integral(as_times(t), self.low, self.high))
+    def marginal(self, t: Times) -> tuple[Times, Times]:
+        return preserved(_linear_rate_integral(t, self.low, self.high))
 
     def inverse(self, log_snr: Times) -> Times:
-        return _linear_rate_time(_rate_integral(log_snr), self.low, self.high).clamp(0, 1)
+        return _linear_rate_time(rate_integral(log_snr), self.low, self.high).clamp(0, 1)
 
 
 @final
@@ -141,8 +163,7 @@ class CosineVP(Schedule):
 
     t_min: float = 1e-3
 
-    def __call__(self, t: Times) -> tuple[Times, Times]:
-        t = as_times(t)
+    def marginal(self, t: Times) -> tuple[Times, Times]:
         angle = math.pi / 2 * t
         # sin of the complement is cos, with relative accuracy near alpha = 0
         return torch.sin(math.pi / 2 * (1 - t)), torch.sin(angle)
@@ -160,8 +181,8 @@ class SubVP(Schedule):
     high: float = 20.0
     t_min: float = 1e-3
 
-    def __call__(self, t: Times) -> tuple[Times, Times]:
-        B = _linear_rate_integral(as_times(t), self.low, self.high)
+    def marginal(self, t: Times) -> tuple[Times, Times]:
+        B = _linear_rate_integral(t, self.low, self.high)
         return torch.exp(-B / 2), -torch.expm1(-B)
 
     def inverse(self, log_snr: Times) -> Times:
@@ -194,8 +215,7 @@ class VE(Schedule):
     def _log_ratio(self) -> float:
         return math.log(self.sigma_max / self.sigma_min)
 
-    def __call__(self, t: Times) -> tuple[Times, Times]:
-        t = as_times(t)
+    def marginal(self, t: Times) -> tuple[Times, Times]:
         share = (t - self.t_min) / (1 - self.t_min) if self.t_min < 1 else torch.ones_like(t)
         geometric = self.sigma_max * torch.exp(self._log_ratio() * (share - 1))
         geometric = torch.where(t <= self.t_min, self.sigma_min * t / self.t_min, geometric)
@@ -215,8 +235,7 @@ class Linear(Schedule):
 
     t_min: float = 0.0
 
-    def __call__(self, t: Times) -> tuple[Times, Times]:
-        t = as_times(t)
+    def marginal(self, t: Times) -> tuple[Times, Times]:
         return 1 - t, t * 1.0
 
     def inverse(self, log_snr: Times) -> Times:
@@ -239,98 +258,8 @@ class EDM(Schedule):
     def t_min(self) -> float:  # type: ignore[override]
         return self.sigma_min / self.sigma_max
 
-    def __call__(self, t: Times) -> tuple[Times, Times]:
-        t = as_times(t)
+    def marginal(self, t: Times) -> tuple[Times, Times]:
         return torch.ones_like(t), self.sigma_max * t
 
     def inverse(self, log_snr: Times) -> Times:
         return (torch.exp(-as_times(log_snr) / 2) / self.sigma_max).clamp(0, 1)
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class DiscreteVP(Schedule):
-    """The DDPM chain for any table beta_1 .. beta_T (Ho et al. 2020, Eq. 2-4), exact at its knots t = i/T.
-
-    Between knots the rate is constant. A table that ends in beta_T = 1 has alpha_1 = 0: B is infinite at t = 1, and
-    on its last interval it grows as it must for alpha to fall linearly.
-
-    Raises ValueError for an empty table or a beta outside (0, 1), except a last one of exactly 1.
-    """
-
-    betas: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        inside = all(0 < beta < 1 for beta in self.betas[:-1])
-        if not self.betas or not inside or not 0 < self.betas[-1] <= 1:
-            raise ValueError("betas: every beta must lie in (0, 1), only the last may be 1.")
-
-    @property
-    def levels(self) -> int:  # type: ignore[override]
-        return len(self.betas)
-
-    @property
-    def t_min(self) -> float:  # type: ignore[override]
-        return 1 / len(self.betas)
-
-    @cached_property
-    def _knots(self) -> Tensor:
-        beta = torch.tensor(self.betas, dtype=torch.float64)
-        return torch.cat([beta.new_zeros(1), -torch.log1p(-beta).cumsum(0)])
-
-    def __call__(self, t: Times) -> tuple[Times, Times]:
-        position = as_times(t) * self.levels
-        nearest = position.detach().round()  # a knot is a knot, whatever rounding made of i/T
-        position = torch.where((position - nearest).abs() < 1e-9, nearest + (position - position.detach()), position)
-        i = position.detach().floor().clamp(0, self.levels - 1).long()
-        share, low, high = position - i, self._knots[i], self._knots[i + 1]
-        ends = high.isinf()
-        alpha, sigma = _preserved(low + share * torch.where(ends, 0.0, high - low))
-        falling = alpha * (1 - share)
-        return torch.where(ends, falling, alpha), torch.where(ends, (1 - falling**2).sqrt(), sigma)
-
-    def inverse(self, log_snr: Times) -> Times:
-        B = _rate_integral(log_snr)
-        i = (torch.searchsorted(self._knots, B.contiguous(), right=True) - 1).clamp(0, self.levels - 1)
-        low, high = self._knots[i], self._knots[i + 1]
-        share = torch.where(high.isinf(), -torch.expm1((low - B) / 2), (B - low) / (high - low))
-        return ((i + share) / self.levels).clamp(0, 1)
-
-
-def linear_betas(levels: int = 1000, low: float = 1e-4, high: float = 0.02) -> tuple[float, ...]:
-    """beta linear in the level (Ho et al. 2020, section 4); scaled by 1000/T so that other T keep the same end.
-
-    >>> betas = linear_betas(1000)
-    >>> betas[0], betas[-1]
-    (0.0001, 0.02)
-    """
-    scale = 1000 / levels
-    return tuple(torch.linspace(scale * low, min(scale * high, 0.999), levels, dtype=torch.float64).tolist())
-
-
-def cosine_betas(levels: int = 1000, offset: float = 0.008, largest: float = 0.999) -> tuple[float, ...]:
-    """alpha-bar proportional to cos^2 (Nichol and Dhariwal 2021, Eq. 17), each beta at most `largest`."""
-    t = torch.linspace(0, 1, levels + 1, dtype=torch.float64)
-    alpha_bar = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
-    return tuple((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest).tolist())
-
-
-def sigmoid_betas(levels: int = 1000, low: float = -3.0, high: float = 3.0, tau: float = 1.0) -> tuple[float, ...]:
-    """alpha-bar a sigmoid of t between `low` and `high` (Jabri et al. 2022, Algorithm 1), each beta at most 0.999."""
-    t = torch.linspace(0, 1, levels + 1, dtype=torch.float64)
-    end = torch.sigmoid(torch.tensor(-high / tau, dtype=torch.float64))
-    start = torch.sigmoid(torch.tensor(-low / tau, dtype=torch.float64))
-    alpha_bar = (torch.sigmoid(-(t * (high - low) + low) / tau) - end) / (start - end)
-    return tuple((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999).tolist())
-
-
-SCHEDULES: dict[str, type[Schedule]] = {
-    "linear_vp": LinearVP,
-    "cosine_vp": CosineVP,
-    "discrete_vp": DiscreteVP,
-    "subvp": SubVP,
-    "ve": VE,
-    "linear": Linear,
-    "edm": EDM,
-}
-BETAS = {"linear": linear_betas, "cosine": cosine_betas, "sigmoid": sigmoid_betas}
