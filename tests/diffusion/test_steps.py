@@ -1,6 +1,7 @@
 """Laws of samplers: exact on points, of their declared order on a Gaussian, the textbook's posterior at eta = 1."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -75,7 +76,7 @@ def test_converges_at_its_declared_order(step, schedule):
 @pytest.mark.parametrize("step", [DDIM(eta=1.0), Ancestral(), Ancestral(BetaTilde()), Ancestral(Beta())], ids=repr)
 @pytest.mark.parametrize("schedule", [LinearVP(), EDM(sigma_max=5.0)], ids=["linear_vp", "edm"])
 def test_stochastic_steps_have_their_weak_order(step, schedule):
-    """Mean and variance propagated exactly through the affine step on a Gaussian converge to the marginal's, order 1."""
+    """Mean and variance, carried exactly through the step on a Gaussian, converge to the marginal's at order 1."""
     mean, std = torch.tensor([0.7]).double(), torch.tensor([0.6]).double()
     oracle = Gaussian(schedule, mean, std)
 
@@ -84,7 +85,7 @@ def test_stochastic_steps_have_their_weak_order(step, schedule):
         a, s = schedule(grid[0])
         m, v = a * mean, (a * std) ** 2 + s**2
         probe, draw = torch.tensor([[0.0], [1.0], [0.0]]).double(), torch.tensor([[0.0], [0.0], [1.0]]).double()
-        for t, u in zip(grid[:-1], grid[1:], strict=True):
+        for t, u in pairwise(grid):
             base, gained, spread = step(oracle, probe, t, u, None, lambda like: draw)[0]
             m, v = base + (gained - base) * m, (gained - base) ** 2 * v + (spread - base) ** 2
         a, s = schedule(grid[-1])

@@ -1,8 +1,8 @@
 """Denoisers that are exactly right, and the densities they belong to.
 
 For a Gaussian, a mixture of Gaussians or a finite data set, x_t is again a mixture of Gaussians, so E[x | x_t], the
-score and log p_t are closed forms at every t. They are what samplers and likelihoods are held to. With component c of weight
-w_c, mean m_c and standard deviation s_c (coordinate by coordinate), and k = alpha^2 s_c^2 + sigma^2,
+score and log p_t are closed forms at every t. They are what samplers and likelihoods are held to. With component c of
+weight w_c, mean m_c and standard deviation s_c (coordinate by coordinate), and k = alpha^2 s_c^2 + sigma^2,
 
     p_t(x_t | c) = N(alpha m_c, k),   E[x | x_t, c] = m_c + (alpha s_c^2 / k) (x_t - alpha m_c),
 

@@ -83,8 +83,8 @@ class Schedule(ABC):
     def derivative(self, t: Times) -> tuple[Times, Times]:
         """(d alpha/dt, d sigma/dt), exact, by forward-mode differentiation."""
         t = as_times(t).clone()  # an expanded tensor cannot carry a tangent
-        _, slopes = torch.func.jvp(self.marginal, (t,), (torch.ones_like(t),))
-        return slopes
+        slopes = torch.func.jvp(self.marginal, (t,), (torch.ones_like(t),))[1]
+        return slopes[0], slopes[1]
 
     @final
     def sde(self, t: Times) -> tuple[Times, Times]:

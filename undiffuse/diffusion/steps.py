@@ -175,7 +175,7 @@ class Euler(Step):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Heun(Step):
-    """Heun's second-order step with optional churn, in the coordinate it is published in (Karras et al. 2022, Algorithm 2).
+    """Heun's second-order step with optional churn (Karras et al. 2022, Algorithm 2), in a stated coordinate.
 
     Churn raises the noise level sigma/alpha by a share gamma = min(`churn`, sqrt(2) - 1) before the step, where it lies
     in [churn_from, churn_to]; `churn` is the published S_churn / steps. The correction is left out

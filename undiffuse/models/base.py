@@ -58,7 +58,11 @@ class Source(Protocol):
     """Data to train on. Finite sets are permuted anew each epoch, streams are sought: nothing here has a length."""
 
     transform: Transform
-    conditions: Mapping[str, int]  # name -> number of classes, e.g. {"label": 10}; empty if unconditional
+
+    @property
+    def conditions(self) -> Mapping[str, int]:
+        """Name -> number of classes, e.g. {"label": 10}; empty if unconditional."""
+        ...
 
     def batches(self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[dict]:
         """Training batches from step `start_step` on, without end: {"row": (size, ...), "label": (size,) int64}.
