@@ -130,11 +130,10 @@ def test_low_discrepancy_puts_one_draw_in_each_stratum():
     for _ in range(20):
         u = LowDiscrepancy()(16).sort().values
         assert float((u.diff() - 1 / 16).abs().max()) < 1e-12
-    means = {
-        type(d).__name__: torch.stack([d(16).mean() for _ in range(500)]).std()
-        for d in (LowDiscrepancy(), Independent())
-    }
-    assert means["LowDiscrepancy"] < means["Independent"] / 3
+    stratified, independent = (
+        torch.stack([draw(16).mean() for _ in range(500)]).std() for draw in (LowDiscrepancy(), Independent())
+    )
+    assert stratified < independent / 3
 
 
 @every_schedule
@@ -158,7 +157,7 @@ def test_the_loss_is_the_weighted_error_of_x_whatever_is_predicted(schedule, nam
 
 
 def test_the_exact_denoiser_has_the_least_loss_and_it_is_known():
-    """For N(0, s^2) the least mean of |x_hat - x|^2 is s^2 sigma^2 / (alpha^2 s^2 + sigma^2); a nudge only adds to it."""
+    """For N(0, s^2) the least mean of |x_hat - x|^2 is s^2 sigma^2 / (alpha^2 s^2 + sigma^2); a nudge adds to it."""
     schedule, s = LinearVP(), 0.6
     oracle = Gaussian(schedule, torch.zeros(1).double(), torch.full((1,), s).double())
     objective = Objective(weighting=Simple(), times=UniformTimes())
