@@ -104,7 +104,7 @@ def test_training_times_are_trainable_times(schedule, spread):
 
 
 def test_training_times_have_their_distribution():
-    """Log-normal: the published P_mean = -1.2, P_std = 1.2 at sigma_data 0.5; logit-normal; each level equally often."""
+    """Log-normal: the published mean -1.2 and std 1.2 at sigma_data 0.5; logit-normal; each level equally often."""
     u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
     log_sigma = (80 * LogNormalTimes(sigma_data=0.5).quantile(EDM(), u)).log()
     assert float(log_sigma.mean()) == pytest.approx(-1.2, abs=2e-3)
@@ -131,7 +131,8 @@ def test_low_discrepancy_puts_one_draw_in_each_stratum():
         u = LowDiscrepancy()(16).sort().values
         assert float((u.diff() - 1 / 16).abs().max()) < 1e-12
     stratified, independent = (
-        torch.stack([draw(16).mean() for _ in range(500)]).std() for draw in (LowDiscrepancy(), Independent())
+        torch.stack([draw(16).mean() for _ in range(500)]).std()
+        for draw in (LowDiscrepancy(), Independent())
     )
     assert stratified < independent / 3
 
