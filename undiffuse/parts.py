@@ -28,12 +28,24 @@ def arguments(cls: type) -> dict[str, inspect.Parameter]:
 def describe(part: object, families: Mapping[str, type]) -> dict[str, Any]:
     """`{"kind": ..., argument: value, ...}`, nested parts described in turn.
 
-    Raises KeyError for an object whose class is in no family: such a part cannot be written to a run.
+    Raises InputError for an object whose class is in no family, or that does not keep an argument under its name:
+    such a part cannot be written to a run.
     """
+    name = type(part).__name__
     kinds = {cls: kind for kind, cls in families.items()}
+    if type(part) not in kinds:
+        raise InputError(
+            f"{name}: a run records its parts by kind, and this class has none; register it in its family "
+            f"(for a network, undiffuse.nn.NETWORKS[{name.lower()!r}] = {name}), or train without out."
+        )
     tree: dict[str, Any] = {"kind": kinds[type(part)]}
-    for name in arguments(type(part)):
-        tree[name] = _plain(getattr(part, name), families)
+    for argument in arguments(type(part)):
+        if not hasattr(part, argument):
+            raise InputError(
+                f"{name}: a run records each argument of a part, and {argument} is not kept under its own name; "
+                f"set self.{argument} in its constructor, or train without out."
+            )
+        tree[argument] = _plain(getattr(part, argument), families)
     return tree
 
 

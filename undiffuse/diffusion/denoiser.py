@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,9 @@ class Row(NamedTuple):
 
 
 class Condition(ABC):
-    """What the network is told about the noise level."""
+    """What the network is told about the noise level; `span` is the length of the interval that is in."""
+
+    span: float
 
     @abstractmethod
     def __call__(self, schedule: Schedule, t: Times) -> Times: ...
@@ -66,6 +68,7 @@ class LogSigma(Condition):
     """log(sigma/alpha) / 4, clamped to +-`largest`: it is infinite at the ends (Karras et al. 2022, Table 1)."""
 
     largest: float = 3.0
+    span: ClassVar[float] = 4.0  # sigma/alpha from e^-8 to e^8; a network may be asked a little outside
 
     def __call__(self, schedule: Schedule, t: Times) -> Times:
         return (-schedule.log_snr(t) / 8).clamp(-self.largest, self.largest)
@@ -77,6 +80,10 @@ class Level(Condition):
     """scale * t: for networks made elsewhere that count levels 0 .. T."""
 
     scale: float = 1000.0
+
+    @property
+    def span(self) -> float:  # type: ignore[override]
+        return self.scale
 
     def __call__(self, schedule: Schedule, t: Times) -> Times:
         return self.scale * t

@@ -185,7 +185,7 @@ class Heun(Step):
 
     churn: float = 0.0
     churn_from: float = 0.0
-    churn_to: float = float("inf")
+    churn_to: float = 1e9
     churn_noise: float = 1.0
     coordinate: Coordinate = Ratio()
     order: ClassVar[int | None] = 2

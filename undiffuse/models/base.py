@@ -153,7 +153,7 @@ class GenerativeModel(nn.Module, ABC):
         """
         from undiffuse.training import fit
 
-        fit(self, self.meet(data), **options)
+        fit(self, data, **options)
         return self
 
     @final
@@ -182,18 +182,22 @@ class GenerativeModel(nn.Module, ABC):
             raise InputError(f"n {n}: ask for at least 1 sample.")
         if self.transform is None:
             raise InputError("this model has not met its data yet; call fit, or open a run.")
+        if batch < 1:
+            raise InputError(f"batch {batch}: draw at least 1 sample at a time.")
         labels = self.sample_labels(n, label=label, seed=seed)
         was_training = self.training
         self.eval()
         rows = []
-        for first in range(0, n, batch):
-            count = min(batch, n - first)
-            cond = {}
-            if labels is not None:
-                cond["label"] = torch.from_numpy(labels[first : first + count]).to(self.device)
-            x = self.draw(count, noise=RowNoise(seed, count, first), **cond, **options)
-            rows.append(self.transform.decode(x.float().cpu()))
-        self.train(was_training)
+        try:
+            for first in range(0, n, batch):
+                count = min(batch, n - first)
+                cond = {}
+                if labels is not None:
+                    cond["label"] = torch.from_numpy(labels[first : first + count]).to(self.device)
+                x = self.draw(count, noise=RowNoise(seed, count, first), **cond, **options)
+                rows.append(self.transform.decode(x.float().cpu()))
+        finally:
+            self.train(was_training)
         return np.concatenate(rows)
 
     @final
@@ -210,6 +214,9 @@ class GenerativeModel(nn.Module, ABC):
         names = list(self.classes)
         if str(label) in names:
             return names.index(str(label))
+        numbers = any(name.removeprefix("-").isdecimal() for name in names)  # then a number is a name
+        if str(label).isdecimal() and not numbers and int(label) < len(names):
+            return int(label)
         shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise InputError(f"label {label}: no such class; the model knows {shown}.")
 

@@ -8,6 +8,7 @@ that the same network also knows the unconditional denoiser.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, final
@@ -62,11 +63,13 @@ class Diffusion(GenerativeModel):
 
     schedule, target, objective   what is trained
     step, grid, steps             how it is sampled unless asked otherwise
-    network                       a network, or sizes that override those chosen from the data
+    network                       a network, called as network(x, c_noise) and, if the data have classes, with
+                                  label=; or sizes that override those chosen from the data
     condition                     what the network is told about the noise level
     sigma_data                    standard deviation of the data at unit scale; measured if None. It is handed to every
                                   part that has a field of this name
-    clip                          keep x_hat inside the range of the training data when sampling
+    clip                          keep x_hat inside `data_range` when sampling
+    shape, data_range             of the data at unit scale; taken from the data if None
     drop_condition                share of training rows whose conditions are hidden
     """
 
@@ -85,7 +88,7 @@ class Diffusion(GenerativeModel):
         clip: bool = False,
         drop_condition: float = 0.1,
         shape: tuple[int, ...] | None = None,
-        data_range: tuple[float, float] = (-1.0, 1.0),
+        data_range: tuple[float, float] | None = None,
         class_shares: tuple[float, ...] = (),
     ) -> None:
         super().__init__()
@@ -95,19 +98,21 @@ class Diffusion(GenerativeModel):
         self.shape, self.data_range, self.class_shares = shape, data_range, class_shares
         self.sizes: Mapping[str, Any] = network if isinstance(network, Mapping) else {}
         self.denoiser: Denoiser | None = None
+        self.measured = False  # whether the prior is the data's: measured on them, or loaded
+        self.register_load_state_dict_post_hook(_loaded)
         if isinstance(network, nn.Module):
             self._assemble(network)
+            if shape is not None:
+                self.prior = Prior.standard(schedule, tuple(shape))  # until measured or loaded
         Denoiser(nn.Identity(), schedule, target)  # refuses what can never work, before any data is read
 
     preview_options = {"method": "dpmpp", "steps": 16}  # noqa: RUF012 - read only
 
     def _assemble(self, network: nn.Module) -> None:
-        """Put the parts together once the network, the shape and sigma_data are known."""
-        assert self.shape is not None
+        """Put the parts together around the network, with sigma_data as far as it is known."""
         sigma_data = self.sigma_data or 1.0
         self.target, self.objective = (_with_sigma_data(part, sigma_data) for part in (self.target, self.objective))
         self.denoiser = Denoiser(network, self.schedule, self.target, sigma_data=sigma_data, condition=self.condition)
-        self.prior = Prior.standard(self.schedule, self.shape)
 
     @property
     def network(self) -> nn.Module:
@@ -120,25 +125,36 @@ class Diffusion(GenerativeModel):
         return self.denoiser
 
     def prepare(self, source: Source) -> None:
-        """Measure sigma_data, the prior's moments and the range; choose the network's size. A second call only
-        checks that the shape still fits. Raises InputError for data of another shape."""
-        shape = tuple(source.transform.shape)
-        if self.shape is not None and self.denoiser is not None and shape != tuple(self.shape):
-            raise InputError(f"the data has rows of shape {shape}, but the model was made for {tuple(self.shape)}.")
+        """Measure sigma_data, the prior's moments and the range; choose the network's size. A model that has met its
+        data, or has loaded its weights, only checks that these data fit: InputError for another shape or classes."""
+        shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
+        if self.shape is not None and shape != tuple(self.shape):
+            raise InputError(
+                f"the data has rows of shape {shape}, but the model was made for {tuple(self.shape)}; "
+                "make a new model for these data."
+            )
         if self.denoiser is not None:
+            _check_classes(self.denoiser.network, classes)
+        if self.measured:
             return
         batch = source.sample_batch(_MOMENT_ROWS)
         x, _ = source.transform.encode(batch["row"], RowNoise(0, len(batch["row"])))
-        self.shape, self.data_range = shape, (float(x.min()), float(x.max()))
+        self.shape = shape
+        if self.data_range is None:
+            self.data_range = (float(x.min()), float(x.max()))
         if self.sigma_data is None:
             self.sigma_data = float(x.double().std(correction=0))
-        classes = source.conditions.get("label", 0)
-        if classes:
+        if classes and not self.class_shares:
             counts = torch.bincount(batch["label"], minlength=classes).double() + 1e-3
             self.class_shares = tuple((counts / counts.sum()).tolist())
-        self._assemble(networks.for_shape(shape, classes=classes, **self.sizes))
+        if self.denoiser is None:
+            network = networks.for_shape(shape, classes=classes, span=self.condition.span, **self.sizes)
+        else:
+            network = self.denoiser.network
+        self._assemble(network)
         std = x.double().std(0, correction=0)
         self.prior = Prior(self.schedule, x.double().mean(0).float(), std.float())
+        self.measured = True
 
     def players(self) -> dict[str, Player]:
         """The network alone."""
@@ -181,16 +197,16 @@ class Diffusion(GenerativeModel):
         Raises InputError for an unknown method or an impossible number of steps.
         """
         denoiser: AbstractDenoiser = self._ready().given(**cond)
-        assert self.shape is not None
+        if self.shape is None:
+            raise InputError("this model has not met its data yet; call fit, or give its shape.")
         step, grid = self.step, self.grid
         if method is not None:
             if method not in METHODS:
                 raise unknown("method", "method", method, METHODS)
             step, own = METHODS[method]
             grid = own or self.grid
-        if self.clip:
-            low, high = self.data_range
-            denoiser = Clipped(denoiser, low, high)
+        if self.clip and self.data_range is not None:
+            denoiser = Clipped(denoiser, *self.data_range)
         times = grid(self.schedule, self.steps if steps is None else steps)
         z = noise(torch.empty(n, *self.shape, device=self.device))
         return sample(denoiser, self.prior.draw(z), times, step, noise=noise, callback=callback)
@@ -198,6 +214,27 @@ class Diffusion(GenerativeModel):
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
         return describe(self, {**FAMILIES, **networks.NETWORKS, "diffusion": Diffusion})
+
+
+def _loaded(model: nn.Module, _: Any) -> None:
+    """The weights hold the prior's moments."""
+    assert isinstance(model, Diffusion)
+    model.measured = True
+
+
+def _check_classes(network: nn.Module, classes: int) -> None:
+    """Raises InputError if the data have `classes` and the network takes no labels, or is made for other classes."""
+    if not classes:
+        return
+    takes = inspect.signature(network.forward).parameters.values()
+    if not any(p.name == "label" or p.kind is inspect.Parameter.VAR_KEYWORD for p in takes):
+        raise InputError(
+            f"network {type(network).__name__}: the data have {classes} classes, but its forward takes no `label`; "
+            "give it that argument, or train on data without labels."
+        )
+    own = getattr(network, "classes", classes)
+    if own != classes:
+        raise InputError(f"the data have {classes} classes, but the network was made for {own}; make a new model.")
 
 
 def _with_sigma_data(part: Any, sigma_data: float) -> Any:
