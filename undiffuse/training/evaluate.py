@@ -1,13 +1,14 @@
 """Looking at a model in training: its held-out diagnostics and a preview of its samples, on the averaged weights.
 
-Rows, noise and seeds are the same at every look, so that what changes from one to the next is the model.
+Rows, noise and seeds are the same at every look, so that what changes from one to the next is the model. A run with a
+budget keeps its looks short: at the first one it finds, by doubling, how many rows and samples the time allows.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ HELD_OUT, PREPARE = -1, -2  # keys of randomness that no step has
 
 
 class Evaluator:
-    """`held_out()` and `preview(file)`; `spent` and `cost` are the seconds of all looks and of the latest."""
+    """`look(file)` is the one entry; `spent` and `cost` are the seconds of all looks and of the latest.
+
+    `allowance` is how many seconds a look may take, None for any number.
+    """
 
     def __init__(
         self,
@@ -42,42 +46,88 @@ class Evaluator:
         randomness: Randomness,
         cast: Autocast,
         samples: int,
+        allowance: float | None = None,
     ) -> None:
         self.model, self.transform, self.learners = model, data.transform, learners
         self.device, self.randomness, self.cast, self.samples = device, randomness, cast, samples
         self.batch = data.held_out_batch(max(FEWEST, min(2 * batch_for(tuple(data.transform.shape)), MOST)))
-        self.spent = self.cost = 0.0
+        self.allowance, self.spent, self.cost = allowance, 0.0, 0.0
+
+    def look(self, file: Path | None) -> tuple[dict[str, Any] | None, bool]:
+        """The diagnostics on held-out rows (None if there are none), and whether a picture was saved to `file`."""
+        start = time.perf_counter()
+        with self._looking():
+            if self.allowance is not None:
+                self._shorten(self.allowance / 2)
+                self.allowance = None
+            sized = time.perf_counter()
+            found = self._held_out(self.batch) if len(self.batch["row"]) else None
+            pictured = file is not None and self._preview(file)
+        self.cost, self.spent = time.perf_counter() - sized, self.spent + time.perf_counter() - start
+        return found, pictured
 
     @contextmanager
-    def looking(self) -> Iterator[None]:
-        """Averaged weights, evaluation mode, no gradients; everything as it was on leaving, and the time taken."""
-        start = time.perf_counter()
+    def _looking(self) -> Iterator[None]:
+        """Averaged weights, evaluation mode, no gradients; everything as it was on leaving."""
         self.model.eval()
         try:
             with averaged(averages(self.learners)), torch.no_grad(), self.cast():
                 yield
         finally:
             self.model.train()
-            self.cost = time.perf_counter() - start
-            self.spent += self.cost
 
-    def held_out(self) -> dict[str, Any] | None:
-        """The model's diagnostics on held-out rows, as plain data; None if no rows are held out."""
-        if len(self.batch["row"]) == 0:
-            return None
+    def _shorten(self, allowance: float) -> None:
+        """Fewer rows and samples, so that each of the two takes no longer than this many seconds."""
+        if rows := len(self.batch["row"]):
+            rows = largest(lambda n: self._held_out(_first(self.batch, n)), rows, allowance)
+            self.batch = _first(self.batch, rows)
+        if self._has_pictures():
+            self.samples = largest(self._rows, self.samples, allowance)
+
+    def _held_out(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The model's diagnostics on these rows, as plain data."""
         self.randomness.at(HELD_OUT)
-        x, conditions = encoded(self.batch, self.transform, self.device)
+        x, conditions = encoded(batch, self.transform, self.device)
         return plain(self.model.diagnostics(x, **conditions))
 
-    def preview(self, file: Path) -> bool:
-        """Draw samples from fixed seeds and save their picture; False for a model whose data have no pictures."""
-        form, options = self.model.form, self.model.preview_options
-        if not self.samples or not hasattr(form, "preview"):
+    def _has_pictures(self) -> bool:
+        return self.samples > 0 and hasattr(self.model.form, "preview")
+
+    def _rows(self, n: int) -> np.ndarray:
+        """Samples from fixed seeds."""
+        return self.model.sample_rows(n, seed=self.randomness.seed, **self.model.preview_options)
+
+    def _preview(self, file: Path) -> bool:
+        """Draw samples and save their picture; False for a model whose data have no pictures."""
+        if not self._has_pictures():
             return False
-        picture = form.preview(self.model.sample_rows(self.samples, seed=self.randomness.seed, **options))
+        picture = self.model.form.preview(self._rows(self.samples))
         with atomic_file(file) as temporary:
             picture.save(temporary)
         return True
+
+
+def _first(batch: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
+    return {name: value[:n] for name, value in batch.items()}
+
+
+def largest(work: Callable[[int], Any], most: int, allowance: float) -> int:
+    """How many rows, up to `most`, `work` does within `allowance` seconds; finding out takes about as long.
+
+    Doubles from 1, the first call unmeasured. The time of `work` grows at most in proportion to the rows, so the most
+    is known to fit before it is tried. Never less than 1.
+    """
+    work(1)
+    rows = 1
+    while True:
+        start = time.perf_counter()
+        work(rows)
+        seconds = time.perf_counter() - start
+        if seconds * most <= allowance * rows:
+            return most
+        if 2 * rows > most or 2 * seconds > allowance:
+            return rows
+        rows *= 2
 
 
 def plain(value: Any) -> Any:

@@ -114,7 +114,7 @@ def _settle(
     first = next(data.batches(-(-batch // options.accumulate), seed=options.seed))
     trial = Trial(model, first, data.transform, device, randomness)
     if options.precision == "auto":
-        options = replace(options, precision=choose_precision(device, trial))
+        options = replace(options, precision=choose_precision(device, trial, options.budget))
     if compiling:
         modules = [player.module for player in model.players().values()]
         leaving.enter_context(compiled(modules, trial, options.precision))

@@ -78,7 +78,7 @@ def read_state(path: str | Path) -> dict[str, Any] | None:
 def write_json(path: Path, tree: Any) -> None:
     """Write `tree` whole or not at all."""
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 class RunFolder:

@@ -17,7 +17,10 @@ from undiffuse.training.options import Options
 
 
 def config_of(model: GenerativeModel, data: Source, options: Options) -> dict[str, Any]:
-    """The run's config.json, as it reads back from JSON. Raises TypeError for what is no plain data."""
+    """The run's config.json, as it reads back from JSON.
+
+    Raises InputError for a part that is in no family or a number that JSON does not have, TypeError for no plain data.
+    """
     tree = {
         "format": FORMAT,
         "undiffuse": __version__,
@@ -28,7 +31,12 @@ def config_of(model: GenerativeModel, data: Source, options: Options) -> dict[st
         "data": data.config(),
         "training": options.plain(),
     }
-    return json.loads(json.dumps(tree))
+    try:
+        return json.loads(json.dumps(tree, allow_nan=False))
+    except ValueError as problem:
+        raise InputError(
+            "model: one of its numbers is not finite, and config.json holds finite ones only; give a large number instead."
+        ) from problem
 
 
 def same(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
@@ -68,10 +76,10 @@ def _short(value: Any) -> str:
 
 def refuse_if_done(where: str, state: Mapping[str, Any], options: Options) -> None:
     """Raises InputError if the run at `state` has had all the steps, or finished within the time, asked for."""
-    step, elapsed = state["step"], state["elapsed"]
+    step, elapsed, had_before = state["step"], state["elapsed"], state.get("budget") or 0.0
     if options.steps is not None and step >= options.steps:
         had, more = f"{step} steps", f"--steps {2 * max(step, 1)}"
-    elif options.budget is not None and state["finished"] and elapsed >= options.budget:
+    elif options.budget is not None and state["finished"] and max(elapsed, had_before) >= options.budget:
         had, more = words(elapsed), f"--budget {words(2 * elapsed)}"
     else:
         return

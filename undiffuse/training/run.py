@@ -22,6 +22,7 @@ from undiffuse.training.record import config_of, given_up, refuse_if_done, same
 from undiffuse.training.step import autocast
 
 PATIENCE = 10  # steps in a row without a finite loss before a run is given up
+DISK = 200e6  # bytes a second, until a checkpoint has been timed
 
 
 class Run:
@@ -45,12 +46,21 @@ class Run:
         self.model, self.data, self.options, self.folder = model, data, options, folder
         self.device, self.randomness, self.listener = device, randomness, listener
         self.out = folder.path if folder else None
-        self.config = config_of(model, data, options)
+        self.parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.config = config_of(model, data, options) if folder else {}
         self.learners = {name: Learner(player, options) for name, player in model.players().items()}
         self.cast = autocast(device, options.precision)
         self.evaluator = Evaluator(
-            model, data, self.learners, device=device, randomness=randomness, cast=self.cast, samples=options.samples
+            model,
+            data,
+            self.learners,
+            device=device,
+            randomness=randomness,
+            cast=self.cast,
+            samples=options.samples if folder else 0,
+            allowance=schedule.LOOK_SHARE * options.budget if options.budget else None,
         )
+        self.saving = 20 * self.parameters / DISK if folder else 0.0  # seconds: weights, average, moments and average
         self.step = self.skipped = self.in_a_row = 0
         self.ramp = {"step": 0, "elapsed": 0.0}  # where the rate's latest warm-up began
         self.held_out: dict[str, Any] | None = None
@@ -72,7 +82,12 @@ class Run:
         return self._progress(self.step, self.elapsed())
 
     def _progress(self, step: int, elapsed: float) -> float:
-        return schedule.progress(step, elapsed, steps=self.options.steps, budget=self.options.budget)
+        return schedule.progress(step, elapsed, steps=self.options.steps, budget=self._training_time())
+
+    def _training_time(self) -> float | None:
+        """The budget less what the end takes: the last look, the last checkpoint, and on average half a step."""
+        budget = self.options.budget
+        return max(budget - self.evaluator.cost - self.saving - self.pace / 2, budget / 2) if budget else None
 
     def lr(self, progress: float) -> float:
         """The learning rate of the next step."""
@@ -117,7 +132,7 @@ class Run:
             "start",
             self.step,
             **{name: getattr(self.options, name) for name in ("steps", "budget", "batch", "precision", "device")},
-            parameters=self.config["parameters"],
+            parameters=self.parameters,
             out=str(self.out) if self.out else None,
             resumed_at=self.step if self.before else None,
         )
@@ -139,10 +154,8 @@ class Run:
         if self.looked_at == self.step:
             return
         self.looked_at = self.step
-        with self.evaluator.looking():
-            found = self.evaluator.held_out()
-            file = self.out / SAMPLES / f"step-{self.step:06d}.png" if self.out else None
-            pictured = file is not None and self.evaluator.preview(file)
+        file = self.out / SAMPLES / f"step-{self.step:06d}.png" if self.out else None
+        found, pictured = self.evaluator.look(file)
         if found is not None:
             self.held_out = found
             self.log("held_out", self.step, **found)
@@ -156,10 +169,13 @@ class Run:
         """Write a checkpoint, if the run has a folder."""
         if self.folder is None:
             return
+        start = time.perf_counter()
         state = {
             "step": self.step,
             "finished": finished,
             "elapsed": self.elapsed(),
+            "budget": self.options.budget,
+            "look": self.evaluator.cost,
             "skipped": self.skipped,
             "ramp": self.ramp,
             "counts": {name: x.average.count if x.average else 0 for name, x in self.learners.items()},
@@ -172,6 +188,7 @@ class Run:
         )
         self.log("checkpoint", self.step, path=str(path))
         self.latest = time.perf_counter()
+        self.saving = self.latest - start
 
     def _go_back(self, folder: RunFolder) -> None:
         """To the newest checkpoint; a run that has none begins at its beginning."""
@@ -181,6 +198,7 @@ class Run:
         state, tensors = saved
         self.step, self.skipped = state["step"], state["skipped"]
         self.before, self.held_out, self.ramp = state["elapsed"], state["held_out"], state["ramp"]
+        self.evaluator.cost = state.get("look", 0.0)
         if state["finished"]:
             self.ramp = {"step": self.step, "elapsed": self.before}
         refuse_if_done(folder.given, state, self.options)

@@ -20,6 +20,7 @@ import math
 EVALUATIONS = 16  # at equal distances over a run
 FIRST_EVALUATION = 250  # and at this step and its doublings, so that a long run is seen early
 EVALUATION_SHARE = 0.05  # of the time, at most, unless the interval was asked for
+LOOK_SHARE = 0.01  # of a budget, at most, for one evaluation
 
 
 def progress(step: int, elapsed: float, *, steps: int | None, budget: float | None) -> float:

@@ -21,7 +21,8 @@ from undiffuse.training.randomness import Randomness
 from undiffuse.training.step import autocast, encoded
 
 ROUNDS = 3
-ENOUGH = 6.0  # seconds after which no further round is timed
+ENOUGH = 6.0  # seconds after which no further round is timed,
+ENOUGH_SHARE = 0.05  # or this share of the budget, if that is less
 GAIN = 0.85  # bfloat16 must take at most this share of float32's time
 AGREEMENT = 0.1  # and give the same loss within this share
 
@@ -59,18 +60,19 @@ class Trial:
                     buffer.copy_(buffers[name])
 
 
-def choose_precision(device: torch.device, trial: Try) -> str:
-    """ "bfloat16" where the machine gains from it, else "float32"."""
+def choose_precision(device: torch.device, trial: Try, budget: float | None = None) -> str:
+    """ "bfloat16" where the machine gains from it, else "float32"; `budget` is the run's, in seconds."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device.type != "cpu":
         return "float32"
     best = {"float32": (inf, inf), "bfloat16": (inf, inf)}
+    enough = min(ENOUGH, ENOUGH_SHARE * budget) if budget else ENOUGH
     start = time.perf_counter()
     for _ in range(ROUNDS):
         for precision in best:
             best[precision] = min(best[precision], trial(precision))
-        if time.perf_counter() - start > ENOUGH:
+        if time.perf_counter() - start > enough:
             break
     (full, reference), (half, loss) = best["float32"], best["bfloat16"]
     agrees = abs(loss - reference) <= AGREEMENT * abs(reference)
