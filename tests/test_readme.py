@@ -1,0 +1,48 @@
+"""The examples of the README run as they are printed, on a folder of small photographs and a short budget."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for kind, level in (("cat", 60), ("dog", 180)):
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.normal(level, 20, (12, 16, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / kind / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_first_example_runs(photos):
+    names = {}
+    exec(EXAMPLES[0].replace("ud.edm(data)", "ud.edm(data, width=16)").replace('"10m"', '"2s"'), names)
+    assert names["images"].shape == (64, 12, 16, 3)
+    assert names["images"].dtype == np.uint8
+    assert len(names["cats"]) == 16
+    assert not np.array_equal(names["images"], names["more"])
+    assert len(names["data"].held_out) == 2
+
+
+def test_the_second_example_runs_and_samples_what_it_says():
+    names = {}
+    exec(EXAMPLES[1], names)
+    x = names["x"]
+    low, high = x[x < 0], x[x > 0]
+    assert (float(low.mean()), float(high.mean())) == pytest.approx((-2, 2), abs=0.1)
+    assert (float(low.std()), float(high.std())) == pytest.approx((0.3, 0.6), abs=0.06)
+
+
+def test_every_preset_stands_in_the_table():
+    from undiffuse.models import PRESETS
+
+    for name in PRESETS:
+        assert f"| `{name}`" in README
