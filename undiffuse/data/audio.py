@@ -174,6 +174,7 @@ def read_recordings(
         fingerprint=fingerprint(folder, files),
         labels=labels,
         classes=names,
+        groups=rows.groups,
         notes=(*recordings.notes, *notes, *window_notes(name, rows, recordings.lengths, recordings.rate)),
         facts={
             "recordings": len(recordings.lengths),

@@ -1,8 +1,8 @@
 """Windows of a fixed length from recordings of any length.
 
-A recording of n samples gives floor(n/L) windows of L samples, spread evenly over it, that do not overlap: no sample of
-a held-out window is ever trained on, however the split falls. A recording shorter than L gives one window, ended by
-silence. `Windows.groups` tells which recording a window comes from, for a split by recordings.
+A recording of n samples gives floor(n/L) windows of L samples, spread evenly over it, that do not overlap: no sample is
+in two windows. A recording shorter than L gives one window, ended by silence. `Windows.groups` tells which recording a
+window comes from: the split is one of recordings, as windows of the same one are alike.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Data to train on: rows, a held-out split, and a transform measured on the training rows alone.
 
-One keyed permutation P of range(N) makes the split: rows P(0) ... P(h-1) are held out, the other n = N - h are for
-training. Each epoch e has a permutation Q_e of range(n) of its own; the rows of all batches lie one after another
-through all epochs, and the batch of step k on rank r of w takes the positions
+The split (see `split.py`) numbers the training rows T(0) ... T(n-1). Each epoch e has a permutation Q_e of range(n) of
+its own; the rows of all batches lie one after another through all epochs, and the batch of step k on rank r of w takes
+the positions
 
-    (k w + r) B ... (k w + r) B + B - 1,     position q -> row P(h + Q_{q div n}(q mod n)).
+    (k w + r) B ... (k w + r) B + B - 1,     position q -> row T(Q_{q div n}(q mod n)).
 
-Nothing is stored, every batch is a function of (seed, step, rank, world), each epoch meets each training row once,
+No order is stored, every batch is a function of (seed, step, rank, world), each epoch meets each training row once,
 and the ranks together see what one rank with a batch of w B would.
 """
 
@@ -21,20 +21,21 @@ import numpy as np
 
 from undiffuse.data.families import describe_part
 from undiffuse.data.loaded import Loaded, Progress
-from undiffuse.data.permutation import key, permute, unpermute
+from undiffuse.data.permutation import key, permute
 from undiffuse.data.rows import as_tensor, chunk_length
+from undiffuse.data.split import make_split
 from undiffuse.errors import InputError
 
-_SPLIT, _EPOCH = 1, 2  # what a key is for
-DEFAULT_SHARE, MOST_HELD_OUT = 0.1, 10_000
+_EPOCH = 2  # what a key is for; the split has others
 
 
 class Data:
     """A finite data set, split and ready to train on; made by `undiffuse.load`.
 
     `held_out` is None for the default (a tenth of the rows, at least 1 and at most 10,000), a share between 0 and 1,
-    or a number of rows; `size` is what the rows were read with, kept for reading them again. Raises InputError for
-    fewer than two rows or a share that leaves none to train on.
+    or a number of rows; where rows belong to groups (windows of one recording), whole groups that fit into it are held
+    out. `size` is what the rows were read with, kept for reading them again. Raises InputError for fewer than two rows
+    or a share that leaves none to train on.
 
     >>> from undiffuse.data import load
     >>> data = load("digits")
@@ -57,7 +58,7 @@ class Data:
         self.loaded = loaded
         self.seed = seed
         self.size = size
-        self.n_held_out = _held_out_rows(len(loaded.rows), held_out)
+        self.split = make_split(len(loaded.rows), loaded.groups, held_out, seed, loaded.name)
         self.form = loaded.form
         self.conditions = {"label": len(loaded.classes)} if loaded.labels is not None else {}
         self.transform = loaded.make_transform(partial(self._training_chunks, progress))
@@ -90,12 +91,17 @@ class Data:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was skipped, resized or left out: one sentence each."""
-        return self.loaded.notes
+        return (*self.loaded.notes, *self.split.notes)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one row as the model sees it."""
         return tuple(self.transform.shape)
+
+    @property
+    def n_held_out(self) -> int:
+        """How many rows are held out."""
+        return self.split.n_held_out
 
     def __len__(self) -> int:
         return len(self.loaded.rows) - self.n_held_out
@@ -103,20 +109,12 @@ class Data:
     @property
     def held_out(self) -> Any:
         """The held-out rows in the form the data came in, read anew at each access."""
-        return self.form.present(self.loaded.rows.take(self.held_out_indices(np.arange(self.n_held_out))))
+        return self.form.present(self.loaded.rows.take(self.split.held_out(np.arange(self.n_held_out))))
 
     @property
     def train(self) -> TrainingRows:
         """The training rows in the form the data came in, read only where they are indexed."""
         return TrainingRows(self)
-
-    def held_out_indices(self, positions: np.ndarray) -> np.ndarray:
-        """Which rows of the source the held-out rows at these positions are."""
-        return permute(positions, len(self.loaded.rows), key(_SPLIT, self.seed))
-
-    def training_indices(self, positions: np.ndarray) -> np.ndarray:
-        """Which rows of the source the training rows at these positions in range(len(self)) are."""
-        return permute(positions + self.n_held_out, len(self.loaded.rows), key(_SPLIT, self.seed))
 
     def batches(self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[dict]:
         """Batches {"row": (size, ...), "label": (size,) int64} from `start_step` on, without end."""
@@ -125,16 +123,16 @@ class Data:
             steps = np.arange(first, first + ahead)[:, None]
             positions = (steps * world + rank) * size + np.arange(size)
             epochs, within = np.divmod(positions, len(self))
-            for indices in self.training_indices(permute(within, len(self), key(_EPOCH, seed, epochs))):
+            for indices in self.split.training(permute(within, len(self), key(_EPOCH, seed, epochs))):
                 yield self._batch(indices)
 
     def held_out_batch(self, size: int) -> dict:
         """The first `size` held-out rows, or all if there are fewer; always the same ones."""
-        return self._batch(self.held_out_indices(np.arange(min(size, self.n_held_out))))
+        return self._batch(self.split.held_out(np.arange(min(size, self.n_held_out))))
 
     def sample_batch(self, size: int) -> dict:
         """`size` training rows, or all if there are fewer, spread over the source."""
-        return self._batch(self.training_indices(np.arange(min(size, len(self)))))
+        return self._batch(self.split.training(np.arange(min(size, len(self)))))
 
     def describe(self) -> dict[str, Any]:
         """What the data looks like and how it will be modelled, as plain data."""
@@ -179,7 +177,7 @@ class Data:
         total, length = len(self.loaded.rows), chunk_length(self.loaded.rows)
         for start in range(0, total, length):
             indices = np.arange(start, min(start + length, total))
-            held_out = unpermute(indices, total, key(_SPLIT, self.seed)) < self.n_held_out
+            held_out = self.split.holds_out(indices)
             if not held_out.all():
                 yield self.loaded.rows.take(indices[~held_out])
             if progress:
@@ -207,18 +205,5 @@ class TrainingRows:
         positions = np.arange(*index.indices(len(self))) if isinstance(index, slice) else np.atleast_1d(index)
         if np.any((positions < -len(self)) | (positions >= len(self))):
             raise IndexError(f"row {index} of {len(self)}")
-        taken = self._data.training_indices(positions % len(self))
+        taken = self._data.split.training(positions % len(self))
         return self._data.form.present(self._data.loaded.rows.take(taken))
-
-
-def _held_out_rows(n: int, wanted: float | int | None) -> int:
-    """How many of `n` rows are held out."""
-    if wanted is None:
-        return int(np.clip(round(DEFAULT_SHARE * n), 1, MOST_HELD_OUT))
-    rows = max(1, round(wanted * n)) if isinstance(wanted, float) else int(wanted)
-    if wanted <= 0 or rows >= n:
-        raise InputError(
-            f"held_out {wanted}: of {n:,} rows this leaves none on one side; "
-            "give a share between 0 and 1, or a smaller number of rows."
-        )
-    return rows

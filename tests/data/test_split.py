@@ -1,0 +1,98 @@
+"""Rows that belong together stay together: laws of the split by groups, and of recordings, which are split that way."""
+
+import wave
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from undiffuse.data import Data, load
+from undiffuse.data.arrays import from_array
+from undiffuse.data.split import ByGroups, ByRows, make_split
+
+LAYOUTS = {
+    "even": np.repeat(np.arange(20), 7),
+    "two": np.array([4, 4, 4, 9]),
+    "one large": np.array([0] * 90 + [1] * 5 + [2] * 5),
+    "interleaved": np.arange(60) % 6,
+    "single rows": np.arange(30),
+    "uneven": np.repeat(np.arange(12), np.random.default_rng(0).integers(1, 40, 12)),
+}
+
+
+def sides(split, n):
+    held_out = split.held_out(np.arange(split.n_held_out))
+    return held_out, split.training(np.arange(n - split.n_held_out))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("wanted", [None, 0.3, 1, 3])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_no_group_is_on_both_sides(name, wanted, seed):
+    groups = LAYOUTS[name]
+    split = make_split(len(groups), groups, wanted, seed, name)
+    held_out, training = sides(split, len(groups))
+    assert sorted([*held_out, *training]) == list(range(len(groups)))
+    assert len(held_out) > 0
+    assert len(training) > 0
+    assert set(groups[held_out]).isdisjoint(groups[training])
+    np.testing.assert_array_equal(np.flatnonzero(split.holds_out(np.arange(len(groups)))), np.sort(held_out))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_no_more_is_held_out_than_wanted_unless_every_group_is_larger(name):
+    groups = LAYOUTS[name]
+    smallest = np.unique(groups, return_counts=True)[1].min()
+    for wanted in range(1, len(groups)):
+        for seed in range(3):
+            assert ByGroups(groups, wanted, seed).n_held_out <= max(wanted, smallest)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_number_held_out_makes_the_same_split_again(name):
+    groups = LAYOUTS[name]
+    for wanted in range(1, len(groups)):
+        first = ByGroups(groups, wanted, seed=wanted)
+        again = ByGroups(groups, first.n_held_out, seed=wanted)
+        for one, other in zip(sides(first, len(groups)), sides(again, len(groups))):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_the_split_by_groups_follows_its_seed():
+    groups = LAYOUTS["even"]
+    assert len({frozenset(groups[sides(ByGroups(groups, 14, seed), 140)[0]]) for seed in range(20)}) > 10
+
+
+def test_a_single_group_is_split_by_rows_and_it_is_said():
+    loaded = from_array(np.arange(40, dtype=np.float32)[:, None], name="one/")
+    data = Data(replace(loaded, groups=np.zeros(40, np.int64)))
+    assert isinstance(data.split, ByRows)
+    assert (len(data), data.n_held_out) == (36, 4)
+    assert data.notes == ("one/: all rows have one origin, so those held out tell less of new data than usual.",)
+
+
+def test_nothing_is_measured_on_held_out_groups():
+    groups = np.repeat(np.arange(10), 10)
+    outside = ByGroups(groups, 10, 0).holds_out(np.arange(100))
+    rows = np.where(outside, 1e6, np.arange(100)).astype(np.float32)[:, None]
+    data = Data(replace(from_array(rows, name="data"), groups=groups))
+    assert data.transform.high[0] < 100
+
+
+def test_no_recording_has_windows_on_both_sides(tmp_path, monkeypatch):
+    """Recording i holds the sample i + 1 and nothing else, so that a window tells where it is from."""
+    pytest.importorskip("soundfile")
+    monkeypatch.setenv("UNDIFFUSE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "sounds").mkdir()
+    for i in range(12):
+        with wave.open(str(tmp_path / "sounds" / f"{i}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(np.full(700 + 100 * i, i + 1, "<i2").tobytes())
+    for seed in range(4):
+        data = load(tmp_path / "sounds", size=100, seed=seed, held_out=0.2)
+        held_out, training = set(np.unique(data.held_out)), set(np.unique(data.train[:]))
+        assert held_out
+        assert held_out.isdisjoint(training)
+        assert held_out | training == set(range(1, 13))
+        batches = data.batches(50, seed=0)
+        assert set(np.unique(np.concatenate([next(batches)["row"] for _ in range(5)]))) <= training

@@ -1,0 +1,133 @@
+"""Which rows are held out: single rows, or whole groups of rows that belong together.
+
+*By rows.* One keyed permutation P of range(N): rows P(0) ... P(h-1) are held out, P(h) ... P(N-1) are for training.
+Nothing is stored, whatever N is.
+
+*By groups.* Windows of one recording resemble each other: a window beside one that was trained on is no new data. The
+groups are met in a keyed order, and each that still fits into h rows is held out; the smallest is, if none fits. A
+split asked for with the number of rows that one made is therefore that one again. Within each side the rows stand in
+the order of P. The numbers of the rows are stored, as their groups are already.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, final, runtime_checkable
+
+import numpy as np
+
+from undiffuse.data.permutation import key, permute, unpermute
+from undiffuse.errors import InputError
+
+DEFAULT_SHARE, MOST_HELD_OUT = 0.1, 10_000
+_ROWS, _GROUPS = 1, 3  # what a key is for
+
+
+@runtime_checkable
+class Split(Protocol):
+    """Rows of the source, by their place on one of the two sides."""
+
+    n_held_out: int
+    notes: tuple[str, ...]
+
+    def held_out(self, positions: np.ndarray) -> np.ndarray:
+        """Which rows of the source the held-out rows at these positions are."""
+        ...
+
+    def training(self, positions: np.ndarray) -> np.ndarray:
+        """Which rows of the source the training rows at these positions are."""
+        ...
+
+    def holds_out(self, indices: np.ndarray) -> np.ndarray:
+        """Whether each of these rows of the source is held out."""
+        ...
+
+
+@final
+class ByRows:
+    """`n_held_out` of `n` rows, drawn with `seed`."""
+
+    def __init__(self, n: int, n_held_out: int, seed: int, notes: tuple[str, ...] = ()) -> None:
+        self.n = n
+        self.n_held_out = n_held_out
+        self.notes = notes
+        self._key = key(_ROWS, seed)
+
+    def held_out(self, positions: np.ndarray) -> np.ndarray:
+        """See `Split`."""
+        return permute(positions, self.n, self._key)
+
+    def training(self, positions: np.ndarray) -> np.ndarray:
+        """See `Split`."""
+        return permute(positions + self.n_held_out, self.n, self._key)
+
+    def holds_out(self, indices: np.ndarray) -> np.ndarray:
+        """See `Split`."""
+        return unpermute(indices, self.n, self._key) < self.n_held_out
+
+
+@final
+class ByGroups:
+    """Whole groups with at most `wanted` rows in all (or the smallest one); `groups` (N,) names the group of each row.
+
+    >>> split = ByGroups(np.array([0, 0, 1, 1, 1, 2, 2]), wanted=2, seed=0)
+    >>> split.n_held_out, bool(np.ptp(np.array([0, 0, 1, 1, 1, 2, 2])[split.held_out(np.arange(2))]) == 0)
+    (2, True)
+    """
+
+    notes = ()
+
+    def __init__(self, groups: np.ndarray, wanted: int, seed: int) -> None:
+        _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        order = permute(np.arange(len(sizes)), len(sizes), key(_GROUPS, seed))
+        chosen, rows = np.zeros(len(sizes), dtype=bool), 0
+        for i in order:
+            if rows + sizes[i] <= wanted:
+                chosen[i] = True
+                rows += sizes[i]
+        if not rows:
+            chosen[order[np.argmin(sizes[order])]] = True
+        self._outside = chosen[group]
+        shuffled = permute(np.arange(len(group)), len(group), key(_ROWS, seed))
+        self._held_out = shuffled[self._outside[shuffled]]
+        self._training = shuffled[~self._outside[shuffled]]
+        self.n_held_out = len(self._held_out)
+
+    def held_out(self, positions: np.ndarray) -> np.ndarray:
+        """See `Split`."""
+        return self._held_out[positions]
+
+    def training(self, positions: np.ndarray) -> np.ndarray:
+        """See `Split`."""
+        return self._training[positions]
+
+    def holds_out(self, indices: np.ndarray) -> np.ndarray:
+        """See `Split`."""
+        return self._outside[indices]
+
+
+def make_split(n: int, groups: np.ndarray | None, wanted: float | int | None, seed: int, name: str) -> Split:
+    """`n` rows split so that about `wanted` are held out: a number, a share, or None for the default share.
+
+    Where rows have `groups`, a group is never divided, unless it is the only one, which is noted. Raises InputError
+    for a number that leaves no rows on one side.
+    """
+    rows = _held_out_rows(n, wanted)
+    if groups is None:
+        return ByRows(n, rows, seed)
+    if np.all(groups == groups[0]):
+        note = f"{name}: all rows have one origin, so those held out tell less of new data than usual."
+        return ByRows(n, rows, seed, notes=(note,))
+    return ByGroups(groups, rows, seed)
+
+
+def _held_out_rows(n: int, wanted: float | int | None) -> int:
+    """How many of `n` rows are to be held out."""
+    if wanted is None:
+        return int(np.clip(round(DEFAULT_SHARE * n), 1, MOST_HELD_OUT))
+    rows = max(1, round(wanted * n)) if isinstance(wanted, float) else int(wanted)
+    if wanted <= 0 or rows >= n:
+        raise InputError(
+            f"held_out {wanted}: of {n:,} rows this leaves none on one side; "
+            "give a share between 0 and 1, or a smaller number of rows."
+        )
+    return rows
