@@ -1,0 +1,241 @@
+"""Laws of diffusion models: written down and read back, seeds and rows, labels, meeting data, networks of one's own."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from model_cases import Identity, Recorder, Rows, shaken
+from torch import nn
+
+from undiffuse import nn as networks
+from undiffuse import parts
+from undiffuse.diffusion import EDM, FAMILIES, EDMWeight, Karras, LogNormalTimes, Objective
+from undiffuse.diffusion.steps import Heun
+from undiffuse.diffusion.target import Preconditioned
+from undiffuse.errors import InputError
+from undiffuse.models import METHODS, PRESETS, Diffusion, build
+from undiffuse.training import fit
+
+NAMES = ("cat", "dog", "emu")
+SIZES = {"width": 16, "depth": 1}
+every_preset = pytest.mark.parametrize("preset", PRESETS)
+
+
+def rows(n=400, shape=(3,), classes=NAMES, shares=(0.7, 0.2, 0.1)):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.multinomial(torch.tensor(shares), n, replacement=True, generator=generator) if classes else None
+    return Rows(2 * torch.randn(n, *shape, generator=generator) + 1, labels, classes)
+
+
+def met(preset, source=None, **sizes):
+    model = PRESETS[preset](**(SIZES | sizes))
+    model.meet(source or rows())
+    return shaken(model).eval()
+
+
+def own(network, **changes):
+    """EDM's row of choices around a given network."""
+    objective = Objective(weighting=EDMWeight(), times=LogNormalTimes())
+    row = {"schedule": EDM(), "target": Preconditioned(), "objective": objective, "step": Heun(), "grid": Karras()}
+    return Diffusion(**row, steps=4, network=network, **changes)
+
+
+@every_preset
+@pytest.mark.parametrize("shape", [(3,), (2, 9), (1, 5, 6)], ids=str)
+def test_a_model_is_rebuilt_from_strict_json_and_its_weights(preset, shape):
+    sizes = {1: SIZES, 2: SIZES | {"heads": 1}, 3: {"width": 8}}[len(shape)]
+    model = PRESETS[preset](**sizes)
+    model.meet(rows(shape=shape))
+    shaken(model)
+    again = build(json.loads(json.dumps(model.config(), allow_nan=False)))
+    again.load_state_dict(model.state_dict())
+    again.transform, again.classes = model.transform, model.classes
+    assert again.config() == model.config()
+    a, b = (m.sample_rows(3, steps=5, seed=1) for m in (model, again))
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_part_is_rebuilt_from_strict_json(kind):
+    """A number that is not finite has no place in JSON, and a default must not be one."""
+    made = {"discrete_vp": {"betas": (0.1, 0.2)}, "objective": {"weighting": EDMWeight(), "times": LogNormalTimes()}}
+    part = FAMILIES[kind](**made.get(kind, {}))
+    assert parts.build(json.loads(json.dumps(parts.describe(part, FAMILIES), allow_nan=False)), FAMILIES) == part
+
+
+def test_a_part_that_is_not_finite_is_refused_before_training(tmp_path):
+    model = PRESETS["edm"](**SIZES)
+    model.step = Heun(churn_to=float("inf"))
+    with pytest.raises(InputError, match="one of its numbers is not finite"):
+        fit(model, rows(), steps=1, out=tmp_path / "run", device="cpu", precision="float32")
+    assert not any(tmp_path.iterdir())
+
+
+@every_preset
+@pytest.mark.parametrize("method", [None, *METHODS])
+def test_a_sample_depends_on_the_seed_and_its_number_alone(preset, method):
+    model = met(preset)
+    whole = model.sample_rows(7, steps=6, method=method, seed=3)
+    for batch in (1, 3):
+        close = model.sample_rows(7, steps=6, method=method, seed=3, batch=batch)
+        np.testing.assert_allclose(close, whole, rtol=1e-3, atol=1e-3 * np.abs(whole).max())
+    fewer = model.sample_rows(4, steps=6, method=method, seed=3)
+    np.testing.assert_allclose(fewer, whole[:4], rtol=1e-3, atol=1e-3 * np.abs(whole).max())
+    other = model.sample_rows(7, steps=6, method=method, seed=4)
+    assert np.abs(other - whole).max(1).min() > 1e-2 * np.abs(whole).std()
+    assert np.abs(whole[1:] - whole[:-1]).max(1).min() > 1e-2 * np.abs(whole).std()
+
+
+def test_the_network_sees_the_label_that_was_asked_for_and_no_other():
+    network = Recorder()
+    model = own(network)
+    model.meet(rows())
+    for label in ("dog", 1):
+        network.seen.clear()
+        model.sample_rows(5, batch=2, label=label)
+        assert network.seen
+        assert all(bool((label == 1).all()) for label in network.seen)
+    network.seen.clear()
+    model.sample_rows(5, batch=2, seed=8)
+    first = torch.cat([label for i, label in enumerate(network.seen) if i % 7 == 0])  # a pass of 4 Heun steps is 7
+    assert first.tolist() == model.sample_labels(5, seed=8).tolist()
+    for label in ("cow", 3, -1):
+        with pytest.raises(InputError, match="no such class; the model knows cat, dog, emu"):
+            model.sample_rows(5, label=label)
+
+
+def test_a_number_that_names_a_class_is_that_name():
+    source = rows(classes=("10", "1", "0"))
+    model = met("edm", source)
+    assert [model.label_index(label) for label in (10, "1", 0)] == [0, 1, 2]
+    with pytest.raises(InputError, match="label 2: no such class"):
+        model.label_index(2)
+
+
+def test_a_model_without_classes_refuses_a_label():
+    model = met("edm", rows(classes=()))
+    assert model.sample_labels(3) is None
+    with pytest.raises(InputError, match="trained without labels"):
+        model.sample_rows(2, label=1)
+
+
+def test_classes_are_drawn_as_often_as_in_the_data():
+    source = rows(n=3000)
+    model = met("edm", source)
+    n = 4000
+    drawn = np.bincount(model.sample_labels(n), minlength=3) / n
+    shares = torch.bincount(source.labels[:2700]).numpy() / 2700  # those of the training rows
+    assert np.abs(drawn - shares).max() < 4 * np.sqrt(0.25 / n)
+    assert np.abs(np.bincount(model.sample_labels(n, seed=1), minlength=3) / n - drawn).max() > 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_drop_condition_hides_that_share_of_the_labels(share):
+    network, n = Recorder(), 4000
+    model = own(network, drop_condition=share)
+    source = rows(n=n)
+    model.meet(source)
+    torch.manual_seed(0)
+    next(model.losses(source.rows, label=source.labels))
+    (seen,) = network.seen
+    hidden = seen == -1
+    assert float(hidden.double().mean()) == pytest.approx(share, abs=4 * (share * (1 - share) / n) ** 0.5 + 1e-12)
+    assert torch.equal(seen[~hidden], source.labels[~hidden])
+
+
+@every_preset
+def test_meeting_the_data_twice_changes_nothing_and_others_are_refused(preset):
+    model = met(preset)
+    before, network, config = {k: v.clone() for k, v in model.state_dict().items()}, model.network, model.config()
+    model.meet(rows(n=100))
+    assert model.network is network
+    assert model.config() == config
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    with pytest.raises(InputError, match=r"rows of shape \(4,\), but the model was made for \(3,\)"):
+        model.meet(rows(shape=(4,)))
+    with pytest.raises(InputError, match="2 classes, but the network was made for 3"):
+        model.meet(rows(classes=("cat", "dog"), shares=(0.5, 0.5)))
+
+
+@every_preset
+def test_what_is_measured_is_the_data_s(preset):
+    source = rows(n=1000, classes=())
+    model = met(preset, source)
+    x = source.rows[:900].double()
+    assert model.sigma_data == pytest.approx(float(x.std(correction=0)), rel=1e-6)
+    assert model.data_range == (float(x.min()), float(x.max()))
+    torch.testing.assert_close(model.prior.mean.double(), x.mean(0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(model.prior.std.double(), x.std(0, correction=0), rtol=1e-6, atol=0)
+    kept = own(Recorder(), sigma_data=0.7, data_range=(-9.0, 9.0))
+    kept.meet(source)
+    assert (kept.sigma_data, kept.data_range) == (0.7, (-9.0, 9.0))
+    assert kept.target == Preconditioned(0.7)
+
+
+@every_preset
+def test_a_model_rebuilt_before_any_checkpoint_measures_its_prior(preset):
+    source = rows()
+    model = met(preset, source)
+    again = build(model.config())
+    again.meet(source)
+    assert again.config() == model.config()
+    assert torch.equal(again.prior.mean, model.prior.mean)
+    assert torch.equal(again.prior.std, model.prior.std)
+    loaded = build(model.config())
+    loaded.load_state_dict(model.state_dict())
+    loaded.meet(rows(n=50))
+    assert torch.equal(loaded.prior.mean, model.prior.mean)
+
+
+@every_preset
+def test_an_unknown_method_is_refused_with_a_suggestion(preset):
+    model = met(preset)
+    model.train()
+    with pytest.raises(InputError, match=r"method heum: no such method. Did you mean heun\?"):
+        model.sample_rows(1, method="heum")
+    assert model.training
+    for mistake in ({"n": 0}, {"n": 1, "batch": 0}, {"n": 1, "steps": 0}):
+        with pytest.raises(InputError, match="at least 1"):
+            model.sample_rows(**mistake)
+
+
+class Own(nn.Module):
+    """A network that somebody else wrote."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x, c_noise):
+        return self.layer(torch.cat([x, c_noise[:, None]], dim=1))
+
+
+@pytest.mark.parametrize("shape", [None, (3,)])
+def test_a_network_of_one_s_own_is_trained_and_sampled(shape):
+    model, source = own(Own(), shape=shape), rows(classes=())
+    losses = [fit(model, source, steps=1, batch=64, device="cpu").held_out["loss"]]
+    losses.append(fit(model, source, steps=200, batch=64, lr=1e-2, device="cpu").held_out["loss"])
+    assert losses[1] < losses[0]
+    assert model.sigma_data == pytest.approx(float(source.rows[:360].std(correction=0)))
+    assert torch.allclose(model.prior.mean, source.rows[:360].mean(0), atol=1e-6)
+    assert isinstance(model.transform, Identity)
+    assert np.isfinite(model.sample_rows(5)).all()
+
+
+def test_a_network_of_one_s_own_has_to_be_registered_to_be_written_down(tmp_path, monkeypatch):
+    source = rows(classes=())
+    with pytest.raises(InputError, match=r"Own: a run records its parts by kind.*register it.*or train without out"):
+        fit(own(Own()), source, steps=1, out=tmp_path / "run", device="cpu")
+    assert not any(tmp_path.iterdir())
+    monkeypatch.setitem(networks.NETWORKS, "own", Own)
+    fit(own(Own()), source, steps=1, out=tmp_path / "run", device="cpu", precision="float32")
+    tree = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
+    assert isinstance(build(tree).network, Own)
+
+
+def test_a_network_that_takes_no_label_is_not_trained_on_labelled_data():
+    with pytest.raises(InputError, match="the data have 3 classes, but its forward takes no `label`"):
+        own(Own()).meet(rows())

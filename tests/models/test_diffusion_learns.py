@@ -1,0 +1,81 @@
+"""What is known in closed form: the best loss and the samples of Gaussian data, and samplers of an exact network."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from model_cases import Exact, Rows
+
+import undiffuse as ud
+from undiffuse.diffusion import RowNoise
+from undiffuse.models import METHODS, PRESETS
+
+MEAN, COVARIANCE = torch.tensor([3.0, -5.0]), torch.tensor([[4.0, 4.8], [4.8, 9.0]])  # a correlation of 0.8
+
+
+def gaussian(n, seed):
+    z = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+    return MEAN + z @ torch.linalg.cholesky(COVARIANCE).T
+
+
+def test_training_reaches_the_best_loss_there_is_and_samples_the_gaussian():
+    """With x ~ N(m, C) at unit scale and eigenvalues c_i of C, E|x_hat - x|^2 = sum_i c_i sigma^2 / (c_i + sigma^2)."""
+    torch.manual_seed(0)
+    data = ud.load(gaussian(20_000, 0).numpy())
+    model = ud.edm(width=64, depth=2, octaves=0)
+    model.fit(data, steps=400, batch=256, lr=4e-3, device="cpu", precision="float32")
+
+    n = 8000
+    x, _ = model.transform.encode(gaussian(n, 1), torch.zeros_like)
+    found = model.diagnostics(x)
+    sigma = torch.exp(-torch.tensor(found["levels"]["log_snr"], dtype=torch.float64) / 2)
+    u = (torch.arange(16, dtype=torch.float64) + 0.5) / 16
+    d = model.sigma_data
+    torch.testing.assert_close(sigma, d * torch.exp(-0.507 + 1.2 * torch.special.ndtri(u)))
+
+    mean, C = x.double().mean(0), x.double().T.cov(correction=0)
+    weight, (c, axes) = 1 / sigma**2 + 1 / d**2, torch.linalg.eigh(C)
+    best = weight * (c * sigma[:, None] ** 2 / (c + sigma[:, None] ** 2)).mean(1)
+    # the same for these very rows and draws of noise, so that only what the network got wrong is left
+    z = RowNoise(0, n)(x).double()
+    drawn = []
+    for s in sigma:
+        y = (x.double() - mean + s * z) @ axes
+        errors = (mean + (c / (c + s**2) * y) @ axes.T - x.double()).square().mean(1)
+        drawn.append(errors.mean())
+        standard_error = float(errors.std()) / math.sqrt(n)
+        assert abs(float(errors.mean() - (c * s**2 / (c + s**2)).mean())) < 5 * standard_error
+    excess = torch.tensor(found["levels"]["loss"]) - weight * torch.stack(drawn)
+    assert float(excess.min()) > -0.01  # nothing is better than the best
+    assert float(excess.mean()) < 0.02  # a new network, which sees no correlation, is worse by 0.2
+    assert found["loss"] == pytest.approx(float(best.mean()), abs=0.03)
+
+    n = 3000
+    samples = torch.from_numpy(model.sample(n, seed=4)).double()
+    spread = COVARIANCE.double().diagonal().sqrt()
+    assert bool(((samples.mean(0) - MEAN).abs() < (5 / math.sqrt(n) + 0.03) * spread).all())
+    correlation = (samples.T.cov() - COVARIANCE).abs() / torch.outer(spread, spread)
+    assert float(correlation.max()) < 5 * math.sqrt(2 / n) + 0.05
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("method", [None, *METHODS])
+def test_an_exact_network_is_sampled_right_by_every_preset_and_method(preset, method):
+    """Independent coordinates at -1 (0.7) and 1.5 (0.3), each with a standard deviation of 0.2."""
+    means, weights, s, n = torch.tensor([-1.0, 1.5]), torch.tensor([0.7, 0.3]), 0.2, 1500
+    generator = torch.Generator().manual_seed(0)
+    pick = torch.multinomial(weights, 8000, replacement=True, generator=generator).reshape(4000, 2)
+    model = PRESETS[preset](width=8, depth=1)
+    model.meet(Rows(means[pick] + s * torch.randn(4000, 2, generator=generator)))
+    model.denoiser.network = Exact(model.schedule, model.target, model.sigma_data, means, weights, s)
+    steps = 200 if preset == "ddpm" or method in ("ancestral", "ddim", "euler") else 40
+    x = model.sample_rows(n, steps=steps, method=method, seed=2, batch=n)
+    upper = x > 0.25
+    assert upper.mean() == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / (2 * n)) + 0.01)
+    for mode, side in ((-1.0, x[~upper]), (1.5, x[upper])):
+        assert side.mean() == pytest.approx(mode, abs=4 * s / math.sqrt(len(side)) + 0.01)
+        assert side.std() == pytest.approx(s, abs=4 * s / math.sqrt(2 * len(side)) + 0.015)
+    assert abs(np.corrcoef(x.T)[0, 1]) < 4 / math.sqrt(n)  # the coordinates stay independent
