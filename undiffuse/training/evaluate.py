@@ -112,20 +112,21 @@ def _first(batch: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
 
 
 def largest(work: Callable[[int], Any], most: int, allowance: float) -> int:
-    """How many rows, up to `most`, `work` does within `allowance` seconds; finding out takes about as long.
+    """How many rows, up to `most`, `work` does within `allowance` seconds; finding out takes no longer than that.
 
-    Doubles from 1, the first call unmeasured. The time of `work` grows at most in proportion to the rows, so the most
-    is known to fit before it is tried. Never less than 1.
+    Doubles from 1, after a first call that is not measured. The time of `work` grows at most in proportion to the
+    rows, so the most may be known to fit before it is tried. Never less than 1, whatever that takes.
     """
+    began, rows = time.perf_counter(), 1
     work(1)
-    rows = 1
     while True:
         start = time.perf_counter()
         work(rows)
-        seconds = time.perf_counter() - start
+        now = time.perf_counter()
+        seconds = now - start
         if seconds * most <= allowance * rows:
             return most
-        if 2 * rows > most or 2 * seconds > allowance:
+        if 2 * rows > most or now - began + 2 * seconds > allowance:
             return rows
         rows *= 2
 

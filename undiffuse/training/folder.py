@@ -35,7 +35,7 @@ CONFIG, WEIGHTS, LOG, SAMPLES = "config.json", "weights.safetensors", "log.jsonl
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """The run's config.json. Raises InputError for what is no run, is damaged, or comes from a newer version."""
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
         raise InputError(f"{path}: no such folder; check the path of the run.")
     try:
@@ -53,7 +53,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The run's averaged weights by name. Raises InputError if there are none yet, or they are damaged."""
-    file = Path(path).expanduser() / WEIGHTS
+    file = Path(os.path.expanduser(path)) / WEIGHTS
     if not file.exists():
         raise InputError(f"{path}: incomplete, training had not reached its first checkpoint; go on with --resume.")
     try:
@@ -66,11 +66,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 def read_state(path: str | Path) -> dict[str, Any] | None:
     """The counters of the newest checkpoint (step, elapsed, skipped, finished, ...); None before the first."""
-    name = _pointer(Path(path).expanduser())
+    name = _pointer(Path(os.path.expanduser(path)))
     if name is None:
         return None
     try:
-        return json.loads((Path(path).expanduser() / "state" / name / "state.json").read_text(encoding="utf-8"))
+        return json.loads((Path(os.path.expanduser(path)) / "state" / name / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise _damaged(path, name, problem) from problem
 
@@ -90,7 +90,7 @@ class RunFolder:
 
     def __init__(self, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.given = str(out)
-        self.path = Path(os.path.realpath(Path(out).expanduser()))
+        self.path = Path(os.path.realpath(Path(os.path.expanduser(out))))
         self.aside: Path | None = None
         self.config = read_config(out) if resume and self.path.exists() else None
         if resume and overwrite:
@@ -100,7 +100,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{out}: this is a file; give a folder for the run.")
         if not resume and self.path.exists() and any(self.path.iterdir()):
-            if not (self.path / CONFIG).exists():
+            if not _is_run(self.path):
                 raise InputError(f"{out}: the folder holds other files and no run; choose another folder.")
             if not overwrite:
                 raise InputError(
@@ -182,6 +182,18 @@ class RunFolder:
         for entry in (self.path / "state").glob("*") if newest else ():
             if entry.name not in (newest, "latest"):
                 shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether config.json is one of a run, not one of the many other things that are called so; a damaged one is
+    taken for a run's if there is a log beside it.
+    """
+    try:
+        return "undiffuse" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError):
+        return (folder / LOG).exists()
 
 
 def _pointer(path: Path) -> str | None:

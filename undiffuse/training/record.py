@@ -35,7 +35,7 @@ def config_of(model: GenerativeModel, data: Source, options: Options) -> dict[st
         return json.loads(json.dumps(tree, allow_nan=False))
     except ValueError as problem:
         raise InputError(
-            "model: one of its numbers is not finite, and config.json holds finite ones only; give a large number instead."
+            "model: one of its numbers is not finite, which config.json cannot hold; give a large number instead."
         ) from problem
 
 

@@ -1,0 +1,88 @@
+"""A run with a budget ends when it is over: looks are short, and the end is planned for."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from training_fakes import Form, Gaussian, Points
+
+from undiffuse.errors import InputError
+from undiffuse.training import evaluate, fit, schedule
+from undiffuse.training.evaluate import largest
+
+CPU = {"device": "cpu", "precision": "float32", "batch": 8}
+
+
+class Clock:
+    """A clock that moves only when work is done."""
+
+    def __init__(self, fixed: float, each: float) -> None:
+        self.now, self.fixed, self.each, self.calls = 0.0, fixed, each, []
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def work(self, rows: int) -> None:
+        self.calls.append(rows)
+        self.now += self.fixed + self.each * rows
+
+
+@pytest.mark.parametrize(
+    ("fixed", "each", "found"),
+    [
+        (0.0, 0.001, 256),  # all fit
+        (0.0, 0.1, 4),  # 4 rows take 0.4 s, and what came before as much: there is no time left to try 8
+        (0.05, 0.001, 256),  # mostly a cost per call: 256 rows are known to fit once 32 have been tried
+        (0.0, 0.01, 32),
+        (0.0, 5.0, 1),  # nothing fits: never less than one
+    ],
+)
+def test_the_most_rows_that_fit_are_found_in_about_the_time_they_take(monkeypatch, fixed, each, found):
+    clock = Clock(fixed, each)
+    monkeypatch.setattr(evaluate, "time", clock)
+    assert largest(clock.work, 256, 1.0) == found
+    assert clock.now <= max(1.0, 2 * (fixed + each))
+    assert max(clock.calls) <= max(found, 1)
+
+
+class Slow(Gaussian):
+    """Two milliseconds a row, forward, in training and at every one of ten noise levels of a look."""
+
+    def losses(self, x, **cond):
+        time.sleep(0.002 * len(x))
+        yield from super().losses(x, **cond)
+
+    def diagnostics(self, x, **cond):
+        time.sleep(0.02 * len(x))
+        return super().diagnostics(x, **cond)
+
+    def draw(self, n, *, noise, **options):
+        time.sleep(0.02 * n)
+        return super().draw(n, noise=noise, **options)
+
+
+def test_a_budget_is_kept_though_looks_are_slow(tmp_path):
+    """At full size each look would take 1 s of rows and 0.3 s of samples: half of the budget."""
+    fit(Slow(), Points(form=Form()), out=tmp_path / "first", steps=1, **CPU)  # what is imported late, is by now
+    seen = []
+    fit(Slow(), Points(form=Form()), out=tmp_path / "run", budget=3.0, on_event=seen.append, **CPU)
+    steps = [event for event in seen if event["event"] == "step"]
+    assert seen[-1]["elapsed"] == pytest.approx(3.0, rel=0.1)
+    assert seen[-1]["reason"] == "done"
+    assert steps[-1]["lr"] < 0.05 * max(event["lr"] for event in steps)  # the rate ends at zero, in time
+    assert len(steps) * 0.016 > 0.7 * 3.0  # the time went into training
+    assert seen[-3]["event"] == "samples" or seen[-2]["event"] == "samples"  # and the last look was taken
+
+
+def test_a_run_that_ended_just_before_its_time_has_had_its_budget(tmp_path):
+    out = tmp_path / "run"
+    fit(Slow(), Points(), out=out, budget=0.5, **CPU)
+    with pytest.raises(InputError, match="has already had"):
+        fit(Slow(), Points(), out=out, resume=True)
+    longer = fit(Slow(), Points(), out=out, resume=True, budget=1.5)
+    assert longer.elapsed == pytest.approx(1.5, rel=0.15)
+
+
+def test_the_share_of_one_look_leaves_room_for_more_in_the_share_of_all():
+    assert 4 * schedule.LOOK_SHARE < schedule.EVALUATION_SHARE
