@@ -75,7 +75,7 @@ def test_a_place_that_may_not_be_written_to(tmp_path):
 
 def test_a_folder_is_replaced_only_if_it_is_ours(tmp_path):
     def write(name):
-        with atomic_folder(tmp_path / "out", replace="[0-9]*.png") as temporary:
+        with atomic_folder(tmp_path / "out", replace=r"\d\.png") as temporary:
             (temporary / name).touch()
 
     write("0.png")

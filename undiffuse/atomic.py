@@ -8,8 +8,8 @@ still there, nothing new is left behind, and the reason comes as an InputError i
 from __future__ import annotations
 
 import errno
-import fnmatch
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -56,14 +56,15 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path, *, replace: str = "") -> Iterator[Path]:
     """Give a temporary folder to write into; on leaving, it becomes `path`.
 
-    A folder that is already there is replaced only if it is empty or every name in it matches the pattern `replace`
-    (such as "[0-9]*.png"): a folder with anything else in it is refused with InputError, before anything is written.
+    A folder that is already there is replaced only if it is empty or every name in it matches the regular expression
+    `replace` (such as "[0-9]{5}[.]png") in full: a folder with anything else in it is refused with InputError, before
+    anything is written.
     """
     with _staged(path) as (target, temporary):
         if target.exists():
             if not target.is_dir():
                 raise InputError(f"{path}: this is a file, and a folder was to be written; choose another name.")
-            others = sorted(name for name in os.listdir(target) if not fnmatch.fnmatch(name, replace))
+            others = sorted(name for name in os.listdir(target) if not re.fullmatch(replace, name))
             if others:
                 raise InputError(f"{path}: the folder holds other files ({others[0]}, ...); choose another name.")
         temporary.mkdir()
@@ -78,7 +79,7 @@ def atomic_folder(path: str | Path, *, replace: str = "") -> Iterator[Path]:
 @contextmanager
 def _staged(path: str | Path) -> Iterator[tuple[Path, Path]]:
     """(target, temporary) in one folder; cleans up and translates the failure, whatever happens inside."""
-    target = Path(os.path.realpath(Path(path).expanduser()))
+    target = Path(os.path.realpath(Path(os.path.expanduser(path))))
     temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.{target.name}")
     made: list[Path] = []
     try:

@@ -7,6 +7,7 @@ tensor. `summary` reads only the small files, and says how to go on.
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def summary(path: str | Path) -> dict[str, Any]:
     from undiffuse.training.log import read_log
 
     config = read_config(path)
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     events = read_log(folder / LOG)
     state = read_state(path) or _state_from(events)
     looks = [event for event in events if event.get("event") == "held_out"]

@@ -18,6 +18,13 @@ QUICK = ("--steps", 2, "--device", "cpu", "--precision", "float32", "--training.
 TINY = ("--model.width", 8, "--model.depth", 1)
 
 
+@pytest.mark.parametrize("held_out", ["inf", "2.5", "nan", "0"])
+def test_a_part_of_a_row_cannot_be_held_out(cli, tmp_path: Path, held_out: str) -> None:
+    words = ("train", "digits", "--out", tmp_path / "run", "--data.held-out", held_out, *QUICK)
+    assert cli(*words).refused(f"--data.held-out {held_out}: must be ")
+    assert not (tmp_path / "run").exists()
+
+
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Every file below a folder with its bytes, and every folder."""
     return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}

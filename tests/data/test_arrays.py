@@ -274,6 +274,8 @@ def test_objects_that_cannot_be_read_are_refused(source, sentence):
         ("fashion", "Did you mean fashion-mnist?"),
         ("photos/", "photos/: no such file or folder; check the path."),
         ("missing.npy", "missing.npy: no such file or folder; check the path."),
+        ("~nobody-of-this-name/x", "~nobody-of-this-name/x: no such file or folder; check the path."),
+        ("", "data: the path is empty; give a file, a folder or a name."),
     ],
 )
 def test_unknown_names_and_missing_paths(source, sentence):

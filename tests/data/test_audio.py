@@ -161,7 +161,7 @@ def test_float_files_stay_float(tmp_path):
     with np.load(tmp_path / "out.npz", allow_pickle=False) as archive:
         np.testing.assert_array_equal(archive["data"], values)
         assert archive["rate"] == 8000
-        assert archive["labels"].tolist() == ["0", "1", "2", "3"]
+        assert archive["labels"].tolist() == [0, 1, 2, 3]
     loaded.form.save(values, tmp_path / "wavs")
     np.testing.assert_array_equal(sf.read(tmp_path / "wavs" / "00002.wav", dtype="float32")[0], values[2])
 

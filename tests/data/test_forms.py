@@ -141,3 +141,21 @@ def test_broken_samples_can_still_be_pictured():
         form = array_form(rows)
         rows[0], rows[1] = np.nan, np.inf
         assert form.preview(rows).size[0] > 10
+
+
+@pytest.mark.parametrize("suffix", [".NPY", ".npz", ".NPZ"])
+def test_a_suffix_may_be_in_capitals(tmp_path, suffix):
+    form = ImageForm(row_shape=(8, 8), channel_axis=None, levels=256, dtype="uint8")
+    rows = np.arange(128, dtype=np.uint8).reshape(2, 8, 8)
+    form.save(rows, tmp_path / f"x{suffix}")
+    assert [path.name for path in tmp_path.iterdir()] == [f"x{suffix}"]
+    read = np.load(tmp_path / f"x{suffix}", allow_pickle=False)
+    np.testing.assert_array_equal(read if suffix == ".NPY" else read["data"], rows)
+
+
+def test_a_folder_of_ones_own_pictures_is_not_replaced(tmp_path):
+    form = ImageForm(row_shape=(8, 8), channel_axis=None, levels=256, dtype="uint8")
+    (tmp_path / "20240131_birthday.png").touch()
+    with pytest.raises(InputError, match=r"holds other files \(20240131_birthday.png"):
+        form.save(np.zeros((2, 8, 8), np.uint8), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["20240131_birthday.png"]

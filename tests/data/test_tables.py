@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from undiffuse import parts
+from undiffuse.data import load
 from undiffuse.data.table_form import TableForm
 from undiffuse.data.tables import is_table, read_table
 from undiffuse.errors import InputError
@@ -295,6 +296,16 @@ def test_a_missing_file_and_a_missing_library_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"reading tables needs pyarrow; pip install 'undiffuse\[tables\]'\."):
         read_table("t.csv")
+
+
+def test_load_takes_every_file_that_holds_a_table(tmp_path):
+    for suffix, delimiter in ((".csv", ","), (".tsv", "\t")):
+        lines = [delimiter.join(("a", "b")), *(delimiter.join((str(i % 3), f"{i}.5")) for i in range(20))]
+        (tmp_path / f"t{suffix}").write_text("\n".join(lines))
+        data = load(tmp_path / f"t{suffix}")
+        assert sorted(data.train[:].column("b").to_pylist() + data.held_out.column("b").to_pylist()) == [
+            i + 0.5 for i in range(20)
+        ]
 
 
 def test_a_form_that_a_table_cannot_have_is_refused(tmp_path):

@@ -6,6 +6,7 @@ mapping as its entries, a list of mappings as a table. What a new kind of data s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ def info(
 
     chosen = check(InfoOptions, given(options))
     terminal = Terminal(quiet=chosen.quiet, as_json=chosen.json)
-    is_run = (Path(what).expanduser() / "config.json").is_file()
+    is_run = (Path(os.path.expanduser(what)) / "config.json").is_file()
     tree, shown = _run(what) if is_run else _source(what, terminal)
     terminal.result(tree)
     if not terminal.as_json and not terminal.quiet:

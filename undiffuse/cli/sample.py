@@ -64,7 +64,7 @@ def sample(
         raise InputError("-n: missing; say how many samples to draw, such as -n 64.")
     if chosen.out is None:
         raise InputError("--out: missing; say where the samples go, such as --out samples.png.")
-    out = Path(chosen.out).expanduser()
+    out = Path(os.path.expanduser(chosen.out))
     refuse_taken(chosen.out, out, bool(chosen.overwrite))
 
     from undiffuse.cli.terminal import Terminal

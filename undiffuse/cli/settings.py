@@ -11,6 +11,7 @@ by the library. Nothing here imports pydantic until a command runs, so that help
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -108,7 +109,7 @@ class File:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self.text = Path(path).expanduser().read_text(encoding="utf-8")
+            self.text = Path(os.path.expanduser(path)).read_text(encoding="utf-8")
             self.tree: Tree = _underscored(tomllib.loads(self.text))
         except FileNotFoundError:
             raise InputError(f"--config {path}: no such file; check the path.") from None

@@ -122,8 +122,10 @@ def _reading(chosen: TrainOptions) -> dict[str, Any]:
         if len(size) not in (1, 2):
             raise InputError(f"--data.size {','.join(map(str, size))}: must be one number, or height,width.")
         options["size"] = size[0] if len(size) == 1 else size
-    if options.get("held_out", 0) >= 1:
-        options["held_out"] = int(options["held_out"])
+    if (held_out := options.get("held_out", 0)) >= 1:
+        if not held_out.is_integer():
+            raise InputError(f"--data.held-out {held_out:g}: must be a share below 1, or a whole number of rows.")
+        options["held_out"] = int(held_out)
     return options
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import math
-import re
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from undiffuse.atomic import atomic_file, atomic_folder
 from undiffuse.data import pictures, writing
 from undiffuse.data.audio_files import SUFFIXES, decoded, fingerprint, soundfile
 from undiffuse.data.audio_windows import Windows, window_length, window_notes
@@ -108,7 +107,7 @@ class Recordings:
         writers = {
             writing.FOLDER: self._save_folder,
             ".npy": writing.write_npy,
-            ".npz": self._save_npz,
+            ".npz": partial(writing.write_npz, rate=np.array(self.rate)),
             ".png": lambda rows, out, labels: writing.write_picture(self.preview(rows), out),
         }
         writing.write(rows, Path(out), labels, writers, "recordings")
@@ -122,22 +121,14 @@ class Recordings:
             waves = np.stack([low, high], 3).reshape(*low.shape[:2], -1)
         return pictures.curves(waves)
 
-    def _save_npz(self, rows: np.ndarray, out: Path, labels: Any) -> None:
-        arrays = {"data": rows, "rate": np.array(self.rate)}
-        if labels is not None:
-            arrays["labels"] = np.array([str(label) for label in labels])
-        with atomic_file(out) as temporary:
-            np.savez(temporary, **arrays)  # type: ignore[arg-type]
-
     def _save_folder(self, rows: np.ndarray, out: Path, labels: Any) -> None:
         library = soundfile("writing recordings")
-        with atomic_folder(out, replace="[0-9]*.wav") as folder:
+        with writing.numbered_folder(out, ".wav", labels) as place:
             for i, row in enumerate(rows):
-                label = "" if labels is None else "-" + re.sub(r"[^\w.+ -]", "_", str(labels[i]))
                 encoded = io.BytesIO()  # so that a full disk is met by Python's own write, which says so
                 subtype = "PCM_16" if self.dtype == "int16" else "FLOAT"
                 library.write(encoded, row, self.rate, subtype=subtype, format="WAV")
-                (folder / f"{i:05d}{label}.wav").write_bytes(encoded.getbuffer())
+                place(i).write_bytes(encoded.getbuffer())
 
 
 def read_recordings(
@@ -149,7 +140,7 @@ def read_recordings(
     lies in one of several subfolders, these are the classes. Raises InputError if there are no recordings, if over 5 %
     of them or all cannot be read, for a size that none of them reaches, and if they are all silent.
     """
-    folder = Path(folder).expanduser().resolve()
+    folder = Path(os.path.expanduser(folder)).resolve()
     soundfile("reading recordings")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; check the path.")

@@ -115,7 +115,7 @@ def _decode_all(place: Path, name: str, files: Sequence[Path], progress: Progres
     _refuse_many(name, files, failed)
     target, notes = _plan(name, headers)
     lengths: dict[int, int] = {}
-    with atomic_folder(place, replace="*") as temporary:
+    with atomic_folder(place, replace=".*") as temporary:
         with (temporary / "samples.raw").open("wb") as stream:
             for i in headers:
                 try:

@@ -118,7 +118,7 @@ def _decode_all(
                 headers[i] = header
         refuse_many(name, files, failed)
         target, notes = plan(name, files, headers, size)
-        with atomic_folder(place, replace="*") as temporary:
+        with atomic_folder(place, replace=".*") as temporary:
             readable = list(headers)
             rows = _each(
                 pool,

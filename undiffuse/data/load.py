@@ -27,7 +27,7 @@ def load(
 ) -> Data:
     """Read a source, split it, and measure how it is to be modelled.
 
-    `source` is a path (a folder of images or of recordings, .npy, .npz, .csv, .parquet, an IDX file), a name
+    `source` is a path (a folder of images or of recordings, .npy, .npz, .csv, .tsv, .parquet, an IDX file), a name
     ("digits", "fashion-mnist", "moons", "rings", "checkerboard", "gaussians8"), or an object: an array, a tensor,
     (x, labels), a data frame, a map-style torch Dataset. `seed` decides which rows are held out (and draws the toys);
     `held_out` is a share or a number of rows, a tenth by default. `size` is, for images, the longer side or (height,
@@ -74,7 +74,9 @@ def _read(source: Any, seed: int, size: Any, progress: Progress | None) -> Loade
 
 
 def _read_path(source: str | os.PathLike, size: Any, progress: Progress | None) -> Loaded:
-    path = Path(source).expanduser()
+    if not os.fspath(source):
+        raise InputError("data: the path is empty; give a file, a folder or a name.")
+    path = Path(os.path.expanduser(source))
     try:
         if path.is_dir():
             return _read_folder(path.resolve(), size, progress)

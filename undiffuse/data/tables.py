@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,7 @@ def read_table(source: Any, *, progress: Progress | None = None) -> Loaded:
     Raises InputError, naming the table and the column, for whatever cannot be modelled.
     """
     need_pyarrow("reading tables")
-    path = Path(source).expanduser().resolve() if isinstance(source, str | Path) else None
+    path = Path(os.path.expanduser(source)).resolve() if isinstance(source, str | Path) else None
     table, library, delimiter, where = _from_file(path) if path else _from_object(source)
     notes: list[str] = []
     table = _checked(table, where, notes)

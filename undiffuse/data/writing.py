@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,17 @@ def write(rows: Any, out: Path, labels: Any, writers: Mapping[str, Writer], what
 
 def write_npy(rows: np.ndarray, out: Path, labels: Any) -> None:
     """The array as it is; labels have no place in this form."""
-    with atomic_file(out) as temporary:
-        np.save(temporary, rows, allow_pickle=False)
+    with atomic_file(out) as temporary, temporary.open("wb") as stream:  # numpy would add .npy to a name in .NPY
+        np.save(stream, rows, allow_pickle=False)
 
 
-def write_npz(rows: np.ndarray, out: Path, labels: Any) -> None:
-    """The array under `data` and, if there are any, the labels under `labels`."""
-    arrays = {"data": rows}
+def write_npz(rows: np.ndarray, out: Path, labels: Any, **more: np.ndarray) -> None:
+    """The array under `data`, if there are any the labels under `labels`, and `more` under their own names."""
+    arrays = {"data": rows, **more}
     if labels is not None:
         arrays["labels"] = np.asarray(labels) if np.asarray(labels).dtype != object else np.asarray(labels, str)
-    with atomic_file(out) as temporary:
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+    with atomic_file(out) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 def write_picture(picture: Image.Image, out: Path) -> None:
@@ -51,11 +52,22 @@ def write_picture(picture: Image.Image, out: Path) -> None:
 
 
 def write_pictures(pictures: Sequence[Image.Image], out: Path, labels: Any) -> None:
-    """One PNG each: 00000.png, 00001.png, ..., with the label behind the number if there is one.
+    """One PNG each; see `numbered_folder`."""
+    with numbered_folder(out, ".png", labels) as place:
+        for i, picture in enumerate(pictures):
+            picture.save(place(i), format="PNG")
+
+
+@contextmanager
+def numbered_folder(out: Path, suffix: str, labels: Any) -> Iterator[Callable[[int], Path]]:
+    """Give the place of file i: 00000.png, 00001.png, ..., with the label behind the number if there is one.
 
     A folder that holds nothing but such files is replaced.
     """
-    with atomic_folder(out, replace="[0-9]*.png") as folder:
-        for i, picture in enumerate(pictures):
+    with atomic_folder(out, replace=r"\d{5,6}(-.*)?" + re.escape(suffix)) as folder:
+
+        def place(i: int) -> Path:
             label = "" if labels is None else "-" + re.sub(r"[^\w.+ -]", "_", str(labels[i]))
-            picture.save(folder / f"{i:05d}{label}.png", format="PNG")
+            return folder / f"{i:05d}{label}{suffix}"
+
+        yield place
