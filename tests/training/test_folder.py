@@ -177,3 +177,10 @@ def test_damage_is_named(tmp_path):
     (out / "weights.safetensors").write_bytes(b"12345")
     with pytest.raises(InputError, match=r"weights.safetensors is damaged"):
         read_weights(out)
+
+
+def test_a_folder_with_a_config_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(InputError, match="holds other files and no run"):
+        RunFolder(tmp_path, overwrite=True)
