@@ -202,6 +202,22 @@ def test_an_unknown_method_is_refused_with_a_suggestion(preset):
             model.sample_rows(**mistake)
 
 
+def test_the_seed_decides_the_first_weights_and_the_caller_s_random_state_does_not():
+    def weights(state, seed):
+        torch.manual_seed(state)
+        model = PRESETS["edm"](**SIZES).fit(rows(), steps=2, batch=8, seed=seed, device="cpu", precision="float32")
+        return torch.cat([parameter.flatten() for parameter in model.parameters()])
+
+    assert torch.equal(weights(1, seed=3), weights(2, seed=3))
+    assert not torch.allclose(weights(1, seed=3), weights(1, seed=4))
+
+
+def test_a_model_that_has_not_met_its_data_says_so():
+    for model in (PRESETS["edm"](), own(Recorder()), own(Recorder(), shape=(3,), clip=True)):
+        with pytest.raises(InputError, match="has not met its data"):
+            model.draw(1, noise=torch.zeros_like)
+
+
 class Own(nn.Module):
     """A network that somebody else wrote."""
 

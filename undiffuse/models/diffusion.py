@@ -197,8 +197,8 @@ class Diffusion(GenerativeModel):
         Raises InputError for an unknown method or an impossible number of steps.
         """
         denoiser: AbstractDenoiser = self._ready().given(**cond)
-        if self.shape is None:
-            raise InputError("this model has not met its data yet; call fit, or give its shape.")
+        if self.shape is None or (self.clip and self.data_range is None):
+            raise InputError("this model has not met its data yet; call fit, or give its shape and data_range.")
         step, grid = self.step, self.grid
         if method is not None:
             if method not in METHODS:
