@@ -23,6 +23,7 @@ _EXPORTS = {
     "DiscreteVP": "undiffuse.diffusion:DiscreteVP",
     "EDM": "undiffuse.diffusion:EDM",
     "Euler": "undiffuse.diffusion:Euler",
+    "Fraction": "undiffuse.diffusion:Fraction",
     "GenerativeModel": "undiffuse.models:GenerativeModel",
     "Heun": "undiffuse.diffusion:Heun",
     "InputError": "undiffuse.errors:InputError",
@@ -37,6 +38,7 @@ _EXPORTS = {
     "fit": "undiffuse.training:fit",
     "grid": "undiffuse.diffusion.grid:",
     "load": "undiffuse.data:load",
+    "objective": "undiffuse.diffusion.objective:",
     "open": "undiffuse.runs:open_run",
     "oracle": "undiffuse.diffusion.oracle:",
     "sample": "undiffuse.diffusion:sample",
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from undiffuse.diffusion import DiscreteVP as DiscreteVP
     from undiffuse.diffusion import DPMpp as DPMpp
     from undiffuse.diffusion import Euler as Euler
+    from undiffuse.diffusion import Fraction as Fraction
     from undiffuse.diffusion import Heun as Heun
     from undiffuse.diffusion import Linear as Linear
     from undiffuse.diffusion import LinearVP as LinearVP
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
     from undiffuse.diffusion import RowNoise as RowNoise
     from undiffuse.diffusion import SubVP as SubVP
     from undiffuse.diffusion import grid as grid
+    from undiffuse.diffusion import objective as objective
     from undiffuse.diffusion import oracle as oracle
     from undiffuse.diffusion import sample as sample
     from undiffuse.diffusion import target as target

@@ -15,6 +15,7 @@ from undiffuse.diffusion import (
     DiscreteTimes,
     DiscreteVP,
     EDMWeight,
+    FlowMatching,
     Independent,
     Likelihood,
     LinearVP,
@@ -49,6 +50,14 @@ def test_edm_weight_is_unit_weight_on_the_network(schedule):
     t = times(0.05, 0.4, 0.95)
     _, c_out = target.edm(0.7).row(schedule, t)
     torch.testing.assert_close(EDMWeight(0.7)(schedule, t) * c_out**2, torch.ones(3).double(), rtol=1e-11, atol=0)
+
+
+@every_schedule
+def test_flow_matching_is_an_unweighted_error_of_the_velocity(schedule):
+    """w c_out^2 = 1 under the velocity target (Lipman et al. 2023, Eq. 9)."""
+    t = times(0.0553, 0.4337, 0.9373)
+    _, c_out = target.velocity.row(schedule, t)
+    torch.testing.assert_close(FlowMatching()(schedule, t) * c_out**2, torch.ones(3).double(), rtol=1e-9, atol=0)
 
 
 @every_schedule
@@ -131,8 +140,7 @@ def test_low_discrepancy_puts_one_draw_in_each_stratum():
         u = LowDiscrepancy()(16).sort().values
         assert float((u.diff() - 1 / 16).abs().max()) < 1e-12
     stratified, independent = (
-        torch.stack([draw(16).mean() for _ in range(500)]).std()
-        for draw in (LowDiscrepancy(), Independent())
+        torch.stack([draw(16).mean() for _ in range(500)]).std() for draw in (LowDiscrepancy(), Independent())
     )
     assert stratified < independent / 3
 

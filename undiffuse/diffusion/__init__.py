@@ -24,6 +24,7 @@ from undiffuse.diffusion.objective import (
     WEIGHTINGS,
     DiscreteTimes,
     EDMWeight,
+    FlowMatching,
     Independent,
     Likelihood,
     LogitNormalTimes,

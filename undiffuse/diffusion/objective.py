@@ -97,6 +97,16 @@ class EDMWeight(Weighting):
         return schedule.log_snr(t).exp() + self.sigma_data**-2
 
 
+@final
+@dataclass(frozen=True)
+class FlowMatching(Weighting):
+    """w = (alpha' - alpha sigma'/sigma)^2: an unweighted error of the velocity (Lipman et al. 2023, Eq. 9)."""
+
+    def __call__(self, schedule: Schedule, t: Times) -> Times:
+        (alpha, sigma), (d_alpha, d_sigma) = schedule(t), schedule.derivative(t)
+        return (d_alpha - alpha * d_sigma / sigma) ** 2
+
+
 class TrainingTimes(ABC):
     """A distribution over (t_min, 1], by its quantile function."""
 
@@ -218,6 +228,7 @@ WEIGHTINGS: dict[str, type[Weighting]] = {
     "likelihood": Likelihood,
     "min_snr": MinSNR,
     "edm_weight": EDMWeight,
+    "flow_matching": FlowMatching,
 }
 TIMES: dict[str, type[TrainingTimes]] = {
     "uniform_times": UniformTimes,
