@@ -16,6 +16,7 @@ from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.steps import Noise, Step
+from undiffuse.seeds import mix
 
 Callback = Callable[[int, int, Tensor, Tensor], None]
 """`callback(i, n, s, x_s)` after step i of n."""
@@ -31,7 +32,7 @@ class RowNoise:
     """
 
     def __init__(self, seed: int, rows: int, first: int = 0) -> None:
-        self.streams = [torch.Generator().manual_seed(_mix(seed, first + i)) for i in range(rows)]
+        self.streams = [torch.Generator().manual_seed(mix(seed, first + i)) for i in range(rows)]
 
     def __call__(self, like: Tensor) -> Tensor:
         """Standard normals (rows, *) of the type and on the device of `like`."""
@@ -39,14 +40,6 @@ class RowNoise:
         for row, stream in zip(z, self.streams, strict=True):
             row.normal_(generator=stream)
         return z.to(like.device)
-
-
-def _mix(seed: int, row: int) -> int:
-    """A well-spread 63-bit seed (splitmix64's finalizer), so that neighbouring rows and seeds share nothing."""
-    x = (seed * 0x9E3779B97F4A7C15 + row + 1) & (2**64 - 1)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        x = ((x ^ (x >> shift)) * factor) & (2**64 - 1)
-    return (x ^ (x >> 31)) >> 1
 
 
 @torch.no_grad()
