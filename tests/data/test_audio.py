@@ -298,3 +298,10 @@ def test_what_cannot_be_used_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"reading recordings needs soundfile; pip install 'undiffuse\[audio\]'\."):
         read_recordings(tmp_path / "x")
+
+
+def test_recordings_behind_a_link_are_found(tmp_path):
+    tones(tmp_path / "elsewhere", 3)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert read_recordings(tmp_path / "x").facts["recordings"] == 3

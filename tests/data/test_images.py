@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from undiffuse.data import load
-from undiffuse.data.images import cache_folder
+from undiffuse.data.folder import cache_folder
 from undiffuse.errors import InputError
 
 

@@ -43,7 +43,7 @@ def test_no_group_is_on_both_sides(name, wanted, seed):
 def test_no_more_is_held_out_than_wanted_unless_every_group_is_larger(name):
     groups = LAYOUTS[name]
     smallest = np.unique(groups, return_counts=True)[1].min()
-    for wanted in range(1, len(groups)):
+    for wanted in range(1, len(groups), 5):
         for seed in range(3):
             assert ByGroups(groups, wanted, seed).n_held_out <= max(wanted, smallest)
 
@@ -51,7 +51,7 @@ def test_no_more_is_held_out_than_wanted_unless_every_group_is_larger(name):
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_number_held_out_makes_the_same_split_again(name):
     groups = LAYOUTS[name]
-    for wanted in range(1, len(groups)):
+    for wanted in range(1, len(groups), 5):
         first = ByGroups(groups, wanted, seed=wanted)
         again = ByGroups(groups, first.n_held_out, seed=wanted)
         for one, other in zip(sides(first, len(groups)), sides(again, len(groups))):

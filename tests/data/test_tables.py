@@ -12,7 +12,7 @@ import pytest
 from undiffuse import parts
 from undiffuse.data import load
 from undiffuse.data.table_form import TableForm
-from undiffuse.data.tables import is_table, read_table
+from undiffuse.data.tables import read_table
 from undiffuse.errors import InputError
 
 pa = pytest.importorskip("pyarrow")
@@ -112,7 +112,6 @@ def test_pandas_frames_come_back_with_their_types_and_order():
     loaded = read_table(frame)
     presented = loaded.form.present(rows_of(loaded))
     pd.testing.assert_frame_equal(presented, frame.reset_index(drop=True))
-    assert is_table(frame)
     assert loaded.path is None
     numbered = pd.DataFrame(np.arange(12.0).reshape(4, 3) ** 2 / 7)
     loaded = read_table(numbered)

@@ -23,9 +23,10 @@ from PIL import Image
 from torch import Tensor
 
 from undiffuse.data import pictures, writing
-from undiffuse.data.audio_files import SUFFIXES, decoded, fingerprint, soundfile
+from undiffuse.data.audio_files import SUFFIXES, WHAT, decoded, soundfile
 from undiffuse.data.audio_windows import Windows, window_length, window_notes
 from undiffuse.data.dequantize import bins, dequantize
+from undiffuse.data.folder import classes_of, fingerprint, walk
 from undiffuse.data.labels import index_labels
 from undiffuse.data.loaded import Loaded, Progress
 from undiffuse.errors import InputError
@@ -144,8 +145,7 @@ def read_recordings(
     soundfile("reading recordings")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; check the path.")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    files = [path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts)]
+    files = [path for path in walk(folder) if path.suffix.lower() in SUFFIXES]
     name = f"{folder.name}/"
     if not files:
         raise InputError(f"{name}: holds no recordings ({', '.join(SUFFIXES)}); check the path.")
@@ -153,7 +153,7 @@ def read_recordings(
     length = window_length(name, recordings.lengths, recordings.rate, size)
     rows = Windows(recordings.samples, recordings.lengths, length)
     channels, dtype = recordings.samples.shape[1], recordings.samples.dtype.name
-    classes, notes = _classes(folder, [files[i] for i in recordings.kept], name)
+    classes, notes = classes_of(folder, [files[i] for i in recordings.kept], name, WHAT)
     named = None if classes is None else [classes[group] for group in rows.groups]
     labels, names = index_labels(named, len(rows), name)
     return Loaded(
@@ -176,16 +176,6 @@ def read_recordings(
             "window": length,
         },
     )
-
-
-def _classes(folder: Path, files: list[Path], name: str) -> tuple[list[str] | None, list[str]]:
-    """The class of each recording, which is the subfolder it lies in; None unless all lie in one of several."""
-    parts = [path.relative_to(folder).parts for path in files]
-    outside = sum(len(part) == 1 for part in parts)
-    if 0 < outside < len(parts):
-        return None, [f"{name}: {outside:,} recordings lie outside of the subfolders; these are not used as classes."]
-    classes = [part[0] for part in parts]
-    return (None if outside or len(set(classes)) < 2 else classes), []
 
 
 def _fit(

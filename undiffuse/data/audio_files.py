@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from undiffuse.atomic import atomic_folder
-from undiffuse.data.images import cache_folder
+from undiffuse.data.folder import cache_folder, fingerprint, refuse_many, unreadable
 from undiffuse.data.loaded import Progress
 from undiffuse.data.resample import resample
 from undiffuse.errors import InputError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
-MOST_UNREADABLE = 0.05  # share of the recordings
 _DEEP = ("FLOAT", "DOUBLE", "PCM_24", "PCM_32")  # what 16 bits do not hold
+WHAT = "recordings"
 _FORMAT = 1  # of the cached files
 
 
@@ -61,15 +61,6 @@ def soundfile(what: str) -> Any:
     except (ImportError, OSError) as problem:
         raise InputError(f"{what} needs soundfile; pip install 'undiffuse[audio]'.") from problem
     return soundfile
-
-
-def fingerprint(folder: Path, files: Sequence[Path]) -> str:
-    """A name for the state of a folder: the files' relative paths, sizes and times of change."""
-    digest = hashlib.sha256()
-    for path in files:
-        status = path.stat()
-        digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def decoded(folder: Path, files: Sequence[Path], progress: Progress | None) -> Decoded:
@@ -112,7 +103,7 @@ def _decode_all(place: Path, name: str, files: Sequence[Path], progress: Progres
             headers[i] = read_header(path)
         except Unreadable as problem:
             failed[i] = str(problem)
-    _refuse_many(name, files, failed)
+    refuse_many(name, files, failed, WHAT)
     target, notes = _plan(name, headers)
     lengths: dict[int, int] = {}
     with atomic_folder(place, replace=".*") as temporary:
@@ -127,9 +118,9 @@ def _decode_all(place: Path, name: str, files: Sequence[Path], progress: Progres
                     stream.write(np.ascontiguousarray(samples).data)
                 if progress:
                     progress(i + 1, len(files), f"decoding {name}")
-        _refuse_many(name, files, failed)
+        refuse_many(name, files, failed, WHAT)
         if failed:
-            notes.insert(0, f"{_unreadable(name, files, failed)}; training on the other {len(lengths):,}.")
+            notes.insert(0, f"{unreadable(name, files, failed, WHAT)}; training on the other {len(lengths):,}.")
         facts = {**asdict(target), "kept": list(lengths), "lengths": list(lengths.values()), "notes": notes}
         (temporary / "facts.json").write_text(json.dumps(facts))
 
@@ -203,15 +194,3 @@ def _plan(name: str, headers: Mapping[int, Header]) -> tuple[Header, list[str]]:
 
 def _channels(count: int) -> str:
     return {1: "mono", 2: "stereo"}.get(count, f"{count} channels")
-
-
-def _refuse_many(name: str, files: Sequence[Path], failed: Mapping[int, str]) -> None:
-    if len(failed) == len(files) or len(failed) > MOST_UNREADABLE * len(files):
-        raise InputError(f"{_unreadable(name, files, failed)}; repair or remove them.")
-
-
-def _unreadable(name: str, files: Sequence[Path], failed: Mapping[int, str]) -> str:
-    shown = [files[i].name + (f": {failed[i]}" if failed[i] else "") for i in sorted(failed)[:3]]
-    if len(failed) > 3:
-        shown.append("...")
-    return f"{name}: {len(failed):,} of {len(files):,} recordings could not be read ({', '.join(shown)})"

@@ -1,4 +1,4 @@
-"""What a folder of images becomes: one size, one kind of pixels, classes, and a sentence about each thing changed."""
+"""What a folder of images becomes: one size, one kind of pixels, and a sentence about each thing changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from undiffuse.data.decode import Header, Target, Unreadable, is_transparent
 from undiffuse.errors import InputError
 
 LONGEST_SIDE = 64  # pixels, unless a size is asked for
-MOST_UNREADABLE = 0.05  # share of the images
 
 
 def plan(
@@ -74,30 +73,3 @@ def _is_transparent(path: Path) -> bool:
         return is_transparent(path)
     except Unreadable:  # told of when it is decoded
         return False
-
-
-def refuse_many(name: str, files: Sequence[Path], failed: Mapping[int, Unreadable]) -> None:
-    """Raise InputError if over 5 % of the images, or all of them, cannot be read."""
-    if len(failed) == len(files) or len(failed) > MOST_UNREADABLE * len(files):
-        raise InputError(f"{unreadable_sentence(name, files, failed)}; repair or remove them.")
-
-
-def unreadable_sentence(name: str, files: Sequence[Path], failed: Mapping[int, Unreadable]) -> str:
-    """ "photos/: 2 of 90 images could not be read (a.jpg, b.jpg)", the first three by name, a reason where known."""
-    shown = []
-    for i in sorted(failed)[:3]:
-        reason = str(failed[i])
-        shown.append(f"{files[i].name}: {reason}" if reason else files[i].name)
-    if len(failed) > 3:
-        shown.append("...")
-    return f"{name}: {len(failed):,} of {len(files):,} images could not be read ({', '.join(shown)})"
-
-
-def classes_of(folder: Path, files: Sequence[Path], name: str) -> tuple[list[str] | None, list[str]]:
-    """The class of each image, which is the subfolder it lies in; None unless all lie in one of several."""
-    parts = [path.relative_to(folder).parts for path in files]
-    outside = sum(len(part) == 1 for part in parts)
-    if 0 < outside < len(parts):
-        return None, [f"{name}: {outside:,} images lie outside of the subfolders, so these are not used as classes."]
-    classes = [part[0] for part in parts]
-    return (None if outside or len(set(classes)) < 2 else classes), []

@@ -21,20 +21,17 @@ import numpy as np
 
 from undiffuse.atomic import atomic_folder
 from undiffuse.data.decode import Header, Target, Unreadable, read_header, read_image
+from undiffuse.data.folder import cache_folder, classes_of, fingerprint, refuse_many, unreadable
 from undiffuse.data.forms import ImageForm
-from undiffuse.data.image_plan import classes_of, plan, refuse_many, unreadable_sentence
+from undiffuse.data.image_plan import plan
 from undiffuse.data.labels import index_labels
 from undiffuse.data.loaded import Loaded, Progress
 from undiffuse.data.rows import ArrayRows
 from undiffuse.data.transforms import ImageTransform
 
 _FORMAT = 1  # of the cached files
+_WHAT = "images"
 _BLOCK = 64  # images decoded at a time
-
-
-def cache_folder() -> Path:
-    """Where decoded images are kept: $UNDIFFUSE_CACHE, or ~/.cache/undiffuse."""
-    return Path(os.environ.get("UNDIFFUSE_CACHE") or Path.home() / ".cache" / "undiffuse")
 
 
 def read_images(
@@ -50,7 +47,7 @@ def read_images(
     classes. Raises InputError if over 5 % of the files, or all, cannot be read.
     """
     name = f"{folder.name}/"
-    mark = _fingerprint(folder, files)
+    mark = fingerprint(folder, files)
     key = hashlib.sha256(f"{mark} {size} {_FORMAT}".encode()).hexdigest()[:24]
     place = cache_folder() / f"images-{key}"
     found = _cached(place)
@@ -62,7 +59,7 @@ def read_images(
         assert found is not None
     pixels, facts = found
     kept = [files[i] for i in facts["kept"]]
-    classes, notes = classes_of(folder, kept, name)
+    classes, notes = classes_of(folder, kept, name, _WHAT)
     index, names = index_labels(classes, len(kept), name)
     channel_axis = None if pixels.ndim == 3 else -1
     shared = {"row_shape": pixels.shape[1:], "channel_axis": channel_axis, "dtype": pixels.dtype.name}
@@ -79,14 +76,6 @@ def read_images(
         notes=(*facts["notes"], *notes),
         facts={"images": len(kept), "row_shape": list(pixels.shape[1:]), "dtype": pixels.dtype.name},
     )
-
-
-def _fingerprint(folder: Path, files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        status = path.stat()
-        digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def _cached(place: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
@@ -116,7 +105,7 @@ def _decode_all(
                 failed[i] = header
             else:
                 headers[i] = header
-        refuse_many(name, files, failed)
+        refuse_many(name, files, failed, _WHAT)
         target, notes = plan(name, files, headers, size)
         with atomic_folder(place, replace=".*") as temporary:
             readable = list(headers)
@@ -136,11 +125,11 @@ def _decode_all(
                     else:
                         stream.write(row.tobytes())
                         kept.append(readable[j])
-                refuse_many(name, files, failed)
+                refuse_many(name, files, failed, _WHAT)
                 stream.seek(0)
                 assert _write_header(stream, target, len(kept)) == start
             if failed:
-                sentence = unreadable_sentence(name, files, failed)
+                sentence = unreadable(name, files, failed, _WHAT)
                 notes.insert(0, f"{sentence}; training on the other {len(kept):,}.")
             (temporary / "facts.json").write_text(json.dumps({"kept": kept, "notes": notes}))
 

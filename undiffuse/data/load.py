@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from undiffuse.data.audio_files import SUFFIXES
 from undiffuse.data.families import build_part
+from undiffuse.data.folder import walk
 from undiffuse.data.loaded import Loaded, Progress
 from undiffuse.data.source import Data
 from undiffuse.errors import InputError, unknown
 
-_RECORDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 _NOT_PICTURES = (".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".h5", ".hdf", ".grib", ".bufr", ".emf", ".wmf")
 
 
@@ -100,7 +101,7 @@ def _read_file(path: Path, progress: Progress | None) -> Loaded:
         return FILES[suffix](path, progress)
     if is_idx(path):
         return read_idx(path, progress)
-    if suffix in _RECORDINGS or suffix in _picture_suffixes():
+    if suffix in SUFFIXES or suffix in _picture_suffixes():
         raise InputError(f"{path.name}: this is a single file; give the folder that holds all of them.")
     raise InputError(
         f"{path.name}: files of this kind cannot be read; give {', '.join(FILES)}, an IDX file or a folder."
@@ -109,10 +110,10 @@ def _read_file(path: Path, progress: Progress | None) -> Loaded:
 
 def _read_folder(folder: Path, size: Any, progress: Progress | None) -> Loaded:
     """Images or recordings, whichever there are more of; the other kind must be no more than strays."""
-    files = _walk(folder)
+    files = walk(folder)
     pictures = _picture_suffixes()
     images = [path for path in files if path.suffix.lower() in pictures]
-    recordings = [path for path in files if path.suffix.lower() in _RECORDINGS]
+    recordings = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not files:
         raise InputError(f"{folder.name}/: the folder is empty; put images or recordings into it.")
     if not images and not recordings:
@@ -130,20 +131,6 @@ def _read_folder(folder: Path, size: Any, progress: Progress | None) -> Loaded:
     from undiffuse.data.images import read_images
 
     return read_images(folder, images, size=size, progress=progress)
-
-
-def _walk(folder: Path) -> list[Path]:
-    """Every file below a folder, sorted, but for hidden ones; links are followed once."""
-    found, seen = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        found += [Path(place) / name for name in sorted(names) if not name.startswith(".")]
-    return [path for path in found if path.is_file()]
 
 
 def _picture_suffixes() -> set[str]:

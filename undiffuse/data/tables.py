@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from undiffuse.data.table_column import Column
 
-SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
 MOST_LEVELS = 256  # of a column on a grid; with more it is modelled as a number
 ATOM = 0.05  # a value of a number column in more than this share of the rows stands apart
 
@@ -47,13 +46,6 @@ class TableRows:
     def take(self, indices: np.ndarray) -> np.ndarray:
         """The rows at these positions, (B, columns) float64."""
         return self.values[indices]
-
-
-def is_table(source: Any) -> bool:
-    """Whether `read_table` is for this: a frame, or the path of a table's file."""
-    if isinstance(source, str | Path):
-        return Path(source).suffix.lower() in SUFFIXES
-    return _is_pandas(source) or hasattr(source, "__arrow_c_stream__")
 
 
 def read_table(source: Any, *, progress: Progress | None = None) -> Loaded:
