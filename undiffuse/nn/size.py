@@ -101,7 +101,7 @@ def _unet(shape: tuple[int, ...], given: Sizes) -> Sizes:
     multipliers = given.get("multipliers", (1, 2, 2, 3)[:depth])
     positions = [math.prod(-(-n // (checked_patch * 2**level)) for n in shape[1:]) for level in range(len(multipliers))]
     sizes = {
-        "width": 64 if side <= 144 else 96,
+        "width": 32 if side <= 12 else 64 if side <= 144 else 96,
         "multipliers": multipliers,
         "blocks": 1 if side <= 48 else 2,
         "attention": tuple(k for k, n in enumerate(positions) if 1 < n <= 64 and (k or len(positions) == 1)),

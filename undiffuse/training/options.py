@@ -115,15 +115,17 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-_BATCHES = ((4096, 64), (16384, 32), (65536, 16), (float("inf"), 8))  # (numbers in a row up to, rows in a batch)
+_BATCHES = ((16384, 32), (65536, 16), (float("inf"), 8))  # (numbers in a row up to, rows in a batch)
 
 
 def batch_for(shape: tuple[int, ...], *, rows: int | None = None, accelerated: bool = False) -> int:
-    """Rows per step for data of this shape: many of the small, few of the large, four times as many on an
-    accelerator, and of a small data set no more than an eighth; a power of two.
+    """Rows per step for data of this shape, a power of two: many of the small, few of the large.
+
+    Four times as many on an accelerator; of a small data set no more than an eighth. In ten minutes of 28 x 28 images
+    on two cores, batches of 32 learned more than batches of 64.
 
     >>> batch_for((1, 28, 28)), batch_for((3, 64, 64)), batch_for((2,)), batch_for((3, 256, 256))
-    (64, 32, 256, 8)
+    (32, 32, 256, 8)
     """
     size = prod(shape)
     small_vector = len(shape) == 1 and size <= 256
