@@ -31,7 +31,7 @@ HELD_OUT, PREPARE = -1, -2  # keys of randomness that no step has
 
 
 class Evaluator:
-    """`look(file)` is the one entry; `spent` and `cost` are the seconds of all looks and of the latest.
+    """`look(file)` is the one entry; `cost` is the seconds of the latest look, without those it took to size it.
 
     `allowance` is how many seconds a look may take, None for any number.
     """
@@ -51,11 +51,10 @@ class Evaluator:
         self.model, self.transform, self.learners = model, data.transform, learners
         self.device, self.randomness, self.cast, self.samples = device, randomness, cast, samples
         self.batch = data.held_out_batch(max(FEWEST, min(4 * batch_for(tuple(data.transform.shape)), MOST)))
-        self.allowance, self.spent, self.cost = allowance, 0.0, 0.0
+        self.allowance, self.cost = allowance, 0.0
 
     def look(self, file: Path | None) -> tuple[dict[str, Any] | None, bool]:
         """The diagnostics on held-out rows (None if there are none), and whether a picture was saved to `file`."""
-        start = time.perf_counter()
         with self._looking():
             if self.allowance is not None:
                 self._shorten(self.allowance / 2)
@@ -63,7 +62,7 @@ class Evaluator:
             sized = time.perf_counter()
             found = self._held_out(self.batch) if len(self.batch["row"]) else None
             pictured = file is not None and self._preview(file)
-        self.cost, self.spent = time.perf_counter() - sized, self.spent + time.perf_counter() - start
+        self.cost = time.perf_counter() - sized
         return found, pictured
 
     @contextmanager

@@ -64,7 +64,7 @@ class Run:
         self.step = self.skipped = self.in_a_row = 0
         self.ramp = {"step": 0, "elapsed": 0.0}  # where the rate's latest warm-up began
         self.held_out: dict[str, Any] | None = None
-        self.looked_at = -1
+        self.looked_at, self.last_look = -1, started
         self.started, self.before = started, 0.0
         self.latest, self.paces, self.pace = time.perf_counter(), 0, 0.0  # seconds per step, smoothed
         if folder is not None and folder.config is not None:
@@ -146,8 +146,8 @@ class Run:
 
     def can_afford_to_look(self) -> bool:
         """Whether another evaluation keeps to its share of the time."""
-        every, looks = self.options.evaluate_every, self.evaluator
-        return schedule.affordable(looks.spent, looks.cost, self.elapsed(), every=every)
+        since = time.perf_counter() - self.last_look
+        return schedule.affordable(self.evaluator.cost, since, every=self.options.evaluate_every)
 
     def look(self) -> None:
         """Held-out diagnostics, and a preview if the run has a folder; once a step."""
@@ -161,7 +161,7 @@ class Run:
             self.log("held_out", self.step, **found)
         if pictured:
             self.log("samples", self.step, path=str(file))
-        self.latest = time.perf_counter()
+        self.latest = self.last_look = time.perf_counter()
 
     # -- saving -------------------------------------------------------------------------------------------------
 

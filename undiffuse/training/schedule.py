@@ -55,9 +55,9 @@ def evaluation_due(step: int, before: float, after: float, *, every: int | None)
     return early or math.floor(after * EVALUATIONS) > math.floor(before * EVALUATIONS)
 
 
-def affordable(spent: float, cost: float, elapsed: float, *, every: int | None) -> bool:
-    """Whether one more evaluation of `cost` seconds, after `spent` on earlier ones, keeps to EVALUATION_SHARE.
+def affordable(cost: float, since: float, *, every: int | None) -> bool:
+    """Whether an evaluation of `cost` seconds is at most EVALUATION_SHARE of the seconds since the one before.
 
     An interval that was asked for is kept whatever it costs.
     """
-    return every is not None or spent + cost <= EVALUATION_SHARE * elapsed
+    return every is not None or cost <= EVALUATION_SHARE * since
