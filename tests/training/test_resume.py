@@ -71,7 +71,7 @@ def test_a_budget_counts_the_time_of_every_sitting(tmp_path):
     assert first.stopped
     second = fit(Gaussian(), Points(), out=out, resume=True, on_event=listener)
     assert not second.stopped
-    assert 1.0 <= second.elapsed < 1.5
+    assert 0.9 < second.elapsed < 1.5  # time for the last look and checkpoint is set aside, and may not be needed
     late = [(elapsed, lr) for elapsed, lr in lrs if elapsed > 0.2]
     assert all(lr == pytest.approx(0.01 * (1 - elapsed), abs=2e-3) for elapsed, lr in late)  # it follows the clock
     with pytest.raises(InputError, match=r"has already had 1s; give more, such as --budget 2s"):
