@@ -84,6 +84,18 @@ def test_every_type_comes_back_as_itself():
     json.dumps(loaded.facts, allow_nan=False)
 
 
+def test_prices_over_a_wide_range_keep_their_decimals():
+    """Too many steps of a cent to be a grid: modelled as a number, and rounded to the cent on the way back."""
+    rng = np.random.default_rng(0)
+    cents = rng.integers(0, 10**9, N)
+    loaded = read_table(pa.table({"price": cents / 100, "raw": rng.normal(size=N)}))
+    stored = rows_of(loaded)
+    for nudge in (0.0, 0.001, -0.004):
+        back = loaded.form.present(stored + nudge)
+        assert back.column("price").to_pylist() == (cents / 100).tolist()
+        assert back.column("raw").to_pylist() == (stored[:, 1] + nudge).tolist()
+
+
 def test_times_are_modelled_in_steps_of_their_own():
     days = pa.array([datetime.datetime(2020, 1, 1) + datetime.timedelta(d) for d in (4, 0, 2, 10)], pa.timestamp("ns"))
     loaded = read_table(pa.table({"day": days}))

@@ -8,7 +8,8 @@
 Integers, decimals, dates and times always lie on such a grid: offset is their least value and unit the greatest common
 divisor of the differences, so that whole seconds in nanoseconds are steps of one second. Floating-point columns lie on
 one if all their values have at most six decimals and the range is short of 2**20 steps: a column of prices, or of whole
-numbers that became floats because some are missing. What is on a grid comes back on the grid.
+numbers that became floats because some are missing. What is on a grid comes back on the grid; over a wider
+range the decimals are remembered, and what comes back is rounded to them.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Column:
     offset: int = 0
     unit: int = 0  # 0: not on a grid
     denominator: int = 1
+    digits: int | None = None  # decimals that all values of a column that is not on a grid have
     categories: tuple[Any, ...] = ()
     ordered: bool = True
 
@@ -157,12 +159,14 @@ def _pack_float(array: pa.Array, empty: np.ndarray, here: str) -> tuple[dict[str
             break
         if np.array_equal((whole[~empty] / denominator).astype(own.dtype), present.astype(own.dtype)):
             facts, steps = _on_grid(whole.astype(np.int64), empty, here)
-            return (facts | {"denominator": denominator}, steps) if steps.max() < GRID_STEPS else ({}, values)
+            on_grid = steps.max() < GRID_STEPS
+            return (facts | {"denominator": denominator}, steps) if on_grid else ({"digits": digits}, values)
     return {}, values
 
 
 def _unpack_float(column: Column, codes: np.ndarray, mask: np.ndarray, kind: pa.DataType) -> pa.Array:
     values = _from_grid(column, codes) / column.denominator if column.unit else codes
+    values = values if column.digits is None else np.round(values, column.digits)
     values = values.astype(kind.to_pandas_dtype())
     if column.missing == "nan":
         return pa.array(np.where(mask, values.dtype.type(np.nan), values), kind)
