@@ -3,31 +3,12 @@ import os
 
 import numpy as np
 import pytest
+from image_files import folder_of, pixels, rows, save
 from PIL import Image
 
 from undiffuse.data import load
 from undiffuse.data.folder import cache_folder
 from undiffuse.errors import InputError
-
-
-def pixels(h, w, *channels, seed=0, dtype=np.uint8):
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (h, w, *channels)).astype(dtype)
-
-
-def save(path, array, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
-
-
-def folder_of(tmp_path, arrays, suffix=".png"):
-    for i, array in enumerate(arrays):
-        save(tmp_path / "photos" / f"{i}{suffix}", array)
-    return tmp_path / "photos"
-
-
-def rows(data):
-    """All rows in the order of the files."""
-    return data.loaded.rows.take(np.arange(len(data.loaded.rows)))
 
 
 def broken_folder(tmp_path, good, bad):
