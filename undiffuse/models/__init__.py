@@ -6,7 +6,8 @@ from typing import Any
 from undiffuse import parts
 from undiffuse.diffusion import FAMILIES
 from undiffuse.models.base import GenerativeModel, Player, Source, Transform
-from undiffuse.models.diffusion import METHODS, Diffusion
+from undiffuse.models.diffusion import Diffusion
+from undiffuse.models.methods import METHODS
 from undiffuse.models.presets import PRESETS, ddpm, edm
 from undiffuse.nn import NETWORKS
 

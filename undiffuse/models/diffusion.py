@@ -18,17 +18,11 @@ from torch import Tensor, nn
 
 from undiffuse import nn as networks
 from undiffuse.diffusion import (
-    DDIM,
     FAMILIES,
     AbstractDenoiser,
-    Ancestral,
     Clipped,
     Denoiser,
-    DPMpp,
-    Euler,
     Grid,
-    Heun,
-    Karras,
     LogSigma,
     Objective,
     Prior,
@@ -42,16 +36,8 @@ from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
+from undiffuse.models.methods import METHODS
 from undiffuse.parts import describe
-
-METHODS: dict[str, tuple[Step, Grid | None]] = {
-    "ancestral": (Ancestral(), None),
-    "ddim": (DDIM(), None),
-    "dpmpp": (DPMpp(), Karras()),
-    "euler": (Euler(), None),
-    "heun": (Heun(), Karras()),
-}
-"""Sampling methods by name: the step, and the grid it is best on (None: the model's own)."""
 
 _MOMENT_ROWS = 4096  # rows that sigma_data, the prior's moments and the range are measured on
 _LEVELS = 16  # noise levels in the diagnostics
