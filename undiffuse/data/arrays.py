@@ -44,7 +44,7 @@ def from_array(
     """Rows (N, ...) in memory or memory-mapped, with one label per row if there are `labels`.
 
     Raises InputError for a type that is no real number, for no rows or rows without values, for NaN or infinite
-    values, for values that are all the same, and for labels that do not fit.
+    values, and for labels that do not fit; its `make_transform` for values that are all the same.
     """
     _check_type(array, name)
     rows = ArrayRows(array)
@@ -58,6 +58,8 @@ def from_array(
     }
     as_rows = _as_images if _is_image(array) else _as_grid
     form, make_transform = as_rows(array.shape[1:], rows.dtype, low, high, name)
+    if low == high and len(rows) > 1:
+        make_transform = partial(_refuse_constant, name, low)
     return Loaded(
         rows=rows,
         form=form,
@@ -70,6 +72,10 @@ def from_array(
         notes=notes,
         facts=facts,
     )
+
+
+def _refuse_constant(name: str, value: np.generic, training_chunks: Any) -> Any:
+    raise InputError(f"{name}: every value is {value}; there is nothing to learn.")
 
 
 def _as_images(row_shape: tuple[int, ...], dtype: np.dtype, low: Any, high: Any, name: str) -> tuple:
@@ -144,8 +150,6 @@ def _check_values(rows: ArrayRows, name: str, progress: Progress | None) -> tupl
     if bad:
         values = "value is" if bad == 1 else "values are"
         raise InputError(f"{name}: {bad:,} {values} NaN or infinite, the first in {first}; remove or replace them.")
-    if low == high and len(rows) > 1:
-        raise InputError(f"{name}: every value is {low}; there is nothing to learn.")
     if rows.dtype.kind == "u" and int(high) >= 2**63:
         raise InputError(f"{name}: the whole number {high} needs 64 bits without a sign; convert to floats.")
     return low, high

@@ -63,16 +63,16 @@ def soundfile(what: str) -> Any:
     return soundfile
 
 
-def decoded(folder: Path, files: Sequence[Path], progress: Progress | None) -> Decoded:
-    """The samples of all readable files, from the cache or decoded now.
+def decoded(folder: Path, files: Sequence[Path], progress: Progress | None, target: Header | None = None) -> Decoded:
+    """The samples of all readable files, from the cache or decoded now; as `target` if there is one, or as most are.
 
     Raises InputError if over 5 % of the files, or all of them, cannot be read.
     """
-    key = hashlib.sha256(f"{fingerprint(folder, files)} {_FORMAT}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{fingerprint(folder, files)} {_FORMAT}{target or ''}".encode()).hexdigest()[:24]
     place = cache_folder() / f"recordings-{key}"
     found = _cached(place)
     if found is None:
-        _decode_all(place, f"{folder.name}/", files, progress)
+        _decode_all(place, f"{folder.name}/", files, progress, target)
         found = _cached(place)
         assert found is not None
     return found
@@ -94,7 +94,9 @@ def _cached(place: Path) -> Decoded | None:
     )
 
 
-def _decode_all(place: Path, name: str, files: Sequence[Path], progress: Progress | None) -> None:
+def _decode_all(
+    place: Path, name: str, files: Sequence[Path], progress: Progress | None, wanted: Header | None
+) -> None:
     """Write samples.raw and facts.json into `place`, which appears whole or not at all."""
     failed: dict[int, str] = {}
     headers: dict[int, Header] = {}
@@ -104,7 +106,7 @@ def _decode_all(place: Path, name: str, files: Sequence[Path], progress: Progres
         except Unreadable as problem:
             failed[i] = str(problem)
     refuse_many(name, files, failed, WHAT)
-    target, notes = _plan(name, headers)
+    target, notes = _plan(name, headers, wanted)
     lengths: dict[int, int] = {}
     with atomic_folder(place, replace=".*") as temporary:
         with (temporary / "samples.raw").open("wb") as stream:
@@ -120,7 +122,8 @@ def _decode_all(place: Path, name: str, files: Sequence[Path], progress: Progres
                     progress(i + 1, len(files), f"decoding {name}")
         refuse_many(name, files, failed, WHAT)
         if failed:
-            notes.insert(0, f"{unreadable(name, files, failed, WHAT)}; training on the other {len(lengths):,}.")
+            used = "going on with" if wanted else "training on"
+            notes.insert(0, f"{unreadable(name, files, failed, WHAT)}; {used} the other {len(lengths):,}.")
         facts = {**asdict(target), "kept": list(lengths), "lengths": list(lengths.values()), "notes": notes}
         (temporary / "facts.json").write_text(json.dumps(facts))
 
@@ -172,23 +175,26 @@ def read_samples(path: Path, target: Header) -> np.ndarray:
     return samples
 
 
-def _plan(name: str, headers: Mapping[int, Header]) -> tuple[Header, list[str]]:
-    """What every recording becomes: the most common rate, channels and depth; and notes on what that changes."""
+def _plan(name: str, headers: Mapping[int, Header], wanted: Header | None) -> tuple[Header, list[str]]:
+    """What every recording becomes: `wanted`, or the most common rate, channels and depth; and notes on what that
+    changes.
+    """
     most = {}
     for what in ("rate", "channels", "dtype"):
         counts = Counter(getattr(header, what) for header in headers.values())
         most[what] = max(counts, key=lambda value, counts=counts: (counts[value], value))
-    target = Header(**most)
+    target = wanted or Header(**most)
     changes = {
         "rate": f"resampled to {target.rate:,} Hz",
         "channels": f"mixed to {_channels(target.channels)}",
         "dtype": f"converted to {target.dtype} samples",
     }
     notes = []
+    others_are = "the run's are" if wanted else "most are"
     for what, change in changes.items():
         others = sum(getattr(header, what) != getattr(target, what) for header in headers.values())
         if others:
-            notes.append(f"{name}: {others:,} of {len(headers):,} recordings are {change}, as most are.")
+            notes.append(f"{name}: {others:,} of {len(headers):,} recordings are {change}, as {others_are}.")
     return target, notes
 
 

@@ -42,7 +42,7 @@ def load(
     """
     if isinstance(source, Data):
         return source
-    loaded = _read(source, seed, size, progress)
+    loaded = read(source, seed, size, progress)
     return Data(loaded, seed=seed, held_out=held_out, size=size, progress=progress)
 
 
@@ -59,7 +59,8 @@ def restore(config: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...]]:
     return build_part(config["transform"]), build_part(config["form"]), tuple(config["classes"])
 
 
-def _read(source: Any, seed: int, size: Any, progress: Progress | None) -> Loaded:
+def read(source: Any, seed: int, size: Any, progress: Progress | None) -> Loaded:
+    """What `load` makes `Data` of: the source as its reader hands it over, neither split nor measured."""
     from undiffuse.data.named import NAMED
     from undiffuse.data.objects import is_frame, read_object
 
@@ -101,7 +102,7 @@ def _read_file(path: Path, progress: Progress | None) -> Loaded:
         return FILES[suffix](path, progress)
     if is_idx(path):
         return read_idx(path, progress)
-    if suffix in SUFFIXES or suffix in _picture_suffixes():
+    if suffix in SUFFIXES or suffix in picture_suffixes():
         raise InputError(f"{path.name}: this is a single file; give the folder that holds all of them.")
     raise InputError(
         f"{path.name}: files of this kind cannot be read; give {', '.join(FILES)}, an IDX file or a folder."
@@ -111,7 +112,7 @@ def _read_file(path: Path, progress: Progress | None) -> Loaded:
 def _read_folder(folder: Path, size: Any, progress: Progress | None) -> Loaded:
     """Images or recordings, whichever there are more of; the other kind must be no more than strays."""
     files = walk(folder)
-    pictures = _picture_suffixes()
+    pictures = picture_suffixes()
     images = [path for path in files if path.suffix.lower() in pictures]
     recordings = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not files:
@@ -133,7 +134,7 @@ def _read_folder(folder: Path, size: Any, progress: Progress | None) -> Loaded:
     return read_images(folder, images, size=size, progress=progress)
 
 
-def _picture_suffixes() -> set[str]:
+def picture_suffixes() -> set[str]:
     """The suffixes of all image formats that this Pillow reads."""
     from PIL import Image
 

@@ -55,34 +55,45 @@ def read_table(source: Any, *, progress: Progress | None = None) -> Loaded:
     """
     need_pyarrow("reading tables")
     path = Path(os.path.expanduser(source)).resolve() if isinstance(source, str | Path) else None
-    table, library, delimiter, where = _from_file(path) if path else _from_object(source)
+    table, library, delimiter, where = from_file(path) if path else from_object(source)
     notes: list[str] = []
-    table = _checked(table, where, notes)
+    table = checked(table, where, notes)
     columns, matrix = _packed(table, where, progress)
     supports = [_support(column, codes) for column, codes in zip(columns, matrix.T)]
     if all(support["code"] == "constant" for support in supports):
         raise InputError(f"{where}: every column holds one value in all rows; there is nothing to learn from.")
     notes += [note for column, codes in zip(columns, matrix.T) if (note := _row_number(column, codes, where))]
-    schema = base64.b64encode(table.schema.serialize().to_pybytes()).decode("ascii")
+    schema = schema_text(table)
     form = TableForm(
         library=library, schema=schema, columns=[asdict(column) for column in columns], delimiter=delimiter
     )
-    digest = hashlib.sha256(schema.encode())
-    digest.update(repr(columns).encode())
-    digest.update(matrix.data)
     return Loaded(
         rows=TableRows(matrix),
         form=form,
         make_transform=partial(fit_table, supports),
         name=where,
         path=None if path is None else str(path),
-        fingerprint=digest.hexdigest()[:16],
+        fingerprint=fingerprint(schema, columns, matrix),
         notes=tuple(notes),
         facts={"rows": len(matrix), "columns": _facts(table, columns, supports, matrix)},
     )
 
 
-def _from_file(path: Path) -> tuple[pa.Table, str, str, str]:
+def schema_text(table: pa.Table) -> str:
+    """The Arrow schema as text."""
+    return base64.b64encode(table.schema.serialize().to_pybytes()).decode("ascii")
+
+
+def fingerprint(schema: str, columns: list[Column], matrix: np.ndarray) -> str:
+    """A name for the content of a table, whatever file it came from."""
+    digest = hashlib.sha256(schema.encode())
+    digest.update(repr(columns).encode())
+    digest.update(matrix.data)
+    return digest.hexdigest()[:16]
+
+
+def from_file(path: Path) -> tuple[pa.Table, str, str, str]:
+    """(table, library, delimiter, what to call it) of a file."""
     from undiffuse.data.table_files import READERS
 
     if not path.is_file():
@@ -97,7 +108,8 @@ def _is_pandas(source: Any) -> bool:
     return type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "columns")
 
 
-def _from_object(source: Any) -> tuple[pa.Table, str, str, str]:
+def from_object(source: Any) -> tuple[pa.Table, str, str, str]:
+    """The same of a frame."""
     import pyarrow as pa
 
     origin = type(source).__module__.partition(".")[0]
@@ -123,7 +135,8 @@ def _unique(names: list[Any], where: str) -> None:
         raise InputError(f'{where}: two columns are called "{twice}"; rename one.')
 
 
-def _checked(table: pa.Table, where: str, notes: list[str]) -> pa.Table:
+def checked(table: pa.Table, where: str, notes: list[str], least: int = 2) -> pa.Table:
+    """The table without a frame's index, its columns in one piece; refused with fewer than `least` rows."""
     index = [name for name in table.column_names if name.startswith("__index_level_")]
     if index:
         table = table.drop_columns(index)
@@ -131,9 +144,9 @@ def _checked(table: pa.Table, where: str, notes: list[str]) -> pa.Table:
     if table.num_columns == 0:
         raise InputError(f"{where}: has no columns; there is nothing to learn from.")
     _unique(table.column_names, where)
-    if table.num_rows < 2:
+    if table.num_rows < least:
         rows = "one row" if table.num_rows else "no rows"
-        raise InputError(f"{where}: has {rows}; at least two are needed.")
+        raise InputError(f"{where}: has {rows}; at least {'two are' if least == 2 else 'one is'} needed.")
     return table.unify_dictionaries().combine_chunks()
 
 
