@@ -6,32 +6,39 @@ denoiser   the trained thing          (x_t, t) -> E[x | x_t], and its views
 objective  what is minimized          weighting, training times
 grid       where a sampler stops      descending times
 steps      sampling methods           (denoiser, x_t, t, s, memory, noise) -> (x_s, memory)
+solvers    exponential integrators    DPM-Solver++; UniPC, DEIS and iPNDM in multistep
 sample     the only loop
 prior      what sampling starts from
 oracle     exact denoisers and densities
 """
 
 from undiffuse.diffusion import target
+from undiffuse.diffusion.bound import Hybrid, VariationalBound
 from undiffuse.diffusion.chain import DiscreteVP, cosine_betas, linear_betas, sigmoid_betas
 from undiffuse.diffusion.denoiser import CONDITIONS, AbstractDenoiser, Denoiser, Estimate, Level, LogSigma
 from undiffuse.diffusion.grid import GRIDS, Grid, Karras, Levels, LogSNR, Quadratic, Uniform
 from undiffuse.diffusion.guidance import Clipped
+from undiffuse.diffusion.matching import PROJECTIONS, ExplicitScoreMatching, SlicedScoreMatching
+from undiffuse.diffusion.multistep import DEIS, IPNDM, UniPC
 from undiffuse.diffusion.objective import (
+    COUPLINGS,
     DRAWS,
-    OBJECTIVES,
     TIMES,
     VLB,
     WEIGHTINGS,
+    AbstractObjective,
     DiscreteTimes,
     EDMWeight,
     FlowMatching,
     Independent,
+    IndependentCoupling,
     Likelihood,
     LogitNormalTimes,
     LogNormalTimes,
     LowDiscrepancy,
     MinSNR,
     Objective,
+    OptimalTransport,
     Simple,
     UniformTimes,
 )
@@ -46,18 +53,18 @@ from undiffuse.diffusion.schedule import (
     Schedule,
     SubVP,
 )
+from undiffuse.diffusion.solvers import BH1, BH2, BHS, DPMpp, DPMpp2S, DPMppSDE
 from undiffuse.diffusion.steps import (
     COORDINATES,
     DDIM,
-    STEPS,
     VARIANCES,
     Ancestral,
     Beta,
     BetaTilde,
-    DPMpp,
     Euler,
     Fraction,
     Heun,
+    Learned,
     Ratio,
     Step,
 )
@@ -72,6 +79,25 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "linear": Linear,
     "edm": EDM,
 }
+STEPS: dict[str, type[Step]] = {
+    "ancestral": Ancestral,
+    "ddim": DDIM,
+    "deis": DEIS,
+    "dpmpp": DPMpp,
+    "dpmpp_2s": DPMpp2S,
+    "dpmpp_sde": DPMppSDE,
+    "euler": Euler,
+    "heun": Heun,
+    "ipndm": IPNDM,
+    "unipc": UniPC,
+}
+OBJECTIVES: dict[str, type[AbstractObjective]] = {
+    "objective": Objective,
+    "variational_bound": VariationalBound,
+    "hybrid": Hybrid,
+    "explicit_score_matching": ExplicitScoreMatching,
+    "sliced_score_matching": SlicedScoreMatching,
+}
 BETAS = {"linear": linear_betas, "cosine": cosine_betas, "sigmoid": sigmoid_betas}
 
 FAMILIES: dict[str, type] = {
@@ -81,10 +107,13 @@ FAMILIES: dict[str, type] = {
     **WEIGHTINGS,
     **TIMES,
     **DRAWS,
+    **COUPLINGS,
+    **PROJECTIONS,
     **OBJECTIVES,
     **GRIDS,
     **STEPS,
     **VARIANCES,
     **COORDINATES,
+    **BHS,
 }
 """Every part by kind, for writing a model down and building it again."""

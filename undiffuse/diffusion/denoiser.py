@@ -187,7 +187,9 @@ class Denoiser(AbstractDenoiser):
 
     def row(self, t: Times) -> Row:
         """The coefficients at `t`, () or (B,); those at scalar times are remembered."""
-        return self._row(t) if t.ndim else remembered(self._rows, float(t), lambda: self._row(t))
+        if t.ndim or self.schedule.module is not None:
+            return self._row(t)
+        return remembered(self._rows, float(t), lambda: self._row(t))
 
     def _row(self, t: Times) -> Row:
         alpha, sigma = self.schedule(t)
@@ -202,16 +204,26 @@ class Denoiser(AbstractDenoiser):
         c_noise = row.c_noise.to(x_t.device).expand(x_t.shape[0])
         return self.network(expand(row.c_in, x_t) * x_t, c_noise, **cond)
 
+    def outputs(self, x_t: Tensor, t: Times, **cond: Any) -> tuple[Tensor, Tensor | None]:
+        """(F, v), each (B, *) in the type of x_t: the one network call; v None unless the variance is learned."""
+        output = self.evaluate(x_t, t, **cond).to(x_t.dtype)
+        if not self.learned_variance:
+            return output, None
+        output, logit = output.chunk(2, dim=1)
+        return output, torch.sigmoid(logit)
+
+    def data(self, x_t: Tensor, output: Tensor, t: Times) -> Tensor:
+        """x_hat = c_skip x_t + c_out F (B, *) for the network's `output` F, where sigma_t > 0."""
+        row = self.row(t)
+        return expand(row.c_skip, x_t) * x_t + expand(row.c_out, x_t) * output
+
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
         alpha, sigma = self.schedule(t)
         if sigma.ndim == 0 and sigma == 0:
             return Estimate(x_t / alpha, torch.zeros_like(x_t))
-        output, v = self.evaluate(x_t, t, **cond).to(x_t.dtype), None
-        if self.learned_variance:
-            output, logit = output.chunk(2, dim=1)
-            v = torch.sigmoid(logit)
+        output, v = self.outputs(x_t, t, **cond)
         row = self.row(t)
-        x_hat = expand(row.c_skip, x_t) * x_t + expand(row.c_out, x_t) * output
+        x_hat = self.data(x_t, output, t)
         z_hat = expand(row.b_skip, x_t) * x_t + expand(row.b_out, x_t) * output
         if sigma.ndim and bool((sigma == 0).any()):
             clean = expand(sigma, x_t) == 0

@@ -23,7 +23,7 @@ from typing import TypeVar, final
 
 import torch
 from jaxtyping import Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 Times = Float64[Tensor, "*shape"]
 Value = TypeVar("Value")
@@ -47,11 +47,13 @@ class Schedule(ABC):
     """The forward process; calling it gives (alpha_t, sigma_t).
 
     `t_min` is the smallest time that is trained and integrated to; `levels` is T for a discrete chain, else None.
-    Coefficients at scalar times are remembered, so that those of a sampling grid are computed once.
+    Coefficients at scalar times are remembered, so that those of a sampling grid are computed once; not those of a
+    schedule that is itself trained, whose parameters are in `module`.
     """
 
     t_min: float
     levels: int | None = None
+    module: nn.Module | None = None
 
     @abstractmethod
     def marginal(self, t: Times) -> tuple[Times, Times]:
@@ -65,7 +67,7 @@ class Schedule(ABC):
     def __call__(self, t: Times) -> tuple[Times, Times]:
         """Signal and noise scales (alpha_t, sigma_t), each of the shape of `t`."""
         t = as_times(t)
-        if t.ndim:
+        if t.ndim or self.module is not None:
             return self.marginal(t)
         return remembered(self._remembered, float(t), lambda: self.marginal(t))
 
