@@ -85,6 +85,12 @@ class TableForm:
         self.columns = tuple(dict(column) for column in columns)
         self.delimiter = delimiter
 
+    def arrow_schema(self) -> Any:
+        """The Arrow schema of the data."""
+        import pyarrow as pa
+
+        return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(self.schema)))
+
     def table(self, rows: np.ndarray) -> Any:
         """The rows as a pyarrow.Table with the schema of the data. Raises InputError without pyarrow."""
         need_pyarrow("presenting rows of a table")
@@ -92,7 +98,7 @@ class TableForm:
 
         from undiffuse.data.table_column import Column
 
-        schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(self.schema)))
+        schema = self.arrow_schema()
         arrays = [
             Column(**column).unpack(rows[:, i], field.type)
             for i, (column, field) in enumerate(zip(self.columns, schema))

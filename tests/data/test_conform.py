@@ -1,0 +1,289 @@
+"""New data for a run: what training stored comes out again, bit by bit, from whatever form it is given in."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import polars
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from image_files import folder_of, pixels
+
+from undiffuse.data import conform, load, restore
+from undiffuse.errors import InputError
+
+sf = pytest.importorskip("soundfile")
+RNG = np.random.default_rng(0)
+
+
+def frame(rows=60, seed=0):
+    rng = np.random.default_rng(seed)
+    data = {
+        "age": rng.integers(18, 90, rows) * 2,
+        "price": np.round(rng.gamma(2, 30, rows), 2),
+        "height": rng.normal(1.7, 0.1, rows),
+        "colour": rng.choice(["red", "green", "blue"], rows),
+        "kind": pd.Categorical(rng.choice(["a", "b"], rows)),
+        "when": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 500, rows), "h"),
+        "flag": rng.random(rows) < 0.5,
+        "debt": np.where(rng.random(rows) < 0.3, np.nan, rng.normal(size=rows)),
+        "same": 7,
+    }
+    return pd.DataFrame(data)
+
+
+def csv(folder):
+    frame().to_csv(folder / "t.csv", index=False)
+    return folder / "t.csv"
+
+
+def parquet(folder):
+    pq.write_table(pa.Table.from_pandas(frame()), folder / "t.parquet")
+    return folder / "t.parquet"
+
+
+def npy(folder):
+    np.save(folder / "x.npy", RNG.normal(size=(40, 5)).astype(np.float32))
+    return folder / "x.npy"
+
+
+def tones(folder, rates=(8000,) * 6, name="tones", seconds=0.6):
+    (folder / name).mkdir()
+    for i, rate in enumerate(rates):
+        wave = 0.5 * np.sin(2 * np.pi * (200 + 20 * i) * np.arange(int(rate * seconds)) / rate)
+        sf.write(folder / name / f"tone_{i}.wav", wave, rate)
+    return folder / name
+
+
+SOURCES = {
+    "digits": lambda _: "digits",
+    "moons": lambda _: "moons",
+    "array": lambda _: RNG.normal(size=(30, 4)),
+    "whole numbers": lambda _: RNG.integers(-5, 900, (30, 3, 40), dtype=np.int16),
+    "labelled": lambda _: (RNG.normal(size=(30, 4)), RNG.integers(0, 3, 30)),
+    "npy": npy,
+    "grey images": lambda folder: folder_of(folder, [pixels(6, 9, seed=i) for i in range(7)]),
+    "colour images": lambda folder: folder_of(folder, [pixels(6, 9, 3, seed=i) for i in range(7)]),
+    "deep images": lambda folder: folder_of(folder, [pixels(6, 9, seed=i, dtype=np.uint16) for i in range(7)]),
+    "recordings": tones,
+    "csv": csv,
+    "parquet": parquet,
+    "pandas": lambda _: frame(),
+    "polars": lambda _: polars.from_pandas(frame()),
+}
+
+
+def through_json(data):
+    return json.loads(json.dumps(data.config()))
+
+
+def together(rows, size=7, start=0):
+    return torch.cat([batch["row"] for batch in rows.batches(size, start)])
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_data_of_training_conform_to_what_training_stored(name, tmp_path):
+    source = SOURCES[name](tmp_path)
+    data = load(source)
+    stored = data.sample_batch(1)["row"].new_tensor(data.loaded.rows.take(np.arange(len(data.loaded.rows))))
+    for given in (source, data):
+        rows = conform(given, through_json(data))
+        assert len(rows) == len(stored) == len(rows.names)
+        whole = together(rows)
+        torch.testing.assert_close(whole, stored, rtol=0, atol=0, equal_nan=True)
+        assert whole.dtype == data.held_out_batch(1)["row"].dtype
+        assert rows.fingerprint == data.fingerprint
+        assert not any(batch["problems"] for batch in rows.batches(16))
+    if data.labels is not None:
+        np.testing.assert_array_equal(np.concatenate([b["label"] for b in rows.batches(9)]), data.labels)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_held_out_rows_conform_and_batches_are_slices(name, tmp_path):
+    data = load(SOURCES[name](tmp_path), held_out=0.4)
+    expected = data.held_out_batch(10**6)["row"]
+    rows = conform(data.held_out, through_json(data))
+    torch.testing.assert_close(together(rows), expected, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(together(rows, 2, start=1), expected[1:], rtol=0, atol=0, equal_nan=True)
+    x, correction = data.transform.encode(expected, torch.zeros_like)
+    assert len(x) == len(correction) == len(expected)
+
+
+def test_names_of_rows(tmp_path):
+    photos = folder_of(tmp_path, [pixels(6, 9, seed=i) for i in range(3)])
+    assert list(conform(photos, load(photos).config()).names) == ["0.png", "1.png", "2.png"]
+    recordings = tones(tmp_path)
+    data = load(recordings, size=1500)
+    names = list(conform(recordings, data.config()).names)
+    assert names[:4] == ["tone_0.wav@0.006", "tone_0.wav@0.206", "tone_0.wav@0.406", "tone_1.wav@0.006"]
+    assert list(conform(frame(), load(frame()).config()).names)[:2] == [1, 2]
+    assert list(conform("digits", load("digits").config()).names)[:2] == [0, 1]
+
+
+def test_new_rows_of_a_table_are_what_they_were_given_as():
+    """Coding inverts presenting, for values beyond the range of training too."""
+    data = load(frame())
+    new = frame(40, seed=1)
+    new.loc[0, "age"], new.loc[1, "age"] = -400, 100_000
+    new.loc[2, "price"], new.loc[3, "height"] = 1e4 + 0.25, -50.0
+    new.loc[4, "when"] = pd.Timestamp("1970-01-01 05:00")
+    config = data.config()
+    config["transform"] = {**config["transform"], "columns": [open_(c) for c in config["transform"]["columns"]]}
+    shuffled = new[list(reversed(new.columns))]
+    rows = conform(shuffled, config)
+    assert not any(batch["problems"] for batch in rows.batches(100))
+    _, form, _ = restore(data.config())
+    pd.testing.assert_frame_equal(form.present(together(rows).numpy()), new)
+
+
+def open_(column):
+    """A column's support with its numbers unlimited, so that only the coding is tested."""
+    return column if column["code"] == "constant" else {"code": "number", "low": 0.0, "name": column["name"], **ENDS}
+
+
+ENDS = {"whole": False, "high": 1.0, "knots": [0.0, 1.0], "marks": [0.0, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("colour", "teal"), ("age", 37), ("age", 36.5), ("price", 0.005), ("same", 8)]
+)
+def test_a_value_that_training_cannot_have_costs_its_row_alone(column, value):
+    data = load(frame())
+    new = frame()
+    new[column] = new[column].astype(object if isinstance(value, str) else float)
+    new.loc[3, column] = value
+    rows = conform(new, data.config())
+    (batch,) = rows.batches(100)
+    assert list(batch["problems"]) == [3]
+    assert batch["problems"][3].nats == -np.inf
+    assert column in batch["problems"][3].reason
+    assert str(value) in batch["problems"][3].reason
+    x, _ = data.transform.encode(batch["row"], torch.zeros_like)
+    own, _ = data.transform.encode(torch.from_numpy(data.loaded.rows.take(np.arange(60))), torch.zeros_like)
+    others = np.arange(60) != 3
+    assert x.isfinite().all()
+    torch.testing.assert_close(x[others], own[others])
+
+
+def test_numbers_beyond_training_are_encoded_where_they_lie():
+    """An array of whole numbers below and above those of training keeps its order and its distances."""
+    data = load(RNG.integers(0, 50, (200, 2), dtype=np.int32))
+    new = np.array([[-70, 30], [120, 30], [20, 30]], np.int64)
+    rows = together(conform(new, data.config()))
+    x, _ = data.transform.encode(rows, torch.zeros_like)
+    std = data.transform.std[0]
+    torch.testing.assert_close(x[:2, 0] - x[2, 0], torch.tensor([-90 / std, 100 / std], dtype=torch.float32))
+
+
+def test_images_of_another_size_come_to_the_size_of_the_run(tmp_path):
+    (tmp_path / "run").mkdir()
+    data = load(folder_of(tmp_path / "run", [pixels(8, 8, 3, seed=i) for i in range(6)]))
+    (tmp_path / "new").mkdir()
+    images = [np.full((20, 30, 3), 90, np.uint8), pixels(8, 8, 3, seed=1), np.full((16, 16), 30, np.uint8)]
+    photos = folder_of(tmp_path / "new", images)
+    (photos / "3.png").write_bytes(b"rubbish")
+    rows = conform(photos, data.config())
+    (batch,) = rows.batches(10)
+    expected = np.stack([np.full((8, 8, 3), 90), images[1], np.full((8, 8, 3), 30), np.zeros((8, 8, 3))])
+    np.testing.assert_array_equal(batch["row"], expected)
+    assert [(i, np.isnan(p.nats), p.reason) for i, p in batch["problems"].items()] == [(3, True, "could not be read")]
+    assert "2 of 4 images are resized" in " ".join(rows.notes)
+
+
+def test_recordings_at_another_rate_are_resampled_as_training_does(tmp_path):
+    data = load(tones(tmp_path), size=1000)
+    folder = tones(tmp_path, (16000, 8000), "new")
+    rows = conform(folder, data.config())
+    own = together(conform(tmp_path / "tones", data.config())).double()
+    got = together(rows).double()
+    assert len(rows) == 8
+    assert rows.notes
+    torch.testing.assert_close(got[4:], own[4:8], rtol=0, atol=0)
+    inner = slice(100, -100)  # away from the ends of the recording, where silence leaks in
+    torch.testing.assert_close(got[1:3, inner], own[1:3, inner], rtol=0, atol=0.002 * 32768)
+
+
+def test_an_unreadable_recording_is_a_row_with_a_problem(tmp_path):
+    data = load(tones(tmp_path), size=1000)
+    folder = tones(tmp_path, (8000,) * 24, "new", seconds=0.1)
+    (folder / "tone_3.wav").write_bytes(b"RIFF rubbish")
+    rows = conform(folder, data.config())
+    assert len(rows) == 24
+    broken = [name for name, batch in zip(rows.names, rows.batches(1)) if batch["problems"]]
+    assert broken == ["tone_3.wav@0.000"]
+
+
+def with_cell(column, row, value):
+    new = frame().astype({column: object})
+    new.loc[row, column] = value
+    return new
+
+
+def floats(*place, value):
+    x = np.zeros((5, 4))
+    x[place] = value
+    return x
+
+
+REFUSED = {
+    "another shape": ("array", lambda: np.zeros((5, 6)), ("(6,)", "(4,)")),
+    "one row alone": ("array", lambda: np.zeros(4), ("(4,)", "one row")),
+    "NaN": ("array", lambda: floats(2, 1, value=np.nan), ("1 value is NaN", "row 2")),
+    "text": ("array", lambda: np.array([["a", "b"]]), ("<U1",)),
+    "no rows": ("array", lambda: np.zeros((0, 4)), ("no rows",)),
+    "a table for an array": ("array", frame, ("table", "arrays")),
+    "an array for a table": ("pandas", lambda: np.zeros((5, 9)), ("trained on a table", "ndarray")),
+    "halves for whole numbers": ("digits", lambda: np.full((3, 8, 8), 0.5), ("192 values", "0.5 in row 0", "0 to 16")),
+    "bytes for 17 levels": ("digits", lambda: np.full((3, 8, 8), 200, np.uint8), ("0 to 16", "200 in row 0")),
+    "a negative pixel": ("digits", lambda: np.full((3, 8, 8), -1, np.int8), ("0 to 16", "-1")),
+    "a missing column": ("pandas", lambda: frame().drop(columns=["age", "kind"]), ('"age", "kind"', "missing")),
+    "a column too many": ("pandas", lambda: frame().assign(id=1), ('"id"', "remove it")),
+    "a missing value": ("pandas", lambda: with_cell("colour", 4, None), ("colour", "1 value is missing", "row 5")),
+    "text for a number": ("pandas", lambda: frame().assign(age="old"), ('"age"', "'old'", "row 1")),
+    "an infinite number": ("pandas", lambda: frame().assign(height=np.inf), ("height", "60 infinite values")),
+    "a date for a number": ("pandas", lambda: frame().assign(age=pd.Timestamp("2024-01-01")), ("age", "dates")),
+    "a number for a date": ("pandas", lambda: frame().assign(when=1.5), ("when", "timestamp")),
+    "no rows of a table": ("pandas", lambda: frame().head(0), ("no rows",)),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_structurally_different_is_refused_in_a_sentence(what, tmp_path):
+    run, make, fragments = REFUSED[what]
+    config = through_json(load(SOURCES[run](tmp_path)))
+    with pytest.raises(InputError) as refusal:
+        conform(make(), config)
+    for fragment in fragments:
+        assert fragment in str(refusal.value)
+
+
+def test_folders_of_another_kind_are_refused(tmp_path):
+    photos = folder_of(tmp_path, [pixels(6, 9, seed=i) for i in range(3)])
+    recordings = tones(tmp_path)
+    for source, data, fragment in (
+        (photos, load(recordings), "no recordings"),
+        (recordings, load(photos), "no images"),
+        (photos, load("moons"), "not on a folder of files"),
+        (photos, load("digits"), "values 0 to 16"),
+    ):
+        with pytest.raises(InputError, match=fragment):
+            conform(source, data.config())
+
+
+def test_constant_rows_and_single_rows_can_be_scored_though_not_trained_on():
+    config = load("digits").config()
+    assert len(conform(np.zeros((1, 8, 8), np.uint8), config)) == 1
+    assert len(conform(np.full((4, 8, 8), 3.0), config)) == 4
+    with pytest.raises(InputError, match="nothing to learn"):
+        load(np.zeros((4, 8, 8), np.uint8))
+
+
+def test_labels_are_those_of_the_run_by_name():
+    data = load((RNG.normal(size=(30, 4)), np.repeat(["ant", "bee", "cat"], 10)))
+    new = (RNG.normal(size=(3, 4)), np.array(["cat", "dog", "ant"]))
+    (batch,) = conform(new, data.config()).batches(5)
+    assert batch["label"].tolist() == [2, -1, 0]
