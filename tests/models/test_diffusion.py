@@ -61,7 +61,13 @@ def test_a_model_is_rebuilt_from_strict_json_and_its_weights(preset, shape):
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_every_part_is_rebuilt_from_strict_json(kind):
     """A number that is not finite has no place in JSON, and a default must not be one."""
-    made = {"discrete_vp": {"betas": (0.1, 0.2)}, "objective": {"weighting": EDMWeight(), "times": LogNormalTimes()}}
+    times = {"times": LogNormalTimes()}
+    made = {
+        "discrete_vp": {"betas": (0.1, 0.2)},
+        "objective": {"weighting": EDMWeight(), **times},
+        "explicit_score_matching": times,
+        "sliced_score_matching": times,
+    }
     part = FAMILIES[kind](**made.get(kind, {}))
     assert parts.build(json.loads(json.dumps(parts.describe(part, FAMILIES), allow_nan=False)), FAMILIES) == part
 

@@ -18,6 +18,7 @@ from undiffuse.diffusion.chain import DiscreteVP, cosine_betas, linear_betas, si
 from undiffuse.diffusion.denoiser import CONDITIONS, AbstractDenoiser, Denoiser, Estimate, Level, LogSigma
 from undiffuse.diffusion.grid import GRIDS, Grid, Karras, Levels, LogSNR, Quadratic, Uniform
 from undiffuse.diffusion.guidance import Clipped
+from undiffuse.diffusion.learned import LearnedVP
 from undiffuse.diffusion.matching import PROJECTIONS, ExplicitScoreMatching, SlicedScoreMatching
 from undiffuse.diffusion.multistep import DEIS, IPNDM, UniPC
 from undiffuse.diffusion.objective import (
@@ -78,6 +79,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "ve": VE,
     "linear": Linear,
     "edm": EDM,
+    "learned_vp": LearnedVP,
 }
 STEPS: dict[str, type[Step]] = {
     "ancestral": Ancestral,

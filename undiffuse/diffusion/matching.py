@@ -105,6 +105,7 @@ def _matching(
     denoiser: Denoiser, x: Tensor, z: Tensor, t: Times, directions: list[Tensor], cond: dict[str, Any]
 ) -> Tensor:
     """sigma^2 (|s|^2 + 2 sum_v v^T (grad s) v) / d, from z_hat = -sigma s, which is never divided by a small sigma."""
+    wanted = torch.is_grad_enabled()
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         x_t = noised(denoiser.schedule, x, z, t).requires_grad_()
         z_hat = denoiser.noise(x_t, t, **cond)
@@ -113,8 +114,8 @@ def _matching(
             (pulled,) = torch.autograd.grad((v * z_hat).sum(), x_t, create_graph=True)
             slope = slope + (v * pulled).flatten(1).sum(1)
         _, sigma = denoiser.schedule(t)
-        size = x[0].numel()
-        return z_hat.square().flatten(1).mean(1) - 2 * expand(sigma, slope) * slope / size
+        losses = z_hat.square().flatten(1).mean(1) - 2 * expand(sigma, slope) * slope / x[0].numel()
+        return losses if wanted else losses.detach()
 
 
 PROJECTIONS: dict[str, type[Projection]] = {

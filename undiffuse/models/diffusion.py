@@ -9,7 +9,7 @@ that the same network also knows the unconditional denoiser.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, final
 
@@ -20,11 +20,11 @@ from undiffuse import nn as networks
 from undiffuse.diffusion import (
     FAMILIES,
     AbstractDenoiser,
+    AbstractObjective,
     Clipped,
     Denoiser,
     Grid,
     LogSigma,
-    Objective,
     Prior,
     RowNoise,
     Schedule,
@@ -32,6 +32,7 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.denoiser import Condition
+from undiffuse.diffusion.learned import schedule_loss
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError, unknown
@@ -41,6 +42,9 @@ from undiffuse.parts import describe
 
 _MOMENT_ROWS = 4096  # rows that sigma_data, the prior's moments and the range are measured on
 _LEVELS = 16  # noise levels in the diagnostics
+_SCHEDULE_SHARE = 4  # a learned schedule takes every fourth row of a batch
+
+Wrap = Callable[[AbstractDenoiser], AbstractDenoiser]
 
 
 @final
@@ -64,7 +68,7 @@ class Diffusion(GenerativeModel):
         *,
         schedule: Schedule,
         target: Target,
-        objective: Objective,
+        objective: AbstractObjective,
         step: Step,
         grid: Grid,
         steps: int,
@@ -82,6 +86,7 @@ class Diffusion(GenerativeModel):
         self.step, self.grid, self.steps = step, grid, steps
         self.condition, self.sigma_data, self.clip, self.drop_condition = condition, sigma_data, clip, drop_condition
         self.shape, self.data_range, self.class_shares = shape, data_range, class_shares
+        self.learned = schedule.module  # None but for a learned schedule: its weights are the model's
         self.sizes: Mapping[str, Any] = network if isinstance(network, Mapping) else {}
         self.denoiser: Denoiser | None = None
         self.measured = False  # whether the prior is the data's: measured on them, or loaded
@@ -98,7 +103,14 @@ class Diffusion(GenerativeModel):
         """Put the parts together around the network, with sigma_data as far as it is known."""
         sigma_data = self.sigma_data or 1.0
         self.target, self.objective = (_with_sigma_data(part, sigma_data) for part in (self.target, self.objective))
-        self.denoiser = Denoiser(network, self.schedule, self.target, sigma_data=sigma_data, condition=self.condition)
+        self.denoiser = Denoiser(
+            network,
+            self.schedule,
+            self.target,
+            sigma_data=sigma_data,
+            condition=self.condition,
+            learned_variance=self.objective.learned_variance,
+        )
 
     @property
     def network(self) -> nn.Module:
@@ -134,7 +146,8 @@ class Diffusion(GenerativeModel):
             counts = torch.bincount(batch["label"], minlength=classes).double() + 1e-3
             self.class_shares = tuple((counts / counts.sum()).tolist())
         if self.denoiser is None:
-            network = networks.for_shape(shape, classes=classes, span=self.condition.span, **self.sizes)
+            out = 2 if self.objective.learned_variance else 1
+            network = networks.for_shape(shape, classes=classes, out=out, span=self.condition.span, **self.sizes)
         else:
             network = self.denoiser.network
         self._assemble(network)
@@ -143,17 +156,22 @@ class Diffusion(GenerativeModel):
         self.measured = True
 
     def players(self) -> dict[str, Player]:
-        """The network alone."""
-        return {"denoiser": Player(self.network)}
+        """The network, and the schedule if it is learned."""
+        players = {"denoiser": Player(self.network)}
+        return players if self.learned is None else players | {"schedule": Player(self.learned)}
 
     def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """One loss: the objective at freshly drawn times and noise (Ho et al. 2020, Algorithm 1)."""
+        """The objective at freshly drawn times and noise (Ho et al. 2020, Algorithm 1); then a learned schedule's."""
         denoiser = self._ready()
         t = self.objective.sample_times(self.schedule, len(x))
         if cond:
             hidden = torch.rand(len(x)) < self.drop_condition
-            cond = {name: torch.where(hidden.to(value.device), -1, value) for name, value in cond.items()}
+            cond = {name: _hide(value, hidden.to(value.device)) for name, value in cond.items()}
         yield "denoiser", self.objective.losses(denoiser, x, torch.randn_like(x), t, **cond).mean()
+        if self.learned is not None:
+            x, cond = x[::_SCHEDULE_SHARE], {name: value[::_SCHEDULE_SHARE] for name, value in cond.items()}
+            t = self.objective.sample_times(self.schedule, len(x))
+            yield "schedule", schedule_loss(denoiser, self.objective, self.prior, x, torch.randn_like(x), t, **cond)
 
     @torch.no_grad()
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
@@ -175,11 +193,13 @@ class Diffusion(GenerativeModel):
         noise: Noise,
         steps: int | None = None,
         method: str | None = None,
+        wrap: Wrap | None = None,
         callback: Callback | None = None,
         **cond: Tensor,
     ) -> Tensor:
         """`n` samples (n, *shape): `method` is a name in METHODS (default: the preset's own), `steps` how many.
 
+        `wrap` changes the denoiser that is sampled, before its prediction is kept in range: guidance, known entries.
         Raises InputError for an unknown method or an impossible number of steps.
         """
         denoiser: AbstractDenoiser = self._ready().given(**cond)
@@ -191,6 +211,8 @@ class Diffusion(GenerativeModel):
                 raise unknown("method", "method", method, METHODS)
             step, own = METHODS[method]
             grid = own or self.grid
+        if wrap is not None:
+            denoiser = wrap(denoiser)
         if self.clip and self.data_range is not None:
             denoiser = Clipped(denoiser, *self.data_range)
         times = grid(self.schedule, self.steps if steps is None else steps)
@@ -206,6 +228,12 @@ def _loaded(model: nn.Module, _: Any) -> None:
     """The weights hold the prior's moments."""
     assert isinstance(model, Diffusion)
     model.measured = True
+
+
+def _hide(value: Tensor, hidden: Tensor) -> Tensor:
+    """A condition (B, *) with the rows in `hidden` (B,) marked as none: labels by -1, vectors by rows of NaN."""
+    none = float("nan") if value.is_floating_point() else -1
+    return torch.where(hidden.reshape(-1, *[1] * (value.ndim - 1)), none, value)
 
 
 def _check_classes(network: nn.Module, classes: int) -> None:

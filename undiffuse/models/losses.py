@@ -1,0 +1,62 @@
+"""The losses of a DDPM, each for a reverse variance: what `ddpm(loss=...)` takes.
+
+    simple    E |z_hat - z|^2, the variance fixed                                     (Ho et al. 2020, Eq. 14)
+    min_snr   the same, weighted by min(SNR, 5) on the data error                     (Hang et al. 2023, Eq. 9)
+    vlb       the variational bound, every Gaussian KL in full, variance fixed or learned
+    hybrid    simple + 0.001 vlb with the mean held fixed, the variance learned       (Nichol and Dhariwal 2021, Eq. 16)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from undiffuse.diffusion import (
+    AbstractObjective,
+    DiscreteTimes,
+    Hybrid,
+    MinSNR,
+    Objective,
+    Simple,
+    VariationalBound,
+)
+from undiffuse.diffusion.steps import ReverseVariance
+from undiffuse.errors import InputError
+
+Loss = Callable[[ReverseVariance], AbstractObjective]
+
+
+def simple(variance: ReverseVariance) -> AbstractObjective:
+    """L_simple. Raises InputError for a learned variance, which it would leave untrained."""
+    _fixed("simple", variance)
+    return Objective(weighting=Simple(), times=DiscreteTimes())
+
+
+def min_snr(variance: ReverseVariance) -> AbstractObjective:
+    """Min-SNR. Raises InputError for a learned variance, which it would leave untrained."""
+    _fixed("min_snr", variance)
+    return Objective(weighting=MinSNR(), times=DiscreteTimes())
+
+
+def vlb(variance: ReverseVariance) -> AbstractObjective:
+    """The bound under this variance.
+
+    >>> from undiffuse.diffusion import Beta
+    >>> vlb(Beta()).learned_variance
+    False
+    """
+    return VariationalBound(variance=variance)
+
+
+def hybrid(variance: ReverseVariance) -> AbstractObjective:
+    """L_hybrid. Raises InputError for a fixed variance: there is then nothing for its second part to train."""
+    if not variance.learned:
+        raise InputError("loss hybrid: it trains the variance; take the learned variance, or the loss simple or vlb.")
+    return Hybrid(variance=variance)
+
+
+def _fixed(loss: str, variance: ReverseVariance) -> None:
+    if variance.learned:
+        raise InputError(f"loss {loss}: it leaves a learned variance untrained; take the loss hybrid or vlb.")
+
+
+LOSSES: dict[str, Loss] = {"simple": simple, "min_snr": min_snr, "vlb": vlb, "hybrid": hybrid}
