@@ -17,7 +17,10 @@ _EXPORTS = {
     "Ancestral": "undiffuse.diffusion:Ancestral",
     "CosineVP": "undiffuse.diffusion:CosineVP",
     "DDIM": "undiffuse.diffusion:DDIM",
+    "DEIS": "undiffuse.diffusion:DEIS",
     "DPMpp": "undiffuse.diffusion:DPMpp",
+    "DPMpp2S": "undiffuse.diffusion:DPMpp2S",
+    "DPMppSDE": "undiffuse.diffusion:DPMppSDE",
     "Denoiser": "undiffuse.diffusion:Denoiser",
     "Diffusion": "undiffuse.models:Diffusion",
     "DiscreteVP": "undiffuse.diffusion:DiscreteVP",
@@ -26,12 +29,15 @@ _EXPORTS = {
     "Fraction": "undiffuse.diffusion:Fraction",
     "GenerativeModel": "undiffuse.models:GenerativeModel",
     "Heun": "undiffuse.diffusion:Heun",
+    "IPNDM": "undiffuse.diffusion:IPNDM",
     "InputError": "undiffuse.errors:InputError",
+    "Learned": "undiffuse.diffusion:Learned",
     "Linear": "undiffuse.diffusion:Linear",
     "LinearVP": "undiffuse.diffusion:LinearVP",
     "Objective": "undiffuse.diffusion:Objective",
     "RowNoise": "undiffuse.diffusion:RowNoise",
     "SubVP": "undiffuse.diffusion:SubVP",
+    "UniPC": "undiffuse.diffusion:UniPC",
     "VE": "undiffuse.diffusion:VE",
     "ddpm": "undiffuse.models:ddpm",
     "edm": "undiffuse.models:edm",
@@ -66,21 +72,27 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from undiffuse.data import load as load
     from undiffuse.diffusion import DDIM as DDIM
+    from undiffuse.diffusion import DEIS as DEIS
     from undiffuse.diffusion import EDM as EDM
+    from undiffuse.diffusion import IPNDM as IPNDM
     from undiffuse.diffusion import VE as VE
     from undiffuse.diffusion import Ancestral as Ancestral
     from undiffuse.diffusion import CosineVP as CosineVP
     from undiffuse.diffusion import Denoiser as Denoiser
     from undiffuse.diffusion import DiscreteVP as DiscreteVP
     from undiffuse.diffusion import DPMpp as DPMpp
+    from undiffuse.diffusion import DPMpp2S as DPMpp2S
+    from undiffuse.diffusion import DPMppSDE as DPMppSDE
     from undiffuse.diffusion import Euler as Euler
     from undiffuse.diffusion import Fraction as Fraction
     from undiffuse.diffusion import Heun as Heun
+    from undiffuse.diffusion import Learned as Learned
     from undiffuse.diffusion import Linear as Linear
     from undiffuse.diffusion import LinearVP as LinearVP
     from undiffuse.diffusion import Objective as Objective
     from undiffuse.diffusion import RowNoise as RowNoise
     from undiffuse.diffusion import SubVP as SubVP
+    from undiffuse.diffusion import UniPC as UniPC
     from undiffuse.diffusion import grid as grid
     from undiffuse.diffusion import objective as objective
     from undiffuse.diffusion import oracle as oracle

@@ -8,6 +8,7 @@ from undiffuse.diffusion import (
     SCHEDULES,
     TARGETS,
     DiscreteVP,
+    DPMpp,
     Euler,
     Heun,
     Karras,
@@ -16,7 +17,6 @@ from undiffuse.diffusion import (
     linear_betas,
     sigmoid_betas,
 )
-from undiffuse.diffusion.steps import DPMpp
 from undiffuse.diffusion.target import PosteriorMean, Preconditioned
 
 ARGUMENTS = {"discrete_vp": {"betas": linear_betas(1000)}}

@@ -1,21 +1,26 @@
 """Laws of samplers: exact on points, of their declared order on a Gaussian, the textbook's posterior at eta = 1."""
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
 from cases import GRID_CASES, SCHEDULE_CASES, has_signal_at_the_end, times
 
 from undiffuse.diffusion import (
+    BH1,
     DDIM,
+    DEIS,
     EDM,
+    IPNDM,
+    STEPS,
     Ancestral,
     Beta,
-    BetaTilde,
     Clipped,
     CosineVP,
     DiscreteVP,
+    DPMpp,
+    DPMpp2S,
+    DPMppSDE,
     Euler,
     Fraction,
     Heun,
@@ -23,11 +28,11 @@ from undiffuse.diffusion import (
     Linear,
     LinearVP,
     RowNoise,
+    UniPC,
     linear_betas,
     sample,
 )
 from undiffuse.diffusion.oracle import Gaussian, Mixture, Points
-from undiffuse.diffusion.steps import DPMpp
 from undiffuse.errors import InputError
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
@@ -39,6 +44,12 @@ STEP_CASES = {
     "dpmpp_1": DPMpp(order=1),
     "dpmpp_2": DPMpp(),
     "dpmpp_3": DPMpp(order=3),
+    "dpmpp_2s": DPMpp2S(),
+    "dpmpp_2s_third": DPMpp2S(r=1 / 3),
+    **{f"unipc_{p}": UniPC(p=p) for p in (1, 2, 3)},
+    **{f"unipc_{p}_bh1": UniPC(p=p, b=BH1()) for p in (1, 2)},
+    **{f"deis_{order}": DEIS(order=order) for order in (1, 2, 3)},
+    **{f"ipndm_{points}": IPNDM(points=points) for points in (1, 2, 3, 4)},
 }
 # smooth schedules on which each step's coordinate is finite at both ends of the interval integrated
 SMOOTH = {"linear_vp": LinearVP(), "cosine_vp": CosineVP(), "edm": EDM(sigma_max=5.0), "linear": Linear()}
@@ -53,18 +64,21 @@ def exact_flow(schedule, mean, std, x, t, s):
 @pytest.mark.parametrize("schedule", SMOOTH.values(), ids=SMOOTH)
 @pytest.mark.parametrize("step", STEP_CASES.values(), ids=STEP_CASES)
 def test_converges_at_its_declared_order(step, schedule):
-    """The largest error on the way from t = 0.9 to 0.4 on one Gaussian, multistep methods started exactly."""
+    """The largest error on the way from t = 0.9 to 0.4 on one Gaussian, multistep methods started exactly.
+
+    The times are squares of even ones: even neither in t nor in sigma/alpha, on no schedule.
+    """
     mean, std = torch.tensor([0.7]).double(), torch.tensor([0.6]).double()
     oracle = Gaussian(schedule, mean, std)
     start = torch.tensor([[2.0]]).double()
 
     def error(n):
-        grid = torch.linspace(0.9, 0.4, n + 1, dtype=torch.float64)
+        grid = torch.linspace(0.9**0.5, 0.4**0.5, n + 1, dtype=torch.float64) ** 2
         exact = exact_flow(schedule, mean, std, start, grid[0], grid)
         x, memory, worst = start, None, 0.0
         for i in range(n):
             x, memory = step(oracle, x, grid[i], grid[i + 1], memory, torch.zeros_like)
-            if i < 2:  # started exactly: the first steps only fill the memory
+            if i < 3:  # started exactly: the first steps only fill the memory
                 x = exact[:, i + 1 : i + 2]
             worst = max(worst, float((x - exact[:, i + 1]).abs()))
         return worst
@@ -73,46 +87,55 @@ def test_converges_at_its_declared_order(step, schedule):
     assert math.log2(errors[0] / errors[1]) == pytest.approx(step.order, abs=0.2)
 
 
-@pytest.mark.parametrize("step", [DDIM(eta=1.0), Ancestral(), Ancestral(BetaTilde()), Ancestral(Beta())], ids=repr)
+STOCHASTIC = [DDIM(eta=1.0), Ancestral(), Ancestral(Beta()), DPMppSDE(weak_order=1), DPMppSDE()]
+
+
+@pytest.mark.parametrize("step", STOCHASTIC, ids=repr)
 @pytest.mark.parametrize("schedule", [LinearVP(), EDM(sigma_max=5.0)], ids=["linear_vp", "edm"])
 def test_stochastic_steps_have_their_weak_order(step, schedule):
-    """Mean and variance, carried exactly through the step on a Gaussian, converge to the marginal's at order 1."""
+    """Mean and variance on a Gaussian, without sampling error, converge to the marginal's at the declared order.
+
+    All is affine in the start and the draws: row 0 has none, row i + 1 the i-th alone, and the squares of what they
+    change add up to the variance.
+    """
     mean, std = torch.tensor([0.7]).double(), torch.tensor([0.6]).double()
     oracle = Gaussian(schedule, mean, std)
 
     def error(n):
         grid = torch.linspace(0.9, 0.1, n + 1, dtype=torch.float64)
-        a, s = schedule(grid[0])
-        m, v = a * mean, (a * std) ** 2 + s**2
-        probe, draw = torch.tensor([[0.0], [1.0], [0.0]]).double(), torch.tensor([[0.0], [0.0], [1.0]]).double()
-        for t, u in pairwise(grid):
-            base, gained, spread = step(oracle, probe, t, u, None, lambda like: draw)[0]
-            m, v = base + (gained - base) * m, (gained - base) ** 2 * v + (spread - base) ** 2
+        (a, s), draws = schedule(grid[0]), iter(torch.eye(n + 2, dtype=torch.float64)[1:, :, None])
+        start = a * mean + ((a * std) ** 2 + s**2).sqrt() * next(draws)
+        x = sample(oracle, start, grid, step, noise=lambda like: next(draws))
         a, s = schedule(grid[-1])
-        return float((m - a * mean).abs() + (v - (a * std) ** 2 - s**2).abs())
+        variance = (x - x[0]).square().sum()
+        return float((x[0] - a * mean).abs() + (variance - (a * std) ** 2 - s**2).abs())
 
     errors = [error(n) for n in (60, 120)]
-    assert math.log2(errors[0] / errors[1]) == pytest.approx(1, abs=0.2)
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(step.weak_order or step.order, abs=0.2)
+
+
+EVERY_STEP = [cls() for kind, cls in STEPS.items() if kind != "euler"]  # it needs dx_t/dt, infinite at an end of some
+EVERY_STEP += [DDIM(eta=0.5), DDIM(eta=1.0), DPMpp(order=3), UniPC(p=3)]
 
 
 @every_schedule
-@pytest.mark.parametrize("step", [DDIM(), DDIM(eta=0.5), DDIM(eta=1.0), Ancestral(), DPMpp(), Heun()], ids=repr)
+@pytest.mark.parametrize("step", EVERY_STEP, ids=repr)
 @pytest.mark.parametrize("name", GRID_CASES)
-@pytest.mark.parametrize("steps", [1, 3, 10])
-def test_point_mass_is_reproduced_in_any_number_of_steps(schedule, step, name, steps):
+def test_point_mass_is_reproduced_in_any_number_of_steps(schedule, step, name):
     """All grids, all schedules, down to zero noise, alpha_1 = 0 included: nothing is NaN and the point is found."""
-    if name == "levels" and schedule.levels is None:
-        with pytest.raises(InputError, match="no levels"):
-            GRID_CASES[name](schedule, steps)
-        return
     point = torch.tensor([0.3, -1.7]).double()
-    grid = GRID_CASES[name](schedule, steps)
-    assert len(grid) == steps + 1
-    assert (float(grid[0]), float(grid[-1])) == (1.0, 0.0)
-    assert bool((grid.diff() < 0).all())
     _, sigma_1 = schedule(times(1.0))
-    x = sample(Gaussian(schedule, point, torch.zeros(2).double()), sigma_1 * torch.randn(4, 2).double(), grid, step)
-    torch.testing.assert_close(x, point.expand(4, 2), rtol=0, atol=1e-9)
+    for steps in (1, 3, 10):
+        if name == "levels" and schedule.levels is None:
+            with pytest.raises(InputError, match="no levels"):
+                GRID_CASES[name](schedule, steps)
+            return
+        grid = GRID_CASES[name](schedule, steps)
+        assert len(grid) == steps + 1
+        assert (float(grid[0]), float(grid[-1])) == (1.0, 0.0)
+        assert bool((grid.diff() < 0).all())
+        x = sample(Gaussian(schedule, point, torch.zeros(2).double()), sigma_1 * torch.randn(4, 2).double(), grid, step)
+        torch.testing.assert_close(x, point.expand(4, 2), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("levels", [10, 200])
@@ -190,7 +213,8 @@ def test_samplers_reach_the_data_distribution():
     mean = torch.tensor([[-1.5, 0.0], [1.5, 1.0]]).double()
     oracle = Mixture(schedule, mean, torch.full((2, 2), 0.4).double())
     truth = oracle.draw(200_000, torch.Generator().manual_seed(1))
-    for step, steps in ((Heun(), 60), (DPMpp(), 60), (Ancestral(), 240), (DDIM(), 240)):
+    fast = (Heun(), DPMpp(), DPMpp(order=3), DPMpp2S(), DPMppSDE(), UniPC(), DEIS(), IPNDM())
+    for step, steps in (*((step, 60) for step in fast), (Ancestral(), 240), (DDIM(), 240)):
         noise = RowNoise(3, n)
         start = schedule(times(1.0))[1] * noise(torch.empty(n, 2).double())
         x = sample(oracle, start, GRID_CASES["karras"](schedule, steps), step, noise=noise)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from undiffuse.cli.terminal import Terminal
     from undiffuse.models import GenerativeModel
 
-Method = Literal["heun", "dpmpp", "ddim", "ancestral", "euler"]
+Method = Literal[
+    "heun", "dpmpp", "ddim", "ancestral", "euler",
+    "dpmpp3", "dpmpp_2s", "dpmpp_sde", "unipc", "deis", "ipndm",
+]  # fmt: skip
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 

@@ -45,10 +45,13 @@ class Step(ABC):
 
 
 class ReverseVariance(ABC):
-    """v_t, the variance of p(x_s | x_t)."""
+    """v_t, the variance of p(x_s | x_t): a number, or one per coordinate; `learned` if it takes the network's v."""
+
+    learned: ClassVar[bool] = False
 
     @abstractmethod
-    def __call__(self, beta: Times, beta_tilde: Times) -> Times: ...
+    def __call__(self, beta: Tensor, beta_tilde: Tensor, v: Tensor | None) -> Tensor:
+        """From beta_t, beta-tilde_t and the denoiser's own v in [0, 1], of the shape of x_t (None: not learned)."""
 
 
 @final
@@ -56,7 +59,7 @@ class ReverseVariance(ABC):
 class Beta(ReverseVariance):
     """v_t = beta_t: optimal for x ~ N(0, I) (Ho et al. 2020, section 3.2)."""
 
-    def __call__(self, beta: Times, beta_tilde: Times) -> Times:
+    def __call__(self, beta: Tensor, beta_tilde: Tensor, v: Tensor | None) -> Tensor:
         return beta
 
 
@@ -65,8 +68,24 @@ class Beta(ReverseVariance):
 class BetaTilde(ReverseVariance):
     """v_t = beta-tilde_t, the posterior's: optimal for a single point, and the better one for fewer than T steps."""
 
-    def __call__(self, beta: Times, beta_tilde: Times) -> Times:
+    def __call__(self, beta: Tensor, beta_tilde: Tensor, v: Tensor | None) -> Tensor:
         return beta_tilde
+
+
+@final
+@dataclass(frozen=True)
+class Learned(ReverseVariance):
+    """exp(v log beta_t + (1 - v) log beta-tilde_t), v the network's (Nichol and Dhariwal 2021, Eq. 15).
+
+    Between strided levels both ends are those of the strided chain. Raises InputError where no v is predicted.
+    """
+
+    learned: ClassVar[bool] = True
+
+    def __call__(self, beta: Tensor, beta_tilde: Tensor, v: Tensor | None) -> Tensor:
+        if v is None:
+            raise InputError("variance learned: this model predicts no variance; use beta or beta_tilde instead.")
+        return torch.exp(v * beta.log() + (1 - v) * beta_tilde.log())
 
 
 @final
@@ -84,12 +103,12 @@ class Ancestral(Step):
 
     def __call__(self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
-        x_hat, z_hat = denoiser.split(x_t, t)
+        x_hat, z_hat, v = denoiser.estimate(x_t, t)
         if sigma_s == 0:
             return alpha_s * x_hat, None
         a, beta = denoiser.schedule.transition(t, s)
-        v = self.variance(beta, beta * (sigma_s / sigma_t) ** 2)
-        return alpha_s * x_hat + (a * sigma_s**2 / sigma_t) * z_hat + v.sqrt() * noise(x_t), None
+        variance = self.variance(beta, beta * (sigma_s / sigma_t) ** 2, v)
+        return alpha_s * x_hat + (a * sigma_s**2 / sigma_t) * z_hat + variance.sqrt() * noise(x_t), None
 
 
 @final
@@ -214,54 +233,5 @@ class Heun(Step):
         return alpha_r * (x_t / alpha + self.churn_noise * added * noise(x_t)), raised
 
 
-@final
-@dataclass(frozen=True)
-class DPMpp(Step):
-    """DPM-Solver++ multistep: an exponential integrator in lambda = log(alpha/sigma) (Lu et al. 2022b, Algorithm 2).
-
-    x_s = (sigma_s/sigma_t) x_t - alpha_s [ phi_1 x_hat - (phi_1/h + 1) D_1 + (2 (phi_1 + h)/h^2 - 1) D_2 ],
-
-    phi_1 = expm1(-h), h = lambda_s - lambda_t, D_1 and D_2 the first two divided differences of x_hat in lambda, times
-    h and h^2, from as many previous predictions as `order` asks for. Order 2 takes -phi_1/2 for phi_1/h + 1, as
-    published; the released code of order 3 takes half of D_2, which makes it order 2. The first steps have a lower
-    order; a step to sigma_s = 0 returns alpha_s x_hat.
-    """
-
-    order: int = 2  # type: ignore[misc]
-
-    def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3):
-            raise InputError(f"order {self.order}: DPM-Solver++ has orders 1, 2 and 3.")
-
-    def __call__(self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise) -> Moved:
-        (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
-        x_hat, _ = denoiser.split(x_t, t)
-        if sigma_s == 0:
-            return alpha_s * x_hat, None
-        h = (denoiser.schedule.log_snr(s) - denoiser.schedule.log_snr(t)) / 2
-        phi = torch.expm1(-h)
-        x_s = (sigma_s / sigma_t) * x_t - alpha_s * phi * x_hat
-        past = memory or []
-        if past and self.order > 1:
-            (x_1, h_1), *older = past
-            D_1 = (x_hat - x_1) * (h / h_1)
-            if older and self.order > 2:
-                x_2, h_2 = older[0]
-                change = D_1 - (x_1 - x_2) * (h / h_2)
-                D_1 = D_1 + h_1 / (h_1 + h_2) * change
-                D_2 = h / (h_1 + h_2) * change
-                x_s = x_s + alpha_s * ((phi / h + 1) * D_1 - (2 * (phi + h) / h**2 - 1) * D_2)
-            else:
-                x_s = x_s - alpha_s * phi / 2 * D_1
-        return x_s, [(x_hat, h), *past[: self.order - 2]]
-
-
-STEPS: dict[str, type[Step]] = {
-    "ancestral": Ancestral,
-    "ddim": DDIM,
-    "euler": Euler,
-    "heun": Heun,
-    "dpmpp": DPMpp,
-}
-VARIANCES: dict[str, type[ReverseVariance]] = {"beta": Beta, "beta_tilde": BetaTilde}
+VARIANCES: dict[str, type[ReverseVariance]] = {"beta": Beta, "beta_tilde": BetaTilde, "learned": Learned}
 COORDINATES: dict[str, type[Coordinate]] = {"ratio": Ratio, "fraction": Fraction}

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from undiffuse.diffusion import DDIM, Ancestral, DPMpp, Euler, Grid, Heun, Karras, Step
+from undiffuse.diffusion import (
+    DDIM,
+    DEIS,
+    IPNDM,
+    Ancestral,
+    DPMpp,
+    DPMpp2S,
+    DPMppSDE,
+    Euler,
+    Grid,
+    Heun,
+    Karras,
+    Step,
+    UniPC,
+)
 
 METHODS: dict[str, tuple[Step, Grid | None]] = {
     "ancestral": (Ancestral(), None),
     "ddim": (DDIM(), None),
+    "deis": (DEIS(), Karras()),
     "dpmpp": (DPMpp(), Karras()),
+    "dpmpp3": (DPMpp(order=3), Karras()),
+    "dpmpp_2s": (DPMpp2S(), Karras()),
+    "dpmpp_sde": (DPMppSDE(), Karras()),
     "euler": (Euler(), None),
     "heun": (Heun(), Karras()),
+    "ipndm": (IPNDM(), Karras()),
+    "unipc": (UniPC(), Karras()),
 }
 """Sampling methods by name: the step, and the grid it is best on (None: the model's own)."""
