@@ -40,14 +40,14 @@ FLOORS = 8  # pairs of exact sets behind a floor
 
 
 class Counted(AbstractDenoiser):
-    """The same denoiser; `asked` counts the rows it was asked about."""
+    """The same denoiser; `asked` counts the rows it was asked about, with those that copies of it were asked about."""
 
     def __init__(self, denoiser: AbstractDenoiser) -> None:
         super().__init__()
-        self.denoiser, self.schedule, self.asked = denoiser, denoiser.schedule, 0
+        self.denoiser, self.schedule, self.asked = denoiser, denoiser.schedule, [0]
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
-        self.asked += len(x_t)
+        self.asked[0] += len(x_t)
         return self.denoiser.estimate(x_t, t, **cond)
 
 
@@ -153,9 +153,6 @@ def trained(run: str, rows: int) -> Problem:
     return Problem(Path(run).name, given, model.schedule, x, model.grid, end, path_rows, truth, floor, 64)
 
 
-# --- the methods
-
-
 def methods(problem: Problem) -> Iterator[tuple[str, Step, Grid]]:
     """Every named method and every registered step, on its own grid and on Karras'."""
     named = dict(METHODS)
@@ -182,14 +179,14 @@ def outcome(problem: Problem, step: Step, grid: Grid, steps: int, rows: int) -> 
         x = problem.x[first : min(first + problem.batch, rows)]
         counted = Counted(problem.given(first, len(x)))
         parts.append(sample(counted, x, times, step, noise=RowNoise(1, len(x), first)))
-        asked += counted.asked
+        asked += counted.asked[0]
     return torch.cat(parts), asked / rows
 
 
 def settings(problem: Problem, step: Step, grid: Grid, allowed: list[int]) -> Iterator[tuple[int | None, Step, int]]:
     """(evaluations allowed, step, steps): the most steps that fit, counted on one row; or a step per tolerance."""
-    if hasattr(step, "rtol"):
-        yield from ((None, replace(step, rtol=tolerance, atol=tolerance), 2) for tolerance in TOLERANCES)
+    if hasattr(step, "tolerance"):
+        yield from ((None, replace(step, tolerance=tolerance), 2) for tolerance in TOLERANCES)
         return
     probes = {steps: outcome(problem, step, grid, steps, 1)[1] for steps in (3, 4)}
     each = probes[4] - probes[3]
@@ -214,9 +211,6 @@ def measure(problem: Problem, allowed: list[int]) -> Iterator[Result]:
                 yield Result(problem.name, name, kind, number, evaluations, steps, path, distance, problem.floor)
         except (InputError, ValueError) as refusal:
             print(f"{problem.name}: {name} on {kind}: {refusal}", flush=True)
-
-
-# --- what is shown
 
 
 def table(results: list[Result], what: str, allowed: list[int]) -> list[str]:
