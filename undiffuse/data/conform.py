@@ -72,6 +72,17 @@ class Conformed:
     def __len__(self) -> int:
         return len(self.names)
 
+    def only(self, indices: np.ndarray) -> Conformed:
+        """The rows at these positions."""
+        return Conformed(
+            _Chosen(self.readable, indices),
+            [self.names[i] for i in indices],
+            name=self.name,
+            fingerprint=self.fingerprint,
+            labels=None if self.labels is None else self.labels[indices],
+            notes=self.notes,
+        )
+
     def batches(self, size: int, start: int = 0) -> Iterator[dict[str, Any]]:
         """{"row": (size, ...), "problems": {place in the batch: Problem}} from row `start` to the last, in order; and
         "label" (size,) int64 where the source has classes that are the run's.
@@ -83,6 +94,17 @@ class Conformed:
             if self.labels is not None:
                 batch["label"] = as_tensor(self.labels[indices])
             yield batch
+
+
+@final
+class _Chosen:
+    """Some of the rows of another."""
+
+    def __init__(self, readable: Readable, indices: np.ndarray) -> None:
+        self.readable, self.indices = readable, indices
+
+    def take(self, indices: np.ndarray) -> Taken:
+        return self.readable.take(self.indices[indices])
 
 
 def conform(source: Any, config: Mapping[str, Any], *, progress: Progress | None = None) -> Conformed:

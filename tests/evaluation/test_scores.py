@@ -1,0 +1,266 @@
+"""Scoring with a model whose density is known: the file that comes out, interrupted or not, and its calibration."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import Tensor, nn
+
+from undiffuse.data import conform, load
+from undiffuse.diffusion import RowNoise
+from undiffuse.errors import InputError
+from undiffuse.evaluation import Calibration, Scoring, calibrate, held_out_rows, score
+
+N, D = 300, 3
+
+
+@dataclass
+class Found:
+    nats: Tensor
+    stderr: Tensor
+    kind: str
+    evaluations: float
+
+
+class Gaussian(nn.Module):
+    """log N(row; 0, s^2 I), plus `wobble` times noise of the row's own; NaN where the row's first value is 99."""
+
+    def __init__(self, s: float = 1.0, wobble: float = 0.0) -> None:
+        super().__init__()
+        self.s, self.wobble = nn.Parameter(torch.tensor(s)), wobble
+        self.calls: list[tuple[int, int]] = []
+
+    def likelihood_rows(self, rows, *, first=0, seed=0, draws=None, label=None, importance=False, method=None, power=1):
+        self.calls.append((first, len(rows)))
+        s, x = float(self.s.detach()), rows.double()
+        nats = -0.5 * (x / s).square().sum(1) - x.shape[1] * math.log(s * math.sqrt(2 * math.pi))
+        nats += self.wobble * power * RowNoise(seed, len(rows), first)(torch.empty(len(rows), 1)).double()[:, 0]
+        nats[x[:, 0] == 99] = torch.nan
+        nats[x[:, 0] == 98] = -torch.inf
+        return Found(nats, torch.full_like(nats, self.wobble), "exact", 7.0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load(np.random.default_rng(0).normal(size=(N, D)), held_out=0.5)
+
+
+@pytest.fixture
+def rows(data):
+    return conform(np.random.default_rng(1).normal(size=(50, D)), data.config())
+
+
+def density(x):
+    return -0.5 * np.square(x).sum(1) - D / 2 * math.log(2 * math.pi)
+
+
+def stacked(rows):
+    return np.concatenate([batch["row"].numpy() for batch in rows.batches(16)])
+
+
+def read(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def column(file, name):
+    return np.array([float(line[name] or "nan") for line in read(file)])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_line_per_row_in_order_in_nats_and_bits(data, rows, tmp_path, suffix):
+    x, out = stacked(rows), tmp_path / f"s.{suffix}"
+    calibration = Calibration(density(np.random.default_rng(2).normal(size=(199, D))))
+    found = score(Gaussian(), rows, out, calibration=calibration, alarm=0.05)
+    table = (
+        pq.read_table(out).to_pydict()
+        if suffix == "parquet"
+        else {name: [line[name] for line in read(out)] for name in read(out)[0]}
+    )
+    assert list(table) == ["row", "log_likelihood", "stderr", "bits_per_dim", "quantile", "alarm", "note"]
+    assert list(map(int, table["row"])) == list(range(50))
+    np.testing.assert_allclose(np.array(table["log_likelihood"], float), density(x), rtol=1e-12)
+    np.testing.assert_allclose(np.array(table["bits_per_dim"], float), -density(x) / D / math.log(2), rtol=1e-12)
+    np.testing.assert_allclose(
+        np.array(table["quantile"], float), [(calibration.scores <= nats).mean() for nats in density(x)]
+    )
+    alarms = [str(alarm) == "True" for alarm in table["alarm"]]
+    assert alarms == calibration.alarms(density(x), rate=0.05).tolist()
+    assert set(table["note"]) == {""}
+    assert (found.rows, found.finite, found.kind, found.evaluations, found.alarms) == (
+        50,
+        50,
+        "exact",
+        7.0,
+        sum(alarms),
+    )
+    assert found.log_likelihood == pytest.approx(density(x).mean())
+    assert found.stderr == pytest.approx(density(x).std(ddof=1) / 50**0.5)
+    assert found.bits_per_dim == pytest.approx(-density(x).mean() / D / math.log(2))
+    assert found.realized == calibration.realized(0.05)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_columns_that_nobody_asked_for_are_not_there(rows, tmp_path):
+    score(Gaussian(), rows, tmp_path / "s.csv")
+    assert list(read(tmp_path / "s.csv")[0]) == ["row", "log_likelihood", "stderr", "bits_per_dim", "note"]
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3])
+def test_interrupted_and_continued_is_as_if_never_interrupted(rows, tmp_path, batches):
+    """In another batch size, after a crash that cut the last line short; nothing is scored twice."""
+    score(Gaussian(wobble=1.0), rows, tmp_path / "whole.csv")
+    out, polls = tmp_path / "s.csv", iter([False] * batches + [True])
+    assert score(Gaussian(wobble=1.0), rows, out, batch=9, stop=lambda: next(polls)) is None
+    assert not out.exists()
+    with (tmp_path / "s.csv.part").open("a") as part:
+        part.write('{"nats": [1.0, 2')
+    model = Gaussian(wobble=1.0)
+    score(model, rows, out, batch=20)
+    assert model.calls[0][0] == 9 * batches
+    assert sum(count for _, count in model.calls) == 50 - 9 * batches
+    assert out.read_text() == (tmp_path / "whole.csv").read_text()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"draws": 3}, "draws"),
+        ({"method": "ode"}, "method"),
+        ({"importance": True}, "importance"),
+    ],
+)
+def test_what_another_command_began_is_not_continued(rows, tmp_path, change, word):
+    polls = iter([False, True])
+    score(Gaussian(), rows, tmp_path / "s.csv", batch=9, stop=lambda: next(polls))
+    before = (tmp_path / "s.csv.part").read_bytes()
+    with pytest.raises(InputError, match=rf"another command began \({word} differ"):
+        score(Gaussian(), rows, tmp_path / "s.csv", scoring=Scoring(**change))
+    assert (tmp_path / "s.csv.part").read_bytes() == before
+
+
+def test_other_weights_or_other_data_are_another_command(data, rows, tmp_path):
+    polls = iter([False, True])
+    score(Gaussian(), rows, tmp_path / "s.csv", batch=9, stop=lambda: next(polls))
+    with pytest.raises(InputError, match="weights"):
+        score(Gaussian(s=2.0), rows, tmp_path / "s.csv")
+    with pytest.raises(InputError, match="data"):
+        score(Gaussian(), conform(np.zeros((50, D)) + np.arange(3), data.config()), tmp_path / "s.csv")
+
+
+def test_a_row_depends_on_the_seed_and_its_number_alone(rows, tmp_path):
+    def nats(name, **options):
+        score(Gaussian(wobble=1.0), rows, tmp_path / name, **options)
+        return column(tmp_path / name, "log_likelihood")
+
+    np.testing.assert_array_equal(nats("a.csv", batch=1), nats("b.csv", batch=50))
+    assert not np.any(nats("c.csv", scoring=Scoring(seed=1)) == nats("d.csv"))
+    doubled = nats("e.csv", scoring=Scoring(options={"power": 2})) - density(stacked(rows))
+    np.testing.assert_allclose(doubled, 2 * (nats("f.csv") - density(stacked(rows))), atol=1e-12)
+
+
+def test_a_row_without_a_finite_score_says_so_and_the_rest_are_right(data, tmp_path):
+    x = np.random.default_rng(1).normal(size=(6, D))
+    x[2, 0], x[4, 0] = 99, 98
+    found = score(
+        Gaussian(),
+        conform(x, data.config()),
+        tmp_path / "s.csv",
+        calibration=Calibration(np.arange(-20.0, 0)),
+        alarm=0.1,
+    )
+    lines = read(tmp_path / "s.csv")
+    assert [(line["log_likelihood"], line["alarm"], line["note"]) for line in lines[2:5:2]] == [
+        ("", "", "the computation gave no finite number"),
+        ("-inf", "True", "the model gives it no probability"),
+    ]
+    others = [0, 1, 3, 5]
+    np.testing.assert_allclose(column(tmp_path / "s.csv", "log_likelihood")[others], density(x[others]))
+    assert (found.rows, found.finite) == (6, 4)
+    assert found.log_likelihood == pytest.approx(density(x[others]).mean())
+
+
+def test_problems_of_rows_become_their_scores(tmp_path):
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=40), "b": ["x", "y"] * 20})
+    new = frame.head(5).copy()
+    new.loc[1, "b"] = "z"
+    score(Gaussian(), conform(new, load(frame).config()), tmp_path / "s.csv")
+    lines = read(tmp_path / "s.csv")
+    assert [line["row"] for line in lines] == ["1", "2", "3", "4", "5"]
+    assert [line["log_likelihood"] == "-inf" for line in lines] == [False, True, False, False, False]
+    assert "'z'" in lines[1]["note"]
+
+
+def test_calibration_scores_are_kept_and_extended(data, tmp_path):
+    held = held_out_rows(json.loads(json.dumps(data.config())), source=data.held_out)
+    x = stacked(held)
+    model = Gaussian()
+    first = calibrate(model, tmp_path, held, scoring=Scoring(), count=20)
+    np.testing.assert_allclose(first.scores, np.sort(density(x[:20])))
+    more = calibrate(model, tmp_path, held, scoring=Scoring(), count=100)
+    np.testing.assert_allclose(more.scores, np.sort(density(x[:100])))
+    assert sum(count for _, count in model.calls) == 100
+    again = calibrate(model, tmp_path, held, scoring=Scoring(), count=50)
+    np.testing.assert_allclose(again.scores, np.sort(density(x[:50])))
+    assert sum(count for _, count in model.calls) == 100
+    calibrate(model, tmp_path, held, scoring=Scoring(seed=1), count=10)
+    assert len(list((tmp_path / "held_out_scores").iterdir())) == 2
+
+
+def test_held_out_rows_and_new_rows_share_no_noise(data, tmp_path):
+    """The same rows, scored as held out and as new: the differences are those of independent noise."""
+    held = held_out_rows(data.config(), source=data.held_out)
+    kept = np.sort(calibrate(Gaussian(wobble=1.0), tmp_path, held, scoring=Scoring(), count=150).scores)
+    score(Gaussian(wobble=1.0), held, tmp_path / "s.csv")
+    assert not np.isin(np.sort(column(tmp_path / "s.csv", "log_likelihood")), kept).any()
+
+
+def test_held_out_rows_of_a_run_are_those_it_did_not_train_on(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, D))
+    np.save(tmp_path / "x.npy", x)
+    data = load(tmp_path / "x.npy", seed=3, held_out=20)
+    held = held_out_rows(json.loads(json.dumps(data.config())))
+    np.testing.assert_array_equal(stacked(held), data.held_out)
+    np.testing.assert_array_equal(x[list(held.names)], data.held_out)
+    np.save(tmp_path / "x.npy", x + 1)
+    with pytest.raises(InputError, match="changed since; give other rows"):
+        held_out_rows(data.config())
+    (tmp_path / "x.npy").unlink()
+    with pytest.raises(InputError, match="no such file or folder; give other rows"):
+        held_out_rows(data.config())
+    with pytest.raises(InputError, match="data from Python"):
+        held_out_rows(load(x).config())
+
+
+def test_held_out_rows_of_one_class():
+    data = load("digits")
+    held = held_out_rows(data.config(), label=3)
+    expected = data.held_out_batch(10**6)
+    np.testing.assert_array_equal(stacked(held), expected["row"][expected["label"] == 3])
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "fragment"),
+    [
+        ({}, "s.txt", ".csv or .parquet"),
+        ({"alarm": 0.1}, "s.csv", "needs held-out rows"),
+        ({"alarm": 0.01, "calibration": Calibration(np.zeros(5))}, "s.csv", "at least 99 held-out rows"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_it_is_begun(rows, tmp_path, options, name, fragment):
+    model = Gaussian()
+    with pytest.raises(InputError, match=fragment):
+        score(model, rows, tmp_path / name, **options)
+    assert not model.calls
+    assert not list(tmp_path.iterdir())
