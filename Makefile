@@ -15,7 +15,7 @@ help:
 	@echo "make test    all tests (under 10 minutes)"
 	@echo "make check   lint, format, types and the fast laws"
 	@echo "make bench   the overhead benchmark: fit, sample, import, memory"
-	@echo "make docs    write docs/cli.md from the command line's own help and check every link in the docs"
+	@echo "make docs    write the command line's page, the equation index and the errata; check every link in the docs"
 	@echo "make venv    only set up .venv (every other target does that too)"
 	@echo "make pins    write constraints.txt from what .venv holds"
 	@echo "make clean   remove .venv, caches, and what demo made"

@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the command line's own help, and check every relative link in the docs.
+"""Write docs/cli.md from the command line's own help, the equation index and the errata, and check every relative link.
 
 The page is what `--help` prints at 100 columns, so it cannot say anything that the program does not.
 """
@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from runpy import run_path
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("", "train", "sample", "info")
@@ -58,6 +59,7 @@ if __name__ == "__main__":
     page = ROOT / "docs" / "cli.md"
     page.write_text(command_line_page(), encoding="utf-8")
     print(f"Wrote {page.relative_to(ROOT)}.")
+    run_path(str(ROOT / "scripts" / "equations.py"), run_name="__main__")
     if broken := broken_links():
         sys.exit("Links that lead nowhere:\n" + "\n".join(broken))
     print(f"Every link in {len(pages())} pages leads somewhere.")

@@ -114,7 +114,8 @@ def _symbol_link(symbol: str) -> str:
 
 def _law_link(law: str) -> str:
     file, _, name = law.partition("::")
-    return f"[{name.removeprefix('test_').replace('_', ' ')}](../{file})"
+    words = re.sub(r"_s(?=_|$)", "'s", name.removeprefix("test_")).replace("_", " ")
+    return f"[{words}](../{file})"
 
 
 def slug(heading: str) -> str:
@@ -125,7 +126,7 @@ def slug(heading: str) -> str:
 def _slip_link(key: str) -> str:
     from errata import SLIPS
 
-    return f"[{SLIPS[key].title[0].lower() + SLIPS[key].title[1:]}](errata.md#{slug(SLIPS[key].title)})"
+    return f"[{SLIPS[key].title}](errata.md#{slug(SLIPS[key].title)})"
 
 
 def _line(entry: Entry) -> str:

@@ -9,6 +9,7 @@ import torch
 from errata import ELSEWHERE, row, scalar, slip
 from errata.chains import Thousand
 from undiffuse.diffusion import LinearVP, SubVP, gaussian
+from undiffuse.diffusion.decoder import log_mass
 from undiffuse.diffusion.oracle import Gaussian
 
 Numbers = tuple[float, float, float]
@@ -137,12 +138,12 @@ def half_a_bin() -> Numbers:
     u = torch.arange(256, dtype=torch.float64) / 255
     normal = torch.distributions.Normal(scalar(0.5), scalar(0.1))
 
-    def total(half: float) -> float:
-        upper, lower = normal.cdf(u + half), normal.cdf(u - half)
-        upper[-1], lower[0] = 1.0, 0.0
-        return float((upper - lower).sum())
-
-    return total(1 / 255), total(1 / 510), 1.0
+    low, high = u - 1 / 510, u + 1 / 510
+    low[0], high[-1] = -math.inf, math.inf
+    right = log_mass(scalar(0.5), scalar(0.1), low, high).exp().sum()
+    upper, lower = normal.cdf(u + 1 / 255), normal.cdf(u - 1 / 255)
+    upper[-1], lower[0] = 1.0, 0.0
+    return float((upper - lower).sum()), float(right), 1.0
 
 
 @slip(

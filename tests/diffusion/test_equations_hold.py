@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from cases import times
+from cases import SCHEDULE_CASES, times
 from torch.distributions import Laplace, MultivariateNormal, Normal, Uniform, kl_divergence
 
 from undiffuse.diffusion import DDIM, DiscreteVP, LinearVP, gaussian, linear_betas
@@ -179,6 +179,26 @@ def test_score_of_one_point_is_the_kernel_s():
     x_t = drawn(5, 2, seed=1).requires_grad_()
     (slope,) = torch.autograd.grad(Normal(alpha * point, sigma).log_prob(x_t).sum(), x_t)
     torch.testing.assert_close(Points(schedule, point).score(x_t.detach(), t), slope)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
+def test_the_sdes_and_the_flow_have_the_marginals(schedule):
+    """dp/dt from the forward SDE, from the reverse SDE run backwards and from the probability flow, each by its
+    Fokker-Planck equation, on a mixture (Liu, Eq. 7-8; Song et al. 2021, Eq. 5, 6, 13)."""
+    oracle, t, h = Mixture(schedule, *f64([[[-1.0], [1.5]], [[0.4], [0.7]]])), f64(0.6371), 1e-6
+    x = torch.linspace(-3, 3, 25, dtype=torch.float64)[:, None].requires_grad_()
+
+    def slope(values):
+        return torch.autograd.grad(values.sum(), x, create_graph=True)[0]
+
+    (f, g2), p = schedule.sde(t), oracle.log_prob(x, t).exp()[:, None]
+    ahead, behind = (oracle.log_prob(x.detach(), t + step).exp()[:, None] for step in (h, -h))
+    changes = (ahead - behind) / (2 * h)
+    spread, score = g2 / 2 * slope(slope(p)), oracle.score(x, t)
+    bound = {"rtol": 1e-5, "atol": 1e-6 * float(changes.abs().max())}
+    torch.testing.assert_close(-slope(f * x * p) + spread, changes, **bound)
+    torch.testing.assert_close(-slope((f * x - g2 * score) * p) - spread, changes, **bound)
+    torch.testing.assert_close(-slope(oracle.velocity(x, t) * p), changes, **bound)
 
 
 CHAIN = DiscreteVP(betas=(0.05, 0.1, 0.2, 0.3, 0.45))
