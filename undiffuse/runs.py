@@ -20,24 +20,44 @@ if TYPE_CHECKING:
 _NOT_A_RESULT = ("event", "step")
 
 
-def open_run(path: str | Path) -> GenerativeModel:
+def open_run(path: str | Path, *, snapshot: int | None = None) -> GenerativeModel:
     """The trained model in the run directory `path`, with its averaged weights, on the CPU, ready to sample.
 
-    Raises InputError if there is no such folder, it is no run, training had not reached its first checkpoint, the run
-    is of a newer version, or its configuration or weights are damaged.
+    `snapshot` is a step whose averaged weights the run has kept (see `training/folder.py`), to open instead. Raises
+    InputError if there is no such folder or snapshot, it is no run, training had not reached its first checkpoint, the
+    run is of a newer version, or its configuration or weights are damaged.
 
     >>> open_run("no/such/run")
     Traceback (most recent call last):
     undiffuse.errors.InputError: no/such/run: no such folder; check the path of the run.
     """
     from undiffuse.training.checkpoint import load_weights
-    from undiffuse.training.folder import read_config, read_weights
+    from undiffuse.training.folder import read_config, read_snapshot, read_weights
 
     config = read_config(path)
-    weights = read_weights(path)
+    weights = read_weights(path) if snapshot is None else read_snapshot(path, snapshot)
     model = _rebuild(config, str(path))
     load_weights(model, weights, str(path))
     return model.eval()
+
+
+def open_weaker(path: str | Path) -> GenerativeModel:
+    """The run as it was at its latest snapshot of at most half the steps it has now: what autoguidance moves away from.
+
+    Raises InputError, besides `open_run`'s reasons, if there is no such snapshot.
+    """
+    from undiffuse.training.folder import LOG, read_config, read_state, snapshots
+    from undiffuse.training.log import read_log
+
+    read_config(path)
+    state = read_state(path) or _state_from(read_log(Path(os.path.expanduser(path)) / LOG))
+    weaker = [step for step in snapshots(path) if step <= state["step"] / 2]
+    if not weaker:
+        raise InputError(
+            f"{path}: has kept no snapshot from its first half, which autoguidance needs; train for longer, "
+            "or with a smaller --training.checkpoint-every."
+        )
+    return open_run(path, snapshot=weaker[-1])
 
 
 def _rebuild(config: dict[str, Any], path: str) -> GenerativeModel:
@@ -53,6 +73,7 @@ def _rebuild(config: dict[str, Any], path: str) -> GenerativeModel:
             f"{path}: its config.json is damaged ({type(problem).__name__}: {problem}); restore that file."
         ) from problem
     model.classes = tuple(classes)
+    model.data_config = config["data"]
     return model
 
 

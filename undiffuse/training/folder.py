@@ -4,12 +4,15 @@
     weights.safetensors    the averaged weights of the whole model: with config.json, enough to sample
     state/latest           the name of the newest complete resume state
     state/step-00000500/   state.safetensors (weights in training, moments, averages), state.json (counters)
+    snapshots/             step-00000500.safetensors: the averaged weights as they were, the last five of them; one is
+                           kept at the first checkpoint after the steps have doubled (for autoguidance)
     log.jsonl              one event a line
     samples/               previews
 
-A checkpoint is a new folder under state/, then the weights, then the pointer, then the removal of older folders. Each
-is one rename, so at every instant the pointer names a whole state, and weights are never older than a run that says
-it is finished. A run that is overwritten steps aside, to .NAME.replaced, until the new one has its first checkpoint.
+A checkpoint is a new folder under state/, then a snapshot if one is due, then the weights, then the pointer, then the
+removal of older folders. Each is one rename, so at every instant the pointer names a whole state, and weights are never
+older than a run that says it is finished; a snapshot that the pointer did not reach is dropped at the next checkpoint.
+A run that is overwritten steps aside, to .NAME.replaced, until the new one has its first checkpoint.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from undiffuse.errors import InputError
 
 FORMAT = 1
 CONFIG, WEIGHTS, LOG, SAMPLES = "config.json", "weights.safetensors", "log.jsonl", "samples"
+SNAPSHOTS, MOST_SNAPSHOTS = "snapshots", 5
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -62,6 +66,27 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise InputError(
             f"{path}: its weights.safetensors is damaged ({problem}); go on with --resume to write it anew."
         ) from problem
+
+
+def snapshots(path: str | Path) -> dict[int, Path]:
+    """The run's snapshots, step -> file, in the order of their steps."""
+    files = (Path(os.path.expanduser(path)) / SNAPSHOTS).glob("step-*.safetensors")
+    found = {int(file.stem.removeprefix("step-")): file for file in files if re.fullmatch(r"step-\d{8,}", file.stem)}
+    return dict(sorted(found.items()))
+
+
+def read_snapshot(path: str | Path, step: int) -> dict[str, Tensor]:
+    """The averaged weights at a step that there is a snapshot of. Raises InputError if there is none, naming those
+    that there are, or if it is damaged.
+    """
+    found = snapshots(path)
+    if step not in found:
+        there = f"those of steps {', '.join(map(str, found))} are" if found else "none is"
+        raise InputError(f"{path}: there is no snapshot of step {step}; {there} kept.")
+    try:
+        return load_file(found[step])
+    except (SafetensorError, OSError, ValueError) as problem:
+        raise InputError(f"{path}: its snapshot of step {step} is damaged ({problem}); use another.") from problem
 
 
 def read_state(path: str | Path) -> dict[str, Any] | None:
@@ -151,6 +176,7 @@ class RunFolder:
         with atomic_folder(folder) as temporary:
             save_file(tensors, temporary / "state.safetensors")
             (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        self._keep_snapshot(state["step"], weights)
         with atomic_file(self.path / WEIGHTS) as temporary:
             save_file(weights, temporary, metadata={"format": "pt"})
         with atomic_file(self.path / "state" / "latest") as temporary:
@@ -160,6 +186,18 @@ class RunFolder:
             shutil.rmtree(self.aside, ignore_errors=True)
             self.aside = None
         return folder
+
+    def _keep_snapshot(self, step: int, weights: dict[str, Tensor]) -> None:
+        """Keep the weights if the steps have doubled since the last snapshot, and no more than the last five."""
+        there = snapshots(self.path)
+        for late in [other for other in there if other > step]:  # written, and then not reached by the pointer
+            there.pop(late).unlink(missing_ok=True)
+        if step < 1 or (there and step < 2 * max(there)):
+            return
+        with atomic_file(self.path / SNAPSHOTS / f"step-{step:08d}.safetensors") as temporary:
+            save_file(weights, temporary, metadata={"format": "pt"})
+        for old in list(there)[: -(MOST_SNAPSHOTS - 1)]:
+            there[old].unlink(missing_ok=True)
 
     def saved(self) -> int | None:
         """The step of the newest checkpoint, None before the first."""

@@ -1,0 +1,69 @@
+"""Weaker snapshots: kept when the steps have doubled, the last five of them, the same whether a run was interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_fakes import Gaussian, Points
+
+from undiffuse.errors import InputError
+from undiffuse.runs import open_weaker
+from undiffuse.training import fit
+from undiffuse.training.folder import read_snapshot, snapshots
+
+CPU = {"device": "cpu", "precision": "float32", "batch": 8, "lr": 0.03, "samples": 0, "evaluate_every": 10_000}
+
+
+def stop_at(step):
+    polls = iter(range(10**9))
+    return lambda: next(polls) >= step
+
+
+def kept(out: Path) -> list[int]:
+    return list(snapshots(out))
+
+
+def test_one_is_kept_at_the_first_checkpoint_after_the_steps_have_doubled(tmp_path):
+    """Checkpoints at 3, 6, 9, ...: 3, 6, 12, 24, 48, 96, of which the last five stay; the end at 100 is none."""
+    out = tmp_path / "run"
+    fit(Gaussian(), Points(), out=out, steps=100, checkpoint_every=3, **CPU)
+    assert kept(out) == [6, 12, 24, 48, 96]
+    assert all(path.name.startswith("step-") for path in (out / "snapshots").iterdir())
+
+
+def test_a_snapshot_is_the_average_at_its_step(tmp_path):
+    fit(Gaussian(), Points(), out=tmp_path / "long", steps=20, checkpoint_every=8, decay=1e-9, **CPU)
+    fit(Gaussian(), Points(), out=tmp_path / "short", steps=20, stop=stop_at(8), decay=1e-9, **CPU)
+    snapshot, then = read_snapshot(tmp_path / "long", 8), load_file(tmp_path / "short" / "weights.safetensors")
+    assert snapshot.keys() == then.keys()
+    assert all(torch.equal(snapshot[name], then[name]) for name in then)
+    assert not torch.equal(snapshot["net.mean"], load_file(tmp_path / "long" / "weights.safetensors")["net.mean"])
+
+
+@pytest.mark.parametrize("pause", [8, 24, 32])
+def test_an_interrupted_run_keeps_the_same_ones_at_its_checkpoints(tmp_path, pause):
+    fit(Gaussian(), Points(), out=tmp_path / "a", steps=40, checkpoint_every=8, **CPU)
+    fit(Gaussian(), Points(), out=tmp_path / "b", steps=40, checkpoint_every=8, stop=stop_at(pause), **CPU)
+    ahead = tmp_path / "b" / "snapshots" / "step-00000048.safetensors"  # written, and its checkpoint not completed
+    ahead.write_bytes((tmp_path / "b" / "weights.safetensors").read_bytes())
+    fit(Gaussian(), Points(), out=tmp_path / "b", resume=True)
+    assert kept(tmp_path / "a") == kept(tmp_path / "b") == [8, 16, 32]
+    for step in kept(tmp_path / "a"):
+        one, other = (read_snapshot(tmp_path / run, step) for run in "ab")
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_is_not_there_is_said_in_one_sentence(tmp_path):
+    out = tmp_path / "run"
+    fit(Gaussian(), Points(), out=out, steps=20, checkpoint_every=8, **CPU)
+    with pytest.raises(InputError, match=r"no snapshot of step 9; those of steps 8, 16 are kept"):
+        read_snapshot(out, 9)
+    (out / "snapshots" / "step-00000008.safetensors").write_bytes(b"half")
+    with pytest.raises(InputError, match="its snapshot of step 8 is damaged"):
+        read_snapshot(out, 8)
+    fit(Gaussian(), Points(), out=tmp_path / "brief", steps=4, **CPU)
+    with pytest.raises(InputError, match="no snapshot from its first half, which autoguidance needs; train for longer"):
+        open_weaker(tmp_path / "brief")
