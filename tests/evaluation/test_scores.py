@@ -146,6 +146,10 @@ def test_what_another_command_began_is_not_continued(rows, tmp_path, change, wor
     with pytest.raises(InputError, match=rf"another command began \({word} differ"):
         score(Gaussian(), rows, tmp_path / "s.csv", scoring=Scoring(**change))
     assert (tmp_path / "s.csv.part").read_bytes() == before
+    model = Gaussian()
+    score(model, rows, tmp_path / "s.csv", scoring=Scoring(**change), replace=True)
+    assert model.calls[0][0] == 0
+    np.testing.assert_allclose(column(tmp_path / "s.csv", "log_likelihood"), density(stacked(rows)))
 
 
 def test_other_weights_or_other_data_are_another_command(data, rows, tmp_path):

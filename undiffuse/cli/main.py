@@ -53,6 +53,7 @@ app = App(
 COMMANDS = {
     "train": ("Train a model on your data.", "SOURCE --out RUN [OPTIONS]"),
     "sample": ("Draw samples from a trained model.", "RUN -n NUMBER --out FILE_OR_FOLDER [OPTIONS]"),
+    "score": ("Say how likely each row of some data is.", "RUN DATA --out FILE [OPTIONS]"),
     "info": ("Say what a run is, or what data look like.", "RUN_OR_SOURCE [OPTIONS]"),
 }
 for _name, (_help, _usage) in COMMANDS.items():

@@ -22,13 +22,14 @@ from undiffuse.errors import InputError
 class ScoreFile:
     """The scores in `path` of what `identity` (plain data) describes; a file is begun where there is none.
 
-    Raises InputError if the file holds something else, saying what is different, or cannot be written.
+    Raises InputError if the file holds something else, saying what is different, unless that may be replaced; and if
+    it cannot be written.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any], *, replace: bool = False) -> None:
         self.path = path
         self.identity = json.loads(json.dumps(identity))
-        self.rows = 0
+        self.replace, self.rows = replace, 0
         try:
             if path.exists():
                 self._open()
@@ -87,7 +88,8 @@ class ScoreFile:
                 if not isinstance(tree, dict):
                     break
                 if i == 0:
-                    self._check(tree)
+                    if not self._is_ours(tree):
+                        break
                 else:
                     self.rows += len(tree["nats"])
                 good += len(line)
@@ -95,11 +97,12 @@ class ScoreFile:
         if not good:
             self._write(self.identity)
 
-    def _check(self, found: Mapping[str, Any]) -> None:
+    def _is_ours(self, found: Mapping[str, Any]) -> bool:
         names = [*self.identity, *(name for name in found if name not in self.identity)]
         different = [name for name in names if found.get(name) != self.identity.get(name)]
-        if different:
+        if different and not self.replace:
             raise InputError(
                 f"{self.path}: holds what another command began ({', '.join(different)} differ); "
                 "finish that one, or remove the file."
             )
+        return not different

@@ -9,12 +9,13 @@ way, with noise of their own, and kept in the run's folder; asking for more of t
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -50,12 +51,13 @@ class Scoring:
     draws: int | None = None
     label: int | str | None = None
     importance: bool = False
+    dequantization: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, model: Scorer, rows: torch.Tensor, first: int) -> Any:
         """The `Likelihood` of rows (B, ...), the first of which has number `first`."""
-        own = {"draws": self.draws, "method": self.method, "label": self.label} | dict(self.options)
-        chosen = {name: value for name, value in own.items() if value is not None}
+        names = ("method", "draws", "label", "dequantization")
+        chosen = {name: value for name in names if (value := getattr(self, name)) is not None} | dict(self.options)
         return model.likelihood_rows(rows, first=first, seed=self.seed, importance=self.importance, **chosen)
 
 
@@ -68,6 +70,7 @@ def score(
     calibration: Calibration | None = None,
     alarm: float | None = None,
     batch: int = 64,
+    replace: bool = False,
     progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Summary | None:
@@ -75,7 +78,7 @@ def score(
 
     What is done so far lies in OUT.part, from which the same call goes on. Raises InputError for an `out` that is
     neither .csv nor .parquet, for an alarm without a calibration or at a rate it cannot give, and for an OUT.part that
-    something else began.
+    something else began, unless `replace` says that it may go.
     """
     out, scoring = Path(os.path.expanduser(out)), scoring or Scoring()
     check_out(out)
@@ -84,7 +87,7 @@ def score(
             raise InputError(f"alarm {alarm:g}: needs held-out rows to compare with.")
         calibration.lowest(alarm)
     part = out.with_name(out.name + ".part")
-    file = ScoreFile(part, identity(model, rows, scoring) | {"rows": len(rows)})
+    file = ScoreFile(part, identity(model, rows, scoring) | {"rows": len(rows)}, replace=replace)
     if not score_rows(model, rows, file, scoring=scoring, batch=batch, progress=progress, stop=stop):
         return None
     dimensions = next(rows.batches(1))["row"][0].numel()
@@ -197,7 +200,7 @@ def calibrate(
     """The scores of the first `count` of the held-out `rows`, from the run's folder as far as they are there already;
     None if `stop()` said so before the last.
     """
-    scoring = replace(scoring, seed=mix(scoring.seed, _HELD_OUT))
+    scoring = dataclasses.replace(scoring, seed=mix(scoring.seed, _HELD_OUT))
     what = identity(model, rows, scoring) | {"held_out": [str(name) for name in rows.names[:3]]}
     name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     file = ScoreFile(Path(os.path.expanduser(run)) / FOLDER / f"{name}.jsonl", what)

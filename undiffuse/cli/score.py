@@ -1,0 +1,214 @@
+"""`undiffuse score`: how likely each row of some data is under a trained model, and which rows are out of the ordinary.
+
+    run, data -> rows in the run's stored type -> scores of held-out rows -> scores, a line per row
+
+What can be refused is refused before the first row is scored; what is scored is kept, whatever interrupts it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from undiffuse.cli.interrupt import INTERRUPTED, Interruption
+from undiffuse.cli.place import refuse_taken
+from undiffuse.cli.settings import AtLeast, check, flag, given, option
+from undiffuse.errors import InputError
+
+if TYPE_CHECKING:
+    from undiffuse.cli.terminal import Terminal
+    from undiffuse.data import Conformed
+    from undiffuse.evaluation import Scoring, Summary
+    from undiffuse.models import GenerativeModel
+
+Method = Literal["elbo", "ode"]
+Dequantization = Literal["uniform", "truncated_normal"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+CALIBRATION = 1000
+_KINDS = {"bound": "a lower bound", "estimate": "an estimate", "exact": "exact"}
+
+
+@dataclass(kw_only=True)
+class ScoreOptions:
+    """Everything but the run and the data."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic reads it off the class
+
+    out: Annotated[str | None, option("File that the scores go to; .csv or .parquet decides the form.")] = None
+    method: Annotated[
+        Method | None, option("Variational bound, or density by the probability-flow ODE (by the rows' size).")
+    ] = None
+    alarm: Annotated[
+        float | None, AtLeast(0, above=True), option("Mark rows so that at most this share of ordinary ones is: 0.01.")
+    ] = None
+    draws: Annotated[int | None, AtLeast(1), option("Dequantizations averaged per row, where there are any.")] = None
+    evaluations: Annotated[int | None, AtLeast(1), option("Of the network per row (elbo: 64).")] = None
+    tolerance: Annotated[float | None, AtLeast(0, above=True), option("Of the solver (ode: 1e-5).")] = None
+    label: Annotated[str | None, option("Likelihood given this class, by name or number (of all classes).")] = None
+    importance: Annotated[bool | None, flag("Weight the draws by importance: a closer bound (ode).")] = None
+    dequantization: Annotated[
+        Dequantization | None, option("Noise that whole numbers are given: uniform, or as at the least noise level.")
+    ] = None
+    seed: Annotated[int | None, AtLeast(0), option("The same seed gives the same scores (0).")] = None
+    batch: Annotated[int | None, AtLeast(1), option("Rows at a time; changes nothing but memory (64).")] = None
+    calibration: Annotated[int | None, AtLeast(1), option("Held-out rows to compare with, at most (1000).")] = None
+    no_calibration: Annotated[bool | None, flag("Do without held-out rows: no quantiles, no alarms.")] = None
+    held_out: Annotated[str | None, option("Rows to compare with, instead of those the run held out.")] = None
+    overwrite: Annotated[bool | None, flag("Replace what is at --out, and what is left of another command.")] = None
+    device: Annotated[Device | None, option("Where to compute (auto: the fastest there is).")] = None
+    quiet: Annotated[bool | None, flag("Print nothing but errors.")] = None
+    json: Annotated[bool | None, flag("Print the result as one JSON object on standard output.")] = None
+
+
+def score(
+    run: Annotated[str, Parameter(help="Folder of the run.")],
+    data: Annotated[str, Parameter(help="File, folder or name of the data to score: anything train takes.")],
+    /,
+    *,
+    options: Annotated[ScoreOptions | None, Parameter(name="*")] = None,
+) -> int:
+    """Give each row of some data its log-likelihood under a trained model.
+
+    One line per row: log-likelihood in nats, its standard error, bits per dimension, its quantile among held-out rows.
+    The same command goes on where it was interrupted.
+    """
+    chosen = _chosen(options)
+    assert chosen.out is not None
+    out = Path(os.path.expanduser(chosen.out))
+    refuse_taken(chosen.out, out, bool(chosen.overwrite))
+
+    from undiffuse.cli.progress import Bar
+    from undiffuse.cli.terminal import Terminal
+    from undiffuse.data import conform
+    from undiffuse.evaluation import check_out
+    from undiffuse.runs import open_run
+    from undiffuse.training.folder import read_config
+    from undiffuse.training.options import find_device
+
+    terminal = Terminal(quiet=chosen.quiet, as_json=chosen.json)
+    check_out(out)
+    device = find_device(chosen.device or "auto")
+    config = read_config(run)["data"]
+    model = open_run(run).to(device)
+    with Bar(terminal) as bar:
+        rows = conform(data, config, progress=bar)
+        held_out = _held_out(model, config, chosen, bar)
+    for note in rows.notes:
+        terminal.say(note, "yellow")
+    if rows.fingerprint == config["fingerprint"]:
+        terminal.say(f"{data}: holds the rows that the run was trained on, which score higher than new ones.", "yellow")
+    return _score(model, run, rows, held_out, chosen, terminal)
+
+
+def _chosen(options: ScoreOptions | None) -> ScoreOptions:
+    """The options, those that exclude each other refused."""
+    chosen = check(ScoreOptions, given(options))
+    if chosen.out is None:
+        raise InputError("--out: missing; say where the scores go, such as --out scores.csv.")
+    if chosen.alarm is not None and chosen.alarm >= 1:
+        raise InputError(f"--alarm {chosen.alarm:g}: must be a share below 1.")
+    for name in ("alarm", "held_out", "calibration") if chosen.no_calibration else ():
+        if getattr(chosen, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} and --no-calibration: only one of the two can be meant.")
+    return chosen
+
+
+def _held_out(model: GenerativeModel, config: dict[str, Any], chosen: ScoreOptions, bar: Any) -> Conformed | None:
+    """The rows to compare with, None for none; refused if they are too few for the alarm."""
+    import numpy as np
+
+    from undiffuse.evaluation import Calibration, held_out_rows
+
+    label = None if chosen.label is None else model.label_index(chosen.label)
+    if chosen.no_calibration:
+        return None
+    rows = held_out_rows(config, source=chosen.held_out, label=label, progress=bar)
+    if chosen.alarm is not None:
+        Calibration(np.zeros(min(len(rows), chosen.calibration or CALIBRATION))).lowest(chosen.alarm)
+    return rows
+
+
+def _scoring(model: GenerativeModel, chosen: ScoreOptions) -> Scoring:
+    """How rows are scored, with what is named resolved."""
+    from undiffuse.diffusion.dequantize import TruncatedNormal
+    from undiffuse.evaluation import Scoring
+
+    dequantization = None
+    if chosen.dequantization == "truncated_normal":
+        schedule: Any = getattr(model, "schedule", None)
+        if schedule is None:
+            raise InputError("--dequantization truncated_normal: is for models with noise levels; leave it out.")
+        dequantization = TruncatedNormal.of(schedule)
+    own = {"evaluations": chosen.evaluations, "tolerance": chosen.tolerance}
+    return Scoring(
+        method=chosen.method,
+        seed=chosen.seed or 0,
+        draws=chosen.draws,
+        label=chosen.label,
+        importance=bool(chosen.importance),
+        dequantization=dequantization,
+        options={name: value for name, value in own.items() if value is not None},
+    )
+
+
+def _score(
+    model: GenerativeModel,
+    run: str,
+    rows: Conformed,
+    held_out: Conformed | None,
+    chosen: ScoreOptions,
+    terminal: Terminal,
+) -> int:
+    """Score the held-out rows, then the rows; say what came of it. Returns the exit code."""
+    from undiffuse.cli.progress import Bar
+    from undiffuse.evaluation import calibrate
+    from undiffuse.evaluation import score as score_to_file
+
+    scoring, batch = _scoring(model, chosen), chosen.batch or 64
+    assert chosen.out is not None
+    with Interruption(quiet=terminal.quiet) as interruption, Bar(terminal) as bar:
+        shared: dict[str, Any] = {"scoring": scoring, "batch": batch, "progress": bar, "stop": interruption.stopped}
+        calibration, summary = None, None
+        if held_out is not None:
+            calibration = calibrate(model, run, held_out, count=chosen.calibration or CALIBRATION, **shared)
+        if held_out is None or calibration is not None:
+            replace = bool(chosen.overwrite)
+            summary = score_to_file(
+                model, rows, chosen.out, calibration=calibration, alarm=chosen.alarm, replace=replace, **shared
+            )
+    if summary is None:
+        terminal.result({"run": run, "out": chosen.out, "stopped": True})
+        terminal.say("stopped; what is scored is kept, and the same command goes on from there.")
+        return INTERRUPTED
+    compared = 0 if calibration is None else len(calibration)
+    facts = {"run": run, "out": chosen.out, "data": rows.name, "seed": scoring.seed, "held_out": compared}
+    terminal.result({**facts, **asdict(summary), "stopped": False})
+    _conclude(summary, chosen, terminal)
+    return 0
+
+
+def _conclude(summary: Summary, chosen: ScoreOptions, terminal: Terminal) -> None:
+    """Words at the end: the mean, its error and what kind of number it is; the alarms; where the lines are."""
+    kind = " and ".join(_KINDS.get(kind, kind) for kind in summary.kind.split(" and "))
+    terminal.say(
+        f"mean log-likelihood {summary.log_likelihood:.4f} ± {summary.stderr:.4f} nats per row ({kind}), "
+        f"{summary.bits_per_dim:.4f} bits per dimension"
+    )
+    terminal.say(
+        f"{summary.rows:,} rows in {summary.seconds:.1f} s, "
+        f"{summary.evaluations:,.0f} evaluations of the network per row"
+    )
+    if summary.finite < summary.rows:
+        count = summary.rows - summary.finite
+        terminal.say(f"{count:,} of them have no finite score, and are not in the mean; see the column note", "yellow")
+    if summary.alarms is not None and summary.realized is not None:
+        low, high = summary.realized
+        terminal.say(
+            f"{summary.alarms:,} alarms ({summary.alarms / summary.rows:.2%}); among ordinary rows they are "
+            f"{chosen.alarm:.2%} on average over held-out rows, and with these {low:.2%} to {high:.2%} (95 %)"
+        )
+    terminal.say(f"wrote {chosen.out}")
