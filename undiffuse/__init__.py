@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "AdaptiveODE": "undiffuse.diffusion:AdaptiveODE",
     "Ancestral": "undiffuse.diffusion:Ancestral",
+    "AnnealedLangevin": "undiffuse.diffusion:AnnealedLangevin",
     "CosineVP": "undiffuse.diffusion:CosineVP",
     "DDIM": "undiffuse.diffusion:DDIM",
     "DEIS": "undiffuse.diffusion:DEIS",
@@ -26,15 +28,19 @@ _EXPORTS = {
     "DiscreteVP": "undiffuse.diffusion:DiscreteVP",
     "EDM": "undiffuse.diffusion:EDM",
     "Euler": "undiffuse.diffusion:Euler",
+    "EulerMaruyama": "undiffuse.diffusion:EulerMaruyama",
+    "FittedVE": "undiffuse.diffusion:FittedVE",
     "Fraction": "undiffuse.diffusion:Fraction",
     "GenerativeModel": "undiffuse.models:GenerativeModel",
     "Heun": "undiffuse.diffusion:Heun",
     "IPNDM": "undiffuse.diffusion:IPNDM",
     "InputError": "undiffuse.errors:InputError",
+    "Langevin": "undiffuse.diffusion:Langevin",
     "Learned": "undiffuse.diffusion:Learned",
     "Linear": "undiffuse.diffusion:Linear",
     "LinearVP": "undiffuse.diffusion:LinearVP",
     "Objective": "undiffuse.diffusion:Objective",
+    "PredictorCorrector": "undiffuse.diffusion:PredictorCorrector",
     "RowNoise": "undiffuse.diffusion:RowNoise",
     "SubVP": "undiffuse.diffusion:SubVP",
     "UniPC": "undiffuse.diffusion:UniPC",
@@ -76,7 +82,9 @@ if TYPE_CHECKING:
     from undiffuse.diffusion import EDM as EDM
     from undiffuse.diffusion import IPNDM as IPNDM
     from undiffuse.diffusion import VE as VE
+    from undiffuse.diffusion import AdaptiveODE as AdaptiveODE
     from undiffuse.diffusion import Ancestral as Ancestral
+    from undiffuse.diffusion import AnnealedLangevin as AnnealedLangevin
     from undiffuse.diffusion import CosineVP as CosineVP
     from undiffuse.diffusion import Denoiser as Denoiser
     from undiffuse.diffusion import DiscreteVP as DiscreteVP
@@ -84,12 +92,16 @@ if TYPE_CHECKING:
     from undiffuse.diffusion import DPMpp2S as DPMpp2S
     from undiffuse.diffusion import DPMppSDE as DPMppSDE
     from undiffuse.diffusion import Euler as Euler
+    from undiffuse.diffusion import EulerMaruyama as EulerMaruyama
+    from undiffuse.diffusion import FittedVE as FittedVE
     from undiffuse.diffusion import Fraction as Fraction
     from undiffuse.diffusion import Heun as Heun
+    from undiffuse.diffusion import Langevin as Langevin
     from undiffuse.diffusion import Learned as Learned
     from undiffuse.diffusion import Linear as Linear
     from undiffuse.diffusion import LinearVP as LinearVP
     from undiffuse.diffusion import Objective as Objective
+    from undiffuse.diffusion import PredictorCorrector as PredictorCorrector
     from undiffuse.diffusion import RowNoise as RowNoise
     from undiffuse.diffusion import SubVP as SubVP
     from undiffuse.diffusion import UniPC as UniPC

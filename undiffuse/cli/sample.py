@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Method = Literal[
     "heun", "dpmpp", "ddim", "ancestral", "euler",
     "dpmpp3", "dpmpp_2s", "dpmpp_sde", "unipc", "deis", "ipndm",
+    "euler_maruyama", "pc", "langevin", "ode",
 ]  # fmt: skip
 Device = Literal["auto", "cpu", "cuda", "mps"]
 

@@ -13,12 +13,15 @@ oracle     exact denoisers and densities
 """
 
 from undiffuse.diffusion import target
+from undiffuse.diffusion.adaptive import AdaptiveODE, integrate
 from undiffuse.diffusion.bound import Hybrid, VariationalBound
 from undiffuse.diffusion.chain import DiscreteVP, cosine_betas, linear_betas, sigmoid_betas
 from undiffuse.diffusion.denoiser import CONDITIONS, AbstractDenoiser, Denoiser, Estimate, Level, LogSigma
 from undiffuse.diffusion.grid import GRIDS, Grid, Karras, Levels, LogSNR, Quadratic, Uniform
 from undiffuse.diffusion.guidance import Clipped
+from undiffuse.diffusion.langevin import CONVENTIONS, AnnealedLangevin, Full, Half, Langevin, langevin
 from undiffuse.diffusion.learned import LearnedVP
+from undiffuse.diffusion.levels import FittedVE
 from undiffuse.diffusion.matching import PROJECTIONS, ExplicitScoreMatching, SlicedScoreMatching
 from undiffuse.diffusion.multistep import DEIS, IPNDM, UniPC
 from undiffuse.diffusion.objective import (
@@ -69,6 +72,7 @@ from undiffuse.diffusion.steps import (
     Ratio,
     Step,
 )
+from undiffuse.diffusion.stochastic import EulerMaruyama, PredictorCorrector, forward
 from undiffuse.diffusion.target import TARGETS
 
 SCHEDULES: dict[str, type[Schedule]] = {
@@ -80,17 +84,23 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "linear": Linear,
     "edm": EDM,
     "learned_vp": LearnedVP,
+    "fitted_ve": FittedVE,
 }
 STEPS: dict[str, type[Step]] = {
+    "adaptive_ode": AdaptiveODE,
     "ancestral": Ancestral,
+    "annealed_langevin": AnnealedLangevin,
     "ddim": DDIM,
     "deis": DEIS,
     "dpmpp": DPMpp,
     "dpmpp_2s": DPMpp2S,
     "dpmpp_sde": DPMppSDE,
     "euler": Euler,
+    "euler_maruyama": EulerMaruyama,
     "heun": Heun,
     "ipndm": IPNDM,
+    "langevin": Langevin,
+    "predictor_corrector": PredictorCorrector,
     "unipc": UniPC,
 }
 OBJECTIVES: dict[str, type[AbstractObjective]] = {
@@ -116,6 +126,7 @@ FAMILIES: dict[str, type] = {
     **STEPS,
     **VARIANCES,
     **COORDINATES,
+    **CONVENTIONS,
     **BHS,
 }
 """Every part by kind, for writing a model down and building it again."""

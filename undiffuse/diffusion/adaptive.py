@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
+from undiffuse.diffusion.levels import smallest
 from undiffuse.diffusion.schedule import Schedule, Times, as_times
 from undiffuse.diffusion.steps import Moved, Noise, Step
 from undiffuse.errors import InputError
@@ -186,8 +187,8 @@ class AdaptiveODE(Step):
     """The probability-flow ODE from t to s to `tolerance`, absolute and relative, by as many steps as that takes.
 
     Stops of the grid cost evaluations and gain nothing: two steps, from 1 to t_min and to 0, are all it needs. The last
-    one, to sigma_s = 0, returns alpha_s x_hat, from the smallest noise there is: t_min, or `lowest` as sigma/alpha
-    where the schedule names none. `memory` is the number of evaluations each row has taken so far, (B,).
+    one, to sigma_s = 0, returns alpha_s x_hat, from the smallest noise level there is (or from t, if that
+    is nearer). `memory` is the number of evaluations each row has taken so far, (B,).
 
     >>> from undiffuse.diffusion.schedule import EDM
     >>> from undiffuse.diffusion.oracle import Gaussian
@@ -198,17 +199,16 @@ class AdaptiveODE(Step):
     """
 
     tolerance: float = 1e-5
-    lowest: float = 0.002
     order: ClassVar[int | None] = 5
 
     def __post_init__(self) -> None:
-        if not self.tolerance > 0 or not self.lowest > 0:
-            raise InputError(f"tolerance {self.tolerance}, lowest {self.lowest}: give numbers above 0.")
+        if not self.tolerance > 0:
+            raise InputError(f"tolerance {self.tolerance}: give a number above 0, such as 1e-5.")
 
     def __call__(self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise) -> Moved:
         schedule = denoiser.schedule
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
-        to = s if sigma_s > 0 else self._smallest(schedule, t)
+        to = s if sigma_s > 0 else torch.minimum(smallest(schedule), t)
         alpha, sigma = schedule(to)
 
         def field(state: State, w: Tensor, rows: Tensor) -> State:
@@ -224,11 +224,6 @@ class AdaptiveODE(Step):
         x, evaluations = (alpha + sigma) * y, evaluations + (0 if memory is None else memory)
         return (alpha_s * denoiser(x, to), evaluations + 1) if sigma_s == 0 else (x, evaluations)
 
-    def _smallest(self, schedule: Schedule, t: Times) -> Times:
-        """Where the last evaluation is made: t_min or its stand-in, or t if that is nearer to the data."""
-        named = as_times(schedule.t_min) if schedule.t_min > 0 else schedule.inverse(-2 * as_times(self.lowest).log())
-        return torch.minimum(named, t)
-
 
 def of_rows(denoiser: AbstractDenoiser, rows: Tensor, count: int) -> AbstractDenoiser:
     """The denoiser for some `rows` of a batch of `count`: conditions of its own, or of those in it, are cut to them."""
@@ -237,8 +232,8 @@ def of_rows(denoiser: AbstractDenoiser, rows: Tensor, count: int) -> AbstractDen
         name: of_rows(m, rows, count) if isinstance(m, AbstractDenoiser) else m for name, m in part._modules.items()
     }
     part._modules = inner
-    if "cond" in part.__dict__:
-        cond: dict[str, Any] = part.__dict__["cond"]
+    if "cond" in vars(part):
+        cond: Any = {**vars(part)["cond"]}
         cut = {k: v[rows.to(v.device)] for k, v in cond.items() if isinstance(v, Tensor) and v.ndim and len(v) == count}
-        part.__setattr__("cond", {**cond, **cut})
+        part.cond = cond | cut
     return part

@@ -75,6 +75,10 @@ class Schedule(ABC):
     def inverse(self, log_snr: Times) -> Times:
         """The time at which the log signal-to-noise ratio has this value; clamped to [0, 1]."""
 
+    def for_data(self, x: Tensor) -> Schedule:
+        """The schedule for training rows `x` (N, *): itself, unless the data decide it (see `levels.FittedVE`)."""
+        return self
+
     @final
     def log_snr(self, t: Times) -> Times:
         """log(alpha_t^2 / sigma_t^2): +inf at t = 0, decreasing."""
