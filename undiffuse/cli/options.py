@@ -12,7 +12,13 @@ from cyclopts import Group, Parameter
 from undiffuse.cli.settings import AtLeast, flag, option
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Preset = Literal["edm", "ddpm"]
+Preset = Literal["edm", "ddpm", "iddpm", "ncsn", "ssm", "vp", "subvp", "ve", "flow_matching", "vdm"]
+Prediction = Literal["noise", "data", "v", "posterior_mean"]
+Variance = Literal["beta", "beta_tilde", "learned"]
+Loss = Literal["simple", "min_snr", "vlb", "hybrid"]
+Betas = Literal["linear", "cosine", "sigmoid"]
+Path = Literal["linear", "cosine"]
+Coupling = Literal["independent", "optimal_transport"]
 Kind = Literal["unet", "transformer", "mlp"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -83,6 +89,13 @@ class TrainOptions:
 
     out: Annotated[str | None, option("Folder that the run is written to.")] = None
     preset: Annotated[Preset | None, option("Recipe (edm).")] = None
+    prediction: Annotated[Prediction | None, option("What the network predicts, in ddpm (noise).")] = None
+    variance: Annotated[Variance | None, option("Of the reverse process, in ddpm (beta_tilde).")] = None
+    loss: Annotated[Loss | None, option("What is minimized, in ddpm (simple).")] = None
+    betas: Annotated[Betas | None, option("Table of noise added per level, in ddpm (linear).")] = None
+    levels: Annotated[int | None, AtLeast(1), option("Noise levels T, in ddpm, iddpm (1000) and vdm.")] = None
+    path: Annotated[Path | None, option("From noise to data, in flow_matching (linear).")] = None
+    coupling: Annotated[Coupling | None, option("Of noise with rows, in flow_matching (independent).")] = None
     steps: Annotated[int | None, AtLeast(1), option("Train for this many steps.")] = None
     budget: Annotated[str | None, option("Or for this long: 90s, 10m, 1h30m (10m).", hyphen=True)] = None
     config: Annotated[str | None, option("TOML file of these options; the command line goes before it.")] = None

@@ -130,32 +130,34 @@ def _reading(chosen: TrainOptions) -> dict[str, Any]:
 
 
 def _model(chosen: TrainOptions, recorded: dict[str, Any] | None, data: Data) -> GenerativeModel:
-    """The preset with the dimensions chosen, those of --init, or the model that is resumed; sized to the data.
+    """The preset with the choices and dimensions typed, those of --init, or the model resumed; sized to the data.
 
-    A run that has no checkpoint yet begins as it began before: from its preset, sizes and seed.
+    A run that has no checkpoint yet begins as it began before: the same parts, their weights from the same seed.
     """
     import torch
 
-    from undiffuse.models import PRESETS, build
-    from undiffuse.training.folder import read_config, read_state
+    from undiffuse.cli.choices import NAMES, model_of
+    from undiffuse.models import build
+    from undiffuse.training.folder import read_config
 
     sizes, preset, seed = given(chosen.model), chosen.preset, chosen.seed or 0
+    words = {name: word for name, word in given(chosen).items() if name in NAMES}
     if recorded is not None:
         seed = recorded["training"]["seed"]
-        if not sizes and preset in (None, recorded["preset"]):
-            if recorded["preset"] is None or read_state(chosen.out or "") is not None:
+        if not sizes and not words and preset in (None, recorded["preset"]):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
                 model = build(recorded["model"])
                 model.preset = recorded["preset"]
                 model.meet(data)
-                return model
-            sizes = _sizes(recorded)
-        preset = preset or recorded["preset"]
+            return model
+        sizes, preset = sizes or _sizes(recorded), preset or recorded["preset"]
     elif chosen.init is not None:
         start = read_config(chosen.init)
         sizes, preset = _sizes(start) | sizes, preset or start["preset"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = PRESETS[preset or DEFAULT_PRESET](**sizes)
+        model = model_of(preset or DEFAULT_PRESET, words, sizes)
         model.meet(data)
     return model
 

@@ -1,9 +1,9 @@
 """The losses of a DDPM, each for a reverse variance: what `ddpm(loss=...)` takes.
 
-    simple    E |z_hat - z|^2, the variance fixed                                     (Ho et al. 2020, Eq. 14)
-    min_snr   the same, weighted by min(SNR, 5) on the data error                     (Hang et al. 2023, Eq. 9)
-    vlb       the variational bound, every Gaussian KL in full, variance fixed or learned
-    hybrid    simple + 0.001 vlb with the mean held fixed, the variance learned       (Nichol and Dhariwal 2021, Eq. 16)
+simple    E |z_hat - z|^2, the variance fixed                                     (Ho et al. 2020, Eq. 14)
+min_snr   the same, weighted by min(SNR, 5) on the data error                     (Hang et al. 2023, Eq. 9)
+vlb       the variational bound, every Gaussian KL in full, variance fixed or learned
+hybrid    simple + 0.001 vlb with the mean held fixed, the variance learned       (Nichol and Dhariwal 2021, Eq. 16)
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def ddpm(
     **sizes: Any,
 ) -> Diffusion:
     """Denoising diffusion probabilistic model (Ho et al. 2020), in all its variants; as published by default: 1000
-    levels, linear betas, noise prediction, L_simple, ancestral sampling over all levels, x_hat kept in the data's range.
+    levels, linear betas, noise prediction, L_simple, ancestral sampling over all levels, x_hat kept in the data range.
 
     prediction   noise, data, v or the posterior mean (which the paper trains with the bound, loss=vlb)
     variance     of the reverse process: `Beta()`, `BetaTilde()` or `Learned()`
