@@ -17,6 +17,8 @@ _EXPORTS = {
     "AdaptiveODE": "undiffuse.diffusion:AdaptiveODE",
     "Ancestral": "undiffuse.diffusion:Ancestral",
     "AnnealedLangevin": "undiffuse.diffusion:AnnealedLangevin",
+    "Beta": "undiffuse.diffusion:Beta",
+    "BetaTilde": "undiffuse.diffusion:BetaTilde",
     "CosineVP": "undiffuse.diffusion:CosineVP",
     "DDIM": "undiffuse.diffusion:DDIM",
     "DEIS": "undiffuse.diffusion:DEIS",
@@ -29,32 +31,50 @@ _EXPORTS = {
     "EDM": "undiffuse.diffusion:EDM",
     "Euler": "undiffuse.diffusion:Euler",
     "EulerMaruyama": "undiffuse.diffusion:EulerMaruyama",
+    "ExplicitScoreMatching": "undiffuse.diffusion:ExplicitScoreMatching",
     "FittedVE": "undiffuse.diffusion:FittedVE",
     "Fraction": "undiffuse.diffusion:Fraction",
     "GenerativeModel": "undiffuse.models:GenerativeModel",
     "Heun": "undiffuse.diffusion:Heun",
+    "Hybrid": "undiffuse.diffusion:Hybrid",
     "IPNDM": "undiffuse.diffusion:IPNDM",
     "InputError": "undiffuse.errors:InputError",
     "Langevin": "undiffuse.diffusion:Langevin",
     "Learned": "undiffuse.diffusion:Learned",
+    "LearnedVP": "undiffuse.diffusion:LearnedVP",
     "Linear": "undiffuse.diffusion:Linear",
     "LinearVP": "undiffuse.diffusion:LinearVP",
     "Objective": "undiffuse.diffusion:Objective",
+    "OptimalTransport": "undiffuse.diffusion:OptimalTransport",
     "PredictorCorrector": "undiffuse.diffusion:PredictorCorrector",
     "RowNoise": "undiffuse.diffusion:RowNoise",
+    "SlicedScoreMatching": "undiffuse.diffusion:SlicedScoreMatching",
     "SubVP": "undiffuse.diffusion:SubVP",
     "UniPC": "undiffuse.diffusion:UniPC",
     "VE": "undiffuse.diffusion:VE",
+    "VariationalBound": "undiffuse.diffusion:VariationalBound",
+    "cosine_betas": "undiffuse.diffusion:cosine_betas",
     "ddpm": "undiffuse.models:ddpm",
     "edm": "undiffuse.models:edm",
     "fit": "undiffuse.training:fit",
+    "flow_matching": "undiffuse.models:flow_matching",
     "grid": "undiffuse.diffusion.grid:",
+    "iddpm": "undiffuse.models:iddpm",
+    "linear_betas": "undiffuse.diffusion:linear_betas",
     "load": "undiffuse.data:load",
+    "losses": "undiffuse.models.losses:",
+    "ncsn": "undiffuse.models:ncsn",
     "objective": "undiffuse.diffusion.objective:",
     "open": "undiffuse.runs:open_run",
     "oracle": "undiffuse.diffusion.oracle:",
     "sample": "undiffuse.diffusion:sample",
+    "sigmoid_betas": "undiffuse.diffusion:sigmoid_betas",
+    "ssm": "undiffuse.models:ssm",
+    "subvp": "undiffuse.models:subvp",
     "target": "undiffuse.diffusion.target:",
+    "vdm": "undiffuse.models:vdm",
+    "ve": "undiffuse.models:ve",
+    "vp": "undiffuse.models:vp",
 }
 
 __all__ = sorted(_EXPORTS)
@@ -85,6 +105,8 @@ if TYPE_CHECKING:
     from undiffuse.diffusion import AdaptiveODE as AdaptiveODE
     from undiffuse.diffusion import Ancestral as Ancestral
     from undiffuse.diffusion import AnnealedLangevin as AnnealedLangevin
+    from undiffuse.diffusion import Beta as Beta
+    from undiffuse.diffusion import BetaTilde as BetaTilde
     from undiffuse.diffusion import CosineVP as CosineVP
     from undiffuse.diffusion import Denoiser as Denoiser
     from undiffuse.diffusion import DiscreteVP as DiscreteVP
@@ -93,27 +115,45 @@ if TYPE_CHECKING:
     from undiffuse.diffusion import DPMppSDE as DPMppSDE
     from undiffuse.diffusion import Euler as Euler
     from undiffuse.diffusion import EulerMaruyama as EulerMaruyama
+    from undiffuse.diffusion import ExplicitScoreMatching as ExplicitScoreMatching
     from undiffuse.diffusion import FittedVE as FittedVE
     from undiffuse.diffusion import Fraction as Fraction
     from undiffuse.diffusion import Heun as Heun
+    from undiffuse.diffusion import Hybrid as Hybrid
     from undiffuse.diffusion import Langevin as Langevin
     from undiffuse.diffusion import Learned as Learned
+    from undiffuse.diffusion import LearnedVP as LearnedVP
     from undiffuse.diffusion import Linear as Linear
     from undiffuse.diffusion import LinearVP as LinearVP
     from undiffuse.diffusion import Objective as Objective
+    from undiffuse.diffusion import OptimalTransport as OptimalTransport
     from undiffuse.diffusion import PredictorCorrector as PredictorCorrector
     from undiffuse.diffusion import RowNoise as RowNoise
+    from undiffuse.diffusion import SlicedScoreMatching as SlicedScoreMatching
     from undiffuse.diffusion import SubVP as SubVP
     from undiffuse.diffusion import UniPC as UniPC
+    from undiffuse.diffusion import VariationalBound as VariationalBound
+    from undiffuse.diffusion import cosine_betas as cosine_betas
     from undiffuse.diffusion import grid as grid
+    from undiffuse.diffusion import linear_betas as linear_betas
     from undiffuse.diffusion import objective as objective
     from undiffuse.diffusion import oracle as oracle
     from undiffuse.diffusion import sample as sample
+    from undiffuse.diffusion import sigmoid_betas as sigmoid_betas
     from undiffuse.diffusion import target as target
     from undiffuse.errors import InputError as InputError
     from undiffuse.models import Diffusion as Diffusion
     from undiffuse.models import GenerativeModel as GenerativeModel
     from undiffuse.models import ddpm as ddpm
     from undiffuse.models import edm as edm
+    from undiffuse.models import flow_matching as flow_matching
+    from undiffuse.models import iddpm as iddpm
+    from undiffuse.models import losses as losses
+    from undiffuse.models import ncsn as ncsn
+    from undiffuse.models import ssm as ssm
+    from undiffuse.models import subvp as subvp
+    from undiffuse.models import vdm as vdm
+    from undiffuse.models import ve as ve
+    from undiffuse.models import vp as vp
     from undiffuse.runs import open_run as open
     from undiffuse.training import fit as fit

@@ -8,7 +8,7 @@ from undiffuse.diffusion import FAMILIES
 from undiffuse.models.base import GenerativeModel, Player, Source, Transform
 from undiffuse.models.diffusion import Diffusion
 from undiffuse.models.methods import METHODS
-from undiffuse.models.presets import PRESETS, ddpm, edm, flow_matching, iddpm, subvp, vdm, ve, vp
+from undiffuse.models.presets import PRESETS, ddpm, edm, flow_matching, iddpm, ncsn, ssm, subvp, vdm, ve, vp
 from undiffuse.nn import NETWORKS
 
 MODELS: dict[str, type[GenerativeModel]] = {"diffusion": Diffusion}
