@@ -4,8 +4,8 @@ The classic recipe (Song et al. 2021, section 4.3 and Appendix D.2, from its des
 in t by scipy's RK45 with rtol = atol = 1e-5, the whole batch as one state, the trace by one Gaussian probe per row.
 
 A pass is a forward pass; a vector-Jacobian product counts two more. All errors are in bits per dimension (bpd), and
-each method is held to its own limit: the ODE to its solution (RK4 in our coordinates with 32 steps; 16 steps show how
-far it can be trusted), the bound to its expectation. What separates the two limits is a fact about the model, shown last.
+each method is held to its own limit: the ODE to its solution (RK4 in our coordinates, 32 steps; the row of 16 shows how
+far to trust that), the bound to its expectation. What separates the two limits is a fact about the model, shown last.
 
     (a) solver    against the reference at the same probe and the same dequantization, on the first rows
     (b) trace     standard deviation over probes, Rademacher and Gaussian, along the same paths

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from drawing import panels, systems
+from drawing import panels, systems, topics
 
 FOLDER = Path(__file__).parent / "systems"
-PICTURES = {**systems.PICTURES}
+PICTURES = {**systems.PICTURES, **topics.PICTURES}
 
 
 def main(names: list[str]) -> None:

@@ -52,19 +52,25 @@ def moons(schedule: Schedule) -> Mixture:
     return Mixture(schedule, mean / scale, (0.09 / scale).expand_as(mean))
 
 
-def prior_of(oracle: Mixture) -> Prior:
-    """The prior with the first two moments of the oracle's data."""
+def mixture_of(oracle: AbstractDenoiser) -> Mixture:
+    """The mixture itself, where the oracle is one on another schedule."""
+    return oracle if isinstance(oracle, Mixture) else oracle.denoiser
+
+
+def prior_of(denoiser: AbstractDenoiser) -> Prior:
+    """The prior with the first two moments of the oracle's data, on the denoiser's schedule."""
+    oracle = mixture_of(denoiser)
     weight = oracle.log_weight.exp().unsqueeze(1)
     mean = (weight * oracle.mean).sum(0)
     return Prior(
-        oracle.schedule, mean, ((weight * (oracle.mean**2 + oracle.std**2)).sum(0) - mean**2).clamp(min=0).sqrt()
+        denoiser.schedule, mean, ((weight * (oracle.mean**2 + oracle.std**2)).sum(0) - mean**2).clamp(min=0).sqrt()
     )
 
 
-def start(oracle: Mixture, rows: int, seed: int = 0) -> tuple[Tensor, RowNoise]:
+def start(oracle: AbstractDenoiser, rows: int, seed: int = 0) -> tuple[Tensor, RowNoise]:
     """(x_1, noise): draws of the prior (rows, 2) and the streams for the rest of the way."""
     noise = RowNoise(seed, rows)
-    return prior_of(oracle).draw(noise(oracle.mean.new_empty(rows, *oracle.mean.shape[1:]))), noise
+    return prior_of(oracle).draw(noise(torch.empty(rows, 2, dtype=torch.float64))), noise
 
 
 def follow(
@@ -211,11 +217,18 @@ def trajectories(
 
 
 def samples(
-    ax: Axes, oracle: Mixture, grid: Tensor, step: Step, title: str, rows: int = 600, seed: int = 2, colour: str = RED
+    ax: Axes,
+    oracle: AbstractDenoiser,
+    grid: Tensor,
+    step: Step,
+    title: str,
+    rows: int = 600,
+    seed: int = 2,
+    colour: str = RED,
 ) -> None:
     """Samples on the exact density."""
     x, noise = start(oracle, rows, seed)
-    dots(ax, oracle, sample(oracle, x, grid, step, noise=noise), title, colour)
+    dots(ax, mixture_of(oracle), sample(oracle, x, grid, step, noise=noise), title, colour)
 
 
 def dots(ax: Axes, oracle: Mixture, points: Tensor, title: str, colour: str = RED) -> None:

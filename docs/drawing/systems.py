@@ -24,9 +24,12 @@ from undiffuse.diffusion import (
     LinearVP,
     LogSNR,
     RowNoise,
+    SubVP,
     Uniform,
     linear_betas,
 )
+from undiffuse.diffusion.langevin import AnnealedLangevin
+from undiffuse.diffusion.stochastic import EulerMaruyama, PredictorCorrector
 
 
 def _plain(n: int = 160) -> dict:
@@ -189,10 +192,69 @@ def _gap(levels: int, log_snr: torch.Tensor, error: torch.Tensor) -> float:
     return total(at, 1.0) - total(fine, 0.5)
 
 
+def ncsn() -> Figure:
+    oracle = draw.moons(VE(sigma_min=0.05, sigma_max=8.0, levels=20))
+    fig, (a, b, c, d) = draw.figure()
+    times = torch.linspace(0.05, 1, 160, dtype=torch.float64)
+    draw.forward(a, oracle, times=times, axis=(20 * times).tolist(), label="level i = 20 t", rescaled=True)
+    draw.field(
+        b, oracle, 8 / 20, rf"Score at level 8, $\sigma$ = {float(oracle.schedule(times.new_tensor(0.4))[1]):.2f}"
+    )
+    grid = Levels()(oracle.schedule, 20)
+    draw.trajectories(c, oracle, grid, AnnealedLangevin(), "Annealed Langevin, 20 levels", rows=3)
+    draw.samples(d, oracle, grid, AnnealedLangevin(updates=10), "600 samples, 10 per level")
+    return fig
+
+
+def sde() -> Figure:
+    schedules = {"VP": LinearVP(), "sub-VP": SubVP(), "VE": VE(sigma_min=0.01, sigma_max=8.0)}
+    oracle = draw.moons(schedules["VP"])
+    fig, (a, b, c, d) = draw.figure()
+    times = torch.linspace(1e-3, 1, 200, dtype=torch.float64)
+    for (name, schedule), colour, style in zip(schedules.items(), (draw.BLUE, draw.RED, draw.GREEN), ("-", "--", ":")):
+        a.plot(times, schedule.log_snr(times), style, color=colour, lw=2.2, label=name)
+    a.set(xlim=(0, 1))
+    a.legend(frameon=False, fontsize=draw.TICK)
+    draw.labelled(a, "t", r"$\log$ SNR")
+    draw.titled(a, "Three forward SDEs")
+    draw.forward(b, oracle, **_plain())
+    b.set_title("VP: x to noise", fontsize=draw.TITLE, loc="left", pad=5)
+    x, noise = draw.start(oracle, 3, seed=6)
+    grid = Uniform()(oracle.schedule, 500)
+    draw.density(c, lambda at: oracle.log_prob(at))
+    for step, alpha, width in ((EulerMaruyama(), 0.6, 0.8), (Euler(), 1.0, 2.0)):
+        points = torch.stack(draw.follow(oracle, x, grid, step, noise)[1])
+        for k, colour in enumerate((draw.BLUE, draw.GREEN, draw.PURPLE)):
+            c.plot(*points[:, k].T, color=colour if width < 1 else draw.BLACK, lw=width, alpha=alpha)
+        c.plot(*points[-1].T, "o", color=draw.RED, ms=4.5)
+    c.plot(*x.T, "o", mfc="white", mec=draw.BLACK, ms=5)
+    draw.plane(c, "Back: SDE, and ODE (black)")
+    draw.samples(d, oracle, Uniform()(oracle.schedule, 100), PredictorCorrector(), "600 samples, PC, 100 steps")
+    return fig
+
+
+def one_model_every_view() -> Figure:
+    """One denoiser, made for DDPM's chain, sampled as four systems sample."""
+    oracle = draw.moons(DiscreteVP(betas=linear_betas(1000)))
+    views = (
+        ("DDPM, ancestral", oracle.schedule, Levels(), 200, Ancestral()),
+        ("Annealed Langevin", VE(sigma_min=0.02, sigma_max=8.0, levels=25), Levels(), 25, AnnealedLangevin(updates=8)),
+        ("Reverse SDE, sub-VP", SubVP(high=18.0, t_min=0.02), Uniform(), 250, EulerMaruyama()),
+        ("ODE, EDM's noise", EDM(sigma_min=0.02, sigma_max=80.0), Karras(), 18, Heun()),
+    )
+    fig, axes = draw.figure()
+    for ax, (title, schedule, grid, steps, step) in zip(axes, views):
+        draw.samples(ax, oracle.on(schedule), grid(schedule, steps), step, title)
+    return fig
+
+
 PICTURES: dict[str, Callable[[], Figure]] = {
     "ddpm": ddpm,
     "edm": edm,
     "flow_matching": flow_matching,
     "score_matching": score_matching,
     "vdm": vdm,
+    "ncsn": ncsn,
+    "sde": sde,
+    "one_model_every_view": one_model_every_view,
 }
