@@ -68,6 +68,25 @@ class ImageTransform:
         correction = math.prod(self.shape) * math.log(2 / self.levels)
         return x, torch.full((len(row),), correction, dtype=torch.float64, device=row.device)
 
+    @property
+    def bin_width(self) -> float:
+        """The width of one value's bin in x."""
+        return 2 / self.levels
+
+    def cells(self, row: Tensor) -> tuple[Tensor, Tensor]:
+        """The edges (low, high) of the bins of rows (B, *row_shape) in x, each (B, C, H, W) float64.
+
+        Value k has 2k/K - 1 and 2(k + 1)/K - 1; the first bin begins at -inf and the last ends at +inf.
+        """
+        k = row.unsqueeze(1) if self.channel_axis is None else row.moveaxis(_batched(self.channel_axis), 1)
+        k = k.double()
+        low, high = 2 * k / self.levels - 1, 2 * (k + 1) / self.levels - 1
+        return torch.where(k <= 0, -math.inf, low), torch.where(k >= self.levels - 1, math.inf, high)
+
+    def known(self, mask: Tensor) -> Tensor:
+        """Which entries of x are known where `mask` (B, *row_shape) says it of the row's, (B, C, H, W)."""
+        return mask.unsqueeze(1) if self.channel_axis is None else mask.moveaxis(_batched(self.channel_axis), 1)
+
     def decode(self, x: Tensor) -> np.ndarray:
         """x (B, C, H, W) -> rows (B, *row_shape) of the stored type; what lies outside of [-1, 1] is clamped."""
         half = self.levels / 2
@@ -146,6 +165,17 @@ class ArrayTransform:
             differs = row[:, ~varies].double() != low[:, ~varies]
         correction = torch.full((len(row),), self._log_correction, dtype=torch.float64, device=row.device)
         return x, correction.masked_fill(differs.flatten(1).any(1), -math.inf)
+
+    @property
+    def bin_width(self) -> Tensor | None:
+        """The width of a whole number's bin in x, broadcasting against it; None for real numbers."""
+        std = self._columns[2][self._varies]
+        return 1 / std.reshape(1, -1, *[1] * (len(self.layout) - 1)) if self._whole else None
+
+    def known(self, mask: Tensor) -> Tensor:
+        """Which entries of x are known where `mask` (B, *row_shape) says it of the row's, (B, *shape)."""
+        mask = mask.moveaxis(-1, 1) if self.channels_last else mask
+        return mask.reshape(len(mask), *self.layout)[:, self._varies]
 
     def decode(self, x: Tensor) -> np.ndarray:
         """x (B, *shape) -> rows (B, *row_shape) of the stored type; whole numbers stay in the range observed."""

@@ -105,7 +105,7 @@ def elbo(
     >>> bound = elbo(Gaussian(schedule, mean, std), x, Prior(schedule, mean, std), grid=Levels()(schedule, 200),
     ...              noise=torch.zeros_like)
     >>> bound.terms.shape, bound.evaluations, float(bound.prior) < 1e-5
-    (torch.Size([1, 199]), 202, True)
+    (torch.Size([1, 199]), 201, True)
     """
     schedule = denoiser.schedule
     if grid is None and evaluations is None:

@@ -22,8 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from undiffuse.diffusion.dequantize import TruncatedNormal
 from undiffuse.diffusion.sample import RowNoise
 from undiffuse.errors import InputError
+from undiffuse.models.given import Given
+from undiffuse.models.likelihood import Likelihood, likelihood_rows, stored_batches
 
 _LABELS = 0x1ABE15  # keeps the stream that draws classes apart from the one that draws samples
 
@@ -105,7 +108,9 @@ class GenerativeModel(nn.Module, ABC):
     preset: str | None = None  # the recipe it was made by, for the run's record
     classes: tuple[str, ...] = ()
     class_shares: tuple[float, ...] = ()
+    completes: bool = False  # whether `draw` takes `known`, (x_known, mask) of (B, *shape), and draws the rest
     preview_options: Mapping[str, Any] = {}  # what `draw` is given for quick looks during training
+    data_config: Mapping[str, Any] | None = None  # what the data said of themselves, for reading more of their kind
 
     @abstractmethod
     def prepare(self, source: Source) -> None:
@@ -131,6 +136,14 @@ class GenerativeModel(nn.Module, ABC):
     def config(self) -> dict[str, Any]:
         """The resolved tree of parts, enough to rebuild the model before its weights are loaded."""
 
+    def likelihood(self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any) -> Likelihood:
+        """log p(x | cond) of rows (B, *shape) at unit scale. Raises InputError for a family that has no density."""
+        raise InputError(f"{type(self).__name__.lower()}: this family has no density; score with another model.")
+
+    def takes_cells(self, method: str | None) -> bool:
+        """Whether `likelihood` by this method takes `cells`, the edges of the bins of whole numbers."""
+        return False
+
     @final
     def meet(self, data: Any) -> Source:
         """Size the model to `data` (anything `ud.load` takes) and return the data as a source. Idempotent."""
@@ -143,6 +156,7 @@ class GenerativeModel(nn.Module, ABC):
         self.transform = source.transform
         self.form = getattr(source, "form", None)
         self.classes = tuple(getattr(source, "classes", ()))
+        self.data_config = source.config()
         return source
 
     @final
@@ -172,11 +186,19 @@ class GenerativeModel(nn.Module, ABC):
 
     @final
     def sample_rows(
-        self, n: int, *, label: int | str | None = None, seed: int = 0, batch: int = 64, **options: Any
+        self,
+        n: int,
+        *,
+        given: Given | None = None,
+        label: int | str | None = None,
+        seed: int = 0,
+        batch: int = 64,
+        **options: Any,
     ) -> np.ndarray:
-        """`n` samples as rows (n, ...) in their stored type; `options` are the family's (`steps`, `method`, ...).
+        """`n` samples as rows (n, ...) in their stored type; with `given`, `n` completions of each of its rows, in turn.
 
-        A row depends on `seed` and its own number alone: any `batch` gives the same rows up to rounding.
+        `options` are the family's (`steps`, `method`, ...). A row depends on `seed` and its own number alone: any `batch`
+        gives the same rows up to rounding.
         """
         if n < 1:
             raise InputError(f"n {n}: ask for at least 1 sample.")
@@ -184,18 +206,22 @@ class GenerativeModel(nn.Module, ABC):
             raise InputError("this model has not met its data yet; call fit, or open a run.")
         if batch < 1:
             raise InputError(f"batch {batch}: draw at least 1 sample at a time.")
-        labels = self.sample_labels(n, label=label, seed=seed)
+        if given is not None and not self.completes:
+            raise InputError(f"given: {type(self).__name__.lower()} models draw whole rows only; leave it out.")
+        total = n * (len(given) if given else 1)
+        labels = self.sample_labels(total, label=label, seed=seed)
         was_training = self.training
         self.eval()
         rows = []
         try:
-            for first in range(0, n, batch):
-                count = min(batch, n - first)
-                cond = {}
+            for first in range(0, total, batch):
+                places = np.arange(first, min(first + batch, total)) // n
+                cond = given.condition(places, self.transform, seed, first, self.device) if given else {}
                 if labels is not None:
-                    cond["label"] = torch.from_numpy(labels[first : first + count]).to(self.device)
-                x = self.draw(count, noise=RowNoise(seed, count, first), **cond, **options)
-                rows.append(self.transform.decode(x.float().cpu()))
+                    cond["label"] = torch.from_numpy(labels[first : first + batch]).to(self.device)
+                x = self.draw(len(places), noise=RowNoise(seed, len(places), first), **cond, **options)
+                drawn = self.transform.decode(x.float().cpu())
+                rows.append(given.put_back(drawn, places) if given else drawn)
         finally:
             self.train(was_training)
         return np.concatenate(rows)
@@ -205,6 +231,54 @@ class GenerativeModel(nn.Module, ABC):
         """`n` samples in the form the data came in: an array, a data frame, recordings. Options as `sample_rows`."""
         rows = self.sample_rows(n, **options)
         return rows if self.form is None else self.form.present(rows)
+
+    @final
+    def likelihood_rows(
+        self,
+        rows: Tensor,
+        *,
+        first: int = 0,
+        seed: int = 0,
+        draws: int | None = None,
+        label: int | str | None = None,
+        importance: bool = False,
+        method: str | None = None,
+        dequantization: TruncatedNormal | None = None,
+        **options: Any,
+    ) -> Likelihood:
+        """The log-likelihood of rows (B, ...) of the stored type, nats in the data's own units.
+
+        Row i depends on (`seed`, `first` + i) alone. What the transform draws is averaged over `draws` (2, or 1 where it
+        draws nothing), or weighted by `importance`. `label`: given this class; None: of a model with classes, the
+        condition hidden. `method` and `options` are the family's. See `models.likelihood` for the rest.
+        """
+        if self.transform is None:
+            raise InputError("this model has not met its data yet; call fit, or open a run.")
+        cond = {}
+        if self.classes or label is not None:
+            index = -1 if label is None else self.label_index(label)
+            cond["label"] = torch.full((len(rows),), index, dtype=torch.int64, device=self.device)
+        draw = {"first": first, "seed": seed, "draws": draws, "importance": importance, "dequantization": dequantization}
+        was_training = self.training
+        self.eval()
+        try:
+            return likelihood_rows(self, rows, method=method, cond=cond, options=options, **draw)
+        finally:
+            self.train(was_training)
+
+    @final
+    def log_prob(self, data: Any, *, batch: int = 64, **options: Any) -> np.ndarray:
+        """The log-likelihood of each row of `data` (N,), nats in the data's own units; nan where a row has none.
+
+        `data` is anything `ud.load` takes, or rows of the stored type as a tensor. Options as `likelihood_rows`, which
+        also gives standard errors.
+        """
+        values = [np.zeros(0)]
+        for first, part in stored_batches(data, self.data_config, batch):
+            found = self.likelihood_rows(part["row"], first=first, **options).nats.numpy().copy()
+            found[list(part.get("problems", ()))] = np.nan
+            values.append(found)
+        return np.concatenate(values)
 
     @final
     def label_index(self, label: int | str) -> int:

@@ -9,6 +9,7 @@ that the same network also knows the unconditional denoiser.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, final
@@ -32,11 +33,15 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.denoiser import Condition
+from undiffuse.diffusion.known import Conditional, Known, noised
 from undiffuse.diffusion.learned import schedule_loss
 from undiffuse.diffusion.sample import Callback
+from undiffuse.diffusion.steps import BetaTilde
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
+from undiffuse.models.diffusion_likelihood import default_method, likelihood
+from undiffuse.models.likelihood import Likelihood
 from undiffuse.models.methods import METHODS
 from undiffuse.parts import describe
 
@@ -97,6 +102,7 @@ class Diffusion(GenerativeModel):
                 self.prior = Prior.standard(schedule, tuple(shape))  # until measured or loaded
         Denoiser(nn.Identity(), schedule, target)  # refuses what can never work, before any data is read
 
+    completes = True
     preview_options = {"method": "dpmpp", "steps": 16}  # noqa: RUF012 - read only
 
     def _assemble(self, network: nn.Module) -> None:
@@ -140,6 +146,9 @@ class Diffusion(GenerativeModel):
         self.shape = shape
         if self.data_range is None:
             self.data_range = (float(x.min()), float(x.max()))
+        self.schedule, before = self.schedule.for_data(x), self.schedule
+        if self.schedule is not before and self.schedule.levels:
+            self.steps = min(self.steps, self.schedule.levels)
         if self.sigma_data is None:
             self.sigma_data = float(x.double().std(correction=0))
         if classes and not self.class_shares:
@@ -194,12 +203,16 @@ class Diffusion(GenerativeModel):
         steps: int | None = None,
         method: str | None = None,
         wrap: Wrap | None = None,
+        known: tuple[Tensor, Tensor] | None = None,
+        repetitions: int = 1,
         callback: Callback | None = None,
         **cond: Tensor,
     ) -> Tensor:
         """`n` samples (n, *shape): `method` is a name in METHODS (default: the preset's own), `steps` how many.
 
-        `wrap` changes the denoiser that is sampled, before its prediction is kept in range: guidance, known entries.
+        `wrap` changes the denoiser that is sampled, before its prediction is kept in range: guidance. `known` is
+        (x_known, mask), each (n, *shape): what is true in the mask is given, and the rest drawn by `Conditional`, with
+        `repetitions` of each step by `Known`.
         Raises InputError for an unknown method or an impossible number of steps.
         """
         denoiser: AbstractDenoiser = self._ready().given(**cond)
@@ -213,11 +226,30 @@ class Diffusion(GenerativeModel):
             grid = own or self.grid
         if wrap is not None:
             denoiser = wrap(denoiser)
+        if known is not None:
+            denoiser = Conditional(denoiser, *known)
+            step = step if repetitions == 1 else Known(step, *known, repetitions)
         if self.clip and self.data_range is not None:
             denoiser = Clipped(denoiser, *self.data_range)
         times = grid(self.schedule, self.steps if steps is None else steps)
         z = noise(torch.empty(n, *self.shape, device=self.device))
-        return sample(denoiser, self.prior.draw(z), times, step, noise=noise, callback=callback)
+        x = self.prior.draw(z)
+        if known is not None:
+            x = noised(x, *known, self.schedule, times[0], noise)
+        return sample(denoiser, x, times, step, noise=noise, callback=callback)
+
+    def likelihood(self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any) -> Likelihood:
+        """log p(x) for rows (B, *shape), by `method` "ode" (the default up to 64 dimensions) or "elbo".
+
+        See `diffusion_likelihood` for the options of either.
+        """
+        kept = self.data_range if self.clip else None
+        variance = getattr(self.step, "variance", BetaTilde())
+        denoiser = self._ready().given(**cond)
+        return likelihood(denoiser, x, self.prior, noise=noise, variance=variance, data_range=kept, **options)
+
+    def takes_cells(self, method: str | None) -> bool:
+        return (method or default_method(math.prod(self.shape or ()))) == "elbo"
 
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
