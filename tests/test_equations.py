@@ -19,8 +19,6 @@ NOT_BUILT = {
     "generator": "GAN",
     "flow_likelihood": "normalizing flow",
     "latent_training": "VAE",
-    "langevin": "Langevin",
-    "annealed_langevin": "Langevin",
 }
 
 

@@ -31,7 +31,7 @@ def _rate(t: float) -> tuple[float, float]:
 def root_of_sub_vp() -> Numbers:
     """The sub-VP standard deviation has no root
 
-    In sub-VP the variance is the square of what it is in VP, which is where it gets its name. Song et al. (2021),
+    In sub-VP the variance is the square of what it is in VP, and so smaller, hence the name. Song et al. (2021),
     Equation 29.
     """
 

@@ -75,7 +75,7 @@ def variances_squared() -> Numbers:
     """Variances are squared in the densities
 
     beta_t is a variance; the appendix squares it in the name and leaves it unrooted in the normalization, so the
-    printed densities do not integrate to one. The constants cancel no better in the quotient that follows.
+    printed densities do not integrate to one, and the constant of the posterior after them is off in the same way.
     """
     beta, x = Level.beta, line()
     printed = (-x.square() / (2 * beta)).exp() / (math.sqrt(2 * math.pi) * beta)

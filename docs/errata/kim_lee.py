@@ -10,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from errata import KIM_LEE, integrated_kl, least, line, log_normal, moments, row, scalar, slip
 from errata.chains import Level, TwoLevels
 from undiffuse.diffusion import gaussian, target
+from undiffuse.diffusion.langevin import Half, langevin
 
 Numbers = tuple[float, float, float]
 
@@ -69,8 +70,8 @@ def labels_of_the_discriminator() -> Numbers:
 def sign_for_sigmoid() -> Numbers:
     """`sign` stands for the sigmoid
 
-    As printed the loss is 0 for every positive logit, undefined for the others, and has no slope to follow. The loss
-    is binary cross-entropy on the sigmoid of the logit.
+    As printed, a real observation costs 0 at every positive logit and an undefined amount at the others: there is no
+    slope to follow. The loss is binary cross-entropy on the sigmoid of the logit.
     """
     f = torch.ones((), dtype=torch.float64, requires_grad=True)
     log_probability = torch.distributions.Bernoulli(logits=f).log_prob(torch.ones_like(f))
@@ -209,4 +210,7 @@ def gradient_of_what_is_not_there_yet() -> Numbers:
     variance = 0.0
     for _ in range(200):
         variance = float(1 + eta / 2 * bend) ** 2 * variance + eta
-    return 1 / (1 + eta / 4), 1 / (1 - eta / 4), variance
+    one = row(1.0)
+    gain = float(langevin(lambda x: -x, one, size=eta, updates=1, convention=Half(), noise=torch.zeros_like))
+    spread = float(langevin(lambda x: -x, 0 * one, size=eta, updates=1, convention=Half(), noise=torch.ones_like))
+    return 1 / (1 + eta / 4), spread**2 / (1 - gain**2), variance

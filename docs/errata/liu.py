@@ -9,6 +9,7 @@ import torch
 from errata import LIU, integral, line, log_normal, scalar, slip
 from errata.chains import TwoLevels
 from undiffuse.diffusion import VE
+from undiffuse.diffusion.langevin import Full
 from undiffuse.diffusion.oracle import Gaussian
 
 Numbers = tuple[float, float, float]
@@ -24,8 +25,8 @@ def settled_variance(drift: float, spread: float) -> float:
 
 @slip(
     LIU,
-    "(1), beside Kim and Lee, (44)",
-    printed="one convention's drift with the other's noise: x + eps ∇log p + sqrt(eps) z",
+    "(1) mixed with Kim and Lee, (44)",
+    printed="x + eps ∇log p + sqrt(eps) z: the drift of one, the noise of the other",
     right="x + eps ∇log p + sqrt(2 eps) z, or x + eta/2 ∇log p + sqrt(eta) z",
     decided="variance that the recursion settles at for p = N(0, 1), eps = 0.001; Langevin dynamics samples p",
     bound=1e-3,
@@ -37,7 +38,7 @@ def two_conventions() -> Numbers:
     one and noise from the other halve the stationary variance, or double it.
     """
     eps = 1e-3
-    return settled_variance(eps, math.sqrt(eps)), settled_variance(eps, math.sqrt(2 * eps)), 1.0
+    return settled_variance(eps, math.sqrt(eps)), settled_variance(*Full()(eps)), 1.0
 
 
 @slip(
