@@ -224,15 +224,14 @@ def samples(
     title: str,
     rows: int = 600,
     seed: int = 2,
-    colour: str = RED,
 ) -> None:
     """Samples on the exact density."""
     x, noise = start(oracle, rows, seed)
-    dots(ax, mixture_of(oracle), sample(oracle, x, grid, step, noise=noise), title, colour)
+    dots(ax, mixture_of(oracle), sample(oracle, x, grid, step, noise=noise), title)
 
 
-def dots(ax: Axes, oracle: Mixture, points: Tensor, title: str, colour: str = RED) -> None:
+def dots(ax: Axes, oracle: Mixture, points: Tensor, title: str) -> None:
     """Given points on the exact density."""
     density(ax, lambda at: oracle.log_prob(at))
-    ax.plot(*points.T, "o", color=colour, ms=2.6, mew=0, alpha=0.75)
+    ax.plot(*points.T, "o", color=RED, ms=2.6, mew=0, alpha=0.75)
     plane(ax, title)
