@@ -20,7 +20,7 @@ from undiffuse.errors import InputError
 
 @final
 class ScoreFile:
-    """The scores in `path` of what `identity` (plain data) describes; a file is begun where there is none.
+    """The scores in `path` of what `identity` (plain data) describes; begun with the first batch.
 
     Raises InputError if the file holds something else, saying what is different, unless that may be replaced; and if
     it cannot be written.
@@ -30,21 +30,19 @@ class ScoreFile:
         self.path = path
         self.identity = json.loads(json.dumps(identity))
         self.replace, self.rows = replace, 0
-        try:
-            if path.exists():
+        if path.exists():
+            try:
                 self._open()
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._write(self.identity)
-        except OSError as problem:
-            raise InputError(
-                f"{path}: could not be written: {problem.strerror or problem}; choose another."
-            ) from problem
+            except OSError as problem:
+                reason = problem.strerror or problem
+                raise InputError(
+                    f"{path}: could not be read: {reason}; remove it, or choose another --out."
+                ) from problem
 
     def append(self, scores: Mapping[str, Any]) -> None:
         """One batch: {"nats", "stderr" (lists), "notes" {place: text}, "kind", "evaluations", "seconds"}."""
         try:
-            self._write(scores)
+            self._write(*([] if self.rows else [self.identity]), scores)
         except OSError as problem:
             raise InputError(
                 f"{self.path}: could not be written: {problem.strerror or problem}; "
@@ -63,16 +61,17 @@ class ScoreFile:
     def nats(self, count: int) -> np.ndarray:
         """The first `count` scores, or all if there are fewer."""
         parts: list[np.ndarray] = [np.zeros(0)]
-        for batch in self.batches():
+        for batch in self.batches() if self.rows else ():
             if sum(map(len, parts)) >= count:
                 break
             parts.append(batch["nats"])
         return np.concatenate(parts)[:count]
 
-    def _write(self, tree: Mapping[str, Any]) -> None:
-        line = (json.dumps(tree) + "\n").encode()
+    def _write(self, *trees: Mapping[str, Any]) -> None:
+        lines = "".join(json.dumps(tree) + "\n" for tree in trees).encode()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as stream:
-            stream.write(line)
+            stream.write(lines)
             stream.flush()
             os.fsync(stream.fileno())
 
@@ -93,9 +92,7 @@ class ScoreFile:
                 else:
                     self.rows += len(tree["nats"])
                 good += len(line)
-            stream.truncate(good)
-        if not good:
-            self._write(self.identity)
+            stream.truncate(good if self.rows else 0)
 
     def _is_ours(self, found: Mapping[str, Any]) -> bool:
         names = [*self.identity, *(name for name in found if name not in self.identity)]
