@@ -1,4 +1,4 @@
-"""Every page about a system runs as it is printed, prints what it says, and shows a picture that `docs/draw.py` draws."""
+"""Every page about a system runs as it is printed, prints what it says, and shows a picture that the code draws."""
 
 import re
 import sys

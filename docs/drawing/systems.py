@@ -197,9 +197,7 @@ def ncsn() -> Figure:
     fig, (a, b, c, d) = draw.figure()
     times = torch.linspace(0.05, 1, 160, dtype=torch.float64)
     draw.forward(a, oracle, times=times, axis=(20 * times).tolist(), label="level i = 20 t", rescaled=True)
-    draw.field(
-        b, oracle, 8 / 20, rf"Score at level 8, $\sigma$ = {float(oracle.schedule(times.new_tensor(0.4))[1]):.2f}"
-    )
+    draw.field(b, oracle, 8 / 20, "Score at level 8")
     grid = Levels()(oracle.schedule, 20)
     draw.trajectories(c, oracle, grid, AnnealedLangevin(), "Annealed Langevin, 20 levels", rows=3)
     draw.samples(d, oracle, grid, AnnealedLangevin(updates=10), "600 samples, 10 per level")
@@ -239,7 +237,7 @@ def one_model_every_view() -> Figure:
     views = (
         ("DDPM, ancestral", oracle.schedule, Levels(), 200, Ancestral()),
         ("Annealed Langevin", VE(sigma_min=0.02, sigma_max=8.0, levels=25), Levels(), 25, AnnealedLangevin(updates=8)),
-        ("Reverse SDE, sub-VP", SubVP(high=18.0, t_min=0.02), Uniform(), 250, EulerMaruyama()),
+        ("Reverse SDE, sub-VP", SubVP(high=18.0, t_min=0.03), Uniform(), 250, EulerMaruyama()),
         ("ODE, EDM's noise", EDM(sigma_min=0.02, sigma_max=80.0), Karras(), 18, Heun()),
     )
     fig, axes = draw.figure()
