@@ -63,7 +63,8 @@ def test_version_and_no_words_at_all(cli) -> None:
 
 MISSPELT = {
     "undiffuse tran: no such command. Did you mean train? (info, sample, train)": "tran digits",
-    "--preset emd: no such preset. Did you mean edm? (ddpm, edm)": "train digits --out r --preset emd",
+    "--preset emd: no such preset. Did you mean edm? (ddpm, edm, flow_matching, iddpm, "
+    "ncsn, ssm, subvp, vdm, ve, vp)": "train digits --out r --preset emd",
     "--stepz: no such option. Did you mean --steps?": "train digits --out r --stepz 3",
     "--model.widht: no such option. Did you mean --model.width?": "train digits --out r --model.widht 3",
     "--training.batsh: no such option. Did you mean --training.batch?": "train digits --out r --training.batsh 3",

@@ -80,8 +80,9 @@ def test_a_part_that_is_not_finite_is_refused_before_training(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-@every_preset
-@pytest.mark.parametrize("method", [None, *METHODS])
+@pytest.mark.parametrize(
+    ("preset", "method"), [(preset, None) for preset in PRESETS] + [("vp", method) for method in METHODS]
+)
 def test_a_sample_depends_on_the_seed_and_its_number_alone(preset, method):
     model = met(preset)
     whole = model.sample_rows(7, steps=6, method=method, seed=3)
