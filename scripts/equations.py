@@ -14,6 +14,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,20 @@ def _slip_link(key: str) -> str:
     return f"[{SLIPS[key].title}](errata.md#{slug(SLIPS[key].title)})"
 
 
-def _line(entry: Entry) -> str:
-    formula = entry.formula
+def _lines(entries: tuple[Entry, ...]) -> list[str]:
+    """The rows of a document; neighbours that say exactly the same share one."""
+    alike = groupby(entries, key=lambda entry: (entry.formula.key, entry.note, entry.slips))
+    return [_line(list(group)) for _, group in alike]
+
+
+def _line(group: list[Entry]) -> str:
+    entry, formula = group[0], group[0].formula
+    number = ", ".join(entry.number for entry in group)
     says = _formula(formula.says) + (f"; {_cell(entry.note)}" if entry.note else "")
     code = ", ".join(map(_symbol_link, formula.code)) or formula.missing
     laws = "; ".join(map(_law_link, formula.laws))
     slips = "; ".join(map(_slip_link, entry.slips))
-    return f"| {entry.number} | {says} | {code} | {laws} | {slips} |"
+    return f"| {number} | {says} | {code} | {laws} | {slips} |"
 
 
 def equations_page() -> str:
@@ -168,7 +176,7 @@ def equations_page() -> str:
     for document in documents:
         lines += [f"## {document.title}", "", document.intro.strip(), ""]
         lines += ["| number | says | computed by | held by | slip |", "|---|---|---|---|---|"]
-        lines += [*map(_line, document.entries), ""]
+        lines += [*_lines(document.entries), ""]
     lines += [*_concordance(formulas, documents)]
     return "\n".join(lines) + "\n"
 

@@ -10,6 +10,7 @@ solvers    exponential integrators    DPM-Solver++; UniPC, DEIS and iPNDM in mul
 sample     the only loop
 prior      what sampling starts from
 oracle     exact denoisers and densities
+gaussian   densities, products and divergences in closed form
 """
 
 from undiffuse.diffusion import target
