@@ -71,7 +71,7 @@ def step_share(gamma: float, updates: int) -> float:
     >>> f"{step_share(gamma, 5) * 0.01**2:.1e}"
     '6.2e-06'
     """
-    e = torch.logspace(-6, 0, 60_001, dtype=torch.float64)
+    e = torch.logspace(-6, 0, 6_001, dtype=torch.float64)
     return float(e[variance_ratio(e, gamma, updates).argmin()])
 
 

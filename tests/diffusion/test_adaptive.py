@@ -1,0 +1,160 @@
+"""Laws of the adaptive solver: exact to its tolerance, row by row, and at the cost it reports."""
+
+import math
+
+import pytest
+import torch
+from cases import SCHEDULE_CASES, times
+
+from undiffuse.diffusion import EDM, Linear, LinearVP, RowNoise, sample
+from undiffuse.diffusion.adaptive import AdaptiveODE, flow_time, flow_variable, integrate
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
+from undiffuse.diffusion.oracle import Gaussian, Mixture
+from undiffuse.errors import InputError
+
+# not those with parameters: they find a time by bisection, a hundred times slower, and the field is the same
+FIXED = {name: schedule for name, schedule in SCHEDULE_CASES.items() if schedule.module is None}
+every_schedule = pytest.mark.parametrize("schedule", FIXED.values(), ids=FIXED)
+
+
+def mixture(schedule):
+    mean = torch.tensor([[-1.5, 0.0], [1.5, 1.0], [0.0, -1.0]]).double()
+    return Mixture(schedule, mean, torch.tensor([[0.4], [0.2], [0.05]]).double().expand(3, 2))
+
+
+class Counted(AbstractDenoiser):
+    """Another denoiser, and how many rows it was asked for."""
+
+    def __init__(self, denoiser):
+        super().__init__()
+        self.denoiser, self.schedule, self.rows = denoiser, denoiser.schedule, []
+
+    def estimate(self, x_t, t, **cond):
+        self.rows.append(len(x_t))
+        return self.denoiser.estimate(x_t, t, **cond)
+
+
+class Shifted(AbstractDenoiser):
+    """The point `where`, one for each row: a condition that must stay with its row."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule = schedule
+
+    def estimate(self, x_t, t, *, where):
+        alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
+        k = (0.3 * alpha) ** 2 + sigma**2
+        x_hat = where + alpha * 0.09 / k * (x_t - alpha * where)
+        return Estimate(x_hat, (x_t - alpha * x_hat) / sigma)
+
+
+@every_schedule
+def test_follows_the_exact_flow_of_a_gaussian_to_its_tolerance(schedule):
+    """It carries quantiles to quantiles, from t = 1 to any t above 0, alpha_1 = 0 included."""
+    mean, std = torch.tensor([0.7, -0.2]).double(), torch.tensor([0.6, 1.7]).double()
+    oracle = Gaussian(schedule, mean, std)
+    q = torch.tensor([[-2.5, 0.3], [0.0, 1.0], [1.1, -3.0]]).double()
+    for s in (0.5, max(schedule.t_min, 1e-3)):
+        t, s = times(1.0, s)
+        exact = [a * mean + ((a * std) ** 2 + b**2).sqrt() * q for a, b in (schedule(t), schedule(s))]
+        errors = []
+        for tolerance in (1e-4, 1e-7):
+            x, evaluations = AdaptiveODE(tolerance)(oracle, exact[0], t, s, None, torch.zeros_like)
+            errors.append(float((x - exact[1]).abs().max()))
+            assert errors[-1] < 10 * tolerance, (s, tolerance)
+            assert bool((evaluations < 40 * math.log10(1 / tolerance)).all())
+
+
+@every_schedule
+def test_variable_and_time_are_each_other_s_inverse(schedule):
+    t = torch.linspace(max(schedule.t_min, 1e-3), 1, 40, dtype=torch.float64)
+    torch.testing.assert_close(flow_time(schedule, flow_variable(schedule, t)), t, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("schedule", [EDM(), LinearVP(), Linear()], ids=["edm", "linear_vp", "linear"])
+def test_a_row_does_not_know_its_batch(schedule):
+    """Each row chooses its own steps: alone, among others and in another order it ends where it ends."""
+    oracle, grid = mixture(schedule), times(1.0, max(schedule.t_min, 1e-3), 0.0)
+    start = schedule(grid[0])[1] * RowNoise(4, 6)(torch.empty(6, 2).double())
+    whole, counts = AdaptiveODE()(oracle, start, grid[0], grid[1], None, torch.zeros_like)
+    alone = [AdaptiveODE()(oracle, row[None], grid[0], grid[1], None, torch.zeros_like) for row in start]
+    torch.testing.assert_close(whole, torch.cat([x for x, _ in alone]), rtol=0, atol=1e-12)
+    assert counts.tolist() == [int(n) for _, n in alone]
+    assert len(set(counts.tolist())) > 1
+
+
+def test_arrived_rows_leave_the_batch_and_conditions_stay_with_their_rows():
+    schedule = LinearVP()
+    where = torch.tensor([[0.0], [3.0], [100.0], [-40.0]]).double()
+    start = schedule(times(1.0)[0])[1] * torch.tensor([[0.1], [1.0], [-2.0], [0.5]]).double()
+    counted = Counted(Shifted(schedule).given(where=where))
+    x, evaluations = AdaptiveODE()(counted, start, *times(1.0, 0.001), None, torch.zeros_like)
+    assert min(counted.rows) < 4
+    assert sum(counted.rows) == int(evaluations.sum())
+    a_t, a_s = schedule(times(1.0, 0.001))[0]
+    s_t, s_s = schedule(times(1.0, 0.001))[1]
+    exact = (
+        a_s * where + ((0.3 * a_s) ** 2 + s_s**2).sqrt() * (start - a_t * where) / ((0.3 * a_t) ** 2 + s_t**2).sqrt()
+    )
+    torch.testing.assert_close(x, exact, rtol=2e-5, atol=2e-5)
+
+
+def test_the_last_step_is_exact_for_a_point_whatever_the_grid():
+    """x_hat at the smallest noise level: no time, no slope at sigma = 0 is asked for."""
+    for schedule in FIXED.values():
+        point = torch.tensor([0.3, -1.7]).double()
+        oracle = Gaussian(schedule, point, torch.zeros(2).double())
+        start = schedule(times(1.0))[1] * torch.randn(3, 2).double()
+        for grid in (times(1.0, 0.0), times(1.0, max(schedule.t_min, 1e-3) / 2, 0.0)):
+            x = sample(oracle, start, grid, AdaptiveODE(1e-3))
+            torch.testing.assert_close(x, point.expand(3, 2), rtol=0, atol=1e-9)
+
+
+def test_a_state_of_several_parts_is_controlled_part_by_part():
+    """x' = -x with l' = 40 cos(40 w): l alone needs short steps, and gets them only while it is controlled."""
+    start = (torch.ones(1, 3).double(), torch.zeros(1).double())
+
+    def field(state, w, rows):
+        return -state[0], 40 * torch.cos(40 * w)
+
+    (x, swing), both = integrate(field, start, 0.0, 1.0, rtol=1e-6, atol=1e-6)
+    assert float(swing) == pytest.approx(math.sin(40), abs=1e-4)
+    torch.testing.assert_close(x, start[0] * math.exp(-1), rtol=1e-5, atol=0)
+    _, one = integrate(field, start, 0.0, 1.0, rtol=1e-8, atol=(1e-6, math.inf))
+    assert int(one) * 2 < int(both)
+    (back, _), _ = integrate(field, (x, swing), 1.0, 0.0, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(back, start[0], rtol=1e-5, atol=0)
+
+
+def test_error_falls_with_the_fifth_power_of_the_work():
+    """The advancing formula is of order 5: a tolerance 1,000 smaller takes four times the evaluations."""
+
+    def field(state, w, rows):
+        return (torch.stack([state[0][:, 1], -state[0][:, 0]], 1),)
+
+    start = (torch.tensor([[1.0, 0.0]]).double(),)
+    exact = torch.tensor([[math.cos(6), -math.sin(6)]]).double()
+    counts, errors = [], []
+    for tolerance in (1e-5, 1e-8):
+        (x,), n = integrate(field, start, 0.0, 6.0, rtol=tolerance, atol=tolerance)
+        counts.append(int(n))
+        errors.append(float((x - exact).abs().max()))
+    assert math.log(errors[0] / errors[1]) / math.log(counts[1] / counts[0]) == pytest.approx(5, abs=0.5)
+
+
+def test_a_row_without_a_finite_slope_ends_as_nan_and_stops_no_other():
+    start = (torch.tensor([[1.0], [2.0], [math.nan]]).double(),)
+
+    def field(state, w, rows):
+        pole = torch.where(rows == 1, 1 / (0.5 - w).clamp(min=0), 1.0)
+        return (-state[0] * pole[:, None],)
+
+    (x,), _ = integrate(field, start, 0.0, 1.0)
+    assert float(x[0]) == pytest.approx(math.exp(-1), abs=1e-4)
+    assert x[1:].isnan().all()
+
+
+@pytest.mark.parametrize("wrong", [{"tolerance": 0.0}, {"tolerance": math.nan}])
+def test_impossible_tolerances_are_refused(wrong):
+    with pytest.raises(InputError, match="above 0"):
+        AdaptiveODE(**wrong)
