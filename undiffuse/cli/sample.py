@@ -44,6 +44,18 @@ class SampleOptions:
     steps: Annotated[int | None, AtLeast(1), option("Steps from noise to data (the preset's own number).")] = None
     method: Annotated[Method | None, option("How to take them (the preset's own).")] = None
     label: Annotated[str | None, option("Class of all samples, by name or number (as often as in the data).")] = None
+    guidance: Annotated[
+        float | None, AtLeast(0), option("Weight of the class: 1 is as trained, more is more alike.")
+    ] = None
+    guidance_from: Annotated[float | None, AtLeast(0), option("Guide from this noise level, sigma/alpha, on (0).")] = (
+        None
+    )
+    guidance_to: Annotated[float | None, AtLeast(0), option("Guide up to this noise level (infinity).")] = None
+    autoguide: Annotated[float | None, AtLeast(0), option("Weight against the run's own weaker snapshot.")] = None
+    given: Annotated[
+        str | None,
+        option("Rows with unknown entries to complete, -n times each (empty cells, NaN, transparent pixels)."),
+    ] = None
     seed: Annotated[int | None, AtLeast(0), option("The same seed gives the same samples (0).")] = None
     batch: Annotated[int | None, AtLeast(1), option("Samples drawn at a time; changes nothing but memory (64).")] = None
     trajectory: Annotated[bool | None, flag("Also write how they came about: OUT-trajectory.png, or .npy.")] = None
@@ -64,6 +76,8 @@ def sample(
     They are written as the data were: images as pictures or arrays, tables with the same columns and types.
     """
     chosen = check(SampleOptions, given(options))
+    if chosen.n is None and chosen.given is not None:
+        chosen.n = 1
     if chosen.n is None:
         raise InputError("-n: missing; say how many samples to draw, such as -n 64.")
     if chosen.out is None:
@@ -80,19 +94,51 @@ def sample(
     model = open_run(run).to(device)
     if chosen.label is not None:
         model.label_index(chosen.label)
+    choices = {"wrap": _guidance(model, run, chosen), "given": _given(model, chosen)}
     rehearse(model, chosen.out, out)
-    return _draw(model, run, chosen, out, terminal)
+    return _draw(model, run, chosen, {k: v for k, v in choices.items() if v is not None}, out, terminal)
 
 
-def _draw(model: GenerativeModel, run: str, chosen: SampleOptions, out: Path, terminal: Terminal) -> int:
+def _guidance(model: GenerativeModel, run: str, chosen: SampleOptions) -> Any:
+    """The wrapper that the options on guidance ask for, None if they ask for none."""
+    if chosen.guidance is None and chosen.autoguide is None:
+        if chosen.guidance_from is not None or chosen.guidance_to is not None:
+            raise InputError("--guidance-from, --guidance-to: of which guidance? Give --guidance or --autoguide too.")
+        return None
+    if chosen.guidance is not None and chosen.autoguide is not None:
+        raise InputError("--guidance and --autoguide: each guides on its own; leave one of them out.")
+    from undiffuse.models.guided import guided
+    from undiffuse.runs import open_weaker
+
+    weaker = open_weaker(run).to(model.device) if chosen.autoguide is not None else None
+    weight = chosen.guidance if chosen.autoguide is None else chosen.autoguide
+    assert weight is not None
+    to = math.inf if chosen.guidance_to is None else chosen.guidance_to
+    return guided(model, weight, weaker=weaker, low=chosen.guidance_from or 0.0, high=to)
+
+
+def _given(model: GenerativeModel, chosen: SampleOptions) -> Any:
+    """The rows of --given, None without it."""
+    if chosen.given is None:
+        return None
+    from undiffuse.data.given import read_given
+
+    assert model.data_config is not None
+    return read_given(chosen.given, model.data_config)
+
+
+def _draw(
+    model: GenerativeModel, run: str, chosen: SampleOptions, more: dict[str, Any], out: Path, terminal: Terminal
+) -> int:
     """Draw, write, and say where. Returns the exit code."""
     from undiffuse.cli.progress import Bar
     from undiffuse.cli.trajectory import Trajectory
 
     assert chosen.n is not None
     batch, seed = chosen.batch or 64, chosen.seed or 0
-    batches = math.ceil(chosen.n / batch)
-    trajectory = Trajectory(model, rows=chosen.n, out=out) if chosen.trajectory else None
+    total = chosen.n * len(more.get("given", "1"))
+    batches = math.ceil(total / batch)
+    trajectory = Trajectory(model, rows=total, out=out) if chosen.trajectory else None
     if trajectory and os.path.lexists(trajectory.file) and not chosen.overwrite:
         raise InputError(f"{trajectory.file}: already exists; choose another --out, or --overwrite to replace it.")
     done = 0
@@ -105,15 +151,19 @@ def _draw(model: GenerativeModel, run: str, chosen: SampleOptions, out: Path, te
             if trajectory:
                 trajectory.add(i, n, x_t)
 
-        choices = {"steps": chosen.steps, "method": chosen.method}
+        choices = {"steps": chosen.steps, "method": chosen.method, **more}
         rows = model.sample_rows(chosen.n, label=chosen.label, seed=seed, batch=batch, callback=callback, **choices)
-    labels = class_names(model, model.sample_labels(chosen.n, label=chosen.label, seed=seed))
+    labels = class_names(model, model.sample_labels(total, label=chosen.label, seed=seed))
     model.form.save(rows, out, labels=labels)
     written = {"out": chosen.out}
     if trajectory:
         trajectory.save()
         written["trajectory"] = str(trajectory.file)
-    terminal.result({"run": run, "number": chosen.n, "seed": seed, **written})
+    completed = {"given": chosen.given, "each": chosen.n} if chosen.given is not None else {}
+    terminal.result({"run": run, "number": total, "seed": seed, **completed, **written})
+    if chosen.given is not None:
+        each = "one completion" if chosen.n == 1 else f"{chosen.n} completions in turn"
+        terminal.say(f"completed {total // chosen.n} given rows, {each} of each, in their order")
     for place in written.values():
         terminal.say(f"wrote {place}")
     return 0

@@ -77,6 +77,10 @@ class AudioTransform:
         correction = -self.channels * self.length * math.log(self.scale)
         return x, torch.full((len(row),), correction, dtype=torch.float64, device=row.device)
 
+    def known(self, mask: Tensor) -> Tensor:
+        """Which entries of x are known where `mask` (B, L) or (B, L, C) says it of the window's, (B, C, L)."""
+        return mask.reshape(len(mask), self.length, self.channels).transpose(1, 2)
+
     def decode(self, x: Tensor) -> np.ndarray:
         """See `Transform.decode`."""
         x = x.detach().nan_to_num().transpose(1, 2)

@@ -214,6 +214,10 @@ class TableTransform:
         x = torch.cat([part for part, _ in encoded], 1)
         return x, torch.stack([correction for _, correction in encoded]).sum(0)
 
+    def known(self, mask: Tensor) -> Tensor:
+        """Which entries of x are known where `mask` (B, columns) says it of the columns, (B, D)."""
+        return mask.repeat_interleave(torch.tensor(self._widths, device=mask.device), 1)
+
     def decode(self, x: Tensor) -> np.ndarray:
         """(B, D) -> rows (B, columns) float64 in which every value is one that its column can hold."""
         parts = x.detach().nan_to_num().split(self._widths, 1)

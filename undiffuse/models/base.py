@@ -195,10 +195,10 @@ class GenerativeModel(nn.Module, ABC):
         batch: int = 64,
         **options: Any,
     ) -> np.ndarray:
-        """`n` samples as rows (n, ...) in their stored type; with `given`, `n` completions of each of its rows, in turn.
+        """`n` samples as rows (n, ...) in their stored type; with `given`, `n` completions of each of its rows in turn.
 
-        `options` are the family's (`steps`, `method`, ...). A row depends on `seed` and its own number alone: any `batch`
-        gives the same rows up to rounding.
+        `options` are the family's (`steps`, `method`, ...). A row depends on `seed` and its own number alone: any
+        `batch` gives the same rows up to rounding.
         """
         if n < 1:
             raise InputError(f"n {n}: ask for at least 1 sample.")

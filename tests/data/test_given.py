@@ -1,0 +1,168 @@
+"""Partly known rows: which entries of x are known, and what a file of them may and may not hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from undiffuse.data import load
+from undiffuse.data.given import read_given
+from undiffuse.errors import InputError
+
+RNG = np.random.default_rng(0)
+FRAME = pd.DataFrame(
+    {
+        "age": RNG.integers(17, 90, 400),
+        "job": RNG.choice(["cook", "nurse", "pilot"], 400),
+        "gain": np.where(RNG.random(400) < 0.6, 0.0, RNG.normal(50, 9, 400)),
+        "weight": np.where(RNG.random(400) < 0.2, np.nan, RNG.normal(70, 9, 400)),
+        "country": ["here"] * 400,
+    }
+)
+SOURCES = {
+    "digits": lambda: "digits",
+    "colour": lambda: RNG.integers(0, 256, (30, 6, 5, 3)).astype(np.uint8),
+    "vectors": lambda: np.stack([RNG.normal(size=50), np.full(50, 2.0), RNG.normal(size=50)], 1),
+    "counts": lambda: RNG.integers(0, 40, (50, 4)),
+    "grid": lambda: RNG.normal(size=(30, 8, 9, 3)),
+    "series": lambda: RNG.normal(size=(30, 2, 16)).astype(np.float32),
+    "table": lambda: FRAME,
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_encoded_mask_covers_exactly_what_an_entry_of_a_row_decides(name):
+    """Another value in one place of the row changes x where `known` of that place is true, and nowhere else."""
+    data = load(SOURCES[name]())
+    rows = data.loaded.rows.take(np.arange(20))
+    one = rows[:1]
+    z = torch.randn(1, *data.transform.shape, generator=torch.Generator().manual_seed(0))
+    encode = lambda row: data.transform.encode(torch.from_numpy(row), lambda like: z.expand_as(like).to(like))[0]  # noqa: E731
+    union = torch.zeros(1, *data.transform.shape, dtype=torch.bool)
+    for place in np.ndindex(*one.shape[1:]):
+        mask = torch.zeros(one.shape, dtype=torch.bool)
+        mask[(0, *place)] = True
+        known = data.transform.known(mask)
+        assert known.shape == union.shape
+        assert not bool((known & union).any())
+        union |= known
+        others = np.repeat(one, len(rows), 0)
+        others[(slice(None), *place)] = rows[(slice(None), *place)]
+        changed = (encode(others) != encode(one)).any(0, keepdim=True)
+        assert bool((changed <= known).all())
+        if known.any() and len({*np.nan_to_num(rows[(slice(None), *place)]).tolist()}) > 1:
+            assert bool(changed.any())
+    assert bool(union.all())
+
+
+def test_a_table_is_known_where_its_cells_are_filled(tmp_path):
+    config = load(FRAME).config()
+    (tmp_path / "t.csv").write_text("job,age,weight\npilot,30,\n,,71.5\ncook,,\n")
+    given = read_given(tmp_path / "t.csv", config)
+    assert given.known.tolist() == [[1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 1, 0, 0, 0]]  # in the run's order
+    form = load(FRAME).form
+    back = form.present(given.rows)
+    assert back["job"][0] == "pilot"
+    assert back["age"][0] == 30
+    assert back["weight"][1] == 71.5
+    same = read_given(pd.DataFrame({"job": ["pilot"], "age": [30.0]}), config)
+    np.testing.assert_array_equal(same.known[0], given.known[0])
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ({"name": ["x"]}, 'column "name" is one that the run was not trained with'),
+        ({"job": ["judge"]}, "column \"job\" holds 'judge' in row 1, which is none of the values"),
+        ({"job": ["cook", None, "cock"]}, "'cock' in row 3"),
+        ({"age": [200]}, 'column "age" holds 200 in row 1'),
+        ({"age": [30.5]}, "holds 30.5 in row 1"),
+        ({"age": ["old"]}, "holds 'old' in row 1, and in training held"),
+        ({"country": ["there"]}, "column \"country\" holds 'there'"),
+        ({"weight": [1e9]}, 'column "weight" holds 1000000000.0'),
+    ],
+)
+def test_a_table_that_contradicts_the_run_s_is_refused(table, sentence):
+    with pytest.raises(InputError, match=sentence.replace("(", r"\(")):
+        read_given(pd.DataFrame(table), load(FRAME).config())
+
+
+def test_nan_is_unknown_in_an_array(tmp_path):
+    config = load("digits").config()
+    rows = np.full((2, 8, 8), np.nan)
+    rows[0, :3], rows[1] = 16, 5
+    np.save(tmp_path / "g.npy", rows)
+    given = read_given(tmp_path / "g.npy", config)
+    np.testing.assert_array_equal(given.known, ~np.isnan(rows))
+    np.testing.assert_array_equal(given.rows[given.known], rows[given.known].astype(np.uint8))
+    assert len(read_given(rows[0], config)) == 1
+    assert read_given(np.zeros((3, 8, 8), int), config).known.all()
+    assert not read_given(np.full((1, 8, 8), np.nan), config).known.any()
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (np.zeros((3, 7, 8)), r"its shape is \(3, 7, 8\), and a row of the run has \(8, 8\)"),
+        (np.full((1, 8, 8), 17.0), "holds 17.0 .* whole numbers from 0 to 16"),
+        (np.full((1, 8, 8), 0.5), "holds 0.5"),
+        (np.full((1, 8, 8), -1), "holds -1"),
+        (np.full((1, 8, 8), np.inf), "holds inf"),
+        (np.full((1, 8, 8), "a"), "are no numbers"),
+    ],
+)
+def test_an_array_that_contradicts_the_run_s_is_refused(tmp_path, values, sentence):
+    np.save(tmp_path / "g.npy", values)
+    with pytest.raises(InputError, match=sentence):
+        read_given(tmp_path / "g.npy", load("digits").config())
+
+
+def test_transparent_pixels_are_unknown(tmp_path):
+    source = SOURCES["colour"]()
+    config = load(source).config()
+    alpha = np.full((6, 5, 1), 255, np.uint8)
+    alpha[2:] = 0
+    for i in range(2):
+        Image.fromarray(np.concatenate([source[i], alpha], 2)).save(tmp_path / f"{i}.png")
+    given = read_given(tmp_path, config)
+    assert given.known[:, :2].all()
+    assert not given.known[:, 2:].any()
+    np.testing.assert_array_equal(given.rows[:, :2], source[:2, :2])
+    assert len(read_given(tmp_path / "1.png", config)) == 1
+    Image.new("RGBA", (9, 6)).save(tmp_path / "wide.png")
+    with pytest.raises(InputError, match=r"wide.png: is 6 x 9 \(height x width\), and the run's images are 6 x 5"):
+        read_given(tmp_path, config)
+
+
+def test_grey_pictures_have_the_levels_of_the_run(tmp_path):
+    """A PNG of digits, as `sample` writes it, reads back as the digits."""
+    data = load("digits")
+    rows = np.asarray(data.held_out)[:3]
+    data.form.save(rows, tmp_path / "out")
+    np.testing.assert_array_equal(read_given(tmp_path / "out", data.config()).rows, rows)
+
+
+def test_a_short_recording_is_a_known_beginning(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    wave = (RNG.normal(size=(6, 4000)) * 3000).astype(np.int16)
+    (tmp_path / "train").mkdir()
+    for i, samples in enumerate(wave):
+        soundfile.write(tmp_path / "train" / f"{i}.wav", samples, 4000)
+    data = load(tmp_path / "train", size=1024)
+    soundfile.write(tmp_path / "begin.wav", wave[0, :300], 4000)
+    given = read_given(tmp_path / "begin.wav", data.config())
+    assert given.rows.shape == given.known.shape == (1, 1024)
+    assert given.known[0].tolist() == [True] * 300 + [False] * 724
+    np.testing.assert_array_equal(given.rows[0, :300], wave[0, :300])
+    with pytest.raises(InputError, match=r"0\.wav: has 4,000 samples at 4,000 Hz, and the run's windows 1,024"):
+        read_given(tmp_path / "train" / "0.wav", data.config())
+
+
+@pytest.mark.parametrize("name", ["nothing.npy", "nothing/", "x.txt"])
+def test_a_file_that_is_not_there_or_not_of_the_kind_is_refused(tmp_path, name):
+    (tmp_path / "x.txt").write_text("x")
+    with pytest.raises(InputError, match=r"no such file|holds no images"):
+        read_given(tmp_path / name, load("digits").config())

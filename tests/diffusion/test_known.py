@@ -1,0 +1,167 @@
+"""Sampling given part of a row: conditionals that are closed forms: of a correlated Gaussian, of a mixture."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import SCHEDULE_CASES
+
+from undiffuse.diffusion import DDIM, EDM, STEPS, DPMpp, Heun, Karras, Prior, sample
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
+from undiffuse.diffusion.known import Conditional, Known, noised
+from undiffuse.diffusion.oracle import Mixture
+from undiffuse.diffusion.schedule import as_times
+from undiffuse.errors import InputError
+
+MASK = torch.tensor([True, False])
+KNOWN = torch.tensor([1.5, 0.0]).double()
+R = 0.9  # correlation
+
+
+class Correlated(AbstractDenoiser):
+    """The exact denoiser of N(0, cov)."""
+
+    def __init__(self, schedule, cov):
+        super().__init__()
+        self.schedule, self.cov = schedule, cov.double()
+
+    def estimate(self, x_t, t, **cond):
+        alpha, sigma = self.schedule(t)
+        k = alpha**2 * self.cov + sigma**2 * torch.eye(len(self.cov)).double()
+        solved = torch.linalg.solve(k, x_t.flatten(1).T).T
+        x_hat, z_hat = alpha * solved @ self.cov, sigma * solved
+        return Estimate(x_hat.reshape(x_t.shape), z_hat.reshape(x_t.shape))
+
+
+def pair(schedule):
+    return Correlated(schedule, torch.tensor([[1.0, R], [R, 1.0]]))
+
+
+def drawn(denoiser, step, n, *, x_known, mask, steps=30):
+    """n rows from the prior of unit variance, known entries on the forward process from the start."""
+    schedule, generator = denoiser.schedule, torch.Generator().manual_seed(0)
+
+    def noise(like):
+        return torch.empty_like(like).normal_(generator=generator)
+
+    x = Prior.standard(schedule, tuple(x_known.shape[-1:])).draw(noise(torch.empty(n, *x_known.shape[-1:]).double()))
+    x = noised(x, x_known, mask, schedule, as_times(1.0), noise)
+    return sample(denoiser, x, Karras()(schedule, steps), step, noise=noise)
+
+
+@pytest.mark.parametrize("name", ["edm", "linear_vp", "subvp", "linear"])
+@pytest.mark.parametrize("shape", [(6,), (1, 2, 3)], ids=str)
+def test_the_conditional_denoiser_of_a_gaussian_is_exact(name, shape):
+    """E[x | x_t, x_K] by conditioning the joint Gaussian of (x_U, x_t, x_K), row by row with masks of their own."""
+    g = torch.Generator().manual_seed(0)
+    root = torch.randn(6, 6, generator=g).double()
+    cov, schedule = root @ root.T / 6 + 0.1 * torch.eye(6), SCHEDULE_CASES[name]
+    x_t, x = torch.randn(4, 6, generator=g).double(), torch.randn(4, 6, generator=g).double()
+    mask = torch.tensor([[1, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 0]]).bool()
+    for t in (0.03, 0.5, 0.9):
+        alpha, sigma = schedule(as_times(t))
+        conditional = Conditional(Correlated(schedule, cov), x.reshape(4, *shape), mask.reshape(4, *shape), products=6)
+        x_hat, z_hat = conditional.split(x_t.reshape(4, *shape), t)
+        torch.testing.assert_close((alpha * x_hat + sigma * z_hat).flatten(1), x_t)
+        for row in range(4):
+            observed = torch.cat([alpha * torch.eye(6).double(), torch.eye(6).double()[mask[row]]])
+            noise = torch.cat([torch.full((6,), float(sigma**2)), torch.zeros(int(mask[row].sum()))]).double()
+            gain = cov @ observed.T @ torch.linalg.inv(observed @ cov @ observed.T + noise.diag())
+            exact = gain @ torch.cat([x_t[row], x[row][mask[row]]])
+            torch.testing.assert_close(x_hat[row].flatten(), exact, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [DDIM(), Heun(), DPMpp()], ids=lambda step: type(step).__name__)
+def test_conditional_samples_of_a_gaussian_have_its_mean_and_deviation(step):
+    """N(r x_K, 1 - r^2). Left over: 1/60 of a deviation, as x_1 is drawn without what is known; and the solver's."""
+    n, std = 4000, (1 - R**2) ** 0.5
+    x = drawn(Conditional(pair(EDM()), KNOWN, MASK), step, n, x_known=KNOWN, mask=MASK)
+    assert bool((x[:, 0] == 1.5).all())
+    assert float(x[:, 1].mean()) == pytest.approx(R * 1.5, abs=(1 / 60 + 4 * n**-0.5) * std)
+    assert float(x[:, 1].std()) == pytest.approx(std, rel=0.12 if step == DDIM() else 0.04)
+
+
+def test_more_repetitions_come_closer_to_the_conditional():
+    n, std, errors = 1500, (1 - R**2) ** 0.5, []
+    for repetitions in (1, 4, 16):
+        x = drawn(pair(EDM()), Known(DDIM(), KNOWN, MASK, repetitions), n, x_known=KNOWN, mask=MASK)
+        assert bool((x[:, 0] == 1.5).all())
+        errors.append(abs(float(x[:, 1].mean()) - R * 1.5) / std)
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+    assert errors[2] < 0.25
+
+
+def modes(schedule):
+    """Two narrow components whose first entries overlap, and a third far off: given x_0 = 0, weights by Bayes."""
+    mean = torch.tensor([[-0.3, -2.0], [0.3, 2.0], [6.0, 0.0]]).double()
+    std = torch.tensor([0.4, 0.2]).double().expand(3, 2)
+    return Mixture(schedule, mean, std, torch.tensor([0.3, 0.4, 0.3]).double().log())
+
+
+def test_the_weights_of_modes_approach_those_of_bayes_rule():
+    """At x_0 = 0.2 the weights are 0.3 exp(-0.5^2/0.32) : 0.4 exp(-0.1^2/0.32) = 0.26 : 0.74, the third mode has none.
+
+    Replacement alone gives the left one 0.43, ten repetitions 0.40, `Conditional` 0.39, with four repetitions 0.33.
+    """
+    weight = torch.tensor([0.3, 0.4]).log() - torch.tensor([0.5, 0.1]).square() / (2 * 0.4**2)
+    exact = float(weight.softmax(0)[0])
+    oracle, known = modes(EDM()), torch.tensor([0.2, 0.0]).double()
+    conditional, errors = Conditional(oracle, known, MASK), []
+    for denoiser, step in (
+        (oracle, Known(DDIM(), known, MASK, 1)),
+        (conditional, DPMpp()),
+        (conditional, Known(DDIM(), known, MASK, 4)),
+    ):
+        x = drawn(denoiser, step, 1500, x_known=known, mask=MASK, steps=24)[:, 1]
+        left, right = x < -1, x > 1
+        assert float((~left & ~right).double().mean()) < 0.02
+        assert float(x[right].mean()) == pytest.approx(2.0, abs=0.1)
+        errors.append(float(left.double().mean()) - exact)
+    se = (exact * (1 - exact) / 1500) ** 0.5
+    assert errors[0] > errors[1] + se > errors[2] + 2 * se
+    assert errors[2] < 0.07 + 3 * se
+
+
+@pytest.mark.parametrize("name", [name for name, step in STEPS.items() if step.order or step.weak_order])
+def test_every_step_gives_back_what_is_known_and_nothing_known_changes_nothing(name):
+    step, schedule = STEPS[name](), EDM()
+    oracle, known = pair(schedule), torch.tensor([0.75, -0.5]).double()
+    some, all_, none = MASK, torch.ones(2).bool(), torch.zeros(2).bool()
+    plain = drawn(oracle, step, 50, x_known=known, mask=none, steps=6)
+    for denoiser, wrapped in ((oracle, lambda mask: Known(step, known, mask, 2)), (None, lambda mask: step)):
+
+        def result(mask, denoiser=denoiser, wrapped=wrapped):
+            return drawn(denoiser or Conditional(oracle, known, mask), wrapped(mask), 50, x_known=known, mask=mask)
+
+        torch.testing.assert_close(result(some)[:, 0], known[:1].expand(50), rtol=0, atol=1e-12)
+        torch.testing.assert_close(result(all_), known.expand(50, 2), rtol=0, atol=1e-12)
+    unguided = drawn(Conditional(oracle, known, none), step, 50, x_known=known, mask=none, steps=6)
+    torch.testing.assert_close(unguided, plain, rtol=1e-6, atol=1e-6)
+
+
+def test_nothing_known_is_plain_sampling_in_distribution():
+    n, known, none = 4000, torch.zeros(2).double(), torch.zeros(2).bool()
+    x = drawn(pair(EDM()), Known(DDIM(eta=1.0), known, none, 2), n, x_known=known, mask=none, steps=60)
+    plain = drawn(pair(EDM()), DDIM(eta=1.0), n, x_known=known, mask=none, steps=60)
+    assert x.mean(0).abs().max() < 4 * n**-0.5
+    torch.testing.assert_close(x.T.cov(), plain.T.cov(), rtol=0, atol=0.1)
+
+
+def test_an_inexact_denoiser_cannot_make_it_diverge():
+    """A denoiser whose Jacobian is negative has no covariance: what is known is set, the rest is left."""
+
+    class Odd(AbstractDenoiser):
+        schedule = EDM()
+
+        def estimate(self, x_t, t, **cond):
+            return Estimate(-x_t, (x_t + x_t) / self.schedule(t)[1])
+
+    x_t = torch.randn(3, 2).double()
+    x_hat = Conditional(Odd(), KNOWN.expand(3, 2), MASK.expand(3, 2))(x_t, 0.1)
+    assert torch.equal(x_hat[:, 0], KNOWN[:1].expand(3))
+    assert torch.equal(x_hat[:, 1], -x_t[:, 1])
+
+
+def test_repetitions_are_at_least_one():
+    with pytest.raises(InputError, match="repetitions 0"):
+        Known(DDIM(), KNOWN, MASK, 0)
