@@ -55,6 +55,7 @@ COMMANDS = {
     "sample": ("Draw samples from a trained model.", "RUN -n NUMBER --out FILE_OR_FOLDER [OPTIONS]"),
     "score": ("Say how likely each row of some data is.", "RUN DATA --out FILE [OPTIONS]"),
     "info": ("Say what a run is, or what data look like.", "RUN_OR_SOURCE [OPTIONS]"),
+    "selfcheck": ("Check the mathematics against closed forms, here and now.", "[OPTIONS]"),
 }
 for _name, (_help, _usage) in COMMANDS.items():
     app.command(f"undiffuse.cli.{_name}:{_name}", name=_name, help=_help, usage=f"Usage: undiffuse {_name} {_usage}")

@@ -26,7 +26,7 @@ Cells = tuple[Tensor, Tensor]
 
 
 def default_method(dimensions: int) -> str:
-    """"ode" where its trace is exact, "elbo" above.
+    """ "ode" where its trace is exact, "elbo" above.
 
     >>> default_method(64), default_method(784)
     ('ode', 'elbo')

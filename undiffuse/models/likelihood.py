@@ -95,9 +95,7 @@ def likelihood_rows(
     return _combined(parts, importance)
 
 
-def stored_batches(
-    data: Any, config: Mapping[str, Any] | None, size: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def stored_batches(data: Any, config: Mapping[str, Any] | None, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number of the first row, batch of `size` rows of the stored type) for a tensor of them, or for a source that is
     converted to what `config` says of the data."""
     if size < 1:

@@ -1,0 +1,29 @@
+"""`undiffuse selfcheck`: every law holds here, a law that fails is seen, and the report is a table or one object."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from undiffuse import selfcheck
+from undiffuse.cli.main import main
+
+
+def test_every_law_holds_and_is_reported(capsys):
+    assert main(["selfcheck", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["holds"] is True
+    assert [law["law"] for law in report["laws"]] == list(selfcheck.LAWS)
+    assert all(law["error"] <= law["bound"] for law in report["laws"])
+
+
+@pytest.mark.parametrize("error", [2.0, math.inf, math.nan])
+def test_a_law_that_fails_is_seen(monkeypatch, capsys, error):
+    monkeypatch.setattr(selfcheck, "LAWS", {"one is two": (1.0, lambda: error), "one is one": (1.0, lambda: 0.0)})
+    assert main(["selfcheck"]) == 1
+    failing, holding = (line for line in capsys.readouterr().out.splitlines() if line.startswith("one"))
+    assert failing.startswith("one is two")
+    assert failing.rstrip().endswith("FAILS")
+    assert holding.rstrip().endswith("holds")
