@@ -120,14 +120,14 @@ class LearnedVP(Schedule):
     def inverse(self, log_snr: Times) -> Times:
         with torch.no_grad():
             wanted = -as_times(log_snr)
-            low, width = torch.full_like(wanted, self.t_min), 1 - self.t_min
-            for _ in range(9):  # each round looks at 64 parts at once: exact in float64
-                width /= 64
-                knots = low[..., None] + width * torch.arange(1, 64, dtype=torch.float64)
-                low = low + width * (self.gamma(knots) < wanted[..., None]).sum(-1)
+            low, high = torch.full_like(wanted, self.t_min), torch.ones_like(wanted)
+            for _ in range(60):  # bisection: exact in float64
+                middle = (low + high) / 2
+                below = self.gamma(middle) < wanted
+                low, high = torch.where(below, middle, low), torch.where(below, high, middle)
             first = self.gamma(as_times(self.t_min))
             linear = self.t_min * torch.exp((wanted - first) / 2)
-            return torch.where(wanted <= first, linear, low).clamp(0, 1)
+            return torch.where(wanted <= first, linear, (low + high) / 2).clamp(0, 1)
 
 
 def end_terms(schedule: Schedule, prior: Prior, x: Tensor) -> Tensor:
@@ -161,5 +161,5 @@ def schedule_loss(
         ends, inner = [curve.ends], curve.inner()
         slopes = torch.autograd.grad(bound, ends, retain_graph=True)
         slopes += torch.autograd.grad(losses.double().square().mean(), inner)
-    carried = sum((p * slope).sum() for p, slope in zip([*ends, *inner], slopes))
+    carried = torch.stack([(p * slope).sum() for p, slope in zip([*ends, *inner], slopes)]).sum()
     return bound.detach() + carried - carried.detach()
