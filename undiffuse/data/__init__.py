@@ -8,7 +8,8 @@ A reader turns one kind of source into `Loaded`; `Data` makes the split and the 
 how rows are modelled, a form is how they are shown and written.
 """
 
-from undiffuse.data.conform import Conformed, conform
+from undiffuse.data.conform import conform
+from undiffuse.data.conformed import Conformed
 from undiffuse.data.load import load, restore
 from undiffuse.data.loaded import Loaded, Progress, Rows
 from undiffuse.data.source import Data

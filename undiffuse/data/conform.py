@@ -15,96 +15,24 @@ others to say so, and to go on with the rest.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, final
 
 import numpy as np
 
 from undiffuse.data.audio_files import SUFFIXES, WHAT, Header, decoded
 from undiffuse.data.audio_windows import Windows
+from undiffuse.data.conformed import Conformed, Taken
 from undiffuse.data.families import describe_part
 from undiffuse.data.folder import classes_of, fingerprint, walk
 from undiffuse.data.labels import index_labels
 from undiffuse.data.load import picture_suffixes, read, restore
 from undiffuse.data.loaded import Loaded, Progress, Rows
 from undiffuse.data.problem import Problem
-from undiffuse.data.rows import as_tensor, chunk_length
+from undiffuse.data.rows import chunk_length
 from undiffuse.data.source import Data
 from undiffuse.errors import InputError
-
-Taken = tuple[np.ndarray, dict[int, Problem]]
-"""Rows (B, ...) in the run's stored type, and what is wrong with some of them, by their place among the B."""
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """Rows by number, some of which may have a problem; such a row is filled with one that can be encoded."""
-
-    def take(self, indices: np.ndarray) -> Taken: ...
-
-
-@final
-class Conformed:
-    """The rows of a source, in its order and in a run's stored type; made by `conform`.
-
-    `names` says what each row is called: a number, a file, a recording and where in it the window begins. `labels`
-    (N,) are indices into the run's classes, -1 where the class is none of them, or None.
-    """
-
-    def __init__(
-        self,
-        readable: Readable,
-        names: Sequence[Any],
-        *,
-        name: str,
-        fingerprint: str,
-        labels: np.ndarray | None = None,
-        notes: tuple[str, ...] = (),
-    ) -> None:
-        self.readable = readable
-        self.names = names
-        self.name = name
-        self.fingerprint = fingerprint
-        self.labels = labels
-        self.notes = notes
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def only(self, indices: np.ndarray) -> Conformed:
-        """The rows at these positions."""
-        return Conformed(
-            _Chosen(self.readable, indices),
-            [self.names[i] for i in indices],
-            name=self.name,
-            fingerprint=self.fingerprint,
-            labels=None if self.labels is None else self.labels[indices],
-            notes=self.notes,
-        )
-
-    def batches(self, size: int, start: int = 0) -> Iterator[dict[str, Any]]:
-        """{"row": (size, ...), "problems": {place in the batch: Problem}} from row `start` to the last, in order; and
-        "label" (size,) int64 where the source has classes that are the run's.
-        """
-        for first in range(start, len(self), size):
-            indices = np.arange(first, min(first + size, len(self)))
-            rows, problems = self.readable.take(indices)
-            batch: dict[str, Any] = {"row": as_tensor(rows), "problems": problems}
-            if self.labels is not None:
-                batch["label"] = as_tensor(self.labels[indices])
-            yield batch
-
-
-@final
-class _Chosen:
-    """Some of the rows of another."""
-
-    def __init__(self, readable: Readable, indices: np.ndarray) -> None:
-        self.readable, self.indices = readable, indices
-
-    def take(self, indices: np.ndarray) -> Taken:
-        return self.readable.take(self.indices[indices])
 
 
 def conform(source: Any, config: Mapping[str, Any], *, progress: Progress | None = None) -> Conformed:

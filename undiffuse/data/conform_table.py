@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from undiffuse.data import tables
-from undiffuse.data.conform import Conformed, Taken
+from undiffuse.data.conformed import Conformed, Taken
 from undiffuse.data.load import restore
 from undiffuse.data.loaded import Progress
 from undiffuse.data.objects import is_frame
