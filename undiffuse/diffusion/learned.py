@@ -1,6 +1,6 @@
 """A learned noise schedule: variance preserving, with the log signal-to-noise ratio a monotone network of time.
 
-    alpha^2 = sigmoid(-gamma),   sigma^2 = sigmoid(gamma),   gamma(t) = -log SNR(t)          (Kingma et al. 2021, Eq. 3-4)
+    alpha^2 = sigmoid(-gamma),   sigma^2 = sigmoid(gamma),   gamma(t) = -log SNR(t)        (Kingma et al. 2021, Eq. 3-4)
 
 From t_min to 1, gamma runs from gamma_0 to gamma_1 along a monotone curve; below t_min sigma/alpha is linear in t, so
 that sigma_0 = 0. In continuous time the diffusion part of the bound depends on the end points alone,
