@@ -11,7 +11,7 @@ from pathlib import Path
 from runpy import run_path
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("", "train", "sample", "info")
+COMMANDS = ("", "train", "sample", "score", "info")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
@@ -19,7 +19,7 @@ HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
 
 def pages() -> list[Path]:
     """Every page that people read: those in docs/, beside the benchmarks, and at the top."""
-    return [page for folder in (".", "docs", "benchmarks") for page in sorted((ROOT / folder).glob("*.md"))]
+    return [page for folder in (".", "docs", "docs/systems", "benchmarks") for page in sorted((ROOT / folder).glob("*.md"))]
 
 
 def anchors(page: Path) -> set[str]:
