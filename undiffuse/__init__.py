@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "Adaptive": "undiffuse.diffusion.likelihood:Adaptive",
     "AdaptiveODE": "undiffuse.diffusion:AdaptiveODE",
     "Ancestral": "undiffuse.diffusion:Ancestral",
     "AnnealedLangevin": "undiffuse.diffusion:AnnealedLangevin",
@@ -42,26 +43,32 @@ _EXPORTS = {
     "Langevin": "undiffuse.diffusion:Langevin",
     "Learned": "undiffuse.diffusion:Learned",
     "LearnedVP": "undiffuse.diffusion:LearnedVP",
+    "Likelihood": "undiffuse.models.likelihood:Likelihood",
     "Linear": "undiffuse.diffusion:Linear",
     "LinearVP": "undiffuse.diffusion:LinearVP",
     "Objective": "undiffuse.diffusion:Objective",
     "OptimalTransport": "undiffuse.diffusion:OptimalTransport",
     "PredictorCorrector": "undiffuse.diffusion:PredictorCorrector",
     "RowNoise": "undiffuse.diffusion:RowNoise",
+    "RungeKutta": "undiffuse.diffusion.likelihood:RungeKutta",
     "SlicedScoreMatching": "undiffuse.diffusion:SlicedScoreMatching",
     "SubVP": "undiffuse.diffusion:SubVP",
+    "TruncatedNormal": "undiffuse.diffusion.dequantize:TruncatedNormal",
     "UniPC": "undiffuse.diffusion:UniPC",
     "VE": "undiffuse.diffusion:VE",
     "VariationalBound": "undiffuse.diffusion:VariationalBound",
+    "bits_per_dimension": "undiffuse.models.likelihood:bits_per_dimension",
     "cosine_betas": "undiffuse.diffusion:cosine_betas",
     "ddpm": "undiffuse.models:ddpm",
     "edm": "undiffuse.models:edm",
+    "elbo": "undiffuse.diffusion.elbo:elbo",
     "fit": "undiffuse.training:fit",
     "flow_matching": "undiffuse.models:flow_matching",
     "grid": "undiffuse.diffusion.grid:",
     "iddpm": "undiffuse.models:iddpm",
     "linear_betas": "undiffuse.diffusion:linear_betas",
     "load": "undiffuse.data:load",
+    "log_density": "undiffuse.diffusion.likelihood:log_density",
     "losses": "undiffuse.models.losses:",
     "ncsn": "undiffuse.models:ncsn",
     "objective": "undiffuse.diffusion.objective:",
@@ -141,6 +148,11 @@ if TYPE_CHECKING:
     from undiffuse.diffusion import sample as sample
     from undiffuse.diffusion import sigmoid_betas as sigmoid_betas
     from undiffuse.diffusion import target as target
+    from undiffuse.diffusion.dequantize import TruncatedNormal as TruncatedNormal
+    from undiffuse.diffusion.elbo import elbo as elbo
+    from undiffuse.diffusion.likelihood import Adaptive as Adaptive
+    from undiffuse.diffusion.likelihood import RungeKutta as RungeKutta
+    from undiffuse.diffusion.likelihood import log_density as log_density
     from undiffuse.errors import InputError as InputError
     from undiffuse.models import Diffusion as Diffusion
     from undiffuse.models import GenerativeModel as GenerativeModel
@@ -155,5 +167,7 @@ if TYPE_CHECKING:
     from undiffuse.models import vdm as vdm
     from undiffuse.models import ve as ve
     from undiffuse.models import vp as vp
+    from undiffuse.models.likelihood import Likelihood as Likelihood
+    from undiffuse.models.likelihood import bits_per_dimension as bits_per_dimension
     from undiffuse.runs import open_run as open
     from undiffuse.training import fit as fit

@@ -1,8 +1,8 @@
 """The closed forms, checked where the library is installed: a table of law, error and bound in seconds.
 
 A law returns its error, which is to stay at or below its bound. The bounds are those of the test suite, and none of
-the truths comes from the code it is compared with: cumulative products, textbook posteriors, exact densities, stationary
-variances. What this catches is an environment that computes wrongly: a broken build, a lossy matrix library.
+the truths comes from the code it is compared with: cumulative products, textbook posteriors, exact densities,
+stationary variances. What this catches is an environment that computes wrongly: a broken build, a lossy matrix library.
 """
 
 from __future__ import annotations

@@ -258,11 +258,13 @@ class GenerativeModel(nn.Module, ABC):
         if self.classes or label is not None:
             index = -1 if label is None else self.label_index(label)
             cond["label"] = torch.full((len(rows),), index, dtype=torch.int64, device=self.device)
-        draw = {"first": first, "seed": seed, "draws": draws, "importance": importance, "dequantization": dequantization}
+        drawing = {"first": first, "seed": seed, "draws": draws, "importance": importance}
         was_training = self.training
         self.eval()
         try:
-            return likelihood_rows(self, rows, method=method, cond=cond, options=options, **draw)
+            return likelihood_rows(
+                self, rows, method=method, dequantization=dequantization, cond=cond, options=options, **drawing
+            )
         finally:
             self.train(was_training)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from undiffuse.diffusion import AbstractDenoiser, Clipped, Prior
 from undiffuse.diffusion.elbo import elbo
 from undiffuse.diffusion.likelihood import EXACT, Adaptive, RungeKutta, log_density
-from undiffuse.diffusion.steps import BetaTilde, ReverseVariance
+from undiffuse.diffusion.steps import ReverseVariance
 from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import Noise
 from undiffuse.models.likelihood import Likelihood

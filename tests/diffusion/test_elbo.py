@@ -1,0 +1,181 @@
+"""The bound: below the exact log-density, as near to it as theory says, its estimates unbiased and honestly uncertain."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from cases import SCHEDULE_CASES, times
+
+from undiffuse.diffusion import EDM, DiscreteVP, Levels, LinearVP, LogSNR, Prior, linear_betas
+from undiffuse.diffusion.decoder import log_mass
+from undiffuse.diffusion.elbo import elbo, last_time, prior_term
+from undiffuse.diffusion.oracle import Gaussian, Mixture
+from undiffuse.diffusion.steps import Beta, BetaTilde
+from undiffuse.errors import InputError
+from undiffuse.selfcheck import expected_gap
+
+FAST = {name: schedule for name, schedule in SCHEDULE_CASES.items() if schedule.module is None}
+MEAN, STD = torch.tensor([0.4, -1.0, 0.0, 2.0]).double(), torch.tensor([0.5, 0.9, 0.3, 1.0]).double()
+
+
+def exact(schedule, mean=MEAN, std=STD):
+    return Gaussian(schedule, mean, std), Prior(schedule, mean, std)
+
+
+def drawn(oracle, n, seed=0):
+    return oracle.draw(n, torch.Generator().manual_seed(seed))
+
+
+def noise(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return lambda like: torch.randn(like.shape, dtype=like.dtype, generator=generator)
+
+
+def close(a, b, sigmas=4.5):
+    """Whether the mean of differences a - b (N,) is zero within its own standard error."""
+    difference = a - b
+    return abs(float(difference.mean())) <= sigmas * float(difference.std()) / len(difference) ** 0.5
+
+
+X = torch.tensor([[-0.9], [-0.1], [0.4], [0.8], [1.9]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("schedule", [LinearVP(t_min=1e-5), EDM(sigma_min=1e-3)], ids=["linear_vp", "edm"])
+def test_the_gap_is_never_negative_and_a_quarter_at_four_times_the_steps(schedule):
+    gaps = [expected_gap(schedule, steps, X) for steps in (64, 256)]
+    assert (torch.stack(gaps) > 0).all()
+    assert float(gaps[0].mean() / gaps[1].mean()) == pytest.approx(4, rel=0.15)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_the_continuous_bound_of_an_exact_denoiser_is_the_exact_log_density(name):
+    """On every schedule, hence also the same on all with the same ends; what is left is the decoder's (r/s)^4 / 4."""
+    schedule = FAST[name]
+    oracle, prior = exact(schedule)
+    x = drawn(oracle, 600)
+    bound = elbo(oracle, x, prior, evaluations=12, noise=noise())
+    alpha, sigma = schedule(last_time(schedule))
+    slack = float(((sigma / alpha) ** 2 / STD.min() ** 2) * len(STD))
+    gap = oracle.log_prob(x) - bound.nats
+    assert abs(float(gap.mean())) <= 4.5 * float(gap.std()) / len(gap) ** 0.5 + slack
+
+
+def test_the_bound_of_a_mixture_is_below_its_log_density_even_with_a_gaussian_prior():
+    schedule = EDM()
+    means = torch.tensor([[-1.0, 0.0], [1.0, 0.5]]).double()
+    oracle = Mixture(schedule, means, torch.full((2, 2), 0.2).double())
+    prior = Prior(schedule, means.mean(0), (means.var(0, correction=0) + 0.04).sqrt())
+    x = drawn(oracle, 800)
+    gap = oracle.log_prob(x) - elbo(oracle, x, prior, evaluations=24, noise=noise()).nats
+    assert float(gap.mean()) > -4.5 * float(gap.std()) / len(gap) ** 0.5
+    assert close(gap, torch.zeros_like(gap))  # and in continuous time it is tight, for the mixture too
+
+
+@pytest.mark.parametrize("variance", [Beta(), BetaTilde()], ids=["beta", "beta_tilde"])
+def test_the_estimate_of_the_sum_is_unbiased(variance):
+    schedule = DiscreteVP(betas=linear_betas(60))
+    oracle, prior = exact(schedule)
+    x, grid = drawn(oracle, 1).expand(3000, -1), Levels()(schedule, 60)
+    every = elbo(oracle, x, prior, grid=grid, variance=variance, noise=noise(1))
+    few = elbo(oracle, x, prior, grid=grid, variance=variance, evaluations=6, noise=noise(2))
+    assert every.terms.shape == (3000, 59)
+    torch.testing.assert_close(every.terms.sum(1), every.diffusion)
+    assert (every.evaluations, few.evaluations) == (61, 8)
+    assert close(every.nats, few.nats)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("shape", [(4,), (1, 8, 8)], ids=str)
+def test_the_standard_error_is_what_repetition_shows(discrete, shape):
+    schedule = DiscreteVP(betas=linear_betas(60)) if discrete else EDM()
+    oracle, prior = exact(schedule, torch.zeros(shape).double(), torch.full(shape, 0.5).double())
+    x = drawn(oracle, 1).expand(1500, *shape)
+    bound = elbo(oracle, x, prior, grid=Levels()(schedule, 60) if discrete else None, evaluations=16, noise=noise())
+    said = float(bound.stderr.square().mean().sqrt())
+    assert said == pytest.approx(float(bound.nats.std()), rel=0.12)
+
+
+def test_in_many_dimensions_the_noise_s_own_spread_is_taken_out():
+    """Without the control 16 points would be off by (G_1 - G_0)/2 sqrt(2 d / 16) nats and more."""
+    schedule, shape = EDM(), (400,)
+    oracle, prior = exact(schedule, torch.zeros(shape).double(), torch.full(shape, 0.5).double())
+    bound = elbo(oracle, drawn(oracle, 1).expand(200, -1), prior, evaluations=16, noise=noise())
+    plain = math.log(0.5 / 0.002) * (2 * 400 / 16) ** 0.5
+    assert float(bound.nats.var()) < plain**2 / 6
+
+
+def test_beta_is_the_better_variance_for_a_standard_normal_and_beta_tilde_for_a_narrow_one():
+    """Ho et al. (2020), section 3.2: each is optimal at one end; the term of v against beta-tilde makes the difference."""
+    schedule = DiscreteVP(betas=linear_betas(40))
+    grid, better = Levels()(schedule, 40), []
+    for std in (1.0, 1e-3):
+        oracle, prior = exact(schedule, MEAN * 0, torch.full_like(MEAN, std))
+        x = drawn(oracle, 400)
+        beta, tilde = (
+            elbo(oracle, x, prior, grid=grid, variance=v, noise=noise()).diffusion.mean() for v in (Beta(), BetaTilde())
+        )
+        better.append(float(tilde - beta))
+    assert better[0] > 0 > better[1]
+
+
+def test_l_t_is_the_divergence_from_the_prior_and_belongs_to_the_bound():
+    """On a chain that keeps signal to its end, a bound without L_T lies above the log-density: it is none."""
+    schedule = DiscreteVP(betas=linear_betas(50)[:12])
+    oracle, _ = exact(schedule)
+    wrong = Prior.standard(schedule, (4,))
+    x, grid = drawn(oracle, 2000), Levels()(schedule, 12)
+    alpha, sigma = schedule(times(1.0))
+    p = torch.distributions.Normal(alpha * x, sigma.expand_as(x))
+    q = torch.distributions.Normal(torch.zeros_like(x), (alpha**2 + sigma**2).sqrt().expand_as(x))
+    torch.testing.assert_close(prior_term(schedule, x, wrong), torch.distributions.kl_divergence(p, q).sum(1))
+    bound = elbo(oracle, x, wrong, grid=grid, variance=Beta(), noise=noise())
+    log_p = oracle.log_prob(x).mean()
+    assert bound.nats.mean() < log_p < (bound.nats + bound.prior).mean()
+
+
+def test_all_thousand_terms_are_counted():
+    """A sum over 50 of 1,000 terms is another number: in nats per dimension the two are far apart."""
+    schedule = DiscreteVP(betas=linear_betas(1000))
+    d = 64
+    oracle, prior = exact(schedule, torch.zeros(d).double(), torch.full((d,), 0.3).double())
+    x = drawn(oracle, 4)
+    estimate = elbo(oracle, x, prior, grid=Levels()(schedule, 1000), evaluations=50, variance=Beta(), noise=noise())
+    every = elbo(oracle, x, prior, grid=Levels()(schedule, 1000), variance=Beta(), noise=noise(1))
+    kept = every.terms[:, ::20].sum(1) / d
+    assert every.terms.shape[1] == 999
+    assert float((every.diffusion - estimate.diffusion).abs().max() / d) < 0.3
+    assert float((every.diffusion / d - kept).min()) > 1.5
+    assert (every.nats < oracle.log_prob(x) + 4 * every.stderr).all()
+
+
+def test_bins_make_it_a_bound_on_the_probability_of_whole_numbers():
+    levels, schedule = 16, EDM(sigma_min=0.02)
+    mean, std = torch.full((1,), 0.1).double(), torch.full((1,), 0.4).double()
+    oracle, prior = exact(schedule, mean, std)
+    k = torch.arange(levels, dtype=torch.float64)[:, None]
+    low, high = 2 * k / levels - 1, 2 * (k + 1) / levels - 1
+    low[0], high[-1] = -math.inf, math.inf
+    x = (2 * k + 1) / levels - 1
+    bound = [elbo(oracle, x, prior, evaluations=32, cells=(low, high), noise=noise(i)).nats for i in range(16)]
+    bound = torch.stack(bound).mean(0)
+    log_p = log_mass(mean, (std**2 + 0.02**2).sqrt(), low, high)[:, 0]
+    assert float(bound.exp().sum()) < 1.05
+    inner = slice(2, -2)
+    assert (bound[inner] < log_p[inner] + 0.15).all()
+    assert (bound[inner] > log_p[inner] - 0.6).all()
+
+
+def test_what_cannot_be_bounded_is_refused():
+    oracle, prior = exact(EDM())
+    x = drawn(oracle, 2)
+    with pytest.raises(InputError, match="say at how many points"):
+        elbo(oracle, x, prior)
+    with pytest.raises(InputError, match="at least 1"):
+        elbo(oracle, x, prior, evaluations=0)
+    for grid in (times(0.9, 0.1), times(1.0, 0.2, 0.3), times(1.0, 1.0)):
+        with pytest.raises(InputError, match="descend from 1"):
+            elbo(oracle, x, prior, grid=grid)
+    one = elbo(oracle, x, prior, grid=LogSNR()(EDM(), 2), noise=noise())
+    assert one.stderr.isnan().all()  # nothing can be known from one term
