@@ -1,7 +1,4 @@
-"""Scores as a table for people: a line per row, written a batch at a time, and their summary.
-
-bits per dimension = -nats / (d log 2), where d is the number of values in a row as it is stored.
-"""
+"""Scores as a table for people: a line per row, written a batch at a time, and their summary."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from undiffuse.atomic import atomic_file
 from undiffuse.errors import InputError
 from undiffuse.evaluation.conformal import Calibration
 from undiffuse.evaluation.score_file import ScoreFile
+from undiffuse.models.likelihood import bits_per_dimension
 
 Columns = dict[str, list[Any]]
 Write = Callable[[Columns], None]
@@ -100,7 +98,7 @@ def write_table(
                 "row": [names[rows + i] for i in range(len(nats))],
                 "log_likelihood": _plain(nats),
                 "stderr": _plain(batch["stderr"]),
-                "bits_per_dim": _plain(-nats / (dimensions * math.log(2))),
+                "bits_per_dim": _plain(bits_per_dimension(nats, dimensions)),
             }
             if calibration is not None:
                 columns["quantile"] = _plain(calibration.quantiles(nats))
@@ -122,7 +120,7 @@ def write_table(
         finite=mean.count,
         log_likelihood=average,
         stderr=error,
-        bits_per_dim=-average / (dimensions * math.log(2)),
+        bits_per_dim=bits_per_dimension(average, dimensions),
         kind=" and ".join(sorted(kinds)),
         evaluations=evaluations / max(rows, 1),
         seconds=seconds,
