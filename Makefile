@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench docs pins clean
+.PHONY: help venv demo test check bench docs pictures pins clean
 
 help:
 	@echo "make demo    train on real handwritten digits for 150 seconds and draw samples"
@@ -16,6 +16,7 @@ help:
 	@echo "make check   lint, format, types and the fast laws"
 	@echo "make bench   the overhead benchmark: fit, sample, import, memory"
 	@echo "make docs    write the command line's page, the equation index and the errata; check every link in the docs"
+	@echo "make pictures draw the pictures of docs/systems again (two minutes)"
 	@echo "make venv    only set up .venv (every other target does that too)"
 	@echo "make pins    write constraints.txt from what .venv holds"
 	@echo "make clean   remove .venv, caches, and what demo made"
@@ -55,6 +56,9 @@ bench: $(STAMP)
 
 docs: $(STAMP)
 	@$(BIN)/python scripts/docs.py
+
+pictures: $(STAMP)
+	@$(BIN)/python docs/draw.py
 
 pins: $(STAMP)
 	@$(PIP) freeze --exclude-editable | sed 's/+.*//' > constraints.txt

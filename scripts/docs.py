@@ -19,7 +19,9 @@ HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
 
 def pages() -> list[Path]:
     """Every page that people read: those in docs/, beside the benchmarks, and at the top."""
-    return [page for folder in (".", "docs", "docs/systems", "benchmarks") for page in sorted((ROOT / folder).glob("*.md"))]
+    return [
+        page for folder in (".", "docs", "docs/systems", "benchmarks") for page in sorted((ROOT / folder).glob("*.md"))
+    ]
 
 
 def anchors(page: Path) -> set[str]:

@@ -227,7 +227,7 @@ def sde() -> Figure:
         c.plot(*points[-1].T, "o", color=draw.RED, ms=4.5)
     c.plot(*x.T, "o", mfc="white", mec=draw.BLACK, ms=5)
     draw.plane(c, "Back: SDE, and ODE (black)")
-    draw.samples(d, oracle, Uniform()(oracle.schedule, 100), PredictorCorrector(), "600 samples, PC, 100 steps")
+    draw.samples(d, oracle, Uniform()(oracle.schedule, 100), PredictorCorrector(snr=0.03), "600 samples, PC, 100 steps")
     return fig
 
 
