@@ -18,8 +18,12 @@ _EXPORTS = {
     "AdaptiveODE": "undiffuse.diffusion:AdaptiveODE",
     "Ancestral": "undiffuse.diffusion:Ancestral",
     "AnnealedLangevin": "undiffuse.diffusion:AnnealedLangevin",
+    "Autoguided": "undiffuse.diffusion:Autoguided",
     "Beta": "undiffuse.diffusion:Beta",
     "BetaTilde": "undiffuse.diffusion:BetaTilde",
+    "ClassifierFree": "undiffuse.diffusion:ClassifierFree",
+    "ClassifierGuided": "undiffuse.diffusion:ClassifierGuided",
+    "Conditional": "undiffuse.diffusion:Conditional",
     "CosineVP": "undiffuse.diffusion:CosineVP",
     "DDIM": "undiffuse.diffusion:DDIM",
     "DEIS": "undiffuse.diffusion:DEIS",
@@ -40,6 +44,8 @@ _EXPORTS = {
     "Hybrid": "undiffuse.diffusion:Hybrid",
     "IPNDM": "undiffuse.diffusion:IPNDM",
     "InputError": "undiffuse.errors:InputError",
+    "Interval": "undiffuse.diffusion:Interval",
+    "Known": "undiffuse.diffusion:Known",
     "Langevin": "undiffuse.diffusion:Langevin",
     "Learned": "undiffuse.diffusion:Learned",
     "LearnedVP": "undiffuse.diffusion:LearnedVP",
@@ -112,8 +118,12 @@ if TYPE_CHECKING:
     from undiffuse.diffusion import AdaptiveODE as AdaptiveODE
     from undiffuse.diffusion import Ancestral as Ancestral
     from undiffuse.diffusion import AnnealedLangevin as AnnealedLangevin
+    from undiffuse.diffusion import Autoguided as Autoguided
     from undiffuse.diffusion import Beta as Beta
     from undiffuse.diffusion import BetaTilde as BetaTilde
+    from undiffuse.diffusion import ClassifierFree as ClassifierFree
+    from undiffuse.diffusion import ClassifierGuided as ClassifierGuided
+    from undiffuse.diffusion import Conditional as Conditional
     from undiffuse.diffusion import CosineVP as CosineVP
     from undiffuse.diffusion import Denoiser as Denoiser
     from undiffuse.diffusion import DiscreteVP as DiscreteVP
@@ -127,6 +137,8 @@ if TYPE_CHECKING:
     from undiffuse.diffusion import Fraction as Fraction
     from undiffuse.diffusion import Heun as Heun
     from undiffuse.diffusion import Hybrid as Hybrid
+    from undiffuse.diffusion import Interval as Interval
+    from undiffuse.diffusion import Known as Known
     from undiffuse.diffusion import Langevin as Langevin
     from undiffuse.diffusion import Learned as Learned
     from undiffuse.diffusion import LearnedVP as LearnedVP

@@ -55,7 +55,7 @@ def open_weaker(path: str | Path) -> GenerativeModel:
     if not weaker:
         raise InputError(
             f"{path}: has kept no snapshot from its first half, which autoguidance needs; train for longer, "
-            "or with a smaller --training.checkpoint-every."
+            "or with a smaller --checkpoint-every."
         )
     return open_run(path, snapshot=weaker[-1])
 

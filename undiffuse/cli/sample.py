@@ -107,6 +107,10 @@ def _guidance(model: GenerativeModel, run: str, chosen: SampleOptions) -> Any:
         return None
     if chosen.guidance is not None and chosen.autoguide is not None:
         raise InputError("--guidance and --autoguide: each guides on its own; leave one of them out.")
+    if chosen.guidance is not None and chosen.given is not None and chosen.label is None:
+        raise InputError(
+            "--guidance: the class of given rows is not known; say it with --label, or leave guidance out."
+        )
     from undiffuse.models.guided import guided
     from undiffuse.runs import open_weaker
 
@@ -153,7 +157,8 @@ def _draw(
 
         choices = {"steps": chosen.steps, "method": chosen.method, **more}
         rows = model.sample_rows(chosen.n, label=chosen.label, seed=seed, batch=batch, callback=callback, **choices)
-    labels = class_names(model, model.sample_labels(total, label=chosen.label, seed=seed))
+    known = chosen.given is None or chosen.label is not None  # the class of given rows is not asked, but hidden
+    labels = class_names(model, model.sample_labels(total, label=chosen.label, seed=seed)) if known else None
     model.form.save(rows, out, labels=labels)
     written = {"out": chosen.out}
     if trajectory:

@@ -19,7 +19,8 @@ from undiffuse.diffusion.bound import Hybrid, VariationalBound
 from undiffuse.diffusion.chain import DiscreteVP, cosine_betas, linear_betas, sigmoid_betas
 from undiffuse.diffusion.denoiser import CONDITIONS, AbstractDenoiser, Denoiser, Estimate, Level, LogSigma
 from undiffuse.diffusion.grid import GRIDS, Grid, Karras, Levels, LogSNR, Quadratic, Uniform
-from undiffuse.diffusion.guidance import Clipped
+from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, ClassifierGuided, Clipped, Interval
+from undiffuse.diffusion.known import Conditional, Known
 from undiffuse.diffusion.langevin import CONVENTIONS, AnnealedLangevin, Full, Half, Langevin, langevin
 from undiffuse.diffusion.learned import LearnedVP
 from undiffuse.diffusion.levels import FittedVE

@@ -197,19 +197,17 @@ class GenerativeModel(nn.Module, ABC):
     ) -> np.ndarray:
         """`n` samples as rows (n, ...) in their stored type; with `given`, `n` completions of each of its rows in turn.
 
-        `options` are the family's (`steps`, `method`, ...). A row depends on `seed` and its own number alone: any
-        `batch` gives the same rows up to rounding.
+        `options` are the family's. A row depends on `seed` and its number alone. Given rows without `label` hide theirs.
         """
-        if n < 1:
-            raise InputError(f"n {n}: ask for at least 1 sample.")
+        if n < 1 or batch < 1:
+            raise InputError(f"n {n}, batch {batch}: draw at least 1 sample, and at least 1 at a time.")
         if self.transform is None:
             raise InputError("this model has not met its data yet; call fit, or open a run.")
-        if batch < 1:
-            raise InputError(f"batch {batch}: draw at least 1 sample at a time.")
         if given is not None and not self.completes:
             raise InputError(f"given: {type(self).__name__.lower()} models draw whole rows only; leave it out.")
         total = n * (len(given) if given else 1)
         labels = self.sample_labels(total, label=label, seed=seed)
+        labels = labels if given is None or label is not None or labels is None else np.full_like(labels, -1)
         was_training = self.training
         self.eval()
         rows = []
