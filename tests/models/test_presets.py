@@ -84,7 +84,11 @@ def test_it_is_written_down_with_its_weights(preset):
     t = torch.linspace(0, 1, 9, dtype=torch.float64)
     assert torch.equal(again.schedule(t)[1], model.schedule(t)[1])
     x = source().rows[:8]
-    assert again.diagnostics(x) == model.diagnostics(x)
+    found = []
+    for either in (model, again):
+        torch.manual_seed(0)  # sliced score matching draws directions
+        found.append(either.diagnostics(x))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("preset", ["ncsn", "ssm"])
