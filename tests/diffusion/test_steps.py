@@ -45,11 +45,10 @@ STEP_CASES = {
     "dpmpp_2": DPMpp(),
     "dpmpp_3": DPMpp(order=3),
     "dpmpp_2s": DPMpp2S(),
-    "dpmpp_2s_third": DPMpp2S(r=1 / 3),
     **{f"unipc_{p}": UniPC(p=p) for p in (1, 2, 3)},
-    **{f"unipc_{p}_bh1": UniPC(p=p, b=BH1()) for p in (1, 2)},
-    **{f"deis_{order}": DEIS(order=order) for order in (1, 2, 3)},
-    **{f"ipndm_{points}": IPNDM(points=points) for points in (1, 2, 4)},
+    "unipc_2_bh1": UniPC(p=2, b=BH1()),
+    **{f"deis_{order}": DEIS(order=order) for order in (2, 3)},
+    **{f"ipndm_{points}": IPNDM(points=points) for points in (2, 4)},
 }
 # smooth schedules on which each step's coordinate is finite at both ends of the interval integrated
 SMOOTH = {"linear_vp": LinearVP(), "cosine_vp": CosineVP(), "edm": EDM(sigma_max=5.0), "linear": Linear()}
@@ -83,7 +82,7 @@ def test_converges_at_its_declared_order(step, schedule):
             worst = max(worst, float((x - exact[:, i + 1]).abs()))
         return worst
 
-    errors = [error(n) for n in (128, 256)]
+    errors = [error(n) for n in ((64, 128) if step.order < 3 else (128, 256))]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(step.order, abs=0.2)
 
 

@@ -28,6 +28,7 @@ from undiffuse.diffusion import (
 from undiffuse.diffusion.oracle import Mixture
 
 diffusers = pytest.importorskip("diffusers")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # theirs, of numpy
 CHAIN = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 VP = DiscreteVP(betas=linear_betas(1000))
 STEPS = 10

@@ -58,7 +58,7 @@ def dummy(prediction="epsilon", schedule=CHAIN):
         k = c_noise.double().reshape(-1, 1, 1, 1) - 1
         return x * k / (k + 1)
 
-    return Denoiser(network, schedule, TARGETS[prediction], condition=Level(1000))
+    return Denoiser(network, schedule, TARGETS[prediction], condition=Level())
 
 
 def knots(levels, last=0.0):
