@@ -88,7 +88,7 @@ DDPM = DiscreteVP(betas=linear_betas(1000))
 WAYS = {
     "ancestral": (Ancestral(), Uniform(), 300),
     "reverse_sde": (EulerMaruyama(), Uniform(), 400),
-    "predictor_corrector": (PredictorCorrector(snr=0.05), Uniform(), 200),
+    "predictor_corrector": (PredictorCorrector(), Uniform(), 200),
     "flow": (AdaptiveODE(), LogSNR(), 2),
     "annealed_langevin": (AnnealedLangevin(), LogSNR(), 200),
 }

@@ -168,7 +168,7 @@ def _first_step(
 
 def _next(g: _Going, good: Tensor, after: State, slope: State, w: Tensor, h: Tensor, error: Tensor) -> _Going:
     """Rows that kept the tolerance move on; the others try again from where they were, with a shorter step."""
-    factor = 0.9 * error.clamp(min=1e-10) ** (-0.7 / 5) * g.error ** (0.4 / 5)
+    factor = 0.9 * error.clamp(min=1e-10) ** -0.17 * g.error**0.04
     factor = torch.where(good, factor.clamp(0.2, 10), (0.9 * error ** (-1 / 5)).clamp(0.1, 1))
     factor = torch.where(error.isfinite(), factor, 0.1)
 
