@@ -1,4 +1,4 @@
-"""The bound: below the exact log-density, as near to it as theory says, its estimates unbiased and honestly uncertain."""
+"""The bound: below the exact log-density, as near as theory says, its estimates unbiased and honestly uncertain."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_in_many_dimensions_the_noise_s_own_spread_is_taken_out():
 
 
 def test_beta_is_the_better_variance_for_a_standard_normal_and_beta_tilde_for_a_narrow_one():
-    """Ho et al. (2020), section 3.2: each is optimal at one end; the term of v against beta-tilde makes the difference."""
+    """Ho et al. (2020), section 3.2: each is optimal at one end; the term of v to beta-tilde makes the difference."""
     schedule = DiscreteVP(betas=linear_betas(40))
     grid, better = Levels()(schedule, 40), []
     for std in (1.0, 1e-3):

@@ -21,8 +21,8 @@ K points: were the data Gaussian with variance s^2, |x - x_hat|^2 would be d s^2
 proportion to what the terms would then be, one in each of K equally likely strata. Gaussian data have the largest
 error for their variance, so that no term is ever much larger than its chance of being drawn.
 
-Where there is little noise no denoiser can tell it, z_hat is near 0 and |z_hat - z|^2 spreads like |z|^2, with a variance
-of 2 d. Of that, c (|z|^2 - d) is subtracted, whose mean is known to be 0, with c the square of |z_hat - z|^2 / d at the
+Where there is little noise no denoiser can tell it, z_hat is near 0 and |z_hat - z|^2 spreads like |z|^2, with a
+variance of 2 d. Of that, c (|z|^2 - d) is subtracted, whose mean is known to be 0, with c the square of |z_hat - z|^2 / d at the
 point before (the best c for Gaussian data): with 16 points the variance falls manifold, and nothing else changes.
 
 The discretized decoder makes L_0, and the bound, one on the probability of whole numbers (see `decoder`).
@@ -164,7 +164,7 @@ class _Error(NamedTuple):
 
 
 def _error(denoiser: AbstractDenoiser, x: Tensor, t: Times, z: Tensor, control: Tensor) -> _Error:
-    """The error at x_t = alpha x + sigma z, in float64; `t` scalar or (B,), `control` (B,) chosen before z was drawn."""
+    """The error at x_t = alpha x + sigma z, in float64; `t` scalar or (B,), `control` (B,) chosen before z is drawn."""
     alpha, sigma = (expand(c, x) for c in denoiser.schedule(t))
     x_hat, z_hat, v = denoiser.estimate(alpha * x + sigma * z, t)
     error = torch.where(alpha > sigma, (sigma / alpha) * (z_hat - z), x_hat - x).double()

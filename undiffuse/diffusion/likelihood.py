@@ -3,10 +3,10 @@
 With y = x / (alpha + sigma), u = sigma / (alpha + sigma) the flow is dy/du = z_hat - x_hat, and (Chen et al. 2018;
 Song et al. 2021, Eq. 39, in these coordinates)
 
-    log p(x) = log p_1(x_1) + int tr(d(z_hat - x_hat)/dy) du + d log (alpha_1 + sigma_1)/(alpha_0 + sigma_0) + d log alpha_0
+    log p(x) = log p_1(x_1) + int tr(d(z_hat - x_hat)/dy) du + d log [alpha_0 (alpha_1 + sigma_1)/(alpha_0 + sigma_0)]
 
-the subscript 0 standing for the smallest time, t_min. What this is: the density of x_0/alpha_0, x_0 the model's variable
-at t_min, evaluated at x; that is p_0(alpha_0 x) alpha_0^d, the data's density blurred by noise of standard deviation
+the subscript 0 standing for the smallest time, t_min. What this is: the density of x_0/alpha_0, x_0 the model's
+variable at t_min, evaluated at x; that is p_0(alpha_0 x) alpha_0^d, the data's density blurred by noise of standard deviation
 sigma_0/alpha_0. `prior`, the density at t = 1, is part of the number: with another one it is another number.
 
 The trace is exact for d <= 64, one vector-Jacobian product for each coordinate. Above, it is Hutchinson's estimate
@@ -108,7 +108,7 @@ def log_density(
     x: Tensor,
     prior: HasLogProb,
     *,
-    solver: Solver = Adaptive(),  # noqa: B008 - immutable
+    solver: Solver = Adaptive(),
     probes: int | None = None,
     noise: Noise = torch.randn_like,
 ) -> LogDensity:
@@ -149,7 +149,9 @@ def log_density(
     (y, traces), evaluations = solver(field, state, flow_variable(schedule, t_0), flow_variable(schedule, t_1))
     scale = d * float(((alpha_1 + sigma_1) / (alpha_0 + sigma_0)).log() + alpha_0.log())
     nats = prior.log_prob((alpha_1 + sigma_1) * y).double() + traces.mean(1) + scale
-    stderr = traces.std(1) / probes**0.5 if probes else torch.where(nats.isnan(), torch.nan, 0.0)
+    stderr = torch.where(nats.isnan() | (probes == 1), torch.nan, 0.0)
+    if probes > 1:
+        stderr = traces.std(1) / probes**0.5
     return LogDensity(nats, stderr, evaluations, evaluations * (probes or d))
 
 

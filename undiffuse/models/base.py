@@ -246,9 +246,9 @@ class GenerativeModel(nn.Module, ABC):
     ) -> Likelihood:
         """The log-likelihood of rows (B, ...) of the stored type, nats in the data's own units.
 
-        Row i depends on (`seed`, `first` + i) alone. What the transform draws is averaged over `draws` (2, or 1 where it
-        draws nothing), or weighted by `importance`. `label`: given this class; None: of a model with classes, the
-        condition hidden. `method` and `options` are the family's. See `models.likelihood` for the rest.
+        Row i depends on (`seed`, `first` + i) alone. What the transform draws is averaged over `draws` (2, or 1 if it
+        draws nothing), or weighted by `importance`. `label`: given this class; None: with the class hidden. `method`
+        and `options` are the family's. See `models.likelihood`.
         """
         if self.transform is None:
             raise InputError("this model has not met its data yet; call fit, or open a run.")
@@ -256,13 +256,11 @@ class GenerativeModel(nn.Module, ABC):
         if self.classes or label is not None:
             index = -1 if label is None else self.label_index(label)
             cond["label"] = torch.full((len(rows),), index, dtype=torch.int64, device=self.device)
-        drawing = {"first": first, "seed": seed, "draws": draws, "importance": importance}
+        given = {"first": first, "seed": seed, "draws": draws, "importance": importance, "method": method}
         was_training = self.training
         self.eval()
         try:
-            return likelihood_rows(
-                self, rows, method=method, dequantization=dequantization, cond=cond, options=options, **drawing
-            )
+            return likelihood_rows(self, rows, dequantization=dequantization, cond=cond, options=options, **given)
         finally:
             self.train(was_training)
 
@@ -270,8 +268,7 @@ class GenerativeModel(nn.Module, ABC):
     def log_prob(self, data: Any, *, batch: int = 64, **options: Any) -> np.ndarray:
         """The log-likelihood of each row of `data` (N,), nats in the data's own units; nan where a row has none.
 
-        `data` is anything `ud.load` takes, or rows of the stored type as a tensor. Options as `likelihood_rows`, which
-        also gives standard errors.
+        `data`: anything `ud.load` takes, or stored rows as a tensor. Options as `likelihood_rows`.
         """
         values = [np.zeros(0)]
         for first, part in stored_batches(data, self.data_config, batch):

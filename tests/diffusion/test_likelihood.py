@@ -1,0 +1,181 @@
+"""The probability-flow log-density equals the exact marginal, on every schedule, for any shape, under the right prior."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from cases import SCHEDULE_CASES, times
+from torch import nn
+
+from undiffuse.diffusion import EDM, CosineVP, Denoiser, LinearVP, Prior
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
+from undiffuse.diffusion.elbo import last_time
+from undiffuse.diffusion.likelihood import Adaptive, RungeKutta, log_density
+from undiffuse.diffusion.oracle import Gaussian, Mixture
+from undiffuse.diffusion.target import Preconditioned
+from undiffuse.errors import InputError
+from undiffuse.nn.unet import UNet
+
+FAST = {name: schedule for name, schedule in SCHEDULE_CASES.items() if schedule.module is None}
+
+
+class AtOne:
+    """An oracle's own marginal at t = 1."""
+
+    def __init__(self, oracle):
+        self.oracle = oracle
+
+    def log_prob(self, x_1):
+        return self.oracle.log_prob(x_1, 1.0)
+
+
+def mixture(schedule, shape, components=3):
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(components, *shape, generator=generator).double()
+    std = 0.3 + 0.5 * torch.rand(components, *shape, generator=generator).double()
+    oracle = Mixture(schedule, mean, std)
+    return oracle, oracle.draw(4, generator)
+
+
+def truth(oracle, x):
+    """The density of x_0 / alpha_0 at x."""
+    t = last_time(oracle.schedule)
+    alpha, _ = oracle.schedule(t)
+    return oracle.log_prob(alpha * x, t) + x[0].numel() * alpha.log()
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2, 2)], ids=str)
+@pytest.mark.parametrize("name", FAST)
+def test_it_is_the_exact_marginal(name, shape):
+    oracle, x = mixture(FAST[name], shape)
+    found = log_density(oracle, x, AtOne(oracle), solver=Adaptive(1e-7))
+    assert float((found.nats - truth(oracle, x)).abs().max()) <= 1e-6
+    assert (found.stderr == 0).all()
+    assert torch.equal(found.products, found.evaluations * x[0].numel())
+
+
+def test_a_fixed_grid_comes_to_it_at_fourth_order():
+    oracle, x = mixture(EDM(), (3,))
+    errors = []
+    for steps in (64, 128):
+        found = log_density(oracle, x, AtOne(oracle), solver=RungeKutta(steps))
+        errors.append(float((found.nats - truth(oracle, x)).abs().max()))
+        assert (found.evaluations == 4 * steps).all()
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(4, abs=0.5)
+
+
+def test_rademacher_probes_are_unbiased_and_their_spread_is_the_standard_error():
+    oracle, x = mixture(LinearVP(), (2, 3))
+    x = x[:1].expand(500, -1, -1)
+    generator = torch.Generator().manual_seed(3)
+    found = log_density(
+        oracle,
+        x,
+        AtOne(oracle),
+        solver=RungeKutta(6),
+        probes=3,
+        noise=lambda like: torch.randn(like.shape, dtype=like.dtype, generator=generator),
+    )
+    exact = log_density(oracle, x[:1], AtOne(oracle), solver=RungeKutta(6)).nats
+    spread = float(found.nats.std())
+    assert abs(float(found.nats.mean() - exact)) <= 4.5 * spread / 500**0.5
+    assert float(found.stderr.square().mean().sqrt()) == pytest.approx(spread, rel=0.15)
+    single = log_density(oracle, x[:2], AtOne(oracle), solver=RungeKutta(2), probes=1)
+    assert single.stderr.isnan().all()
+
+
+def test_one_probe_is_exact_where_coordinates_are_independent():
+    """e^T J e of a diagonal J is its trace, for e = +-1 and for no other distribution."""
+    schedule, shape = EDM(), (1, 9, 9)
+    mean, std = torch.zeros(shape).double(), torch.full(shape, 0.5).double()
+    oracle = Gaussian(schedule, mean, std)
+    x = oracle.draw(2, torch.Generator().manual_seed(0))
+    found = log_density(oracle, x, Prior(schedule, mean, std), solver=Adaptive(1e-8))
+    assert torch.equal(found.products, 2 * found.evaluations)  # 81 coordinates: two probes unless asked otherwise
+    assert float((found.nats - truth(oracle, x)).abs().max()) <= 1e-6
+
+
+@pytest.mark.parametrize("schedule", [LinearVP(high=4.0), EDM(sigma_max=2.0)], ids=["linear_vp", "edm"])
+def test_another_prior_is_another_number(schedule):
+    """Where the data's moments still show at t = 1, a standard normal there is wrong by what it is wrong by there."""
+    mean, std = torch.full((2,), 1.5).double(), torch.full((2,), 0.5).double()
+    oracle = Gaussian(schedule, mean, std)
+    x = oracle.draw(64, torch.Generator().manual_seed(0))
+    right = log_density(oracle, x, Prior(schedule, mean, std), solver=Adaptive(1e-8)).nats
+    wrong = log_density(oracle, x, Prior.standard(schedule, (2,)), solver=Adaptive(1e-8)).nats
+    assert float((right - truth(oracle, x)).abs().max()) <= 1e-6
+    assert float((right - wrong).mean()) > 0.1
+
+
+class Broken(AbstractDenoiser):
+    """An oracle that answers nan far out."""
+
+    def __init__(self, oracle):
+        super().__init__()
+        self.oracle, self.schedule = oracle, oracle.schedule
+
+    def estimate(self, x_t, t, **cond):
+        x_hat, z_hat, _ = self.oracle.estimate(x_t, t)
+        far = (x_t.abs() > 1000).flatten(1).any(1)[:, None]
+        return Estimate(torch.where(far, torch.nan, x_hat), z_hat)
+
+
+@pytest.mark.parametrize("solver", [Adaptive(1e-6), RungeKutta(8)], ids=["adaptive", "runge_kutta"])
+def test_a_row_that_is_not_finite_says_so_and_spoils_no_other(solver):
+    oracle, x = mixture(CosineVP(), (2,))
+    for bad in (math.nan, math.inf, 1e6):
+        spoilt = x.clone()
+        spoilt[1] = bad
+        found = log_density(Broken(oracle), spoilt, AtOne(oracle), solver=solver)
+        alone = log_density(Broken(oracle), x[[0, 2, 3]], AtOne(oracle), solver=solver)
+        assert found.nats[1].isnan()
+        assert found.stderr[1].isnan()
+        torch.testing.assert_close(found.nats[[0, 2, 3]], alone.nats, rtol=1e-9, atol=1e-9)
+
+
+class Twice(nn.Module):
+    """A network with a second half of outputs for the variance, which must not touch the density."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x, c_noise):
+        output = self.network(x, c_noise)
+        return torch.cat([output, 3 * output.square()], 1)
+
+
+def test_the_exact_trace_of_a_real_network_is_that_of_its_jacobian():
+    torch.manual_seed(0)
+    network = UNet(shape=(1, 4, 4), width=8).double().eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    schedule, x = EDM(), torch.randn(2, 1, 4, 4).double()
+    prior = Prior.standard(schedule, (1, 4, 4))
+    plain = Denoiser(network, schedule, Preconditioned())
+    learned = Denoiser(Twice(network), schedule, Preconditioned(), learned_variance=True)
+    found = [log_density(d, x, prior, solver=RungeKutta(2)).nats for d in (plain, learned)]
+    torch.testing.assert_close(*found)
+    from undiffuse.diffusion.likelihood import _slope
+
+    t = times(0.01, 0.02)
+    _, products = _slope(plain, x, t, torch.eye(16).double().reshape(1, 16, 1, 4, 4).expand(2, -1, -1, -1, -1))
+    for i in range(2):
+
+        def slope(y, i=i):
+            alpha, sigma = schedule(t[i])
+            x_hat, z_hat = plain.split(((alpha + sigma) * y)[None], t[i : i + 1])
+            return (z_hat - x_hat).flatten()
+
+        jacobian = torch.autograd.functional.jacobian(slope, x[i]).reshape(16, 16)
+        torch.testing.assert_close(products[i], jacobian.diagonal(), rtol=1e-5, atol=1e-5)
+
+
+def test_what_makes_no_sense_is_refused():
+    oracle, x = mixture(EDM(), (2,))
+    with pytest.raises(InputError, match="probes -1"):
+        log_density(oracle, x, AtOne(oracle), probes=-1)
+    with pytest.raises(InputError, match="steps 0"):
+        RungeKutta(0)
