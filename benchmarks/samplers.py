@@ -163,7 +163,7 @@ def methods(problem: Problem) -> Iterator[tuple[str, Step, Grid]]:
             named[kind] = (step(), None)
     for name, (step, own) in named.items():
         grids = {type(grid): grid for grid in (own or problem.grid, Karras())}
-        for grid in grids.values():
+        for grid in list(grids.values())[: 1 if hasattr(step, "tolerance") else 2]:
             yield name, step, grid
 
 
@@ -220,8 +220,8 @@ def table(results: list[Result], what: str, allowed: list[int]) -> list[str]:
         value = getattr(r, what)
         if value is not None:
             column = r.allowed or min(allowed, key=lambda n: abs(n - r.evaluations))
-            note = "" if r.allowed else f" ({r.evaluations:.0f})"
-            rows.setdefault((r.method, r.grid), {})[column] = f"{value:.2g}{note}"
+            name = r.method if r.allowed else f"{r.method}, {r.evaluations:.0f} evaluations"
+            rows.setdefault((name, r.grid), {})[column] = f"{value:.2g}"
     lines = ["| method | grid | " + " | ".join(map(str, allowed)) + " |", "|---" * (2 + len(allowed)) + "|"]
     lines += [f"| {m} | {g} | " + " | ".join(v.get(n, "-") for n in allowed) + " |" for (m, g), v in rows.items()]
     return lines

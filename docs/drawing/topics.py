@@ -162,7 +162,8 @@ def likelihood() -> Figure:
     a.contour(u, v, exact, levels=[-9, -6, -3, -1.5], colors=draw.RED, linewidths=1, linestyles="--")
     draw.plane(a, "Log-density: ODE, exact")
     x = oracle.draw(200, torch.Generator().manual_seed(8))
-    truth = oracle.log_prob(x, schedule.t_min)
+    alpha, _ = schedule(torch.tensor(schedule.t_min, dtype=torch.float64))
+    truth = oracle.log_prob(alpha * x, schedule.t_min) + 2 * alpha.log()
     settings: list[tuple[str, list[Any]]] = [
         ("RK4", [RungeKutta(k) for k in (2, 3, 4, 6, 8, 12, 16, 24)]),
         ("adaptive", [Adaptive(10.0**-k) for k in range(1, 9)]),
