@@ -259,7 +259,8 @@ def plot(results: list[Result], path: Path) -> None:
                     value = getattr(r, what)
                     if r.problem == problem and r.method == name and value is not None:
                         at = r.allowed or r.evaluations
-                        best[at] = min(value, best.get(at, value))
+                        shown = max(value, r.floor / 2) if what == "samples" else value  # a floor, not a cliff
+                        best[at] = min(shown, best.get(at, shown))
                 if best:
                     marker = "os^Dv"[i // len(colours) % 5]
                     ax.plot(*zip(*sorted(best.items())), marker + "-", color=colours[i % 7], label=name, ms=5, lw=1.3)
