@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from undiffuse.data.table_column import Column
 
 MOST_LEVELS = 256  # of a column on a grid; with more it is modelled as a number
+REPEATS = 4  # rows per value, on average, below which a column on a grid is a number too: new values must be possible
 ATOM = 0.05  # a value of a number column in more than this share of the rows stands apart
 
 
@@ -175,7 +176,8 @@ def _support(column: Column, codes: np.ndarray) -> dict[str, Any]:
         return support | {"code": "constant", "value": values.item()}
     atoms = counts > ATOM * len(codes)
     ordinary = values[~atoms]
-    few = column.sort in ("category", "boolean") or (column.unit > 0 and len(values) <= MOST_LEVELS)
+    repeated = len(values) <= min(MOST_LEVELS, counts.sum() / REPEATS)
+    few = column.sort in ("category", "boolean") or (column.unit > 0 and repeated)
     if few or len(ordinary) < 2:
         return support | {"code": "levels", "values": values.tolist()}
     ends = {"low": ordinary[0].item(), "high": ordinary[-1].item()}
