@@ -1,4 +1,4 @@
-"""The probability-flow log-density equals the exact marginal, on every schedule, for any shape, under the right prior."""
+"""The probability-flow log-density is the exact marginal, on every schedule, for any shape, under the right prior."""
 
 from __future__ import annotations
 

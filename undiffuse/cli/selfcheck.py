@@ -39,8 +39,10 @@ def selfcheck(*, options: Annotated[SelfcheckOptions | None, Parameter(name="*")
     terminal.result({"laws": laws, "holds": holds})
     if not terminal.as_json and not terminal.quiet:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name, justify in (("law", "left"), ("error", "right"), ("bound", "right"), ("", "left")):
-            table.add_column(name, justify=justify)
+        table.add_column("law")
+        table.add_column("error", justify="right")
+        table.add_column("bound", justify="right")
+        table.add_column()
         for finding in found:
             verdict = "holds" if finding.holds else "[bold red]FAILS[/]"
             table.add_row(finding.law, f"{finding.error:.1e}", f"{finding.bound:.1e}", verdict)

@@ -22,8 +22,8 @@ proportion to what the terms would then be, one in each of K equally likely stra
 error for their variance, so that no term is ever much larger than its chance of being drawn.
 
 Where there is little noise no denoiser can tell it, z_hat is near 0 and |z_hat - z|^2 spreads like |z|^2, with a
-variance of 2 d. Of that, c (|z|^2 - d) is subtracted, whose mean is known to be 0, with c the square of |z_hat - z|^2 / d at the
-point before (the best c for Gaussian data): with 16 points the variance falls manifold, and nothing else changes.
+variance of 2 d. Of that, c (|z|^2 - d) is subtracted, whose mean is known to be 0, with c the square of
+|z_hat - z|^2 / d at the point before (the best c for Gaussian data): the variance falls, and nothing else changes.
 
 The discretized decoder makes L_0, and the bound, one on the probability of whole numbers (see `decoder`).
 """
@@ -230,7 +230,7 @@ def _integrand(denoiser: AbstractDenoiser, prior: Prior, ends: Tensor) -> Point:
     low, high = torch.nn.functional.softplus(schedule.log_snr(ends) + s2.log())  # G = log(1 + s^2 SNR)
 
     def point(u: Times, x: Tensor, z: Tensor, control: Tensor) -> tuple[Tensor, Tensor]:
-        t = schedule.inverse(torch.log(torch.expm1(low + u * (high - low))) - s2.log()).clamp(ends[-1], 1.0)
+        t = schedule.inverse(torch.log(torch.expm1(low + u * (high - low))) - s2.log()).clamp(float(ends[-1]), 1.0)
         error = _error(denoiser, x, t, z, control)
         weight = (high - low) / 2 * (schedule.log_snr(t).exp() + 1 / s2)
         return weight.to(x.device) * error.squares.flatten(1).sum(1), error.control

@@ -6,8 +6,8 @@ Song et al. 2021, Eq. 39, in these coordinates)
     log p(x) = log p_1(x_1) + int tr(d(z_hat - x_hat)/dy) du + d log [alpha_0 (alpha_1 + sigma_1)/(alpha_0 + sigma_0)]
 
 the subscript 0 standing for the smallest time, t_min. What this is: the density of x_0/alpha_0, x_0 the model's
-variable at t_min, evaluated at x; that is p_0(alpha_0 x) alpha_0^d, the data's density blurred by noise of standard deviation
-sigma_0/alpha_0. `prior`, the density at t = 1, is part of the number: with another one it is another number.
+variable at t_min, evaluated at x; that is p_0(alpha_0 x) alpha_0^d, the data's density blurred by noise of standard
+deviation sigma_0/alpha_0. `prior`, the density at t = 1, is part of the number: with another one it is another number.
 
 The trace is exact for d <= 64, one vector-Jacobian product for each coordinate. Above, it is Hutchinson's estimate
 e^T J e with e = +-1 (less variance than Gaussian e: none from the diagonal), the same e along the whole way, so that

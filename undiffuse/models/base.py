@@ -140,8 +140,8 @@ class GenerativeModel(nn.Module, ABC):
         """log p(x | cond) of rows (B, *shape) at unit scale. Raises InputError for a family that has no density."""
         raise InputError(f"{type(self).__name__.lower()}: this family has no density; score with another model.")
 
-    def takes_cells(self, method: str | None) -> bool:
-        """Whether `likelihood` by this method takes `cells`, the edges of the bins of whole numbers."""
+    def takes_cells(self, method: str | None, width: float) -> bool:
+        """Whether `likelihood` by this method takes `cells`, the edges of the bins of whole numbers, `width` apart."""
         return False
 
     @final

@@ -33,6 +33,7 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.denoiser import Condition
+from undiffuse.diffusion.dequantize import TruncatedNormal
 from undiffuse.diffusion.known import Conditional, Known, noised
 from undiffuse.diffusion.learned import schedule_loss
 from undiffuse.diffusion.sample import Callback
@@ -248,8 +249,10 @@ class Diffusion(GenerativeModel):
         denoiser = self._ready().given(**cond)
         return likelihood(denoiser, x, self.prior, noise=noise, variance=variance, data_range=kept, **options)
 
-    def takes_cells(self, method: str | None) -> bool:
-        return (method or default_method(math.prod(self.shape or ()))) == "elbo"
+    def takes_cells(self, method: str | None, width: float) -> bool:
+        """The bound does where bins are no wider than the least noise; else it would lose log(width / 4.1 sigma)."""
+        narrow = width <= 5 * TruncatedNormal.of(self.schedule).std
+        return narrow and (method or default_method(math.prod(self.shape or ()))) == "elbo"
 
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""

@@ -76,7 +76,9 @@ def likelihood_rows(
         raise InputError(f"draws {draws}: average over at least 1.")
     transform, device = model.transform, model.device
     chosen = dict(options) if method is None else {**options, "method": method}
-    in_cells = dequantization is None and hasattr(transform, "cells") and model.takes_cells(method)
+    in_cells = (
+        dequantization is None and hasattr(transform, "cells") and model.takes_cells(method, float(transform.bin_width))
+    )
     given = {"cells": tuple(edges.to(device) for edges in transform.cells(rows))} if in_cells else {}
     parts: list[Likelihood] = []
     count = draws or 1

@@ -1,0 +1,192 @@
+"""Log-likelihoods in the data's own units: a row depends on itself alone, and bounds on known numbers are ordered."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from model_cases import Exact, Recorder, Rows, shaken
+from torch import nn
+
+from undiffuse.data.transforms import ArrayTransform, ImageTransform
+from undiffuse.diffusion import EDM, EDMWeight, Karras, LogNormalTimes, Objective
+from undiffuse.diffusion.dequantize import TruncatedNormal
+from undiffuse.diffusion.steps import Heun
+from undiffuse.diffusion.target import Preconditioned
+from undiffuse.errors import InputError
+from undiffuse.models import Diffusion, edm
+from undiffuse.models.likelihood import bits_per_dimension
+
+ODE = {"method": "ode", "tolerance": 1e-4}
+
+
+class Flat(nn.Module):
+    """A network for vectors, given rows of any shape."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x, c_noise):
+        return self.network(x.flatten(1), c_noise).reshape(x.shape)
+
+
+def known(means, s, transform, *, sigma_min=0.002):
+    """A model that is exact for independent coordinates from equal parts N(m, s^2) at unit scale."""
+    schedule = EDM(sigma_min=sigma_min)
+    means = torch.tensor(means, dtype=torch.float64)
+    weights = torch.full_like(means, 1 / len(means))
+    network = Flat(Exact(schedule, Preconditioned(1.0), 1.0, means, weights, s))
+    model = Diffusion(
+        schedule=schedule,
+        target=Preconditioned(1.0),
+        objective=Objective(weighting=EDMWeight(), times=LogNormalTimes()),
+        step=Heun(),
+        grid=Karras(),
+        steps=4,
+        network=network,
+        sigma_data=1.0,
+        shape=tuple(transform.shape),
+    )
+    model.prior.mean.fill_(float(means.mean()))
+    model.prior.std.fill_(float((means.var(correction=0) + s**2).sqrt()))
+    model.transform = transform
+    return model.eval()
+
+
+def whole(std=4.0, centre=8.0):
+    """Whole numbers 0 .. 15 in one column, bins of width 1/std."""
+    return ArrayTransform(
+        row_shape=(1,),
+        layout=(1,),
+        channels_last=False,
+        dtype="int64",
+        mean=(centre,),
+        std=(std,),
+        low=(0,),
+        high=(15,),
+    )
+
+
+def test_bounds_on_a_known_probability_are_ordered():
+    """uniform <= importance-weighted uniform <= log P(k), for a density that bends within its bins."""
+    model, s = known([0.0], 0.15, whole()), math.hypot(0.15, 0.002)
+    k = torch.full((1, 1), 8).expand(400, 1)
+    normal = torch.distributions.Normal(0.0, s)
+    log_p = float((normal.cdf(torch.tensor(0.25)) - normal.cdf(torch.tensor(0.0))).log())
+    uniform = model.likelihood_rows(k, draws=2, **ODE)
+    weighted = model.likelihood_rows(k, draws=6, importance=True, **ODE)
+    assert (uniform.kind, weighted.kind) == ("bound", "bound")
+    assert float(uniform.nats.mean()) + 0.05 < float(weighted.nats.mean()) < log_p + 0.01
+    assert float(weighted.nats.mean()) > log_p - 0.05
+    u = torch.linspace(0, 0.25, 10_001).double()
+    expected = float(normal.log_prob(u).mean()) - math.log(4)  # E_u[log p(x)] + the correction, exactly
+    error = float(uniform.nats.std()) / 400**0.5
+    assert abs(float(uniform.nats.mean()) - expected) <= 4.5 * error + 1e-3
+    assert float(uniform.stderr.square().mean().sqrt()) == pytest.approx(float(uniform.nats.std()), rel=0.15)
+
+
+def test_truncated_normal_is_closer_for_a_model_of_bin_centres():
+    centres = [(j + 0.5 - 8) / 4 for j in range(16)]
+    model = known(centres, 0.0, whole(), sigma_min=0.02)
+    k = torch.full((1, 1), 8).expand(200, 1)
+    uniform = model.likelihood_rows(k, draws=2, **ODE).nats.mean()
+    truncated = model.likelihood_rows(k, draws=2, dequantization=TruncatedNormal.of(model.schedule), **ODE).nats.mean()
+    assert float(truncated) == pytest.approx(-math.log(16), abs=0.01)  # tight: the noise is the model's own
+    assert float(uniform) < float(truncated) - 1
+
+
+def test_whole_numbers_in_bins_need_no_dequantization():
+    transform = ImageTransform(row_shape=(1, 1), channel_axis=None, levels=8, dtype="uint8")
+    model = known([0.1], 0.4, transform, sigma_min=0.05)
+    k = torch.arange(8, dtype=torch.uint8)[:, None, None]
+    bound = model.likelihood_rows(k, method="elbo", evaluations=200)
+    coarse = known([0.1], 0.4, transform, sigma_min=0.02).takes_cells("elbo", transform.bin_width)
+    assert not coarse  # bins so wide beside the noise would cost log(width / sigma sqrt(2 pi e)) nats each
+    normal = torch.distributions.Normal(0.1, math.hypot(0.4, 0.05))
+    edges = torch.cat([torch.tensor([-math.inf]), torch.linspace(-0.75, 0.75, 7), torch.tensor([math.inf])])
+    log_p = normal.cdf(edges).diff().log()
+    assert bound.kind == "bound"
+    assert float(bound.nats.exp().sum()) < 1.1
+    assert (
+        float((bound.nats - log_p).abs()[2:6].max()) < 0.5
+    )  # log(0.25 / 0.05 sqrt(2 pi e)) = 0.19, and the estimate's own error
+
+
+def met(**changes):
+    model = edm(width=16, depth=1)
+    labels = torch.randint(2, (60,), generator=torch.Generator().manual_seed(1))
+    model.meet(Rows(torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), labels, ("a", "b")))
+    return shaken(model).eval()
+
+
+@pytest.mark.parametrize(
+    "options", [{"method": "elbo", "evaluations": 4}, {"method": "ode", "steps": 3, "probes": 1}], ids=["elbo", "ode"]
+)
+def test_a_row_depends_on_its_seed_and_number_alone(options):
+    model, rows = met(), torch.randn(6, 3)
+    together = model.likelihood_rows(rows, seed=5, first=10, **options).nats
+    apart = torch.cat([model.likelihood_rows(rows[i : i + 2], seed=5, first=10 + i, **options).nats for i in (0, 2, 4)])
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(together, model.likelihood_rows(rows, seed=6, first=10, **options).nats, atol=1e-3)
+    np.testing.assert_allclose(
+        model.log_prob(rows, batch=4, seed=5, **options), model.likelihood_rows(rows, seed=5, **options).nats, rtol=1e-4
+    )
+
+
+def test_a_label_is_given_or_hidden():
+    network = Recorder()
+    model = met()
+    model.denoiser.network = network
+    rows = torch.randn(3, 3)
+    for label, seen in ((None, -1), ("b", 1), (0, 0)):
+        network.seen.clear()
+        model.likelihood_rows(rows, label=label, method="elbo", evaluations=2)
+        assert network.seen
+        assert all(bool((value == seen).all()) for value in network.seen)
+    with pytest.raises(InputError, match="no such class"):
+        model.likelihood_rows(rows, label="c")
+
+
+def test_one_impossible_or_broken_row_is_its_own_affair():
+    transform = ArrayTransform(
+        row_shape=(2,),
+        layout=(2,),
+        channels_last=False,
+        dtype="float32",
+        mean=(0.0, 5.0),
+        std=(2.0, 0.0),
+        low=(-9.0, 5.0),
+        high=(9.0, 5.0),
+    )
+    model = known([0.0], 1.0, transform)
+    rows = torch.tensor([[0.0, 5.0], [0.0, 4.0], [math.nan, 5.0], [2.0, 5.0]])
+    found = model.likelihood_rows(rows, **ODE)
+    want = torch.distributions.Normal(0.0, 2.0).log_prob(torch.tensor([0.0, 2.0])).double()
+    torch.testing.assert_close(found.nats[[0, 3]], want, atol=1e-3, rtol=0)
+    assert found.kind == "exact"
+    assert found.nats[1] == -math.inf
+    assert found.nats[2].isnan()
+    assert found.stderr[[0, 1, 3]].tolist() == [0, 0, 0]
+
+
+def test_what_cannot_be_done_is_said():
+    model, rows = met(), torch.randn(2, 3)
+    with pytest.raises(InputError, match=r"method elbow: .*Did you mean elbo\?"):
+        model.likelihood_rows(rows, method="elbow")
+    with pytest.raises(InputError, match="use method ode"):
+        model.likelihood_rows(rows, method="elbo", importance=True, draws=2)
+    with pytest.raises(InputError, match="leave that option out"):
+        model.likelihood_rows(rows, method="elbo", probes=2)
+    with pytest.raises(InputError, match="draws 0"):
+        model.likelihood_rows(rows, draws=0)
+    with pytest.raises(InputError, match="batch 0"):
+        model.log_prob(rows, batch=0)
+    with pytest.raises(InputError, match="has not met its data"):
+        edm().likelihood_rows(rows)
+
+
+def test_bits_are_those_of_a_uniform_code():
+    assert bits_per_dimension(-784 * 8 * math.log(2), 784) == pytest.approx(8)
