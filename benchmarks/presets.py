@@ -6,8 +6,8 @@ Each preset is trained from the command line on scikit-learn's digits (8 x 8, 17
 time. Then, for each:
 
 held-out bits per dimension    by the bound and by the probability-flow ODE, each with its standard error over rows
-recognized                     the share of 256 samples of known class that a nearest-neighbour classifier, fitted on the
-                               training rows, gives that class; for held-out real digits it is the figure in the title
+recognized                     the share of 256 samples of known class that a nearest-neighbour classifier, fitted on
+                               the training rows, gives that class; for real held-out digits, see the title
 evaluations, seconds           of the network for one sample, and of the clock for 64 of them
 
 and a picture of 64 samples, FOLDER/PRESET.png. Runs that are there already are measured again, not trained again.
@@ -91,7 +91,7 @@ def table(found: list[dict], title: str) -> str:
     lines = [
         title,
         "",
-        "| preset | bound, bits/dim | ODE, bits/dim | recognized | evaluations per sample | seconds for 64 | training steps |",
+        "| preset | bound, bits/dim | ODE, bits/dim | recognized | evaluations a sample | seconds for 64 | training steps |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
@@ -120,7 +120,7 @@ def main() -> None:
         list(pool.map(lambda name: train(name, chosen.seconds, chosen.out), names))
     held_out = ud.load(DATA).held_out_batch(chosen.rows)
     real = recognized(held_out["row"].numpy(), held_out["label"].numpy())
-    title = f"{DATA}, {chosen.seconds} s each on one thread, {chosen.rows} held-out rows; recognized of real ones: {real:.2f}"
+    title = f"{DATA}, {chosen.seconds} s each, {chosen.rows} held-out rows, {real:.2f} of them recognized"
     found = []
     for name in names:
         found.append(measure(name, chosen.out, chosen.rows))
