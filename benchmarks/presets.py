@@ -91,7 +91,7 @@ def table(found: list[dict], title: str) -> str:
     lines = [
         title,
         "",
-        "| preset | bound, bits/dim | ODE, bits/dim | recognized | evaluations a sample | seconds for 64 | training steps |",
+        "| preset | bound, bits/dim | ODE, bits/dim | recognized | evaluations | seconds for 64 | steps |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
