@@ -155,7 +155,7 @@ def trained(run: str, rows: int) -> Problem:
 
 def methods(problem: Problem) -> Iterator[tuple[str, Step, Grid]]:
     """Every named method and every registered step, on its own grid and on Karras'."""
-    named = dict(METHODS)
+    named = {name: (method.step, method.grid) for name, method in METHODS.items()}
     known = {type(step) for step, _ in named.values()}
     for kind, step in STEPS.items():
         required = any(f.default is MISSING and f.default_factory is MISSING for f in fields(step))

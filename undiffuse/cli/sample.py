@@ -41,7 +41,7 @@ class SampleOptions:
     out: Annotated[str | None, option("File or folder; .npy .npz .png .csv .parquet or folder/ decides the form.")] = (
         None
     )
-    steps: Annotated[int | None, AtLeast(1), option("Steps from noise to data (the preset's own number).")] = None
+    steps: Annotated[int | None, AtLeast(1), option("Steps from noise to data (the method's own number).")] = None
     method: Annotated[Method | None, option("How to take them (the preset's own).")] = None
     label: Annotated[str | None, option("Class of all samples, by name or number (as often as in the data).")] = None
     guidance: Annotated[

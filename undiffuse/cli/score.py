@@ -48,6 +48,7 @@ class ScoreOptions:
     draws: Annotated[int | None, AtLeast(1), option("Dequantizations averaged per row, where there are any.")] = None
     evaluations: Annotated[int | None, AtLeast(1), option("Of the network per row (elbo: 64).")] = None
     tolerance: Annotated[float | None, AtLeast(0, above=True), option("Of the solver (ode: 1e-5).")] = None
+    probes: Annotated[int | None, AtLeast(0), option("Of the trace, 0: exact (ode: 0 up to 64 values, then 2).")] = None
     label: Annotated[str | None, option("Likelihood given this class, by name or number (of all classes).")] = None
     importance: Annotated[bool | None, flag("Weight the draws by importance: a closer bound (ode).")] = None
     dequantization: Annotated[
@@ -143,7 +144,7 @@ def _scoring(model: GenerativeModel, chosen: ScoreOptions) -> Scoring:
         if schedule is None:
             raise InputError("--dequantization truncated_normal: is for models with noise levels; leave it out.")
         dequantization = TruncatedNormal.of(schedule)
-    own = {"evaluations": chosen.evaluations, "tolerance": chosen.tolerance}
+    own = {"evaluations": chosen.evaluations, "tolerance": chosen.tolerance, "probes": chosen.probes}
     return Scoring(
         method=chosen.method,
         seed=chosen.seed or 0,

@@ -46,8 +46,7 @@ class Transform(Protocol):
     def encode(self, row: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Rows (B, ...) in their stored type -> `x` (B, *shape) float32 and `log_correction` (B,) float64, in nats.
 
-        `noise` supplies whatever is random (dequantization, the fill of missing values); `torch.zeros_like` puts
-        every value at the centre of its bin.
+        `noise` supplies what is random (dequantization, missing values); `torch.zeros_like` is the centre of each bin.
         """
         ...
 
@@ -94,6 +93,7 @@ class Player:
     module: nn.Module
     averaged: bool = True  # keep a running average of its weights, and sample with that
     lr_scale: float = 1.0  # its learning rate relative to the run's
+    betas: tuple[float, float] = (0.9, 0.99)  # how long its AdamW remembers the gradient, and its square
 
 
 class GenerativeModel(nn.Module, ABC):
@@ -130,7 +130,7 @@ class GenerativeModel(nn.Module, ABC):
 
     @abstractmethod
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
-        """Named numbers and curves on held-out `x` with fixed noise; "loss" is the one to watch."""
+        """Named numbers and curves on held-out `x`, noise fixed; "loss" is to be watched, "warning" a sentence to say."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -197,7 +197,7 @@ class GenerativeModel(nn.Module, ABC):
     ) -> np.ndarray:
         """`n` samples as rows (n, ...) in their stored type; with `given`, `n` completions of each of its rows in turn.
 
-        `options` are the family's. A row depends on `seed` and its number alone. Given rows without `label` hide theirs.
+        `options` are the family's. A row depends on `seed` and its number alone. No `label`: given rows hide theirs.
         """
         if n < 1 or batch < 1:
             raise InputError(f"n {n}, batch {batch}: draw at least 1 sample, and at least 1 at a time.")
@@ -266,14 +266,17 @@ class GenerativeModel(nn.Module, ABC):
 
     @final
     def log_prob(self, data: Any, *, batch: int = 64, **options: Any) -> np.ndarray:
-        """The log-likelihood of each row of `data` (N,), nats in the data's own units; nan where a row has none.
+        """The log-likelihood of each row of `data` (N,), nats in the data's own units.
+
+        -inf for a row that training rules out, such as a new category; nan for one that cannot be read.
 
         `data`: anything `ud.load` takes, or stored rows as a tensor. Options as `likelihood_rows`.
         """
         values = [np.zeros(0)]
         for first, part in stored_batches(data, self.data_config, batch):
             found = self.likelihood_rows(part["row"], first=first, **options).nats.numpy().copy()
-            found[list(part.get("problems", ()))] = np.nan
+            for place, problem in part.get("problems", {}).items():
+                found[place] = problem.nats
             values.append(found)
         return np.concatenate(values)
 

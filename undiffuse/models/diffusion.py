@@ -43,7 +43,7 @@ from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.diffusion_likelihood import default_method, likelihood
 from undiffuse.models.likelihood import Likelihood
-from undiffuse.models.methods import METHODS
+from undiffuse.models.methods import METHODS, Method
 from undiffuse.parts import describe
 
 _MOMENT_ROWS = 4096  # rows that sigma_data, the prior's moments and the range are measured on
@@ -209,7 +209,7 @@ class Diffusion(GenerativeModel):
         callback: Callback | None = None,
         **cond: Tensor,
     ) -> Tensor:
-        """`n` samples (n, *shape): `method` is a name in METHODS (default: the preset's own), `steps` how many.
+        """`n` samples (n, *shape): by `method`, a name in METHODS (default: the preset's own), in `steps` steps.
 
         `wrap` changes the denoiser that is sampled, before its prediction is kept in range: guidance. `known` is
         (x_known, mask), each (n, *shape): what is true in the mask is given, and the rest drawn by `Conditional`, with
@@ -219,12 +219,10 @@ class Diffusion(GenerativeModel):
         denoiser: AbstractDenoiser = self._ready().given(**cond)
         if self.shape is None or (self.clip and self.data_range is None):
             raise InputError("this model has not met its data yet; call fit, or give its shape and data_range.")
-        step, grid = self.step, self.grid
-        if method is not None:
-            if method not in METHODS:
-                raise unknown("method", "method", method, METHODS)
-            step, own = METHODS[method]
-            grid = own or self.grid
+        if method is not None and method not in METHODS:
+            raise unknown("method", "method", method, METHODS)
+        step, grid, count = Method(self.step) if method is None else METHODS[method]
+        grid, count = grid or self.grid, steps if steps is not None else count or self.steps
         if wrap is not None:
             denoiser = wrap(denoiser)
         if known is not None:
@@ -232,7 +230,7 @@ class Diffusion(GenerativeModel):
             step = step if repetitions == 1 else Known(step, *known, repetitions)
         if self.clip and self.data_range is not None:
             denoiser = Clipped(denoiser, *self.data_range)
-        times = grid(self.schedule, self.steps if steps is None else steps)
+        times = grid(self.schedule, count)
         z = noise(torch.empty(n, *self.shape, device=self.device))
         x = self.prior.draw(z)
         if known is not None:
@@ -240,7 +238,7 @@ class Diffusion(GenerativeModel):
         return sample(denoiser, x, times, step, noise=noise, callback=callback)
 
     def likelihood(self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any) -> Likelihood:
-        """log p(x) for rows (B, *shape), by `method` "ode" (the default up to 64 dimensions) or "elbo".
+        """log p(x) for rows (B, *shape), by `method` "ode" (the default up to 16 dimensions) or "elbo".
 
         See `diffusion_likelihood` for the options of either.
         """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from undiffuse.diffusion import (
     DDIM,
     DEIS,
@@ -23,21 +25,30 @@ from undiffuse.diffusion import (
     UniPC,
 )
 
-METHODS: dict[str, tuple[Step, Grid | None]] = {
-    "ancestral": (Ancestral(), None),
-    "ddim": (DDIM(), None),
-    "deis": (DEIS(), Karras()),
-    "dpmpp": (DPMpp(), Karras()),
-    "dpmpp3": (DPMpp(order=3), Karras()),
-    "dpmpp_2s": (DPMpp2S(), Karras()),
-    "dpmpp_sde": (DPMppSDE(), Karras()),
-    "euler": (Euler(), None),
-    "euler_maruyama": (EulerMaruyama(), LogSNR()),
-    "heun": (Heun(), Karras()),
-    "ipndm": (IPNDM(), Karras()),
-    "langevin": (AnnealedLangevin(), LogSNR()),
-    "ode": (AdaptiveODE(), LogSNR()),
-    "pc": (PredictorCorrector(), LogSNR()),
-    "unipc": (UniPC(), Karras()),
+
+class Method(NamedTuple):
+    """A step, the grid it is best on, and how many steps it is meant for; None: the model's own."""
+
+    step: Step
+    grid: Grid | None = None
+    steps: int | None = None
+
+
+METHODS: dict[str, Method] = {
+    "ancestral": Method(Ancestral()),
+    "ddim": Method(DDIM()),
+    "deis": Method(DEIS(), Karras(), 18),
+    "dpmpp": Method(DPMpp(), Karras(), 18),
+    "dpmpp3": Method(DPMpp(order=3), Karras(), 18),
+    "dpmpp_2s": Method(DPMpp2S(), Karras(), 10),
+    "dpmpp_sde": Method(DPMppSDE(), Karras(), 36),
+    "euler": Method(Euler()),
+    "euler_maruyama": Method(EulerMaruyama(), LogSNR(), 500),
+    "heun": Method(Heun(), Karras(), 18),
+    "ipndm": Method(IPNDM(), Karras(), 18),
+    "langevin": Method(AnnealedLangevin(), LogSNR(), 100),
+    "ode": Method(AdaptiveODE(), LogSNR(), 2),  # one adaptive solution, then the step to zero noise
+    "pc": Method(PredictorCorrector(), LogSNR(), 250),
+    "unipc": Method(UniPC(), Karras(), 18),
 }
-"""Sampling methods by name: the step, and the grid it is best on (None: the model's own)."""
+"""Sampling methods by name."""
