@@ -13,7 +13,10 @@ from torch import nn
 from training_fakes import Form, Gaussian, Points, TwoPlayers, same_weights
 
 from undiffuse.errors import InputError
+from undiffuse.models.base import Player
 from undiffuse.training import fit
+from undiffuse.training.learner import Learner
+from undiffuse.training.options import Options
 from undiffuse.training.trial import Trial, choose_precision, compiled
 
 CPU = {"device": "cpu", "precision": "float32"}
@@ -204,3 +207,21 @@ def test_the_default_precision_and_batch_are_recorded(tmp_path):
     assert recorded["precision"] in ("float32", "bfloat16")
     assert recorded["batch"] == 256
     assert (recorded["device"], recorded["steps"], recorded["budget"]) == ("cpu", 2, None)
+
+
+def test_a_player_s_hints_reach_its_optimizer():
+    """The first step of AdamW is lr times the sign of the gradient; the second hangs on what it remembers."""
+
+    def moved(gradients, **hints):
+        module = torch.nn.Linear(1, 1, bias=False)
+        before = module.weight.detach().clone()
+        learner = Learner(Player(module, **hints), Options(weight_decay=0.0, clip=0.0))
+        for gradient in gradients:
+            module.weight.grad = torch.full_like(module.weight, gradient)
+            learner.update(torch.zeros(()), 0.1)
+        return float(module.weight.detach() - before)
+
+    assert moved([1.0], lr_scale=0.5) == pytest.approx(-0.05)
+    slow, quick = 0.9 * 0.1 / (1 - 0.9**2), 0.0
+    for betas, kept in (((0.9, 0.99), slow), ((0.0, 0.99), quick)):
+        assert moved([1.0, 0.0], betas=betas) == pytest.approx(-0.1 - 0.1 * kept / (0.99 * 0.01 / (1 - 0.99**2)) ** 0.5)

@@ -130,7 +130,7 @@ class GenerativeModel(nn.Module, ABC):
 
     @abstractmethod
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
-        """Named numbers and curves on held-out `x`, noise fixed; "loss" is to be watched, "warning" a sentence to say."""
+        """Named numbers and curves on held-out `x`, noise fixed; "loss" is to be watched, a "warning" to be said."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

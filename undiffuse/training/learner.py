@@ -1,9 +1,9 @@
 """One player of a model in training: its parameters, its optimizer, its running average, and the step.
 
-AdamW (Loshchilov and Hutter 2019) with betas (0.9, 0.99): diffusion losses are noisy across noise levels, and a
-second moment that remembers a thousand steps is late in a run that has only a few thousand. Weight decay is for
-matrices and kernels; gains, biases and scalars keep theirs. A step whose loss or gradient is not finite is not taken:
-parameters, moments and average stay what they were.
+AdamW (Loshchilov and Hutter 2019), with betas (0.9, 0.99) unless the player has its own: diffusion losses are noisy
+across noise levels, and a second moment that remembers a thousand steps is late in a run that has only a few thousand.
+Weight decay is for matrices and kernels; gains, biases and scalars keep theirs. A step whose loss or gradient is not
+finite is not taken: parameters, moments and average stay what they were.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from torch import Tensor
 from undiffuse.models.base import Player
 from undiffuse.training.averaging import PowerAverage
 from undiffuse.training.options import Options
-
-BETAS = (0.9, 0.99)
 
 
 class Learner:
@@ -35,7 +33,7 @@ class Learner:
         groups = [group for group in groups if group["params"]]
         self.parameters = decayed | others
         self.lr_scale, self.clip = player.lr_scale, options.clip
-        self.optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=BETAS, fused=_fused(named))
+        self.optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=player.betas, fused=_fused(named))
         self.average = PowerAverage(self.parameters.values(), options.averaging) if player.averaged else None
 
     def update(self, loss: Tensor, lr: float) -> tuple[float, bool]:
