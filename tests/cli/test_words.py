@@ -62,7 +62,7 @@ def test_version_and_no_words_at_all(cli) -> None:
 
 
 MISSPELT = {
-    "undiffuse tran: no such command. Did you mean train? (info, sample, train)": "tran digits",
+    "undiffuse tran: no such command. Did you mean train? (info, sample, score, selfcheck, train)": "tran digits",
     "--preset emd: no such preset. Did you mean edm? (ddpm, edm, flow_matching, iddpm, "
     "ncsn, ssm, subvp, vdm, ve, vp)": "train digits --out r --preset emd",
     "--stepz: no such option. Did you mean --steps?": "train digits --out r --stepz 3",
