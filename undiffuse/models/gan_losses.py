@@ -1,0 +1,92 @@
+"""What the two players of a GAN minimize, given the discriminator's logits D on real rows x and generated rows y.
+
+    NonSaturating   discriminator  E[softplus(-D(x))] + E[softplus(D(y))]              (Goodfellow et al. 2014, Eq. 1)
+                    generator      E[softplus(-D(y))]                                  (Sec. 3, the -log D trick)
+    Relativistic    discriminator  E[softplus(D(y) - D(x))] + penalty/2 (R1 + R2)      (Huang et al. 2024, Eq. 2-4)
+                    generator      E[softplus(D(x) - D(y))]
+                    R1 = E|grad D(x)|^2,  R2 = E|grad D(y)|^2,  x and y paired at random
+
+The first two are binary cross-entropy on sigmoid(D) with labels 1 for real and 0 for generated rows (Kim and Lee 2024,
+Eq. 1-3, where labels and sign are inconsistent): -log sigmoid(D) = softplus(-D). At the best discriminator,
+D = log p(x) - log q(x), the first is 2 log 2 - 2 JSD(p, q). The relativistic loss compares each generated row with a
+real one, so that a generator cannot leave modes out without losing to the rows in them; the penalties, zero-centred
+and on both sides, make the game converge where the plain one circles (Mescheder et al. 2018).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Critic = Callable[[Tensor], Tensor]
+"""`critic(x) -> D`: rows (B, *) -> logits (B,)."""
+
+
+class Game(ABC):
+    """The losses of the two players; rows of x and y (B, *) are paired by their number."""
+
+    @abstractmethod
+    def discriminator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+        """The discriminator's loss, a scalar; `y` carries no gradient."""
+
+    @abstractmethod
+    def generator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+        """The generator's loss, a scalar with a gradient through `y`."""
+
+
+@final
+@dataclass(frozen=True)
+class NonSaturating(Game):
+    """The classical game; without care it circles, or loses modes.
+
+    >>> even = torch.zeros(4)  # logits of a discriminator that cannot tell
+    >>> f"{NonSaturating().discriminator(lambda x: even, even, even):.4f}"  # 2 log 2
+    '1.3863'
+    """
+
+    def discriminator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+        return F.softplus(-critic(x)).mean() + F.softplus(critic(y)).mean()
+
+    def generator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+        return F.softplus(-critic(y)).mean()
+
+
+@final
+@dataclass(frozen=True)
+class Relativistic(Game):
+    """The relativistic pairing game with zero-centred gradient penalties on real and generated rows.
+
+    `penalty` is their weight at unit scale, for the mean over a row's numbers: |grad D|^2 is that of D as a function of
+    x / sqrt(d), as a difference in D over the distance between two rows shrinks with sqrt(d).
+    """
+
+    penalty: float = 0.05
+
+    def discriminator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+        x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
+        real, fake = critic(x), critic(y)
+        slopes = squared_slope(real, x) + squared_slope(fake, y)
+        return F.softplus(fake - real).mean() + self.penalty / 2 * x[0].numel() * slopes.mean()
+
+    def generator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+        return F.softplus(critic(x) - critic(y)).mean()
+
+
+def squared_slope(logits: Tensor, x: Tensor) -> Tensor:
+    """|grad D(x)|^2 of each row (B,), itself differentiable; each logit (B,) hangs on its own row of x (B, *) alone.
+
+    >>> x = torch.tensor([[1.0, 2.0], [0.0, 3.0]], requires_grad=True)
+    >>> squared_slope((x**2).sum(1), x)  # |2 x|^2
+    tensor([20., 36.], grad_fn=<SumBackward1>)
+    """
+    (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return slope.float().square().flatten(1).sum(1)
+
+
+GAMES: dict[str, type[Game]] = {"non_saturating": NonSaturating, "relativistic": Relativistic}
