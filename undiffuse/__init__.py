@@ -38,7 +38,9 @@ _EXPORTS = {
     "EulerMaruyama": "undiffuse.diffusion:EulerMaruyama",
     "ExplicitScoreMatching": "undiffuse.diffusion:ExplicitScoreMatching",
     "FittedVE": "undiffuse.diffusion:FittedVE",
+    "Flow": "undiffuse.models:Flow",
     "Fraction": "undiffuse.diffusion:Fraction",
+    "GAN": "undiffuse.models:GAN",
     "GenerativeModel": "undiffuse.models:GenerativeModel",
     "Heun": "undiffuse.diffusion:Heun",
     "Hybrid": "undiffuse.diffusion:Hybrid",
@@ -52,9 +54,11 @@ _EXPORTS = {
     "Likelihood": "undiffuse.models.likelihood:Likelihood",
     "Linear": "undiffuse.diffusion:Linear",
     "LinearVP": "undiffuse.diffusion:LinearVP",
+    "NonSaturating": "undiffuse.models.gan_losses:NonSaturating",
     "Objective": "undiffuse.diffusion:Objective",
     "OptimalTransport": "undiffuse.diffusion:OptimalTransport",
     "PredictorCorrector": "undiffuse.diffusion:PredictorCorrector",
+    "Relativistic": "undiffuse.models.gan_losses:Relativistic",
     "RowNoise": "undiffuse.diffusion:RowNoise",
     "RungeKutta": "undiffuse.diffusion.likelihood:RungeKutta",
     "SlicedScoreMatching": "undiffuse.diffusion:SlicedScoreMatching",
@@ -62,14 +66,18 @@ _EXPORTS = {
     "TruncatedNormal": "undiffuse.diffusion.dequantize:TruncatedNormal",
     "UniPC": "undiffuse.diffusion:UniPC",
     "VE": "undiffuse.diffusion:VE",
+    "VAE": "undiffuse.models:VAE",
     "VariationalBound": "undiffuse.diffusion:VariationalBound",
     "bits_per_dimension": "undiffuse.models.likelihood:bits_per_dimension",
     "cosine_betas": "undiffuse.diffusion:cosine_betas",
+    "dae": "undiffuse.models:dae",
     "ddpm": "undiffuse.models:ddpm",
     "edm": "undiffuse.models:edm",
     "elbo": "undiffuse.diffusion.elbo:elbo",
     "fit": "undiffuse.training:fit",
+    "flow": "undiffuse.models:flow",
     "flow_matching": "undiffuse.models:flow_matching",
+    "gan": "undiffuse.models:gan",
     "grid": "undiffuse.diffusion.grid:",
     "iddpm": "undiffuse.models:iddpm",
     "linear_betas": "undiffuse.diffusion:linear_betas",
@@ -79,12 +87,14 @@ _EXPORTS = {
     "ncsn": "undiffuse.models:ncsn",
     "objective": "undiffuse.diffusion.objective:",
     "open": "undiffuse.runs:open_run",
+    "observation": "undiffuse.models.observation:",
     "oracle": "undiffuse.diffusion.oracle:",
     "sample": "undiffuse.diffusion:sample",
     "sigmoid_betas": "undiffuse.diffusion:sigmoid_betas",
     "ssm": "undiffuse.models:ssm",
     "subvp": "undiffuse.models:subvp",
     "target": "undiffuse.diffusion.target:",
+    "vae": "undiffuse.models:vae",
     "vdm": "undiffuse.models:vdm",
     "ve": "undiffuse.models:ve",
     "vp": "undiffuse.models:vp",
@@ -166,19 +176,29 @@ if TYPE_CHECKING:
     from undiffuse.diffusion.likelihood import RungeKutta as RungeKutta
     from undiffuse.diffusion.likelihood import log_density as log_density
     from undiffuse.errors import InputError as InputError
+    from undiffuse.models import GAN as GAN
+    from undiffuse.models import VAE as VAE
     from undiffuse.models import Diffusion as Diffusion
+    from undiffuse.models import Flow as Flow
     from undiffuse.models import GenerativeModel as GenerativeModel
+    from undiffuse.models import dae as dae
     from undiffuse.models import ddpm as ddpm
     from undiffuse.models import edm as edm
+    from undiffuse.models import flow as flow
     from undiffuse.models import flow_matching as flow_matching
+    from undiffuse.models import gan as gan
     from undiffuse.models import iddpm as iddpm
     from undiffuse.models import losses as losses
     from undiffuse.models import ncsn as ncsn
+    from undiffuse.models import observation as observation
     from undiffuse.models import ssm as ssm
     from undiffuse.models import subvp as subvp
+    from undiffuse.models import vae as vae
     from undiffuse.models import vdm as vdm
     from undiffuse.models import ve as ve
     from undiffuse.models import vp as vp
+    from undiffuse.models.gan_losses import NonSaturating as NonSaturating
+    from undiffuse.models.gan_losses import Relativistic as Relativistic
     from undiffuse.models.likelihood import Likelihood as Likelihood
     from undiffuse.models.likelihood import bits_per_dimension as bits_per_dimension
     from undiffuse.runs import open_run as open

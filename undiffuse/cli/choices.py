@@ -14,7 +14,9 @@ from typing import Any
 from undiffuse.diffusion import BETAS, VARIANCES, CosineVP, IndependentCoupling, Linear, OptimalTransport, target
 from undiffuse.errors import InputError
 from undiffuse.models import PRESETS
+from undiffuse.models.gan_losses import GAMES
 from undiffuse.models.losses import LOSSES
+from undiffuse.models.observation import OBSERVATIONS
 
 CHOICES: dict[str, Mapping[str, Any]] = {
     "prediction": {
@@ -27,9 +29,11 @@ CHOICES: dict[str, Mapping[str, Any]] = {
     "loss": LOSSES,
     "betas": BETAS,
     "path": {"linear": Linear(), "cosine": CosineVP()},
+    "game": {name: game() for name, game in GAMES.items()},
+    "observation": {name: observation() for name, observation in OBSERVATIONS.items()},
     "coupling": {"independent": IndependentCoupling(), "optimal_transport": OptimalTransport()},
 }
-NAMES = (*CHOICES, "levels")  # every option that some preset takes; levels is a number
+NAMES = (*CHOICES, "levels", "latent", "sigma")  # every option that some preset takes; the last ones are numbers
 
 
 def taken(preset: str) -> tuple[str, ...]:

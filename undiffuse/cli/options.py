@@ -12,7 +12,10 @@ from cyclopts import Group, Parameter
 from undiffuse.cli.settings import AtLeast, flag, option
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Preset = Literal["edm", "ddpm", "iddpm", "ncsn", "ssm", "vp", "subvp", "ve", "flow_matching", "vdm"]
+Preset = Literal[
+    "edm", "ddpm", "iddpm", "ncsn", "ssm", "vp", "subvp", "ve", "flow_matching", "vdm",
+    "vae", "gan", "dae", "flow",
+]  # fmt: skip
 Prediction = Literal["noise", "data", "v", "posterior_mean"]
 Variance = Literal["beta", "beta_tilde", "learned"]
 Loss = Literal["simple", "min_snr", "vlb", "hybrid"]
@@ -20,6 +23,8 @@ Betas = Literal["linear", "cosine", "sigmoid"]
 Path = Literal["linear", "cosine"]
 Coupling = Literal["independent", "optimal_transport"]
 Kind = Literal["unet", "transformer", "mlp"]
+Observation = Literal["gaussian", "logistic", "bernoulli"]
+Game = Literal["relativistic", "non_saturating"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _FORBID = {"extra": "forbid"}
@@ -96,6 +101,10 @@ class TrainOptions:
     levels: Annotated[int | None, AtLeast(1), option("Noise levels T, in ddpm, iddpm (1000) and vdm.")] = None
     path: Annotated[Path | None, option("From noise to data, in flow_matching (linear).")] = None
     coupling: Annotated[Coupling | None, option("Of noise with rows, in flow_matching (independent).")] = None
+    latent: Annotated[int | None, AtLeast(1), option("Numbers a sample is made of, in vae and gan.")] = None
+    observation: Annotated[Observation | None, option("Law of a row given these, in vae (by the data).")] = None
+    sigma: Annotated[float | None, AtLeast(0, above=True), option("Noise level, at unit scale, in dae (0.3).")] = None
+    game: Annotated[Game | None, option("What the two networks play, in gan (relativistic).")] = None
     steps: Annotated[int | None, AtLeast(1), option("Train for this many steps.")] = None
     budget: Annotated[str | None, option("Or for this long: 90s, 10m, 1h30m (10m).", hyphen=True)] = None
     config: Annotated[str | None, option("TOML file of these options; the command line goes before it.")] = None

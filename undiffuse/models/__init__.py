@@ -7,13 +7,23 @@ from undiffuse import parts
 from undiffuse.diffusion import FAMILIES
 from undiffuse.models.base import GenerativeModel, Player, Source, Transform
 from undiffuse.models.diffusion import Diffusion
+from undiffuse.models.flow import Flow
+from undiffuse.models.gan import GAN
+from undiffuse.models.gan_losses import GAMES
 from undiffuse.models.methods import METHODS
+from undiffuse.models.observation import OBSERVATIONS
 from undiffuse.models.presets import PRESETS, ddpm, edm, flow_matching, iddpm, ncsn, ssm, subvp, vdm, ve, vp
+from undiffuse.models.presets_families import dae, flow, gan, vae
+from undiffuse.models.vae import VAE
 from undiffuse.nn import NETWORKS
+from undiffuse.nn.adversarial import ADVERSARIAL
+from undiffuse.nn.autoencoder import AUTOENCODERS
+from undiffuse.nn.flows import FLOWS
 
-MODELS: dict[str, type[GenerativeModel]] = {"diffusion": Diffusion}
+MODELS: dict[str, type[GenerativeModel]] = {"diffusion": Diffusion, "vae": VAE, "gan": GAN, "flow": Flow}
 
 
 def build(tree: Mapping[str, Any]) -> GenerativeModel:
     """The model that `GenerativeModel.config` wrote down, its weights not yet loaded. Raises InputError."""
-    return parts.build(tree, {**FAMILIES, **NETWORKS, **MODELS}, "model")
+    networks = {**NETWORKS, **AUTOENCODERS, **ADVERSARIAL, **FLOWS}
+    return parts.build(tree, {**FAMILIES, **networks, **OBSERVATIONS, **GAMES, **MODELS}, "model")

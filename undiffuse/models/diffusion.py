@@ -8,7 +8,6 @@ that the same network also knows the unconditional denoiser.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -43,6 +42,7 @@ from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.diffusion_likelihood import default_method, likelihood
 from undiffuse.models.likelihood import Likelihood
+from undiffuse.models.meeting import check_classes, check_shape, hide, shares_of
 from undiffuse.models.methods import METHODS, Method
 from undiffuse.parts import describe
 
@@ -102,6 +102,9 @@ class Diffusion(GenerativeModel):
             if shape is not None:
                 self.prior = Prior.standard(schedule, tuple(shape))  # until measured or loaded
         Denoiser(nn.Identity(), schedule, target)  # refuses what can never work, before any data is read
+        self.one_level = schedule.levels == 1  # a denoising autoencoder: sampled by its own step alone, no density
+        if self.one_level:
+            self.preview_options = {"steps": 16}
 
     completes = True
     preview_options = {"method": "dpmpp", "steps": 16}  # noqa: RUF012 - read only
@@ -133,13 +136,9 @@ class Diffusion(GenerativeModel):
         """Measure sigma_data, the prior's moments and the range; choose the network's size. A model that has met its
         data, or has loaded its weights, only checks that these data fit: InputError for another shape or classes."""
         shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
-        if self.shape is not None and shape != tuple(self.shape):
-            raise InputError(
-                f"the data has rows of shape {shape}, but the model was made for {tuple(self.shape)}; "
-                "make a new model for these data."
-            )
+        check_shape(shape, self.shape)
         if self.denoiser is not None:
-            _check_classes(self.denoiser.network, classes)
+            check_classes(self.denoiser.network, classes)
         if self.measured:
             return
         batch = source.sample_batch(_MOMENT_ROWS)
@@ -152,9 +151,7 @@ class Diffusion(GenerativeModel):
             self.steps = min(self.steps, self.schedule.levels)
         if self.sigma_data is None:
             self.sigma_data = float(x.double().std(correction=0))
-        if classes and not self.class_shares:
-            counts = torch.bincount(batch["label"], minlength=classes).double() + 1e-3
-            self.class_shares = tuple((counts / counts.sum()).tolist())
+        self.class_shares = self.class_shares or shares_of(batch, classes)
         if self.denoiser is None:
             out = 2 if self.objective.learned_variance else 1
             network = networks.for_shape(shape, classes=classes, out=out, span=self.condition.span, **self.sizes)
@@ -174,9 +171,7 @@ class Diffusion(GenerativeModel):
         """The objective at freshly drawn times and noise (Ho et al. 2020, Algorithm 1); then a learned schedule's."""
         denoiser = self._ready()
         t = self.objective.sample_times(self.schedule, len(x))
-        if cond:
-            hidden = torch.rand(len(x)) < self.drop_condition
-            cond = {name: _hide(value, hidden.to(value.device)) for name, value in cond.items()}
+        cond = hide(cond, self.drop_condition)
         yield "denoiser", self.objective.losses(denoiser, x, torch.randn_like(x), t, **cond).mean()
         if self.learned is not None:
             x, cond = x[::_SCHEDULE_SHARE], {name: value[::_SCHEDULE_SHARE] for name, value in cond.items()}
@@ -221,6 +216,10 @@ class Diffusion(GenerativeModel):
             raise InputError("this model has not met its data yet; call fit, or give its shape and data_range.")
         if method is not None and method not in METHODS:
             raise unknown("method", "method", method, METHODS)
+        if method is not None and self.one_level:
+            raise InputError(
+                f"method {method}: goes from noise to data, and this model knows one level of noise; leave it out."
+            )
         step, grid, count = Method(self.step) if method is None else METHODS[method]
         grid, count = grid or self.grid, steps if steps is not None else count or self.steps
         if wrap is not None:
@@ -240,8 +239,13 @@ class Diffusion(GenerativeModel):
     def likelihood(self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any) -> Likelihood:
         """log p(x) for rows (B, *shape), by `method` "ode" (the default up to 16 dimensions) or "elbo".
 
-        See `diffusion_likelihood` for the options of either.
+        See `diffusion_likelihood` for the options of either. Raises InputError for a model of one noise level.
         """
+        if self.one_level:
+            raise InputError(
+                "a model of one noise level knows the slope of the density there, and not the density; score with a "
+                "model of another preset, such as edm."
+            )
         kept = self.data_range if self.clip else None
         variance = getattr(self.step, "variance", BetaTilde())
         denoiser = self._ready().given(**cond)
@@ -261,27 +265,6 @@ def _loaded(model: nn.Module, _: Any) -> None:
     """The weights hold the prior's moments."""
     assert isinstance(model, Diffusion)
     model.measured = True
-
-
-def _hide(value: Tensor, hidden: Tensor) -> Tensor:
-    """A condition (B, *) with the rows in `hidden` (B,) marked as none: labels by -1, vectors by rows of NaN."""
-    none = float("nan") if value.is_floating_point() else -1
-    return torch.where(hidden.reshape(-1, *[1] * (value.ndim - 1)), none, value)
-
-
-def _check_classes(network: nn.Module, classes: int) -> None:
-    """Raises InputError if the data have `classes` and the network takes no labels, or is made for other classes."""
-    if not classes:
-        return
-    takes = inspect.signature(network.forward).parameters.values()
-    if not any(p.name == "label" or p.kind is inspect.Parameter.VAR_KEYWORD for p in takes):
-        raise InputError(
-            f"network {type(network).__name__}: the data have {classes} classes, but its forward takes no `label`; "
-            "give it that argument, or train on data without labels."
-        )
-    own = getattr(network, "classes", classes)
-    if own != classes:
-        raise InputError(f"the data have {classes} classes, but the network was made for {own}; make a new model.")
 
 
 def _with_sigma_data(part: Any, sigma_data: float) -> Any:

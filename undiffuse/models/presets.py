@@ -53,6 +53,7 @@ from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel
 from undiffuse.models.diffusion import Diffusion
 from undiffuse.models.losses import Loss, hybrid, simple
+from undiffuse.models.presets_families import FAMILY_PRESETS
 
 
 def edm(data: Any = None, **sizes: Any) -> Diffusion:
@@ -287,4 +288,5 @@ PRESETS: dict[str, Callable[..., GenerativeModel]] = {
     "ve": ve,
     "flow_matching": flow_matching,
     "vdm": vdm,
+    **FAMILY_PRESETS,
 }

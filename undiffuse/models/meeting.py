@@ -1,0 +1,56 @@
+"""What every family asks of the data it meets: rows of its own shape, the classes it was made for, and their shares."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse.errors import InputError
+
+
+def check_shape(shape: tuple[int, ...], own: tuple[int, ...] | None) -> None:
+    """Raises InputError if the rows' shape is not the model's own; None fits all."""
+    if own is not None and tuple(shape) != tuple(own):
+        raise InputError(
+            f"the data has rows of shape {tuple(shape)}, but the model was made for {tuple(own)}; "
+            "make a new model for these data."
+        )
+
+
+def check_classes(network: nn.Module, classes: int) -> None:
+    """Raises InputError if the data have `classes` and the network takes no labels, or is made for other classes."""
+    if not classes:
+        return
+    takes = inspect.signature(network.forward).parameters.values()
+    if not any(p.name == "label" or p.kind is inspect.Parameter.VAR_KEYWORD for p in takes):
+        raise InputError(
+            f"network {type(network).__name__}: the data have {classes} classes, but its forward takes no `label`; "
+            "give it that argument, or train on data without labels."
+        )
+    own = getattr(network, "classes", classes)
+    if own != classes:
+        raise InputError(f"the data have {classes} classes, but the network was made for {own}; make a new model.")
+
+
+def shares_of(batch: Mapping[str, Tensor], classes: int) -> tuple[float, ...]:
+    """How often each class occurs in a batch; never 0, and () without classes."""
+    if not classes:
+        return ()
+    counts = torch.bincount(batch["label"], minlength=classes).double() + 1e-3
+    return tuple((counts / counts.sum()).tolist())
+
+
+def hide(cond: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Conditions (B, *) with this share of the rows, drawn at random, marked as none: labels -1, vectors NaN."""
+    if not cond:
+        return {}
+    hidden = torch.rand(len(next(iter(cond.values())))) < share
+    return {name: _hidden(value, hidden.to(value.device)) for name, value in cond.items()}
+
+
+def _hidden(value: Tensor, hidden: Tensor) -> Tensor:
+    none = float("nan") if value.is_floating_point() else -1
+    return torch.where(hidden.reshape(-1, *[1] * (value.ndim - 1)), none, value)
