@@ -11,6 +11,21 @@ from torch import Tensor, nn
 
 from undiffuse.diffusion import Schedule
 from undiffuse.diffusion.target import Target, regression_target
+from undiffuse.models import PRESETS, Diffusion
+
+DIFFUSIONS = [preset for preset, make in PRESETS.items() if isinstance(make(), Diffusion)]
+
+
+def small(preset: str, shape: tuple[int, ...] = (2,)) -> dict[str, Any]:
+    """Dimensions of a small network of the preset, for rows of this shape."""
+    if len(shape) == 2 and preset in DIFFUSIONS:
+        return {"width": 16, "depth": 1, "heads": 1}
+    return {"width": 8} if len(shape) > 1 else {"width": 16, "depth": 1}
+
+
+def few(preset: str, steps: int) -> dict[str, int]:
+    """That many steps, as an option of `draw`, for a preset that takes any."""
+    return {"steps": steps} if preset in DIFFUSIONS else {}
 
 
 class Identity:

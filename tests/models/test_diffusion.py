@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from model_cases import Identity, Recorder, Rows, shaken
+from model_cases import DIFFUSIONS, Identity, Recorder, Rows, few, shaken, small
 from torch import nn
 
 from undiffuse import nn as networks
@@ -22,6 +22,7 @@ from undiffuse.training import fit
 NAMES = ("cat", "dog", "emu")
 SIZES = {"width": 16, "depth": 1}
 every_preset = pytest.mark.parametrize("preset", PRESETS)
+every_diffusion = pytest.mark.parametrize("preset", DIFFUSIONS)
 
 
 def rows(n=400, shape=(3,), classes=NAMES, shares=(0.7, 0.2, 0.1)):
@@ -46,15 +47,14 @@ def own(network, **changes):
 @every_preset
 @pytest.mark.parametrize("shape", [(3,), (2, 9), (1, 5, 6)], ids=str)
 def test_a_model_is_rebuilt_from_strict_json_and_its_weights(preset, shape):
-    sizes = {1: SIZES, 2: SIZES | {"heads": 1}, 3: {"width": 8}}[len(shape)]
-    model = PRESETS[preset](**sizes)
+    model = PRESETS[preset](**small(preset, shape))
     model.meet(rows(shape=shape))
     shaken(model)
     again = build(json.loads(json.dumps(model.config(), allow_nan=False)))
     again.load_state_dict(model.state_dict())
     again.transform, again.classes = model.transform, model.classes
     assert again.config() == model.config()
-    a, b = (m.sample_rows(3, steps=5, seed=1) for m in (model, again))
+    a, b = (m.sample_rows(3, seed=1, **few(preset, 5)) for m in (model, again))
     np.testing.assert_array_equal(a, b)
 
 
@@ -85,13 +85,14 @@ def test_a_part_that_is_not_finite_is_refused_before_training(tmp_path):
 )
 def test_a_sample_depends_on_the_seed_and_its_number_alone(preset, method):
     model = met(preset)
-    whole = model.sample_rows(7, steps=6, method=method, seed=3)
+    options = few(preset, 6) | ({"method": method} if method else {})
+    whole = model.sample_rows(7, seed=3, **options)
     for batch in (1, 3):
-        close = model.sample_rows(7, steps=6, method=method, seed=3, batch=batch)
+        close = model.sample_rows(7, seed=3, batch=batch, **options)
         np.testing.assert_allclose(close, whole, rtol=1e-3, atol=1e-3 * np.abs(whole).max())
-    fewer = model.sample_rows(4, steps=6, method=method, seed=3)
+    fewer = model.sample_rows(4, seed=3, **options)
     np.testing.assert_allclose(fewer, whole[:4], rtol=1e-3, atol=1e-3 * np.abs(whole).max())
-    other = model.sample_rows(7, steps=6, method=method, seed=4)
+    other = model.sample_rows(7, seed=4, **options)
     assert np.abs(other - whole).max(1).min() > 1e-2 * np.abs(whole).std()
     assert np.abs(whole[1:] - whole[:-1]).max(1).min() > 1e-2 * np.abs(whole).std()
 
@@ -156,9 +157,10 @@ def test_drop_condition_hides_that_share_of_the_labels(share):
 @every_preset
 def test_meeting_the_data_twice_changes_nothing_and_others_are_refused(preset):
     model = met(preset)
-    before, network, config = {k: v.clone() for k, v in model.state_dict().items()}, model.network, model.config()
+    before, config = {k: v.clone() for k, v in model.state_dict().items()}, model.config()
+    modules = [id(module) for module in model.modules()]
     model.meet(rows(n=100))
-    assert model.network is network
+    assert [id(module) for module in model.modules()] == modules
     assert model.config() == config
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     with pytest.raises(InputError, match=r"rows of shape \(4,\), but the model was made for \(3,\)"):
@@ -167,7 +169,7 @@ def test_meeting_the_data_twice_changes_nothing_and_others_are_refused(preset):
         model.meet(rows(classes=("cat", "dog"), shares=(0.5, 0.5)))
 
 
-@every_preset
+@every_diffusion
 def test_what_is_measured_is_the_data_s(preset):
     source = rows(n=1000, classes=())
     model = met(preset, source)
@@ -182,7 +184,7 @@ def test_what_is_measured_is_the_data_s(preset):
     assert kept.target == Preconditioned(0.7)
 
 
-@every_preset
+@every_diffusion
 def test_a_model_rebuilt_before_any_checkpoint_measures_its_prior(preset):
     source = rows()
     model = met(preset, source)
@@ -197,7 +199,7 @@ def test_a_model_rebuilt_before_any_checkpoint_measures_its_prior(preset):
     assert torch.equal(loaded.prior.mean, model.prior.mean)
 
 
-@every_preset
+@every_diffusion
 def test_an_unknown_method_is_refused_with_a_suggestion(preset):
     model = met(preset)
     model.train()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from model_cases import Exact, Rows
+from model_cases import DIFFUSIONS, Exact, Rows
 from torch import nn
 
 import undiffuse as ud
@@ -73,7 +73,9 @@ class Undecided(nn.Module):
         return torch.cat([self.network(x, c_noise), torch.zeros_like(x)], dim=1)
 
 
-WAYS = [(preset, None) for preset in PRESETS] + [(preset, method) for preset in ("edm", "ddpm") for method in METHODS]
+WAYS = [(preset, None) for preset in DIFFUSIONS] + [
+    (preset, method) for preset in ("edm", "ddpm") for method in METHODS
+]
 
 
 @pytest.mark.parametrize(("preset", "method"), WAYS)

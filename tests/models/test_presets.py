@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from model_cases import Recorder, Rows, shaken
+from model_cases import DIFFUSIONS, Recorder, Rows, shaken
 
 import undiffuse as ud
 from undiffuse.diffusion import (
@@ -37,6 +37,7 @@ from undiffuse.models.losses import LOSSES, hybrid, min_snr, simple, vlb
 
 SIZES = {"width": 8, "depth": 1}
 every_preset = pytest.mark.parametrize("preset", PRESETS)
+every_diffusion = pytest.mark.parametrize("preset", DIFFUSIONS)
 
 
 def source(n=300, labels=False):
@@ -55,7 +56,7 @@ def gradient(player):
 def test_every_player_has_a_loss_that_moves_it_and_nothing_else_is_left(preset):
     model, data = PRESETS[preset](**SIZES), source(labels=True)
     model.meet(data)
-    shaken(model.network)
+    shaken(model)
     players, seen = model.players(), []
     torch.manual_seed(0)
     for player, loss in model.losses(data.rows[:64], label=data.labels[:64]):
@@ -80,15 +81,24 @@ def test_it_is_written_down_with_its_weights(preset):
     again.load_state_dict(model.state_dict())
     again.transform = model.transform
     assert again.config() == model.config()
-    assert again.network.out == (2 if model.objective.learned_variance else 1)
-    t = torch.linspace(0, 1, 9, dtype=torch.float64)
-    assert torch.equal(again.schedule(t)[1], model.schedule(t)[1])
     x = source().rows[:8]
     found = []
     for either in (model, again):
         torch.manual_seed(0)  # sliced score matching draws directions
         found.append(either.diagnostics(x))
     assert found[0] == found[1]
+
+
+@every_diffusion
+def test_its_schedule_and_the_outputs_of_its_network_are_written_down(preset):
+    model = PRESETS[preset](**SIZES)
+    model.meet(source())
+    shaken(model)
+    again = build(json.loads(json.dumps(model.config(), allow_nan=False)))
+    again.load_state_dict(model.state_dict())
+    assert again.network.out == (2 if model.objective.learned_variance else 1)
+    t = torch.linspace(0, 1, 9, dtype=torch.float64)
+    assert torch.equal(again.schedule(t)[1], model.schedule(t)[1])
 
 
 @pytest.mark.parametrize("preset", ["ncsn", "ssm"])
