@@ -27,6 +27,7 @@ class Found:
     stderr: Tensor
     kind: str
     evaluations: float
+    meaning: str = ""
 
 
 class Gaussian(nn.Module):

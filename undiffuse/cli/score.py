@@ -197,8 +197,10 @@ def _conclude(summary: Summary, chosen: ScoreOptions, terminal: Terminal) -> Non
     kind = " and ".join(_KINDS.get(kind, kind) for kind in summary.kind.split(" and "))
     terminal.say(
         f"mean log-likelihood {summary.log_likelihood:.4f} ± {summary.stderr:.4f} nats per row ({kind}), "
-        f"{summary.bits_per_dim:.4f} bits per dimension"
+        f"{summary.bits_per_dim:.4f} ± {summary.bits_error:.4f} bits per dimension"
     )
+    if summary.meaning:
+        terminal.say(f"this is {summary.meaning}")
     terminal.say(
         f"{summary.rows:,} rows in {summary.seconds:.1f} s, "
         f"{summary.evaluations:,.0f} evaluations of the network per row"

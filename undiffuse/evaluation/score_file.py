@@ -40,7 +40,7 @@ class ScoreFile:
                 ) from problem
 
     def append(self, scores: Mapping[str, Any]) -> None:
-        """One batch: {"nats", "stderr" (lists), "notes" {place: text}, "kind", "evaluations", "seconds"}."""
+        """One batch: {"nats", "stderr" (lists), "notes" {place: text}, "kind", "meaning", "evaluations", "seconds"}."""
         try:
             self._write(*([] if self.rows else [self.identity]), scores)
         except OSError as problem:

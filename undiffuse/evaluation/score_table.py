@@ -35,11 +35,13 @@ class Summary:
     log_likelihood: float
     stderr: float
     bits_per_dim: float
+    bits_error: float
     kind: str
     evaluations: float
     seconds: float
     alarms: int | None = None
     realized: tuple[float, float] | None = None
+    meaning: str = ""
 
 
 @final
@@ -90,7 +92,7 @@ def write_table(
     Columns: row, log_likelihood (nats), stderr, bits_per_dim; quantile and alarm as far as they are asked for; note.
     """
     check_out(out)
-    mean, alarms, rows, evaluations, seconds, kinds = _Mean(), 0, 0, 0.0, 0.0, set()
+    mean, alarms, rows, evaluations, seconds, kinds, meaning = _Mean(), 0, 0, 0.0, 0.0, set(), ""
     with atomic_file(out) as temporary, _WRITERS[out.suffix.lower()](temporary, names) as write:
         for batch in file.batches():
             nats = batch["nats"]
@@ -113,6 +115,7 @@ def write_table(
             evaluations += batch["evaluations"] * len(nats)
             seconds += batch["seconds"]
             kinds.add(batch["kind"])
+            meaning = batch["meaning"]
     average, error = mean.result()
     realized = calibration.realized(alarm) if calibration is not None and alarm is not None else None
     return Summary(
@@ -121,11 +124,13 @@ def write_table(
         log_likelihood=average,
         stderr=error,
         bits_per_dim=bits_per_dimension(average, dimensions),
+        bits_error=-bits_per_dimension(error, dimensions),
         kind=" and ".join(sorted(kinds)),
         evaluations=evaluations / max(rows, 1),
         seconds=seconds,
         alarms=None if realized is None else alarms,
         realized=realized,
+        meaning=meaning,
     )
 
 

@@ -132,6 +132,7 @@ def score_rows(
                 "stderr": stderr.tolist(),
                 "notes": {str(i): text for i, text in notes.items()},
                 "kind": found.kind,
+                "meaning": found.meaning,
                 "evaluations": float(found.evaluations),
                 "seconds": time.perf_counter() - began,
             }

@@ -37,6 +37,16 @@ def default_method(dimensions: int) -> str:
     return "ode" if dimensions <= CHEAP else "elbo"
 
 
+_BOUND = (
+    "the bound of the reverse diffusion; the probability flow of the same network, --method ode, has a density of its "
+    "own, equal to the diffusion's only where the denoiser is exact"
+)
+_DENSITY = (
+    "the density of the probability flow; the reverse diffusion of the same network, --method elbo, has a "
+    "likelihood of its own, equal only where the denoiser is exact"
+)
+
+
 def likelihood(
     denoiser: AbstractDenoiser,
     x: Tensor,
@@ -82,7 +92,7 @@ def by_elbo(
     kept = denoiser if data_range is None else Clipped(denoiser, *data_range)
     count = None if every else evaluations
     bound = elbo(kept, x, prior, grid=grid, variance=variance, evaluations=count, cells=cells, noise=noise)
-    return Likelihood(bound.nats, bound.stderr, "bound", float(bound.evaluations))
+    return Likelihood(bound.nats, bound.stderr, "bound", float(bound.evaluations), meaning=_BOUND)
 
 
 def by_ode(
@@ -103,7 +113,8 @@ def by_ode(
     found = log_density(denoiser, x, prior, solver=solver, probes=probes, noise=noise)
     exact = (x[0].numel() <= EXACT) if probes is None else probes == 0
     evaluations, products = (float(count.double().mean()) for count in (found.evaluations, found.products))
-    return Likelihood(found.nats, found.stderr, "exact" if exact else "estimate", evaluations, products)
+    kind = "exact" if exact else "estimate"
+    return Likelihood(found.nats, found.stderr, kind, evaluations, products, meaning=_DENSITY)
 
 
 LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {"elbo": by_elbo, "ode": by_ode}

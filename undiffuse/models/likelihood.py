@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -37,7 +37,7 @@ class Likelihood:
 
     stderr is 0 where nothing is random and nan where it cannot be known. `kind` is "exact" (a density), "bound" (its
     expectation is no more than the log-likelihood) or "estimate" (of a density, without bias). `evaluations` of the
-    network and `products`, vector-Jacobian products, are means per row.
+    network and `products`, vector-Jacobian products, are means per row. `meaning` says in words which number this is.
     """
 
     nats: Tensor
@@ -45,6 +45,7 @@ class Likelihood:
     kind: str
     evaluations: float
     products: float = 0.0
+    meaning: str = ""
 
 
 def bits_per_dimension(nats: Any, dimensions: int) -> Any:
@@ -138,7 +139,7 @@ def _corrected(part: Likelihood, correction: Tensor, random: bool) -> Likelihood
     impossible = correction == -math.inf
     nats = torch.where(impossible, -math.inf, nats + correction)
     kind = "bound" if random else part.kind
-    return Likelihood(nats, torch.where(impossible, 0.0, stderr), kind, part.evaluations, part.products)
+    return replace(part, nats=nats, stderr=torch.where(impossible, 0.0, stderr), kind=kind)
 
 
 def _combined(parts: list[Likelihood], importance: bool) -> Likelihood:
@@ -154,5 +155,5 @@ def _combined(parts: list[Likelihood], importance: bool) -> Likelihood:
     else:
         value, stderr = nats.mean(0), nats.std(0) / n**0.5
     stderr = torch.where(value == -math.inf, 0.0, stderr)
-    total = [sum(getattr(part, name) for part in parts) for name in ("evaluations", "products")]
-    return Likelihood(value, stderr, parts[0].kind, *total)
+    total = {name: sum(getattr(part, name) for part in parts) for name in ("evaluations", "products")}
+    return replace(parts[0], nats=value, stderr=stderr, **total)
