@@ -64,7 +64,7 @@ def kernel_distance(a: Matrix, b: Matrix, *, block: int = BLOCK) -> tuple[float,
     variance.
 
     >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
-    >>> value, variance = kernel_distance(x[:100], x[100:] + 1)
+    >>> value, variance = kernel_distance(x[:100], x[100:] + 3)
     >>> value > 5 * variance**0.5
     True
     """

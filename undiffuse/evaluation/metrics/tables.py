@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -160,8 +161,8 @@ def _trees(target: np.ndarray, sizes: Sequence[int], classes: int, seed: int):
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
-    categories = [0 < size < 255 for size in sizes]
-    return kind(max_iter=TREES, categorical_features=categories, early_stopping=False, random_state=mix(seed) % 2**32)
+    options: dict[str, Any] = {"categorical_features": [0 < size < 255 for size in sizes], "early_stopping": False}
+    return kind(max_iter=TREES, random_state=mix(seed) % 2**32, **options)
 
 
 def _codes(x: np.ndarray, size: int) -> np.ndarray:

@@ -1,0 +1,157 @@
+"""The distances against closed forms, their variances and intervals against many fresh draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from undiffuse.errors import InputError
+from undiffuse.evaluation.metrics import frechet, frechet_figure, kernel_distance, kernel_figure, match
+from undiffuse.evaluation.metrics.frechet import between, moments
+
+
+def normal(n, d, seed, *, mean=0.0, scale=1.0):
+    return mean + scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def covariance(d, seed):
+    a = normal(d, d, seed)
+    return a @ a.T / d + 0.1 * torch.eye(d).double()
+
+
+def test_frechet_distance_of_commuting_covariances_is_that_of_their_roots():
+    """S_a and S_b with the same axes: |mu_a - mu_b|^2 + sum (sqrt(a) - sqrt(b))^2."""
+    axes, _ = torch.linalg.qr(normal(6, 6, 0))
+    a, b = torch.tensor([[4.0, 1, 9, 0, 0, 2], [1.0, 1, 0, 0, 5, 3]]).double()
+    shift = normal(1, 6, 1)[0]
+    cov_a, cov_b = (axes @ values.diag() @ axes.T for values in (a, b))
+    expected = shift.square().sum() + (a.sqrt() - b.sqrt()).square().sum()
+    found = between((shift, cov_a), (torch.zeros(6).double(), cov_b))
+    assert found == pytest.approx(float(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize("d", [2, 9])
+def test_frechet_distance_of_any_covariances_is_that_of_scipys_matrix_root(d):
+    from scipy.linalg import sqrtm
+
+    a, b = covariance(d, 0), covariance(d, 1)
+    root = np.real(np.trace(np.asarray(sqrtm((a @ b).numpy()))))
+    expected = float(a.trace() + b.trace()) - 2 * root
+    zero = torch.zeros(d).double()
+    assert between((zero, a), (zero, b)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_frechet_distance_with_fewer_rows_than_features_is_exact():
+    """Rows in a plane of 300 dimensions have the distance that they have in the plane, to rounding of that, not its root."""
+    plane, _ = torch.linalg.qr(normal(300, 2, 0))
+    a, b = normal(20, 2, 1), normal(30, 2, 2, scale=2.0) + 1
+    assert frechet(a @ plane.T, b @ plane.T) == pytest.approx(frechet(a, b), rel=1e-12)
+    assert frechet(a @ plane.T, a @ plane.T) <= 1e-12
+
+
+def test_moments_do_not_depend_on_the_block():
+    x = normal(50, 3, 0)
+    mean, cov = moments(x, block=7)
+    np.testing.assert_allclose(cov, np.cov(x.numpy().T), rtol=1e-12)
+    np.testing.assert_allclose(mean, x.mean(0), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("d", "n", "mean"), [(2, 150, 0.7), (12, 150, 0.5)])
+def test_frechet_interval_holds_the_distance_of_the_laws(d, n, mean):
+    """Truth d (mean^2 + (1.5 - 1)^2). In 12 dimensions the figure of 150 rows is too large by more than its error."""
+    truth, repeats = d * (mean**2 + 0.25), 120
+    figures = [
+        frechet_figure(match(normal(2 * n, d, 2 * i), normal(n, d, 2 * i + 1, mean=mean, scale=1.5)), seed=i)
+        for i in range(repeats)
+    ]
+    held = np.mean([figure.low <= truth <= figure.high for figure in figures])
+    assert held >= 0.95 - 3 * (0.95 * 0.05 / repeats) ** 0.5
+    errors = np.array([figure.stderr for figure in figures])
+    values = np.array([figure.value for figure in figures])
+    assert errors.mean() == pytest.approx(values.std(), rel=0.25)
+    middle = np.array([(figure.low + figure.high) / 2 for figure in figures])
+    if d == 12:
+        assert values.mean() - truth > values.std()  # or this would not have tested the correction
+        assert abs(middle.mean() - truth) < abs(values.mean() - truth)
+    below = np.mean([figure.low > truth for figure in figures])
+    assert below <= 0.025 + 3 * (0.025 * 0.975 / repeats) ** 0.5
+
+
+@pytest.mark.parametrize(("n", "m", "shift"), [(9, 9, 0.0), (12, 7, 1.0)])
+def test_kernel_distance_and_its_variance_are_unbiased(n, m, shift):
+    """Over fresh draws: its mean is the distance of the laws, and the mean of its variance is its variance."""
+    repeats = 3000
+    drawn = np.array(
+        [kernel_distance(normal(n, 1, 2 * i), normal(m, 1, 2 * i + 1, scale=0.7) + shift) for i in range(repeats)]
+    )
+    values, variances = drawn[:, 0], drawn[:, 1]
+    # (xy + 1)^3 = sum of C(3, j) (xy)^j: the distance is sum of C(3, j) (difference of the j-th moments)^2
+    mean, var = shift, 0.49
+    gaps = [0 - mean, 1 - (var + mean**2), 0 - (mean**3 + 3 * mean * var)]
+    truth = 3 * gaps[0] ** 2 + 3 * gaps[1] ** 2 + gaps[2] ** 2
+    assert values.mean() == pytest.approx(truth, abs=4 * values.std() / repeats**0.5)
+    squares = (values - values.mean()) ** 2 - variances
+    assert squares.mean() == pytest.approx(0, abs=4 * squares.std() / repeats**0.5)
+    assert abs(squares.mean()) < 0.1 * values.var()
+
+
+def test_kernel_distance_does_not_depend_on_the_block_and_is_symmetric():
+    a, b = normal(40, 3, 0), normal(30, 3, 1) + 1
+    whole = kernel_distance(a, b)
+    assert kernel_distance(a, b, block=7) == pytest.approx(whole, rel=1e-9)
+    assert kernel_distance(b, a, block=1) == pytest.approx(whole, rel=1e-9)
+
+
+def test_kernel_interval_holds_the_distance_of_the_laws():
+    repeats, n = 150, 120
+    truth = 3 * 0.5**2 + 3 * 0.25**2 + (0.125 + 1.5) ** 2  # moments of N(1/2, 1) less those of N(0, 1)
+    figures = [
+        kernel_figure(match(normal(2 * n, 1, 2 * i), normal(n, 1, 2 * i + 1) + 0.5, seed=i)) for i in range(repeats)
+    ]
+    held = np.mean([figure.low <= truth <= figure.high for figure in figures])
+    assert abs(held - 0.95) <= 3 * (0.95 * 0.05 / repeats) ** 0.5 + 0.02  # of a skewed figure, by a normal interval
+
+
+@pytest.mark.parametrize("of", [frechet_figure, kernel_figure])
+def test_half_of_the_data_sits_at_its_floor(of):
+    """Real rows as samples: figure and floor have the same law, and their difference is of the size of their errors."""
+    gaps, errors = [], []
+    for i in range(20):
+        rows = normal(450, 8, i)
+        figure = of(match(rows[:300], rows[300:], seed=i))
+        gaps.append(figure.value - figure.floor)
+        errors.append(np.hypot(figure.stderr, figure.stderr))
+        assert figure.n == 150
+    assert abs(np.mean(gaps)) <= 4 * np.std(gaps) / 20**0.5
+    assert np.std(gaps) <= 1.3 * np.mean(errors)
+
+
+def test_figures_say_when_there_are_too_few_rows():
+    few = frechet_figure(match(normal(60, 40, 0), normal(30, 40, 1)))
+    assert "30 rows for 40 features: too few" in few.warning
+    assert few.low <= few.value <= few.high
+    biased = frechet_figure(match(normal(400, 30, 0), normal(200, 30, 1)))
+    assert "due to there being only 200 rows" in biased.warning
+    assert "only 50 rows" in kernel_figure(match(normal(100, 2, 0), normal(50, 2, 1))).warning
+    assert "floor is that of 100 real rows" in kernel_figure(match(normal(200, 2, 0), normal(200, 2, 1))).warning
+    assert kernel_figure(match(normal(400, 2, 0), normal(200, 2, 1))).warning == ""
+
+
+def test_features_that_cannot_be_compared_are_refused():
+    good = normal(20, 3, 0)
+    for bad, words in [
+        (normal(20, 2, 0), "2 features, and the real rows have 3"),
+        (normal(5, 3, 0), "5 rows are too few"),
+        (good[:, 0], "give a matrix"),
+        (torch.full((20, 3), torch.nan).double(), "20 of 20 rows are not finite"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            match(good, bad)
+
+
+def test_ties_are_differences_within_their_errors():
+    sets = [match(normal(600, 2, 9), normal(300, 2, i) + shift) for i, shift in [(1, 0.0), (2, 0.0), (3, 0.4)]]
+    one, same, other = (kernel_figure(pair) for pair in sets)
+    assert one.ties(same)
+    assert not one.ties(other)

@@ -1,0 +1,133 @@
+"""Neighbours against brute force, the four figures on planted cases, their errors against fresh draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from undiffuse.errors import InputError
+from undiffuse.evaluation.metrics import density_coverage, manifold, manifold_figures, match, nearest, precision_recall
+from undiffuse.evaluation.metrics.coverage import NAMES
+
+
+def normal(n, d, seed):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def modes(n, seed, *, of=6, noise=0.0, dropped=0):
+    """`of` tight clusters on a circle, the last ones dropped."""
+    generator = torch.Generator().manual_seed(seed)
+    angle = torch.randint(of - dropped, (n,), generator=generator) * (2 * torch.pi / of)
+    centre = 5 * torch.stack([angle.cos(), angle.sin()], 1).double()
+    return centre + (0.3**2 + noise**2) ** 0.5 * torch.randn(n, 2, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_nearest_is_that_of_the_full_matrix(block):
+    a, b = normal(23, 4, 0), normal(31, 4, 1)
+    full = (a[:, None] - b).norm(dim=2)
+    distance, index = nearest(a, b, 3, block=block)
+    expected = full.sort(1)
+    np.testing.assert_allclose(distance, expected.values[:, :3], rtol=1e-12)
+    assert index.equal(expected.indices[:, :3])
+
+
+def test_a_copy_is_at_distance_zero_wherever_it_lies():
+    x = normal(50, 30, 0) + 1e4
+    distance, index = nearest(x, x.clone())
+    assert distance.eq(0).all()
+    assert index[:, 0].equal(torch.arange(50))
+
+
+def by_hand(real, fake, k):
+    """The four definitions, one comparison at a time."""
+
+    def radius(x, i):
+        return sorted(float((x[i] - other).norm()) for j, other in enumerate(x) if j != i)[k - 1]
+
+    def holds(x, radii, y):
+        return [float((centre - y).norm()) <= r * (1 + 1e-9) for centre, r in zip(x, radii)]
+
+    ours, theirs = ([radius(x, i) for i in range(len(x))] for x in (real, fake))
+    balls = np.array([holds(real, ours, y) for y in fake])
+    recall = np.mean([any(holds(fake, theirs, y)) for y in real])
+    return balls.any(1).mean(), recall, balls.sum(1).mean() / k, balls.any(0).mean()
+
+
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("sort", ["general", "grid", "copies"])
+def test_the_four_figures_are_their_definitions(sort, k):
+    """On a grid most distances are tied; with copies most radii are zero."""
+    real, fake = normal(25, 2, 0), normal(18, 2, 1)
+    if sort == "grid":
+        real, fake = real.round() / 3, fake.round() / 3
+    if sort == "copies":
+        real, fake = real[torch.arange(25) % 4], torch.cat([real[:3].repeat(5, 1), fake[:3]])
+    found = manifold(real, fake, k, block=4)[0].tolist()
+    assert found == pytest.approx(by_hand(real, fake, k), abs=1e-12)
+    assert (*precision_recall(real, fake, k), *density_coverage(real, fake, k)) == tuple(found)
+
+
+def test_subsets_are_served_as_if_they_were_all_there_is():
+    real, fake = normal(40, 3, 0), normal(30, 3, 1)
+    a, b = torch.arange(0, 40, 2), torch.arange(1, 30, 3)
+    found = manifold(real, fake, 2, halves=[(a, b)], block=7)
+    assert found[1].equal(manifold(real[a], fake[b], 2)[0])
+    assert found[0].equal(manifold(real, fake, 2)[0])
+
+
+def test_a_copy_of_the_data_is_perfect_even_where_the_data_is_a_few_points():
+    few = normal(3, 2, 0)[torch.arange(30) % 3]
+    precision, recall, _, coverage = manifold(few, few.clone(), 5)[0].tolist()
+    assert (precision, recall, coverage) == (1, 1, 1)
+
+
+def test_a_perfect_sampler_has_density_1_and_coverage_1_minus_2_to_the_minus_k():
+    """Naeem et al. 2020, section 3.2: density is 1 on average; coverage by exchangeability, for as many samples as rows."""
+    k = 3
+    found = torch.stack([manifold(normal(200, 2, 2 * i), normal(200, 2, 2 * i + 1), k)[0] for i in range(60)])
+    mean, error = found.mean(0), found.std(0) / 60**0.5
+    expected = 1 - np.prod([(200 - j) / (400 - j) for j in range(1, k + 1)])
+    assert float(mean[2]) == pytest.approx(1, abs=4 * float(error[2]))
+    assert float(mean[3]) == pytest.approx(expected, abs=4 * float(error[3]))
+    assert expected == pytest.approx(1 - 2**-k, abs=0.01)
+
+
+def test_dropped_modes_cost_coverage_and_recall_and_not_precision():
+    figures = manifold_figures(match(modes(800, 0), modes(400, 1, dropped=3)))
+    for name in ("recall", "coverage"):
+        assert figures[name].high < figures[name].floor - 0.2, name
+    for name in ("precision", "density"):
+        assert figures[name].high > figures[name].floor - 0.03, name
+
+
+def test_noise_costs_precision_and_density():
+    figures = manifold_figures(match(modes(800, 0), modes(400, 1, noise=1.5)))
+    for name in ("precision", "density"):
+        assert figures[name].high < figures[name].floor - 0.2, name
+
+
+def test_half_of_the_data_sits_at_its_floor():
+    rows = modes(1200, 0)
+    for name, figure in manifold_figures(match(rows[:800], rows[800:])).items():
+        assert abs(figure.value - figure.floor) <= 4 * 2**0.5 * figure.stderr, name
+        assert figure.warning == ""
+
+
+@pytest.mark.parametrize("sampler", [lambda i: normal(120, 2, i), lambda i: 1.5 * normal(120, 2, i) + 0.5])
+def test_errors_are_those_of_fresh_draws(sampler):
+    """The standard error from halves of one draw, against the standard deviation over 60 draws."""
+    figures = [
+        manifold_figures(match(normal(240, 2, 2 * i), sampler(2 * i + 1), seed=i), draws=12, seed=i) for i in range(60)
+    ]
+    for name in NAMES:
+        truth = np.std([figure[name].value for figure in figures])
+        mean = np.mean([figure[name].stderr for figure in figures])
+        assert 0.8 <= mean / truth <= 1.6, (name, mean / truth)
+
+
+@pytest.mark.parametrize("k", [0, 20])
+def test_neighbours_that_are_not_there_are_refused(k):
+    with pytest.raises(InputError, match="fewer than the 20 rows"):
+        manifold(normal(30, 2, 0), normal(20, 2, 1), k)
