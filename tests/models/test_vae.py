@@ -1,0 +1,245 @@
+"""Laws of the variational autoencoder, on principal components, whose density and posterior are known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from model_cases import Identity, shaken
+from torch import nn
+
+import undiffuse as ud
+from undiffuse.data.transforms import ImageTransform
+from undiffuse.diffusion import RowNoise
+from undiffuse.diffusion.gaussian import kl
+from undiffuse.errors import InputError
+from undiffuse.models import VAE, build
+from undiffuse.models.observation import OBSERVATIONS, Bernoulli, Gaussian, Logistic
+from undiffuse.nn.autoencoder import Autoencoder, autoencoder
+
+W = torch.tensor([[2.0, 0.0], [0.0, 0.5], [0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)  # orthogonal columns
+CENTRE, S = torch.tensor([1.0, -2.0, 0.0, 3.0], dtype=torch.float64), 0.7
+PRECISION = (W.T @ W / S**2).diagonal() + 1  # of z given x
+TRUTH = torch.distributions.MultivariateNormal(CENTRE, W @ W.T + S**2 * torch.eye(4, dtype=torch.float64))
+
+
+class Components(nn.Module):
+    """z -> W z + centre."""
+
+    def forward(self, z):
+        return z @ W.T + CENTRE
+
+
+class Posterior(nn.Module):
+    """(m, sqrt(v)) of the exact q(z | x), its mean moved and its deviation widened; the latter before the softplus."""
+
+    def __init__(self, moved=0.0, wider=1.0):
+        super().__init__()
+        self.moved, self.wider = moved, wider
+
+    def forward(self, x):
+        std = self.wider * PRECISION.rsqrt()
+        return torch.cat([self.moments(x)[0], std.expm1().log().expand(len(x), -1)], dim=1)
+
+    def moments(self, x):
+        return (x - CENTRE) @ W / S**2 / PRECISION + self.moved, (self.wider**2 / PRECISION).expand(len(x), -1)
+
+
+def components(encoder, latent=2):
+    network = Autoencoder(encoder=encoder, decoder=Components(), scales=1).double()
+    model = VAE(observation=Gaussian(shared=True), latent=latent, network=network, shape=(4,)).eval()
+    with torch.no_grad():
+        network.scale.fill_(math.log(S) / 10)
+    model.transform = Identity((4,))
+    return model
+
+
+def truth(n):
+    torch.manual_seed(0)
+    x = TRUTH.sample((n,))
+    return x, TRUTH.log_prob(x)
+
+
+def score(model, x, **options):
+    return model.likelihood(x, noise=RowNoise(1, len(x)), cond={}, **options)
+
+
+def test_the_bound_is_tight_with_the_optimal_encoder():
+    x, log_p = truth(300)
+    weighted = score(components(Posterior()), x, method="importance", evaluations=3)
+    torch.testing.assert_close(weighted.nats, log_p, rtol=0, atol=1e-10)  # every weight is p(x)
+    assert float(weighted.stderr.max()) < 1e-10
+    bound = score(components(Posterior()), x, method="elbo", evaluations=400)
+    assert float(((bound.nats - log_p) / bound.stderr).abs().max()) < 4.5
+    assert bound.kind == weighted.kind == "bound"
+    assert weighted.evaluations == 4
+
+
+@pytest.mark.parametrize(("moved", "wider"), [(0.3, 1.0), (0.0, 1.5), (-0.2, 0.6)])
+def test_with_another_encoder_the_bound_is_below_by_the_divergence_from_the_posterior(moved, wider):
+    """log p(x) - bound = KL(q | p(z | x)) (Kim and Lee 2024, Eq. 11, where the inequality is)."""
+    (x, log_p), encoder = truth(2000), Posterior(moved, wider)
+    gap = kl(*encoder.moments(x), *Posterior().moments(x))
+    bound = score(components(encoder), x, method="elbo", evaluations=50)
+    assert float(gap.min()) > 0
+    excess = bound.nats - (log_p - gap)
+    assert abs(float(excess.mean())) < 4 * float(excess.std()) / math.sqrt(len(x))
+
+
+def test_the_weighted_bound_grows_with_its_samples_and_approaches():
+    (x, log_p), model = truth(1500), components(Posterior(0.3, 1.4))
+    found = {k: score(model, x, evaluations=k) for k in (1, 4, 16, 64)}
+    gaps = [float((log_p - bound.nats).mean()) for bound in found.values()]
+    assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] > 8 * gaps[3] > 0
+    assert gaps[3] < 0.02
+    assert bool(found[1].stderr.isnan().all())  # one draw says nothing of its error
+    errors = (log_p - found[64].nats) / found[64].stderr
+    assert float(errors.square().mean()) == pytest.approx(1, abs=0.3)
+
+
+def test_the_divergence_in_closed_form_is_that_of_draws():
+    (x, _), model, n = truth(3), components(Posterior(0.4, 1.3)), 40_000
+    _, divergence, _ = model.terms(x, torch.zeros(3, 2).double())
+    mean, std = model.posterior(x)
+    q, p = torch.distributions.Normal(mean, std), torch.distributions.Normal(0.0, 1.0)
+    z = q.sample((n,))
+    draws = (q.log_prob(z) - p.log_prob(z)).sum(-1)
+    assert float(((draws.mean(0) - divergence) / (draws.std(0) / n**0.5)).abs().max()) < 4
+
+
+def test_training_s_loss_is_the_bound_per_coordinate():
+    (x, log_p), encoder = truth(20_000), Posterior(0.3, 1.2)
+    ((player, loss),) = components(encoder).losses(x)
+    gap = kl(*encoder.moments(x), *Posterior().moments(x))
+    assert player == "autoencoder"
+    assert float(loss.detach()) * 4 == pytest.approx(float((gap - log_p).mean()), abs=0.05)
+
+
+def test_samples_are_those_of_the_density_and_means_lack_its_noise():
+    model, n = components(Posterior()), 20_000
+    noise_free = W @ W.T
+    for method, covariance in (
+        (None, TRUTH.covariance_matrix),
+        ("likelihood", TRUTH.covariance_matrix),
+        ("mean", noise_free),
+    ):
+        torch.manual_seed(2)
+        x = model.draw(n, noise=lambda like: torch.randn(like.shape, dtype=torch.float64), method=method)
+        spread = TRUTH.variance.sqrt()
+        assert float(((x.mean(0) - CENTRE) / spread).abs().max()) < 4.5 / math.sqrt(n)
+        assert float(((x.T.cov() - covariance) / torch.outer(spread, spread)).abs().max()) < 5 * math.sqrt(2 / n)
+
+
+def test_what_is_not_there_to_choose_is_refused():
+    model = components(Posterior())
+    with pytest.raises(InputError, match=r"method meen: no such method. Did you mean mean\?"):
+        model.sample_rows(1, method="meen")
+    with pytest.raises(InputError, match="draws in one step; leave it out"):
+        model.sample_rows(1, steps=5)
+    x = truth(2)[0]
+    with pytest.raises(InputError, match=r"method elbow: no such method of scoring. Did you mean elbo\?"):
+        model.likelihood_rows(x, method="elbow")
+    with pytest.raises(InputError, match="tolerance: not for this method"):
+        model.likelihood_rows(x, tolerance=1e-3)
+    with pytest.raises(InputError, match="evaluations 0: "):
+        model.likelihood_rows(x, evaluations=0)
+    with pytest.raises(InputError, match="latent 0"):
+        ud.vae(latent=0)
+    with pytest.raises(InputError, match="has not met its data"):
+        ud.vae().draw(1, noise=torch.zeros_like)
+
+
+def test_units_that_say_nothing_are_not_counted():
+    x = truth(500)[0]
+    found = components(Posterior()).diagnostics(x)
+    assert found["active_units"] == 2
+    assert found["loss"] * 4 == pytest.approx(found["kl"] - found["reconstruction"])
+    silent = shaken(ud.vae(latent=3, width=8, depth=1, data=np.random.default_rng(0).normal(size=(200, 2))))
+    with torch.no_grad():
+        silent.network.encoder.leave.weight[1] = 0
+    assert silent.diagnostics(torch.randn(200, 2))["active_units"] == 2
+
+
+def test_training_on_a_gaussian_reaches_its_entropy():
+    """Within 0.1 nats of the truth, on rows that were not trained on, in seconds."""
+    torch.manual_seed(0)
+    law = torch.distributions.MultivariateNormal(torch.tensor([3.0, -5.0]), torch.tensor([[4.0, 4.8], [4.8, 9.0]]))
+    model = ud.vae(width=32, depth=1)
+    model.fit(ud.load(law.sample((20_000,)).numpy()), steps=300, batch=256, lr=6e-3, device="cpu", precision="float32")
+    x = law.sample((1000,))
+    gap = law.log_prob(x).double() - model.likelihood_rows(x, evaluations=32).nats
+    assert -4 * float(gap.std()) / math.sqrt(1000) < float(gap.mean()) < 0.1
+    samples = torch.from_numpy(model.sample(4000, seed=4))
+    correlation = (samples.T.cov() - law.covariance_matrix).abs() / torch.outer(law.stddev, law.stddev)
+    assert float(correlation.max()) < 5 * math.sqrt(2 / 4000) + 0.05
+
+
+def images(levels, n=60, side=2, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, levels, (n, side, side)).astype(np.uint8)
+
+
+def tiny(levels, observation):
+    """A VAE of images of 1 x 2 with this many levels, its weights at random."""
+    torch.manual_seed(0)
+    transform = ImageTransform(row_shape=(1, 2), channel_axis=None, levels=levels, dtype="uint8")
+    network = autoencoder((1, 1, 2), latent=2, scales=observation.scales(1), width=8)
+    model = VAE(observation=observation, latent=2, network=network, shape=(1, 1, 2), levels=levels).eval()
+    model.transform = transform
+    return model
+
+
+@pytest.mark.parametrize("observation", [Logistic(), Bernoulli()], ids=lambda o: type(o).__name__)
+def test_the_probabilities_of_all_images_sum_to_one(observation):
+    """With q(z | x) = p(z) and the same z for every image, the weights of a draw are p(k | z)."""
+    levels = 2 if isinstance(observation, Bernoulli) else 4
+    model = tiny(levels, observation)
+    with torch.no_grad():
+        model.network.encoder.leave.weight.zero_()
+        model.network.encoder.leave.bias.copy_(torch.tensor([0.0, 0.0, *[math.log(math.e - 1)] * 2]))
+    every = torch.tensor(list(itertools.product(range(levels), repeat=2)), dtype=torch.uint8).reshape(-1, 1, 2)
+    x, cells = model.transform.encode(every, torch.zeros_like)[0], model.transform.cells(every)
+    one = RowNoise(0, 1)
+    nats = model.likelihood(x, noise=lambda like: one(like[:1]).expand_as(like), cond={}, cells=cells).nats
+    assert float(nats.exp().sum()) == pytest.approx(1, abs=1e-6)
+    assert float(nats.exp().max()) < 0.9
+
+
+def test_whole_numbers_are_scored_the_same_with_cells_and_as_an_even_density():
+    model, k = tiny(4, Logistic()), torch.tensor([[[0, 3]], [[1, 2]]], dtype=torch.uint8)
+    x, correction = model.transform.encode(k, torch.zeros_like)
+    cells = model.transform.cells(k)
+    given = {"noise": RowNoise(0, 2), "cond": {}, "evaluations": 5}
+    in_cells = model.likelihood(x, cells=cells, **given)
+    as_density = model.likelihood(x, **{**given, "noise": RowNoise(0, 2)})
+    torch.testing.assert_close(in_cells.nats, as_density.nats + correction, rtol=1e-6, atol=1e-6)
+    assert model.takes_cells(None, 0.5)
+
+
+def test_the_observation_follows_the_data_and_refuses_others():
+    assert ud.vae(images(17), width=8).observation == Logistic()
+    assert ud.vae(images(17), width=8).levels == 17
+    assert ud.vae(images(17).astype(np.float32), width=8).observation == Gaussian()
+    vectors = np.random.default_rng(0).normal(size=(50, 3))
+    assert ud.vae(vectors).observation == Gaussian()
+    with pytest.raises(InputError, match="observation logistic: is for images of whole numbers"):
+        ud.vae(vectors, observation=Logistic())
+    with pytest.raises(InputError, match="observation bernoulli: is for two values, and these have 17"):
+        ud.vae(images(17), observation=Bernoulli())
+
+
+@pytest.mark.parametrize("name", OBSERVATIONS)
+def test_a_model_of_images_is_written_down_with_its_observation(name):
+    model = ud.vae(images(2), observation=OBSERVATIONS[name](), latent=3, width=8)
+    shaken(model)
+    again = build(model.config())
+    again.load_state_dict(model.state_dict())
+    again.transform = model.transform
+    assert again.config() == model.config()
+    assert (again.observation, again.latent, again.levels) == (model.observation, 3, 2)
+    np.testing.assert_array_equal(again.sample_rows(5, seed=1), model.sample_rows(5, seed=1))
+    rows = torch.from_numpy(images(2)[:5])
+    torch.testing.assert_close(again.likelihood_rows(rows).nats, model.likelihood_rows(rows).nats, rtol=0, atol=0)
