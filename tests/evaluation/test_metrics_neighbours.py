@@ -84,7 +84,7 @@ def test_a_copy_of_the_data_is_perfect_even_where_the_data_is_a_few_points():
 
 
 def test_a_perfect_sampler_has_density_1_and_coverage_1_minus_2_to_the_minus_k():
-    """Naeem et al. 2020, section 3.2: density is 1 on average; coverage by exchangeability, for as many samples as rows."""
+    """Naeem et al. 2020, section 3.2: coverage follows from exchangeability."""
     k = 3
     found = torch.stack([manifold(normal(200, 2, 2 * i), normal(200, 2, 2 * i + 1), k)[0] for i in range(60)])
     mean, error = found.mean(0), found.std(0) / 60**0.5

@@ -1,0 +1,68 @@
+"""Tables: each figure on cases whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from undiffuse.evaluation.metrics import detection, fidelity_figures, usefulness
+from undiffuse.evaluation.metrics.tables import association, column_fidelity
+
+SIZES, NAMES = (0, 0, 3), ("length", "weight", "kind")
+
+
+def table(n, seed, *, linked=True):
+    """Two numbers of correlation 0.8, and a category that is the sign of their sum, missing now and then."""
+    rng = np.random.default_rng(seed)
+    a, z = rng.normal(size=(2, n))
+    b = 0.8 * a + 0.6 * z
+    kind = np.where(a + b > 0, 1.0, 0.0)
+    rows = np.stack([a, b, np.where(rng.random(n) < 0.05, np.nan, kind)], 1)
+    if not linked:
+        rows = np.stack([rng.permutation(column) for column in rows.T], 1)
+    return rows
+
+
+def test_column_fidelity_is_one_less_the_ks_statistic_or_the_total_variation():
+    from scipy.stats import ks_2samp
+
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=60).round(1), rng.normal(0.5, size=40).round(1)
+    assert column_fidelity(a, b) == pytest.approx(1 - ks_2samp(a, b).statistic)
+    assert column_fidelity(np.array([0.0, 0, 1, np.nan]), np.array([0.0, 1.0]), 2) == pytest.approx(0.75)
+    assert column_fidelity(np.array([1.0, np.nan]), np.array([1.0, 1.0])) == 0.5
+
+
+def test_associations_are_those_of_scipy():
+    from scipy.stats import spearmanr
+    from scipy.stats.contingency import association as contingency
+
+    rows = table(200, 0)
+    rows = rows[~np.isnan(rows[:, 2])]
+    assert association(rows[:, 0], rows[:, 1]) == pytest.approx(spearmanr(rows[:, 0], rows[:, 1]).statistic)
+    codes = (rows[:, 0] > 0.5) + (rows[:, 0] > 1.0) * 1.0
+    counts = np.array([[np.sum((codes == i) & (rows[:, 2] == j)) for j in range(2)] for i in range(3)])
+    assert association(codes, rows[:, 2], 3, 3) == pytest.approx(contingency(counts, method="cramer"))
+    assert association(rows[:, 2], rows[:, 2] * 1.0, 3, 3) == pytest.approx(1)
+    assert association(np.repeat([0.0, 1.0], 50), np.arange(100.0), 2, 0) == pytest.approx(0.866, abs=1e-3)
+
+
+def test_shuffled_columns_lose_their_associations_and_nothing_else():
+    figures = fidelity_figures(table(1200, 0), table(600, 1, linked=False), SIZES, NAMES)
+    for name in NAMES:
+        assert figures[name].high > figures[name].floor - 0.02, name
+    assert figures["associations"].high < figures["associations"].floor - 0.2
+
+
+def test_shuffled_columns_are_detected_and_real_rows_are_not():
+    assert detection(table(300, 0), table(300, 1, linked=False), SIZES).low > 0.7
+    same = detection(table(300, 0), table(300, 1), SIZES)
+    assert abs(same.value - 0.5) < 4 * same.stderr
+
+
+@pytest.mark.parametrize("target", [1, 2])
+def test_what_is_learned_from_samples_is_useful_if_they_are_good(target):
+    train, test = table(400, 0), table(400, 2)
+    good, bad = (usefulness(train, table(400, 1, linked=kept), test, SIZES, target) for kept in (True, False))
+    assert abs(good.value - good.floor) < 0.1
+    assert bad.high < bad.floor - 0.1
