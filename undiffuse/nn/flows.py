@@ -59,10 +59,10 @@ def flow_dimensions(kind: str) -> tuple[str, ...]:
 
 
 def _coupling(shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Divided until about 4 to 7 positions a side are left (16 to 31 of a sequence), at most 256 of them at first."""
-    longest, positions = max(shape[1:]), math.prod(shape[1:])
-    patch = next(p for p in (2**k for k in range(1, 64)) if positions // p ** (len(shape) - 1) <= 256)
-    least = 4 if len(shape) == 3 else 16
+    """At most 144 positions at first, then halved until 3 to 5 a side are left (8 to 15 of a sequence)."""
+    axes, longest = len(shape) - 1, max(shape[1:])
+    patch = next(p for p in (2**k for k in range(1, 64)) if math.prod(shape[1:]) // p**axes <= 144)
+    least = 3 if axes == 2 else 8
     scales = next(s for s in range(1, 64) if longest // (patch * 2**s) < least)
     return {"patch": patch, "scales": scales, **given}
 

@@ -5,8 +5,8 @@
     couple      y_2 = (h_2 - t(h_1)) e^{s(h_1)}      half of the channels, given the other half
 
 `layer(h, e)` -> (y, z, log_det): h and y are (B, C, H, W), e (B, features) stands for the label, z (B, layer.leaves) is
-what leaves for good, and `layer.inverse(y, z, e)` is h. The s = 3 tanh(r / 3) of a coupling is bounded, so that no value,
-however extreme, is stretched without limit; t and r start at zero.
+what leaves for good, and `layer.inverse(y, z, e)` is h. The small network of a coupling starts with t = s = 0; it sees
+h_1 only as 4 tanh(h_1 / 4), and s is bounded: without either, draws of a flow in training come out 10^5 deviations off.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from undiffuse.nn.layers import linear
 
-_STRETCH = 3.0  # the largest |s| of a coupling
+_NARROW, _WIDE = 4.0, 1.0  # bounds on s and on -s: what is narrow is widened by up to e^4, what is wide narrowed by e
+_SEEN = 4.0  # bound on what a small network sees of a value
 _BESIDE = 2  # rows or columns that a peeled one is given
 _LEAST = 1e-3  # deviation taken for that of a channel which does not vary
 
@@ -94,7 +95,7 @@ class Mix(nn.Module):
 class Given(nn.Module):
     """The affine map of `outputs` channels given `inputs` others and a label: y = (h - t) e^s, with its inverse.
 
-    (t, r) come from two convolutions with a residual layer between them, s = 3 tanh(r / 3).
+    (t, r) come from two convolutions with a residual layer between them, s = c tanh(r / c), c = 4 for r > 0, else 1.
     """
 
     def __init__(self, inputs: int, outputs: int, sides: Sides, width: int, features: int) -> None:
@@ -107,13 +108,14 @@ class Given(nn.Module):
 
     def maps(self, given: Tensor, e: Tensor | None) -> tuple[Tensor, Tensor]:
         """t and s."""
-        h = self.enter(given)
+        h = self.enter(_SEEN * torch.tanh(given / _SEEN))
         if self.label is not None and e is not None:
             h = h + self.label(e)[..., None, None]
         h = F.silu(h)
         h = F.silu(h + self.middle(h))
         t, r = self.leave(h).chunk(2, dim=1)
-        return t, _STRETCH * torch.tanh(r / _STRETCH)
+        bound = torch.where(r > 0, _NARROW, _WIDE).to(r.dtype)
+        return t, bound * torch.tanh(r / bound)
 
     def forward(self, h: Tensor, given: Tensor, e: Tensor | None) -> tuple[Tensor, Tensor]:
         t, s = self.maps(given, e)
