@@ -106,9 +106,7 @@ class CouplingFlow(nn.Module):
                 log_det = log_det + log_scale
             return torch.cat([*left, h.flatten(1)], dim=1), log_det
 
-    def inverse(
-        self, z: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None
-    ) -> Float[Tensor, "b *shape"]:
+    def inverse(self, z: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b *shape"]:
         """The x whose z this is."""
         with torch.autocast(z.device.type, enabled=False):
             e = None if self.label is None else self.label(label)
