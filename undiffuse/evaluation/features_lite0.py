@@ -36,7 +36,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 @final
 class Inverted(nn.Module):
-    """Expand, convolve each channel, project; added to the input where the shapes agree. Names are the weight file's."""
+    """Expand, convolve each channel, project; added to the input where shapes agree. Names are the weight file's."""
 
     def __init__(self, kernel: int, stride: int, expansion: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Network(nn.Module):
 
 @final
 class Lite0:
-    """Features (N, 1280) of images (N, 1 or 3, H, W) in [-1, 1]. Raises InputError where the weights are not installed."""
+    """Features (N, 1280) of images (N, 1 or 3, H, W) in [-1, 1]. Raises InputError where the weights are absent."""
 
     name = "lite0"
 

@@ -35,7 +35,7 @@ _CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv1d, 3: nn.Conv2d}  # by t
 
 
 def encoder(shape: tuple[int, ...], width: int = WIDTH) -> nn.Sequential:
-    """Rows (B, *shape) -> (B, width): strided convolutions until an axis has at most 4 places, or two layers for vectors."""
+    """Rows (B, *shape) -> (B, width): convolutions of stride 2 down to at most 4 places, or two layers for vectors."""
     if len(shape) == 1:
         return nn.Sequential(nn.Linear(shape[0], 128), nn.SiLU(), nn.Linear(128, width), nn.SiLU())
     if len(shape) - 1 not in (1, 2):
