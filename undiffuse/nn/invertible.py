@@ -58,7 +58,7 @@ class Normalize(nn.Module):
 
 @final
 class Mix(nn.Module):
-    """h <- W h at each position, W = P L (U + diag(+-e^d)) (Kingma and Dhariwal 2018, Sec. 3.2); W starts as a rotation."""
+    """h <- W h at each position, W = P L (U + diag(+-e^d)) (Kingma and Dhariwal 2018, Sec. 3.2); first a rotation."""
 
     order: Int64[Tensor, " c"]
     sign: Tensor
