@@ -165,5 +165,6 @@ def test_data_that_have_moved_leave_scores_without_quantiles(cli, place: Path, t
 def test_every_method_of_scoring_can_be_named() -> None:
     from undiffuse.cli.score import Method
     from undiffuse.models.diffusion_likelihood import LIKELIHOODS
+    from undiffuse.models.vae import BOUNDS
 
-    assert set(get_args(Method)) == set(LIKELIHOODS)
+    assert set(get_args(Method)) == set(LIKELIHOODS) | set(BOUNDS)

@@ -63,8 +63,8 @@ def test_version_and_no_words_at_all(cli) -> None:
 
 MISSPELT = {
     "undiffuse tran: no such command. Did you mean train? (info, sample, score, selfcheck, train)": "tran digits",
-    "--preset emd: no such preset. Did you mean edm? (ddpm, edm, flow_matching, iddpm, "
-    "ncsn, ssm, subvp, vdm, ve, vp)": "train digits --out r --preset emd",
+    "--preset emd: no such preset. Did you mean edm? (dae, ddpm, edm, flow, flow_matching, gan, iddpm, "
+    "ncsn, ssm, subvp, vae, vdm, ve, vp)": "train digits --out r --preset emd",
     "--stepz: no such option. Did you mean --steps?": "train digits --out r --stepz 3",
     "--model.widht: no such option. Did you mean --model.width?": "train digits --out r --model.widht 3",
     "--training.batsh: no such option. Did you mean --training.batch?": "train digits --out r --training.batsh 3",
@@ -157,13 +157,14 @@ def test_the_names_are_those_of_the_library() -> None:
 
     from undiffuse.data import load
     from undiffuse.models import METHODS, PRESETS
+    from undiffuse.models.vae import DRAWS
     from undiffuse.nn import NETWORKS, dimensions
     from undiffuse.training.options import PRECISIONS, Options
 
     assert choices(options.Preset) == set(PRESETS)
     assert choices(options.Kind) == set(NETWORKS)
     assert choices(options.Precision) == set(PRECISIONS)
-    assert choices(Method) == set(METHODS)
+    assert choices(Method) == set(METHODS) | set(DRAWS)
     assert names(options.ModelOptions) == {"kind"}.union(*(dimensions(kind) for kind in NETWORKS))
     assert names(Options) == names(options.TrainingOptions) | {
         "steps", "budget", "seed", "device", "precision", "checkpoint_every",

@@ -25,7 +25,7 @@ def exact(s=S):
 
 
 def test_training_draws_the_one_level_only_and_its_best_loss_is_known():
-    """E|x_hat - x|^2 = s^2 sigma^2 / (s^2 + sigma^2) for N(0, s^2), here in units of the network (Karras et al. 2022)."""
+    """E|x_hat - x|^2 = s^2 sigma^2 / (s^2 + sigma^2) for N(0, s^2), here in units of the network."""
     model = exact()
     t = model.objective.sample_times(model.schedule, 100)
     assert model.schedule(t)[1].tolist() == [SIGMA] * 100

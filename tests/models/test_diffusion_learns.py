@@ -73,9 +73,8 @@ class Undecided(nn.Module):
         return torch.cat([self.network(x, c_noise), torch.zeros_like(x)], dim=1)
 
 
-WAYS = [(preset, None) for preset in DIFFUSIONS] + [
-    (preset, method) for preset in ("edm", "ddpm") for method in METHODS
-]
+ANNEALED = [preset for preset in DIFFUSIONS if preset != "dae"]  # whose noise does not go to zero: see test_dae
+WAYS = [(preset, None) for preset in ANNEALED] + [(preset, method) for preset in ("edm", "ddpm") for method in METHODS]
 
 
 @pytest.mark.parametrize(("preset", "method"), WAYS)

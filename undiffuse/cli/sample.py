@@ -27,6 +27,7 @@ Method = Literal[
     "heun", "dpmpp", "ddim", "ancestral", "euler",
     "dpmpp3", "dpmpp_2s", "dpmpp_sde", "unipc", "deis", "ipndm",
     "euler_maruyama", "pc", "langevin", "ode",
+    "likelihood", "mean",
 ]  # fmt: skip
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -42,7 +43,9 @@ class SampleOptions:
         None
     )
     steps: Annotated[int | None, AtLeast(1), option("Steps from noise to data (the method's own number).")] = None
-    method: Annotated[Method | None, option("How to take them (the preset's own).")] = None
+    method: Annotated[
+        Method | None, option("How to take them (the preset's own); a vae's mean has no noise of p(x|z).")
+    ] = None
     label: Annotated[str | None, option("Class of all samples, by name or number (as often as in the data).")] = None
     guidance: Annotated[
         float | None, AtLeast(0), option("Weight of the class: 1 is as trained, more is more alike.")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from undiffuse.evaluation import Scoring, Summary
     from undiffuse.models import GenerativeModel
 
-Method = Literal["elbo", "ode"]
+Method = Literal["elbo", "ode", "importance"]
 Dequantization = Literal["uniform", "truncated_normal"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 CALIBRATION = 1000
@@ -40,7 +40,8 @@ class ScoreOptions:
 
     out: Annotated[str | None, option("File that the scores go to; .csv or .parquet decides the form.")] = None
     method: Annotated[
-        Method | None, option("Variational bound, or density by the probability-flow ODE (by the rows' size).")
+        Method | None,
+        option("Bound, density by the probability-flow ODE (by the rows' size), or a vae's weighted bound."),
     ] = None
     alarm: Annotated[
         float | None, AtLeast(0, above=True), option("Mark rows so that at most this share of ordinary ones is: 0.01.")

@@ -93,7 +93,9 @@ def likelihood_rows(
         noise = RowNoise(mix(seed, _SCORING, stream), len(rows), first)
         part = model.likelihood(x.to(device), noise=noise, cond=cond, **given, **chosen)
         if importance and part.kind == "bound":
-            raise InputError("importance: weighting the estimate of a bound would overstate it; use method ode.")
+            raise InputError(
+                "importance: weighting the estimate of a bound would overstate it; leave it out, or use method ode."
+            )
         parts.append(_corrected(part, correction, encoding.called))
     return _combined(parts, importance)
 

@@ -169,8 +169,8 @@ class VAE(GenerativeModel):
         if steps is not None:
             raise InputError("steps: a variational autoencoder draws in one step; leave it out.")
         z = noise(torch.empty(n, self.latent, device=self.device))
-        output = network.decoder(z, **cond)
-        x = DRAWS[method or "likelihood"](observation, output, network.log_scale.to(output.dtype), noise)
+        output = network.decoder(z, **cond).to(z.dtype)
+        x = DRAWS[method or "likelihood"](observation, output, network.log_scale.to(z.dtype), noise)
         if callback is not None:
             callback(1, 1, torch.zeros((), dtype=torch.float64), x)
         return x

@@ -1,0 +1,83 @@
+"""Laws of the pictures of an autoencoder, on one that keeps every pixel as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from undiffuse.data.forms import ImageForm
+from undiffuse.data.transforms import ImageTransform
+from undiffuse.errors import InputError
+from undiffuse.models import VAE
+from undiffuse.models.observation import Logistic
+from undiffuse.models.vae_pictures import reconstructions, traversal
+from undiffuse.nn.autoencoder import Autoencoder
+
+IMAGE = {"row_shape": (2, 2), "channel_axis": None, "levels": 17, "dtype": "uint8"}
+
+
+class Pixels(nn.Module):
+    """m = x, and a deviation near 0."""
+
+    def forward(self, x):
+        return torch.cat([x.flatten(1), torch.full_like(x, -9.0).flatten(1)], dim=1)
+
+
+class Back(nn.Module):
+    """z as an image again."""
+
+    def forward(self, z):
+        return z.unflatten(1, (1, 2, 2))
+
+
+def faithful():
+    network = Autoencoder(encoder=Pixels(), decoder=Back(), scales=1)
+    model = VAE(observation=Logistic(), latent=4, network=network, shape=(1, 2, 2), levels=17)
+    model.transform, model.form = ImageTransform(**IMAGE), ImageForm(**IMAGE)
+    return model
+
+
+def tiles(picture, lines, columns):
+    """The tiles of a sheet, a list of lines of arrays."""
+    pixels = np.asarray(picture)
+    height, width = (pixels.shape[0] + 2) // lines, (pixels.shape[1] + 2) // columns
+    cut = [[pixels[i * height :, j * width :] for j in range(columns)] for i in range(lines)]
+    return [[tile[: height - 2, : width - 2] for tile in line] for line in cut]
+
+
+def drawn(row):
+    return np.asarray(ImageForm(**IMAGE).preview(row[None]).convert("RGB"))
+
+
+def test_reconstructions_stand_beneath_their_rows():
+    rows = np.random.default_rng(0).integers(0, 17, (5, 2, 2)).astype(np.uint8)
+    above, beneath = tiles(reconstructions(faithful(), rows), 2, 5)
+    for row, one, other in zip(rows, above, beneath):
+        np.testing.assert_array_equal(one, drawn(row))
+        np.testing.assert_array_equal(other, drawn(row))
+
+
+def test_a_traversal_moves_the_units_that_vary_most_and_no_others():
+    rows = np.full((9, 2, 2), 4, np.uint8)
+    rows[:, 0, 1] = np.arange(9)  # varies most, then the last pixel
+    rows[:, 1, 1] += np.arange(9, dtype=np.uint8) % 2
+    lines = tiles(traversal(faithful(), rows, units=2, points=3, span=1.0), 2, 3)
+    for place, line in zip(((0, 1), (1, 1)), lines):
+        for value, tile in zip((0, 8, 16), line):
+            expected = rows[0].copy()
+            expected[place] = value
+            np.testing.assert_array_equal(tile, drawn(expected))
+
+
+def test_what_cannot_be_drawn_is_refused():
+    rows = np.zeros((2, 2, 2), np.uint8)
+    with pytest.raises(InputError, match="at least 1 unit and 2 points"):
+        traversal(faithful(), rows, points=1)
+    with pytest.raises(InputError, match="trained without labels"):
+        reconstructions(faithful(), rows, label=1)
+    model = faithful()
+    model.transform = None
+    with pytest.raises(InputError, match="has not met its data"):
+        reconstructions(model, rows)
