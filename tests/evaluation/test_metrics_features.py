@@ -66,7 +66,7 @@ def test_encoders_fit_every_shape_and_the_same_seed_gives_the_same(shape):
     one, same, other = (Trained(rows, steps=3, seed=seed) for seed in (0, 0, 1))
     assert one.hash == same.hash != other.hash
     assert one(rows).equal(same(rows))
-    torch.testing.assert_close(one(rows[:5]), one(rows)[:5])
+    torch.testing.assert_close(one(rows[:5]), one(rows)[:5], rtol=1e-4, atol=1e-4)  # float32, in another batch
     assert isinstance(one, Features)
 
 
