@@ -80,6 +80,14 @@ def test_on_a_terminal_the_line_moves(monkeypatch: pytest.MonkeyPatch) -> None:
         assert task.description.startswith("step 9 of 10   loss 0.5   held-out 0.75")
 
 
+def test_a_warning_is_said_when_it_appears_and_not_again_while_it_stays() -> None:
+    made, stream = terminal(lively=False)
+    with Live(made) as shown:
+        for step, warning in ((1, None), (2, "signs of collapse"), (3, "signs of collapse"), (4, None), (5, "again")):
+            shown({"event": "held_out", "step": step, "loss": 0.5} | ({"warning": warning} if warning else {}))
+    assert stream.getvalue().splitlines() == ["step 2: signs of collapse", "step 5: again"]
+
+
 def test_the_budget_nobody_gave_is_said(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import undiffuse.training
 

@@ -78,7 +78,7 @@ def test_the_penalties_are_those_of_a_linear_and_a_quadratic_discriminator():
         with_it, without = Relativistic(penalty), Relativistic(0.0)
         return with_it.discriminator(critic, x, y) - without.discriminator(critic, x, y)
 
-    weight = 0.3 * 3 / 2  # per number in a row
+    weight = 0.3 * 3**0.5 / 2  # rows of 3 numbers
     assert float(added(lambda rows: rows @ a).detach()) == pytest.approx(weight * 2 * float(a @ a), rel=1e-6)
     found = added(lambda rows: ((rows @ matrix) * rows).sum(1) / 2)
     both = torch.cat([x, y])
@@ -176,6 +176,8 @@ def test_a_density_steps_and_half_a_pair_are_refused():
     for option in ({"steps": 5}, {"method": "heun"}):
         with pytest.raises(InputError, match="draws in one pass"):
             model.sample_rows(3, **option)
+    with pytest.raises(InputError, match="latent is 0; give a whole number of at least 1"):
+        ud.gan(data(), latent=0)
     with pytest.raises(InputError, match="give both a generator and a discriminator"):
         ud.GAN(generator=nn.Linear(2, 2))
 
@@ -238,6 +240,13 @@ def test_collapse_is_seen_in_a_constant_generator_and_not_in_an_honest_one():
         assert collapsed["loss"] > 0.4  # a point in place of a law, 2 E|x - c| / E|x - x'| - 1
 
 
+def test_a_few_rows_tell_nothing_and_break_nothing():
+    for n in (1, 2, 15):
+        found = watched(Constant(0.0), n=n)
+        assert "warning" not in found
+        assert all(math.isfinite(value) for value in found.values())
+
+
 def test_a_discriminator_that_has_won_is_seen():
     model = watched(Constant(0.3), weight=0.0)
     assert "warning" not in model
@@ -245,7 +254,7 @@ def test_a_discriminator_that_has_won_is_seen():
     far.weight.data[:] = torch.tensor([-9.0, 0.0])
     won = watched(far, weight=1.0)
     assert won["separation"] == 1.0
-    assert "no longer teaches the generator" in won["warning"]
+    assert won["warning"].startswith("the discriminator wins: in 100.0% of pairs")
 
 
 def test_the_energy_distance_is_unbiased_and_has_its_closed_form():

@@ -140,8 +140,10 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
     ]
     if tree["skipped"]:
         facts.append(("skipped", f"{tree['skipped']:,} steps without a finite loss"))
-    if held_out.get("loss") is not None:
-        facts.append(("held-out loss", f"{held_out['loss']:.4g}"))
+    numbers = {name: value for name, value in held_out.items() if isinstance(value, int | float)}
+    facts += [(f"held-out {name.replace('_', ' ')}", f"{value:.4g}") for name, value in numbers.items()]
+    if held_out.get("warning"):
+        facts.append(("warning", held_out["warning"]))
     facts.append(("go on with", tree["go_on"]))
     if tree["weights"]:
         facts.append(("sample with", f"undiffuse sample {what} -n 64 --out FILE"))

@@ -79,6 +79,8 @@ class Live:
             self.terminal.say(self.line(event))
 
     def _held_out(self, event: Mapping[str, Any]) -> None:
+        if event.get("warning") and not self.held_out.get("warning"):
+            self.terminal.say(f"step {event['step']:,}: {event['warning']}", "yellow")
         self.held_out = event
 
     def _samples(self, event: Mapping[str, Any]) -> None:

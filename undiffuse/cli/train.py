@@ -168,7 +168,9 @@ def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
 
     network = config["model"].get("network") or {}
     kind = network.get("kind")
-    return {name: network[name] for name in ("kind", *dimensions(kind))} if kind in NETWORKS else {}
+    if kind in NETWORKS:
+        return {name: network[name] for name in ("kind", *dimensions(kind))}
+    return dict(config["model"].get("sizes") or {})
 
 
 def _introduce(
@@ -259,6 +261,8 @@ def _conclude(
     terminal.say(
         f"trained {result.step:,} steps in {words(result.elapsed)}; held-out loss {loss}; saved in {chosen.out}"
     )
+    if warning := (result.held_out or {}).get("warning"):
+        terminal.say(warning, "yellow")
     if preview:
         terminal.say(f"samples so far: {preview}")
     terminal.say("next, draw new ones:")

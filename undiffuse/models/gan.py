@@ -7,7 +7,7 @@ that has just moved (Goodfellow et al. 2014, Algorithm 1; Kim and Lee 2024, Eq. 
 see `gan_losses`. A label is the same for a real row and the one generated beside it, and hidden from both at random.
 
 A GAN's losses say how the game stands, not how good the samples are. What is watched instead, on held-out rows x and
-as many samples y of the same labels, is the energy distance (Szekely and Rizzo 2013, Eq. 5-6) as a share of the rows'
+as many samples y of the same labels, is the energy distance (Szekely and Rizzo 2013) as a share of the rows'
 own spread, without bias: 0 for the data's own law, comparable over a run, and never a density.
 
     loss = (2 E|x - y| - E|x - x'| - E|y - y'|) / E|x - x'|
@@ -34,8 +34,10 @@ from undiffuse.parts import describe
 
 _LATENTS = (16, 128)  # the fewest and the most, unless asked for
 _COUNTED = 4096  # rows that the shares of the classes are counted on
-_LR, _BETAS = 0.3, (0.0, 0.99)  # of both players; no momentum, which makes the game circle
+_LR = {1: 3.0}  # of both players, relative to the run's, by the number of axes: vectors learn faster, others as given
+_BETAS = (0.0, 0.99)  # no momentum, which makes the game circle
 _ALIKE, _TOLD = 0.2, 0.99  # diversity below which, and separation above which, something is wrong
+_ENOUGH = 16  # rows that this is told from, at least
 
 
 @final
@@ -75,7 +77,8 @@ class GAN(GenerativeModel):
         shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
         check_shape(shape, self.shape)
         self.shape = shape
-        self.latent = self.latent or min(max(math.prod(shape), _LATENTS[0]), _LATENTS[1])
+        if self.latent is None:
+            self.latent = min(max(math.prod(shape), _LATENTS[0]), _LATENTS[1])
         if self.generator is None:
             pair = adversarial_pair(shape, latent=self.latent, classes=classes, **self.sizes)
             self.generator, self.discriminator = pair
@@ -92,9 +95,10 @@ class GAN(GenerativeModel):
     def players(self) -> dict[str, Player]:
         """Both networks; the generator is averaged, which is what makes its samples steady."""
         generator, discriminator = self._ready()
+        hints: dict[str, Any] = {"lr_scale": _LR.get(len(self.shape or ()), 1.0), "betas": _BETAS}
         return {
-            "discriminator": Player(discriminator, averaged=False, lr_scale=_LR, betas=_BETAS),
-            "generator": Player(generator, lr_scale=_LR, betas=_BETAS),
+            "discriminator": Player(discriminator, averaged=False, **hints),
+            "generator": Player(generator, **hints),
         }
 
     def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -126,16 +130,16 @@ class GAN(GenerativeModel):
         diversity    distance of a sample to its nearest other, over that of a row: 0 if all samples are one
         variance     of the samples, over that of the rows
         separation   share of pairs in which the discriminator takes the row for more real: 0.5 if it cannot tell, near
-                     1 if it has won, and no longer teaches the generator anything
+                     1 if it wins
 
-        and a `warning`, a sentence where these are signs of collapse.
+        and a `warning`, a sentence where these are signs of collapse and the rows are enough to tell.
         """
         _, discriminator = self._ready()
         y = self._generated(RowNoise(0, len(x)), len(x), **cond)
         real, fake = discriminator(x, **cond).double(), discriminator(y, **cond).double()
         won = (real[:, None] > fake).double() + 0.5 * (real[:, None] == fake).double()
         found = {**compared(x, y), "separation": float(won.mean())}
-        warning = _warning(found)
+        warning = _warning(found) if len(x) >= _ENOUGH else None
         return found if warning is None else {**found, "warning": warning}
 
     @torch.no_grad()
@@ -213,8 +217,8 @@ def _warning(found: Mapping[str, float]) -> str | None:
         )
     if found["separation"] > _TOLD:
         return (
-            f"signs of collapse: the discriminator tells rows from samples in {found['separation']:.1%} of pairs, and "
-            "no longer teaches the generator; try a lower --training.lr."
+            f"the discriminator wins: in {found['separation']:.1%} of pairs it takes the row for more real than the "
+            "sample; train for longer, or try a lower --training.lr."
         )
     return None
 

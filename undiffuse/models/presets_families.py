@@ -77,8 +77,8 @@ def gan(
     game    `Relativistic()`, with its gradient penalties, or `NonSaturating()`, the classical one
     latent  how many numbers a sample is made of; by default as many as a row has, within 16 and 128
 
-    >>> gan().game.penalty
-    0.05
+    >>> gan(latent=8).game
+    Relativistic(penalty=0.03)
     """
     model = GAN(game=game, latent=latent, sizes=sizes)
     _made("gan", model, data)

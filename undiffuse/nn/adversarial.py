@@ -7,7 +7,7 @@ A level is a run of residual blocks h + narrow(act(widen(act(h)))) without norma
 dead; long live the GAN!", Sec. 3): a row's logit must depend on that row alone for a penalty on its gradient to mean
 anything. The last layer of each branch starts at zero, so that a new network is shallow. Vectors have one level of
 linear layers; images and sequences are cut into patches, and their levels halve the positions until at most 4 a side
-are left. The label enters the discriminator by projection (Miyato and Koyama 2018, Eq. 4). Label -1, and no label, is a
+are left. The label enters the discriminator by projection (Miyato and Koyama 2018). Label -1, and no label, is a
 learned entry of its own in both.
 """
 
