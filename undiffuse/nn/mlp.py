@@ -1,12 +1,15 @@
 """A residual perceptron for vectors and the rows of tables.
 
-    [x, sin(w_k x_i), cos(w_k x_i)] --> h --depth blocks--> norm --> F
+    [x, sin(w_k x_i), cos(w_k x_i)] --> h --depth blocks--> norm --> F - g(c_noise) x
 
 The denoiser of a multi-modal density switches from mode to mode over a distance of about sigma^2 / (distance between
 the modes), sharper than a perceptron of plain coordinates learns soon (Tancik et al. 2020). So each coordinate is
 also given as sines and cosines at the frequencies w_k = pi / 4 * 2^k; c_noise scales and shifts every block, so the
 network can let go of them where the noise is large. A block is
 h + narrow(silu(widen(norm(h)) (1 + scale) + shift)).
+
+Where the noise is large, most targets tend to a multiple of x_t, and a likelihood adds up every error of that multiple
+on the way: so x itself is added to the output, each coordinate times a number g that the noise level decides.
 """
 
 from __future__ import annotations
@@ -72,6 +75,7 @@ class MLP(nn.Module):
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(depth))
         self.leave_norm = nn.LayerNorm(width)
         self.leave = linear(width, shape[0] * out, zero=True)
+        self.straight = linear(width, shape[0] * out, zero=True)
 
     def forward(
         self,
@@ -86,7 +90,8 @@ class MLP(nn.Module):
         h = self.enter(torch.cat([x, angle.sin(), angle.cos()], dim=1))
         for block in self.blocks:
             h = block(h, e)
-        return self.leave(F.silu(self.leave_norm(h)))
+        g = self.straight(e)
+        return self.leave(F.silu(self.leave_norm(h))).to(g.dtype) + g * x.repeat(1, self.out)
 
 
 @final
