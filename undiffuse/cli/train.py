@@ -165,11 +165,14 @@ def _model(chosen: TrainOptions, recorded: dict[str, Any] | None, data: Data) ->
 def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     """The dimensions of a run's network, as they would be typed."""
     from undiffuse.nn import NETWORKS, dimensions
+    from undiffuse.nn.flows import FLOWS, flow_dimensions
 
     network = config["model"].get("network") or {}
     kind = network.get("kind")
     if kind in NETWORKS:
         return {name: network[name] for name in ("kind", *dimensions(kind))}
+    if kind in FLOWS:
+        return {name: network[name] for name in ("kind", *flow_dimensions(kind))}
     return dict(config["model"].get("sizes") or {})
 
 
