@@ -168,7 +168,7 @@ def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     from undiffuse.nn.flows import FLOWS, flow_dimensions
 
     network = config["model"].get("network") or {}
-    kind = network.get("kind")
+    kind = str(network.get("kind"))
     if kind in NETWORKS:
         return {name: network[name] for name in ("kind", *dimensions(kind))}
     if kind in FLOWS:

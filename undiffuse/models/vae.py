@@ -85,8 +85,8 @@ class VAE(GenerativeModel):
         check_shape(shape, self.shape)
         if self.shape is None:
             width = getattr(source.transform, "bin_width", None)
-            has_cells = hasattr(source.transform, "cells") and isinstance(width, float)
-            self.shape, self.levels = shape, round(2 / width) if has_cells else None
+            whole = isinstance(width, float) and hasattr(source.transform, "cells")
+            self.shape, self.levels = shape, round(2 / width) if whole and width else None
         self.observation = self.observation or (Gaussian() if self.levels is None else Logistic())
         self.observation.check(self.levels)
         self.latent = self.latent or _latent(math.prod(shape))
@@ -200,7 +200,8 @@ class VAE(GenerativeModel):
             wrong = next(iter(options), f"evaluations {evaluations}")
             raise InputError(f"{wrong}: not for this method of scoring, which takes 1 or more evaluations.")
         seen, own = self._seen(x)
-        edges = None if own is None else tuple(edge.double() for edge in cells or own)
+        low, high = cells or own or (None, None)
+        edges = None if low is None or high is None else (low.double(), high.double())
         mean, std = self.posterior(seen, **cond)
         found, ratios = [], []
         for _ in range(evaluations):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +106,7 @@ class ConvEncoder(nn.Module):
         for i, run in enumerate(self.levels):
             if i:
                 h = F.avg_pool2d(h, 2, ceil_mode=True, count_include_pad=False)
-            for block in run:
+            for block in cast(nn.ModuleList, run):
                 h = block(h, e)
         return self.leave(h.flatten(1))
 
@@ -150,7 +150,7 @@ class ConvDecoder(nn.Module):
         for i, run in enumerate(self.levels):
             if i:
                 h = crop_to(F.interpolate(h, scale_factor=2.0), self.sides[i])
-            for block in run:
+            for block in cast(nn.ModuleList, run):
                 h = block(h, e)
         return _unfold(self.leave(h), self.shape, self.patch)
 

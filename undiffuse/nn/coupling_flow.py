@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import final
+from typing import Any, cast, final
 
 import torch
 from jaxtyping import Float, Int64
@@ -112,8 +112,8 @@ class CouplingFlow(nn.Module):
             e = None if self.label is None else self.label(label)
             *left, h = z.split([*(layer.leaves for layer in self.layers), math.prod(self.last)], dim=1)
             h = h.reshape(-1, *self.last)
-            for layer, gone in zip(reversed(self.layers), reversed(left)):
-                h = layer.inverse(h, gone, e)
+            for i in range(len(left) - 1, -1, -1):
+                h = cast(Any, self.layers[i]).inverse(h, left[i], e)
             return h.reshape(-1, *self.shape)
 
     @torch.no_grad()

@@ -231,6 +231,7 @@ def _conv(inputs: int, outputs: int, sides: Sides) -> nn.Conv2d:
     height, length = (3 if side > 1 else 1 for side in sides)
     layer = nn.Conv2d(inputs, outputs, (height, length), padding=(height // 2, length // 2))
     nn.init.normal_(layer.weight, std=(inputs * height * length) ** -0.5)
+    assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer
 
