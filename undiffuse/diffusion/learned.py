@@ -121,13 +121,18 @@ class LearnedVP(Schedule):
         with torch.no_grad():
             wanted = -as_times(log_snr)
             low, high = torch.full_like(wanted, self.t_min), torch.ones_like(wanted)
-            for _ in range(60):  # bisection: exact in float64
-                middle = (low + high) / 2
-                below = self.gamma(middle) < wanted
-                low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+            t = (low + high) / 2
+            for _ in range(60):  # Newton's method, kept within a bracket: to the last digits in a handful of rounds
+                value, slope = torch.func.jvp(self.gamma, (t,), (torch.ones_like(t),))
+                low, high = torch.where(value < wanted, t, low), torch.where(value < wanted, high, t)
+                step = t + (wanted - value) / slope
+                moved = torch.where((step > low) & (step < high), step, (low + high) / 2)
+                t, change = moved, (moved - t).abs()
+                if bool((change <= 1e-15).all()):
+                    break
             first = self.gamma(as_times(self.t_min))
             linear = self.t_min * torch.exp((wanted - first) / 2)
-            return torch.where(wanted <= first, linear, (low + high) / 2).clamp(0, 1)
+            return torch.where(wanted <= first, linear, t).clamp(0, 1)
 
 
 def end_terms(schedule: Schedule, prior: Prior, x: Tensor) -> Tensor:
