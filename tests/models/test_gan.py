@@ -82,7 +82,9 @@ def test_the_penalties_are_those_of_a_linear_and_a_quadratic_discriminator():
     assert float(added(lambda rows: rows @ a).detach()) == pytest.approx(weight * 2 * float(a @ a), rel=1e-6)
     found = added(lambda rows: ((rows @ matrix) * rows).sum(1) / 2)
     both = torch.cat([x, y])
-    assert float(found.detach()) == pytest.approx(weight * 2 * float((both @ matrix).square().sum(1).mean()), rel=1e-6)
+    assert float(found.detach()) == pytest.approx(
+        weight * 2 * float((both @ matrix.detach()).square().sum(1).mean()), rel=1e-6
+    )
     found.backward()
     # x A x / 2 depends on the symmetric part S alone: its gradient is S x, and d|S x|^2/dA = S x x^T + x x^T S
     moment = both.T @ both / len(both)

@@ -23,7 +23,9 @@ def edges(levels):
 @pytest.mark.parametrize("mean", [0.0, -0.71, 1.0, 8.0])
 def test_the_masses_of_the_logistic_sum_to_one(levels, scale, mean):
     centres, cells = edges(levels)
-    nats = Logistic().log_prob(centres, cells, torch.full_like(centres, mean), torch.tensor([math.log(scale)]).double())
+    nats = Logistic().log_prob(
+        centres, cells, torch.full_like(centres, mean), torch.tensor([math.log(scale)], dtype=torch.float64)
+    )
     assert bool(nats.isfinite().all())
     assert float(nats.logsumexp(0)) == pytest.approx(0, abs=1e-11)
 
@@ -31,7 +33,7 @@ def test_the_masses_of_the_logistic_sum_to_one(levels, scale, mean):
 def test_each_mass_is_the_difference_of_the_distribution_function():
     centres, (low, high) = edges(17)
     mean, s = torch.full_like(centres, 0.2), 0.3
-    nats = Logistic().log_prob(centres, (low, high), mean, torch.tensor([math.log(s)]).double())
+    nats = Logistic().log_prob(centres, (low, high), mean, torch.tensor([math.log(s)], dtype=torch.float64))
     mass = torch.sigmoid((high - mean) / s) - torch.sigmoid((low - mean) / s)
     torch.testing.assert_close(nats.exp(), mass[:, 0], rtol=1e-12, atol=1e-15)
 

@@ -32,9 +32,8 @@ Cells = tuple[Tensor, Tensor]
 class Observation(ABC):
     """p(x | z). `log_scale` (scales,) is learned with the networks; it holds the logarithms of s."""
 
-    discrete: ClassVar[bool] = (
-        False  # whether it is a probability of whole numbers, which needs the edges of their bins
-    )
+    # whether it is a probability of whole numbers, which needs the edges of their bins
+    discrete: ClassVar[bool] = False
 
     @abstractmethod
     def scales(self, channels: int) -> int:
@@ -97,12 +96,11 @@ class Logistic(Observation):
         low, high = (edge.to(output) for edge in cells)
         s = _per_channel(log_scale, output).exp()
         first, last = low == -math.inf, high == math.inf
-        a = (
-            torch.where(first, 0.0, low) - output
-        ) / s  # an open end is taken care of below: no infinity meets a gradient
+        ends = first | last  # taken out before the division: an infinity over s, though masked, has a gradient of nan
+        a = (torch.where(first, 0.0, low) - output) / s
         b = (torch.where(last, 0.0, high) - output) / s
-        width = torch.where(first | last, 1.0, (high - low) / s)
-        inside = torch.where(first | last, 0.0, torch.log(-torch.expm1(-width)))
+        width = torch.where(ends, 1.0, high - low) / s
+        inside = torch.where(ends, 0.0, torch.log(-torch.expm1(-width)))
         above, below = torch.where(first, 0.0, F.logsigmoid(-a)), torch.where(last, 0.0, F.logsigmoid(b))
         return (above + below + inside).flatten(1).sum(1)
 

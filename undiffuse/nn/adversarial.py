@@ -45,6 +45,7 @@ class Generator(nn.Module):
 
     Raises InputError for sizes that are not positive, or a shape of another form.
 
+    >>> import torch
     >>> Generator(shape=(3, 9, 7), latent=8, width=4, patch=2)(torch.randn(5, 8)).shape
     torch.Size([5, 3, 9, 7])
     """
@@ -95,6 +96,7 @@ class Discriminator(nn.Module):
 
     Arguments as for `Generator`. Raises InputError for sizes that are not positive, or a shape of another form.
 
+    >>> import torch
     >>> Discriminator(shape=(2, 11), width=4, classes=3)(torch.randn(5, 2, 11)).shape
     torch.Size([5])
     """
