@@ -128,6 +128,6 @@ class CouplingFlow(nn.Module):
                 hook.remove()
 
 
-def _measure(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+def _measure(norm: nn.Module, inputs: tuple[Tensor, Tensor | None]) -> None:
     assert isinstance(norm, Normalize)
     norm.measure(inputs[0])

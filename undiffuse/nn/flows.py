@@ -41,9 +41,11 @@ def flow_for_shape(shape: Sequence[int], *, classes: int = 0, kind: str | None =
         )
     kind = KIND_OF_AXES[len(shape)] if kind is None else kind
     names = flow_dimensions(kind)
-    for name in overrides:
+    for name, value in overrides.items():
         if name not in names:
             raise unknown(f"{kind}:", "dimension", name, names)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InputError(f"{kind}: {name} is {value!r}; give a whole number of at least 1.")
     return FLOWS[kind](shape=tuple(shape), classes=classes, **SIZES[kind](tuple(shape), overrides))
 
 

@@ -23,7 +23,7 @@ from undiffuse.nn.layers import linear
 _NARROW, _WIDE = 4.0, 1.0  # bounds on s and on -s: what is narrow is widened by up to e^4, what is wide narrowed by e
 _SEEN = 4.0  # bound on what a small network sees of a value
 _BESIDE = 2  # rows or columns that a peeled one is given
-_LEAST = 1e-3  # deviation taken for that of a channel which does not vary
+_LEAST = 1e-3  # deviation below which a channel is one value: widened to 1, it would be so again by every layer
 
 Sides = tuple[int, int]
 
@@ -40,10 +40,11 @@ class Normalize(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(channels))
 
     def measure(self, h: Tensor) -> None:
-        """Mean 0 and deviation 1 for these rows."""
+        """Mean 0 for these rows, and deviation 1 for each channel that varies."""
         values = h.double().transpose(0, 1).flatten(1)
         self.mean.copy_(values.mean(1))
-        self.log_scale.copy_(-values.std(1, correction=0).clamp(min=_LEAST).log())
+        deviation = values.std(1, correction=0)
+        self.log_scale.copy_(-deviation.where(deviation > _LEAST, 1.0).log())
 
     def forward(self, h: Tensor, e: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         ones = [1] * (h.ndim - 2)
