@@ -119,20 +119,21 @@ class LearnedVP(Schedule):
 
     def inverse(self, log_snr: Times) -> Times:
         with torch.no_grad():
-            wanted = -as_times(log_snr)
+            gamma = -as_times(log_snr)
+            first, last = self.gamma(as_times([self.t_min, 1.0])).unbind()
+            wanted = torch.minimum(torch.maximum(gamma, first), last)
             low, high = torch.full_like(wanted, self.t_min), torch.ones_like(wanted)
             t = (low + high) / 2
             for _ in range(60):  # Newton's method, kept within a bracket: to the last digits in a handful of rounds
                 value, slope = torch.func.jvp(self.gamma, (t,), (torch.ones_like(t),))
                 low, high = torch.where(value < wanted, t, low), torch.where(value < wanted, high, t)
                 step = t + (wanted - value) / slope
-                moved = torch.where((step > low) & (step < high), step, (low + high) / 2)
+                moved = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
                 t, change = moved, (moved - t).abs()
-                if bool((change <= 1e-15).all()):
+                if bool((change <= 1e-14).all()):
                     break
-            first = self.gamma(as_times(self.t_min))
-            linear = self.t_min * torch.exp((wanted - first) / 2)
-            return torch.where(wanted <= first, linear, t).clamp(0, 1)
+            linear = self.t_min * torch.exp((gamma - first) / 2)
+            return torch.where(gamma <= first, linear, torch.where(gamma >= last, 1.0, t)).clamp(0, 1)
 
 
 def end_terms(schedule: Schedule, prior: Prior, x: Tensor) -> Tensor:
