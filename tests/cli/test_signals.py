@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from undiffuse.models import PRESETS
+
 WORDS = "moons --steps 60 --model.width 64 --model.depth 1 --device cpu --precision float32 --training.log-every 1"
 PROGRAM = "import torch; torch.set_num_threads(1); from undiffuse.cli.main import run; run()"
 
@@ -97,5 +99,5 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 def test_a_sentence_from_the_real_script(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "undiffuse", "train", "digits", "--out", str(tmp_path / "r"), "--preset", "emd"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = "--preset emd: no such preset. Did you mean edm? (ddpm, edm)\n"
+    said = f"--preset emd: no such preset. Did you mean edm? ({', '.join(sorted(PRESETS))})\n"
     assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", said)
