@@ -47,7 +47,7 @@ def rows(n=5):
     return torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(1)).double()
 
 
-def close(one, other, tolerance=1e-10):
+def assert_close(one, other, tolerance=1e-10):
     torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
@@ -61,8 +61,8 @@ def test_weight_0_is_unconditional_and_weight_1_conditional(schedule, t):
         assert denoiser.calls == 1
         fixed = ClassifierFree(denoiser.given(label=label), weight, label=-1).split(x_t, t)
         for one, same, other in zip(guided, fixed, denoiser.split(x_t, t, label=hidden)):
-            close(one, other)
-            close(same, other)
+            assert_close(one, other)
+            assert_close(same, other)
 
 
 @pytest.mark.parametrize("weight", [-1.0, 0.5, 3.0])
@@ -75,9 +75,9 @@ def test_a_guided_score_is_the_tilted_one(schedule, t, weight):
     tilted = weight * log_c + (1 - weight) * denoiser.all.log_prob(x_t, t)
     (expected,) = torch.autograd.grad(tilted.sum(), x_t)
     guided = ClassifierFree(denoiser, weight, label=-1)
-    close(guided.score(x_t, t, label=label).detach(), expected, 1e-8)
+    assert_close(guided.score(x_t, t, label=label).detach(), expected, 1e-8)
     (alpha, sigma), (x_hat, z_hat) = schedule(times(t)), guided.split(x_t, t, label=label)
-    close((alpha * x_hat + sigma * z_hat).detach(), x_t.detach())
+    assert_close((alpha * x_hat + sigma * z_hat).detach(), x_t.detach())
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
@@ -90,8 +90,8 @@ def test_autoguidance_of_gaussians_is_the_gaussian_of_their_tilted_precisions(we
     P, Q = (1 / (std**2 + sigma**2) for _, std in (good, weak))
     precision = weight * P + (1 - weight) * Q
     mean = (weight * P * good[0] + (1 - weight) * Q * weak[0]) / precision
-    close(Autoguided(*denoisers, weight).score(x_t, t), precision * (mean - x_t))
-    close(Autoguided(denoisers[0], denoisers[0], 7.0).score(x_t, t), denoisers[0].score(x_t, t))
+    assert_close(Autoguided(*denoisers, weight).score(x_t, t), precision * (mean - x_t))
+    assert_close(Autoguided(denoisers[0], denoisers[0], 7.0).score(x_t, t), denoisers[0].score(x_t, t))
 
 
 def test_the_exact_classifier_turns_a_mixture_into_its_component(schedule):
@@ -106,13 +106,13 @@ def test_the_exact_classifier_turns_a_mixture_into_its_component(schedule):
         guided = ClassifierGuided(denoiser.all, log_prob)
         with torch.no_grad():  # as in `sample`
             for one, other in zip(guided.split(x_t, t), denoiser.split(x_t, t, label=label)):
-                close(one, other, 1e-8)
+                assert_close(one, other, 1e-8)
     if not has_signal_at_the_end(schedule):
         return
     with torch.inference_mode():
         moved = sample(guided, rows(), Karras()(schedule, 3), DDIM())
     given = sample(denoiser.given(label=label), rows(), Karras()(schedule, 3), DDIM())
-    close(moved, given, 1e-6)
+    assert_close(moved, given, 1e-6)
 
 
 def test_where_no_signal_is_left_a_classifier_moves_nothing():
@@ -120,7 +120,7 @@ def test_where_no_signal_is_left_a_classifier_moves_nothing():
     denoiser = Labelled(schedule).all
     guided = ClassifierGuided(denoiser, lambda x, t: x.flatten(1).sum(1), 5.0)
     for one, other in zip(guided.split(rows(), 1.0), denoiser.split(rows(), 1.0)):
-        close(one, other)
+        assert_close(one, other)
 
 
 def test_outside_the_interval_nothing_is_guided():
@@ -133,8 +133,8 @@ def test_outside_the_interval_nothing_is_guided():
         for k, part in enumerate(wrapped):
             part = part if isinstance(part, torch.Tensor) else torch.stack([x[i] for i, x in enumerate(part)])
             for i, within in enumerate(inside):
-                close(part[i], (guided if within else plain).split(rows(), t)[k][i])
-    close(Interval(guided, plain)(rows(), 1.0), guided(rows(), 1.0))
+                assert_close(part[i], (guided if within else plain).split(rows(), t)[k][i])
+    assert_close(Interval(guided, plain)(rows(), 1.0), guided(rows(), 1.0))
 
 
 def test_guidance_without_the_condition_says_which():

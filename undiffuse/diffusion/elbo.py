@@ -113,19 +113,12 @@ def elbo(
     if evaluations is not None and evaluations < 1:
         raise InputError(f"evaluations {evaluations}: a bound takes at least 1.")
     times = torch.stack([as_times(1.0), last_time(schedule)]) if grid is None else _checked(grid)
-    control = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    terms = []
     if evaluations is None:
-        for t, s in pairwise(times.unbind()):
-            term, control = _level(denoiser, x, t, s, noise(x), control, variance)
-            terms.append(term)
-    elif len(times) > 1:
-        point = _integrand(denoiser, prior, times) if grid is None else _summand(denoiser, prior, times, variance)
-        for k in range(evaluations):
-            place = torch.special.ndtr(noise(x.new_empty(len(x), 1)).double())[:, 0].cpu()
-            term, control = point((k + place) / evaluations, x, noise(x), control)
-            terms.append(term / evaluations)
-    parts = torch.stack(terms, 1) if terms else x.new_zeros((len(x), 0), dtype=torch.float64)
+        parts, control = _every_level(denoiser, x, times, variance, noise)
+    else:
+        continuous = grid is None
+        point = _integrand(denoiser, prior, times) if continuous else _summand(denoiser, prior, times, variance)
+        parts, control = _drawn_points(point, x, evaluations if len(times) > 1 else 0, noise)
     above = None if grid is None or len(times) < 2 else times[-2]
     decodings = torch.stack(
         [_decoder(denoiser, x, times[-1], noise(x), control, variance, above, cells) for _ in range(_DECODINGS)]
@@ -135,9 +128,34 @@ def elbo(
         diffusion=parts.sum(1),
         decoder=decodings.mean(0),
         stderr=(_variance_of_sum(parts) + decodings.var(0) / _DECODINGS).sqrt(),
-        evaluations=len(terms) + _DECODINGS,
+        evaluations=parts.shape[1] + _DECODINGS,
         terms=parts if evaluations is None else None,
     )
+
+
+def _every_level(
+    denoiser: AbstractDenoiser, x: Tensor, times: Tensor, variance: ReverseVariance, noise: Noise
+) -> tuple[Tensor, Tensor]:
+    """Every L_{t-1} once, (B, n), and the control that the last of them leaves."""
+    control, terms = _no_control(x), [_no_control(x)[:, None][:, :0]]
+    for t, s in pairwise(times.unbind()):
+        term, control = _level(denoiser, x, t, s, noise(x), control, variance)
+        terms.append(term[:, None])
+    return torch.cat(terms, 1), control
+
+
+def _drawn_points(point: Point, x: Tensor, count: int, noise: Noise) -> tuple[Tensor, Tensor]:
+    """The estimate's share of each of `count` strata, (B, count), and the control that the last of them leaves."""
+    control, terms = _no_control(x), [_no_control(x)[:, None][:, :0]]
+    for k in range(count):
+        place = torch.special.ndtr(noise(x.new_empty(len(x), 1)).double())[:, 0].cpu()
+        term, control = point((k + place) / count, x, noise(x), control)
+        terms.append(term[:, None] / count)
+    return torch.cat(terms, 1), control
+
+
+def _no_control(x: Tensor) -> Tensor:
+    return torch.zeros(len(x), dtype=torch.float64, device=x.device)
 
 
 def prior_term(schedule: Schedule, x: Tensor, prior: Prior) -> Tensor:
