@@ -1,8 +1,7 @@
 """What a user trains, and the two interfaces it is trained through.
 
-`GenerativeModel` is the noun of the library: a family (diffusion, and later VAE, GAN, flow) implements five methods at
-unit scale, tensors in and tensors out; the methods a user calls are final and work in the data's own units, through
-the transform. `Transform` and `Source` are protocols: `data/` implements them, models and training only use them.
+`GenerativeModel` is the noun of the library: a family implements some methods at unit scale, tensors in and tensors
+out; those a user calls are final, in the data's own units. `data/` implements the protocols `Transform` and `Source`.
 
     row  --encode-->  x (unit scale)  --model-->  x  --decode-->  row
 
@@ -97,11 +96,7 @@ class Player:
 
 
 class GenerativeModel(nn.Module, ABC):
-    """A trainable distribution over rows. Families implement the abstract methods, at unit scale.
-
-    `transform`, `form` and `classes` are None until the model has met its data (`prepare`, called by `fit`, or
-    `ud.open`).
-    """
+    """A trainable distribution over rows; `transform` and `form` are None until it has met its data."""
 
     transform: Transform | None = None
     form: Any = None
@@ -127,6 +122,10 @@ class GenerativeModel(nn.Module, ABC):
     @abstractmethod
     def draw(self, n: int, *, noise: Noise, **options: Any) -> Tensor:
         """`n` samples (n, *shape) at unit scale."""
+
+    def within(self, evaluations: int) -> dict[str, Any]:
+        """Options of `draw` that take at most so many evaluations of the network a sample; {}: its own way does."""
+        return {}
 
     @abstractmethod
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
@@ -268,9 +267,8 @@ class GenerativeModel(nn.Module, ABC):
     def log_prob(self, data: Any, *, batch: int = 64, **options: Any) -> np.ndarray:
         """The log-likelihood of each row of `data` (N,), nats in the data's own units.
 
-        -inf for a row that training rules out, such as a new category; nan for one that cannot be read.
-
-        `data`: anything `ud.load` takes, or stored rows as a tensor. Options as `likelihood_rows`.
+        -inf for a row that training rules out, such as a new category; nan for one that cannot be read. `data` is
+        anything that `ud.load` takes, or stored rows as a tensor. Options as `likelihood_rows`.
         """
         values = [np.zeros(0)]
         for first, part in stored_batches(data, self.data_config, batch):
