@@ -43,7 +43,7 @@ from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.diffusion_likelihood import default_method, likelihood
 from undiffuse.models.likelihood import Likelihood
 from undiffuse.models.meeting import check_classes, check_shape, hide, shares_of
-from undiffuse.models.methods import METHODS, Method
+from undiffuse.models.methods import METHODS, Method, within
 from undiffuse.parts import describe
 
 _MOMENT_ROWS = 4096  # rows that sigma_data, the prior's moments and the range are measured on
@@ -235,6 +235,11 @@ class Diffusion(GenerativeModel):
         if known is not None:
             x = noised(x, *known, self.schedule, times[0], noise)
         return sample(denoiser, x, times, step, noise=noise, callback=callback)
+
+    def within(self, evaluations: int) -> dict[str, Any]:
+        """The model's own step and grid if they take no more evaluations, or else fewer steps; see `methods.within`."""
+        own = Method(self.step, self.grid, self.steps)
+        return within(evaluations, own, self.schedule, replaceable=not self.one_level)
 
     def likelihood(self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any) -> Likelihood:
         """log p(x) for rows (B, *shape), by `method` "ode" (the default up to 16 dimensions) or "elbo".
