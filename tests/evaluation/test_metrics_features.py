@@ -75,7 +75,7 @@ def test_one_class_teaches_nothing():
 
 
 def test_rows_that_no_encoder_takes_are_refused():
-    with pytest.raises(InputError, match="features of your own"):
+    with pytest.raises(InputError, match="use raw ones"):
         Trained(torch.randn(10, 1, 4, 4, 4))
     with pytest.raises(InputError, match="too few"):
         Trained(torch.randn(3, 4))

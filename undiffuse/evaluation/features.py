@@ -4,7 +4,10 @@
     Whitened                vectors with the training rows' mean and covariance taken out: no column outweighs another
     Trained                 an encoder fitted on the training split; `features_trained.py`
     Lite0                   photographs: EfficientNet-Lite0, FD(lite0) and never FID; `features_lite0.py`
+    Inception               the network of FID, from a file; `features_inception.py`
     Given                   any function of the user's
+
+`feature_choice.py` picks one for the data, and keeps it in a file.
 
 Rows come at unit scale, as `transform.encode(rows, torch.zeros_like)[0]` gives them: (N, D) vectors, (N, C, L)
 sequences, (N, C, H, W) images in [-1, 1]. Samples must be decoded to the stored type and encoded again before:
@@ -17,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -39,6 +42,24 @@ class Features(Protocol):
     def hash(self) -> str: ...
 
     def __call__(self, rows: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Savable(Features, Protocol):
+    """Features that plain data and tensors hold in full: the same ones, with the same hash, can be made from them."""
+
+    def config(self) -> dict[str, Any]:
+        """Plain data: what is needed beside the tensors."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors, by name."""
+        ...
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> "Savable":
+        """The features again. Raises KeyError, RuntimeError or InputError where that is not of such features."""
+        ...
 
 
 def content_hash(name: str, state: Mapping[str, Tensor]) -> str:
@@ -81,6 +102,16 @@ class Raw:
     def __call__(self, rows: Tensor) -> Tensor:
         return rows.double().flatten(1)
 
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> "Raw":
+        return cls()
+
 
 @final
 class Whitened:
@@ -106,10 +137,27 @@ class Whitened:
 
     @property
     def hash(self) -> str:
-        return content_hash(self.name, {"mean": self.mean, "matrix": self.matrix})
+        return content_hash(self.name, self.state())
 
     def __call__(self, rows: Tensor) -> Tensor:
-        return (rows.double().flatten(1) - self.mean) @ self.matrix
+        x = rows.double().flatten(1)
+        if x.shape[1] != len(self.mean):
+            raise InputError(
+                f"features whitened: rows of {x.shape[1]} values, fitted on {len(self.mean)}; fit them on such rows."
+            )
+        return (x - self.mean) @ self.matrix
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "matrix": self.matrix}
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> "Whitened":
+        made = cls.__new__(cls)
+        made.mean, made.matrix = state["mean"], state["matrix"]
+        return made
 
 
 @final
@@ -124,13 +172,18 @@ class Given:
         self.name = name or getattr(function, "__name__", type(function).__name__)
         try:
             found = self(probe)
-        except (RuntimeError, ValueError, TypeError) as problem:
+        except InputError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as problem:
             raise InputError(f"features {self.name}: cannot take rows {tuple(probe.shape)}: {problem}") from problem
-        if found.ndim != 2 or len(found) != len(probe) or not torch.isfinite(found).all():
-            raise InputError(
-                f"features {self.name}: {tuple(found.shape)} for {len(probe)} rows; return a finite vector for each."
-            )
         self.hash = content_hash(self.name, {"probe": found})
 
     def __call__(self, rows: Tensor) -> Tensor:
-        return batched(self.function, rows)
+        return batched(self._vectors, rows)
+
+    def _vectors(self, rows: Tensor) -> Tensor:
+        found = self.function(rows)
+        if not isinstance(found, Tensor) or found.ndim < 2 or len(found) != len(rows) or not found.isfinite().all():
+            what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"features {self.name}: {what} for {len(rows)} rows; return a finite vector for each.")
+        return found

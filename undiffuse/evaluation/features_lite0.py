@@ -7,7 +7,8 @@ the network was trained.
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -100,9 +101,21 @@ class Lite0:
     def __call__(self, rows: Tensor) -> Tensor:
         if rows.ndim != 4 or rows.shape[1] not in (1, 3):
             raise InputError(
-                f"features lite0: rows of shape {tuple(rows.shape[1:])} are not images; use other features."
+                f"features lite0: rows of shape {tuple(rows.shape[1:])} are not images of 1 or 3 channels; "
+                "use trained features."
             )
         return batched(lambda part: self.network(prepare(part)), rows, batch=32)
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: the weights are in their package."""
+        return {}
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> "Lite0":
+        return cls()
 
 
 def prepare(rows: Tensor) -> Tensor:
