@@ -34,7 +34,7 @@ from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
 from undiffuse.diffusion.schedule import Times
 from undiffuse.errors import InputError
 
-FEW = 18  # steps of DPM-Solver++ in place of a method that takes too many
+FEW = "dpmpp_sde"  # in place of a method that takes too many evaluations
 
 
 class Method(NamedTuple):
@@ -96,8 +96,9 @@ def within(limit: int, own: Method, schedule: Schedule, *, replaceable: bool) ->
     """Options of `sample` that take no more than `limit` evaluations a sample; {} if the model's own way takes no more.
 
     A model whose own way takes more (a chain of a thousand levels, a stochastic equation, annealed dynamics) is sampled
-    by DPM-Solver++(2M) (Lu et al. 2022) in `FEW` steps, an evaluation each, or in `limit`; or, if its step is not
-    `replaceable`, in as many of its own steps as fit. Raises InputError if none does.
+    by SDE-DPM-Solver++(2M) (Lu et al. 2022b), an evaluation a step, in 36 of them or `limit`; or, if its step is not
+    `replaceable`, in as many of its own steps as fit. On digits, from 10 steps to 50, it came nearer to the data than
+    the solvers of the probability flow, for a network of ddpm and one of ncsn. Raises InputError if no step fits.
     """
     step, grid, steps = own
     assert grid is not None
@@ -109,7 +110,7 @@ def within(limit: int, own: Method, schedule: Schedule, *, replaceable: bool) ->
     if steps <= limit and cost(steps) <= limit:
         return {}
     if replaceable:
-        return {"method": "dpmpp", "steps": min(limit, FEW)}
+        return {"method": FEW, "steps": min(limit, METHODS[FEW].steps or limit)}
     fitting = list(takewhile(lambda count: cost(count) <= limit, range(1, steps + 1)))
     if not fitting:
         raise InputError(f"evaluations {limit}: this model takes at least {cost(1)} for a sample; allow as many.")
