@@ -1,0 +1,113 @@
+"""Numbers as they are read: as many digits as the error allows, thousands apart, a dash for what is not known.
+
+A value is written to two significant digits of the half width of its interval, and so are the ends of the interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+DASH = "–"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_MOST = 6  # decimals; smaller numbers take a power of ten
+
+Figure = Mapping[str, Any]  # value, low, high, stderr, n, floor, warning, better; any number may be None
+
+
+def is_figure(fact: object) -> bool:
+    """Whether a fact is a figure: a number with its interval."""
+    return isinstance(fact, Mapping) and {"value", "low", "high"} <= fact.keys()
+
+
+def is_known(number: object) -> bool:
+    """Whether a fact is a finite number."""
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+
+
+def decimals(figure: Figure) -> int:
+    """How many decimals its value and interval deserve.
+
+    >>> decimals({"value": 12.345, "low": 11.9, "high": 12.8})
+    2
+    """
+    low, high, value = figure["low"], figure["high"], figure["value"]
+    half = (high - low) / 2 if is_known(low) and is_known(high) else 0.0
+    if half > 0:
+        return max(0, 1 - math.floor(math.log10(half)))
+    if not is_known(value) or value == round(value):
+        return 0
+    return max(0, 2 - math.floor(math.log10(abs(value))))
+
+
+def number(value: object, places: int | None = None) -> str:
+    """A number with `places` decimals, or three significant digits; a dash if there is none.
+
+    >>> number(12345.678, 1), number(0.0), number(-0.25), number(None), number(3.2e-9)
+    ('12,345.7', '0', '−0.250', '–', '3.2 × 10⁻⁹')
+    """
+    if not is_known(value):
+        return DASH
+    assert isinstance(value, int | float)
+    if places is None:
+        places = decimals({"value": value, "low": None, "high": None})
+    if places > _MOST and value != 0:
+        power = math.floor(math.log10(abs(value)))
+        return _signed(f"{value / 10**power:.1f} × 10{str(power).translate(_RAISED)}")
+    shown = f"{value:,.{min(places, _MOST)}f}"
+    return _signed(shown.removeprefix("-") if float(shown.replace(",", "")) == 0 else shown)
+
+
+def _signed(text: str) -> str:
+    return "−" + text[1:] if text.startswith("-") else text
+
+
+def value_text(figure: Figure) -> str:
+    """The value of a figure, to the digits that it deserves."""
+    return number(figure["value"], decimals(figure))
+
+
+def interval_text(figure: Figure) -> str:
+    """The interval of a figure; empty if there is none.
+
+    >>> interval_text({"value": 12.345, "low": 11.9, "high": 12.8})
+    '11.90 to 12.80'
+    """
+    if not (is_known(figure["low"]) and is_known(figure["high"])) or figure["low"] == figure["high"]:
+        return ""
+    places = decimals(figure)
+    return f"{number(figure['low'], places)} to {number(figure['high'], places)}"
+
+
+def duration(seconds: object) -> str:
+    """A length of time in its natural unit.
+
+    >>> [duration(s) for s in (0.0021, 12.34, 150, 9000.0, None)]
+    ['2.1 ms', '12.3 s', '2 min 30 s', '2 h 30 min', '–']
+    """
+    if not is_known(seconds):
+        return DASH
+    assert isinstance(seconds, int | float)
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms" if seconds * 1000 >= 10 else f"{seconds * 1000:.2g} ms"
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    large, small = ((3600, 60), ("h", "min")) if seconds >= 7200 else ((60, 1), ("min", "s"))
+    whole, rest = divmod(round(seconds / large[1]), large[0] // large[1])
+    return f"{whole:,} {small[0]}" + (f" {rest} {small[1]}" if rest else "")
+
+
+def size(count: object) -> str:
+    """A number of bytes.
+
+    >>> size(1_500_000_000), size(None)
+    ('1.50 GB', '–')
+    """
+    if not is_known(count):
+        return DASH
+    assert isinstance(count, int | float)
+    amount, unit = next(
+        ((count / 10**p, u) for p, u in ((9, "GB"), (6, "MB"), (3, "kB")) if count >= 10**p), (count, "B")
+    )
+    return f"{amount:.3g} {unit}" if amount >= 100 or unit == "B" else f"{amount:#.3g} {unit}"

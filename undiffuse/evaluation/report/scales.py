@@ -1,0 +1,97 @@
+"""From numbers to places on a chart: linear and logarithmic scales, and ticks at numbers that people count in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from undiffuse.evaluation.report.numbers import number
+
+PAD = 0.06  # of the scale, left free at an end that is not fixed
+
+
+@final
+@dataclass(frozen=True)
+class Scale:
+    """An axis from `low` to `high`, linear or (`log`) of powers."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def at(self, value: float) -> float:
+        """Where a value lies, 0 at the low end and 1 at the high end.
+
+        >>> Scale(0.0, 10.0).at(2.5), Scale(1.0, 100.0, log=True).at(10.0)
+        (0.25, 0.5)
+        """
+        low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
+        return (value - low) / (high - low)
+
+    def ticks(self, most: int = 6) -> list[float]:
+        """Round numbers on the axis, at most about `most`.
+
+        >>> Scale(0.0, 1.0).ticks(), Scale(0.02, 3.0, log=True).ticks()
+        ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.1, 1.0])
+        """
+        return self._powers(most) if self.log else self._steps(most)
+
+    def _steps(self, most: int) -> list[float]:
+        rough = (self.high - self.low) / most
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * (1 - 1e-9))
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [round(i * step, 12) for i in range(first, last + 1)]
+
+    def _powers(self, most: int) -> list[float]:
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        for factors in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0)):
+            found = [f * 10.0**p for p in range(first, last + 1) for f in factors]
+            found = [tick for tick in found if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)]
+            if len(found) >= 2:
+                return found[:: -(-len(found) // most)]
+        return Scale(self.low, self.high)._steps(most)
+
+
+def fit(values: Iterable[float], *, low: float | None = None, high: float | None = None, log: bool = False) -> Scale:
+    """A scale that holds all values; an end that is given stays where it is, unless a value lies beyond it.
+
+    >>> fit([0.2, 0.7], low=0.0, high=1.0)
+    Scale(low=0.0, high=1.0, log=False)
+    """
+    known = sorted(values) or [0.0, 1.0]
+    least, most = known[0], known[-1]
+    if log:
+        wide = max((most / least) ** PAD, 1.05)
+        return Scale(least / wide, most * wide, log=True)
+    ends = [least, most, *(end for end in (low, high) if end is not None)]
+    pad = PAD * ((max(ends) - min(ends)) or abs(most) or 1.0)
+    return Scale(
+        low if low is not None and low <= least else least - pad,
+        high if high is not None and high >= most else most + pad,
+    )
+
+
+def spans_decades(values: Sequence[float], decades: float = 1.0) -> bool:
+    """Whether a logarithmic axis serves these values: all positive, over at least so many powers of ten.
+
+    >>> spans_decades([0.1, 2.0]), spans_decades([0.0, 2.0])
+    (True, False)
+    """
+    return bool(values) and min(values) > 0 and math.log10(max(values) / min(values)) >= decades
+
+
+def tick_text(value: float) -> str:
+    """A number beside an axis, as short as can be.
+
+    >>> [tick_text(v) for v in (0.0, 0.25, 2500.0, 20000.0, 1e-05)]
+    ['0', '0.25', '2.5k', '20k', '1.0 × 10⁻⁵']
+    """
+    for power, unit in ((9, "G"), (6, "M"), (3, "k")):
+        if abs(value) >= 10**power:
+            return tick_text(value / 10**power) + unit
+    if value and abs(value) < 1e-4:
+        return number(value)
+    return f"{value:.6f}".rstrip("0").rstrip(".").replace("-", "−")
