@@ -1,10 +1,12 @@
-"""The yardsticks beside torchmetrics and prdc, on random features."""
+"""The yardsticks beside torchmetrics and prdc, on random features; FID's network beside torch-fidelity's."""
 
 import warnings
 
 import pytest
 import torch
+from torch import nn
 
+from undiffuse.evaluation.features_inception import Network
 from undiffuse.evaluation.metrics import density_coverage, frechet, kernel_distance, precision_recall
 
 SIZES = [(300, 300, 16), (200, 350, 7), (400, 150, 64)]
@@ -65,3 +67,21 @@ def test_precision_recall_density_and_coverage_are_those_of_prdc(n, m, d, k):
     peer = prdc.compute_prdc(a.numpy(), b.numpy(), nearest_k=k)
     assert precision_recall(a, b, k) == pytest.approx((peer["precision"], peer["recall"]), abs=1e-9)
     assert density_coverage(a, b, k) == pytest.approx((peer["density"], peer["coverage"]), abs=1e-9)
+
+
+def test_fids_network_is_that_of_torch_fidelity(tmp_path):
+    """By the same random weights, on images that need no resizing; there, bytes b become (b - 128)/128."""
+    peer = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    torch.manual_seed(0)
+    network = Network().eval()
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.running_mean, -0.1, 0.1)
+            nn.init.uniform_(part.running_var, 0.5, 1.5)
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    theirs = peer.FeatureExtractorInceptionV3(
+        "inception", ["2048"], feature_extractor_weights_path=str(tmp_path / "weights.pth")
+    )
+    bytes_ = torch.randint(256, (2, 3, 299, 299), dtype=torch.uint8)
+    with torch.no_grad():
+        assert network((bytes_.float() - 128) / 128).allclose(theirs(bytes_)[0], rtol=1e-5)
