@@ -7,8 +7,8 @@ Training twice as long would lower the held-out loss by the gain g that a power 
 For each exponent c in [0, 2], a and b are fitted to the looks of the last three quarters by least squares. c is
 averaged over, each with the weight RSS^(-df/2) that the looks give it (a flat prior, and the usual one for the
 noise); the error of g is that of b and the spread over c. Looks are at the same rows and the same noise, and few: a
-prior that is worth NOISE_LOOKS of them says how much they scatter. While the learning rate falls, the loss falls faster than it
-would at the same step of a longer run: there g is an upper estimate.
+prior that is worth NOISE_LOOKS of them says how much they scatter. While the learning rate falls, the loss falls
+faster than it would at the same step of a longer run: there g is an upper estimate.
 
 A rise is the mean of the last fifth of the looks less the lowest mean of as many earlier ones.
 """
