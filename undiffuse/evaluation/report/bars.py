@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from undiffuse.evaluation.report.markup import Html, tag
-from undiffuse.evaluation.report.numbers import Figure, interval_text, is_known, number, value_text
+from undiffuse.evaluation.report.numbers import Figure, interval_text, is_known, known_ones, number, value_text
 from undiffuse.evaluation.report.scales import Scale, fit, tick_text
 from undiffuse.evaluation.report.words import Meaning
 
@@ -18,7 +18,7 @@ def scale_of(figures: Iterable[Figure], what: Meaning) -> Scale:
     """One scale for all of these figures, their intervals and floors; three times as wide where nothing else counts."""
     ends = ("value", "low", "high", "floor")
     values = [figure.get(end) for figure in figures for end in ends]
-    known = sorted(float(v) for v in values if is_known(v))
+    known = sorted(known_ones(values))
     if what.low is None and what.high is None and len(known) > 1:
         width = known[-1] - known[0]
         known = [known[0] - width, *known, known[-1] + width]

@@ -8,7 +8,7 @@ from typing import Any
 from undiffuse.evaluation.report.bars import share_bar
 from undiffuse.evaluation.report.charts import Axis, Point, Series, plot
 from undiffuse.evaluation.report.markup import Html, tag
-from undiffuse.evaluation.report.numbers import DASH, Figure, interval_text, is_known, number
+from undiffuse.evaluation.report.numbers import DASH, Figure, interval_text, is_known, known_ones, number, value_text
 from undiffuse.evaluation.report.scales import fit
 from undiffuse.evaluation.report.words import meaning
 
@@ -62,24 +62,25 @@ def by_evaluations(entries: Sequence[Mapping[str, Any]]) -> list[Html]:
     names = list(dict.fromkeys(key for entry in entries for key in entry if key != "evaluations"))
     charts = []
     for color, name in enumerate(names):
-        points = [
-            Point(float(entry["evaluations"]), float(figure["value"]), y_ends=_ends(figure))
-            for entry in entries
-            if is_known((figure := entry.get(name) or {}).get("value")) and is_known(entry["evaluations"])
+        measured = [
+            (float(entry["evaluations"]), figure)
+            for entry in sorted(entries, key=lambda entry: entry["evaluations"])
+            if is_known((figure := entry.get(name) or {}).get("value"))
         ]
-        if not points:
+        if not measured:
             continue
-        points.sort(key=lambda p: p.x)
-        at, values = (", ".join(number(v) for v in row) for row in zip(*((p.x, p.y) for p in points)))
-        what = meaning(name)
+        at, what = [n for n, _ in measured], meaning(name)
+        points = [Point(n, float(figure["value"]), y_ends=_ends(figure)) for n, figure in measured]
+        floors = known_ones(figure.get("floor") for _, figure in measured)
         drawing = plot(
             [Series(what.title, points, color, dots=True)],
-            Axis("network evaluations per sample", log=True, ticks=[p.x for p in points] if len(points) <= 7 else ()),
+            Axis("network evaluations per sample", log=True, ticks=at if len(at) <= 7 else ()),
             Axis(what.title, low=what.low, high=what.high),
             alt=f"{what.title} against evaluations per sample.",
-            floor=next((f for entry in entries if is_known(f := (entry.get(name) or {}).get("floor"))), None),
+            floor=floors[-1] if floors else None,
         )
-        charts.append(chart(drawing, f"{what.title} against evaluations", f"At {at} evaluations: {values}."))
+        said = ", ".join(number(n) for n in at), ", ".join(value_text(figure) for _, figure in measured)
+        charts.append(chart(drawing, f"{what.title} against evaluations", f"At {said[0]} evaluations: {said[1]}."))
     return charts
 
 

@@ -49,7 +49,7 @@ def figure_row(figure: Figure, anchor: str, what: Meaning, *, title: str = "") -
         tag(
             "div",
             tag("p", tag("b", value_text(figure), class_="value"), _unit(what), class_="number"),
-            bar(figure, scale_of([figure], what)),
+            bar(figure, scale_of([figure], what)) if is_known(figure["value"]) else None,
             tag("p", small, class_="small"),
             class_="measure",
         ),

@@ -6,7 +6,7 @@ A value is written to two significant digits of the half width of its interval, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 DASH = "–"
@@ -24,6 +24,11 @@ def is_figure(fact: object) -> bool:
 def is_known(number: object) -> bool:
     """Whether a fact is a finite number."""
     return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+
+
+def known_ones(numbers: Iterable[Any]) -> list[float]:
+    """Those of some facts that are finite numbers."""
+    return [float(number) for number in numbers if is_known(number)]
 
 
 def decimals(figure: Figure) -> int:

@@ -21,7 +21,7 @@ _HEAD = b"\x89PNG\r\n\x1a\n"
 
 def document(title: str, *body: Child) -> str:
     """A whole HTML document."""
-    style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+    style = files("undiffuse.evaluation.report").joinpath("style.css").read_text(encoding="utf-8")
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -208,8 +208,8 @@ def _table(part: Facts) -> Html | None:
     return section(
         "Table",
         figures(part, "table"),
-        [tag("h3", "Columns"), figures(columns, "table.columns", what=COLUMN)] if columns else None,
-        [tag("h3", "Usefulness"), figures(uses, "table.usefulness", what=USE)] if uses else None,
+        [tag("h3", "Columns", class_="kind"), figures(columns, "table.columns", what=COLUMN)] if columns else None,
+        [tag("h3", "Usefulness", class_="kind"), figures(uses, "table.usefulness", what=USE)] if uses else None,
         about="Columns: how alike each is, 1 is equal. Usefulness: how well a model fitted on samples predicts the "
         "column of real held-out rows: accuracy for categories, share of variance for numbers.",
     )
