@@ -43,14 +43,13 @@ class Transform(Protocol):
         ...
 
     def encode(self, row: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Rows (B, ...) in their stored type -> `x` (B, *shape) float32 and `log_correction` (B,) float64, in nats.
-
-        `noise` supplies what is random (dequantization, missing values); `torch.zeros_like` is the centre of each bin.
+        """Rows (B, ...) in their stored type -> `x` (B, *shape) float32 and `log_correction` (B,) float64, in nats;
+        `noise` supplies what is random (dequantization, missing values): `torch.zeros_like` is the centre of each bin.
         """
         ...
 
     def decode(self, x: Tensor) -> np.ndarray:
-        """`x` (B, *shape) -> rows (B, ...) in the stored type: in range, rounded, missing where a value is missing."""
+        """`x` (B, *shape) -> rows (B, ...) in the stored type: in range, rounded, NaN where a value is missing."""
         ...
 
 
@@ -66,10 +65,7 @@ class Source(Protocol):
         ...
 
     def batches(self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[dict]:
-        """Training batches from step `start_step` on, without end: {"row": (size, ...), "label": (size,) int64}.
-
-        A pure function of (seed, step, rank, world): resuming needs no iterator state.
-        """
+        """Batches {"row": (size, ...), "label": (size,) int64} from `start_step` on, a function of its arguments."""
         ...
 
     def held_out_batch(self, size: int) -> dict:
@@ -127,6 +123,14 @@ class GenerativeModel(nn.Module, ABC):
         """Options of `draw` that take at most so many evaluations of the network a sample; {}: its own way does."""
         return {}
 
+    def steps_of(self, method: str | None) -> int | None:
+        """How many steps `draw` takes by `method` unless told; None: it draws in one pass."""
+        return None
+
+    def pictures(self, rows: np.ndarray) -> dict[str, Any]:
+        """Pictures of the family's own, name -> PIL image, of stored rows (n, ...) that it was not trained on."""
+        return {}
+
     @abstractmethod
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Named numbers and curves on held-out `x`, noise fixed; "loss" is to be watched, a "warning" to be said."""
@@ -160,10 +164,7 @@ class GenerativeModel(nn.Module, ABC):
 
     @final
     def fit(self, data: Any, **options: Any) -> GenerativeModel:
-        """Train on `data` (anything `ud.load` takes); the options are those of `undiffuse.training.fit`.
-
-        Returns self, holding the averaged weights.
-        """
+        """Train on `data` (anything `ud.load` takes), options as `undiffuse.training.fit`; returns self."""
         from undiffuse.training import fit
 
         fit(self, data, **options)
@@ -173,7 +174,7 @@ class GenerativeModel(nn.Module, ABC):
     def sample_labels(self, n: int, *, label: int | str | None = None, seed: int = 0) -> np.ndarray | None:
         """The class of each of `n` samples (n,): `label` for all, or drawn with the training data's shares.
 
-        None for a model without classes. Raises InputError for a label the model does not know.
+        None without classes. Raises InputError for a label the model does not know.
         """
         if label is not None:
             return np.full(n, self.label_index(label), dtype=np.int64)
@@ -191,12 +192,14 @@ class GenerativeModel(nn.Module, ABC):
         given: Given | None = None,
         label: int | str | None = None,
         seed: int = 0,
+        first: int = 0,
         batch: int = 64,
         **options: Any,
     ) -> np.ndarray:
         """`n` samples as rows (n, ...) in their stored type; with `given`, `n` completions of each of its rows in turn.
 
-        `options` are the family's. A row depends on `seed` and its number alone. No `label`: given rows hide theirs.
+        A row depends on `seed` and its number (from `first`) alone. `options` are the family's. No `label`: given rows
+        hide theirs.
         """
         if n < 1 or batch < 1:
             raise InputError(f"n {n}, batch {batch}: draw at least 1 sample, and at least 1 at a time.")
@@ -205,18 +208,19 @@ class GenerativeModel(nn.Module, ABC):
         if given is not None and not self.completes:
             raise InputError(f"given: {type(self).__name__.lower()} models draw whole rows only; leave it out.")
         total = n * (len(given) if given else 1)
-        labels = self.sample_labels(total, label=label, seed=seed)
-        labels = labels if given is None or label is not None or labels is None else np.full_like(labels, -1)
+        labels = self.sample_labels(first + total, label=label, seed=seed)
+        if labels is not None:
+            labels = labels[first:] if given is None or label is not None else np.full(total, -1)
         was_training = self.training
         self.eval()
         rows = []
         try:
-            for first in range(0, total, batch):
-                places = np.arange(first, min(first + batch, total)) // n
-                cond = given.condition(places, self.transform, seed, first, self.device) if given else {}
+            for start in range(0, total, batch):
+                places = np.arange(start, min(start + batch, total)) // n
+                cond = given.condition(places, self.transform, seed, first + start, self.device) if given else {}
                 if labels is not None:
-                    cond["label"] = torch.from_numpy(labels[first : first + batch]).to(self.device)
-                x = self.draw(len(places), noise=RowNoise(seed, len(places), first), **cond, **options)
+                    cond["label"] = torch.from_numpy(labels[start : start + batch]).to(self.device)
+                x = self.draw(len(places), noise=RowNoise(seed, len(places), first + start), **cond, **options)
                 drawn = self.transform.decode(x.float().cpu())
                 rows.append(given.put_back(drawn, places) if given else drawn)
         finally:
@@ -246,8 +250,7 @@ class GenerativeModel(nn.Module, ABC):
         """The log-likelihood of rows (B, ...) of the stored type, nats in the data's own units.
 
         Row i depends on (`seed`, `first` + i) alone. What the transform draws is averaged over `draws` (2, or 1 if it
-        draws nothing), or weighted by `importance`. `label`: given this class; None: with the class hidden. `method`
-        and `options` are the family's. See `models.likelihood`.
+        draws nothing), or weighted by `importance`. No `label`: the class is hidden. The rest is the family's.
         """
         if self.transform is None:
             raise InputError("this model has not met its data yet; call fit, or open a run.")
@@ -265,10 +268,9 @@ class GenerativeModel(nn.Module, ABC):
 
     @final
     def log_prob(self, data: Any, *, batch: int = 64, **options: Any) -> np.ndarray:
-        """The log-likelihood of each row of `data` (N,), nats in the data's own units.
+        """The log-likelihood of each row of `data` (anything `ud.load` takes, or stored rows as a tensor), (N,) nats.
 
-        -inf for a row that training rules out, such as a new category; nan for one that cannot be read. `data` is
-        anything that `ud.load` takes, or stored rows as a tensor. Options as `likelihood_rows`.
+        -inf for what training rules out, such as a new category; nan for an unreadable row. See `likelihood_rows`.
         """
         values = [np.zeros(0)]
         for first, part in stored_batches(data, self.data_config, batch):

@@ -220,8 +220,8 @@ class Diffusion(GenerativeModel):
             raise InputError(
                 f"method {method}: goes from noise to data, and this model knows one level of noise; leave it out."
             )
-        step, grid, count = Method(self.step) if method is None else METHODS[method]
-        grid, count = grid or self.grid, steps if steps is not None else count or self.steps
+        step, grid, _ = Method(self.step) if method is None else METHODS[method]
+        grid, count = grid or self.grid, steps if steps is not None else self.steps_of(method)
         if wrap is not None:
             denoiser = wrap(denoiser)
         if known is not None:
@@ -235,6 +235,9 @@ class Diffusion(GenerativeModel):
         if known is not None:
             x = noised(x, *known, self.schedule, times[0], noise)
         return sample(denoiser, x, times, step, noise=noise, callback=callback)
+
+    def steps_of(self, method: str | None) -> int:
+        return (METHODS[method].steps if method in METHODS else None) or self.steps
 
     def within(self, evaluations: int) -> dict[str, Any]:
         """The model's own step and grid if they take no more evaluations, or else fewer steps; see `methods.within`."""

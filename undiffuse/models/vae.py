@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -218,6 +219,12 @@ class VAE(GenerativeModel):
 
     def takes_cells(self, method: str | None, width: float) -> bool:
         return self.observation is not None and self.observation.discrete
+
+    def pictures(self, rows: np.ndarray) -> dict[str, Any]:
+        """The "reconstructions" of sixteen rows, and the "traversal" of latent units."""
+        from undiffuse.models.vae_pictures import reconstructions, traversal
+
+        return {"reconstructions": reconstructions(self, rows[:16]), "traversal": traversal(self, rows)}
 
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
