@@ -82,9 +82,8 @@ def test_frechet_interval_holds_the_distance_of_the_laws(d, n, mean):
 def test_kernel_distance_and_its_variance_are_unbiased(n, m, shift):
     """Over fresh draws: its mean is the distance of the laws, and the mean of its variance is its variance."""
     repeats = 3000
-    drawn = np.array(
-        [kernel_distance(normal(n, 1, 2 * i), normal(m, 1, 2 * i + 1, scale=0.7) + shift) for i in range(repeats)]
-    )
+    ours, theirs = normal(repeats * n, 1, 0).split(n), normal(repeats * m, 1, 1, mean=shift, scale=0.7).split(m)
+    drawn = np.array([kernel_distance(a, b) for a, b in zip(ours, theirs)])
     values, variances = drawn[:, 0], drawn[:, 1]
     # (xy + 1)^3 = sum of C(3, j) (xy)^j: the distance is sum of C(3, j) (difference of the j-th moments)^2
     mean, var = shift, 0.49
@@ -103,12 +102,23 @@ def test_kernel_distance_does_not_depend_on_the_block_and_is_symmetric():
     assert kernel_distance(b, a, block=1) == pytest.approx(whole, rel=1e-9)
 
 
+def expected_kernel(a, b):
+    """E (x.y/d + 1)^3 for x of N(a, I) and y of N(b, I): by Isserlis, with s = a.b,
+
+    E x.y = s,   E (x.y)^2 = s^2 + |a|^2 + |b|^2 + d,   E (x.y)^3 = s^3 + 3 (|a|^2 + |b|^2 + d + 2) s
+    """
+    d, s, squares = len(a), float(a @ b), float(a @ a + b @ b)
+    return 1 + 3 * s / d + 3 * (s**2 + squares + d) / d**2 + (s**3 + 3 * (squares + d + 2) * s) / d**3
+
+
 def test_kernel_interval_holds_the_distance_of_the_laws():
-    """The truth is the mean over fresh draws, of a figure held above to be unbiased."""
     repeats, n, d = 100, 150, 8
     sets = [match(normal(n, d, 2 * i), normal(n, d, 2 * i + 1) + 0.5, seed=i) for i in range(repeats)]
     figures = [kernel_figure(pair) for pair in sets]
-    truth = np.mean([figure.value for figure in figures])
+    one, other = torch.zeros(d).double(), torch.full((d,), 0.5).double()
+    truth = expected_kernel(one, one) + expected_kernel(other, other) - 2 * expected_kernel(one, other)
+    values = np.array([figure.value for figure in figures])
+    assert values.mean() == pytest.approx(truth, abs=4 * values.std() / repeats**0.5)
     held = np.mean([figure.low <= truth <= figure.high for figure in figures])
     assert abs(held - 0.95) <= 3 * (0.95 * 0.05 / repeats) ** 0.5
 

@@ -127,6 +127,20 @@ def test_errors_are_those_of_fresh_draws(sampler):
         assert 0.8 <= mean / truth <= 1.6, (name, mean / truth)
 
 
+def test_intervals_hold_what_is_known_of_a_perfect_sampler():
+    """Density is 1 on average, and coverage what exchangeability gives, for the whole set and for its halves."""
+    n, k, repeats = 150, 3, 80
+    figures = [
+        manifold_figures(match(normal(2 * n, 2, 2 * i), normal(n, 2, 2 * i + 1), seed=i), k, draws=12, seed=i)
+        for i in range(repeats)
+    ]
+    truth = {"density": 1.0, "coverage": 1 - np.prod([(n - j) / (2 * n - j) for j in range(1, k + 1)])}
+    for name, expected in truth.items():
+        held = np.mean([figure[name].low <= expected <= figure[name].high for figure in figures])
+        assert held >= 0.95 - 3 * (0.95 * 0.05 / repeats) ** 0.5, (name, held)
+        assert np.mean([figure[name].high - figure[name].low for figure in figures]) < 0.5
+
+
 @pytest.mark.parametrize("k", [0, 20])
 def test_neighbours_that_are_not_there_are_refused(k):
     with pytest.raises(InputError, match="fewer than the 20 rows"):
