@@ -214,6 +214,8 @@ def _bound(ax: Axes) -> None:
 class _Exact:
     """The exact density at t = 1 in the place of a prior."""
 
+    time = 1.0
+
     def __init__(self, oracle: Mixture) -> None:
         self.oracle = oracle
 

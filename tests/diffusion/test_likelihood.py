@@ -24,6 +24,8 @@ FAST = {name: schedule for name, schedule in SCHEDULE_CASES.items() if schedule.
 class AtOne:
     """An oracle's own marginal at t = 1."""
 
+    time = 1.0
+
     def __init__(self, oracle):
         self.oracle = oracle
 
@@ -64,6 +66,30 @@ def test_a_fixed_grid_comes_to_it_at_fourth_order():
         errors.append(float((found.nats - truth(oracle, x)).abs().max()))
         assert (found.evaluations == 4 * steps).all()
     assert math.log2(errors[0] / errors[1]) == pytest.approx(4, abs=0.5)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_the_prior_may_stand_where_it_has_settled(name):
+    """From there on nothing is left of the data but their moments: the number is the same, and no network is asked."""
+    oracle, x = mixture(FAST[name], (2,))
+    weight, mean, std = 1 / len(oracle.mean), oracle.mean.mean(0), oracle.std
+    std = ((weight * (std**2 + oracle.mean**2)).sum(0) - mean**2).sqrt()
+    prior = Prior(oracle.schedule, mean, std).settled()
+    alpha, sigma = oracle.schedule(times(prior.time))
+    asked = []
+
+    class Watched(AbstractDenoiser):
+        schedule = oracle.schedule
+
+        def estimate(self, x_t, t, **cond):
+            asked.append(float(t.max()))
+            return oracle.estimate(x_t, t)
+
+    found = log_density(Watched(), x, prior, solver=Adaptive(1e-7)).nats
+    left = float((alpha * std / sigma).max())
+    assert float((found - truth(oracle, x)).abs().max()) <= 1e-6 + 10 * left**2
+    assert max(asked) <= float(prior.time) + 1e-12
+    assert float(prior.time) == 1 or left == pytest.approx(math.exp(-5), rel=1e-3)
 
 
 def test_rademacher_probes_are_unbiased_and_their_spread_is_the_standard_error():

@@ -7,7 +7,8 @@ Song et al. 2021, Eq. 39, in these coordinates)
 
 the subscript 0 standing for the smallest time, t_min. What this is: the density of x_0/alpha_0, x_0 the model's
 variable at t_min, evaluated at x; that is p_0(alpha_0 x) alpha_0^d, the data's density blurred by noise of standard
-deviation sigma_0/alpha_0. `prior`, the density at t = 1, is part of the number: with another one it is another number.
+deviation sigma_0/alpha_0. `prior`, the density at t = 1 (or where else it stands: `Prior.settled`), is part of the
+number: with another one it is another number.
 
 The trace is exact for d <= 64, one vector-Jacobian product for each coordinate. Above, it is Hutchinson's estimate
 e^T J e with e = +-1 (less variance than Gaussian e: none from the diagonal), the same e along the whole way, so that
@@ -37,7 +38,9 @@ _TOGETHER = 16  # vector-Jacobian products taken at once
 
 @runtime_checkable
 class HasLogProb(Protocol):
-    """A density at t = 1: `log_prob(x_1)` in nats (B,). `Prior` is one."""
+    """A density at one time, mostly 1: `log_prob(x_1)` in nats (B,). `Prior` is one."""
+
+    time: Times | float
 
     def log_prob(self, x_1: Tensor) -> Tensor: ...
 
@@ -114,8 +117,9 @@ def log_density(
 ) -> LogDensity:
     """The log-density of each row of `x` (B, *) at unit scale, in nats; see the head of this module for of what.
 
-    `prior` has the log-density of x_1. `probes`: Rademacher probes per row, drawn through `noise`; 0: the exact trace;
-    None: exact up to 64 coordinates, else 2. A row whose path is not finite has nan, the others are not touched by it.
+    `prior` has the log-density at its `time`. `probes`: Rademacher probes per row, drawn through `noise`; 0: the exact
+    trace; None: exact up to 64 coordinates, else 2. A row whose path is not finite has nan, the others are not touched
+    by it.
 
     >>> from undiffuse.diffusion import EDM, Prior
     >>> from undiffuse.diffusion.oracle import Gaussian
@@ -142,7 +146,7 @@ def log_density(
         rate = flow_rate(w)
         return expand(rate, state[0]) * slope.double(), expand(rate, state[1]) * traces
 
-    t_0, t_1 = last_time(schedule), as_times(1.0)
+    t_0, t_1 = last_time(schedule), as_times(prior.time)
     (alpha_0, sigma_0), (alpha_1, sigma_1) = schedule(t_0), schedule(t_1)
     start = (alpha_0 / (alpha_0 + sigma_0)) * x.double()
     state = (start, torch.zeros(len(x), max(probes, 1), dtype=torch.float64, device=x.device))

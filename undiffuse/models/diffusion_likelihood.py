@@ -110,7 +110,7 @@ def by_ode(
 ) -> Likelihood:
     """The density, each row to `tolerance`, or in `steps` equal Runge-Kutta steps; `probes` as `log_density`."""
     solver = Adaptive(tolerance) if steps is None else RungeKutta(steps)
-    found = log_density(denoiser, x, prior, solver=solver, probes=probes, noise=noise)
+    found = log_density(denoiser, x, prior.settled(), solver=solver, probes=probes, noise=noise)
     exact = (x[0].numel() <= EXACT) if probes is None else probes == 0
     evaluations, products = (float(count.double().mean()) for count in (found.evaluations, found.products))
     kind = "exact" if exact else "estimate"
