@@ -55,6 +55,7 @@ COMMANDS = {
     "sample": ("Draw samples from a trained model.", "RUN -n NUMBER --out FILE_OR_FOLDER [OPTIONS]"),
     "score": ("Say how likely each row of some data is.", "RUN DATA --out FILE [OPTIONS]"),
     "evaluate": ("Say what a trained model is worth, in a report.", "RUN [OPTIONS]"),
+    "compare": ("Train several presets on the same data, and compare them.", "SOURCE --out FOLDER [OPTIONS]"),
     "info": ("Say what a run is, or what data look like.", "RUN_OR_SOURCE [OPTIONS]"),
     "selfcheck": ("Check the mathematics against closed forms, here and now.", "[OPTIONS]"),
 }

@@ -28,8 +28,6 @@ def comparison_facts(runs: Mapping[str, Mapping[str, Any]], **about: Any) -> dic
     """
     rows = [table_row(preset, run["report"]) for preset, run in runs.items() if run["report"]]
     winners, claims = best(rows), textbook(rows)
-    problems = [f"{preset} failed: {run['problem']}" for preset, run in runs.items() if run["status"] == "failed"]
-    waiting = [f"{preset} is not done yet." for preset, run in runs.items() if run["status"] == "waiting"]
     return {
         "format": FORMAT,
         "kind": "comparison",
@@ -41,7 +39,7 @@ def comparison_facts(runs: Mapping[str, Mapping[str, Any]], **about: Any) -> dic
         "triangle": triangle(rows),
         "triangle_words": WORDS,
         "textbook": claims,
-        "words": [*words(rows, winners, claims), *problems, *waiting],
+        "words": words(rows, winners, claims) or ["No model is evaluated yet."],
     }
 
 

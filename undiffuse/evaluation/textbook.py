@@ -101,8 +101,8 @@ def words(rows: Sequence[Row], best: Mapping[str, Sequence[str]], claims: Sequen
     said = []
     for name, verb in _BEST.items():
         if winners := best.get(name):
-            told = "cannot be told from each other there" if len(winners) > 1 else ""
-            said.append(f"{verb}: {listed(winners)}{', which ' + told if told else ''}.")
+            tied = ", which cannot be told from each other" if len(winners) > 1 else ""
+            said.append(f"{verb}: {listed(winners)}{tied}.")
     for answer, opening in _ANSWERS.items():
         if presets := [claim["preset"] for claim in claims if claim["agrees"] is answer]:
             said.append(f"{opening} {listed(presets)}.")
@@ -115,7 +115,7 @@ def words(rows: Sequence[Row], best: Mapping[str, Sequence[str]], claims: Sequen
 
 
 _BEST = {
-    "frechet": "Nearest to the real rows as a whole (Frechet distance)",
+    "frechet": "Nearest to the real rows (Frechet distance)",
     "precision": "Samples most like real rows (precision)",
     "coverage": "Most of the real rows reached (coverage)",
     "bits_per_dim": "Best likelihood of held-out rows (bits per dimension)",
