@@ -7,8 +7,8 @@ wrong answer, however close.
 
 The density along the probability-flow ODE may take it earlier, at the time where alpha s / sigma has fallen to e^-5
 (`settled`). What the Gaussian lacks of the data is their correlations, which cost a divergence of fourth order in
-alpha s / sigma, 1e-9 a pair there, and their third moments, of sixth. Beyond, a network's error only adds up: the cosine chain's last interval
-alone spans 7 in log-SNR between two levels that are trained, with none within.
+alpha s / sigma, 1e-9 a pair there, and their third moments, of sixth. Beyond, a network's error only adds up: the
+cosine chain's last interval alone spans 7 in log-SNR between two levels that are trained, with none within.
 """
 
 from __future__ import annotations
