@@ -5,21 +5,26 @@ Places are percentages of the width, so that a bar is as wide as there is room, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from undiffuse.evaluation.report.markup import Html, tag
 from undiffuse.evaluation.report.numbers import Figure, interval_text, is_known, known_ones, number, value_text
-from undiffuse.evaluation.report.scales import Scale, fit, tick_text
+from undiffuse.evaluation.report.scales import Scale, fit, spans_decades, tick_text
 from undiffuse.evaluation.report.words import Meaning
 
 
 def scale_of(figures: Iterable[Figure], what: Meaning) -> Scale:
-    """One scale for all of these figures, their intervals and floors; three times as wide where nothing else counts."""
-    ends = ("value", "low", "high", "floor")
-    values = [figure.get(end) for figure in figures for end in ends]
-    known = sorted(known_ones(values))
-    if what.low is None and what.high is None and len(known) > 1:
+    """One scale for all of these figures, their intervals and floors.
+
+    For a single figure whose scale has no end of its own it is three times as wide as the figure.
+    """
+    figures = list(figures)
+    known = sorted(known_ones(figure.get(end) for figure in figures for end in ("value", "low", "high", "floor")))
+    if what.log and len(figures) > 1 and spans_decades(positive := [v for v in known if v > 0]):
+        return fit(positive, log=True)
+    if what.low is None and what.high is None and len(figures) == 1 and known:
         width = known[-1] - known[0]
         known = [known[0] - width, *known, known[-1] + width]
     return fit(known, low=what.low, high=what.high)
@@ -42,7 +47,10 @@ def bar(figure: Figure, scale: Scale, *, ends: bool = True, color: int | None = 
     drawing = tag("svg", *drawn, class_="bar", role="img", aria_label=spoken(figure), style=tone)
     if not ends:
         return drawing
-    names = [tag("span", tick_text(_short(end))) for end in (scale.low, scale.high)]
+    places = 1 - math.floor(math.log10(scale.high - scale.low))
+    shown = [float(f"{end:.2g}") if scale.log else round(end, places) for end in (scale.low, scale.high)]
+    low_end, high_end = (tick_text(end) for end in shown)
+    names = [tag("span", low_end), tag("span", "log scale") if scale.log else None, tag("span", high_end)]
     return tag("div", drawing, tag("div", names, class_="ends", aria_hidden="true"), class_="gauge")
 
 
@@ -69,12 +77,10 @@ def spoken(figure: Mapping[str, Any]) -> str:
 
 
 def _percent(scale: Scale, value: Any) -> float:
+    if scale.log and value <= 0:
+        return 0.0
     return 100 * min(max(scale.at(float(value)), 0.0), 1.0)
 
 
 def _line(kind: str, x1: float, x2: float, y1: int, y2: int) -> Html:
     return tag("line", x1=f"{x1:.2f}%", x2=f"{x2:.2f}%", y1=y1, y2=y2, class_=kind)
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.3g}")

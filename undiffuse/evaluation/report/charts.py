@@ -16,7 +16,7 @@ from undiffuse.evaluation.report.scales import Scale, fit, spans_decades, tick_t
 WIDTH, HEIGHT = 360, 236
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 40
 INNER_W, INNER_H = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-_LETTER = 5.9  # units of width
+_LETTER = 6.9  # units of width
 
 
 @final
@@ -45,13 +45,14 @@ class Series:
 @final
 @dataclass(frozen=True)
 class Axis:
-    """What an axis shows; its scale is logarithmic where that serves (`log`), and its ends may be fixed."""
+    """What an axis shows; its scale is logarithmic where that serves (`log`), and its ends and ticks may be fixed."""
 
     label: str
     log: bool = False
     low: float | None = None
     high: float | None = None
     ticks: Sequence[float] = ()
+    names: Sequence[str] = ()  # of the ticks
 
     def scale(self, values: Sequence[float]) -> Scale:
         """The scale that holds these values."""
@@ -109,10 +110,11 @@ def _axes(frame: Frame, x: Axis, y: Axis) -> list[Html]:
         at = TOP + INNER_H * (1 - frame.y.at(tick))
         drawn.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="grid"))
         drawn.append(tag("text", tick_text(tick), x=LEFT - 6, y=at + 3.5, text_anchor="end"))
-    for tick in x.ticks or frame.x.ticks(6):
+    ticks = x.ticks or frame.x.ticks(6)
+    for tick, name in zip(ticks, x.names or [tick_text(tick) for tick in ticks]):
         at = LEFT + INNER_W * frame.x.at(tick)
         drawn.append(tag("line", x1=at, x2=at, y1=TOP + INNER_H, y2=TOP + INNER_H + 4, class_="axis"))
-        drawn.append(tag("text", tick_text(tick), x=at, y=TOP + INNER_H + 16, text_anchor="middle"))
+        drawn.append(tag("text", name, x=at, y=TOP + INNER_H + 16, text_anchor="middle"))
     drawn.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=TOP + INNER_H, y2=TOP + INNER_H, class_="axis"))
     drawn.append(tag("text", x.label, x=LEFT + INNER_W / 2, y=HEIGHT - 6, text_anchor="middle", class_="label"))
     turned = f"rotate(-90 11 {TOP + INNER_H / 2})"
@@ -172,7 +174,7 @@ Box = tuple[float, float, float, float]
 
 def _cost(box: Box, taken: Sequence[Box]) -> float:
     """The area that a box shares with others, and a lot for what leaves the chart."""
-    outside = max(0.0, 2 - box[0]) + max(0.0, box[2] - WIDTH + 2) + max(0.0, 2 - box[1]) + max(0.0, box[3] - HEIGHT)
+    outside = max(0.0, 2 - box[0]) + max(0.0, box[2] - WIDTH + RIGHT) + max(0.0, 2 - box[1]) + max(0.0, box[3] - HEIGHT)
     shared = sum(
         max(0.0, min(box[2], b[2]) - max(box[0], b[0])) * max(0.0, min(box[3], b[3]) - max(box[1], b[1])) for b in taken
     )

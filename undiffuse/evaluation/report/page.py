@@ -73,8 +73,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Child]], *, label: str, c
 
 
 def notes(texts: Iterable[str], *, title: str = "Keep in mind") -> Html | None:
-    """Warnings, if there are any."""
-    items = [tag("li", sentence(text)) for text in texts if text]
+    """Sentences that warn, if there are any."""
+    items = [tag("li", text) for text in texts if text]
     return tag("aside", tag("strong", title), tag("ul", items), class_="mind") if items else None
 
 
@@ -86,6 +86,11 @@ def sentence(text: str) -> str:
     """
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if not text or text[-1] in ".!?" else ".")
+
+
+def closed(text: str) -> str:
+    """With a full stop; it may begin with the name of a preset, so its first letter stays."""
+    return text if text[-1:] in (".", "!", "?") else text + "."
 
 
 def badge(state: str, text: str) -> Html:

@@ -32,7 +32,7 @@ def render(facts: Facts, pictures: Pictures) -> str:
         _header(facts, preset, name),
         _verdict(verdict),
         _glance(facts),
-        notes(facts.get("warnings") or []),
+        notes(sentence(str(text)) for text in facts.get("warnings") or []),
         _samples(pictures, preset, name),
         _memorization(facts, pictures),
         _quality(facts),

@@ -11,7 +11,10 @@ _REAL = "real rows against each other get {}"
 @final
 @dataclass(frozen=True)
 class Meaning:
-    """Of a figure: title, one sentence, unit, the ends of its scale where they are fixed, and how its floor is said."""
+    """Of a figure: title, one sentence, unit, the ends of its scale where they are fixed, and how its floor is said.
+
+    `log`: several are compared on a logarithmic scale, if they span one.
+    """
 
     title: str
     says: str
@@ -19,6 +22,7 @@ class Meaning:
     low: float | None = None
     high: float | None = None
     floor: str = _REAL
+    log: bool = False
 
 
 MEANINGS = {
@@ -82,8 +86,8 @@ MEANINGS = {
         "nats per row",
         low=0.0,
     ),
-    "samples_per_second": Meaning("Samples per second", "How fast samples come in batches.", low=0.0),
-    "latency": Meaning("Time for one sample", "How long one waits for a single sample.", "s", low=0.0),
+    "samples_per_second": Meaning("Samples per second", "How fast samples come in batches.", low=0.0, log=True),
+    "latency": Meaning("Time for one sample", "How long one waits for a single sample.", "s", low=0.0, log=True),
     "associations": Meaning(
         "Associations",
         "How alike the dependence between columns is, over all pairs: 1 is equal.",
