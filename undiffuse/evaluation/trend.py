@@ -24,11 +24,11 @@ import numpy as np
 from scipy.special import stdtrit
 
 FEWEST = 3  # looks: two parameters and one residual
-WORTH = 0.03  # of the fall of the loss since a sixteenth of the run: less is not worth training twice as long
-UNSEEN = 0.003  # of the loss itself: a change below it is none, however little the loss has fallen
-OPEN = 0.1  # of that fall: a gain that may be larger, and may be none, is not known
-NOISE, NOISE_LOOKS = 0.01, 1  # scatter of looks as a share of that fall, and how many looks that is worth
-SURE = 1.645  # errors: 95 %, one-sided
+WORTH = 0.1  # of the fall of the loss over the last three quarters of the run: a gain or rise below it does not matter
+UNSEEN = 0.003  # of the loss itself: neither does one below this, however little the loss has fallen
+OPEN = 0.3  # of that fall: a gain that may be larger, and may be none, is not known
+NOISE, NOISE_LOOKS = 0.03, 1  # scatter of looks as a share of that fall, and how many looks that is worth
+SURE = 2.0  # errors by which a gain must differ from none
 CHANCE = 0.01  # that a curve which only scatters counts as risen
 _EXPONENTS = np.linspace(0.0, 2.0, 21)
 
@@ -38,7 +38,7 @@ _EXPONENTS = np.linspace(0.0, 2.0, 21)
 class Trend:
     """Of the looks at `steps`: the gain by twice the training, and the rise since the step `best`, with their errors.
 
-    `fall` is the scale of both: how far the loss has come down since a sixteenth of the run, or UNSEEN / WORTH of the
+    `fall` is the scale of both: how far the loss has come down since a quarter of the run, or UNSEEN / WORTH of the
     loss itself if that is more. `rise_needed` is how many errors a rise must exceed, the best being chosen among many.
     """
 
@@ -86,9 +86,8 @@ def trend(looks: Sequence[Mapping[str, Any]]) -> Trend | None:
         return None
     steps = np.array(sorted(by_step))
     losses = np.array([by_step[step] for step in steps.tolist()])
-    begun = losses[steps >= steps[-1] / 16]
-    fall = max(begun[0] - begun.min(), UNSEEN / WORTH * abs(losses[-1]), 1e-300)
     late = max(int((steps >= steps[-1] / 4).sum()), FEWEST)
+    fall = max(losses[-late] - losses[-late:].min(), UNSEEN / WORTH * abs(losses[-1]), 1e-300)
     gain, gain_error = _gain(steps[-late:] / steps[-1], losses[-late:], NOISE * fall)
     size = max(1, len(steps) // 5)
     windows = np.convolve(losses, np.ones(size) / size, "valid")
