@@ -190,6 +190,9 @@ def test_copies_come_before_everything(kind, curve):
 
 def test_copies_are_told_without_any_curve():
     assert judge([], memorization=sampled("copies"))["state"] == "memorizing"
+    honest = judge([], memorization=sampled("honest"))
+    assert honest["state"] == "unclear"
+    assert "no copies" in honest["sentence"]
 
 
 def test_honest_samples_and_blurs_are_no_copies():

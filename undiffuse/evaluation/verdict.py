@@ -117,6 +117,8 @@ def verdict(
     elif not finished and state in ("improving", "converged"):
         sentence += " Training was stopped before its end."
         advice = "Let training come to its end first: the last part, with a falling learning rate, brings most."
+    elif course is None and memorization is not None:
+        sentence += " By the samples alone: they are no copies of training rows."
     elif apart and state == "converged":
         advice = "Nothing to be gained from longer training; more data would help: training rows are modelled better."
     evidence = [
