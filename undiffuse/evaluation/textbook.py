@@ -69,8 +69,7 @@ def _on(axis: str, row: Row, rivals: Sequence[tuple[str, Figure]]) -> tuple[str,
     own = figure_of(row.get(AXES[axis]))
     if own is None:
         return f"Its {AXES[axis].replace('_', ' ')} could not be measured.", None
-    number = f"{own.value:.3g} samples a second" if axis == "speed" else f"{AXES[axis]} {own.value:.2f}"
-    number = number[0].upper() + number[1:]
+    number = f"{_rate(own.value)} samples a second" if axis == "speed" else f"{AXES[axis].capitalize()} {own.value:.2f}"
     if not rivals:
         return f"{number}: there is nobody here to compare with.", None
     groups: dict[Answer, list[str]] = {True: [], False: [], None: []}
@@ -82,6 +81,10 @@ def _on(axis: str, row: Row, rivals: Sequence[tuple[str, Figure]]) -> tuple[str,
     better = every(answer for answer, presets in groups.items() for _ in presets)
     worse = every(None if answer is None else not answer for answer, presets in groups.items() for _ in presets)
     return f"{number}: {', '.join(parts)}.", better if axis in HAS[row["family"]] else worse
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def every(answers: Iterable[Answer]) -> Answer:
