@@ -59,6 +59,7 @@ _EXPORTS = {
     "OptimalTransport": "undiffuse.diffusion:OptimalTransport",
     "PredictorCorrector": "undiffuse.diffusion:PredictorCorrector",
     "Relativistic": "undiffuse.models.gan_losses:Relativistic",
+    "Report": "undiffuse.reports:Report",
     "RowNoise": "undiffuse.diffusion:RowNoise",
     "RungeKutta": "undiffuse.diffusion.likelihood:RungeKutta",
     "SlicedScoreMatching": "undiffuse.diffusion:SlicedScoreMatching",
@@ -74,6 +75,7 @@ _EXPORTS = {
     "ddpm": "undiffuse.models:ddpm",
     "edm": "undiffuse.models:edm",
     "elbo": "undiffuse.diffusion.elbo:elbo",
+    "evaluate": "undiffuse.reports:evaluate",
     "fit": "undiffuse.training:fit",
     "flow": "undiffuse.models:flow",
     "flow_matching": "undiffuse.models:flow_matching",
@@ -201,5 +203,7 @@ if TYPE_CHECKING:
     from undiffuse.models.gan_losses import Relativistic as Relativistic
     from undiffuse.models.likelihood import Likelihood as Likelihood
     from undiffuse.models.likelihood import bits_per_dimension as bits_per_dimension
+    from undiffuse.reports import Report as Report
+    from undiffuse.reports import evaluate as evaluate
     from undiffuse.runs import open_run as open
     from undiffuse.training import fit as fit

@@ -85,6 +85,11 @@ class TableForm:
         self.columns = tuple(dict(column) for column in columns)
         self.delimiter = delimiter
 
+    @property
+    def column_sizes(self) -> dict[str, int]:
+        """Column name -> how many categories it has, 0 for numbers; rows (N, columns) hold their codes 0, 1, ..."""
+        return {column["name"]: _categories(column) for column in self.columns}
+
     def arrow_schema(self) -> Any:
         """The Arrow schema of the data."""
         import pyarrow as pa
@@ -143,6 +148,10 @@ class TableForm:
             if gone:
                 axis.set_xlabel(f"{gone} missing", fontsize=7)
         return picture(figure)
+
+
+def _categories(column: Mapping[str, Any]) -> int:
+    return 2 if column["sort"] == "boolean" else len(column.get("categories", ()))
 
 
 def _bars(axis: Any, values: list[Any]) -> None:
