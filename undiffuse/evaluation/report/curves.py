@@ -8,7 +8,16 @@ from typing import Any
 from undiffuse.evaluation.report.bars import share_bar
 from undiffuse.evaluation.report.charts import Axis, Point, Series, plot
 from undiffuse.evaluation.report.markup import Html, tag
-from undiffuse.evaluation.report.numbers import DASH, Figure, interval_text, is_known, known_ones, number, value_text
+from undiffuse.evaluation.report.numbers import (
+    DASH,
+    Figure,
+    interval_text,
+    is_figure,
+    is_known,
+    known_ones,
+    number,
+    value_text,
+)
 from undiffuse.evaluation.report.scales import fit
 from undiffuse.evaluation.report.words import meaning
 
@@ -59,7 +68,7 @@ def levels(facts: Mapping[str, Any] | None) -> Html | None:
 
 def by_evaluations(entries: Sequence[Mapping[str, Any]]) -> list[Html]:
     """Each figure that was measured against the number of network evaluations, in a chart of its own."""
-    names = list(dict.fromkeys(key for entry in entries for key in entry if key != "evaluations"))
+    names = list(dict.fromkeys(key for entry in entries for key in entry if is_figure(entry[key])))
     charts = []
     for color, name in enumerate(names):
         measured = [
