@@ -42,7 +42,7 @@ from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.diffusion_likelihood import default_method, likelihood
 from undiffuse.models.likelihood import Likelihood
-from undiffuse.models.meeting import check_classes, check_shape, hide, shares_of
+from undiffuse.models.meeting import check_classes, check_shape, hide, loaded, shares_of, unmet
 from undiffuse.models.methods import METHODS, Method, within
 from undiffuse.parts import describe
 
@@ -96,7 +96,7 @@ class Diffusion(GenerativeModel):
         self.sizes: Mapping[str, Any] = network if isinstance(network, Mapping) else {}
         self.denoiser: Denoiser | None = None
         self.measured = False  # whether the prior is the data's: measured on them, or loaded
-        self.register_load_state_dict_post_hook(_loaded)
+        self.register_load_state_dict_post_hook(loaded)
         if isinstance(network, nn.Module):
             self._assemble(network)
             if shape is not None:
@@ -129,7 +129,7 @@ class Diffusion(GenerativeModel):
 
     def _ready(self) -> Denoiser:
         if self.denoiser is None:
-            raise InputError("this model has not met its data yet; call fit, or give the preset the data.")
+            raise unmet()
         return self.denoiser
 
     def prepare(self, source: Source) -> None:
@@ -267,12 +267,6 @@ class Diffusion(GenerativeModel):
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
         return describe(self, {**FAMILIES, **networks.NETWORKS, "diffusion": Diffusion})
-
-
-def _loaded(model: nn.Module, _: Any) -> None:
-    """The weights hold the prior's moments."""
-    assert isinstance(model, Diffusion)
-    model.measured = True
 
 
 def _with_sigma_data(part: Any, sigma_data: float) -> Any:

@@ -21,7 +21,7 @@ from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.likelihood import Likelihood
-from undiffuse.models.meeting import check_classes, check_shape, hide, shares_of
+from undiffuse.models.meeting import check_classes, check_one_pass, check_shape, hide, loaded, shares_of, unmet
 from undiffuse.nn.flows import FLOWS, flow_for_shape
 from undiffuse.parts import describe
 
@@ -51,13 +51,13 @@ class Flow(GenerativeModel):
         self.sizes: Mapping[str, Any] = network if isinstance(network, Mapping) else {}
         self.bijection = network if isinstance(network, nn.Module) else None
         self.measured = False  # whether the normalizations have started: from the data, or loaded
-        self.register_load_state_dict_post_hook(_loaded)
+        self.register_load_state_dict_post_hook(loaded)
 
     @property
     def network(self) -> Any:
         """The invertible network. Raises InputError before the model has met its data."""
         if self.bijection is None:
-            raise InputError("this model has not met its data yet; call fit, or give the preset the data.")
+            raise unmet()
         return self.bijection
 
     def prepare(self, source: Source) -> None:
@@ -115,9 +115,7 @@ class Flow(GenerativeModel):
 
         Raises InputError for a temperature below 0, and if asked for steps or a method.
         """
-        for name, value in (("steps", steps), ("method", method)):
-            if value is not None:
-                raise InputError(f"{name} {value}: a flow draws in one pass, there is nothing to choose; leave it out.")
+        check_one_pass("a flow", steps=steps, method=method)
         if not 0 <= temperature < math.inf:
             raise InputError(f"temperature {temperature:g}: give a number of at least 0; 1 is the model's own law.")
         network = self.network
@@ -140,9 +138,3 @@ class Flow(GenerativeModel):
     def config(self) -> dict[str, Any]:
         """The network and its dimensions, as a run's config.json keeps them."""
         return describe(self, {**FLOWS, "flow": Flow})
-
-
-def _loaded(model: nn.Module, _: Any) -> None:
-    """The weights hold what the normalizations start from."""
-    assert isinstance(model, Flow)
-    model.measured = True

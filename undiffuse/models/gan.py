@@ -28,7 +28,7 @@ from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.gan_losses import GAMES, Game, Relativistic
 from undiffuse.models.likelihood import Likelihood
-from undiffuse.models.meeting import check_classes, check_shape, hide, shares_of
+from undiffuse.models.meeting import check_classes, check_one_pass, check_shape, hide, shares_of, unmet
 from undiffuse.nn.adversarial import ADVERSARIAL, adversarial_pair
 from undiffuse.parts import describe
 
@@ -89,7 +89,7 @@ class GAN(GenerativeModel):
 
     def _ready(self) -> tuple[nn.Module, nn.Module]:
         if self.generator is None or self.discriminator is None or self.latent is None:
-            raise InputError("this model has not met its data yet; call fit, or give the preset the data.")
+            raise unmet()
         return self.generator, self.discriminator
 
     def players(self) -> dict[str, Player]:
@@ -154,9 +154,7 @@ class GAN(GenerativeModel):
         **cond: Tensor,
     ) -> Tensor:
         """`n` samples (n, *shape), in one pass of the generator. Raises InputError if asked for steps or a method."""
-        for name, value in (("steps", steps), ("method", method)):
-            if value is not None:
-                raise InputError(f"{name} {value}: a GAN draws in one pass, there is nothing to choose; leave it out.")
+        check_one_pass("a GAN", steps=steps, method=method)
         x = self._generated(noise, n, **cond)
         if callback is not None:
             callback(1, 1, torch.zeros(()), x)

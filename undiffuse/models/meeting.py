@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from undiffuse.errors import InputError
+
+
+def unmet() -> InputError:
+    """What to raise where a model is used before it has met any data."""
+    return InputError("this model has not met its data yet; call fit, or give the preset the data.")
+
+
+def loaded(model: Any, _: Any) -> None:
+    """To be called when weights are loaded into a model that measures its data: they hold what was measured."""
+    model.measured = True
+
+
+def check_one_pass(family: str, **asked: Any) -> None:
+    """Raises InputError if a family that draws in one pass was asked for anything, such as steps or a method."""
+    for name, value in asked.items():
+        if value is not None:
+            raise InputError(f"{name} {value}: {family} draws in one pass, there is nothing to choose; leave it out.")
 
 
 def check_shape(shape: tuple[int, ...], own: tuple[int, ...] | None) -> None:

@@ -27,7 +27,7 @@ from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.likelihood import Likelihood
-from undiffuse.models.meeting import check_classes, check_shape, hide, shares_of
+from undiffuse.models.meeting import check_classes, check_shape, hide, shares_of, unmet
 from undiffuse.models.observation import OBSERVATIONS, Cells, Gaussian, Logistic, Observation, cells_of
 from undiffuse.nn import NETWORKS
 from undiffuse.nn.autoencoder import AUTOENCODERS, Autoencoder, autoencoder
@@ -73,7 +73,7 @@ class VAE(GenerativeModel):
     def network(self) -> Autoencoder:
         """The trained network. Raises InputError before the model has met its data."""
         if self.autoencoder is None or self.observation is None:
-            raise InputError("this model has not met its data yet; call fit, or give the preset the data.")
+            raise unmet()
         assert isinstance(self.autoencoder, Autoencoder)
         return self.autoencoder
 

@@ -10,8 +10,9 @@ coordinate, or, in more than 64, for each of 64 groups, whose members are then i
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float, Int64
@@ -24,89 +25,6 @@ from undiffuse.nn.layers import LabelEntry
 
 _PASSES = 64
 _FEATURES = 16  # numbers that stand for a label
-
-
-@final
-class SplineFlow(nn.Module):
-    """x (B, D) <-> z (B, D) by rational-quadratic splines of `bins` pieces: zuko's NSF after a normalization.
-
-    Arguments (all plain, kept under their own names):
-        shape: (D,) of a row. width, depth: of the perceptrons' hidden layers. transforms: how many follow each other.
-        bins: pieces of a spline. classes: labels 0 .. classes - 1, -1 for none (0 for no labels).
-
-    Raises InputError for sizes that are not positive or another data shape, and where zuko is not installed.
-
-    >>> net = SplineFlow(shape=(2,), width=16)
-    >>> x = torch.randn(3, 2)
-    >>> bool((net.inverse(net(x)[0]) - x).abs().max() < 1e-4)
-    True
-    """
-
-    def __init__(
-        self,
-        *,
-        shape: Sequence[int],
-        width: int = 64,
-        depth: int = 2,
-        transforms: int = 3,
-        bins: int = 8,
-        classes: int = 0,
-    ) -> None:
-        super().__init__()
-        _check("spline", shape, classes, width=width, depth=depth, transforms=transforms, bins=bins)
-        self.shape, self.width, self.depth = tuple(shape), width, depth
-        self.transforms, self.bins, self.classes = transforms, bins, classes
-        made = _zuko().flows.NSF(shape[0], bins=bins, **_choices(shape[0], width, depth, transforms, classes))
-        self.body = _Body(made, shape[0], classes)
-
-    def forward(
-        self, x: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None
-    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, " b"]]:
-        """z and log|det dz/dx|."""
-        checks.call("spline", self.shape, self.classes, 0, x, label, None)
-        return self.body(x, label)
-
-    def inverse(self, z: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b d"]:
-        """The x whose z this is."""
-        return self.body.inverse(z, label)
-
-    def initialize(self, x: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None) -> None:
-        """Let the normalization start with the mean and deviation of these rows."""
-        self.body.initialize(x)
-
-
-@final
-class AutoregressiveFlow(nn.Module):
-    """x (B, D) <-> z (B, D) by affine maps: zuko's MAF after a normalization. Arguments as `SplineFlow`, but no bins.
-
-    >>> AutoregressiveFlow(shape=(3,), width=16)(torch.randn(4, 3))[0].shape
-    torch.Size([4, 3])
-    """
-
-    def __init__(
-        self, *, shape: Sequence[int], width: int = 64, depth: int = 2, transforms: int = 5, classes: int = 0
-    ) -> None:
-        super().__init__()
-        _check("autoregressive", shape, classes, width=width, depth=depth, transforms=transforms)
-        self.shape, self.width, self.depth = tuple(shape), width, depth
-        self.transforms, self.classes = transforms, classes
-        made = _zuko().flows.MAF(shape[0], **_choices(shape[0], width, depth, transforms, classes))
-        self.body = _Body(made, shape[0], classes)
-
-    def forward(
-        self, x: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None
-    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, " b"]]:
-        """z and log|det dz/dx|."""
-        checks.call("autoregressive", self.shape, self.classes, 0, x, label, None)
-        return self.body(x, label)
-
-    def inverse(self, z: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b d"]:
-        """The x whose z this is."""
-        return self.body.inverse(z, label)
-
-    def initialize(self, x: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None) -> None:
-        """Let the normalization start with the mean and deviation of these rows."""
-        self.body.initialize(x)
 
 
 @final
@@ -136,6 +54,86 @@ class _Body(nn.Module):
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
         self.normalize.measure(x)
+
+
+class VectorFlow(nn.Module, ABC):
+    """x (B, D) <-> z (B, D) by one of zuko's flows after a normalization; `name` is what errors call it."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def __init__(self, flow: Any, shape: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.shape, self.classes = tuple(shape), classes
+        self.body = _Body(flow, shape[0], classes)
+
+    def forward(
+        self, x: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, " b"]]:
+        """z and log|det dz/dx|."""
+        checks.call(self.name, self.shape, self.classes, 0, x, label, None)
+        return self.body(x, label)
+
+    def inverse(self, z: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b d"]:
+        """The x whose z this is."""
+        return self.body.inverse(z, label)
+
+    def initialize(self, x: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None) -> None:
+        """Let the normalization start with the mean and deviation of these rows."""
+        self.body.initialize(x)
+
+
+@final
+class SplineFlow(VectorFlow):
+    """x (B, D) <-> z (B, D) by rational-quadratic splines of `bins` pieces: zuko's NSF after a normalization.
+
+    Arguments (all plain, kept under their own names):
+        shape: (D,) of a row. width, depth: of the perceptrons' hidden layers. transforms: how many follow each other.
+        bins: pieces of a spline. classes: labels 0 .. classes - 1, -1 for none (0 for no labels).
+
+    Raises InputError for sizes that are not positive or another data shape, and where zuko is not installed.
+
+    >>> net = SplineFlow(shape=(2,), width=16)
+    >>> x = torch.randn(3, 2)
+    >>> bool((net.inverse(net(x)[0]) - x).abs().max() < 1e-4)
+    True
+    """
+
+    name = "spline"
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        width: int = 64,
+        depth: int = 2,
+        transforms: int = 3,
+        bins: int = 8,
+        classes: int = 0,
+    ) -> None:
+        _check(self.name, shape, classes, width=width, depth=depth, transforms=transforms, bins=bins)
+        choices = _choices(shape[0], width, depth, transforms, classes)
+        super().__init__(_zuko().flows.NSF(shape[0], bins=bins, **choices), shape, classes)
+        self.width, self.depth, self.transforms, self.bins = width, depth, transforms, bins
+
+
+@final
+class AutoregressiveFlow(VectorFlow):
+    """x (B, D) <-> z (B, D) by affine maps: zuko's MAF after a normalization. Arguments as `SplineFlow`, but no bins.
+
+    >>> AutoregressiveFlow(shape=(3,), width=16)(torch.randn(4, 3))[0].shape
+    torch.Size([4, 3])
+    """
+
+    name = "autoregressive"
+
+    def __init__(
+        self, *, shape: Sequence[int], width: int = 64, depth: int = 2, transforms: int = 5, classes: int = 0
+    ) -> None:
+        _check(self.name, shape, classes, width=width, depth=depth, transforms=transforms)
+        choices = _choices(shape[0], width, depth, transforms, classes)
+        super().__init__(_zuko().flows.MAF(shape[0], **choices), shape, classes)
+        self.width, self.depth, self.transforms = width, depth, transforms
 
 
 def _check(where: str, shape: Sequence[int], classes: int, **sizes: int) -> None:
