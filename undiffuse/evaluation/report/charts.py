@@ -150,9 +150,8 @@ def _series(frame: Frame, series: Series) -> list[Html]:
 
 def _labels(frame: Frame, series: Sequence[Series]) -> list[Html]:
     """Names beside points, each where it meets the fewest points, lines of error and other names."""
-    taken = [
-        (a - 5, b - 5, a + 5, b + 5) for each in series for a, b in (frame.place(p.x, p.y) for p in each.points[:1])
-    ]
+    firsts = [point for each in series for point in each.points[:1]]
+    taken = [box for point in firsts for box in _occupied(frame, point)]
     drawn = []
     for each in series:
         if not each.points:
@@ -169,7 +168,20 @@ def _labels(frame: Frame, series: Sequence[Series]) -> list[Html]:
     return drawn
 
 
-Box = tuple[float, float, float, float]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _occupied(frame: Frame, point: Point) -> list[Box]:
+    """Where the dot of a point and its lines of error are."""
+    a, b = frame.place(point.x, point.y)
+    boxes = [(a - 5, b - 5, a + 5, b + 5)]
+    if point.x_ends:
+        left, right = (frame.place(end, point.y)[0] for end in point.x_ends)
+        boxes.append((left, b - 1.5, right, b + 1.5))
+    if point.y_ends:
+        bottom, top = (frame.place(point.x, end)[1] for end in point.y_ends)
+        boxes.append((a - 1.5, top, a + 1.5, bottom))
+    return boxes
 
 
 def _cost(box: Box, taken: Sequence[Box]) -> float:

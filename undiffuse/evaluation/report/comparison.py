@@ -130,7 +130,7 @@ def _runs(facts: Facts) -> Html | None:
         said = str(verdict.get("sentence") or run.get("problem") or "")
         where = quote(str(run.get("folder") or preset)) + "/report.html"
         link = tag("p", tag("a", f"The report of {preset}", href=where)) if report else None
-        word = badge(state, STATES.get(state, status))
+        word = badge(state, STATES.get(state, status.capitalize()))
         shown.append(
             tag("div", tag("h3", preset), word, tag("p", closed(said)) if said else None, link, class_="claim")
         )

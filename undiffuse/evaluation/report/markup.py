@@ -24,7 +24,7 @@ Piece = str | Iterable[str] | None
 Child = str | Iterable[Piece] | None  # text, HTML, several of them, or nothing
 
 
-def tag(name: str, /, *children: Child, **attributes: str | float | bool | None) -> Html:
+def tag(name: str, /, *children: Child, **attributes: str | int | float | None) -> Html:
     """An element. In attributes `_` stands for `-`, and one at the end is dropped; None and False leave one out.
 
     >>> print(tag("p", "1 < 2, ", tag("b", "so it is"), class_="note"))
@@ -54,7 +54,7 @@ def _flat(child: object) -> str:
     return escape(str(child), quote=False)
 
 
-def _attribute(key: str, value: str | float | bool | None) -> str:
+def _attribute(key: str, value: str | int | float | None) -> str:
     name = key.rstrip("_").replace("_", "-")
     if value is True:
         return f" {name}"

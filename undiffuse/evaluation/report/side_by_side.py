@@ -31,7 +31,7 @@ TABLES = (  # groups of columns; two tables, since one of all columns fits no pa
     },
 )
 PLAIN: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "caught": ("Copying", lambda caught: "caught" if caught else "none seen"),
+    "caught": ("Copying", lambda caught: "caught" if caught else "none"),
     "evaluations_per_sample": ("Evaluations per sample", number),
     "training_seconds": ("Training time", duration),
     "parameters": ("Parameters", number),
