@@ -100,11 +100,12 @@ def _textbook(facts: Facts) -> Html | None:
 
 
 def _samples(facts: Facts, pictures: Mapping[str, bytes]) -> Html | None:
-    order = [*(facts.get("runs") or {}), *pictures]
+    runs = facts.get("runs") or {}
+    order = [*(name for name in pictures if name not in runs), *runs]  # what is no run, such as real rows, comes first
     rows = {row["preset"]: row for row in facts.get("table") or []}
     shown = [
         picture(pictures[name], _caption(name, rows.get(name) or {}), alt=f"Samples of {name} on {facts.get('source')}")
-        for name in dict.fromkeys(order)
+        for name in order
         if name in pictures
     ]
     return section("Samples side by side", tag("div", shown, class_="beside three") if shown else None)
