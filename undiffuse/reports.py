@@ -28,7 +28,7 @@ from undiffuse.evaluation.by_evaluations import by_evaluations
 from undiffuse.evaluation.drawn import FOLDER, Drawn, draw
 from undiffuse.evaluation.facts import as_fact, coverage_facts, figures, memorization_facts
 from undiffuse.evaluation.likelihoods import Likelihoods, likelihoods, refusal
-from undiffuse.evaluation.references import Chosen, Reference, refer, refer_to_others
+from undiffuse.evaluation.references import FEWEST, Chosen, Reference, refer, refer_to_others
 from undiffuse.evaluation.speed import latency, peak_memory
 from undiffuse.evaluation.views import views
 from undiffuse.evaluation.yardsticks import Sampled, Yardsticks, measure, sampled, tables
@@ -93,14 +93,16 @@ def evaluate(
     Raises InputError for what is no run, data that have moved or do not fit, and settings that the family does not
     take.
     """
-    if min(rows, batch) < 1 or (n is not None and n < 1):
-        raise InputError(f"n {n}, rows {rows}, batch {batch}: give whole numbers of at least 1.")
+    if min(rows, batch) < 1 or (n is not None and n < FEWEST):
+        raise InputError(f"n {n}, rows {rows}, batch {batch}: give at least {FEWEST} samples, and 1 of the others.")
     model = open_run(run).to(find_device(device))
+    options = {name: value for name, value in (("method", method), ("steps", steps)) if value is not None}
+    if options:
+        model.sample_rows(1, **options)  # what the family does not take is refused before any data are read
     if reference is None:
         reference = _reference(run, data, features, seed, progress)
     if n is None:
         n = min(MOST, max(LEAST, len(reference.held_out)))
-    options = {name: value for name, value in (("method", method), ("steps", steps)) if value is not None}
     work = _Work(model, reference, Path(os.path.expanduser(run)) / FOLDER, seed, batch, progress, stop)
     drawn = work.draw(n, options)
     if drawn is None:

@@ -79,6 +79,8 @@ def draw(
     place = None if folder is None else folder / _key(model, options, seed)
     parts = [] if place is None else list(_kept(place))
     have = sum(len(part["rows"]) for part in parts)
+    if have < n and not stop():
+        model.sample_rows(1, seed=seed, **options)  # the first one takes longer and is not timed
     while have < n:
         if stop():
             return None
