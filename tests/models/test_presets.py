@@ -72,13 +72,19 @@ def test_every_player_has_a_loss_that_moves_it_and_nothing_else_is_left(preset):
     assert owned == {id(p) for p in model.parameters()}
 
 
-@every_preset
-def test_it_is_written_down_with_its_weights(preset):
+def written_and_read(preset):
+    """A model that has met its data, and what its configuration and weights make of a new one."""
     model = PRESETS[preset](**SIZES)
     model.meet(source())
     shaken(model)
     again = build(json.loads(json.dumps(model.config(), allow_nan=False)))
     again.load_state_dict(model.state_dict())
+    return model, again
+
+
+@every_preset
+def test_it_is_written_down_with_its_weights(preset):
+    model, again = written_and_read(preset)
     again.transform = model.transform
     assert again.config() == model.config()
     x = source().rows[:8]
@@ -91,11 +97,7 @@ def test_it_is_written_down_with_its_weights(preset):
 
 @every_diffusion
 def test_its_schedule_and_the_outputs_of_its_network_are_written_down(preset):
-    model = PRESETS[preset](**SIZES)
-    model.meet(source())
-    shaken(model)
-    again = build(json.loads(json.dumps(model.config(), allow_nan=False)))
-    again.load_state_dict(model.state_dict())
+    model, again = written_and_read(preset)
     assert again.network.out == (2 if model.objective.learned_variance else 1)
     t = torch.linspace(0, 1, 9, dtype=torch.float64)
     assert torch.equal(again.schedule(t)[1], model.schedule(t)[1])

@@ -94,9 +94,7 @@ class ConvEncoder(nn.Module):
         channels, sides = [width * m for m in multipliers], _sides(shape, patch, len(multipliers))
         self.condition = Condition(width=2 * width, classes=classes)
         self.enter = conv(_folded(shape, patch), channels[0])
-        self.levels = nn.ModuleList(
-            _run(before, here, 2 * width, blocks) for before, here in zip([channels[0], *channels], channels)
-        )
+        self.levels = _levels(channels, 2 * width, blocks)
         self.leave = linear(channels[-1] * math.prod(sides[-1]), outputs)
 
     def forward(self, x: Float[Tensor, "b c *side"], label: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b o"]:
@@ -138,9 +136,7 @@ class ConvDecoder(nn.Module):
         self.sides = _sides(shape, patch, len(multipliers))[::-1]
         self.condition = Condition(width=2 * width, classes=classes, latent=latent)
         self.enter = linear(latent, channels[0] * math.prod(self.sides[0]))
-        self.levels = nn.ModuleList(
-            _run(before, here, 2 * width, blocks) for before, here in zip([channels[0], *channels], channels)
-        )
+        self.levels = _levels(channels, 2 * width, blocks)
         self.leave = conv(channels[-1], _folded(shape, patch))
 
     def forward(self, z: Float[Tensor, "b z"], label: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b c *side"]:
@@ -261,8 +257,13 @@ def _check_mlp(where: str, shape: Sequence[int], width: int, depth: int, classes
     checks.at_least(where, 0, classes=classes)
 
 
-def _run(before: int, here: int, features: int, blocks: int) -> nn.ModuleList:
-    return nn.ModuleList(Residual(here if i else before, here, features, 0.0, 0) for i in range(blocks))
+def _levels(channels: Sequence[int], features: int, blocks: int) -> nn.ModuleList:
+    """A run of residual blocks for each number of channels."""
+    pairs = zip([channels[0], *channels], channels)
+    return nn.ModuleList(
+        nn.ModuleList(Residual(here if i else before, here, features, 0.0, 0) for i in range(blocks))
+        for before, here in pairs
+    )
 
 
 def _folded(shape: Sequence[int], patch: int) -> int:
