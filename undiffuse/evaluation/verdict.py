@@ -25,6 +25,7 @@ from undiffuse.evaluation.metrics.memorization import Memorization
 from undiffuse.evaluation.trend import FEWEST, WORTH, Trend, finite, trend
 
 LARGE = 0.2  # of the held-out loss: a difference to training rows that matters while the loss stands still
+SEEN = 0.02  # of the loss where there is little noise: a smaller difference to training rows is not worth a word
 MANY = 3.0  # errors by which copies must exceed what held-out rows show, and a difference be no chance
 
 
@@ -66,14 +67,16 @@ def _levels(levels: Mapping[str, Any] | None) -> Levels | None:
     worst = int(shares.argmax())
     little_noise = log_snr > np.median(log_snr)
     total = max(float(abs(held_out).mean()), 1e-300)
+    share, error = float(gap.mean()) / total, float(np.mean(errors)) / total if errors else None
+    there, elsewhere = (float(shares[part].mean()) if part.any() else 0.0 for part in (little_noise, ~little_noise))
     return Levels(
-        share=float(gap.mean()) / total,
-        error=float(np.mean(errors)) / total if errors else None,  # the levels share their rows: errors add up
+        share=share,
+        error=error,  # the levels share their rows: errors add up
         worst=float(shares[worst]),
         worst_log_snr=float(log_snr[worst]),
         higher=int((gap > 0).sum()),
         count=len(rows),
-        details=bool(shares[little_noise].mean() > 2 * abs(shares[~little_noise].mean())) if len(rows) > 1 else False,
+        details=share > MANY * (error or 0.0) and there > max(2 * abs(elsewhere), SEEN),
     )
 
 
@@ -214,12 +217,15 @@ def _level_words(split: Levels | None) -> list[str]:
     if split is None:
         return []
     error = "" if split.error is None else f" +- {split.error:.1%}"
-    where = ", where there is little noise: details of training rows are learned" if split.details else ""
-    return [
-        f"The loss of held-out rows is {split.share:.1%}{error} of itself above that of training rows, higher at "
-        f"{split.higher} of {split.count} noise levels, most at log-SNR {split.worst_log_snr:.1f} ({split.worst:.1%})"
-        f"{where}."
-    ]
+    words = (
+        f"The loss of training rows is {abs(split.share):.1%}{error} {'below' if split.share >= 0 else 'above'} that of "
+        f"held-out rows; it is lower at {split.higher} of {split.count} noise levels"
+    )
+    if split.share > 0:
+        words += f", most at log-SNR {split.worst_log_snr:.1f} ({split.worst:.1%})"
+    if split.details:
+        words += ", where there is little noise: details of training rows are learned"
+    return [words + "."]
 
 
 def _gap_words(gap: Figure | None) -> list[str]:
