@@ -91,7 +91,12 @@ def _textbook(facts: Facts) -> Html | None:
     for each in facts.get("textbook") or []:
         state, text = AGREES[each.get("agrees")]
         claim, measured = (tag("p", str(each.get(key) or "")) for key in ("claim", "measured"))
-        rows.append(tag("div", tag("h3", str(each["preset"])), badge(state, text), claim, measured, class_="claim"))
+        answers = [(axis, *AGREES[answer]) for axis, answer in (each.get("axes") or {}).items()]
+        axes = [tag("span", f"{axis}: {said}", class_=f"is-{kind}") for axis, kind, said in answers]
+        said = tag("p", axes, class_="axes") if axes else None
+        rows.append(
+            tag("div", tag("h3", str(each["preset"])), badge(state, text), claim, measured, said, class_="claim")
+        )
     return section(
         "What the textbook says",
         tag("div", rows, class_="claims") if rows else None,
@@ -131,9 +136,12 @@ def _runs(facts: Facts) -> Html | None:
         said = str(verdict.get("sentence") or run.get("problem") or "")
         where = quote(str(run.get("folder") or preset)) + "/report.html"
         link = tag("p", tag("a", f"The report of {preset}", href=where)) if report else None
+        sampler = report.get("sampler") or {}
+        steps = f", {number(sampler['steps'])} steps" if is_known(sampler.get("steps")) else ""
+        how = tag("p", f"Sampler: {sampler['method']}{steps}.", class_="small") if sampler.get("method") else None
         word = badge(state, STATES.get(state, status.capitalize()))
         shown.append(
-            tag("div", tag("h3", preset), word, tag("p", closed(said)) if said else None, link, class_="claim")
+            tag("div", tag("h3", preset), word, tag("p", closed(said)) if said else None, how, link, class_="claim")
         )
     return section("The runs", tag("div", shown, class_="claims") if shown else None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from undiffuse.evaluation.report.bars import share_bar
@@ -51,7 +52,12 @@ def levels(facts: Mapping[str, Any] | None) -> Html | None:
     at = facts.get("log_snr") or []
     series = []
     for name, key, color in (("training", "training", TRAINING), ("held out", "held_out", HELD_OUT)):
-        points = [Point(float(x), float(y)) for x, y in zip(at, facts.get(key) or []) if is_known(x) and is_known(y)]
+        errors = (facts.get("stderr") or []) if key == "held_out" else []
+        points = [
+            Point(float(x), float(y), y_ends=_around(y, error) if is_known(error) else None)
+            for x, y, error in zip_longest(at, facts.get(key) or [], errors)
+            if is_known(x) and is_known(y)
+        ]
         if points:
             series.append(Series(name, sorted(points, key=lambda p: p.x), color, dots=True))
     if not series:
@@ -63,6 +69,8 @@ def levels(facts: Mapping[str, Any] | None) -> Html | None:
         alt="Loss of training and held-out rows at each noise level.",
     )
     note = "Where the held-out curve lies above the training curve, the model knows its training rows too well."
+    if facts.get("stderr"):
+        note += " Bars: the 95 % error of the difference between the two."
     return chart(drawing, "Loss per noise level", note)
 
 
@@ -139,6 +147,10 @@ def thin(points: Sequence[Point]) -> tuple[list[Point], int]:
 
 def _points(entries: Sequence[Mapping[str, Any]], x: str, y: str) -> list[Point]:
     return [Point(float(e[x]), float(e[y])) for e in entries if is_known(e.get(x)) and is_known(e.get(y))]
+
+
+def _around(value: float, stderr: float) -> tuple[float, float]:
+    return value - 1.96 * stderr, value + 1.96 * stderr
 
 
 def _ends(figure: Figure) -> tuple[float, float] | None:

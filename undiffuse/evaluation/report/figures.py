@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,18 +17,35 @@ from undiffuse.evaluation.report.numbers import (
     number,
     value_text,
 )
-from undiffuse.evaluation.report.page import sentence
+from undiffuse.evaluation.report.page import closed, sentence
 from undiffuse.evaluation.report.words import DIRECTION, Meaning, meaning
+
+SHARED = 3  # figures that have the same warning
 
 
 def figures(facts: Mapping[str, Any], prefix: str, *, what: Meaning | None = None) -> Html | None:
-    """A row for each figure among these facts; `what` they mean, if they are all of one kind and named by their key."""
+    """A row for each figure among these facts; `what` they mean, if they are all of one kind and named by their key.
+
+    A warning that several of them share is said once, above them.
+    """
+    found = {key: fact for key, fact in facts.items() if is_figure(fact)}
+    warned = Counter(str(fact.get("warning") or "") for fact in found.values())
+    shared = {text: count for text, count in warned.items() if text and count >= SHARED}
+    above = [tag("p", f"{_of(count, len(found))}: {closed(text)}", class_="warning") for text, count in shared.items()]
     rows = [
-        figure_row(fact, f"{prefix}.{key}", what or meaning(key), title=key if what else "")
-        for key, fact in facts.items()
-        if is_figure(fact)
+        figure_row(
+            {**fact, "warning": ""} if fact.get("warning") in shared else fact,
+            f"{prefix}.{key}",
+            what or meaning(key),
+            title=key if what else "",
+        )
+        for key, fact in found.items()
     ]
-    return tag("div", rows, class_="figures") if rows else None
+    return tag("div", above, tag("div", rows, class_="figures")) if rows else None
+
+
+def _of(count: int, total: int) -> str:
+    return f"All {count} figures" if count == total else f"{count} of the {total} figures"
 
 
 def figure_row(figure: Figure, anchor: str, what: Meaning, *, title: str = "") -> Html:

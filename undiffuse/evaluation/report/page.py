@@ -84,13 +84,14 @@ def sentence(text: str) -> str:
     >>> sentence("the floor is that of 40 real rows")
     'The floor is that of 40 real rows.'
     """
-    text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if not text or text[-1] in ".!?" else ".")
+    text = closed(text.strip())
+    return text[:1].upper() + text[1:]
 
 
 def closed(text: str) -> str:
     """With a full stop; it may begin with the name of a preset, so its first letter stays."""
-    return text if text[-1:] in (".", "!", "?") else text + "."
+    text = text.replace("+-", "±")
+    return text if text[-1:] in ("", ".", "!", "?") else text + "."
 
 
 def badge(state: str, text: str) -> Html:

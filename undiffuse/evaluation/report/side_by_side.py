@@ -22,16 +22,18 @@ from undiffuse.evaluation.report.words import DIRECTION, meaning
 
 Facts = Mapping[str, Any]
 
+LIKELIHOOD = ("bits_per_dim", "nats", "likelihood_kind")
 TABLES = (  # groups of columns; two tables, since one of all columns fits no page
     {"Quality": ("frechet", "kernel", "precision", "density"), "Coverage": ("recall", "coverage", "modes", "caught")},
     {
-        "Likelihood": ("bits_per_dim",),
+        "Likelihood": LIKELIHOOD,
         "Speed": ("samples_per_second", "latency", "evaluations_per_sample"),
         "Cost": ("training_seconds", "parameters", "peak_memory"),
     },
 )
 PLAIN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "caught": ("Copying", lambda caught: "caught" if caught else "none"),
+    "likelihood_kind": ("Kind", str),
     "evaluations_per_sample": ("Evaluations per sample", number),
     "training_seconds": ("Training time", duration),
     "parameters": ("Parameters", number),
@@ -59,7 +61,8 @@ def tables(facts: Facts) -> Html | None:
 def _table(groups: Mapping[str, Sequence[str]], rows: Sequence[Facts], best: Facts) -> Html | None:
     """One table of groups of columns; only columns that some preset has."""
     shown = {
-        name: [key for key in keys if any(row.get(key) is not None for row in rows)] for name, keys in groups.items()
+        name: [key for key in keys if any(row.get(key) not in (None, "") for row in rows)]
+        for name, keys in groups.items()
     }
     shown = {name: keys for name, keys in shown.items() if keys}
     columns = [key for keys in shown.values() for key in keys]
@@ -68,7 +71,11 @@ def _table(groups: Mapping[str, Sequence[str]], rows: Sequence[Facts], best: Fac
     top = [tag("th"), [tag("th", name, colspan=len(keys), scope="colgroup") for name, keys in shown.items()]]
     names = [tag("th", "preset", scope="col"), [_heading(key, rows) for key in columns]]
     body = [
-        tag("tr", tag("th", str(row["preset"]), scope="row"), [_cell(row, key, best, rows) for key in columns])
+        tag(
+            "tr",
+            tag("th", str(row["preset"]), tag("small", str(row.get("family") or "")), scope="row"),
+            [_cell(row, key, best, rows) for key in columns],
+        )
         for row in rows
     ]
     inner = tag("table", tag("thead", tag("tr", top, class_="group"), tag("tr", names)), tag("tbody", body))
@@ -85,8 +92,8 @@ def _heading(key: str, rows: Sequence[Facts]) -> Html:
 def _cell(row: Facts, key: str, best: Facts, rows: Sequence[Facts]) -> Html:
     fact, firsts = row.get(key), best.get(key) or []
     if fact is None or not is_figure(fact):
-        none = "none" if row.get("likelihood_none") and key == "bits_per_dim" else DASH
-        return tag("td", none if fact is None else PLAIN.get(key, ("", number))[1](fact))
+        unknown = "none" if row.get("likelihood_none") and key in LIKELIHOOD else DASH
+        return tag("td", unknown if fact in (None, "") else PLAIN.get(key, ("", number))[1](fact))
     mark = tag("span", "tie" if len(firsts) > 1 else "best", class_="mark") if row["preset"] in firsts else None
     shown = tag("b", value_text(fact)) if mark else value_text(fact)
     scale = scale_of([each[key] for each in rows if is_figure(each.get(key))], meaning(key))

@@ -13,6 +13,7 @@ from undiffuse.evaluation.report.page import section, sentence, table
 
 Facts = Mapping[str, Any]
 
+LOW, HIGH = -0.04, 1.04  # of the axes: a dot at 0 or 1 stands inside
 CORNERS = (("quality", "coverage"), ("quality", "speed"), ("coverage", "speed"))
 
 
@@ -35,8 +36,8 @@ def triangle(facts: Facts, tones: Mapping[str, int]) -> Html | None:
         alt = f"{up.capitalize()} against {across} of {', '.join(each.name for each in series)}."
         drawing = plot(
             series,
-            Axis(f"{across} →", low=0.0, high=1.0),
-            Axis(f"{up} →", low=0.0, high=1.0),
+            Axis(f"{across} →", low=LOW, high=HIGH),
+            Axis(f"{up} →", low=LOW, high=HIGH),
             alt=alt,
             labels=True,
         )
@@ -75,7 +76,7 @@ def _at_once(corners: Sequence[Facts], tones: Mapping[str, int]) -> Html:
     drawing = plot(
         series,
         Axis("", low=-0.15, high=2.15, ticks=(0.0, 1.0, 2.0), names=names),
-        Axis("better →", low=0.0, high=1.0),
+        Axis("better →", low=LOW, high=HIGH),
         alt="Quality, coverage and speed of each preset.",
     )
     return chart(drawing, "All three at once")

@@ -69,6 +69,7 @@ MEANINGS = {
         "How often a sample lies nearer to the training rows than a held-out row does: one half if nothing is copied.",
         low=0.0,
         high=1.0,
+        floor="a perfect sampler gets {}",
     ),
     "copies": Meaning(
         "Copies",
@@ -119,7 +120,7 @@ STATES = {
 PICTURES = {
     "samples": "Samples of the model",
     "real": "Real rows, held out",
-    "pairs": "The most suspicious samples, each over the training row nearest to it",
+    "pairs": "The most suspicious samples, each beside the training row nearest to it",
     "reconstructions": "Held-out rows and what the model makes of them",
     "traversal": "A walk along single latent dimensions",
 }
