@@ -217,9 +217,10 @@ def _level_words(split: Levels | None) -> list[str]:
     if split is None:
         return []
     error = "" if split.error is None else f" +- {split.error:.1%}"
+    side = "below" if split.share >= 0 else "above"
     words = (
-        f"The loss of training rows is {abs(split.share):.1%}{error} {'below' if split.share >= 0 else 'above'} that of "
-        f"held-out rows; it is lower at {split.higher} of {split.count} noise levels"
+        f"The loss of training rows is {abs(split.share):.1%}{error} {side} that of held-out rows; it is "
+        f"lower at {split.higher} of {split.count} noise levels"
     )
     if split.share > 0:
         words += f", most at log-SNR {split.worst_log_snr:.1f} ({split.worst:.1%})"
