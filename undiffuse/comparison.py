@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -93,10 +94,10 @@ def compare(
     for preset in names:
         job.runs[preset] = {"folder": f"runs/{preset}", "status": "waiting", "problem": "", "report": None}
     pictures: dict[str, bytes] = {}
-    if job.each("training", lambda preset: _train(job, preset, length)):
+    if job.each("training", lambda preset, begin: _train(job, preset, begin, length)):
         asked = {"n": n, "evaluations": evaluations, "rows": rows, "batch": batch}
         reference = _Lazy(lambda: _reference(job, features))
-        job.each("evaluating", lambda preset: _evaluate(job, preset, asked, reference, pictures))
+        job.each("evaluating", lambda preset, begin: _evaluate(job, preset, begin, asked, reference, pictures))
     facts = comparison_facts(
         job.runs,
         undiffuse=__version__,
@@ -137,16 +138,18 @@ class _Job:
     stop: Callable[[], bool]
     runs: dict[str, dict[str, Any]]
 
-    def each(self, phase: str, work: Callable[[str], bool]) -> bool:
-        """Do `work` for every preset that has not failed; whether all was done, and nobody stopped it."""
+    def each(self, phase: str, work: Callable[[str, Callable[[], None]], bool]) -> bool:
+        """Do `work(preset, begin)` for each that has not failed; whether all was done, and nobody stopped it. It calls
+        `begin` if there is anything to do.
+        """
         going = [preset for preset, run in self.runs.items() if run["status"] != "failed"]
         for number, preset in enumerate(going, start=1):
             if self.stop():
                 return False
-            self.tell({"event": "phase", "preset": preset, "phase": phase, "number": number, "total": len(going)})
+            event = {"event": "phase", "preset": preset, "phase": phase, "number": number, "total": len(going)}
             done = True
             with self._survived(preset):
-                done = work(preset)
+                done = work(preset, partial(self.tell, event))
             if not done:
                 return False
         return True
@@ -179,12 +182,13 @@ class _Lazy:
         return self.made
 
 
-def _train(job: _Job, preset: str, budget: float) -> bool:
+def _train(job: _Job, preset: str, begin: Callable[[], None], budget: float) -> bool:
     """Train the preset until its time is over; whether it is."""
     place = job.folder.run(preset)
     begun = (place / CONFIG).exists()
     if begun and (state := read_state(place)) and state["finished"]:
         return True
+    begin()
     model = PRESETS[preset]()
     options = {"resume": begun, "budget": budget, "stop": job.stop, "on_event": job.tell, **job.shared}
     return not fit(model, job.data, out=place, **options).stopped
@@ -200,13 +204,21 @@ def _reference(job: _Job, features: Any) -> Reference:
     return reference
 
 
-def _evaluate(job: _Job, preset: str, asked: Mapping[str, int], reference: _Lazy, pictures: dict[str, bytes]) -> bool:
+def _evaluate(
+    job: _Job,
+    preset: str,
+    begin: Callable[[], None],
+    asked: Mapping[str, int],
+    reference: _Lazy,
+    pictures: dict[str, bytes],
+) -> bool:
     """Evaluate the preset, unless what is kept is what is asked for; whether that is done."""
     place = job.folder.run(preset)
     state = read_state(place) or {}
     asked = {**asked, "step": state.get("step", 0)}
     kept = job.folder.kept(preset, asked)
     if kept is None:
+        begin()
         way = open_run(place).within(asked["evaluations"])
         options = {name: asked[name] for name in ("n", "rows", "batch")}
         calls = {"progress": job.progress, "stop": job.stop}

@@ -1,55 +1,53 @@
-"""The table of a comparison in the terminal: a row per preset, the best of each column bold, ties bold together."""
+"""The table of a comparison in the terminal: a line per figure, a column per preset; intervals are in the report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from undiffuse.cli.terminal import number
-
-COLUMNS = {
-    "frechet": "Frechet",
+FIGURES = {
+    "frechet": "Frechet distance",
+    "kernel": "kernel distance",
     "precision": "precision",
+    "density": "density",
     "recall": "recall",
     "coverage": "coverage",
-    "bits_per_dim": "bits/dim",
-    "samples_per_second": "samples/s",
+    "modes": "classes reached",
+    "bits_per_dim": "bits/dimension",
+    "samples_per_second": "samples/second",
     "evaluations_per_sample": "evaluations",
-    "sampler": "drawn by",
 }
+Row = Mapping[str, Any]
 
 
 def print_table(console: Console, facts: Mapping[str, Any]) -> None:
-    """Print the table of `facts`; below a column's name stands its floor, where rows share one."""
+    """Print the table of `facts`; a star marks the best of a line, and what its 95 % error cannot tell from it."""
     rows, best = facts["table"], facts["best"]
-    table = Table(box=SIMPLE_HEAD, caption="± is 95 %; bold: the best, or not to be told from it; floor: real rows")
-    table.add_column("")
-    for name, title in COLUMNS.items():
-        table.add_column(title + _floor(name, rows), justify="left" if name == "sampler" else "right")
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
     for row in rows:
-        cells = [
-            Text(_cell(row, name), style="bold" if row["preset"] in best.get(name, ()) else "") for name in COLUMNS
-        ]
-        table.add_row(row["preset"], *cells)
+        table.add_column(row["preset"], justify="right")
+    table.add_column("real rows", justify="right")
+    for name, title in FIGURES.items():
+        if any(row.get(name) is not None for row in rows):
+            cells = [_shown(row.get(name)) + "*" * (row["preset"] in best.get(name, ())) for row in rows]
+            table.add_row(title, *cells, _floor(name, rows))
     console.print(table)
+    console.print("* the best of its line, and what cannot be told from it within its error", markup=False)
 
 
-def _floor(name: str, rows: list[Mapping[str, Any]]) -> str:
-    """ "\\nfloor 0.95", if the figures have one."""
+def _floor(name: str, rows: Sequence[Row]) -> str:
+    """What real rows get, if that is the same for all."""
     floors = {row[name]["floor"] for row in rows if isinstance(row.get(name), Mapping)}
-    return f"\nfloor {number(floor)}" if len(floors) == 1 and (floor := floors.pop()) is not None else ""
+    return _shown(floors.pop()) if len(floors) == 1 and None not in floors else ""
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, Mapping):
-        return value if isinstance(value, str) else number(value)
-    if value["value"] is None:
+def _shown(fact: Any) -> str:
+    value = fact["value"] if isinstance(fact, Mapping) else fact
+    if value is None:
         return "-"
-    half = None if value["low"] is None or value["high"] is None else (value["high"] - value["low"]) / 2
-    return f"{value['value']:.3g}" + ("" if half is None else f" ± {half:.2g}")
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -46,11 +46,11 @@ def comparison_facts(runs: Mapping[str, Mapping[str, Any]], **about: Any) -> dic
 def table_row(preset: str, report: Mapping[str, Any]) -> dict[str, Any]:
     """One row of the table: the yardsticks of a report, and how its samples were drawn; None for what it has not."""
     likelihood, speed, sampler = report["likelihood"], report["speed"], report["sampler"]
-    steps = f", {sampler['steps']} steps" if sampler.get("steps") else ""
+    drawn = f"{sampler['method']}, {sampler['steps']} steps" if sampler.get("steps") else "one pass"
     return {
         "preset": preset,
         "family": report["family"].lower(),
-        "sampler": f"{sampler['method']}{steps}",
+        "sampler": drawn,
         **{name: report["quality"].get(name) for name in _QUALITY},
         **{name: report["coverage"].get(name) for name in _COVERAGE},
         "bits_per_dim": likelihood.get("bits_per_dim"),
