@@ -20,8 +20,6 @@ from undiffuse.evaluation.report.numbers import (
 from undiffuse.evaluation.report.page import closed, sentence
 from undiffuse.evaluation.report.words import DIRECTION, Meaning, meaning
 
-SHARED = 3  # figures that have the same warning
-
 
 def figures(facts: Mapping[str, Any], prefix: str, *, what: Meaning | None = None) -> Html | None:
     """A row for each figure among these facts; `what` they mean, if they are all of one kind and named by their key.
@@ -29,23 +27,28 @@ def figures(facts: Mapping[str, Any], prefix: str, *, what: Meaning | None = Non
     A warning that several of them share is said once, above them.
     """
     found = {key: fact for key, fact in facts.items() if is_figure(fact)}
-    warned = Counter(str(fact.get("warning") or "") for fact in found.values())
-    shared = {text: count for text, count in warned.items() if text and count >= SHARED}
-    above = [tag("p", f"{_of(count, len(found))}: {closed(text)}", class_="warning") for text, count in shared.items()]
+    own = {key: str(fact.get("warning") or "") for key, fact in found.items()}
+    shared = [text for text, count in Counter(own.values()).items() if text and count > 1]
+    above = []
+    for text in shared:  # alone, or after another
+        warned = [key for key in own if own[key] == text or own[key].endswith(f"; {text}")]
+        own |= {key: own[key].removesuffix(text).removesuffix("; ") for key in warned}
+        above.append(tag("p", f"{_of(len(warned), len(found))}: {closed(text)}", class_="warning"))
     rows = [
-        figure_row(
-            {**fact, "warning": ""} if fact.get("warning") in shared else fact,
-            f"{prefix}.{key}",
-            what or meaning(key),
-            title=key if what else "",
-        )
+        figure_row({**fact, "warning": own[key]}, f"{prefix}.{key}", what or meaning(key), title=key if what else "")
         for key, fact in found.items()
     ]
     return tag("div", above, tag("div", rows, class_="figures")) if rows else None
 
 
 def _of(count: int, total: int) -> str:
-    return f"All {count} figures" if count == total else f"{count} of the {total} figures"
+    return (
+        "Both figures"
+        if count == total == 2
+        else f"All {count} figures"
+        if count == total
+        else f"{count} of the {total} figures"
+    )
 
 
 def figure_row(figure: Figure, anchor: str, what: Meaning, *, title: str = "") -> Html:

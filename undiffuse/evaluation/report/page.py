@@ -89,8 +89,12 @@ def sentence(text: str) -> str:
 
 
 def closed(text: str) -> str:
-    """With a full stop; it may begin with the name of a preset, so its first letter stays."""
-    text = text.replace("+-", "±")
+    """With a full stop, and signs as in print; it may begin with the name of a preset, so its first letter stays.
+
+    >>> closed("edm is better by -3.1 +- 0.2")
+    'edm is better by −3.1 ± 0.2.'
+    """
+    text = re.sub(r"(?<![\w.])-(?=\d)", "−", text.replace("+-", "±"))
     return text if text[-1:] in ("", ".", "!", "?") else text + "."
 
 

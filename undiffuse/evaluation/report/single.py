@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,11 +69,11 @@ def _verdict(verdict: Facts) -> Html | None:
     if not verdict:
         return None
     state = str(verdict.get("state") or "unclear")
-    advice = verdict.get("advice")
-    return tag(
+    word, advice = STATES.get(state, state.capitalize()), verdict.get("advice")
+    return tag(  # the badge says the word, so the sentence need not
         "section",
-        badge(state, STATES.get(state, state)),
-        tag("p", str(verdict.get("sentence") or ""), class_="sentence"),
+        badge(state, word),
+        tag("p", sentence(str(verdict.get("sentence") or "").removeprefix(f"{word}: ")), class_="sentence"),
         tag("ul", [tag("li", sentence(str(item))) for item in verdict.get("evidence") or []], class_="evidence"),
         tag("p", tag("strong", "What to do. "), sentence(str(advice)), class_="advice") if advice else None,
         class_=f"verdict is-{state if state in STATES else 'unclear'}",
@@ -244,7 +245,10 @@ def _made(facts: Facts) -> Html | None:
         pairs(
             [
                 ("Run", str(facts.get("run") or "")),
-                ("Preset", " / ".join(str(facts[key]) for key in ("preset", "family") if facts.get(key))),
+                (
+                    "Preset",
+                    " / ".join(dict.fromkeys(str(facts[key]) for key in ("preset", "family") if facts.get(key))),
+                ),
                 ("Data", str(data.get("name") or "")),
                 ("Shape", " × ".join(str(side) for side in shape)),
                 ("Training rows", _given(data, "training_rows", number)),
