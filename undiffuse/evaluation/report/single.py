@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from undiffuse.evaluation.metrics.memorization import ALARM
 from undiffuse.evaluation.report import curves
 from undiffuse.evaluation.report.figures import figures, tile
 from undiffuse.evaluation.report.markup import Html, tag
@@ -119,7 +119,7 @@ def _memorization(facts: Facts, pictures: Pictures) -> Html | None:
         if memory.get("caught")
         else "No sign of copying: samples lie no nearer to training rows than held-out rows do"
     )
-    said = tag("p", tag("strong", f"{words} ({tested}). "), "The alarm is at p below 0.001.", class_="said")
+    said = tag("p", tag("strong", f"{words} ({tested}). "), f"The alarm is at p below {ALARM:g}.", class_="said")
     rows = [
         [number(p.get("sample")), number(p.get("training")), number(p.get("distance")), number(p.get("ratio"))]
         for p in memory.get("pairs") or []
