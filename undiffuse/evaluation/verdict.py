@@ -7,8 +7,8 @@
     unclear       the looks are too few, or scatter too much, to tell
 
 Samples that are nearer to training rows than held-out rows are (`metrics.memorization`) need not be copies: blurred
-ones lie near everything. They are where the ratio of distances says so too, or where training rows are modelled
-better than held-out ones, which no blur does.
+ones lie near everything. They are where the ratio of distances says so too, or where the loss of training rows is
+far below that of held-out rows, which no blur brings about.
 """
 
 from __future__ import annotations
@@ -107,8 +107,9 @@ def verdict(
     ('improving', 'Train for longer.')
     """
     course, split = trend(held_out), _levels(levels)
-    apart = (split is not None and split.large) or (gap is not None and gap.value > MANY * gap.stderr)
-    copies = _copies(memorization, apart)
+    large = split is not None and split.large
+    apart = large or (gap is not None and gap.value > MANY * gap.stderr)
+    copies = _copies(memorization, large)
     state, sentence, advice = _judged(course, split, training)
     if copies:
         assert memorization is not None
@@ -133,13 +134,13 @@ def verdict(
     return {"state": state, "sentence": sentence, "evidence": evidence, "advice": advice}
 
 
-def _copies(found: Memorization | None, apart: bool) -> bool:
-    """Whether samples are copies: nearer to training rows, and alike by ratio or with training rows modelled better."""
+def _copies(found: Memorization | None, large: bool) -> bool:
+    """Whether samples are copies: nearer to training rows, and alike by ratio or with a far lower loss of those rows."""
     if found is None or not found.caught:
         return False
     floor, n = found.copies.floor or 0.0, max(found.copies.n, 1)
     error = math.hypot(found.copies.stderr, math.sqrt((floor * (1 - floor) + 1 / n) / n))
-    return apart or found.copies.value - floor > MANY * error
+    return large or found.copies.value - floor > MANY * error
 
 
 def _judged(course: Trend | None, split: Levels | None, training: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
