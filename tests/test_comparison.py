@@ -1,0 +1,254 @@
+"""A comparison treats its models alike, survives those that fail, and goes on from wherever it was stopped.
+
+Training is cut to two steps and the reports are planted, so that it is the comparison that is looked at.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from undiffuse import comparison
+from undiffuse.errors import InputError
+from undiffuse.evaluation.metrics import Figure
+from undiffuse.models import PRESETS
+from undiffuse.training import fit
+
+SIZES = {"width": 8, "depth": 1}
+BUDGET = {"budget": "90s", "device": "cpu"}
+
+
+def figure(value: float, better: str = "higher") -> dict[str, Any]:
+    made = Figure(value=value, low=value - 0.1, high=value + 0.1, stderr=0.05, n=40, floor=1.0)
+    return {**vars(made), "better": better}
+
+
+def png(name: str) -> bytes:
+    """A picture of one pixel, whose grey is the name's length."""
+    stream = io.BytesIO()
+    Image.new("L", (1, 1), len(name)).save(stream, format="png")
+    return stream.getvalue()
+
+
+class Planted:
+    """What `evaluate` gives, less the work."""
+
+    def __init__(self, preset: str, options: dict[str, Any]) -> None:
+        value = len(preset) / 10
+        speed = {"samples_per_second": figure(value), "evaluations_per_sample": 1.0, "latency": figure(value)}
+        self.facts = {
+            "family": "GAN" if preset == "gan" else "Diffusion",
+            "sampler": {"method": "heun", "steps": options.get("steps")},
+            "features": {"name": "planted", "hash": options["reference"].features.hash},
+            "samples": options["n"],
+            "quality": {"frechet": figure(value, "lower"), "precision": figure(value)},
+            "coverage": {"coverage": figure(value)},
+            "likelihood": {"none": "there is no density"},
+            "memorization": None,
+            "speed": speed,
+        }
+        self.pictures = {"samples": png(preset), "real": png("")}
+
+    def write(self, folder: Path) -> None:
+        (folder / "report.html").write_text("planted")
+
+
+class Watched:
+    """Stands in for `fit` and `evaluate`, and notes each call that did its work."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.trained: list[tuple[str, dict[str, Any]]] = []
+        self.evaluated: list[tuple[str, dict[str, Any]]] = []
+        self.breaks: dict[tuple[str, str], Exception] = {}
+        monkeypatch.setattr(comparison, "fit", self.fit)
+        monkeypatch.setattr(comparison, "evaluate", self.evaluate)
+        monkeypatch.setattr(comparison, "PRESETS", {name: lambda name=name: PRESETS[name](**SIZES) for name in PRESETS})
+
+    def fit(self, model: Any, data: Any, *, budget: float, **options: Any) -> Any:
+        quick = {"samples": 0, "precision": "float32", "batch": 16}
+        result = fit(model, data, steps=2, **quick, **options)
+        self._break("training", model.preset)
+        self.trained += [] if result.stopped else [(model.preset, {"budget": budget, "data": data, **options})]
+        return result
+
+    def evaluate(self, run: Path, *, stop: Any, **options: Any) -> Planted | None:
+        self._break("evaluating", run.name)
+        if stop():
+            return None
+        self.evaluated.append((run.name, options))
+        return Planted(run.name, options)
+
+    def _break(self, phase: str, preset: str) -> None:
+        if (phase, preset) in self.breaks:
+            raise self.breaks[phase, preset]
+
+    def done(self) -> tuple[list[str], list[str]]:
+        return [name for name, _ in self.trained], [name for name, _ in self.evaluated]
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(monkeypatch)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> str:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(200, 3)))
+    return str(tmp_path / "x.npy")
+
+
+def test_all_are_treated_alike(watched: Watched, rows: str, tmp_path: Path) -> None:
+    names = ["edm", "ncsn", "gan"]
+    told: list[dict[str, Any]] = []
+    found = comparison.compare(
+        rows, presets=names, out=tmp_path / "c", n=40, rows=7, seed=3, on_event=lambda e: told.append(dict(e)), **BUDGET
+    )
+    assert watched.done() == (names, names)
+    for key in ("data", "budget", "seed", "device"):
+        assert len({id(given[key]) if key == "data" else given[key] for _, given in watched.trained}) == 1
+    assert watched.trained[0][1]["budget"] == 90
+    for key in ("reference", "data"):
+        assert len({id(given[key]) for _, given in watched.evaluated}) == 1
+    assert {(given["n"], given["rows"], given["seed"]) for _, given in watched.evaluated} == {(40, 7, 3)}
+    ways = {name: {key: given.get(key) for key in ("method", "steps")} for name, given in watched.evaluated}
+    own = {"method": None, "steps": None}
+    assert ways == {"edm": own, "ncsn": {"method": "dpmpp_sde", "steps": 36}, "gan": own}
+    phases = [(e["phase"], e["preset"], e["number"], e["total"]) for e in told if e["event"] == "phase"]
+    assert phases == [
+        (phase, name, i, 3) for phase in ("training", "evaluating") for i, name in enumerate(names, start=1)
+    ]
+    assert {"start", "step", "end"} <= {event["event"] for event in told}
+    assert found.presets("done") == names
+    assert json.loads((tmp_path / "c" / "comparison.json").read_text()) == found.facts
+    assert (tmp_path / "c" / "comparison.html").read_text().startswith("<!doctype html>")
+    assert found.pictures == {"real rows": png(""), **{name: png(name) for name in names}}
+    assert found.facts["data"]["held_out_rows"] == 20
+    for name in names:
+        assert (tmp_path / "c" / found.facts["runs"][name]["folder"] / "report.html").exists()
+
+
+def test_what_one_model_dies_of_is_said_and_the_others_finish(watched: Watched, rows: str, tmp_path: Path) -> None:
+    watched.breaks = {
+        ("training", "vp"): RuntimeError("the loss\nexploded"),
+        ("training", "vae"): InputError("stopped at step 9; try a lower learning rate."),
+        ("evaluating", "gan"): MemoryError(),
+    }
+    told: list[str] = []
+    call = {"presets": ["vp", "edm", "gan", "vae", "ve"], "out": tmp_path / "c", **BUDGET}
+    found = comparison.compare(
+        rows, on_event=lambda e: told.append(e["preset"]) if e["event"] == "failed" else None, **call
+    )
+    assert found.presets("done") == ["edm", "ve"]
+    assert found.presets("failed") == ["vp", "gan", "vae"]
+    assert told == ["vp", "vae", "gan"]
+    assert [row["preset"] for row in found.facts["table"]] == ["edm", "ve"]
+    problems = {name: run["problem"] for name, run in found.facts["runs"].items()}
+    assert problems["vp"] == "RuntimeError: the loss exploded (in full in problems/vp.txt)"
+    assert problems["vae"] == "stopped at step 9; try a lower learning rate."
+    assert problems["gan"].startswith("MemoryError: no more is known")
+    assert "exploded" in (tmp_path / "c" / "problems" / "vp.txt").read_text()
+    assert "Traceback" in (tmp_path / "c" / "problems" / "gan.txt").read_text()
+    assert problems["vp"].split(" (")[0] in (tmp_path / "c" / "comparison.html").read_text()
+    watched.breaks = {}
+    again = comparison.compare(rows, **call)
+    assert again.presets("done") == call["presets"]
+    assert watched.done()[1] == ["edm", "ve", "vp", "gan", "vae"]
+    assert not list((tmp_path / "c" / "problems").iterdir())
+
+
+def test_stopped_at_any_poll_the_same_call_ends_in_the_same_facts(watched: Watched, rows: str, tmp_path: Path) -> None:
+    polls = 0
+
+    def stop_at(last: int | None) -> Any:
+        def stop() -> bool:
+            nonlocal polls
+            polls += 1
+            return last is not None and polls > last
+
+        return stop
+
+    call = {"presets": ["edm", "gan"], **BUDGET}
+    whole = comparison.compare(rows, out=tmp_path / "whole", stop=stop_at(None), **call)
+    for last in range(polls):
+        watched.trained, watched.evaluated, polls = [], [], 0
+        stopped = comparison.compare(rows, out=tmp_path / str(last), stop=stop_at(last), **call)
+        assert stopped.presets("waiting"), last
+        assert (tmp_path / str(last) / "comparison.html").exists() == bool(stopped.presets("done"))
+        resumed = comparison.compare(rows, out=tmp_path / str(last), **call)
+        assert resumed.facts == whole.facts
+        assert resumed.pictures == whole.pictures
+        assert watched.done() == (["edm", "gan"], ["edm", "gan"])  # nothing that was finished is done twice
+        for name in call["presets"]:
+            weights = [tmp_path / folder / "runs" / name / "weights.safetensors" for folder in ("whole", str(last))]
+            assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_more_costs_only_what_it_adds(watched: Watched, rows: str, tmp_path: Path) -> None:
+    call = {"out": tmp_path / "c", **BUDGET}
+    comparison.compare(rows, presets=["edm"], n=40, **call)
+    comparison.compare(rows, presets=["gan", "edm"], n=40, **call)
+    assert watched.done() == (["edm", "gan"], ["edm", "gan"])
+    found = comparison.compare(rows, presets=["gan", "edm"], n=50, **call)
+    assert watched.done() == (["edm", "gan"], ["edm", "gan", "gan", "edm"])
+    assert {run["report"]["samples"] for run in found.facts["runs"].values()} == {50}
+    comparison.compare(rows, presets=["edm"], n=50, features="raw", **call)
+    assert watched.done() == (["edm", "gan"], ["edm", "gan", "gan", "edm", "edm"])
+
+
+def test_features_are_fitted_once(watched: Watched, rows: str, tmp_path: Path, monkeypatch) -> None:
+    """What is compared later is compared by the very same features, though they would come out otherwise now."""
+    call = {"out": tmp_path / "c", "features": "trained", **BUDGET}
+    comparison.compare(rows, presets=["edm"], **call)
+    monkeypatch.setattr("undiffuse.evaluation.features_trained.STEPS", 3)
+    comparison.compare(rows, presets=["edm", "gan"], **call)
+    hashes = [given["reference"].features.hash for _, given in watched.evaluated]
+    assert len(hashes) == 2
+    assert len(set(hashes)) == 1
+
+
+OTHERWISE = {
+    "another budget": ({"budget": "2m"}, r"was begun with budget 1m30s, and not 2m"),
+    "another seed": ({"seed": 1}, r"seed 0, and not 1"),
+    "other data": ({"source": "y.npy"}, r"source x.npy, and not y.npy"),
+    "changed data": ({"source": "other/x.npy"}, r"other data than these, or they have changed"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERWISE)
+def test_what_was_begun_otherwise_is_refused_unless_it_may_go(
+    watched: Watched, rows: str, tmp_path: Path, what: str
+) -> None:
+    changes, sentence = OTHERWISE[what]
+    (tmp_path / "other").mkdir()
+    for name in ("y.npy", "other/x.npy"):
+        np.save(tmp_path / name, np.random.default_rng(1).normal(size=(200, 3)))
+    call = {"out": tmp_path / "c", "presets": ["edm"], **BUDGET}
+    comparison.compare(rows, **call)
+    source = str(tmp_path / changes.get("source", "x.npy"))
+    other = {**call, **{name: value for name, value in changes.items() if name != "source"}}
+    with pytest.raises(InputError, match=sentence):
+        comparison.compare(source, **other)
+    assert watched.done() == (["edm"], ["edm"])
+    comparison.compare(source, **other, overwrite=True)
+    assert watched.done() == (["edm", "edm"], ["edm", "edm"])
+
+
+def test_a_folder_that_holds_other_things_is_left_alone(watched: Watched, rows: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    for place, sentence in (("mine", "other files and no comparison"), ("x.npy", "this is a file")):
+        for overwrite in (False, True):
+            with pytest.raises(InputError, match=sentence):
+                comparison.compare(rows, out=tmp_path / place, overwrite=overwrite, **BUDGET)
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+    with pytest.raises(InputError, match=r"presets gna: no such preset. Did you mean gan"):
+        comparison.compare(rows, out=tmp_path / "c", presets=["edm", "gna"], **BUDGET)
+    with pytest.raises(InputError, match="presets: none are named"):
+        comparison.compare(rows, out=tmp_path / "c", presets=[], **BUDGET)
+    assert not (tmp_path / "c").exists()
