@@ -135,7 +135,7 @@ def verdict(
 
 
 def _copies(found: Memorization | None, large: bool) -> bool:
-    """Whether samples are copies: nearer to training rows, and alike by ratio or with a far lower loss of those rows."""
+    """Whether samples are copies: nearer to training rows, and alike by ratio or with a far lower loss of these."""
     if found is None or not found.caught:
         return False
     floor, n = found.copies.floor or 0.0, max(found.copies.n, 1)
