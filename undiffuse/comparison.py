@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, final
 
 from undiffuse import __version__
-from undiffuse.comparison_folder import ComparisonFolder
+from undiffuse.comparison_folder import ComparisonFolder, Kept
 from undiffuse.data import Data, Progress, load
 from undiffuse.errors import InputError, unknown
 from undiffuse.evaluation.comparison_facts import comparison_facts
@@ -94,9 +94,11 @@ def compare(
     for preset in names:
         job.runs[preset] = {"folder": f"runs/{preset}", "status": "waiting", "problem": "", "report": None}
     pictures: dict[str, bytes] = {}
+    asked = {"n": n, "evaluations": evaluations, "rows": rows, "batch": batch}
+    reference = _Lazy(lambda: _reference(job, features))
+    if not all(job.kept(preset, asked) for preset in names):
+        reference()  # features that are of no use are refused before anything is trained
     if job.each("training", lambda preset, begin: _train(job, preset, begin, length)):
-        asked = {"n": n, "evaluations": evaluations, "rows": rows, "batch": batch}
-        reference = _Lazy(lambda: _reference(job, features))
         job.each("evaluating", lambda preset, begin: _evaluate(job, preset, begin, asked, reference, pictures))
     facts = comparison_facts(
         job.runs,
@@ -137,6 +139,14 @@ class _Job:
     progress: Progress | None
     stop: Callable[[], bool]
     runs: dict[str, dict[str, Any]]
+
+    def kept(self, preset: str, asked: Mapping[str, int]) -> Kept | None:
+        """What an earlier evaluation left, if just this was asked of the run as it is now."""
+        return self.folder.kept(preset, self.about(preset, asked))
+
+    def about(self, preset: str, asked: Mapping[str, int]) -> dict[str, int]:
+        """What an evaluation of a run hangs on: what is asked, and how far the run has been trained."""
+        return {**asked, "step": (read_state(self.folder.run(preset)) or {}).get("step", 0)}
 
     def each(self, phase: str, work: Callable[[str, Callable[[], None]], bool]) -> bool:
         """Do `work(preset, begin)` for each that has not failed; whether all was done, and nobody stopped it. It calls
@@ -214,9 +224,7 @@ def _evaluate(
 ) -> bool:
     """Evaluate the preset, unless what is kept is what is asked for; whether that is done."""
     place = job.folder.run(preset)
-    state = read_state(place) or {}
-    asked = {**asked, "step": state.get("step", 0)}
-    kept = job.folder.kept(preset, asked)
+    kept = job.kept(preset, asked)
     if kept is None:
         begin()
         way = open_run(place).within(asked["evaluations"])
@@ -227,7 +235,7 @@ def _evaluate(
             return False
         report.write(place)
         kept = report.facts, report.pictures.get("samples"), report.pictures.get("real")
-        job.folder.keep(preset, asked, *kept)
+        job.folder.keep(preset, job.about(preset, asked), *kept)
     facts, samples, real = kept
     pictures.update({name: png for name, png in (("real rows", real), (preset, samples)) if png is not None})
     job.runs[preset] |= {"status": "done", "report": facts}
