@@ -3,13 +3,14 @@
     d^2 = |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2)
 
 (Dowson and Landau 1982; Heusel et al. 2017, Eq. 6, with the features of a network). The last trace is the sum of the
-singular values of S_b^1/2 S_a^1/2. With S = U diag(l) U^T by a symmetric eigen-decomposition these are those of
-diag(l_b^1/2) U_b^T U_a diag(l_a^1/2), and no product of covariances is ever formed: its smallest eigenvalues would
-drown in rounding, and so would the distance where there are fewer rows than features and most of them are zero.
+singular values of R_b^T R_a for any factors S = R R^T, and no product of covariances is ever formed: its smallest
+eigenvalues would drown in rounding. R is Cholesky's where S is well conditioned, else U diag(l^1/2) of S = U diag(l)
+U^T without the l that are rounding error: with fewer rows than features most of them are.
 
 The distance of n rows is too large by about c/n (Chong and Forsyth 2020). The value reported is this biased one,
 which other programs compute and which the floor is comparable with; the interval is for the distance itself, of
-infinitely many rows, and reaches up to the value.
+infinitely many rows, and reaches up to the value. The floor is all bias: where it was measured on fewer rows k, it is
+multiplied by k/n.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from undiffuse.evaluation.metrics.figure import (
     student,
 )
 
+_CONDITION = 1e10  # of a covariance whose Cholesky factor is as good as its eigenvectors
 _EPS = torch.finfo(torch.float64).eps
 
 Moments = tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]
@@ -57,7 +59,12 @@ def between(a: Moments, b: Moments) -> float:
 
 
 def _root(cov: Tensor) -> Tensor:
-    """U diag(l^1/2) over the eigenvalues that are not rounding error: (d, rank), whose square is `cov`."""
+    """R (d, rank) with R R^T = `cov`."""
+    factor, failed = torch.linalg.cholesky_ex(cov)
+    if not failed:
+        inverse = torch.linalg.solve_triangular(factor, torch.eye(len(cov), dtype=cov.dtype), upper=False)
+        if float(inverse.square().sum() * cov.trace()) < _CONDITION:  # 1/l_min is no more than the sum
+            return factor
     values, vectors = torch.linalg.eigh(cov)
     kept = values > len(values) * _EPS * values[-1]
     return vectors[:, kept] * values[kept].sqrt()
@@ -83,7 +90,7 @@ def frechet_figure(sets: Matched, *, draws: int = DRAWS, seed: int = 0) -> Figur
         high=max(value, corrected + width),
         stderr=stderr,
         n=n,
-        floor=frechet(*sets.halves),
+        floor=frechet(*sets.halves) * len(sets.halves[0]) / n,
         warning="; ".join(text for text in (_warning(n, fake.shape[1], bias, value), sets.note) if text),
     )
 
