@@ -189,6 +189,23 @@ def table_facts() -> dict[str, Any]:
     return facts
 
 
+def long_facts() -> dict[str, Any]:
+    """Facts with names that no line holds, 60 classes, and numbers very large and very small."""
+    facts, long = table_facts(), "unbroken" * 12
+    facts |= {"run": f"/somewhere/{long}", "preset": long}
+    facts["data"]["name"] = long
+    facts["features"]["name"] = long
+    facts["table"]["columns"] = {
+        f"{long}{i}": figure(0.9 - i / 100, 0.01, floor=0.95, better="higher") for i in range(20)
+    }
+    facts["classes"] = [{"name": f"{long}{i}", "share": figure(1 / 60, 0.005), "real": 1 / 60} for i in range(60)]
+    facts["quality"]["frechet"] = figure(4.2e11, 3.1e9, floor=1.1e-9, better="lower", warning=long)
+    facts["quality"]["kernel"] = figure(4.2e-11, 3.1e-13, floor=-1.1e-14, better="lower")
+    facts["verdict"] |= {"sentence": long, "evidence": [long], "advice": long}
+    facts["likelihood"] = {"none": long}
+    return facts
+
+
 PRESETS = {"edm": 0.0, "ddpm": 1.0, "ncsn": 2.0, "vae": 3.0, "gan": 4.0, "flow": 5.0}  # each worse than the one before
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_facts import comparison_facts, comparison_pictures, png, report_facts, table_facts
+from report_facts import comparison_facts, comparison_pictures, long_facts, png, report_facts, table_facts
 
 from undiffuse.evaluation.report import render, render_comparison
 
@@ -25,6 +25,7 @@ PICTURES = {"samples": png(seed=0), "real": png(seed=1), "pairs": png(2, 8, 2)}
 PAGES = {
     "report": lambda: render(report_facts(), PICTURES),
     "table": lambda: render(table_facts(), PICTURES),
+    "long names": lambda: render(long_facts(), PICTURES),
     "comparison": lambda: render_comparison(comparison_facts(), comparison_pictures()),
 }
 

@@ -224,7 +224,11 @@ def test_a_comparison_shows_every_run() -> None:
     for claim in facts["textbook"]:
         assert claim["claim"] in text
         assert claim["measured"] in text
-    assert [text.count(word) for word in ("agrees", "disagrees", "cannot be said")] == [7, 1, 2]  # the first is in the second
+    assert [text.count(word) for word in ("agrees", "disagrees", "cannot be said")] == [
+        7,
+        1,
+        2,
+    ]  # the first is in the second
     links = {given["href"] for name, given in page.opened if name == "a"}
     assert links == {f"{name}/report.html" for name in ("edm", "ddpm", "vae", "gan", "flow")}
 

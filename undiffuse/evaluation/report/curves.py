@@ -115,7 +115,7 @@ def classes(entries: Sequence[Mapping[str, Any]]) -> Html | None:
             tag("span", _percent(entry["share"]["value"]), tag("small", f" / {_percent(entry['real'])}"), class_="of"),
             class_="class",
             id=f"classes.{i}",
-            title=f"95 %: {interval_text(entry['share'])}",
+            title=f"{entry['name']}, 95 %: {interval_text(entry['share'])}",
         )
         for i, entry in enumerate(entries)
     ]

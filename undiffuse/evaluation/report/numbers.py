@@ -11,7 +11,8 @@ from typing import Any
 
 DASH = "–"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_MOST = 6  # decimals; smaller numbers take a power of ten
+_MOST = 6  # decimals; smaller numbers take a power of ten, and so do those from
+_LARGE = 1e9  # on
 
 Figure = Mapping[str, Any]  # value, low, high, stderr, n, floor, warning, better; any number may be None
 
@@ -50,16 +51,17 @@ def number(value: object, places: int | None = None) -> str:
     """A number with `places` decimals, or three significant digits; a dash if there is none.
 
     >>> number(12345.678, 1), number(0.0), number(-0.25), number(None), number(3.2e-9)
-    ('12,345.7', '0', '−0.250', '–', '3.2 × 10⁻⁹')
+    ('12,345.7', '0', '−0.250', '–', '3.20 × 10⁻⁹')
     """
     if not is_known(value):
         return DASH
     assert isinstance(value, int | float)
     if places is None:
         places = decimals({"value": value, "low": None, "high": None})
-    if places > _MOST and value != 0:
+    if value != 0 and (places > _MOST or abs(value) >= _LARGE):
         power = math.floor(math.log10(abs(value)))
-        return _signed(f"{value / 10**power:.1f} × 10{str(power).translate(_RAISED)}")
+        digits = 3 if abs(value) >= _LARGE else min(max(places + power, 0), _MOST)
+        return _signed(f"{value / 10.0**power:.{digits}f} × 10{str(power).translate(_RAISED)}")
     shown = f"{value:,.{min(places, _MOST)}f}"
     return _signed(shown.removeprefix("-") if float(shown.replace(",", "")) == 0 else shown)
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from undiffuse.evaluation.report.numbers import number
-
 PAD = 0.06  # of the scale, left free at an end that is not fixed
 
 
@@ -87,11 +85,12 @@ def tick_text(value: float) -> str:
     """A number beside an axis, as short as can be.
 
     >>> [tick_text(v) for v in (0.0, 0.25, 2500.0, 20000.0, 1e-05)]
-    ['0', '0.25', '2.5k', '20k', '1.0 × 10⁻⁵']
+    ['0', '0.25', '2.5k', '20k', '1e−5']
     """
     for power, unit in ((9, "G"), (6, "M"), (3, "k")):
         if abs(value) >= 10**power:
             return tick_text(value / 10**power) + unit
     if value and abs(value) < 1e-4:
-        return number(value)
+        mantissa, power = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(power)}".replace("-", "−")
     return f"{value:.6f}".rstrip("0").rstrip(".").replace("-", "−")
