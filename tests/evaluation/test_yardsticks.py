@@ -68,15 +68,15 @@ def test_copies_are_caught_while_their_quality_looks_perfect(planted, honest):
 
 def test_dropped_classes_cost_coverage_and_not_precision(planted, honest):
     reference, unseen = planted
-    dropped = [0, 2, 4, 6, 7]
+    dropped = [0, 2, 6, 7]
     found = measured(unseen.rows[~np.isin(unseen.labels, dropped)], reference)
     assert list(found.modes.missing) == dropped
-    assert found.modes.reached.value == 5
+    assert found.modes.reached.value == 6
     assert found.coverage["coverage"].high < honest.coverage["coverage"].low
     assert found.coverage["recall"].high < honest.coverage["recall"].low
     assert found.quality["precision"].value > honest.quality["precision"].value - 0.05
     assert found.quality["frechet"].low > honest.quality["frechet"].high
-    assert found.modes.variation.value == pytest.approx(0.5, abs=0.1)
+    assert found.modes.variation.value == pytest.approx(0.4, abs=0.1)
 
 
 def test_noise_costs_precision(planted, honest):
