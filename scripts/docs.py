@@ -11,7 +11,7 @@ from pathlib import Path
 from runpy import run_path
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("", "train", "sample", "score", "info", "selfcheck")
+COMMANDS = ("", "train", "sample", "score", "evaluate", "compare", "info", "selfcheck")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)

@@ -145,7 +145,7 @@ def test_every_link_in_the_docs_leads_somewhere() -> None:
     assert not run_path(str(ROOT / "scripts" / "docs.py"))["broken_links"]()
 
 
-@pytest.mark.parametrize("command", ["", "train", "sample", "score", "info", "selfcheck"])
+@pytest.mark.parametrize("command", ["", "train", "sample", "score", "evaluate", "compare", "info", "selfcheck"])
 def test_help_answers_without_importing_torch(command: str) -> None:
     arguments = [*command.split(), "--help"]
     code = (

@@ -70,6 +70,7 @@ _EXPORTS = {
     "VAE": "undiffuse.models:VAE",
     "VariationalBound": "undiffuse.diffusion:VariationalBound",
     "bits_per_dimension": "undiffuse.models.likelihood:bits_per_dimension",
+    "compare": "undiffuse.comparison:compare",
     "cosine_betas": "undiffuse.diffusion:cosine_betas",
     "dae": "undiffuse.models:dae",
     "ddpm": "undiffuse.models:ddpm",
@@ -121,6 +122,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from undiffuse.comparison import compare as compare
     from undiffuse.data import load as load
     from undiffuse.diffusion import DDIM as DDIM
     from undiffuse.diffusion import DEIS as DEIS
