@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_facts import comparison_facts, comparison_pictures, long_facts, png, report_facts, table_facts
+from comparison_report_facts import comparison_facts, comparison_pictures
+from report_facts import long_facts, png, report_facts, table_facts
 
 from undiffuse.evaluation.report import render, render_comparison
 

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import base64
 import copy
-import itertools
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from report_facts import MARKS, comparison_facts, comparison_pictures, figure, png, report_facts, table_facts
+from comparison_report_facts import comparison_facts, comparison_pictures
+from report_facts import MARKS, png, report_facts, table_facts
+from report_reader import Page, read
 
 from undiffuse.evaluation.report import render, render_comparison
-from undiffuse.evaluation.report.bars import bar
-from undiffuse.evaluation.report.charts import Axis, Point, Series, plot
 from undiffuse.evaluation.report.numbers import decimals, number, value_text
 from undiffuse.evaluation.report.page import picture
-from undiffuse.evaluation.report.scales import Scale, fit
 
 PICTURES = {"samples": png(seed=0), "real": png(seed=1), "pairs": png(2, 8, 2), "walk_in_space": png(2, 8, 3)}
-VOID = {"br", "img", "link", "meta", "wbr"}
 DOCUMENTS = {
     "images": lambda: render(report_facts(), PICTURES),
     "table": lambda: render(table_facts(), {}),
@@ -31,52 +25,6 @@ DOCUMENTS = {
     "comparison": lambda: render_comparison(comparison_facts(), comparison_pictures()),
     "empty comparison": lambda: render_comparison({"source": MARKS, "runs": {MARKS: {"status": "waiting"}}}, {}),
 }
-
-
-class Page(HTMLParser):
-    """A document taken apart by the standard library; `problems`: elements that are not closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.opened: list[tuple[str, dict[str, str | None]]] = []
-        self.stack: list[tuple[str, str]] = []
-        self.problems: list[str] = []
-        self.texts: dict[str, str] = {}  # by the innermost id around it; "" holds all text
-        self.pieces: dict[str, list[str]] = {}  # the same, apart
-        self.values: dict[str, str] = {}  # text of class "value", by the same
-        self.feed(html)
-        self.close()
-        self.problems += [f"<{name}> is not closed" for name, _ in self.stack]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.opened.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.stack.append((tag, dict(attrs).get("id") or (self.stack[-1][1] if self.stack else "")))
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.stack or self.stack[-1][0] != tag:
-            self.problems.append(f"</{tag}> closes nothing")
-        else:
-            self.stack.pop()
-
-    def handle_data(self, data: str) -> None:
-        name, where = self.stack[-1] if self.stack else ("", "")
-        if name == "style":
-            return
-        self.texts[""] = self.texts.get("", "") + data
-        if where:
-            self.texts[where] = self.texts.get(where, "") + data
-            self.pieces.setdefault(where, []).append(data)
-        if self.opened and self.opened[-1][1].get("class") == "value" and name == "b":
-            self.values.setdefault(where, data)
-
-
-def read(text: str) -> float:
-    """The number that a reader sees."""
-    text = text.replace("−", "-").replace(",", "")
-    powers = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
-    mantissa, _, power = text.partition(" × 10")
-    return float(mantissa) * 10.0 ** int(power.translate(powers) or 0)
 
 
 def figures(facts: dict[str, Any], prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -246,51 +194,6 @@ def test_folders_cannot_become_other_links() -> None:
     facts["runs"]["edm"]["folder"] = "javascript:alert(1)//"
     hrefs = [given["href"] or "" for name, given in Page(render_comparison(facts, {})).opened if name == "a"]
     assert not any(":" in href for href in hrefs)
-
-
-@given(st.floats(-1e6, 1e6), st.floats(1e-4, 1e6))
-def test_a_value_is_written_to_a_tenth_of_its_error(value: float, half: float) -> None:
-    shown = value_text(figure(value, half))
-    assert abs(read(shown) - value) <= 0.0501 * max(half, 1.0 if half >= 10 else 0.0) + 0.05 * half
-
-
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
-def test_ticks_are_few_even_and_inside(low: float, width: float) -> None:
-    scale = Scale(low, low + width)
-    ticks = scale.ticks(6)
-    steps = [b - a for a, b in itertools.pairwise(ticks)]
-    assert 1 <= len(ticks) <= 8
-    assert all(low - 1e-6 * width <= tick <= low + width * (1 + 1e-6) for tick in ticks)
-    assert all(step == pytest.approx(steps[0], rel=1e-3) for step in steps)
-
-
-def test_marks_stand_where_the_numbers_are() -> None:
-    """A bar from 0 to 10: the value 5 in the middle, its interval from 40 % to 60 %, the floor at 10 %."""
-    drawn = Page(bar(figure(5.0, 1.0, floor=1.0), Scale(0.0, 10.0))).opened
-    marks = {given.get("class"): given for _, given in drawn}
-    assert marks["dot"]["cx"] == "50.00%"
-    assert (marks["interval"]["x"], marks["interval"]["width"]) == ("40.00%", "20.00%")
-    assert marks["floor"]["x1"] == marks["floor"]["x2"] == "10.00%"
-
-
-def test_points_stand_where_the_numbers_are() -> None:
-    """A straight line stays straight, and on two logarithmic axes so does a power."""
-    linear = [Point(float(x), 3.0 * x + 2) for x in (0, 1, 5, 9)]
-    power = [Point(10.0**x, 5 * 100.0**-x) for x in (0, 1, 2.5, 4)]
-    for points, log in ((linear, False), (power, True)):
-        drawn = Page(plot([Series("one", points)], Axis("x", log=log), Axis("y", log=log), alt="a line")).opened
-        path = next(given["points"] or "" for name, given in drawn if name == "polyline")
-        (ax, ay), *between, (bx, by) = ([float(v) for v in each.split(",")] for each in path.split())
-        for cx, cy in between:
-            assert (cx - ax) * (by - ay) == pytest.approx((cy - ay) * (bx - ax), abs=40.0)  # a tenth of a unit of 400
-
-
-def test_scales_hold_what_they_are_made_for() -> None:
-    assert fit([0.2, 0.4], low=0.0, high=1.0) == Scale(0.0, 1.0)
-    beyond = fit([-0.2, 1.4], low=0.0, high=1.0)
-    assert beyond.low < -0.2
-    assert beyond.high > 1.4
-    assert fit([3.0]).low < 3.0 < fit([3.0]).high
 
 
 def test_facts_are_left_as_they_were() -> None:
