@@ -133,3 +133,30 @@ def test_bad_input_is_refused_in_a_sentence_and_no_report_is_left(cli, place: Pa
     words = [str(place / word) if str(word).endswith(".npy") else word for word in more]
     assert cli("evaluate", run.parent / name, "--device", "cpu", "--quiet", *words).refused(fragment)
     assert not list(run.parent.rglob("report.*"))
+
+
+def test_fewer_samples_than_features_are_compared_with_a_warning(cli, run: Path) -> None:
+    """64 features and 20 samples: figures are there, with intervals, and it is said what not to trust."""
+    done = cli("evaluate", run, *QUICK[2:], "-n", 20, "--features", "trained").done()
+    kept = facts(run)
+    assert (kept["samples"], kept["features"]["dimensions"]) == (20, 64)
+    assert "too few for a Frechet distance" in kept["quality"]["frechet"]["warning"]
+    assert "few for 64 features" in done.err
+    assert all(kept["quality"][name]["value"] is not None for name in kept["quality"])
+
+
+def test_one_class_alone_is_no_class_to_tell(cli, tmp_path: Path) -> None:
+    """Labels of one class teach a classifier nothing: everything else is measured, modes are not."""
+    np.savez(tmp_path / "one.npz", x=np.random.default_rng(0).normal(5, 2, (200, 3)), y=np.zeros(200, int))
+    out = tmp_path / "run"
+    cli("train", tmp_path / "one.npz", "--out", out, *TRAIN, "--device", "cpu", "--quiet").done()
+    cli("evaluate", out, *QUICK, "--quiet").done()
+    kept = facts(out)
+    assert kept["classes"] == []
+    assert not kept["coverage"].get("modes")
+    assert kept["coverage"]["recall"]["value"] is not None
+
+
+def test_rows_that_a_network_cannot_take_are_refused(cli, run: Path) -> None:
+    assert cli("evaluate", run, *QUICK, "--quiet", "--features", "lite0").refused("lite0", "(3,)")
+    assert not (run / "report.html").exists()
