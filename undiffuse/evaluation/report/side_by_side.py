@@ -27,7 +27,7 @@ TABLES = (  # groups of columns; two tables, since one of all columns fits no pa
     {"Quality": ("frechet", "kernel", "precision", "density"), "Coverage": ("recall", "coverage", "modes", "caught")},
     {
         "Likelihood": LIKELIHOOD,
-        "Speed": ("samples_per_second", "latency", "evaluations_per_sample"),
+        "Speed": ("samples_per_second", "latency", "evaluations_per_sample", "sampler"),
         "Cost": ("training_seconds", "parameters", "peak_memory"),
     },
 )
@@ -35,6 +35,7 @@ PLAIN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "caught": ("Copying", lambda caught: "caught" if caught else "none"),
     "likelihood_kind": ("Kind", str),
     "evaluations_per_sample": ("Evaluations per sample", number),
+    "sampler": ("Drawn by", str),
     "training_seconds": ("Training time", duration),
     "parameters": ("Parameters", number),
     "peak_memory": ("Peak memory", size),
