@@ -96,7 +96,8 @@ def evaluate(
     if min(rows, batch) < 1 or (n is not None and n < FEWEST):
         raise InputError(f"n {n}, rows {rows}, batch {batch}: give at least {FEWEST} samples, and 1 of the others.")
     model = open_run(run).to(find_device(device))
-    options = {name: value for name, value in (("method", method), ("steps", steps)) if value is not None}
+    asked = (("method", method), ("steps", steps))
+    options: dict[str, Any] = {name: value for name, value in asked if value is not None}
     if options:
         model.sample_rows(1, **options)  # what the family does not take is refused before any data are read
     if reference is None:

@@ -171,17 +171,18 @@ class GenerativeModel(nn.Module, ABC):
         return self
 
     @final
-    def sample_labels(self, n: int, *, label: int | str | None = None, seed: int = 0) -> np.ndarray | None:
+    def sample_labels(
+        self, n: int, *, label: int | str | None = None, seed: int = 0, first: int = 0
+    ) -> np.ndarray | None:
         """The class of each of `n` samples (n,): `label` for all, or drawn with the training data's shares.
 
-        None without classes. Raises InputError for a label the model does not know.
-        """
+        None without classes. Raises InputError for a label the model does not know."""
         if label is not None:
             return np.full(n, self.label_index(label), dtype=np.int64)
         if not self.classes:
             return None
         shares = np.cumsum(self.class_shares or np.full(len(self.classes), 1 / len(self.classes)))
-        u = torch.special.ndtr(RowNoise(seed ^ _LABELS, n)(torch.empty(n, 1, dtype=torch.float64)))[:, 0].numpy()
+        u = torch.special.ndtr(RowNoise(seed ^ _LABELS, n, first)(torch.empty(n, 1, dtype=torch.float64)))[:, 0].numpy()
         return np.searchsorted(shares / shares[-1], u, side="right").clip(max=len(shares) - 1).astype(np.int64)
 
     @final
@@ -208,9 +209,8 @@ class GenerativeModel(nn.Module, ABC):
         if given is not None and not self.completes:
             raise InputError(f"given: {type(self).__name__.lower()} models draw whole rows only; leave it out.")
         total = n * (len(given) if given else 1)
-        labels = self.sample_labels(first + total, label=label, seed=seed)
-        if labels is not None:
-            labels = labels[first:] if given is None or label is not None else np.full(total, -1)
+        labels = self.sample_labels(total, label=label, seed=seed, first=first)
+        labels = labels if given is None or label is not None or labels is None else np.full_like(labels, -1)
         was_training = self.training
         self.eval()
         rows = []
