@@ -102,7 +102,7 @@ def refer(
     if data.n_held_out < FEWEST:
         raise InputError(
             f"{data.name}: {data.n_held_out} held-out rows are too few to compare with; have at least {FEWEST}, by "
-            "more data or a larger --held-out in training."
+            "more data or a larger --data.held-out in training."
         )
     most = _most(data.transform, most)
     with_labels = data.labels is not None and len(data.classes) > 1
