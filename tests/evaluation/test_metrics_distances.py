@@ -51,8 +51,8 @@ def test_frechet_distance_with_fewer_rows_than_features_is_exact():
 
 
 def test_moments_do_not_depend_on_the_block():
-    x = normal(50, 3, 0)
-    mean, cov = moments(x, block=7)
+    x = normal(50, 5, 0)
+    mean, cov = moments(x, block=7, panel=2)
     np.testing.assert_allclose(cov, np.cov(x.numpy().T), rtol=1e-12)
     np.testing.assert_allclose(mean, x.mean(0), rtol=1e-12)
 

@@ -69,9 +69,10 @@ def test_the_four_figures_are_their_definitions(sort, k):
     assert (*precision_recall(real, fake, k), *density_coverage(real, fake, k)) == tuple(found)
 
 
-def test_subsets_are_served_as_if_they_were_all_there_is():
-    real, fake = normal(40, 3, 0), normal(30, 3, 1)
-    a, b = torch.arange(0, 40, 2), torch.arange(1, 30, 3)
+@pytest.mark.parametrize(("n", "step"), [(40, 2), (400, 20)])  # a twentieth is seldom among the nearest rows kept
+def test_subsets_are_served_as_if_they_were_all_there_is(n, step):
+    real, fake = normal(n, 3, 0), normal(30, 3, 1)
+    a, b = torch.arange(0, n, step), torch.arange(1, 30, 3)
     found = manifold(real, fake, 2, halves=[(a, b)], block=7)
     assert found[1].equal(manifold(real[a], fake[b], 2)[0])
     assert found[0].equal(manifold(real, fake, 2)[0])

@@ -14,7 +14,7 @@ which one outlier with a large ball does not spoil. In expectation density is 1 
 even where k copies in the real rows make it a point.
 
 None is a mean of independent numbers: intervals come from halves of both sets. All four, on all halves, come from one
-pass over each of the three sets of distances.
+pass over each of the three sets of distances: a pair that is farther apart than any half's radius is in no ball.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from undiffuse.errors import InputError
 from undiffuse.evaluation.metrics.figure import DRAWS, Figure, Matched, Matrix, normal, random_halves, spread, student
-from undiffuse.evaluation.metrics.neighbours import BLOCK, pieces, squared_distances, squared_radii
+from undiffuse.evaluation.metrics.neighbours import BLOCK, squared_distances, squared_radii
 
 NAMES = ("precision", "recall", "density", "coverage")
 _HIGHEST = {"precision": 1.0, "recall": 1.0, "density": math.inf, "coverage": 1.0}
@@ -52,23 +52,23 @@ def manifold(
     if not 1 <= k < smallest:
         raise InputError(f"k {k}: there must be 1 neighbour at least, and fewer than the {smallest} rows of a set.")
     ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    real_radii = [radii * _TIE for radii in squared_radii(real, k, ours, block=block)]
-    fake_radii = [radii * _TIE for radii in squared_radii(fake, k, theirs, block=block)]
-    counts = [torch.zeros(len(part), dtype=torch.int64) for part in theirs]  # real balls that hold each sample
-    recalled, covered, done = [0] * len(pairs), [0] * len(pairs), [0] * len(pairs)
+    real_radii = squared_radii(real, k, ours, block=block) * _TIE
+    fake_radii = squared_radii(fake, k, theirs, block=block) * _TIE
+    in_real, in_fake = real_radii >= 0, fake_radii >= 0
+    balls = torch.zeros(len(pairs), len(fake), dtype=torch.int64)  # of real rows, that hold each sample
+    covered, recalled = torch.zeros_like(in_real), torch.zeros_like(in_real)
+    largest = real_radii.amax(0)[:, None], fake_radii.amax(0)
     for first, squared in squared_distances(real, fake, block=block):
-        for i, rows, columns in pieces(squared, first, range(len(pairs)), ours, theirs):
-            distances = squared if i == 0 else squared[rows][:, columns]
-            inside = distances <= real_radii[i][done[i] : done[i] + len(rows), None]
-            counts[i] += inside.sum(0)
-            covered[i] += int(inside.any(1).sum())
-            recalled[i] += int((distances <= fake_radii[i]).any(1).sum())
-            done[i] += len(rows)
-    values = [
-        [float((c > 0).double().mean()), recalled[i] / done[i], float(c.double().mean()) / k, covered[i] / done[i]]
-        for i, c in enumerate(counts)
-    ]
-    return torch.tensor(values, dtype=torch.float64)
+        near = (squared <= largest[0][first : first + len(squared)]) | (squared <= largest[1])
+        i, j = near.nonzero(as_tuple=True)
+        distances, i = squared[i, j], i + first
+        for s in range(len(pairs)):
+            inside = (distances <= real_radii[s, i]) & in_fake[s, j]
+            balls[s] += torch.bincount(j[inside], minlength=len(fake))
+            covered[s, i[inside]] = True
+            recalled[s, i[(distances <= fake_radii[s, j]) & in_real[s, i]]] = True
+    n, m = in_real.sum(1).double(), in_fake.sum(1).double()
+    return torch.stack([(balls > 0).sum(1) / m, recalled.sum(1) / n, balls.sum(1) / (m * k), covered.sum(1) / n], 1)
 
 
 def precision_recall(real: Matrix, fake: Matrix, k: int = 3) -> tuple[float, float]:

@@ -36,14 +36,15 @@ _EPS = torch.finfo(torch.float64).eps
 Moments = tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]
 
 
-def moments(x: Matrix, *, block: int = 4096) -> Moments:
-    """Mean (d,) and covariance (d, d), with divisor n - 1, of rows (n, d)."""
+def moments(x: Matrix, *, block: int = 4096, panel: int = 256) -> Moments:
+    """Mean (d,) and covariance (d, d), with divisor n - 1, of rows (n, d): the upper triangle, in panels, mirrored."""
     mean = x.double().mean(0)
     scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
     for first in range(0, len(x), block):
         centred = x[first : first + block].double() - mean
-        scatter.addmm_(centred.T, centred)
-    return mean, scatter / (len(x) - 1)
+        for upper in range(0, x.shape[1], panel):
+            scatter[upper : upper + panel, upper:].addmm_(centred[:, upper : upper + panel].T, centred[:, upper:])
+    return mean, (scatter.triu() + scatter.triu(1).T) / (len(x) - 1)
 
 
 def between(a: Moments, b: Moments) -> float:

@@ -46,17 +46,31 @@ class Sums:
         return float(self.rows.sum())
 
 
-def _kernel_sums(a: Matrix, b: Matrix, *, itself: bool, block: int) -> Sums:
-    b = b.double()
+def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b.T).div_(a.shape[1]).add_(1).pow_(3)
+
+
+def _between(a: Matrix, b: Matrix, *, block: int) -> Sums:
     rows, columns, squares = [], torch.zeros(len(b), dtype=torch.float64, device=b.device), 0.0
     for first in range(0, len(a), block):
-        values = (a[first : first + block].double() @ b.T).div_(a.shape[1]).add_(1).pow_(3)
-        if itself:
-            values.diagonal(first).zero_()
+        values = _kernel(a[first : first + block], b)
         rows.append(values.sum(1))
         columns += values.sum(0)
         squares += float(values.square_().sum())
     return Sums(torch.cat(rows), columns, squares)
+
+
+def _itself(x: Matrix, *, block: int) -> Sums:
+    """Each pair once: a block of rows with itself, and with the rows after it."""
+    rows, squares = torch.zeros(len(x), dtype=torch.float64, device=x.device), 0.0
+    for first in range(0, len(x), block):
+        values = _kernel(x[first : first + block], x[first:])
+        values.diagonal().zero_()
+        after = values[:, len(values) :]
+        rows[first : first + block] += values.sum(1)
+        rows[first + block :] += after.sum(0)
+        squares += float(values.square_().sum() + after.sum())
+    return Sums(rows, rows, squares)
 
 
 def kernel_distance(a: Matrix, b: Matrix, *, block: int = BLOCK) -> tuple[float, float]:
@@ -68,10 +82,8 @@ def kernel_distance(a: Matrix, b: Matrix, *, block: int = BLOCK) -> tuple[float,
     >>> value > 5 * variance**0.5
     True
     """
-    n, m = len(a), len(b)
-    xx = _kernel_sums(a, a, itself=True, block=block)
-    yy = _kernel_sums(b, b, itself=True, block=block)
-    xy = _kernel_sums(a, b, itself=False, block=block)
+    n, m, a, b = len(a), len(b), a.double(), b.double()
+    xx, yy, xy = _itself(a, block=block), _itself(b, block=block), _between(a, b, block=block)
     value = xx.total / (n * (n - 1)) + yy.total / (m * (m - 1)) - 2 * xy.total / (n * m)
     return value, _variance(xx, yy, xy, n, m)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from undiffuse.evaluation.metrics.figure import Matrix
 
 BLOCK = 512  # rows of the distance matrix in memory at a time
+DEPTH = 8  # times k + 1: nearest rows that are kept for subsets; seldom has a half of the rows fewer than k + 1 of them
 _EPS = torch.finfo(torch.float64).eps
 
 
@@ -49,24 +50,53 @@ def nearest(
     return torch.cat(exact), torch.cat(found)
 
 
+def nearest_within(x: Matrix, k: int, *, block: int = BLOCK) -> tuple[Float64[Tensor, "n k"], Int64[Tensor, "n k"]]:
+    """The k smallest squared distances of each row of `x` (n, d) to rows of `x`, itself included, and which those are.
+
+    Each pair is looked at once: a block of rows with itself, and with the rows after it.
+    """
+    x = x.double() - x.double().mean(0)
+    norms = x.square().sum(1)
+    best = torch.full((len(x), k), torch.inf, dtype=torch.float64)
+    index = torch.zeros(len(x), k, dtype=torch.int64)
+    for first in range(0, len(x), block):
+        stop = min(first + block, len(x))
+        sums = norms[first:stop, None] + norms[first:]
+        squared = torch.addmm(sums, x[first:stop], x[first:].T, alpha=-2)
+        squared.masked_fill_(squared <= x.shape[1] * _EPS * sums, 0.0)
+        _merge(best[first:stop], index[first:stop], squared, first)
+        _merge(best[stop:], index[stop:], squared[:, stop - first :].T, first)
+    return best, index
+
+
+def _merge(best: Tensor, index: Tensor, squared: Tensor, first: int) -> None:
+    """Put what is smallest among `best` (n, k) and `squared` (n, r), columns first ... first + r, into `best`."""
+    found = torch.topk(squared, min(best.shape[1], squared.shape[1]), dim=1, largest=False)
+    values, columns = torch.cat([best, found.values], 1), torch.cat([index, found.indices + first], 1)
+    kept = torch.topk(values, best.shape[1], dim=1, largest=False)
+    best.copy_(kept.values)
+    index.copy_(columns.gather(1, kept.indices))
+
+
 def squared_radii(
     x: Matrix, k: int, subsets: Sequence[Int64[Tensor, " _"]], *, block: int = BLOCK
-) -> list[Float64[Tensor, " _"]]:
-    """For each subset of the rows of `x`, in order: the squared distance of each to its k-th nearest other one.
+) -> Float64[Tensor, "sets n"]:
+    """For each subset of the rows of `x`: the squared distance of each of its rows to its k-th nearest other one; -1
+    for rows that are not of the subset.
 
-    All subsets are served by one pass over the distances.
+    One pass over the distances serves all subsets: of a row's nearest rows, the first k + 1 in the subset are those.
+    Rows that have fewer there are looked at again.
     """
-    found: list[list[Tensor]] = [[] for _ in subsets]
-    for first, squared in squared_distances(x, x, block=block):
-        for radii, rows, columns in pieces(squared, first, found, subsets, subsets):
-            radii.append(torch.topk(squared[rows][:, columns], k + 1, largest=False).values[:, k])  # itself at 0
-    return [torch.cat(radii) for radii in found]
-
-
-def pieces(
-    squared: Tensor, first: int, kept: Sequence, rows: Sequence[Tensor], columns: Sequence[Tensor]
-) -> Iterator[tuple]:
-    """For each subset: what is kept for it, its rows within this block, its columns."""
-    for state, own_rows, own_columns in zip(kept, rows, columns):
-        start, stop = torch.searchsorted(own_rows, torch.tensor([first, first + len(squared)])).tolist()
-        yield state, own_rows[start:stop] - first, own_columns
+    kept = k + 1 if all(len(subset) == len(x) for subset in subsets) else min(len(x), DEPTH * (k + 1))
+    squared, index = nearest_within(x, kept, block=block)
+    radii = torch.full((len(subsets), len(x)), -1.0, dtype=torch.float64)
+    for own, rows in zip(radii, subsets):
+        member = torch.zeros(len(x), dtype=torch.bool)
+        member[rows] = True
+        place = (member[index[rows]].cumsum(1) <= k).sum(1)  # of the (k + 1)-th of the subset; the row itself is one
+        short = rows[place == kept]
+        own[rows] = squared[rows].gather(1, place.clamp(max=kept - 1)[:, None])[:, 0]
+        if len(short):
+            parts = squared_distances(x[short], x[rows], block=block)
+            own[short] = torch.cat([torch.topk(part, k + 1, largest=False).values[:, k] for _, part in parts])
+    return radii
