@@ -154,6 +154,13 @@ def test_the_words_say_who_won_who_agrees_and_who_copies() -> None:
     assert listed(["a", "b"]) == "a and b"
 
 
+def test_likelihoods_of_several_kinds_are_not_compared_in_silence() -> None:
+    bits = {"bits_per_dim": cell(2.0, better="lower")}
+    table = [{**row("vae", LOW, HIGH, FAST), **bits, "likelihood_kind": kind} for kind in ("bound", "exact")]
+    assert any("several kinds (bound and exact)" in sentence for sentence in words(table, best(table), []))
+    assert not any("kinds" in sentence for sentence in words(table[:1], best(table[:1]), []))
+
+
 def test_a_run_without_a_report_is_not_in_the_table() -> None:
     lost = {"folder": "runs/vae", "status": "failed", "problem": "it broke", "report": None}
     facts = comparison_facts({"vae": lost}, source="digits")

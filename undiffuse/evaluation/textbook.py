@@ -106,6 +106,9 @@ def words(rows: Sequence[Row], best: Mapping[str, Sequence[str]], claims: Sequen
         if winners := best.get(name):
             tied = ", which cannot be told from each other" if len(winners) > 1 else ""
             said.append(f"{verb}: {listed(winners)}{tied}.")
+    kinds = sorted({str(row["likelihood_kind"]) for row in rows if row.get("likelihood_kind")})
+    if len(kinds) > 1:
+        said.append(f"These likelihoods are of several kinds ({listed(kinds)}): a bound makes its model look worse.")
     for answer, opening in _ANSWERS.items():
         if presets := [claim["preset"] for claim in claims if claim["agrees"] is answer]:
             said.append(f"{opening} {listed(presets)}.")
