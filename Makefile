@@ -11,7 +11,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 .PHONY: help venv demo test check bench docs pictures pins clean
 
 help:
-	@echo "make demo    train on real handwritten digits for 150 seconds and draw samples"
+	@echo "make demo    train on real handwritten digits for 150 seconds, draw samples, and report how good they are"
 	@echo "make test    all tests (under 10 minutes)"
 	@echo "make check   lint, format, types and the fast laws"
 	@echo "make bench   the overhead benchmark: fit, sample, import, memory"
@@ -38,8 +38,9 @@ demo: $(STAMP)
 	@mkdir -p demo
 	@$(BIN)/undiffuse train digits --out runs/digits --overwrite --budget 150s
 	@$(BIN)/undiffuse sample runs/digits -n 64 --out demo/digits.png
-	@$(BIN)/undiffuse info runs/digits
+	@$(BIN)/undiffuse evaluate runs/digits --out demo/report --overwrite
 	@echo "64 digits that nobody wrote: $(CURDIR)/demo/digits.png"
+	@echo "how good they are, to open in a browser: $(CURDIR)/demo/report/report.html"
 
 test: $(STAMP)
 	@echo "Running all tests, two at a time."
