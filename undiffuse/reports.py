@@ -123,11 +123,12 @@ def _reference(run: str | Path, source: Any, features: Chosen, seed: int, progre
         given = source if source is not None else config["path"]
         loaded = given.loaded if isinstance(given, Data) else read(given, split["seed"], size, progress)
     except InputError as problem:
-        if source is not None:
-            raise
-        raise InputError(f"{run}: its data are not there any more: {str(problem).rstrip('.')}; {advice}.") from problem
+        if source is None:
+            words = str(problem).rstrip(".")
+            raise InputError(f"{run}: its data are not there any more: {words}; {advice}.") from problem
+        loaded = None  # what is wrong with it is said where it is read as rows of the run
     given_seed: dict[str, Any] = {"features": features, "seed": seed, "progress": progress}
-    if loaded.fingerprint == config["fingerprint"]:
+    if loaded is not None and loaded.fingerprint == config["fingerprint"]:
         own = Data(loaded, seed=split["seed"], held_out=split["held_out"], size=size, progress=progress)
         return refer(own, **given_seed)
     if source is None:

@@ -40,7 +40,10 @@ def by_evaluations(
         cost = drawn.evaluations * steps / own
         if steps < 2 or cost > DEAREST or spent + cost > EXTRA or len(found) > SETTINGS:
             continue
-        more = draw(n, steps)
+        try:
+            more = draw(n, steps)
+        except InputError:  # more steps than the model has levels
+            continue
         if more is None:
             return None
         found[steps] = more
