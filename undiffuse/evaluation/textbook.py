@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from undiffuse.evaluation.metrics.figure import Figure
-from undiffuse.evaluation.triangle import AXES, Row, figure_of
+from undiffuse.evaluation.triangle import AXES, Row, figure_of, on_axis
 
 HAS = {
     "gan": ("quality", "speed"),
@@ -60,16 +60,16 @@ def _claim(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
 def _best(axis: str, family: str, rows: Sequence[Row]) -> tuple[str, Figure] | None:
     """The preset of `family` that is best on an axis, and its figure."""
     of_family = [row for row in rows if row.get("family") == family]
-    found = [(row["preset"], figure) for row in of_family if (figure := figure_of(row.get(AXES[axis])))]
+    found = [(row["preset"], decisive[1]) for row in of_family if (decisive := on_axis(row, axis))]
     return max(found, key=lambda pair: pair[1].value, default=None)
 
 
 def _on(axis: str, row: Row, rivals: Sequence[tuple[str, Figure]]) -> tuple[str, Answer]:
     """What one axis says of a row against its rivals: a sentence, and whether that is what the textbook says."""
-    own = figure_of(row.get(AXES[axis]))
-    if own is None:
-        return f"Its {AXES[axis].replace('_', ' ')} could not be measured.", None
-    number = f"{_rate(own.value)} samples a second" if axis == "speed" else f"{AXES[axis].capitalize()} {own.value:.2f}"
+    decisive = on_axis(row, axis)
+    if decisive is None:
+        return f"Its {listed([name.replace('_', ' ') for name in AXES[axis]])} could not be measured.", None
+    own, number = decisive[1], _number(row, decisive[0])
     if not rivals:
         return f"{number}: there is nobody here to compare with.", None
     groups: dict[Answer, list[str]] = {True: [], False: [], None: []}
@@ -83,8 +83,14 @@ def _on(axis: str, row: Row, rivals: Sequence[tuple[str, Figure]]) -> tuple[str,
     return f"{number}: {', '.join(parts)}.", better if axis in HAS[row["family"]] else worse
 
 
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+def _number(row: Row, name: str) -> str:
+    """The figure as the table has it, and its floor: "Recall 0.56 of 0.99", "1,000 samples per second"."""
+    figure = figure_of(row[name])
+    assert figure is not None
+    if not figure.floor:
+        shown = f"{figure.value:,.0f}" if figure.value >= 100 else f"{figure.value:.2g}"
+        return f"{shown} {name.replace('_', ' ')}"
+    return f"{name.capitalize()} {figure.value:.2f} of {figure.floor:.2f}"
 
 
 def every(answers: Iterable[Answer]) -> Answer:

@@ -1,12 +1,15 @@
 """The triangle of quality, coverage and speed (Xiao et al. 2022, Fig. 1), from measured figures in place of a sketch.
 
     quality     precision / its floor                       samples that lie where real rows lie
-    coverage    coverage / its floor                        real rows that have a sample nearby
+    coverage    the lower of recall / its floor and         variety that is reached, and real rows that have
+                coverage / its floor                        a sample nearby
     speed       log(r / slowest) / log(fastest / slowest)   r samples a second
 
 each cut off at 0 and 1, and the ends of each interval alike. The floor is the same figure between real rows, so 1 is
-what a perfect sampler gets. Frechet's distance would mix the first two. Coverage (Naeem et al. 2020) in place of the
-recall that Xiao et al. use: a few samples far off everything have large balls, in which recall finds every real row.
+what a perfect sampler gets. Frechet's distance would mix the first two. Of the second there are two figures, because
+either alone is deceived: recall (Kynkaanniemi et al. 2019; used by Xiao et al.) by a few samples far off everything,
+whose large balls hold every real row; coverage (Naeem et al. 2020) by samples that are all typical of where they are,
+for one in each neighbourhood is enough.
 
 Figures come as a report has them: plain data, None for what is not finite.
 """
@@ -14,17 +17,19 @@ Figures come as a report has them: plain data, None for what is not finite.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from undiffuse.evaluation.metrics.figure import Figure
 
-AXES = {"quality": "precision", "coverage": "coverage", "speed": "samples_per_second"}
+AXES = {"quality": ("precision",), "coverage": ("recall", "coverage"), "speed": ("samples_per_second",)}
 WORDS = (
     "Each side is a figure of the table, scaled to lie between 0 and 1. Quality is precision, the share of samples "
-    "that lie where real rows do, over its floor, which is what real rows get. Coverage is the share of real rows that "
-    "have a sample nearby, over its floor. Speed is samples per second on a logarithmic scale, from the slowest of the "
-    "models compared (0) to the fastest (1); it says nothing about models that are not here. Bars are 95 % intervals."
+    "that lie where real rows do, over its floor, which is what real rows get. Coverage is the lower of two over their "
+    "floors: recall, the share of real rows that lie where samples do, and coverage, the share of real rows that have "
+    "a sample nearby. Speed is samples per second on a logarithmic scale, from the slowest of the models compared (0) "
+    "to the fastest (1); it says nothing about models that are not here. Bars are 95 % intervals."
 )
 Row = Mapping[str, Any]
 Scores = dict[str, float | None]
@@ -56,39 +61,45 @@ def figure_of(tree: Mapping[str, Any] | None) -> Figure | None:
     )
 
 
+def on_axis(row: Row, axis: str) -> tuple[str, Figure] | None:
+    """The figure that decides an axis, by its name: over its floor where there is one, the lowest where there are more.
+
+    None if a figure of the axis is missing.
+    """
+    found = []
+    for name in AXES[axis]:
+        figure = figure_of(row.get(name))
+        if figure is None:
+            return None
+        found.append((name, _over_floor(figure)))
+    return min(found, key=lambda pair: pair[1].value)
+
+
+def _over_floor(figure: Figure) -> Figure:
+    floor = figure.floor or 1.0
+    scaled = {name: getattr(figure, name) / floor for name in ("value", "low", "high", "stderr")}
+    return replace(figure, **scaled)
+
+
 def triangle(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """For each row of the table {"preset", and for each axis {"value", "low", "high"}}, in [0, 1]; None if unknown."""
-    speeds = [figure.value for row in rows if (figure := figure_of(row.get(AXES["speed"]))) and figure.value > 0]
+    speeds = [found[1].value for row in rows if (found := on_axis(row, "speed")) and found[1].value > 0]
     slowest, fastest = min(speeds, default=1.0), max(speeds, default=1.0)
-    scores = []
-    for row in rows:
-        quality, coverage, speed = (figure_of(row.get(name)) for name in AXES.values())
-        scores.append(
-            {
-                "preset": row["preset"],
-                "quality": _of_floor(quality),
-                "coverage": _of_floor(coverage),
-                "speed": _on_log_scale(speed, slowest, fastest),
-            }
-        )
-    return scores
+
+    def log_scale(value: float) -> float:
+        return math.log(max(value, 1e-300) / slowest) / math.log(fastest / slowest) if fastest > slowest else 1.0
+
+    scales = {"quality": float, "coverage": float, "speed": log_scale}
+    return [
+        {"preset": row["preset"], **{axis: _scores(on_axis(row, axis), scale) for axis, scale in scales.items()}}
+        for row in rows
+    ]
 
 
-def _of_floor(figure: Figure | None) -> Scores:
-    floor = figure.floor if figure and figure.floor else 1.0
-    return _scores(figure, lambda value: value / floor)
-
-
-def _on_log_scale(figure: Figure | None, slowest: float, fastest: float) -> Scores:
-    if fastest <= slowest:
-        return _scores(figure, lambda value: 1.0)
-    return _scores(figure, lambda value: math.log(max(value, 1e-300) / slowest) / math.log(fastest / slowest))
-
-
-def _scores(figure: Figure | None, scale: Any) -> Scores:
-    if figure is None:
+def _scores(found: tuple[str, Figure] | None, scale: Callable[[float], float]) -> Scores:
+    if found is None:
         return {"value": None, "low": None, "high": None}
-    return {name: min(1.0, max(0.0, scale(getattr(figure, name)))) for name in ("value", "low", "high")}
+    return {name: min(1.0, max(0.0, scale(getattr(found[1], name)))) for name in ("value", "low", "high")}
 
 
 def best(rows: Sequence[Row]) -> dict[str, list[str]]:
