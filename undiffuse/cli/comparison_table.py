@@ -25,19 +25,20 @@ Row = Mapping[str, Any]
 
 
 def print_table(console: Console, facts: Mapping[str, Any]) -> None:
-    """Print the table of `facts`; a star marks the best of a line, and what its 95 % error cannot tell from it."""
+    """Print the table of `facts`; a star marks the best of a line, and what its 95 % error cannot tell from it. The
+    last column is what real rows get.
+    """
     rows, best = facts["table"], facts["best"]
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for row in rows:
-        table.add_column(row["preset"], justify="right")
-    table.add_column("real rows", justify="right")
+    for column in (*(row["preset"] for row in rows), "real"):
+        table.add_column(column, justify="right")
     for name, title in FIGURES.items():
         if any(row.get(name) is not None for row in rows):
             cells = [_shown(row.get(name)) + "*" * (row["preset"] in best.get(name, ())) for row in rows]
             table.add_row(title, *cells, _floor(name, rows))
     console.print(table)
-    console.print("* the best of its line, and what cannot be told from it within its error", markup=False)
+    console.print("* the best of its line, and what cannot be told from it; real: what real rows get", markup=False)
 
 
 def _floor(name: str, rows: Sequence[Row]) -> str:
