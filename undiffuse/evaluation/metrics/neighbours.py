@@ -28,9 +28,16 @@ def squared_distances(a: Matrix, b: Matrix, *, block: int = BLOCK) -> Iterator[t
     b_norms = b.square().sum(1)
     for first in range(0, len(a), block):
         rows = a[first : first + block].double() - centre
-        norms = rows.square().sum(1, keepdim=True) + b_norms
-        squared = torch.addmm(norms, rows, b.T, alpha=-2)
-        yield first, squared.masked_fill_(squared <= a.shape[1] * _EPS * norms, 0.0)
+        norms = rows.square().sum(1, keepdim=True)
+        squared = torch.addmm(b_norms, rows, b.T, alpha=-2).add_(norms)
+        yield first, _zeroed(squared, norms, b_norms, a.shape[1] * _EPS)
+
+
+def _zeroed(squared: Tensor, norms: Tensor, others: Tensor, error: float) -> Tensor:
+    """What cannot be told from zero is zero; blocks where nothing is near that are left as they are."""
+    if float(squared.min()) <= error * float(norms.max() + others.max()):
+        squared.masked_fill_(squared <= error * (norms + others), 0.0)
+    return squared
 
 
 def nearest(
@@ -61,9 +68,10 @@ def nearest_within(x: Matrix, k: int, *, block: int = BLOCK) -> tuple[Float64[Te
     index = torch.zeros(len(x), k, dtype=torch.int64)
     for first in range(0, len(x), block):
         stop = min(first + block, len(x))
-        sums = norms[first:stop, None] + norms[first:]
-        squared = torch.addmm(sums, x[first:stop], x[first:].T, alpha=-2)
-        squared.masked_fill_(squared <= x.shape[1] * _EPS * sums, 0.0)
+        own = norms[first:stop, None]
+        squared = torch.addmm(norms[first:], x[first:stop], x[first:].T, alpha=-2).add_(own)
+        squared.diagonal().fill_(torch.inf)
+        _zeroed(squared, own, norms[first:], x.shape[1] * _EPS).diagonal().zero_()
         _merge(best[first:stop], index[first:stop], squared, first)
         _merge(best[stop:], index[stop:], squared[:, stop - first :].T, first)
     return best, index
