@@ -24,7 +24,7 @@ from undiffuse.data.toys import DENSITIES, draw, log_density
 from undiffuse.models import PRESETS
 
 BOUND = 0.05  # nats
-SYSTEMS = [name for name, make in PRESETS.items() if isinstance(make(), ud.Diffusion)]
+SYSTEMS = [name for name, make in PRESETS.items() if isinstance(model := make(), ud.Diffusion) and not model.one_level]
 HEADINGS = ("toy", "preset", "truth", "model", "lost", "s.e.", "evals", "steps", "train s", "score s")
 
 

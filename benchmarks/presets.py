@@ -30,6 +30,7 @@ import torch
 import undiffuse as ud
 from undiffuse.models import PRESETS, Diffusion
 
+SYSTEMS = [name for name, make in PRESETS.items() if isinstance(model := make(), Diffusion) and not model.one_level]
 DATA = "digits"
 SAMPLES = 128
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -107,9 +108,7 @@ def table(found: list[dict], title: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=120)
-    parser.add_argument(
-        "--presets", default=",".join(n for n, make in PRESETS.items() if isinstance(make(), Diffusion))
-    )
+    parser.add_argument("--presets", default=",".join(SYSTEMS))
     parser.add_argument("--rows", type=int, default=180)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("presets"))

@@ -24,13 +24,12 @@ sys.path.insert(0, str(ROOT / "docs"))
 
 @dataclass(frozen=True)
 class Formula:
-    """One formula: what it says in our symbols, what computes it, what holds it, or why nothing computes it yet."""
+    """One formula: what it says in our symbols, what computes it, what holds it."""
 
     key: str
     says: str
     code: tuple[str, ...]
     laws: tuple[str, ...]
-    missing: str
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ def read() -> tuple[dict[str, Formula], list[Document], list[list[str]]]:
     """The formulas, the documents and the rows of the notation table."""
     table = tomllib.loads((ROOT / "docs" / "equations.toml").read_text(encoding="utf-8"))
     formulas = {
-        key: Formula(key, f["says"], tuple(f.get("code", ())), tuple(f.get("laws", ())), f.get("missing", ""))
-        for key, f in table["formulas"].items()
+        key: Formula(key, f["says"], tuple(f["code"]), tuple(f["laws"])) for key, f in table["formulas"].items()
     }
 
     def entry(number: str, given: str | dict[str, Any]) -> Entry:
@@ -140,7 +138,7 @@ def _line(group: list[Entry]) -> str:
     entry, formula = group[0], group[0].formula
     number = ", ".join(entry.number for entry in group)
     says = _formula(formula.says) + (f"; {_cell(entry.note)}" if entry.note else "")
-    code = ", ".join(map(_symbol_link, formula.code)) or formula.missing
+    code = ", ".join(map(_symbol_link, formula.code))
     laws = "; ".join(map(_law_link, formula.laws))
     slips = "; ".join(map(_slip_link, entry.slips))
     return f"| {number} | {says} | {code} | {laws} | {slips} |"
@@ -152,7 +150,6 @@ def equations_page() -> str:
     entries = [entry for document in documents for entry in document.entries]
     laws = {law for formula in formulas.values() for law in formula.laws}
     symbols = {symbol for formula in formulas.values() for symbol in formula.code}
-    absent = sum(not entry.formula.code for entry in entries)
     lines = [
         "# The equation index",
         "",
@@ -160,7 +157,7 @@ def equations_page() -> str:
         "",
         f"Five documents define what this library implements. Their {len(entries)} equations, lemmas, theorems and "
         f"algorithms are {len(formulas)} formulas, computed by {len(symbols)} functions and classes and held by "
-        f"{len(laws)} laws. {absent} entries concern what the library does not have yet, and say so.",
+        f"{len(laws)} laws.",
         "",
         "A row reads: the number in the document; what it says, in this library's symbols, as it should read; the "
         "function or class that computes it; the law that holds it, a test that is named by what it asserts; and, "

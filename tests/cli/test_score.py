@@ -57,6 +57,15 @@ def test_a_line_per_row_and_a_summary(cli, place: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_one_row_has_a_mean_and_no_error_of_it(cli, place: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", normal(3, 1))
+    words = ("score", place / "run", tmp_path / "one.npy", "--out", tmp_path / "s.csv", "--no-calibration", *QUICK)
+    said = cli(*words).done().err
+    (line,) = read(tmp_path / "s.csv")
+    nats, bits = float(line["log_likelihood"]), float(line["bits_per_dim"])
+    assert f"mean log-likelihood {nats:.4f} nats per row (a lower bound), {bits:.4f} bits per dimension" in said
+
+
 def test_interrupted_and_typed_again_it_goes_on(cli, place: Path, tmp_path: Path, monkeypatch) -> None:
     words = ("score", place / "run", place / "new.npy", "--batch", 8, *QUICK)
     cli(*words, "--out", tmp_path / "whole.csv").done()

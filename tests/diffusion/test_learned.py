@@ -10,6 +10,7 @@ from undiffuse import parts
 from undiffuse.diffusion import SCHEDULES, LearnedVP, Likelihood, Objective, Prior, UniformTimes, target
 from undiffuse.diffusion.denoiser import Denoiser
 from undiffuse.diffusion.learned import end_terms, schedule_loss
+from undiffuse.errors import InputError
 
 OBJECTIVE = Objective(weighting=Likelihood(), times=UniformTimes())
 
@@ -75,7 +76,7 @@ def test_it_is_rebuilt_with_its_weights():
     again.module.load_state_dict(schedule.module.state_dict())
     t = torch.linspace(0, 1, 20, dtype=torch.float64)
     assert torch.equal(again(t)[0], schedule(t)[0])
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(InputError, match="at least 2"):
         LearnedVP(levels=1)
 
 

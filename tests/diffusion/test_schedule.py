@@ -7,6 +7,7 @@ import torch
 from cases import SCHEDULE_CASES, has_signal_at_the_end, times
 
 from undiffuse.diffusion import BETAS, VE, CosineVP, DiscreteVP, LinearVP, SubVP, linear_betas
+from undiffuse.errors import InputError
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
 
@@ -111,5 +112,5 @@ def test_a_table_may_end_in_one_and_nothing_else():
     schedule = SCHEDULE_CASES["discrete_ending_in_1"]
     assert not has_signal_at_the_end(schedule)
     for betas in ((), (0.1, 1.0, 0.1), (0.0,), (0.5, 1.2)):
-        with pytest.raises(ValueError, match="betas"):
+        with pytest.raises(InputError, match="betas"):
             DiscreteVP(betas=betas)

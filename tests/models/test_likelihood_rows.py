@@ -88,6 +88,20 @@ def test_bounds_on_a_known_probability_are_ordered():
     assert float(uniform.stderr.square().mean().sqrt()) == pytest.approx(float(uniform.nats.std()), rel=0.15)
 
 
+@pytest.mark.parametrize("importance", [True, False])
+def test_draws_weighted_by_importance_share_the_probe_and_averaged_ones_do_not(importance, monkeypatch):
+    model, probes, found = known([0.0], 1.0, whole()), [], Diffusion.likelihood
+
+    def spied(self, x, *, noise, **options):
+        probes.append(noise(x))
+        return found(self, x, noise=noise, **options)
+
+    monkeypatch.setattr(Diffusion, "likelihood", spied)
+    model.likelihood_rows(torch.full((2, 1), 8), draws=3, importance=importance, **ODE)
+    assert len(probes) == 3
+    assert [torch.equal(probe, probes[0]) for probe in probes[1:]] == [importance] * 2
+
+
 def test_truncated_normal_is_closer_for_a_model_of_bin_centres():
     centres = [(j + 0.5 - 8) / 4 for j in range(16)]
     model = known(centres, 0.0, whole(), sigma_min=0.02)
@@ -96,6 +110,15 @@ def test_truncated_normal_is_closer_for_a_model_of_bin_centres():
     truncated = model.likelihood_rows(k, draws=2, dequantization=TruncatedNormal.of(model.schedule), **ODE).nats.mean()
     assert float(truncated) == pytest.approx(-math.log(16), abs=0.01)  # tight: the noise is the model's own
     assert float(uniform) < float(truncated) - 1
+
+
+def test_truncated_normal_loses_the_entropy_of_a_bin_that_a_model_fills_evenly():
+    """log(width / sqrt(2 pi e) sigma) for each value: the model gives the middle of the bin no more than the rest."""
+    model, k = known([0.0], 1.0, whole(), sigma_min=0.01), torch.full((1, 1), 8).expand(400, 1)
+    uniform = model.likelihood_rows(k, draws=2, **ODE).nats.mean()
+    truncated = model.likelihood_rows(k, draws=2, dequantization=TruncatedNormal.of(model.schedule), **ODE).nats.mean()
+    lost = math.log(0.25 / (math.sqrt(2 * math.pi * math.e) * 0.01))
+    assert float(uniform - truncated) == pytest.approx(lost, abs=4 * math.sqrt(0.5 / 800) + 0.01)
 
 
 def test_whole_numbers_in_bins_need_no_dequantization():
@@ -178,8 +201,10 @@ def test_what_cannot_be_done_is_said():
         model.likelihood_rows(rows, method="elbow")
     with pytest.raises(InputError, match="use method ode"):
         model.likelihood_rows(rows, method="elbo", importance=True, draws=2)
-    with pytest.raises(InputError, match="leave that option out"):
+    with pytest.raises(InputError, match=r"^method elbo: takes no probes, only evaluations; leave that option out\.$"):
         model.likelihood_rows(rows, method="elbo", probes=2)
+    with pytest.raises(InputError, match=r"^method ode: takes no evaluations, only tolerance, steps, probes; "):
+        model.likelihood_rows(rows, method="ode", evaluations=2)
     with pytest.raises(InputError, match="draws 0"):
         model.likelihood_rows(rows, draws=0)
     with pytest.raises(InputError, match="batch 0"):

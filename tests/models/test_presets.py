@@ -14,6 +14,7 @@ import undiffuse as ud
 from undiffuse.diffusion import (
     BETAS,
     VLB,
+    Ancestral,
     Beta,
     BetaTilde,
     CosineVP,
@@ -21,10 +22,14 @@ from undiffuse.diffusion import (
     Hybrid,
     Learned,
     Linear,
+    LinearVP,
     MinSNR,
+    Objective,
     OptimalTransport,
     Simple,
     SlicedScoreMatching,
+    Uniform,
+    UniformTimes,
     VariationalBound,
     linear_betas,
     target,
@@ -164,6 +169,23 @@ def test_a_prediction_that_is_undefined_on_the_path_is_refused():
     model = ud.ddpm(prediction=target.v, betas=ends_in_one, levels=10, **SIZES)
     model.meet(source())
     assert np.isfinite(model.sample_rows(4)).all()
+
+
+@pytest.mark.parametrize(
+    ("part", "word"),
+    [
+        ({"target": target.posterior_mean}, "target posterior_mean: .*no levels"),
+        ({"objective": Objective(weighting=VLB(), times=UniformTimes())}, "weighting vlb: .*no levels"),
+        ({"objective": Objective(weighting=Simple(), times=DiscreteTimes())}, "times discrete: .*no levels"),
+        ({"step": Ancestral(Learned())}, "variance learned: "),
+    ],
+)
+def test_parts_that_can_never_work_together_are_refused_at_once(part, word):
+    whole = {"schedule": LinearVP(), "target": target.noise, "step": Ancestral(), "grid": Uniform(), "steps": 4}
+    whole["objective"] = Objective(weighting=Simple(), times=UniformTimes())
+    assert ud.Diffusion(**whole).denoiser is None
+    with pytest.raises(InputError, match=word):
+        ud.Diffusion(**(whole | part))
 
 
 def test_flow_matching_takes_a_path_and_a_coupling():

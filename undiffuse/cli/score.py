@@ -7,6 +7,7 @@ What can be refused is refused before the first row is scored; what is scored is
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -196,10 +197,9 @@ def _score(
 def _conclude(summary: Summary, chosen: ScoreOptions, terminal: Terminal) -> None:
     """Words at the end: the mean, its error and what kind of number it is; the alarms; where the lines are."""
     kind = " and ".join(_KINDS.get(kind, kind) for kind in summary.kind.split(" and "))
-    terminal.say(
-        f"mean log-likelihood {summary.log_likelihood:.4f} ± {summary.stderr:.4f} nats per row ({kind}), "
-        f"{summary.bits_per_dim:.4f} ± {summary.bits_error:.4f} bits per dimension"
-    )
+    nats, bits = _mean(summary.log_likelihood, summary.stderr), _mean(summary.bits_per_dim, summary.bits_error)
+    if summary.finite:
+        terminal.say(f"mean log-likelihood {nats} nats per row ({kind}), {bits} bits per dimension")
     if summary.meaning:
         terminal.say(f"this is {summary.meaning}")
     terminal.say(
@@ -216,3 +216,9 @@ def _conclude(summary: Summary, chosen: ScoreOptions, terminal: Terminal) -> Non
             f"{chosen.alarm:.2%} on average over held-out rows, and with these {low:.2%} to {high:.2%} (95 %)"
         )
     terminal.say(f"wrote {chosen.out}")
+
+
+def _mean(value: float, error: float) -> str:
+    """A mean and its standard error, which a single row does not have; short, however far out a row lies."""
+    form = ".4f" if abs(value) < 1e6 else ".4g"
+    return f"{value:{form}}" if math.isnan(error) else f"{value:{form}} ± {error:{form}}"

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.schedule import Schedule, Times, preserved, rate_integral
+from undiffuse.errors import InputError
 
 
 @final
@@ -28,7 +29,7 @@ class DiscreteVP(Schedule):
     Between knots the rate is constant. A table that ends in beta_T = 1 has alpha_1 = 0: B is infinite at t = 1, and
     on its last interval it grows as it must for alpha to fall linearly.
 
-    Raises ValueError for an empty table or a beta outside (0, 1), except a last one of exactly 1.
+    Raises InputError for an empty table or a beta outside (0, 1), except a last one of exactly 1.
     """
 
     betas: tuple[float, ...]
@@ -36,7 +37,7 @@ class DiscreteVP(Schedule):
     def __post_init__(self) -> None:
         inside = all(0 < beta < 1 for beta in self.betas[:-1])
         if not self.betas or not inside or not 0 < self.betas[-1] <= 1:
-            raise ValueError("betas: every beta must lie in (0, 1), only the last may be 1.")
+            raise InputError("betas: every beta must lie in (0, 1), only the last may be 1.")
 
     @property
     def levels(self) -> int:  # type: ignore[override]

@@ -28,6 +28,7 @@ from undiffuse.diffusion.denoiser import Denoiser
 from undiffuse.diffusion.objective import AbstractObjective
 from undiffuse.diffusion.prior import Prior
 from undiffuse.diffusion.schedule import Schedule, Times, as_times
+from undiffuse.errors import InputError
 
 _SLOPES = 8  # of the sigmoids at the start, in units of the interval
 
@@ -100,7 +101,7 @@ class LearnedVP(Schedule):
 
     def __post_init__(self) -> None:
         if self.levels is not None and self.levels < 2:
-            raise ValueError("levels: a learned schedule has at least 2.")
+            raise InputError("levels: a learned schedule has at least 2.")
         object.__setattr__(self, "module", MonotoneCurve(-self.log_snr_max, -self.log_snr_min, self.width))
 
     @property

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.schedule import Schedule, Times
+from undiffuse.errors import InputError
 
 
 class Target(ABC):
@@ -109,7 +110,7 @@ class PosteriorMean(Target):
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
         levels = self.levels or schedule.levels
         if levels is None:
-            raise ValueError("target posterior_mean: this schedule has no levels; give PosteriorMean(levels=T).")
+            raise InputError("target posterior_mean: this schedule has no levels; give PosteriorMean(levels=T).")
         s = (t - 1 / levels).clamp(min=0)
         s = torch.where(s < 1e-9, 0.0, s)
         a, b, _ = schedule.posterior(t, s)

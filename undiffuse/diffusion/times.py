@@ -15,6 +15,7 @@ from typing import final
 import torch
 
 from undiffuse.diffusion.schedule import Schedule, Times
+from undiffuse.errors import InputError
 
 
 class TrainingTimes(ABC):
@@ -44,7 +45,7 @@ class DiscreteTimes(TrainingTimes):
     def quantile(self, schedule: Schedule, u: Times) -> Times:
         levels = self.levels or schedule.levels
         if levels is None:
-            raise ValueError(
+            raise InputError(
                 "times discrete: this schedule has no levels; give DiscreteTimes(levels=T) or use uniform."
             )
         return ((u * levels).floor() + 1).clamp(max=levels) / levels

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import final
 
 from undiffuse.diffusion.schedule import Schedule, Times
+from undiffuse.errors import InputError
 
 
 def levels_of(given: int | None, schedule: Schedule, where: str) -> int:
-    """T: the number that was given, or the schedule's own. Raises ValueError where neither is at least 2."""
+    """T: the number that was given, or the schedule's own. Raises InputError where neither is at least 2."""
     levels = given or schedule.levels
     if levels is None:
-        raise ValueError(f"{where}: this schedule has no levels; give levels=T.")
+        raise InputError(f"{where}: this schedule has no levels; give levels=T.")
     if levels < 2:
-        raise ValueError(f"{where}: a bound over {levels} level has no terms between its ends; take 2 levels or more.")
+        raise InputError(f"{where}: a bound over {levels} level has no terms between its ends; take 2 levels or more.")
     return levels
 
 

@@ -42,7 +42,7 @@ from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.diffusion_likelihood import default_method, likelihood
 from undiffuse.models.likelihood import Likelihood
-from undiffuse.models.meeting import check_classes, check_shape, hide, loaded, shares_of, unmet
+from undiffuse.models.meeting import check_classes, check_parts, check_shape, hide, loaded, shares_of, unmet
 from undiffuse.models.methods import METHODS, Method, within
 from undiffuse.parts import describe
 
@@ -101,7 +101,7 @@ class Diffusion(GenerativeModel):
             self._assemble(network)
             if shape is not None:
                 self.prior = Prior.standard(schedule, tuple(shape))  # until measured or loaded
-        Denoiser(nn.Identity(), schedule, target)  # refuses what can never work, before any data is read
+        check_parts(schedule, target, objective, step)
         self.one_level = schedule.levels == 1  # a denoising autoencoder: sampled by its own step alone, no density
         if self.one_level:
             self.preview_options = {"steps": 16}

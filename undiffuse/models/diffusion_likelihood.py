@@ -9,6 +9,7 @@ ode    the density by the change of variables along the probability-flow ODE: ex
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import torch
@@ -66,12 +67,11 @@ def likelihood(
     method = default_method(x[0].numel()) if method is None else method
     if method not in LIKELIHOODS:
         raise unknown("method", "method of scoring", method, LIKELIHOODS)
-    try:
-        return LIKELIHOODS[method](denoiser, x, prior, noise, variance, data_range, cells, **options)
-    except TypeError as problem:
-        if "unexpected keyword" not in str(problem):
-            raise
-        raise InputError(f"method {method}: {str(problem).partition('() ')[2]}; leave that option out.") from problem
+    own = [name for name, one in signature(LIKELIHOODS[method]).parameters.items() if one.kind is one.KEYWORD_ONLY]
+    for name in options:
+        if name not in own:
+            raise InputError(f"method {method}: takes no {name}, only {', '.join(own)}; leave that option out.")
+    return LIKELIHOODS[method](denoiser, x, prior, noise, variance, data_range, cells, **options)
 
 
 def by_elbo(

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from undiffuse.diffusion import AbstractObjective, BetaTilde, Denoiser, Schedule, Step
+from undiffuse.diffusion.schedule import as_times
+from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
 
 
@@ -20,6 +23,18 @@ def unmet() -> InputError:
 def loaded(model: Any, _: Any) -> None:
     """To be called when weights are loaded into a model that measures its data: they hold what was measured."""
     model.measured = True
+
+
+def check_parts(schedule: Schedule, target: Target, objective: AbstractObjective, step: Step) -> None:
+    """Refuses parts that can never work together, before any data is read: a target that is undefined on the schedule,
+    levels that it does not have, a variance that nobody learns. Raises InputError."""
+    t = objective.times.quantile(schedule, as_times([0.5]))
+    Denoiser(nn.Identity(), schedule, target).row(t)
+    weighting = getattr(objective, "weighting", None)
+    if weighting is not None:
+        weighting(schedule, t)
+    if getattr(step, "variance", BetaTilde()).learned and not objective.learned_variance:
+        raise InputError("variance learned: this objective trains none; take Hybrid, or beta or beta_tilde instead.")
 
 
 def check_one_pass(family: str, **asked: Any) -> None:

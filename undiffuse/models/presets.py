@@ -154,8 +154,7 @@ def subvp(data: Any = None, **sizes: Any) -> Diffusion:
 def ve(data: Any = None, **sizes: Any) -> Diffusion:
     """Variance-exploding SDE (Song et al. 2021, Eq. 9), score prediction with weight sigma^2, uniform times.
 
-    Sampled as `vp`. The paper adds a Langevin correction to each step, `sample(method="pc")`; its step size follows the
-    norm of a row's noise, which in few dimensions is far from its mean, and widens the samples there.
+    Sampled as `vp`. The paper adds a Langevin correction to each step: `sample(method="pc")`.
     """
     return _made("ve", _sde(VE(), Score(), sizes), data)
 
