@@ -102,6 +102,17 @@ def test_kernel_distance_does_not_depend_on_the_block_and_is_symmetric():
     assert kernel_distance(b, a, block=1) == pytest.approx(whole, rel=1e-9)
 
 
+def test_the_error_of_the_kernel_distance_is_that_of_chance_between_sets_of_one_law():
+    """There its variance has terms of second order alone. The unbiased estimate is negative about half of the time."""
+    repeats, n, d = 200, 60, 4
+    sets = [match(normal(n, d, 2 * i), normal(n, d, 2 * i + 1), seed=i) for i in range(repeats)]
+    figures = [kernel_figure(pair) for pair in sets]
+    values, errors = (np.array([getattr(figure, name) for figure in figures]) for name in ("value", "stderr"))
+    assert sum(kernel_distance(pair.reference, pair.fake)[1] < 0 for pair in sets) > repeats / 10
+    assert errors.min() > values.std() / 3
+    assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(), rel=0.25)
+
+
 def expected_kernel(a, b):
     """E (x.y/d + 1)^3 for x of N(a, I) and y of N(b, I): by Isserlis, with s = a.b,
 
