@@ -85,3 +85,13 @@ def test_a_folder_is_replaced_only_if_it_is_ours(tmp_path):
     with pytest.raises(InputError, match=r"the folder holds other files \(diary.txt, ...\); choose another name"):
         write("2.png")
     assert everything(tmp_path) == ["out", "out/1.png", "out/diary.txt"]
+
+
+def test_others_may_read_what_a_library_wrote_for_its_owner_alone(tmp_path):
+    (tmp_path / "plain").write_text("x")
+    with atomic_file(tmp_path / "one") as temporary:
+        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    with atomic_folder(tmp_path / "several") as folder:
+        os.close(os.open(folder / "one", os.O_CREAT | os.O_WRONLY, 0o600))
+    modes = {(tmp_path / name).stat().st_mode for name in ("plain", "one", "several/one")}
+    assert len(modes) == 1

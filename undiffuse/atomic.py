@@ -48,6 +48,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
         yield temporary
+        _open_to_others(temporary)
         _flush(temporary)
         os.replace(temporary, target)
 
@@ -71,6 +72,7 @@ def atomic_folder(path: str | Path, *, replace: str = "") -> Iterator[Path]:
         yield temporary
         for folder, _, names in os.walk(temporary):
             for name in names:
+                _open_to_others(Path(folder) / name)
                 _flush(Path(folder) / name)
             _flush_folder(Path(folder))
         _swap(temporary, target)
@@ -112,6 +114,13 @@ def _swap(temporary: Path, target: Path) -> None:
         os.replace(aside, target)
         raise
     _remove(aside)
+
+
+def _open_to_others(path: Path) -> None:
+    """As readable as what `open` makes: some libraries write files that only their owner can read."""
+    mask = os.umask(0o077)  # the only way to read it
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def _flush(path: Path) -> None:

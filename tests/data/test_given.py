@@ -80,7 +80,7 @@ def test_a_table_is_known_where_its_cells_are_filled(tmp_path):
         ({"job": ["cook", None, "cock"]}, "'cock' in row 3"),
         ({"age": [200]}, 'column "age" holds 200 in row 1'),
         ({"age": [30.5]}, "holds 30.5 in row 1"),
-        ({"age": ["old"]}, "holds 'old' in row 1, and in training held"),
+        ({"age": ["old"]}, "holds 'old' in row 1, and in training it held"),
         ({"country": ["there"]}, "column \"country\" holds 'there'"),
         ({"weight": [1e9]}, 'column "weight" holds 1000000000.0'),
     ],

@@ -171,7 +171,8 @@ def _draw(
     terminal.result({"run": run, "number": total, "seed": seed, **completed, **written})
     if chosen.given is not None:
         each = "one completion" if chosen.n == 1 else f"{chosen.n} completions in turn"
-        terminal.say(f"completed {total // chosen.n} given rows, {each} of each, in their order")
+        rows = total // chosen.n
+        terminal.say(f"completed {rows} given row{'s' * (rows > 1)}, {each} of each, in their order")
     for place in written.values():
         terminal.say(f"wrote {place}")
     return 0

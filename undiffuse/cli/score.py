@@ -208,7 +208,7 @@ def _conclude(summary: Summary, chosen: ScoreOptions, terminal: Terminal) -> Non
     )
     if summary.finite < summary.rows:
         count = summary.rows - summary.finite
-        terminal.say(f"{count:,} of them have no finite score, and are not in the mean; see the column note", "yellow")
+        terminal.say(f"without a finite score, and not in the mean: {count:,} of them; see the column note", "yellow")
     if summary.alarms is not None and summary.realized is not None:
         low, high = summary.realized
         terminal.say(

@@ -176,7 +176,7 @@ def _cast(array: pa.Array, empty: np.ndarray, kind: pa.DataType, here: str) -> p
             array[int(row) : int(row) + 1].cast(kind)
         except (pa.ArrowException, NotImplementedError):
             where = f"{array[int(row)].as_py()!r} in row {row + 1:,}"
-            raise InputError(f"{here} holds {where}, and in training held {kind}; correct it.") from None
+            raise InputError(f"{here} holds {where}, and in training it held {kind}; correct it.") from None
     raise InputError(f"{here} is of type {array.type}, and in training was {kind}; convert it.")
 
 
