@@ -252,3 +252,28 @@ def test_a_folder_that_holds_other_things_is_left_alone(watched: Watched, rows: 
     with pytest.raises(InputError, match="presets: none are named"):
         comparison.compare(rows, out=tmp_path / "c", presets=[], **BUDGET)
     assert not (tmp_path / "c").exists()
+
+
+def test_features_that_are_of_no_use_let_nothing_go(watched: Watched, rows: str, tmp_path: Path) -> None:
+    call = {"out": tmp_path / "c", "presets": ["edm"], **BUDGET}
+    comparison.compare(rows, **call)
+    with pytest.raises(InputError, match="no such features"):
+        comparison.compare(rows, **call, features="wite", overwrite=True)
+    comparison.compare(rows, **call)
+    assert watched.done() == (["edm"], ["edm"])
+
+
+def test_another_function_of_the_same_name_is_another_yardstick(watched: Watched, rows: str, tmp_path: Path) -> None:
+    call = {"out": tmp_path / "c", "presets": ["edm"], **BUDGET}
+    for times, expected in ((1.0, 1), (1.0, 1), (2.0, 2)):
+        comparison.compare(rows, features=lambda x, times=times: times * x, **call)
+        assert len(watched.evaluated) == expected
+
+
+def test_a_damaged_run_is_one_that_failed(watched: Watched, rows: str, tmp_path: Path) -> None:
+    call = {"out": tmp_path / "c", "presets": ["edm", "gan"], **BUDGET}
+    comparison.compare(rows, **call)
+    (tmp_path / "c" / "runs" / "edm" / "state" / "latest").write_text("nonsense")
+    found = comparison.compare(rows, **call)
+    assert (found.presets("failed"), found.presets("done")) == (["edm"], ["gan"])
+    assert "is damaged" in found.facts["runs"]["edm"]["problem"]

@@ -9,9 +9,10 @@ was, and a model that fails does not take the others with it.
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,15 +89,17 @@ def compare(
     find_device(device)
     folder = ComparisonFolder(out, overwrite=overwrite)
     data = load(source, seed=seed, progress=progress)
-    named = features if isinstance(features, str) or features is None else getattr(features, "__name__", "given")
+    given = os.fspath(features) if isinstance(features, Path) else getattr(features, "__name__", features)
+    named = given if isinstance(given, str) or given is None else "given"
+    fresh = refer(data, features=features, seed=seed, progress=progress) if overwrite else None
     folder.begin({"source": data.name, "fingerprint": data.fingerprint, "budget": length, "seed": seed}, named)
     job = _Job(folder, data, {"seed": seed, "device": device}, on_event, progress, stop, {})
     for preset in names:
         job.runs[preset] = {"folder": f"runs/{preset}", "status": "waiting", "problem": "", "report": None}
     pictures: dict[str, bytes] = {}
     asked = {"n": n, "evaluations": evaluations, "rows": rows, "batch": batch}
-    reference = _Lazy(lambda: _reference(job, features))
-    if not all(job.kept(preset, asked) for preset in names):
+    reference = _Lazy(lambda: _reference(job, features, fresh))
+    if callable(features) or not all(job.kept(preset, asked) for preset in names):
         reference()  # features that are of no use are refused before anything is trained
     if job.each("training", lambda preset, begin: _train(job, preset, begin, length)):
         job.each("evaluating", lambda preset, begin: _evaluate(job, preset, begin, asked, reference, pictures))
@@ -142,7 +145,9 @@ class _Job:
 
     def kept(self, preset: str, asked: Mapping[str, int]) -> Kept | None:
         """What an earlier evaluation left, if just this was asked of the run as it is now."""
-        return self.folder.kept(preset, self.about(preset, asked))
+        with suppress(InputError):  # a run that is damaged says so where it is trained
+            return self.folder.kept(preset, self.about(preset, asked))
+        return None
 
     def about(self, preset: str, asked: Mapping[str, int]) -> dict[str, int]:
         """What an evaluation of a run hangs on: what is asked, and how far the run has been trained."""
@@ -204,11 +209,11 @@ def _train(job: _Job, preset: str, begin: Callable[[], None], budget: float) -> 
     return not fit(model, job.data, out=place, **options).stopped
 
 
-def _reference(job: _Job, features: Any) -> Reference:
-    """The rows that all samples are compared with, by features that are fitted once and kept."""
+def _reference(job: _Job, features: Any, fresh: Reference | None) -> Reference:
+    """The rows that all samples are compared with, by features fitted once and kept; `fresh` if made before."""
     kept = job.folder.features
     chosen = kept if kept.exists() else features
-    reference = refer(job.data, features=chosen, seed=job.shared["seed"], progress=job.progress)
+    reference = fresh or refer(job.data, features=chosen, seed=job.shared["seed"], progress=job.progress)
     if not kept.exists():
         job.folder.keep_features(reference.features)
     return reference
@@ -225,6 +230,8 @@ def _evaluate(
     """Evaluate the preset, unless what is kept is what is asked for; whether that is done."""
     place = job.folder.run(preset)
     kept = job.kept(preset, asked)
+    if kept and reference.made and kept[0]["features"]["hash"] != reference.made.features.hash:
+        kept = None  # of a function that is another one now
     if kept is None:
         begin()
         way = open_run(place).within(asked["evaluations"])

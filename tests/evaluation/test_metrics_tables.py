@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from undiffuse.errors import InputError
 from undiffuse.evaluation.metrics import detection, fidelity_figures, usefulness
 from undiffuse.evaluation.metrics.tables import association, column_fidelity
 
@@ -66,3 +67,23 @@ def test_what_is_learned_from_samples_is_useful_if_they_are_good(target):
     good, bad = (usefulness(train, table(400, 1, linked=kept), test, SIZES, target) for kept in (True, False))
     assert abs(good.value - good.floor) < 0.1
     assert bad.high < bad.floor - 0.1
+
+
+@pytest.mark.parametrize("side", range(3))
+def test_a_column_that_is_hardly_known_is_refused(side):
+    sides = [table(60, seed) for seed in range(3)]
+    sides[side][1:, 1] = np.nan
+    with pytest.raises(InputError, match="column 1: too few values are known on one side"):
+        usefulness(*sides, SIZES, 1)
+    sides[side][:, 1] = 3.0
+    if side == 2:
+        with pytest.raises(InputError, match="column 1: all held-out values are equal"):
+            usefulness(*sides, SIZES, 1)
+    else:
+        assert usefulness(*sides, SIZES, 1).n == 60
+
+
+def test_a_floor_on_fewer_rows_is_said():
+    few, enough = (fidelity_figures(table(n, 0), table(200, 1), SIZES, NAMES)["weight"] for n in (200, 400))
+    assert "the floor is that of 100 real rows" in few.warning
+    assert not enough.warning

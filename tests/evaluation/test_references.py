@@ -98,3 +98,9 @@ def test_other_rows_with_a_problem_are_left_out():
     reference = refer_to_others(conform(new, config), *restore(config))
     assert len(reference.held_out) == 95
     assert "10 rows" in reference.notes[1]
+
+
+def test_what_a_split_leaves_out_is_said():
+    rows = np.random.default_rng(0).normal(size=(200, 3))
+    assert refer(load(rows)).notes == ()
+    assert refer(load(rows), most=100).notes == ("copies are looked for among 100 of the 180 training rows alone",)

@@ -97,6 +97,15 @@ def test_a_model_without_density_says_why() -> None:
     assert "Caught copying" in page.texts["memorization"]
 
 
+def test_samples_that_are_near_without_being_copies_are_not_called_copies() -> None:
+    """The verdict decides: blurs are nearer to training rows, too."""
+    facts = report_facts()
+    facts["memorization"] |= {"caught": True, "p": 2.3e-9, "z": -6.1}
+    words = Page(render(facts, {})).texts["memorization"]
+    assert "Nearer, and no copies" in words
+    assert "Caught copying" not in words
+
+
 @pytest.mark.parametrize("make", DOCUMENTS.values(), ids=DOCUMENTS)
 def test_it_is_whole_and_asks_for_nothing(make: Any) -> None:
     """Elements close in order, each anchor is there once, and nothing is fetched: no picture, style, font or script."""

@@ -181,3 +181,11 @@ def test_a_run_without_a_report_is_not_in_the_table() -> None:
     assert (facts["table"], facts["best"], facts["triangle"], facts["textbook"]) == ([], {}, [], [])
     assert facts["runs"]["vae"] == lost
     assert facts["source"] == "digits"
+
+
+def test_either_side_of_a_floor_is_as_far() -> None:
+    table = [
+        {"preset": name, "density": cell(value, 0.03, better="floor", floor=1.0)}
+        for name, value in (("a", 1.2), ("b", 0.81), ("c", 0.6))
+    ]
+    assert best(table)["density"] == ["a", "b"]

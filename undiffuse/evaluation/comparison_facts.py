@@ -58,5 +58,5 @@ def table_row(preset: str, report: Mapping[str, Any]) -> dict[str, Any]:
         "likelihood_kind": likelihood.get("kind", ""),
         "likelihood_none": likelihood.get("none", ""),
         **{name: speed.get(name) for name in _SPEED},
-        "caught": bool((report.get("memorization") or {}).get("caught")),
+        "caught": (report.get("verdict") or {}).get("state") == "memorizing",
     }

@@ -2,8 +2,8 @@
 
     FOLDER/<key>/00000000.npz, 00000064.npz, ...     rows, seconds, evaluations: named by the number of its first row
 
-The key is a hash of the weights, the sampler and the seed. A sample depends on the seed and its number alone, so that
-asking for fewer or more of them later takes from, or adds to, what is there.
+The key is a hash of the weights, the sampler, the seed and the kind of device. A sample depends on the seed and its
+number alone, so that asking for fewer or more of them later takes from, or adds to, what is there.
 
 Evaluations are counted where they happen: rows that pass through a player's `forward`, per sample, of the player that
 is asked most. A family that enters its networks by another door (a decoder, an inverse) does so once a sample.
@@ -129,6 +129,8 @@ def counted(model: GenerativeModel) -> Iterator[Callable[[], float]]:
 
 def _key(model: GenerativeModel, options: Mapping[str, Any], seed: int) -> str:
     what = {"weights": content_hash("model", model.state_dict()), "options": dict(options), "seed": seed}
+    if model.device.type != "cpu":  # it is slower or faster there, and rounds otherwise
+        what["device"] = model.device.type
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 

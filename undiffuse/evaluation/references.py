@@ -22,6 +22,7 @@ from torch import Tensor
 
 from undiffuse.data import Conformed, Data, Progress
 from undiffuse.data.rows import as_tensor
+from undiffuse.data.split import ByGroups
 from undiffuse.errors import InputError
 from undiffuse.evaluation.feature_choice import choose_features
 from undiffuse.evaluation.features import Features
@@ -125,7 +126,16 @@ def refer(
         held_out_rows=data.n_held_out,
         features=chosen,
         classifier=classifier,
+        notes=tuple(_notes(data, len(training))),
     )
+
+
+def _notes(data: Data, kept: int) -> Iterator[str]:
+    """What is unusual about a split of which `kept` training rows are looked at."""
+    if kept < len(data):
+        yield f"copies are looked for among {kept:,} of the {len(data):,} training rows alone"
+    if isinstance(data.split, ByGroups):
+        yield "rows of one origin were held out together and resemble each other: intervals should be wider than shown"
 
 
 def refer_to_others(

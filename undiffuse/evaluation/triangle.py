@@ -115,8 +115,9 @@ def best(rows: Sequence[Row]) -> dict[str, list[str]]:
         if len(ends) != 1 or not figures:
             continue
         distance = _FROM_BEST[ends.pop()]
-        winner = min(figures, key=lambda pair: distance(pair[1]))[1]
-        found[name] = [preset for preset, figure in figures if figure is winner or figure.ties(winner)]
+        far = [replace(figure, value=distance(figure)) for _, figure in figures]
+        winner = min(far, key=lambda figure: figure.value)
+        found[name] = [preset for (preset, _), figure in zip(figures, far) if figure is winner or figure.ties(winner)]
     return found
 
 

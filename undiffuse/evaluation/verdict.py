@@ -138,7 +138,7 @@ def _copies(found: Memorization | None, large: bool) -> bool:
     """Whether samples are copies: nearer to training rows, and alike by ratio or with a far lower loss of these."""
     if found is None or not found.caught:
         return False
-    floor, n = found.copies.floor or 0.0, max(found.copies.n, 1)
+    floor, n = found.copies.floor or 0.0, max(found.closer.n, 1)  # as many held-out rows, or fewer, gave the floor
     error = math.hypot(found.copies.stderr, math.sqrt((floor * (1 - floor) + 1 / n) / n))
     return large or found.copies.value - floor > MANY * error
 

@@ -35,7 +35,8 @@ def views(
     count = SHOWN if len(shape) > 1 else ROWS  # points and histograms need more than tiles
     real = reference.held_out.rows
     made = {"samples": form.preview(samples[:count]), "real": form.preview(real[:count])}
-    if shape == (2,) and samples.shape[1:] == (2,):
+    points = shape == (2,) and not hasattr(form, "column_sizes")  # codes and missing values of a table are none
+    if points and samples.shape[1:] == (2,):
         made["samples"] = over(samples[:ROWS], real[:ROWS])
     if found is not None and found.pairs and reference.training is not None and len(shape) in _PAIRED:
         ours = samples[[pair.sample for pair in found.pairs]]

@@ -11,6 +11,7 @@ are left out and counted.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -128,7 +129,8 @@ def tables(samples: Sampled, reference: Reference, *, seed: int = 0) -> dict[str
     """{"columns": {name: figure}, "associations", "detection", "usefulness": {name: figure}} of rows whose form says
     what their columns are; None for other rows, and for fewer than 20 on either side.
 
-    Each categorical column (the last column, if there is none) is predicted from the others; 8 columns at most.
+    Each categorical column (the last column, if there is none) is predicted from the others; 8 columns at most, and
+    none of which too few values are known.
     """
     columns: dict[str, int] | None = getattr(reference.form, "column_sizes", None)
     ours, theirs = samples.rows[:TABLE_ROWS], reference.held_out.rows[:TABLE_ROWS]
@@ -141,7 +143,9 @@ def tables(samples: Sampled, reference: Reference, *, seed: int = 0) -> dict[str
     if reference.training is not None and len(reference.training) >= TABLE_FEWEST and len(names) > 1:
         training = reference.training.rows[:TABLE_ROWS]
         targets = [i for i, size in enumerate(sizes) if size > 1] or [len(sizes) - 1]
-        useful = {names[i]: usefulness(training, ours, theirs, sizes, i, seed=seed) for i in targets[:TARGETS]}
+        for i in targets[:TARGETS]:
+            with suppress(InputError):  # of a column that is hardly ever known nothing can be learned
+                useful[names[i]] = usefulness(training, ours, theirs, sizes, i, seed=seed)
     return {
         "columns": dict(zip(names, figures.values())),
         "associations": associations,

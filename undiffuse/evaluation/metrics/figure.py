@@ -69,12 +69,14 @@ class Matched:
     @property
     def note(self) -> str:
         """What to say of the floor."""
-        ours, theirs = len(self.fake), len(self.halves[0])
-        if theirs == ours:
-            return ""
-        return (
-            f"the floor is that of {theirs:,} real rows against {theirs:,} others, not of {ours:,}; have more real rows"
-        )
+        return floor_note(len(self.fake), len(self.halves[0]))
+
+
+def floor_note(ours: int, theirs: int) -> str:
+    """What to say of the floor of a figure on `ours` rows, if it was measured on `theirs`."""
+    if theirs == ours:
+        return ""
+    return f"the floor is that of {theirs:,} real rows against {theirs:,} others, not of {ours:,}; have more real rows"
 
 
 def match(real: Tensor, fake: Tensor, *, seed: int = 0) -> Matched:

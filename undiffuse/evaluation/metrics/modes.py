@@ -17,7 +17,16 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.metrics.figure import DRAWS, Figure, normal, permutation, random_halves, spread, student
+from undiffuse.evaluation.metrics.figure import (
+    DRAWS,
+    Figure,
+    floor_note,
+    normal,
+    permutation,
+    random_halves,
+    spread,
+    student,
+)
 from undiffuse.seeds import mix
 
 REACHED = 0.1
@@ -77,6 +86,7 @@ def modes(real: Int64[Tensor, " n"], fake: Int64[Tensor, " m"], *, classes: int,
             width=student(DRAWS),
             floor=_variation(real[order[:part]], real[order[part : 2 * part]], classes),
             bounds=(0.0, 1.0),
+            warnings=[floor_note(n, part)],
         ),
         shares=shares,
         real=tuple(expected.tolist()),

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.metrics.figure import DRAWS, Figure, normal, random_halves, spread, student
+from undiffuse.evaluation.metrics.figure import DRAWS, Figure, floor_note, normal, random_halves, spread, student
 from undiffuse.evaluation.metrics.ranks import auroc
 from undiffuse.seeds import mix
 
@@ -105,7 +105,8 @@ def fidelity_figures(
         halved = [of(theirs[a][:, columns], ours[b][:, columns]) for a, b in pairs]
         floor = of(one[:, columns], other[:, columns])
         value, width = of(theirs[:, columns], ours[:, columns]), student(DRAWS)
-        return normal(value, spread(halved, n), n, width=width, floor=floor, bounds=(0.0, 1.0))
+        notes = [floor_note(n, part)]
+        return normal(value, spread(halved, n), n, width=width, floor=floor, bounds=(0.0, 1.0), warnings=notes)
 
     figures = {
         name: figure(lambda a, b, size=size: column_fidelity(a, b, size), i)
@@ -135,10 +136,11 @@ def usefulness(
 
     The accuracy where it is a category, else the share of its variance that is explained (which may be negative). The
     floor, here what is hoped for, is that of trees fitted on as many real rows, `train`. Rows with a missing target
-    are left out.
+    are left out. Raises InputError if fewer than two are left of either, or the numbers to be predicted are all equal.
     """
     train, fake, test = (_checked(x, sizes) for x in (train, fake, test))
     train, fake, test = (x[~np.isnan(x[:, target])] for x in (train, fake, test))
+    _check_known(train, fake, test, target, sizes[target])
     n = min(len(train), len(fake))
     others = [i for i in range(len(sizes)) if i != target]
     rest, size = [sizes[i] for i in others], sizes[target]
@@ -154,6 +156,15 @@ def usefulness(
         right.append((answer == truth) * 1.0 if size else 1 - (answer - truth) ** 2 / max(truth.var(), 1e-300))
     stderr = float(right[0].std(ddof=1)) / math.sqrt(len(test))
     return normal(float(right[0].mean()), stderr, len(test), floor=float(right[1].mean()), bounds=(-math.inf, 1.0))
+
+
+def _check_known(train: np.ndarray, fake: np.ndarray, test: np.ndarray, target: int, size: int) -> None:
+    """Raises InputError where nothing can be learned of the target, or nothing is there to be predicted."""
+    known = min(len(train), len(fake), len(test))
+    if known < 2:
+        raise InputError(f"column {target}: too few values are known on one side ({known}); give at least two.")
+    if not size and np.ptp(test[:, target]) == 0:
+        raise InputError(f"column {target}: all held-out values are equal; there is no variance to explain.")
 
 
 def _trees(target: np.ndarray, sizes: Sequence[int], classes: int, seed: int):

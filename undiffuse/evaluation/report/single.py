@@ -114,11 +114,8 @@ def _memorization(facts: Facts, pictures: Pictures) -> Html | None:
     if not memory:
         return section("Memorization", drawing)
     tested = f"p = {number(memory.get('p'))}, z = {number(memory.get('z'), 2)}"
-    words = (
-        "Caught copying: samples lie nearer to training rows than held-out rows do, by more than chance explains"
-        if memory.get("caught")
-        else "No sign of copying: samples lie no nearer to training rows than held-out rows do"
-    )
+    state = str((facts.get("verdict") or {}).get("state") or "")
+    words = _NEARNESS["memorizing" if state == "memorizing" else "near" if memory.get("caught") else "none"]
     said = tag("p", tag("strong", f"{words} ({tested}). "), f"The alarm is at p below {ALARM:g}.", class_="said")
     rows = [
         [number(p.get("sample")), number(p.get("training")), number(p.get("distance")), number(p.get("ratio"))]
@@ -132,6 +129,15 @@ def _memorization(facts: Facts, pictures: Pictures) -> Html | None:
     return section("Memorization", said, drawing, listed, figures(memory, "memorization"))
 
 
+_NEARNESS = {
+    "memorizing": "Caught copying: samples lie nearer to training rows than held-out rows do, by more than chance "
+    "explains",
+    "near": "Nearer, and no copies: samples lie nearer to training rows than held-out rows do, by more than chance "
+    "explains, as blurred or unvaried ones also do",
+    "none": "No sign of copying: samples lie no nearer to training rows than held-out rows do, beyond chance",
+}
+
+
 def _features(facts: Facts) -> Html | None:
     """Which features the distances were measured in."""
     features = facts.get("features") or {}
@@ -139,7 +145,7 @@ def _features(facts: Facts) -> Html | None:
         return None
     said = [tag("b", str(features.get("name") or "")), f", {number(features.get('dimensions'))} dimensions"]
     if is_known(features.get("accuracy")):
-        said.append(f", accuracy {number(features['accuracy'], 3)} on held-out rows")
+        said.append(f", accuracy {number(features['accuracy'], 3)} on rows that it was not fitted on")
     if features.get("hash"):
         said += [", hash ", tag("code", str(features["hash"]))]
     return tag("p", "Features: ", said, ".", class_="features")
@@ -265,8 +271,8 @@ def _made(facts: Facts) -> Html | None:
 
 
 FOOTNOTES = (
-    "Intervals hold the truth in 95 of 100 cases. Those of distances and neighbour counts come from halves of the rows "
-    "drawn without replacement: a bootstrap would put copies among them and bias both.",
+    "Intervals hold the truth in 95 of 100 cases. Those of the Fréchet distance and of neighbour counts come from "
+    "halves of the rows drawn without replacement: a bootstrap would put copies among them and bias both.",
     "A floor is the same figure between two disjoint sets of real rows: what a perfect sampler would get. Only the "
     "distance to the floor is the model's.",
     "A figure on n samples is compared with a figure on n samples only: the Fréchet distance, above all, grows as n "
