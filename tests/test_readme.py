@@ -16,7 +16,7 @@ def photos(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for kind, level in (("cat", 60), ("dog", 180)):
         (tmp_path / "photos" / kind).mkdir(parents=True)
-        for i in range(12):
+        for i in range(40):
             pixels = rng.normal(level, 20, (12, 16, 3)).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / kind / f"{i}.png")
     monkeypatch.chdir(tmp_path)
@@ -24,12 +24,22 @@ def photos(tmp_path, monkeypatch):
 
 def test_the_first_example_runs(photos):
     names = {}
-    exec(EXAMPLES[0].replace("ud.edm(data)", "ud.edm(data, width=16)").replace('"10m"', '"2s"'), names)
+    short = {
+        "ud.edm(data)": "ud.edm(data, width=16)",
+        '"10m"': '"2s"',
+        'ate("runs/photos")': 'ate("runs/photos", n=32)',
+    }
+    code = EXAMPLES[0]
+    for printed, shorter in short.items():
+        assert printed in code
+        code = code.replace(printed, shorter)
+    exec(code, names)
     assert names["images"].shape == (64, 12, 16, 3)
     assert names["images"].dtype == np.uint8
     assert len(names["cats"]) == 16
     assert not np.array_equal(names["images"], names["more"])
-    assert len(names["data"].held_out) == 2
+    assert len(names["data"].held_out) == 8
+    assert names["report"].facts["samples"] == 32
 
 
 def test_the_second_example_runs_and_samples_what_it_says():
