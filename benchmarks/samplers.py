@@ -251,6 +251,7 @@ def plot(results: list[Result], path: Path) -> None:
     fig = Figure(figsize=(13, 4.6 * len(problems)), dpi=100, layout="constrained")
     colours = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000")
     names = list(dict.fromkeys(r.method for r in results))
+    ticks = sorted({r.allowed for r in results if r.allowed})
     for axes, problem in zip(fig.subplots(len(problems), 2, squeeze=False), problems):
         for ax, what in zip(axes, ("path", "samples")):
             for i, name in enumerate(names):
@@ -267,8 +268,10 @@ def plot(results: list[Result], path: Path) -> None:
             floor = next(r.floor for r in results if r.problem == problem)
             if what == "samples":
                 ax.axhline(floor, color="#888888", ls="--", lw=1)
-                ax.set_ylim(bottom=floor / 3)
+                ax.set_ylim(floor / 3, 1e3 * floor)  # what is further off has failed
             ax.set(xscale="log", yscale="log", xlabel="evaluations per sample")
+            ax.set_xticks(ticks, [str(tick) for tick in ticks])
+            ax.set_xticks([], minor=True)
             ax.set_title(f"{problem}: " + ("distance to the end of the ODE" if what == "path" else "energy distance"))
         axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     fig.savefig(path)
