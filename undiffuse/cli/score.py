@@ -97,6 +97,7 @@ def score(
     device = find_device(chosen.device or "auto")
     config = read_config(run)["data"]
     model = open_run(run).to(device)
+    _rehearse(model, _scoring(model, chosen))
     with Bar(terminal) as bar:
         rows = conform(data, config, progress=bar)
         held_out = _held_out(model, config, chosen, bar)
@@ -156,6 +157,16 @@ def _scoring(model: GenerativeModel, chosen: ScoreOptions) -> Scoring:
         dequantization=dequantization,
         options={name: value for name, value in own.items() if value is not None},
     )
+
+
+def _rehearse(model: GenerativeModel, scoring: Scoring) -> None:
+    """Score one grey row: what the family does not take, or has no density for, is refused before data are read."""
+    import torch
+
+    from undiffuse.data.rows import as_tensor
+
+    assert model.transform is not None
+    scoring.of(model, as_tensor(model.transform.decode(torch.zeros(1, *model.transform.shape))), 0)
 
 
 def _score(
