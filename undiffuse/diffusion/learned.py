@@ -126,7 +126,7 @@ class LearnedVP(Schedule):
             low, high = torch.full_like(wanted, self.t_min), torch.ones_like(wanted)
             t = (low + high) / 2
             for _ in range(60):  # Newton's method, kept within a bracket: to the last digits in a handful of rounds
-                value, slope = torch.func.jvp(self.gamma, (t,), (torch.ones_like(t),))
+                value, slope = torch.func.jvp(self.gamma, (t,), (torch.ones_like(t),))[:2]
                 low, high = torch.where(value < wanted, t, low), torch.where(value < wanted, high, t)
                 step = t + (wanted - value) / slope
                 moved = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
