@@ -89,13 +89,12 @@ def compare(
     find_device(device)
     folder = ComparisonFolder(out, overwrite=overwrite)
     data = load(source, seed=seed, progress=progress)
-    given = os.fspath(features) if isinstance(features, Path) else getattr(features, "__name__", features)
-    named = given if isinstance(given, str) or given is None else "given"
     fresh = refer(data, features=features, seed=seed, progress=progress) if overwrite else None
-    folder.begin({"source": data.name, "fingerprint": data.fingerprint, "budget": length, "seed": seed}, named)
-    job = _Job(folder, data, {"seed": seed, "device": device}, on_event, progress, stop, {})
-    for preset in names:
-        job.runs[preset] = {"folder": f"runs/{preset}", "status": "waiting", "problem": "", "report": None}
+    folder.begin(
+        {"source": data.name, "fingerprint": data.fingerprint, "budget": length, "seed": seed}, _named(features)
+    )
+    runs = {name: {"folder": f"runs/{name}", "status": "waiting", "problem": "", "report": None} for name in names}
+    job = _Job(folder, data, {"seed": seed, "device": device}, on_event, progress, stop, runs)
     pictures: dict[str, bytes] = {}
     asked = {"n": n, "evaluations": evaluations, "rows": rows, "batch": batch}
     reference = _Lazy(lambda: _reference(job, features, fresh))
@@ -103,20 +102,17 @@ def compare(
         reference()  # features that are of no use are refused before anything is trained
     if job.each("training", lambda preset, begin: _train(job, preset, begin, length)):
         job.each("evaluating", lambda preset, begin: _evaluate(job, preset, begin, asked, reference, pictures))
-    facts = comparison_facts(
-        job.runs,
-        undiffuse=__version__,
-        source=data.name,
-        budget=length,
-        evaluations=evaluations,
-        samples=n,
-        seed=seed,
-        data=_about(data),
-    )
-    comparison = Comparison(facts, pictures)
+    settings = {"budget": length, "evaluations": evaluations, "samples": n, "seed": seed}
+    facts = comparison_facts(runs, undiffuse=__version__, source=data.name, data=_about(data), **settings)
     if facts["table"]:
         folder.write(facts, pictures)
-    return comparison
+    return Comparison(facts, pictures)
+
+
+def _named(features: Any) -> str | None:
+    """What features are called in the folder's settings; "given" for an object without a name."""
+    name = os.fspath(features) if isinstance(features, Path) else getattr(features, "__name__", features)
+    return name if isinstance(name, str) or name is None else "given"
 
 
 def _checked(presets: Sequence[str], evaluations: int) -> list[str]:

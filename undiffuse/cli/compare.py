@@ -10,11 +10,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 from cyclopts import Parameter
 
-from undiffuse.cli.evaluate import FEWEST, chosen_features
+from undiffuse.cli.evaluate import FEWEST, Batch, Device, Features, InceptionWeights, Rows, chosen_features
 from undiffuse.cli.findings import typed_as
 from undiffuse.cli.interrupt import INTERRUPTED, Interruption
 from undiffuse.cli.settings import AtLeast, check, flag, given, option
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from undiffuse.cli.progress import Bar
     from undiffuse.cli.terminal import Terminal
     from undiffuse.comparison import Comparison
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass(kw_only=True)
@@ -42,16 +40,12 @@ class CompareOptions:
     evaluations: Annotated[int | None, AtLeast(1), option("Evaluations of the network per sample, at most (50).")] = (
         None
     )
-    features: Annotated[
-        str | None, option("What rows are compared by: trained, lite0, raw or whitened (by the data).")
-    ] = None
-    inception_weights: Annotated[
-        str | None, option("File of Inception's published weights: compare by these, which gives FID.")
-    ] = None
-    rows: Annotated[int | None, AtLeast(1), option("Held-out rows whose likelihood is taken, at most (500).")] = None
+    features: Features = None
+    inception_weights: InceptionWeights = None
+    rows: Rows = None
     seed: Annotated[int | None, AtLeast(0), option("Seed of everything random (0).")] = None
-    batch: Annotated[int | None, AtLeast(1), option("Samples drawn at a time (64).")] = None
-    device: Annotated[Device | None, option("Where to compute (auto: the fastest there is).")] = None
+    batch: Batch = None
+    device: Device = None
     overwrite: Annotated[bool | None, flag("Replace the comparison in --out, its runs included.")] = None
     quiet: Annotated[bool | None, flag("Print nothing but errors.")] = None
     json: Annotated[bool | None, flag("Print the comparison's facts as one JSON object on standard output.")] = None

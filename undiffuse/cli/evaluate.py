@@ -24,7 +24,16 @@ from undiffuse.errors import InputError
 if TYPE_CHECKING:
     from undiffuse.cli.terminal import Terminal
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
+# Options that a comparison has too.
+Features = Annotated[str | None, option("What rows are compared by: trained, lite0, raw or whitened (by the data).")]
+InceptionWeights = Annotated[
+    str | None, option("File of Inception's published weights: compare by these, which gives FID.")
+]
+Rows = Annotated[int | None, AtLeast(1), option("Held-out rows whose likelihood is taken, at most (500).")]
+Batch = Annotated[int | None, AtLeast(1), option("Samples drawn at a time (64).")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"] | None, option("Where to compute (auto: the fastest there is).")
+]
 FILES = ("report.html", "report.json")
 FEWEST = 16  # samples that neighbours among halves can be counted for
 
@@ -42,16 +51,12 @@ class EvaluateOptions:
     out: Annotated[str | None, option("Folder that the report is written to (the run's).")] = None
     method: Annotated[Method | None, option("How samples are drawn (the preset's own way).")] = None
     steps: Annotated[int | None, AtLeast(1), option("Steps from noise to data (the method's own number).")] = None
-    features: Annotated[
-        str | None, option("What rows are compared by: trained, lite0, raw or whitened (by the data).")
-    ] = None
-    inception_weights: Annotated[
-        str | None, option("File of Inception's published weights: compare by these, which gives FID.")
-    ] = None
-    rows: Annotated[int | None, AtLeast(1), option("Held-out rows whose likelihood is taken, at most (500).")] = None
+    features: Features = None
+    inception_weights: InceptionWeights = None
+    rows: Rows = None
     seed: Annotated[int | None, AtLeast(0), option("The same seed gives the same samples (0).")] = None
-    batch: Annotated[int | None, AtLeast(1), option("Samples drawn at a time (64).")] = None
-    device: Annotated[Device | None, option("Where to compute (auto: the fastest there is).")] = None
+    batch: Batch = None
+    device: Device = None
     overwrite: Annotated[bool | None, flag("Write into --out even if it holds other things.")] = None
     quiet: Annotated[bool | None, flag("Print nothing but errors.")] = None
     json: Annotated[bool | None, flag("Print the report's facts as one JSON object on standard output.")] = None

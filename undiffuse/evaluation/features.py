@@ -84,6 +84,15 @@ def batched(encode: Callable[[Tensor], Tensor], rows: Tensor, *, batch: int = BA
         return torch.cat([encode(part).double().flatten(1) for part in rows.split(batch)])
 
 
+def check_images(name: str, rows: Tensor) -> None:
+    """Raises InputError unless `rows` are images (N, 1 or 3, H, W)."""
+    if rows.ndim != 4 or rows.shape[1] not in (1, 3):
+        raise InputError(
+            f"features {name}: rows of shape {tuple(rows.shape[1:])} are not images of 1 or 3 channels; "
+            "use trained features."
+        )
+
+
 @final
 @dataclass(frozen=True)
 class Raw:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.features import batched, content_hash
+from undiffuse.evaluation.features import batched, check_images, content_hash
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 SIZE = 299
@@ -204,11 +204,7 @@ class Inception:
         self.hash = content_hash(self.name, state)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        if rows.ndim != 4 or rows.shape[1] not in (1, 3):
-            raise InputError(
-                f"features {self.name}: rows of shape {tuple(rows.shape[1:])} are not images of 1 or 3 channels; "
-                "use trained features."
-            )
+        check_images(self.name, rows)
         return batched(lambda part: self.network(prepare(part)), rows, batch=16)
 
     def config(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.features import batched, content_hash
+from undiffuse.evaluation.features import batched, check_images, content_hash
 
 SIZE = 224
 # repetitions, kernel, stride, expansion, inputs, outputs: EfficientNet-B0's table
@@ -99,11 +99,7 @@ class Lite0:
         self.hash = content_hash(self.name, state)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        if rows.ndim != 4 or rows.shape[1] not in (1, 3):
-            raise InputError(
-                f"features lite0: rows of shape {tuple(rows.shape[1:])} are not images of 1 or 3 channels; "
-                "use trained features."
-            )
+        check_images(self.name, rows)
         return batched(lambda part: self.network(prepare(part)), rows, batch=32)
 
     def config(self) -> dict[str, Any]:
