@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from undiffuse.data import conform, load, restore
+from undiffuse.data import Data, conform, load, restore
 from undiffuse.errors import InputError
 from undiffuse.evaluation.features import Raw
 from undiffuse.evaluation.references import refer, refer_to_others
@@ -28,6 +30,12 @@ def test_both_sides_are_those_of_the_split_and_go_the_way_of_samples():
     assert torch.equal(reference.held_out.features, Raw()(centres))
     assert torch.equal(reference.features_of(reference.held_out.rows), reference.held_out.features)
     assert (reference.training_rows, reference.held_out_rows) == (1617, 180)
+
+
+@pytest.mark.parametrize(("size", "noted"), [(1, False), (4, True)])
+def test_rows_of_one_origin_are_noted_where_there_are_several(size, noted):
+    loaded = replace(load(VECTORS).loaded, groups=np.arange(len(VECTORS)) // size)
+    assert any("one origin" in note for note in refer(Data(loaded)).notes) == noted
 
 
 def test_features_are_fitted_on_training_rows_alone():

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from undiffuse.data import Conformed, Data, Progress
 from undiffuse.data.rows import as_tensor
-from undiffuse.data.split import ByGroups
 from undiffuse.errors import InputError
 from undiffuse.evaluation.feature_choice import choose_features
 from undiffuse.evaluation.features import Features
@@ -134,7 +133,8 @@ def _notes(data: Data, kept: int) -> Iterator[str]:
     """What is unusual about a split of which `kept` training rows are looked at."""
     if kept < len(data):
         yield f"copies are looked for among {kept:,} of the {len(data):,} training rows alone"
-    if isinstance(data.split, ByGroups):
+    groups = data.loaded.groups
+    if groups is not None and len(np.unique(groups)) < len(groups):
         yield "rows of one origin were held out together and resemble each other: intervals should be wider than shown"
 
 

@@ -27,7 +27,7 @@ def render(facts: Facts, pictures: Pictures) -> str:
     <!doctype html>
     """
     data, verdict = facts.get("data") or {}, facts.get("verdict") or {}
-    preset, name = str(facts.get("preset") or "model"), str(data.get("name") or "data")
+    preset, name = str(facts.get("preset") or "model"), str(data.get("name") or "data").rstrip("/")
     return document(
         f"{preset} on {name}: report",
         _header(facts, preset, name),
