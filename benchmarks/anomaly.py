@@ -59,7 +59,9 @@ def by_forest(train: np.ndarray, *, seed: int) -> Callable:
     return lambda rows: forest.score_samples(rows.reshape(len(rows), -1))
 
 
-def leave_out(digit: int, *, seconds: float, evaluations: int, seed: int) -> dict[str, tuple[float, float]]:
+def leave_out(
+    digit: int, *, seconds: float, evaluations: int, seed: int
+) -> dict[str, tuple[float, float]]:
     """The area and its error of each score, with this digit as the anomaly."""
     from sklearn.datasets import load_digits
 
@@ -78,23 +80,33 @@ def leave_out(digit: int, *, seconds: float, evaluations: int, seed: int) -> dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--classes", default="0,1,2,3,4,5,6,7,8,9", help="digits to leave out, one at a time")
+    parser.add_argument(
+        "--classes", default="0,1,2,3,4,5,6,7,8,9", help="digits to leave out, one at a time"
+    )
     parser.add_argument("--seconds", type=float, default=60, help="of training, for each")
-    parser.add_argument("--evaluations", type=int, default=64, help="of the network, per image scored")
+    parser.add_argument(
+        "--evaluations", type=int, default=64, help="of the network, per image scored"
+    )
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     digits = [int(digit) for digit in asked.classes.split(",")]
     began, found = time.perf_counter(), {}
     for digit in digits:
-        found[digit] = leave_out(digit, seconds=asked.seconds, evaluations=asked.evaluations, seed=asked.seed)
+        found[digit] = leave_out(
+            digit, seconds=asked.seconds, evaluations=asked.evaluations, seed=asked.seed
+        )
         if digit == digits[0]:
             print("| left out | " + " | ".join(found[digit]) + " |")
             print("|---" * (1 + len(found[digit])) + "|")
         areas = (f"{area:.3f} ± {1.96 * error:.3f}" for area, error in found[digit].values())
         print(f"| {digit} | " + " | ".join(areas) + " |", flush=True)
-    means = {name: np.mean([areas[name][0] for areas in found.values()]) for name in found[digits[0]]}
+    means = {
+        name: np.mean([areas[name][0] for areas in found.values()]) for name in found[digits[0]]
+    }
     print("| mean | " + " | ".join(f"{mean:.3f}" for mean in means.values()) + " |")
-    print(f"\n{asked.seconds:g} s of training each, seed {asked.seed}; {time.perf_counter() - began:.0f} s in all.")
+    print(
+        f"\n{asked.seconds:g} s of training each, seed {asked.seed}; {time.perf_counter() - began:.0f} s in all."
+    )
 
 
 if __name__ == "__main__":

@@ -24,8 +24,23 @@ from undiffuse.data.toys import DENSITIES, draw, log_density
 from undiffuse.models import PRESETS
 
 BOUND = 0.05  # nats
-SYSTEMS = [name for name, make in PRESETS.items() if isinstance(model := make(), ud.Diffusion) and not model.one_level]
-HEADINGS = ("toy", "preset", "truth", "model", "lost", "s.e.", "evals", "steps", "train s", "score s")
+SYSTEMS = [
+    name
+    for name, make in PRESETS.items()
+    if isinstance(model := make(), ud.Diffusion) and not model.one_level
+]
+HEADINGS = (
+    "toy",
+    "preset",
+    "truth",
+    "model",
+    "lost",
+    "s.e.",
+    "evals",
+    "steps",
+    "train s",
+    "score s",
+)
 
 
 def measure(toy: str, preset: str, *, training: int, rows: int, width: int) -> dict[str, Any]:
@@ -63,7 +78,13 @@ def measure(toy: str, preset: str, *, training: int, rows: int, width: int) -> d
 def line(row: dict[str, Any]) -> str:
     """A row of the Markdown table."""
     numbers = (row["truth"], row["model"], row["lost"], row["stderr"])
-    cells = [row["toy"], row["preset"], *(f"{x:.3f}" for x in numbers), f"{row['evaluations']:.0f}", f"{row['steps']}"]
+    cells = [
+        row["toy"],
+        row["preset"],
+        *(f"{x:.3f}" for x in numbers),
+        f"{row['evaluations']:.0f}",
+        f"{row['steps']}",
+    ]
     cells += [f"{row['train_seconds']:.0f}", f"{row['score_seconds']:.0f}"]
     mark = "" if row["lost"] < BOUND and not row["not_finite"] else f" (above {BOUND})"
     return "| " + " | ".join(cells) + f" |{mark}"
@@ -71,7 +92,9 @@ def line(row: dict[str, Any]) -> str:
 
 def main() -> None:
     """Print the table as it comes, and write it as JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=4000, help="of training")
     parser.add_argument("--width", type=int, default=128, help="of the perceptron")
     parser.add_argument("--rows", type=int, default=1000)
@@ -83,7 +106,9 @@ def main() -> None:
     table = []
     for toy in chosen.toys.split(","):
         for preset in chosen.presets.split(","):
-            table.append(measure(toy, preset, training=chosen.steps, rows=chosen.rows, width=chosen.width))
+            table.append(
+                measure(toy, preset, training=chosen.steps, rows=chosen.rows, width=chosen.width)
+            )
             print(line(table[-1]), flush=True)
             if chosen.out:
                 chosen.out.write_text(json.dumps(table, indent=1))

@@ -52,17 +52,24 @@ def table(facts: dict[str, Any]) -> str:
         for floor, (_, form) in zip(floors, COLUMNS.values(), strict=True)
     ]
     lines.append(f"| real rows | {' | '.join(shown)} | |")
-    said = [f"- `{claim['preset']}`: {claim['claim']} {claim['measured']}" for claim in facts["textbook"]]
+    said = [
+        f"- `{claim['preset']}`: {claim['claim']} {claim['measured']}"
+        for claim in facts["textbook"]
+    ]
     return "\n".join([*lines, "", *facts["words"], "", *said])
 
 
 def main() -> None:
     """Print the table of each folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", type=Path, nargs="+", help="of comparisons")
     for folder in parser.parse_args().folders:
         facts = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-        print(f"## {facts['source']}, {facts['budget']:g} s each, {facts['samples']:,} samples\n\n{table(facts)}\n")
+        print(
+            f"## {facts['source']}, {facts['budget']:g} s each, {facts['samples']:,} samples\n\n{table(facts)}\n"
+        )
 
 
 if __name__ == "__main__":

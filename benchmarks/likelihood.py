@@ -30,10 +30,10 @@ from torch import Tensor
 
 import undiffuse as ud
 from undiffuse.diffusion import Prior, RowNoise
-from undiffuse.diffusion.adaptive import flow_rate, flow_time, flow_variable
 from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
-from undiffuse.diffusion.elbo import elbo, last_time
-from undiffuse.diffusion.likelihood import Adaptive, RungeKutta, log_density
+from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta, log_density
+from undiffuse.diffusion.likelihood.elbo import elbo, last_time
+from undiffuse.diffusion.steps.adaptive import flow_rate, flow_time, flow_variable
 from undiffuse.training.folder import read_config
 
 BATCH, PROBES = 48, 8
@@ -50,7 +50,9 @@ class Scored:
     def __init__(self, run: str, rows: int) -> None:
         self.model = ud.open(run)
         config = read_config(run)["data"]
-        data = ud.load(config["path"], seed=config["split"]["seed"], held_out=config["split"]["held_out"])
+        data = ud.load(
+            config["path"], seed=config["split"]["seed"], held_out=config["split"]["held_out"]
+        )
         self.row = data.held_out_batch(rows)["row"]
         self.denoiser: AbstractDenoiser = self.model.denoiser.given()
         self.prior: Prior = self.model.prior
@@ -75,7 +77,9 @@ def by_ode(scored: Scored, solver: Any, rows: int, seed: int = 0) -> tuple[Tenso
     for first in range(0, rows, BATCH):
         part = x[first : first + BATCH]
         noise = RowNoise(seed + 1000, len(part), first)
-        found = log_density(scored.denoiser, part, scored.prior, solver=solver, probes=1, noise=noise)
+        found = log_density(
+            scored.denoiser, part, scored.prior, solver=solver, probes=1, noise=noise
+        )
         nats.append(found.nats)
         evaluations += float(found.evaluations.sum())
     return scored.bits(torch.cat(nats) + correction), evaluations / rows
@@ -100,7 +104,8 @@ def classic(scored: Scored, tolerance: float, rows: int, seed: int = 0) -> tuple
 
     x, correction = scored.encoded(seed, rows)
     noise = [
-        RowNoise(seed + 1000, len(part), first)(part) for first, part in zip(range(0, rows, BATCH), x.split(BATCH))
+        RowNoise(seed + 1000, len(part), first)(part)
+        for first, part in zip(range(0, rows, BATCH), x.split(BATCH))
     ]
     probe = torch.where(torch.cat(noise) < 0, -1.0, 1.0)
     schedule, size = scored.denoiser.schedule, x.numel()
@@ -120,9 +125,13 @@ def classic(scored: Scored, tolerance: float, rows: int, seed: int = 0) -> tuple
         return torch.cat([*velocity, *trace]).double().numpy()
 
     start = torch.cat([(alpha_0 * x.double()).flatten(), torch.zeros(rows, dtype=torch.float64)])
-    done = solve_ivp(slope, (float(t_0), 1.0), start.numpy(), method="RK45", rtol=tolerance, atol=tolerance)
+    done = solve_ivp(
+        slope, (float(t_0), 1.0), start.numpy(), method="RK45", rtol=tolerance, atol=tolerance
+    )
     end = torch.from_numpy(done.y[:, -1])
-    nats = scored.prior.log_prob(end[:size].reshape(x.shape)) + end[size:] + scored.d * alpha_0.log()
+    nats = (
+        scored.prior.log_prob(end[:size].reshape(x.shape)) + end[size:] + scored.d * alpha_0.log()
+    )
     return scored.bits(nats + correction), float(done.nfev)
 
 
@@ -137,7 +146,9 @@ def trace_deviations(scored: Scored, rows: int) -> dict[str, float]:
         gaussian = torch.randn(PROBES, *part.shape, generator=generator)
         probes = torch.cat([torch.where(gaussian < 0, -1.0, 1.0), gaussian])
 
-        def field(state: tuple[Tensor, ...], w: Tensor, rows: Tensor, probes: Tensor = probes) -> tuple[Tensor, ...]:
+        def field(
+            state: tuple[Tensor, ...], w: Tensor, rows: Tensor, probes: Tensor = probes
+        ) -> tuple[Tensor, ...]:
             t, rate = flow_time(schedule, w), flow_rate(w)
             scale = torch.stack(schedule(t)).sum(0)
             with torch.enable_grad():
@@ -148,8 +159,13 @@ def trace_deviations(scored: Scored, rows: int) -> dict[str, float]:
             traces = (torch.stack(products) * probes).flatten(2).sum(2).T.double()
             return expand(rate, state[0]) * slope.detach().double(), expand(rate, traces) * traces
 
-        state = (part.double() * alpha_0 / (alpha_0 + sigma_0), torch.zeros(len(part), 2 * PROBES, dtype=torch.float64))
-        (_, traces), _ = RungeKutta(6)(field, state, flow_variable(schedule, t_0), flow_variable(schedule, t_1))
+        state = (
+            part.double() * alpha_0 / (alpha_0 + sigma_0),
+            torch.zeros(len(part), 2 * PROBES, dtype=torch.float64),
+        )
+        (_, traces), _ = RungeKutta(6)(
+            field, state, flow_variable(schedule, t_0), flow_variable(schedule, t_1)
+        )
         variances.append(scored.bits(traces).unflatten(1, (2, PROBES)).var(2))
     rademacher, normal = torch.cat(variances).mean(0).sqrt().tolist()
     return {"rademacher": rademacher, "gaussian": normal}
@@ -186,20 +202,26 @@ def solvers(scored: Scored, first: int) -> tuple[dict[str, dict[str, float]], Te
     for steps in STEPS:
         work[f"RK4, {steps} steps"] = lambda steps=steps: by_ode(scored, RungeKutta(steps), first)
     for tolerance in TOLERANCES:
-        work[f"adaptive, {tolerance:g}"] = lambda tolerance=tolerance: by_ode(scored, Adaptive(tolerance), first)
+        work[f"adaptive, {tolerance:g}"] = lambda tolerance=tolerance: by_ode(
+            scored, Adaptive(tolerance), first
+        )
     for name, call in work.items():
         found[name] = against(reference, *timed(call))
         print(name, {key: round(value, 5) for key, value in found[name].items()}, flush=True)
     return found, reference
 
 
-def row_variance(scored: Scored, method: Callable[..., tuple[Tensor, float]], setting: Any, rows: int) -> float:
+def row_variance(
+    scored: Scored, method: Callable[..., tuple[Tensor, float]], setting: Any, rows: int
+) -> float:
     """Variance of one row's value over probes, points and dequantization: from two independent replicates."""
     a, b = (method(scored, setting, rows, seed)[0] for seed in (1, 2))
     return float((a - b).square().mean() / 2)
 
 
-def costs(scored: Scored, solved: dict, trace: dict[str, float], first: int) -> list[dict[str, Any]]:
+def costs(
+    scored: Scored, solved: dict, trace: dict[str, float], first: int
+) -> list[dict[str, Any]]:
     """(c): every setting with its passes and the error of the mean over all rows."""
     sampled = row_variance(scored, by_ode, RungeKutta(6), first)
     gaussian = max(sampled - trace["rademacher"] ** 2, 0.0) + trace["gaussian"] ** 2
@@ -217,7 +239,12 @@ def costs(scored: Scored, solved: dict, trace: dict[str, float], first: int) -> 
     for points in POINTS:
         variance = row_variance(scored, by_bound, points, scored.rows)
         table.append(
-            {"method": f"bound, {points} points", "passes": FORWARD * (points + 2), "bias": 0.0, "std": variance}
+            {
+                "method": f"bound, {points} points",
+                "passes": FORWARD * (points + 2),
+                "bias": 0.0,
+                "std": variance,
+            }
         )
     for row in table:
         row["std"] = math.sqrt(row["std"] / scored.rows)
@@ -228,24 +255,44 @@ def costs(scored: Scored, solved: dict, trace: dict[str, float], first: int) -> 
 
 def cheapest(table: list[dict[str, Any]], kind: str) -> dict[str, Any] | None:
     """The setting of `kind` that reaches the goal with the fewest passes; the classic recipe is none of them."""
-    good = [r for r in table if r["method"].startswith(kind) and "classic" not in r["method"] and r["error"] <= GOAL]
+    good = [
+        r
+        for r in table
+        if r["method"].startswith(kind) and "classic" not in r["method"] and r["error"] <= GOAL
+    ]
     return min(good, key=lambda row: row["passes"], default=None)
 
 
 def report(result: dict[str, Any]) -> str:
     """The page, in markdown."""
     rows, first, trace = result["rows"], result["first"], result["trace"]
-    lines = [f"## (a) Solver error at a shared probe, bpd, {first} rows, against RK4 with {REFERENCE} steps", ""]
-    lines += ["| solver | evaluations | bias of the mean | rms per row | seconds |", "|---|---|---|---|---|"]
+    lines = [
+        f"## (a) Solver error at a shared probe, bpd, {first} rows, against RK4 with {REFERENCE} steps",
+        "",
+    ]
+    lines += [
+        "| solver | evaluations | bias of the mean | rms per row | seconds |",
+        "|---|---|---|---|---|",
+    ]
     for name, r in result["solvers"].items():
         lines.append(
             f"| {name} | {r['evaluations']:.0f} | {r['bias']:+.5f} | {r['row_rms']:.5f} | {r['seconds']:.0f} |"
         )
-    lines += ["", "## (b) Trace, standard deviation over probes, bpd", "", "| probe | one row | mean of the rows |"]
+    lines += [
+        "",
+        "## (b) Trace, standard deviation over probes, bpd",
+        "",
+        "| probe | one row | mean of the rows |",
+    ]
     lines += ["|---|---|---|"]
-    lines += [f"| {name} | {value:.4f} | {value / rows**0.5:.5f} |" for name, value in trace.items()]
+    lines += [
+        f"| {name} | {value:.4f} | {value / rows**0.5:.5f} |" for name, value in trace.items()
+    ]
     lines += ["", f"## (c) Passes per row, and the error of the mean over {rows} rows, bpd", ""]
-    lines += ["| method | passes | bias | std | error | classic over this |", "|---|---|---|---|---|---|"]
+    lines += [
+        "| method | passes | bias | std | error | classic over this |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {r['method']} | {r['passes']:.0f} | {r['bias']:+.5f} | {r['std']:.5f} | {r['error']:.5f} "
         f"| {r['cheaper']:.1f} |"
@@ -254,7 +301,11 @@ def report(result: dict[str, Any]) -> str:
     lines += ["", f"Cheapest below {GOAL} bpd:"]
     for kind in ("ODE", "bound"):
         best = result["cheapest"][kind]
-        said = f"{best['method']}, {best['passes']:.0f} passes, {best['cheaper']:.1f} times fewer" if best else "none"
+        said = (
+            f"{best['method']}, {best['passes']:.0f} passes, {best['cheaper']:.1f} times fewer"
+            if best
+            else "none"
+        )
         lines.append(f"- {kind}: {said}")
     means = result["means"]
     lines += ["", "## The two limits", ""]
@@ -264,11 +315,17 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", required=True)
     parser.add_argument("--rows", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=96, help="rows that (a) and (b) are measured on")
-    parser.add_argument("--out", default="demo/likelihood", help="folder for likelihood.md and likelihood.json")
+    parser.add_argument(
+        "--first", type=int, default=96, help="rows that (a) and (b) are measured on"
+    )
+    parser.add_argument(
+        "--out", default="demo/likelihood", help="folder for likelihood.md and likelihood.json"
+    )
     given = parser.parse_args()
     begun = time.perf_counter()
     scored = Scored(given.run, given.rows)
@@ -279,9 +336,19 @@ def main() -> None:
     best = {kind: cheapest(table, kind) for kind in ("ODE", "bound")}
     density = by_ode(scored, RungeKutta(8), scored.rows)[0]
     bound = by_bound(scored, max(POINTS), scored.rows)[0]
-    columns = {"density, RK4 with 8 steps": density, "bound": bound, "bound less density": bound - density}
+    columns = {
+        "density, RK4 with 8 steps": density,
+        "bound": bound,
+        "bound less density": bound - density,
+    }
     means = {name: (float(v.mean()), float(v.std()) / len(v) ** 0.5) for name, v in columns.items()}
-    result = {"rows": scored.rows, "first": first, "solvers": solved, "trace": trace, "costs": table}
+    result = {
+        "rows": scored.rows,
+        "first": first,
+        "solvers": solved,
+        "trace": trace,
+        "costs": table,
+    }
     result |= {"cheapest": best, "means": means, "seconds": time.perf_counter() - begun}
     out = Path(given.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,9 @@ def frechet_ours(n: int, m: int) -> object:
 def frechet_peer(n: int, m: int) -> object:
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    return _torchmetrics(FrechetInceptionDistance(feature=Same(), normalize=True, input_img_size=(1, 1, 784)), n, m)
+    return _torchmetrics(
+        FrechetInceptionDistance(feature=Same(), normalize=True, input_img_size=(1, 1, 784)), n, m
+    )
 
 
 def kernel_ours(n: int, m: int) -> object:
@@ -75,7 +77,9 @@ def kernel_ours(n: int, m: int) -> object:
 def kernel_peer(n: int, m: int) -> object:
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    return _torchmetrics(KernelInceptionDistance(feature=Same(), subsets=1, subset_size=m, normalize=True), m, m)
+    return _torchmetrics(
+        KernelInceptionDistance(feature=Same(), subsets=1, subset_size=m, normalize=True), m, m
+    )
 
 
 def _torchmetrics(metric: torch.nn.Module, n: int, m: int) -> Callable[[], float]:
@@ -107,8 +111,14 @@ def manifold_peer(n: int, m: int) -> object:
 
 
 def everything_ours(n: int, m: int) -> object:
-    from undiffuse.evaluation.features_trained import Trained
-    from undiffuse.evaluation.metrics import frechet_figure, kernel_figure, manifold_figures, match, memorization
+    from undiffuse.evaluation.features.trained import Trained
+    from undiffuse.evaluation.metrics import (
+        frechet_figure,
+        kernel_figure,
+        manifold_figures,
+        match,
+        memorization,
+    )
 
     training, real, fake = images(n, 2), images(n, 0), images(m, 1)
 
@@ -133,8 +143,19 @@ PARTS = {
 
 def measure(part: str, side: int, options: argparse.Namespace) -> dict:
     """Seconds, processor seconds, peak resident memory in MB above inputs and imports: in a process of its own."""
-    command = [sys.executable, __file__, "--part", part, "--side", str(side), "--threads", str(options.threads)]
-    done = subprocess.run(command + ["--quick"] * options.quick, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        __file__,
+        "--part",
+        part,
+        "--side",
+        str(side),
+        "--threads",
+        str(options.threads),
+    ]
+    done = subprocess.run(
+        command + ["--quick"] * options.quick, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1:]}
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -149,20 +170,35 @@ def alone(options: argparse.Namespace) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started, used = time.perf_counter(), time.process_time()
     value = compute()  # type: ignore[operator]
-    found = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - used, "value": value}
-    print(json.dumps({**found, "mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}))
+    found = {
+        "seconds": time.perf_counter() - started,
+        "cpu": time.process_time() - used,
+        "value": value,
+    }
+    print(
+        json.dumps(
+            {**found, "mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+        )
+    )
 
 
 def best(part: str, options: argparse.Namespace) -> list[dict]:
     """The fastest of ours and of the peer's turns, which alternate; {} where there is no peer."""
     peer = PARTS[part][1] is not None
-    turns = [[measure(part, side, options) for side in range(1 + peer)] for _ in range(TURNS if peer else 1)]
-    return [min(side, key=lambda found: found.get("seconds", float("inf"))) for side in zip(*turns)] + [{}] * (not peer)
+    turns = [
+        [measure(part, side, options) for side in range(1 + peer)]
+        for _ in range(TURNS if peer else 1)
+    ]
+    return [
+        min(side, key=lambda found: found.get("seconds", float("inf"))) for side in zip(*turns)
+    ] + [{}] * (not peer)
 
 
 def main() -> int:
     """Print the table; 1 if a bound does not hold."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--part", choices=PARTS)
@@ -172,14 +208,25 @@ def main() -> int:
         alone(options)
         return 0
     broken = False
-    print("{1:,} samples, {0:,} real images;".format(*SIZES[options.quick]), f"{options.threads} threads;", end=" ")
+    print(
+        "{1:,} samples, {0:,} real images;".format(*SIZES[options.quick]),
+        f"{options.threads} threads;",
+        end=" ",
+    )
     print("load average {:.1f}, {:.1f}, {:.1f}".format(*os.getloadavg()))
     columns = ("figure", "ours, s", "peer, s", "ours, CPU s", "peer, CPU s", "ours, MB", "peer, MB")
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for part in PARTS:
         ours, theirs = best(part, options)
-        cells = [f"{side.get(key, float('nan')):.3g}" for key in ("seconds", "cpu", "mb") for side in (ours, theirs)]
-        print(f"| {part} | {' | '.join(cells)} |", *(side["failed"] for side in (ours, theirs) if "failed" in side))
+        cells = [
+            f"{side.get(key, float('nan')):.3g}"
+            for key in ("seconds", "cpu", "mb")
+            for side in (ours, theirs)
+        ]
+        print(
+            f"| {part} | {' | '.join(cells)} |",
+            *(side["failed"] for side in (ours, theirs) if "failed" in side),
+        )
         broken |= ours.get("seconds", float("inf")) > theirs.get("seconds", LIMIT)
     return int(broken)
 

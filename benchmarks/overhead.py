@@ -52,8 +52,15 @@ def compare(what: str, ours: Sequence[float], bare: Sequence[float], bound: floa
     """The row for two lists of seconds, in the order in which they alternated."""
     ratio = statistics.median(ours) / statistics.median(bare)
     low, _, high = statistics.quantiles([a / b for a, b in zip(ours, bare, strict=True)], n=4)
-    milliseconds = f"{1e3 * statistics.median(ours):.1f} against {1e3 * statistics.median(bare):.1f} ms"
-    return Row(what, f"{ratio:.3f} ({low:.3f} to {high:.3f}), {milliseconds}", f"at most {bound}", ratio <= bound)
+    milliseconds = (
+        f"{1e3 * statistics.median(ours):.1f} against {1e3 * statistics.median(bare):.1f} ms"
+    )
+    return Row(
+        what,
+        f"{ratio:.3f} ({low:.3f} to {high:.3f}), {milliseconds}",
+        f"at most {bound}",
+        ratio <= bound,
+    )
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -95,7 +102,10 @@ def trained() -> tuple[Any, Any, np.ndarray]:
     best = min(range(len(models)), key=lambda i: abs(times[i] - 10e-3))
     parameters = sum(p.numel() for p in models[best].network.parameters())
     width = models[best].network.width
-    print(f"U-Net of width {width}, {parameters:,} parameters: forward pass {1e3 * times[best]:.1f} ms", flush=True)
+    print(
+        f"U-Net of width {width}, {parameters:,} parameters: forward pass {1e3 * times[best]:.1f} ms",
+        flush=True,
+    )
     return models[best], data, rows
 
 
@@ -110,7 +120,11 @@ class HandWritten:
 
         import torch
 
-        self.network, self.rows, self.sigma_data = copy.deepcopy(model.network).train(), rows, model.sigma_data
+        self.network, self.rows, self.sigma_data = (
+            copy.deepcopy(model.network).train(),
+            rows,
+            model.sigma_data,
+        )
         self.parameters = list(self.network.parameters())
         self.averages = [p.detach().clone() for p in self.parameters]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-3, betas=(0.9, 0.99), fused=True)
@@ -149,7 +163,9 @@ def bench_fit() -> list[Row]:
 
     def step_by_hand(event: dict) -> None:
         between = time.perf_counter() - latest["left"]
-        if event["event"] == latest["event"] == "step":  # nothing else, such as an evaluation, came between
+        if (
+            event["event"] == latest["event"] == "step"
+        ):  # nothing else, such as an evaluation, came between
             ours.append(between)
             bare.append(seconds(by_hand.step))
         latest.update(event=event["event"], left=time.perf_counter())
@@ -178,7 +194,9 @@ def bench_sample() -> list[Row]:
             forward.append(seconds(lambda: model.network(x, c_noise)))
 
     def sample(callback: Callable[..., None]) -> None:
-        model.sample(BATCH, steps=SAMPLE_STEPS, method="ddim", seed=0, batch=BATCH, callback=callback)
+        model.sample(
+            BATCH, steps=SAMPLE_STEPS, method="ddim", seed=0, batch=BATCH, callback=callback
+        )
 
     sample(lambda *_: None)
     assert len(calls) == SAMPLE_STEPS, f"{len(calls)} evaluations are not {SAMPLE_STEPS}"
@@ -205,12 +223,16 @@ def bench_import() -> list[Row]:
     for turn in range(IMPORTS + 1):
         for name, statement in statements.items():
             code = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            )
             if turn:  # the first turn compiles and reads everything from disk
                 times[name].append(float(done.stdout))
     return [
         compare("import undiffuse / import torch", times["bare"], times["torch"], 1.2),
-        compare("... and its Denoiser, edm, load / import torch", times["full"], times["torch"], 1.2),
+        compare(
+            "... and its Denoiser, edm, load / import torch", times["full"], times["torch"], 1.2
+        ),
     ]
 
 
@@ -232,7 +254,9 @@ def bench_memory() -> list[Row]:
             path.unlink()
     more = (peaks[LARGE] - peaks[SMALL]) / 1e6
     text = f"{more:.0f} MB more: {peaks[LARGE] / 1e6:.0f} against {peaks[SMALL] / 1e6:.0f} MB"
-    return [Row("anonymous memory, 4 GB array less 4 MB array", text, "at most 100 MB", more <= 100)]
+    return [
+        Row("anonymous memory, 4 GB array less 4 MB array", text, "at most 100 MB", more <= 100)
+    ]
 
 
 BENCHES = {"fit": bench_fit, "sample": bench_sample, "import": bench_import, "memory": bench_memory}
@@ -248,13 +272,19 @@ def main(names: Sequence[str]) -> int:
     lines += [(row.what, row.measured, row.bound, "yes" if row.ok else "NO") for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
     return 0 if all(row.ok for row in rows) else 1
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="name", default=list(BENCHES), help=", ".join(BENCHES))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="name", default=list(BENCHES), help=", ".join(BENCHES)
+    )
     wanted = parser.parse_args().names
     if unknown := set(wanted) - set(BENCHES):
         parser.error(f"{', '.join(sorted(unknown))}: not among {', '.join(BENCHES)}")

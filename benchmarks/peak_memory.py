@@ -30,7 +30,9 @@ def anonymous_memory() -> int:
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status does not say how much anonymous memory there is; this needs Linux.")
+    raise OSError(
+        "/proc/self/status does not say how much anonymous memory there is; this needs Linux."
+    )
 
 
 def peak_while_training(path: str) -> int:

@@ -30,7 +30,11 @@ import torch
 import undiffuse as ud
 from undiffuse.models import PRESETS, Diffusion
 
-SYSTEMS = [name for name, make in PRESETS.items() if isinstance(model := make(), Diffusion) and not model.one_level]
+SYSTEMS = [
+    name
+    for name, make in PRESETS.items()
+    if isinstance(model := make(), Diffusion) and not model.one_level
+]
 DATA = "digits"
 SAMPLES = 128
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -40,9 +44,26 @@ COMMAND = [sys.executable, "-m", "undiffuse"]
 def train(preset: str, seconds: int, folder: Path) -> None:
     """Train one preset and draw its picture, as a user does."""
     if not (folder / preset / "weights.safetensors").exists():
-        words = ["train", DATA, "--preset", preset, "--out", str(folder / preset), "--budget", f"{seconds}s"]
+        words = [
+            "train",
+            DATA,
+            "--preset",
+            preset,
+            "--out",
+            str(folder / preset),
+            "--budget",
+            f"{seconds}s",
+        ]
         subprocess.run([*COMMAND, *words, "--quiet", "--overwrite"], check=True, env=ONE_THREAD)
-    words = ["sample", str(folder / preset), "-n", "64", "--out", str(folder / f"{preset}.png"), "--overwrite"]
+    words = [
+        "sample",
+        str(folder / preset),
+        "-n",
+        "64",
+        "--out",
+        str(folder / f"{preset}.png"),
+        "--overwrite",
+    ]
     subprocess.run([*COMMAND, *words, "--quiet"], check=True, env=ONE_THREAD)
 
 
@@ -52,16 +73,28 @@ def measure(preset: str, folder: Path, rows: int) -> dict[str, float | str]:
     assert isinstance(model, Diffusion)
     held_out = ud.load(DATA).held_out_batch(rows)["row"]
     dimensions = held_out[0].numel()
-    found: dict[str, float | str] = {"preset": preset, "parameters": sum(p.numel() for p in model.parameters())}
+    found: dict[str, float | str] = {
+        "preset": preset,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
     info = subprocess.run(
-        [*COMMAND, "info", str(folder / preset), "--json"], capture_output=True, check=True, text=True
+        [*COMMAND, "info", str(folder / preset), "--json"],
+        capture_output=True,
+        check=True,
+        text=True,
     )
     found["steps"] = json.loads(info.stdout)["steps"]
-    for method, options in (("elbo", {"evaluations": 64}), ("ode", {"tolerance": 1e-3, "probes": 1})):
+    for method, options in (
+        ("elbo", {"evaluations": 64}),
+        ("ode", {"tolerance": 1e-3, "probes": 1}),
+    ):
         started = time.perf_counter()
         scores = model.likelihood_rows(held_out, method=method, seed=0, **options)
         bits = -scores.nats / (dimensions * np.log(2))
-        found[f"{method}_bits"], found[f"{method}_error"] = float(bits.mean()), float(bits.std() / len(bits) ** 0.5)
+        found[f"{method}_bits"], found[f"{method}_error"] = (
+            float(bits.mean()),
+            float(bits.std() / len(bits) ** 0.5),
+        )
         found[f"{method}_evaluations"] = float(scores.evaluations)
         found[f"{method}_seconds"] = time.perf_counter() - started
     calls = 0
@@ -84,7 +117,9 @@ def recognized(images: np.ndarray, labels: np.ndarray | None) -> float:
     from sklearn.neighbors import KNeighborsClassifier
 
     train = ud.load(DATA).sample_batch(100_000)
-    classifier = KNeighborsClassifier(1).fit(train["row"].flatten(1).numpy(), train["label"].numpy())
+    classifier = KNeighborsClassifier(1).fit(
+        train["row"].flatten(1).numpy(), train["label"].numpy()
+    )
     return float((classifier.predict(images.reshape(len(images), -1)) == labels).mean())
 
 
@@ -106,7 +141,9 @@ def table(found: list[dict], title: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--presets", default=",".join(SYSTEMS))
     parser.add_argument("--rows", type=int, default=180)

@@ -28,10 +28,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion import STEPS, Grid, Heun, Karras, LinearVP, Prior, RowNoise, Step, Uniform, sample
+from undiffuse.diffusion import (
+    STEPS,
+    Grid,
+    Heun,
+    Karras,
+    LinearVP,
+    Prior,
+    RowNoise,
+    Step,
+    Uniform,
+    sample,
+)
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
 from undiffuse.diffusion.oracle import Mixture
-from undiffuse.diffusion.schedule import Times
+from undiffuse.diffusion.schedules.base import Times
 from undiffuse.errors import InputError
 from undiffuse.models.methods import METHODS
 
@@ -90,7 +101,9 @@ class Result:
 
 def mean_distance(a: Tensor, b: Tensor) -> float:
     """E|X - Y| over all pairs; over pairs of different rows where `a` is `b`."""
-    total = torch.stack([torch.cdist(part, b).sum(dtype=torch.float64) for part in a.split(512)]).sum()
+    total = torch.stack(
+        [torch.cdist(part, b).sum(dtype=torch.float64) for part in a.split(512)]
+    ).sum()
     return float(total) / (len(a) * (len(b) - (a is b)))
 
 
@@ -101,7 +114,12 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
 
 def floor_of(draw: Callable[[int], Tensor], truth: Tensor) -> float:
     """Root mean square energy distance between exact sets and `truth`: what cannot be told from none."""
-    return float(torch.tensor([energy_distance(draw(i), truth) for i in range(FLOORS)]).square().mean().sqrt())
+    return float(
+        torch.tensor([energy_distance(draw(i), truth) for i in range(FLOORS)])
+        .square()
+        .mean()
+        .sqrt()
+    )
 
 
 # --- what is sampled
@@ -113,14 +131,25 @@ def mixture(rows: int) -> Problem:
     centres = torch.randn(10, 16, dtype=torch.float64, generator=make)
     widths = 0.1 + 0.3 * torch.rand(10, 16, dtype=torch.float64, generator=make)
     oracle = Mixture(LinearVP(), centres, widths)
-    prior = Prior(oracle.schedule, centres.mean(0), (widths.square() + centres.square()).mean(0).sqrt())
+    prior = Prior(
+        oracle.schedule, centres.mean(0), (widths.square() + centres.square()).mean(0).sqrt()
+    )
     x = prior.draw(RowNoise(0, rows)(torch.empty(rows, 16, dtype=torch.float64)))
     path_rows = min(rows, 500)
     end = sample(oracle, x[:path_rows], Karras()(oracle.schedule, 2000), Heun())
     truth = oracle.draw(rows, make)
     floor = floor_of(lambda i: oracle.draw(rows, make), truth)
     return Problem(
-        "mixture", lambda first, n: oracle, oracle.schedule, x, Uniform(), end, path_rows, truth, floor, rows
+        "mixture",
+        lambda first, n: oracle,
+        oracle.schedule,
+        x,
+        Uniform(),
+        end,
+        path_rows,
+        truth,
+        floor,
+        rows,
     )
 
 
@@ -131,7 +160,9 @@ def trained(run: str, rows: int) -> Problem:
     from undiffuse.training.folder import read_config
 
     model, config = ud.open(run), read_config(run)["data"]
-    source = ud.load(config["path"], seed=config["split"]["seed"], held_out=config["split"]["held_out"])
+    source = ud.load(
+        config["path"], seed=config["split"]["seed"], held_out=config["split"]["held_out"]
+    )
     labels = model.sample_labels(rows)
 
     def given(first: int, n: int) -> AbstractDenoiser:
@@ -148,9 +179,14 @@ def trained(run: str, rows: int) -> Problem:
         end = sample(given(0, path_rows), x[:path_rows], Karras()(model.schedule, 150), Heun())
     truth, known = encoded(source.held_out_batch(2000)), encoded(source.sample_batch(FLOORS * rows))
     floor = floor_of(
-        lambda i: known[torch.randperm(len(known), generator=torch.Generator().manual_seed(i))[:rows]], truth
+        lambda i: known[
+            torch.randperm(len(known), generator=torch.Generator().manual_seed(i))[:rows]
+        ],
+        truth,
     )
-    return Problem(Path(run).name, given, model.schedule, x, model.grid, end, path_rows, truth, floor, 64)
+    return Problem(
+        Path(run).name, given, model.schedule, x, model.grid, end, path_rows, truth, floor, 64
+    )
 
 
 def methods(problem: Problem) -> Iterator[tuple[str, Step, Grid]]:
@@ -172,7 +208,9 @@ def deterministic(step: Step) -> bool:
     return step.order is not None and not getattr(step, "eta", 0) and not getattr(step, "churn", 0)
 
 
-def outcome(problem: Problem, step: Step, grid: Grid, steps: int, rows: int) -> tuple[Tensor, float]:
+def outcome(
+    problem: Problem, step: Step, grid: Grid, steps: int, rows: int
+) -> tuple[Tensor, float]:
     """(samples, evaluations per row) of the first `rows` rows."""
     times, parts, asked = grid(problem.schedule, steps), [], 0.0
     for first in range(0, rows, problem.batch):
@@ -183,7 +221,9 @@ def outcome(problem: Problem, step: Step, grid: Grid, steps: int, rows: int) -> 
     return torch.cat(parts), asked / rows
 
 
-def settings(problem: Problem, step: Step, grid: Grid, allowed: list[int]) -> Iterator[tuple[int | None, Step, int]]:
+def settings(
+    problem: Problem, step: Step, grid: Grid, allowed: list[int]
+) -> Iterator[tuple[int | None, Step, int]]:
     """(evaluations allowed, step, steps): the most steps that fit, counted on one row; or a step per tolerance."""
     if hasattr(step, "tolerance"):
         yield from ((None, replace(step, tolerance=tolerance), 2) for tolerance in TOLERANCES)
@@ -208,7 +248,17 @@ def measure(problem: Problem, allowed: list[int]) -> Iterator[Result]:
                     difference = x[: problem.path_rows] - problem.end
                     path = float(difference.double().flatten(1).square().mean(1).sqrt().median())
                 distance = energy_distance(x.flatten(1).double(), problem.truth)
-                yield Result(problem.name, name, kind, number, evaluations, steps, path, distance, problem.floor)
+                yield Result(
+                    problem.name,
+                    name,
+                    kind,
+                    number,
+                    evaluations,
+                    steps,
+                    path,
+                    distance,
+                    problem.floor,
+                )
         except (InputError, ValueError) as refusal:
             print(f"{problem.name}: {name} on {kind}: {refusal}", flush=True)
 
@@ -222,8 +272,14 @@ def table(results: list[Result], what: str, allowed: list[int]) -> list[str]:
             column = r.allowed or min(allowed, key=lambda n: abs(n - r.evaluations))
             name = r.method if r.allowed else f"{r.method}, {r.evaluations:.0f} evaluations"
             rows.setdefault((name, r.grid), {})[column] = f"{value:.2g}"
-    lines = ["| method | grid | " + " | ".join(map(str, allowed)) + " |", "|---" * (2 + len(allowed)) + "|"]
-    lines += [f"| {m} | {g} | " + " | ".join(v.get(n, "-") for n in allowed) + " |" for (m, g), v in rows.items()]
+    lines = [
+        "| method | grid | " + " | ".join(map(str, allowed)) + " |",
+        "|---" * (2 + len(allowed)) + "|",
+    ]
+    lines += [
+        f"| {m} | {g} | " + " | ".join(v.get(n, "-") for n in allowed) + " |"
+        for (m, g), v in rows.items()
+    ]
     return lines
 
 
@@ -238,7 +294,11 @@ def report(results: list[Result], allowed: list[int]) -> str:
             "",
             *table(mine, "path", allowed),
         ]
-        lines += ["", f"## {problem}: energy distance, by evaluations; floor {mine[0].floor:.2g}", ""]
+        lines += [
+            "",
+            f"## {problem}: energy distance, by evaluations; floor {mine[0].floor:.2g}",
+            "",
+        ]
         lines += table(mine, "samples", allowed)
     return "\n".join(lines).strip() + "\n"
 
@@ -260,11 +320,20 @@ def plot(results: list[Result], path: Path) -> None:
                     value = getattr(r, what)
                     if r.problem == problem and r.method == name and value is not None:
                         at = r.allowed or r.evaluations
-                        shown = max(value, r.floor / 2) if what == "samples" else value  # a floor, not a cliff
+                        shown = (
+                            max(value, r.floor / 2) if what == "samples" else value
+                        )  # a floor, not a cliff
                         best[at] = min(shown, best.get(at, shown))
                 if best:
                     marker = "os^Dv"[i // len(colours) % 5]
-                    ax.plot(*zip(*sorted(best.items())), marker + "-", color=colours[i % 7], label=name, ms=5, lw=1.3)
+                    ax.plot(
+                        *zip(*sorted(best.items())),
+                        marker + "-",
+                        color=colours[i % 7],
+                        label=name,
+                        ms=5,
+                        lw=1.3,
+                    )
             floor = next(r.floor for r in results if r.problem == problem)
             if what == "samples":
                 ax.axhline(floor, color="#888888", ls="--", lw=1)
@@ -272,16 +341,23 @@ def plot(results: list[Result], path: Path) -> None:
             ax.set(xscale="log", yscale="log", xlabel="evaluations per sample")
             ax.set_xticks(ticks, [str(tick) for tick in ticks])
             ax.set_xticks([], minor=True)
-            ax.set_title(f"{problem}: " + ("distance to the end of the ODE" if what == "path" else "energy distance"))
+            ax.set_title(
+                f"{problem}: "
+                + ("distance to the end of the ODE" if what == "path" else "energy distance")
+            )
         axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     fig.savefig(path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", help="a trained run to measure beside the mixture")
     parser.add_argument("--evaluations", default="5,10,20,40,80")
-    parser.add_argument("--out", default="demo/samplers", help="folder for samplers.md, .json and .png")
+    parser.add_argument(
+        "--out", default="demo/samplers", help="folder for samplers.md, .json and .png"
+    )
     parser.add_argument("--quick", action="store_true", help="a fifth of the rows or fewer")
     given = parser.parse_args()
     allowed = [int(n) for n in given.evaluations.split(",")]

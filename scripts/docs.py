@@ -20,14 +20,18 @@ HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
 def pages() -> list[Path]:
     """Every page that people read: those in docs/, beside the benchmarks, and at the top."""
     return [
-        page for folder in (".", "docs", "docs/systems", "benchmarks") for page in sorted((ROOT / folder).glob("*.md"))
+        page
+        for folder in (".", "docs", "docs/systems", "benchmarks")
+        for page in sorted((ROOT / folder).glob("*.md"))
     ]
 
 
 def anchors(page: Path) -> set[str]:
     """What a rendered page calls its headings: lower case, punctuation gone, spaces to hyphens."""
     headings = HEADING.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings
+    }
 
 
 def broken_links() -> list[str]:

@@ -53,15 +53,22 @@ def read() -> tuple[dict[str, Formula], list[Document], list[list[str]]]:
     """The formulas, the documents and the rows of the notation table."""
     table = tomllib.loads((ROOT / "docs" / "equations.toml").read_text(encoding="utf-8"))
     formulas = {
-        key: Formula(key, f["says"], tuple(f["code"]), tuple(f["laws"])) for key, f in table["formulas"].items()
+        key: Formula(key, f["says"], tuple(f["code"]), tuple(f["laws"]))
+        for key, f in table["formulas"].items()
     }
 
     def entry(number: str, given: str | dict[str, Any]) -> Entry:
         given = {"is": given} if isinstance(given, str) else given
-        return Entry(number, formulas[given["is"]], given.get("note", ""), tuple(given.get("slips", ())))
+        return Entry(
+            number, formulas[given["is"]], given.get("note", ""), tuple(given.get("slips", ()))
+        )
 
     documents = [
-        Document(d["title"], d["intro"], tuple(entry(number, given) for number, given in d["numbers"].items()))
+        Document(
+            d["title"],
+            d["intro"],
+            tuple(entry(number, given) for number, given in d["numbers"].items()),
+        )
         for d in table["documents"]
     ]
     return formulas, documents, table["notation"]
@@ -90,7 +97,13 @@ def asserts(law: str) -> bool:
         return False
     calls = {ast.unparse(node.func) for node in ast.walk(test) if isinstance(node, ast.Call)}
     return any(isinstance(node, ast.Assert) for node in ast.walk(test)) or bool(
-        calls & {"torch.testing.assert_close", "assert_close", "pytest.raises", "np.testing.assert_allclose"}
+        calls
+        & {
+            "torch.testing.assert_close",
+            "assert_close",
+            "pytest.raises",
+            "np.testing.assert_allclose",
+        }
     )
 
 
@@ -181,10 +194,17 @@ def equations_page() -> str:
 def _concordance(formulas: dict[str, Formula], documents: list[Document]) -> list[str]:
     """Which formula stands under which number where, for those in more than one document."""
     heads = [document.title.partition(",")[0] for document in documents]
-    lines = ["## One formula, five documents", "", "What stands in more than one of them, and under which number.", ""]
+    lines = [
+        "## One formula, five documents",
+        "",
+        "What stands in more than one of them, and under which number.",
+        "",
+    ]
     lines += ["| formula | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
     for formula in formulas.values():
-        numbers = [", ".join(e.number for e in d.entries if e.formula is formula) for d in documents]
+        numbers = [
+            ", ".join(e.number for e in d.entries if e.formula is formula) for d in documents
+        ]
         if sum(map(bool, numbers)) > 1:
             lines.append(f"| {_formula(formula.says)} | " + " | ".join(numbers) + " |")
     return lines
@@ -217,9 +237,18 @@ def errata_page() -> str:
         lines += [f"## {document}", ""]
         for entry in (entry for entry in SLIPS.values() if entry.document == document):
             printed, right, truth = entry.numbers()
-            lines += [f"### {entry.title}", "", entry.story, "", "| | form | value |", "|---|---|---|"]
+            lines += [
+                f"### {entry.title}",
+                "",
+                entry.story,
+                "",
+                "| | form | value |",
+                "|---|---|---|",
+            ]
             met = "often" if document == ELSEWHERE else "printed"
-            lines.append(f"| {met}, {entry.where} | {_formula(entry.printed)} | {_number(printed)} |")
+            lines.append(
+                f"| {met}, {entry.where} | {_formula(entry.printed)} | {_number(printed)} |"
+            )
             lines.append(f"| right | {_formula(entry.right)} | {_number(right)} |")
             lines += [f"| truth | {_cell(entry.decided)} | {_number(truth)} |", ""]
     return "\n".join(lines)

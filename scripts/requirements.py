@@ -11,7 +11,11 @@ LEFT_OUT = {"cluster"}  # sampling on many machines: 400 MB that nobody needs on
 root = Path(__file__).parent.parent
 tables = tomllib.loads((root / "pyproject.toml").read_text())
 project = tables["project"]
-wanted = tables["build-system"]["requires"] + project["dependencies"] + tables["dependency-groups"]["dev"]
+wanted = (
+    tables["build-system"]["requires"]
+    + project["dependencies"]
+    + tables["dependency-groups"]["dev"]
+)
 for extra, requirements in project["optional-dependencies"].items():
     if extra not in LEFT_OUT:
         wanted += requirements

@@ -42,7 +42,9 @@ def test_a_disk_that_fills_up_mid_write_says_so_and_leaves_nothing(tmp_path, wri
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
     try:
-        refused = pytest.raises(InputError, match="could not be written: the file would be larger than is allowed")
+        refused = pytest.raises(
+            InputError, match="could not be written: the file would be larger than is allowed"
+        )
         with refused, writer(tmp_path / "new" / "x") as temporary:
             (temporary if writer is atomic_file else temporary / "x").write_bytes(bytes(2**20))
     finally:
@@ -52,17 +54,28 @@ def test_a_disk_that_fills_up_mid_write_says_so_and_leaves_nothing(tmp_path, wri
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_the_reason_is_in_words(tmp_path):
-    refused = pytest.raises(InputError, match="x: could not be written: the disk is full; free some space")
+    refused = pytest.raises(
+        InputError, match="x: could not be written: the disk is full; free some space"
+    )
     with refused, atomic_file(tmp_path / "x"), open("/dev/full", "w") as full:
         full.write("x")
     with pytest.raises(InputError, match="the disk is full"), atomic_file(tmp_path / "x"):
         raise RuntimeError("I/O error: No space left on device (os error 28)")
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="a part of this path is a file"), atomic_file(tmp_path / "file" / "x"):
+    with (
+        pytest.raises(InputError, match="a part of this path is a file"),
+        atomic_file(tmp_path / "file" / "x"),
+    ):
         pass
-    with pytest.raises(InputError, match="this is a folder, and a file was to be written"), atomic_file(tmp_path):
+    with (
+        pytest.raises(InputError, match="this is a folder, and a file was to be written"),
+        atomic_file(tmp_path),
+    ):
         pass
-    with pytest.raises(InputError, match="this is a file, and a folder"), atomic_folder(tmp_path / "file"):
+    with (
+        pytest.raises(InputError, match="this is a file, and a folder"),
+        atomic_folder(tmp_path / "file"),
+    ):
         pass
 
 
@@ -82,7 +95,9 @@ def test_a_folder_is_replaced_only_if_it_is_ours(tmp_path):
     write("1.png")
     assert everything(tmp_path) == ["out", "out/1.png"]
     (tmp_path / "out" / "diary.txt").touch()
-    with pytest.raises(InputError, match=r"the folder holds other files \(diary.txt, ...\); choose another name"):
+    with pytest.raises(
+        InputError, match=r"the folder holds other files \(diary.txt, ...\); choose another name"
+    ):
         write("2.png")
     assert everything(tmp_path) == ["out", "out/1.png", "out/diary.txt"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from undiffuse import comparison
+from undiffuse.comparison.compare import compare as comparison
 from undiffuse.errors import InputError
 from undiffuse.evaluation.metrics import Figure
 from undiffuse.models import PRESETS
@@ -41,7 +41,11 @@ class Planted:
 
     def __init__(self, preset: str, options: dict[str, Any]) -> None:
         value = len(preset) / 10
-        speed = {"samples_per_second": figure(value), "evaluations_per_sample": 1.0, "latency": figure(value)}
+        speed = {
+            "samples_per_second": figure(value),
+            "evaluations_per_sample": 1.0,
+            "latency": figure(value),
+        }
         self.facts = {
             "family": "GAN" if preset == "gan" else "Diffusion",
             "sampler": {"method": "heun", "steps": options.get("steps")},
@@ -68,13 +72,19 @@ class Watched:
         self.breaks: dict[tuple[str, str], Exception] = {}
         monkeypatch.setattr(comparison, "fit", self.fit)
         monkeypatch.setattr(comparison, "evaluate", self.evaluate)
-        monkeypatch.setattr(comparison, "PRESETS", {name: lambda name=name: PRESETS[name](**SIZES) for name in PRESETS})
+        monkeypatch.setattr(
+            comparison,
+            "PRESETS",
+            {name: lambda name=name: PRESETS[name](**SIZES) for name in PRESETS},
+        )
 
     def fit(self, model: Any, data: Any, *, budget: float, **options: Any) -> Any:
         quick = {"samples": 0, "precision": "float32", "batch": 16}
         result = fit(model, data, steps=2, **quick, **options)
         self._break("training", model.preset)
-        self.trained += [] if result.stopped else [(model.preset, {"budget": budget, "data": data, **options})]
+        self.trained += (
+            [] if result.stopped else [(model.preset, {"budget": budget, "data": data, **options})]
+        )
         return result
 
     def evaluate(self, run: Path, *, stop: Any, **options: Any) -> Planted | None:
@@ -107,21 +117,40 @@ def test_all_are_treated_alike(watched: Watched, rows: str, tmp_path: Path) -> N
     names = ["edm", "ncsn", "gan"]
     told: list[dict[str, Any]] = []
     found = comparison.compare(
-        rows, presets=names, out=tmp_path / "c", n=40, rows=7, seed=3, on_event=lambda e: told.append(dict(e)), **BUDGET
+        rows,
+        presets=names,
+        out=tmp_path / "c",
+        n=40,
+        rows=7,
+        seed=3,
+        on_event=lambda e: told.append(dict(e)),
+        **BUDGET,
     )
     assert watched.done() == (names, names)
     for key in ("data", "budget", "seed", "device"):
-        assert len({id(given[key]) if key == "data" else given[key] for _, given in watched.trained}) == 1
+        assert (
+            len({id(given[key]) if key == "data" else given[key] for _, given in watched.trained})
+            == 1
+        )
     assert watched.trained[0][1]["budget"] == 90
     for key in ("reference", "data"):
         assert len({id(given[key]) for _, given in watched.evaluated}) == 1
-    assert {(given["n"], given["rows"], given["seed"]) for _, given in watched.evaluated} == {(40, 7, 3)}
-    ways = {name: {key: given.get(key) for key in ("method", "steps")} for name, given in watched.evaluated}
+    assert {(given["n"], given["rows"], given["seed"]) for _, given in watched.evaluated} == {
+        (40, 7, 3)
+    }
+    ways = {
+        name: {key: given.get(key) for key in ("method", "steps")}
+        for name, given in watched.evaluated
+    }
     own = {"method": None, "steps": None}
     assert ways == {"edm": own, "ncsn": {"method": "dpmpp_sde", "steps": 36}, "gan": own}
-    phases = [(e["phase"], e["preset"], e["number"], e["total"]) for e in told if e["event"] == "phase"]
+    phases = [
+        (e["phase"], e["preset"], e["number"], e["total"]) for e in told if e["event"] == "phase"
+    ]
     assert phases == [
-        (phase, name, i, 3) for phase in ("training", "evaluating") for i, name in enumerate(names, start=1)
+        (phase, name, i, 3)
+        for phase in ("training", "evaluating")
+        for i, name in enumerate(names, start=1)
     ]
     assert {"start", "step", "end"} <= {event["event"] for event in told}
     assert found.presets("done") == names
@@ -133,7 +162,9 @@ def test_all_are_treated_alike(watched: Watched, rows: str, tmp_path: Path) -> N
         assert (tmp_path / "c" / found.facts["runs"][name]["folder"] / "report.html").exists()
 
 
-def test_what_one_model_dies_of_is_said_and_the_others_finish(watched: Watched, rows: str, tmp_path: Path) -> None:
+def test_what_one_model_dies_of_is_said_and_the_others_finish(
+    watched: Watched, rows: str, tmp_path: Path
+) -> None:
     watched.breaks = {
         ("training", "vp"): RuntimeError("the loss\nexploded"),
         ("training", "vae"): InputError("stopped at step 9; try a lower learning rate."),
@@ -142,7 +173,9 @@ def test_what_one_model_dies_of_is_said_and_the_others_finish(watched: Watched, 
     told: list[str] = []
     call = {"presets": ["vp", "edm", "gan", "vae", "ve"], "out": tmp_path / "c", **BUDGET}
     found = comparison.compare(
-        rows, on_event=lambda e: told.append(e["preset"]) if e["event"] == "failed" else None, **call
+        rows,
+        on_event=lambda e: told.append(e["preset"]) if e["event"] == "failed" else None,
+        **call,
     )
     assert found.presets("done") == ["edm", "ve"]
     assert found.presets("failed") == ["vp", "gan", "vae"]
@@ -162,7 +195,9 @@ def test_what_one_model_dies_of_is_said_and_the_others_finish(watched: Watched, 
     assert not list((tmp_path / "c" / "problems").iterdir())
 
 
-def test_stopped_at_any_poll_the_same_call_ends_in_the_same_facts(watched: Watched, rows: str, tmp_path: Path) -> None:
+def test_stopped_at_any_poll_the_same_call_ends_in_the_same_facts(
+    watched: Watched, rows: str, tmp_path: Path
+) -> None:
     polls = 0
 
     def stop_at(last: int | None) -> Any:
@@ -183,9 +218,15 @@ def test_stopped_at_any_poll_the_same_call_ends_in_the_same_facts(watched: Watch
         resumed = comparison.compare(rows, out=tmp_path / str(last), **call)
         assert resumed.facts == whole.facts
         assert resumed.pictures == whole.pictures
-        assert watched.done() == (["edm", "gan"], ["edm", "gan"])  # nothing that was finished is done twice
+        assert watched.done() == (
+            ["edm", "gan"],
+            ["edm", "gan"],
+        )  # nothing that was finished is done twice
         for name in call["presets"]:
-            weights = [tmp_path / folder / "runs" / name / "weights.safetensors" for folder in ("whole", str(last))]
+            weights = [
+                tmp_path / folder / "runs" / name / "weights.safetensors"
+                for folder in ("whole", str(last))
+            ]
             assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
@@ -205,7 +246,7 @@ def test_features_are_fitted_once(watched: Watched, rows: str, tmp_path: Path, m
     """What is compared later is compared by the very same features, though they would come out otherwise now."""
     call = {"out": tmp_path / "c", "features": "trained", **BUDGET}
     comparison.compare(rows, presets=["edm"], **call)
-    monkeypatch.setattr("undiffuse.evaluation.features_trained.STEPS", 3)
+    monkeypatch.setattr("undiffuse.evaluation.features.trained.STEPS", 3)
     comparison.compare(rows, presets=["edm", "gan"], **call)
     hashes = [given["reference"].features.hash for _, given in watched.evaluated]
     assert len(hashes) == 2
@@ -239,7 +280,9 @@ def test_what_was_begun_otherwise_is_refused_unless_it_may_go(
     assert watched.done() == (["edm", "edm"], ["edm", "edm"])
 
 
-def test_a_folder_that_holds_other_things_is_left_alone(watched: Watched, rows: str, tmp_path: Path) -> None:
+def test_a_folder_that_holds_other_things_is_left_alone(
+    watched: Watched, rows: str, tmp_path: Path
+) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     for place, sentence in (("mine", "other files and no comparison"), ("x.npy", "this is a file")):
@@ -254,7 +297,9 @@ def test_a_folder_that_holds_other_things_is_left_alone(watched: Watched, rows: 
     assert not (tmp_path / "c").exists()
 
 
-def test_features_that_are_of_no_use_let_nothing_go(watched: Watched, rows: str, tmp_path: Path) -> None:
+def test_features_that_are_of_no_use_let_nothing_go(
+    watched: Watched, rows: str, tmp_path: Path
+) -> None:
     call = {"out": tmp_path / "c", "presets": ["edm"], **BUDGET}
     comparison.compare(rows, **call)
     with pytest.raises(InputError, match="no such features"):
@@ -263,7 +308,9 @@ def test_features_that_are_of_no_use_let_nothing_go(watched: Watched, rows: str,
     assert watched.done() == (["edm"], ["edm"])
 
 
-def test_another_function_of_the_same_name_is_another_yardstick(watched: Watched, rows: str, tmp_path: Path) -> None:
+def test_another_function_of_the_same_name_is_another_yardstick(
+    watched: Watched, rows: str, tmp_path: Path
+) -> None:
     call = {"out": tmp_path / "c", "presets": ["edm"], **BUDGET}
     for times, expected in ((1.0, 1), (1.0, 1), (2.0, 2)):
         comparison.compare(rows, features=lambda x, times=times: times * x, **call)

@@ -34,7 +34,11 @@ def test_all_is_exactly_what_is_visible() -> None:
 
 def test_type_checkers_are_told_the_same_names() -> None:
     tree = ast.parse(Path(undiffuse.__file__).read_text(encoding="utf-8"))
-    blocks = [node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    blocks = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
     imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
     assert {alias.asname for node in imports for alias in node.names} == set(NAMES)
 
@@ -52,7 +56,9 @@ def test_every_public_name_is_documented(name: str) -> None:
     if inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value):
         own = value.__doc__ or ""
         assert own.strip(), "no docstring"
-        assert not own.startswith(f"{name}("), "only the docstring that dataclasses write by themselves"
+        assert not own.startswith(f"{name}("), (
+            "only the docstring that dataclasses write by themselves"
+        )
 
 
 def test_unknown_names_are_refused_as_python_refuses_them() -> None:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 import undiffuse as ud
-from undiffuse import reports
+from undiffuse.evaluation import evaluate as reports
+from undiffuse.evaluation.history import curves, loss_by_level
 from undiffuse.evaluation.likelihoods import likelihoods
 from undiffuse.evaluation.references import refer
-from undiffuse.history import curves, loss_by_level
 from undiffuse.models.base import GenerativeModel, Player
 
 OPTIONS = {"batch": 16, "device": "cpu", "precision": "float32", "samples": 0}
@@ -37,7 +37,9 @@ def run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def report(run, tmp_path_factory) -> reports.Report:
     """Its report, of a copy, so that nothing is kept in the run."""
-    found = reports.evaluate(shutil.copytree(run, tmp_path_factory.mktemp("whole") / "run"), **QUICKLY)
+    found = reports.evaluate(
+        shutil.copytree(run, tmp_path_factory.mktemp("whole") / "run"), **QUICKLY
+    )
     assert found is not None
     return found
 
@@ -68,7 +70,11 @@ def test_facts_are_plain_data_with_an_interval_for_every_figure(report):
         "shape": [2],
         "classes": [],
     }
-    assert (report.facts["preset"], report.facts["family"], report.facts["samples"]) == ("edm", "diffusion", 64)
+    assert (report.facts["preset"], report.facts["family"], report.facts["samples"]) == (
+        "edm",
+        "diffusion",
+        64,
+    )
     assert report.facts["sampler"] == {"method": "the preset's own", "steps": 4, "evaluations": 7.0}
     assert report.facts["speed"]["evaluations_per_sample"] == 7
     assert report.facts["table"] is None
@@ -89,11 +95,15 @@ def test_the_curves_are_those_of_the_log(run, report):
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     looks = [event for event in events if event["event"] == "held_out"]
     found = report.facts["curves"]["held_out"]
-    assert [(look["step"], look["loss"]) for look in found] == [(event["step"], event["loss"]) for event in looks]
+    assert [(look["step"], look["loss"]) for look in found] == [
+        (event["step"], event["loss"]) for event in looks
+    ]
     elapsed = [look["elapsed"] for look in found]
     assert elapsed == sorted(elapsed)
     training, _ = curves(run)
-    assert [look["step"] for look in training] == [event["step"] for event in events if event["event"] == "step"]
+    assert [look["step"] for look in training] == [
+        event["step"] for event in events if event["event"] == "step"
+    ]
 
 
 def test_an_interrupted_evaluation_goes_on_to_the_same_figures(run, report, tmp_path):
@@ -105,7 +115,16 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_figures(run, report, tmp_
     assert kept
     again = reports.evaluate(copy, **QUICKLY)
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
-    for name in ("quality", "coverage", "memorization", "likelihood", "curves", "verdict", "sampler", "features"):
+    for name in (
+        "quality",
+        "coverage",
+        "memorization",
+        "likelihood",
+        "curves",
+        "verdict",
+        "sampler",
+        "features",
+    ):
         assert again.facts[name] == report.facts[name], name
     assert not list(copy.rglob("report.*"))
 
@@ -129,10 +148,14 @@ def test_data_that_have_moved_are_asked_for_and_taken_where_they_are(run, report
     config = json.loads((copy / "config.json").read_text())
     config["data"]["path"] = str(tmp_path / "gone.npy")
     (copy / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ud.InputError, match=r"not there any more.*say where the data are with --data"):
+    with pytest.raises(
+        ud.InputError, match=r"not there any more.*say where the data are with --data"
+    ):
         reports.evaluate(copy, **QUICKLY)
     np.save(tmp_path / "gone.npy", ROWS + 1)
-    with pytest.raises(ud.InputError, match="has changed since; say where the data are with --data"):
+    with pytest.raises(
+        ud.InputError, match="has changed since; say where the data are with --data"
+    ):
         reports.evaluate(copy, **QUICKLY)
     found = reports.evaluate(copy, data=run.parent / "x.npy", **QUICKLY)
     assert found.facts["quality"] == report.facts["quality"]
@@ -196,7 +219,10 @@ class Planted(GenerativeModel):
         return self.transform.encode(torch.from_numpy(rows), torch.zeros_like)[0]
 
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
-        return {"loss": 0.0, "levels": {"log_snr": [3.0, -3.0], "loss": [float(x.square().mean()), 1.0]}}
+        return {
+            "loss": 0.0,
+            "levels": {"log_snr": [3.0, -3.0], "loss": [float(x.square().mean()), 1.0]},
+        }
 
     def config(self) -> dict[str, Any]:
         return {}
@@ -205,7 +231,9 @@ class Planted(GenerativeModel):
 def planted_report(run, tmp_path, monkeypatch, rows: np.ndarray) -> reports.Report:
     data = ud.load(run.parent / "x.npy")
     monkeypatch.setattr(reports, "open_run", lambda path: Planted(rows, data))
-    found = reports.evaluate(shutil.copytree(run, tmp_path / "run"), **{**QUICKLY, "n": 360, "steps": None})
+    found = reports.evaluate(
+        shutil.copytree(run, tmp_path / "run"), **{**QUICKLY, "n": 360, "steps": None}
+    )
     assert found is not None
     return found
 
@@ -217,13 +245,17 @@ def test_a_copier_is_caught_and_draws_perfectly(run, tmp_path, monkeypatch):
     assert found["memorization"]["copies"]["value"] > 0.99
     assert found["verdict"]["state"] == "memorizing"
     assert found["quality"]["precision"]["value"] > 0.8
-    assert found["likelihood"] == {"none": "planted: this family has no density; score with another model."}
+    assert found["likelihood"] == {
+        "none": "planted: this family has no density; score with another model."
+    }
     assert found["curves"]["by_evaluations"] == []
     assert found["sampler"]["evaluations"] == 1
 
 
 def test_an_honest_sampler_is_not_accused(run, tmp_path, monkeypatch):
-    found = planted_report(run, tmp_path, monkeypatch, np.random.default_rng(5).normal(size=(360, 2))).facts
+    found = planted_report(
+        run, tmp_path, monkeypatch, np.random.default_rng(5).normal(size=(360, 2))
+    ).facts
     assert not found["memorization"]["caught"]
     assert found["quality"]["precision"]["value"] > 0.8
 
@@ -237,7 +269,9 @@ def test_the_loss_by_level_is_that_of_either_side():
         x = reference.encode(side.rows[:200])
         assert found[name] == pytest.approx([float(x.square().mean()), 1.0], rel=1e-6)
     blocks = [
-        np.array([float(part.square().mean()) for part in reference.encode(side.rows[:200]).split(25)])
+        np.array(
+            [float(part.square().mean()) for part in reference.encode(side.rows[:200]).split(25)]
+        )
         for side in (reference.held_out, reference.training)
     ]
     expected = np.sqrt(sum(block.var(ddof=1) / 8 for block in blocks))
@@ -263,7 +297,10 @@ def test_the_likelihood_is_the_mean_over_held_out_rows_and_the_gap_that_to_train
     rows[held_out[0], 0] = 9
     data = ud.load(rows, held_out=100)
     found = likelihoods(Normal(rows, data), refer(data), tmp_path, rows=60)
-    nats = [-0.5 * np.square(x).sum(1) - np.log(2 * np.pi) for x in (data.held_out[1:60], data.train[:60])]
+    nats = [
+        -0.5 * np.square(x).sum(1) - np.log(2 * np.pi)
+        for x in (data.held_out[1:60], data.train[:60])
+    ]
     assert found.nats.value == pytest.approx(nats[0].mean(), abs=1e-5)
     assert found.nats.stderr == pytest.approx(nats[0].std(ddof=1) / np.sqrt(59), rel=1e-4)
     assert found.bits_per_dim.value == pytest.approx(-nats[0].mean() / (2 * np.log(2)), abs=1e-5)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import undiffuse as ud
 from undiffuse.errors import InputError
-from undiffuse.runs import summary
+from undiffuse.run import summary
 
 OPTIONS = {"batch": 16, "device": "cpu", "precision": "float32", "samples": 0}
 
@@ -42,7 +42,9 @@ def test_an_opened_run_samples_as_the_model_that_was_trained(trained, copy):
     opened = ud.open(copy)
     assert not opened.training
     assert opened.config() == model.config()
-    assert all(torch.equal(opened.state_dict()[name], value) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(opened.state_dict()[name], value) for name, value in model.state_dict().items()
+    )
     a, b = (m.sample(5, steps=4, seed=3) for m in (opened, model))
     np.testing.assert_array_equal(a, b)
     assert a.shape == (5, 3)
@@ -50,7 +52,9 @@ def test_an_opened_run_samples_as_the_model_that_was_trained(trained, copy):
 
 def test_an_opened_run_goes_on_training_as_a_start_for_another(trained, tmp_path):
     model = ud.open(trained[0])
-    model.fit(np.random.default_rng(1).standard_normal((60, 3)), steps=2, out=tmp_path / "next", **OPTIONS)
+    model.fit(
+        np.random.default_rng(1).standard_normal((60, 3)), steps=2, out=tmp_path / "next", **OPTIONS
+    )
     assert ud.open(tmp_path / "next").config() == model.config()
 
 
@@ -76,7 +80,9 @@ DAMAGE = {
     "not a run": lambda path: (path / "config.json").unlink(),
     "cannot be read": lambda path: (path / "config.json").write_text('{"format": 1,'),
     "upgrade undiffuse": lambda path: edit(path, lambda config: config.update(format=2)),
-    "no such kind. Did you mean diffusion": lambda path: edit(path, lambda c: c["model"].update(kind="difusion")),
+    "no such kind. Did you mean diffusion": lambda path: edit(
+        path, lambda c: c["model"].update(kind="difusion")
+    ),
     "config.json is damaged": lambda path: edit(path, lambda config: config.pop("data")),
     "first checkpoint": lambda path: (path / "weights.safetensors").unlink(),
     "weights.safetensors is damaged": truncate,
@@ -104,7 +110,12 @@ def test_a_file_is_no_run(tmp_path):
 def test_a_summary_tells_what_a_run_is_and_how_to_go_on(trained, copy):
     out, model = trained
     tree = summary(out)
-    assert (tree["steps"], tree["asked"], tree["finished"], tree["skipped"]) == (10, {"steps": 10}, True, 0)
+    assert (tree["steps"], tree["asked"], tree["finished"], tree["skipped"]) == (
+        10,
+        {"steps": 10},
+        True,
+        0,
+    )
     assert tree["parameters"] == sum(p.numel() for p in model.parameters())
     assert tree["weights"]
     assert len(tree["held_out"]["levels"]["loss"]) == len(tree["held_out"]["levels"]["log_snr"])
@@ -116,5 +127,10 @@ def test_a_summary_tells_what_a_run_is_and_how_to_go_on(trained, copy):
     for path in (copy / "log.jsonl", copy / "weights.safetensors"):
         path.unlink()
     bare = summary(copy)
-    assert (bare["steps"], bare["finished"], bare["held_out"], bare["weights"]) == (0, False, None, False)
+    assert (bare["steps"], bare["finished"], bare["held_out"], bare["weights"]) == (
+        0,
+        False,
+        None,
+        False,
+    )
     assert bare["go_on"].endswith("--resume")

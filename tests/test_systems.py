@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "systems").glob("*.md"))
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 SAID = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)
-BLOCKS = [(page.stem, code) for page in PAGES for code in BLOCK.findall(page.read_text(encoding="utf-8"))]
+BLOCKS = [
+    (page.stem, code) for page in PAGES for code in BLOCK.findall(page.read_text(encoding="utf-8"))
+]
 
 
 @pytest.mark.parametrize(("name", "code"), BLOCKS, ids=[name for name, _ in BLOCKS])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "Adaptive": "undiffuse.diffusion.likelihood:Adaptive",
+    "Adaptive": "undiffuse.diffusion.likelihood.density:Adaptive",
     "AdaptiveODE": "undiffuse.diffusion:AdaptiveODE",
     "Ancestral": "undiffuse.diffusion:Ancestral",
     "AnnealedLangevin": "undiffuse.diffusion:AnnealedLangevin",
@@ -59,24 +59,24 @@ _EXPORTS = {
     "OptimalTransport": "undiffuse.diffusion:OptimalTransport",
     "PredictorCorrector": "undiffuse.diffusion:PredictorCorrector",
     "Relativistic": "undiffuse.models.gan_losses:Relativistic",
-    "Report": "undiffuse.reports:Report",
+    "Report": "undiffuse.evaluation.evaluate:Report",
     "RowNoise": "undiffuse.diffusion:RowNoise",
-    "RungeKutta": "undiffuse.diffusion.likelihood:RungeKutta",
+    "RungeKutta": "undiffuse.diffusion.likelihood.density:RungeKutta",
     "SlicedScoreMatching": "undiffuse.diffusion:SlicedScoreMatching",
     "SubVP": "undiffuse.diffusion:SubVP",
-    "TruncatedNormal": "undiffuse.diffusion.dequantize:TruncatedNormal",
+    "TruncatedNormal": "undiffuse.diffusion.likelihood.dequantize:TruncatedNormal",
     "UniPC": "undiffuse.diffusion:UniPC",
     "VE": "undiffuse.diffusion:VE",
     "VAE": "undiffuse.models:VAE",
     "VariationalBound": "undiffuse.diffusion:VariationalBound",
     "bits_per_dimension": "undiffuse.models.likelihood:bits_per_dimension",
-    "compare": "undiffuse.comparison:compare",
+    "compare": "undiffuse.comparison.compare:compare",
     "cosine_betas": "undiffuse.diffusion:cosine_betas",
     "dae": "undiffuse.models:dae",
     "ddpm": "undiffuse.models:ddpm",
     "edm": "undiffuse.models:edm",
-    "elbo": "undiffuse.diffusion.elbo:elbo",
-    "evaluate": "undiffuse.reports:evaluate",
+    "elbo": "undiffuse.diffusion.likelihood.elbo:elbo",
+    "evaluate": "undiffuse.evaluation.evaluate:evaluate",
     "fit": "undiffuse.training:fit",
     "flow": "undiffuse.models:flow",
     "flow_matching": "undiffuse.models:flow_matching",
@@ -85,11 +85,11 @@ _EXPORTS = {
     "iddpm": "undiffuse.models:iddpm",
     "linear_betas": "undiffuse.diffusion:linear_betas",
     "load": "undiffuse.data:load",
-    "log_density": "undiffuse.diffusion.likelihood:log_density",
+    "log_density": "undiffuse.diffusion.likelihood.density:log_density",
     "losses": "undiffuse.models.losses:",
     "ncsn": "undiffuse.models:ncsn",
-    "objective": "undiffuse.diffusion.objective:",
-    "open": "undiffuse.runs:open_run",
+    "objective": "undiffuse.diffusion.objectives.objective:",
+    "open": "undiffuse.run:open_run",
     "observation": "undiffuse.models.observation:",
     "oracle": "undiffuse.diffusion.oracle:",
     "sample": "undiffuse.diffusion:sample",
@@ -122,7 +122,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from undiffuse.comparison import compare as compare
+    from undiffuse.comparison.compare import compare as compare
     from undiffuse.data import load as load
     from undiffuse.diffusion import DDIM as DDIM
     from undiffuse.diffusion import DEIS as DEIS
@@ -169,17 +169,19 @@ if TYPE_CHECKING:
     from undiffuse.diffusion import cosine_betas as cosine_betas
     from undiffuse.diffusion import grid as grid
     from undiffuse.diffusion import linear_betas as linear_betas
-    from undiffuse.diffusion import objective as objective
     from undiffuse.diffusion import oracle as oracle
     from undiffuse.diffusion import sample as sample
     from undiffuse.diffusion import sigmoid_betas as sigmoid_betas
     from undiffuse.diffusion import target as target
-    from undiffuse.diffusion.dequantize import TruncatedNormal as TruncatedNormal
-    from undiffuse.diffusion.elbo import elbo as elbo
-    from undiffuse.diffusion.likelihood import Adaptive as Adaptive
-    from undiffuse.diffusion.likelihood import RungeKutta as RungeKutta
-    from undiffuse.diffusion.likelihood import log_density as log_density
+    from undiffuse.diffusion.likelihood.density import Adaptive as Adaptive
+    from undiffuse.diffusion.likelihood.density import RungeKutta as RungeKutta
+    from undiffuse.diffusion.likelihood.density import log_density as log_density
+    from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal as TruncatedNormal
+    from undiffuse.diffusion.likelihood.elbo import elbo as elbo
+    from undiffuse.diffusion.objectives import objective
     from undiffuse.errors import InputError as InputError
+    from undiffuse.evaluation.evaluate import Report as Report
+    from undiffuse.evaluation.evaluate import evaluate as evaluate
     from undiffuse.models import GAN as GAN
     from undiffuse.models import VAE as VAE
     from undiffuse.models import Diffusion as Diffusion
@@ -205,7 +207,5 @@ if TYPE_CHECKING:
     from undiffuse.models.gan_losses import Relativistic as Relativistic
     from undiffuse.models.likelihood import Likelihood as Likelihood
     from undiffuse.models.likelihood import bits_per_dimension as bits_per_dimension
-    from undiffuse.reports import Report as Report
-    from undiffuse.reports import evaluate as evaluate
-    from undiffuse.runs import open_run as open
+    from undiffuse.run import open_run as open
     from undiffuse.training import fit as fit

@@ -64,10 +64,14 @@ def atomic_folder(path: str | Path, *, replace: str = "") -> Iterator[Path]:
     with _staged(path) as (target, temporary):
         if target.exists():
             if not target.is_dir():
-                raise InputError(f"{path}: this is a file, and a folder was to be written; choose another name.")
+                raise InputError(
+                    f"{path}: this is a file, and a folder was to be written; choose another name."
+                )
             others = sorted(name for name in os.listdir(target) if not re.fullmatch(replace, name))
             if others:
-                raise InputError(f"{path}: the folder holds other files ({others[0]}, ...); choose another name.")
+                raise InputError(
+                    f"{path}: the folder holds other files ({others[0]}, ...); choose another name."
+                )
         temporary.mkdir()
         yield temporary
         for folder, _, names in os.walk(temporary):
@@ -132,7 +136,9 @@ def _flush(path: Path) -> None:
 
 
 def _flush_folder(path: Path) -> None:
-    with suppress(OSError):  # not every system can flush a folder, and the files in it are safe already
+    with suppress(
+        OSError
+    ):  # not every system can flush a folder, and the files in it are safe already
         _flush(path)
 
 

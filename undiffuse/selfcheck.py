@@ -34,11 +34,11 @@ from undiffuse.diffusion import (
     linear_betas,
     sample,
 )
-from undiffuse.diffusion.decoder import log_mass
-from undiffuse.diffusion.elbo import elbo
-from undiffuse.diffusion.likelihood import Adaptive, log_density
+from undiffuse.diffusion.likelihood.decoder import log_mass
+from undiffuse.diffusion.likelihood.density import Adaptive, log_density
+from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.oracle import Gaussian, Points
-from undiffuse.diffusion.schedule import as_times
+from undiffuse.diffusion.schedules.base import as_times
 from undiffuse.diffusion.target import regression_target
 
 
@@ -76,20 +76,32 @@ def ancestral() -> float:
     """The generic ancestral step against Ho et al. (2020), Eq. 7, with the same noise, at every level."""
     betas = torch.tensor(linear_betas(50), dtype=torch.float64)
     bar = (1 - betas).cumprod(0)
-    schedule, x, x_t, z = DiscreteVP(betas=tuple(betas.tolist())), _normals(1, 4), 2 * _normals(3, 4), _normals(3, 4)
+    schedule, x, x_t, z = (
+        DiscreteVP(betas=tuple(betas.tolist())),
+        _normals(1, 4),
+        2 * _normals(3, 4),
+        _normals(3, 4),
+    )
     worst = 0.0
     for i in range(1, 50):
         t, s = as_times((i + 1) / 50), as_times(i / 50)
         moved, _ = Ancestral(BetaTilde())(Points(schedule, x), x_t, t, s, None, lambda like: z)
         beta, above, below = betas[i], bar[i], bar[i - 1]
         mean = (below.sqrt() * beta * x + (1 - beta).sqrt() * (1 - below) * x_t) / (1 - above)
-        worst = max(worst, float((moved - mean - (beta * (1 - below) / (1 - above)).sqrt() * z).abs().max()))
+        worst = max(
+            worst, float((moved - mean - (beta * (1 - below) / (1 - above)).sqrt() * z).abs().max())
+        )
     return worst
 
 
 def targets() -> float:
     """Every target that a schedule without loose ends allows gives back x, relative to the terms it is the sum of."""
-    t, x, z, worst = torch.linspace(0.05, 0.95, 19, dtype=torch.float64), _normals(19), _normals(19), 0.0
+    t, x, z, worst = (
+        torch.linspace(0.05, 0.95, 19, dtype=torch.float64),
+        _normals(19),
+        _normals(19),
+        0.0,
+    )
     for schedule in _schedules():
         alpha, sigma = schedule(t)
         for name, target in TARGETS.items():
@@ -102,13 +114,18 @@ def targets() -> float:
 
 
 def _schedules() -> list[Schedule]:
-    return [SCHEDULES[name]() for name in ("linear_vp", "cosine_vp", "subvp", "ve", "linear", "edm")]
+    return [
+        SCHEDULES[name]() for name in ("linear_vp", "cosine_vp", "subvp", "ve", "linear", "edm")
+    ]
 
 
 def orders() -> float:
     """The order at which Heun's step and DDIM come to the exact flow of a Gaussian, against 2 and 1."""
     schedule, std = EDM(), 0.5
-    oracle, x = Gaussian(schedule, torch.zeros(1).double(), torch.full((1,), std).double()), _normals(8, 1)
+    oracle, x = (
+        Gaussian(schedule, torch.zeros(1).double(), torch.full((1,), std).double()),
+        _normals(8, 1),
+    )
     found = []
     for step, order in ((Heun(), 2), (DDIM(), 1)):
         errors = []
@@ -122,32 +139,49 @@ def orders() -> float:
 
 
 def density() -> float:
-    """log p by the probability-flow ODE against the Gaussian's own, image-shaped, on every schedule: nats."""
+    """Log p by the probability-flow ODE against the Gaussian's own, image-shaped, on every schedule: nats."""
     worst = 0.0
     for schedule in _schedules():
         mean, std = 0.3 * _normals(1, 2, 2), torch.full((1, 2, 2), 0.6).double()
         oracle, x = Gaussian(schedule, mean, std), mean + 0.6 * _normals(2, 1, 2, 2)
         found = log_density(oracle, x, Prior(schedule, mean, std), solver=Adaptive(1e-6)).nats
-        t = as_times(schedule.t_min) if schedule.t_min else schedule.inverse(as_times(-2 * math.log(1e-4)))
+        t = (
+            as_times(schedule.t_min)
+            if schedule.t_min
+            else schedule.inverse(as_times(-2 * math.log(1e-4)))
+        )
         alpha, sigma = schedule(t)
         exact = gaussian.log_density(x, mean, std**2 + (sigma / alpha) ** 2)
         worst = max(worst, float((found - exact).abs().max()))
     return worst
 
 
-def expected_gap(schedule: Schedule, steps: int, x: Tensor, mean: float = 0.4, std: float = 0.5) -> Tensor:
-    """log p(x) - E[ELBO] for N(mean, std^2) and its exact denoiser, at each of `x` (B, 1): exact, in nats (B,).
+def expected_gap(
+    schedule: Schedule, steps: int, x: Tensor, mean: float = 0.4, std: float = 0.5
+) -> Tensor:
+    """Log p(x) - E[ELBO] for N(mean, std^2) and its exact denoiser, at each of `x` (B, 1): exact, in nats (B,).
 
     Every term is a quadratic in its noise z, so that the three-point Gauss-Hermite rule gives its expectation; each
     term's z runs over the rule's points independently of those of its two neighbours.
     """
     one = torch.ones(1, dtype=torch.float64)
-    oracle, prior = Gaussian(schedule, mean * one, std * one), Prior(schedule, mean * one, std * one)
-    nodes, weights = torch.tensor([-(3**0.5), 0.0, 3**0.5]).double(), torch.tensor([1.0, 4.0, 1.0]).double() / 6
-    points, weight = torch.cartesian_prod(nodes, nodes, nodes), torch.cartesian_prod(weights, weights, weights).prod(1)
+    oracle, prior = (
+        Gaussian(schedule, mean * one, std * one),
+        Prior(schedule, mean * one, std * one),
+    )
+    nodes, weights = (
+        torch.tensor([-(3**0.5), 0.0, 3**0.5]).double(),
+        torch.tensor([1.0, 4.0, 1.0]).double() / 6,
+    )
+    points, weight = (
+        torch.cartesian_prod(nodes, nodes, nodes),
+        torch.cartesian_prod(weights, weights, weights).prod(1),
+    )
     turns = cycle(points.T.repeat(1, len(x))[..., None])
     rows = x.repeat_interleave(len(points), 0)
-    bound = elbo(oracle, rows, prior, grid=LogSNR()(schedule, steps), noise=lambda like: next(turns))
+    bound = elbo(
+        oracle, rows, prior, grid=LogSNR()(schedule, steps), noise=lambda like: next(turns)
+    )
     return oracle.log_prob(x) - (bound.nats.reshape(len(x), -1) * weight).sum(1)
 
 
@@ -177,13 +211,18 @@ def point() -> float:
         for steps in (2, 7):
             grid = LogSNR()(schedule, steps)
             worst = max(
-                worst, float((sample(Points(schedule, row), 3 * _normals(4, 3), grid, DDIM()) - row).abs().max())
+                worst,
+                float(
+                    (sample(Points(schedule, row), 3 * _normals(4, 3), grid, DDIM()) - row)
+                    .abs()
+                    .max()
+                ),
             )
     return worst
 
 
 def langevin() -> float:
-    """x + e score + sqrt(2 e) z on N(0, s^2) is an AR(1) chain: its variance settles at 2 e / (1 - (1 - e/s^2)^2)."""
+    """X + e score + sqrt(2 e) z on N(0, s^2) is an AR(1) chain: its variance settles at 2 e / (1 - (1 - e/s^2)^2)."""
     s2, step = 0.25, 0.02
     oracle = Gaussian(EDM(), torch.zeros(1).double(), torch.full((1,), s2**0.5).double())
     t = as_times(EDM().t_min)
@@ -200,7 +239,10 @@ def divergence() -> float:
     """KL between Gaussians against the integral of p log(p/q)."""
     x = torch.linspace(-12, 12, 200_001, dtype=torch.float64)[:, None]
     one = torch.ones(1, 1, dtype=torch.float64)
-    log_p, log_q = gaussian.log_density(x, 0 * one, one), gaussian.log_density(x, 0.5 * one, 2 * one)
+    log_p, log_q = (
+        gaussian.log_density(x, 0 * one, one),
+        gaussian.log_density(x, 0.5 * one, 2 * one),
+    )
     integral = float((log_p.exp() * (log_p - log_q)).sum() * (x[1, 0] - x[0, 0]))
     return abs(integral - float(gaussian.kl(0 * one, one, 0.5 * one, 2 * one)))
 

@@ -63,7 +63,9 @@ def prior_of(denoiser: AbstractDenoiser) -> Prior:
     weight = oracle.log_weight.exp().unsqueeze(1)
     mean = (weight * oracle.mean).sum(0)
     return Prior(
-        denoiser.schedule, mean, ((weight * (oracle.mean**2 + oracle.std**2)).sum(0) - mean**2).clamp(min=0).sqrt()
+        denoiser.schedule,
+        mean,
+        ((weight * (oracle.mean**2 + oracle.std**2)).sum(0) - mean**2).clamp(min=0).sqrt(),
     )
 
 
@@ -105,7 +107,9 @@ def save(fig: Figure, path: Path) -> int:
     """Write the picture with a palette of 128 colours; returns its size in bytes."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png")
-    Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
     return path.stat().st_size
 
 
@@ -120,7 +124,14 @@ def labelled(ax: Axes, x: str, y: str) -> None:
 
 def plane(ax: Axes, title: str, limit: float = LIMIT) -> None:
     """Equal axes without ticks, for a picture of the plane."""
-    ax.set(xlim=(-limit, limit), ylim=(-0.89 * limit, 0.89 * limit), xticks=[], yticks=[], aspect="equal", anchor="N")
+    ax.set(
+        xlim=(-limit, limit),
+        ylim=(-0.89 * limit, 0.89 * limit),
+        xticks=[],
+        yticks=[],
+        aspect="equal",
+        anchor="N",
+    )
     for side in ax.spines.values():
         side.set(visible=True, color="#BBBBBB")
     titled(ax, title)
@@ -133,11 +144,15 @@ def lattice(limit: float, n: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
     return u.numpy(), v.numpy(), torch.stack([u.flatten(), v.flatten()], dim=1)
 
 
-def density(ax: Axes, log_prob: Callable[[Tensor], Tensor], limit: float = LIMIT, n: int = 141) -> None:
+def density(
+    ax: Axes, log_prob: Callable[[Tensor], Tensor], limit: float = LIMIT, n: int = 141
+) -> None:
     """A density as shades of grey, its square root, so that what is thin is seen."""
     u, v, points = lattice(limit, n)
     value = log_prob(points).exp().sqrt().reshape(n, n).numpy()
-    ax.contourf(u, v, value, levels=np.linspace(0.05, 1, 7) * value.max(), cmap=DENSITY, extend="max")
+    ax.contourf(
+        u, v, value, levels=np.linspace(0.05, 1, 7) * value.max(), cmap=DENSITY, extend="max"
+    )
 
 
 def unit(schedule: Schedule, t: Tensor) -> Tensor:
@@ -170,7 +185,13 @@ def forward(
     shade = torch.stack(columns, dim=1)
     shade = (shade / shade.max(0).values).sqrt()
     ax.pcolormesh(
-        np.asarray(axis), line[:, 0].numpy(), shade.numpy(), cmap=DENSITY, vmin=0.0, vmax=1.0, rasterized=True
+        np.asarray(axis),
+        line[:, 0].numpy(),
+        shade.numpy(),
+        cmap=DENSITY,
+        vmin=0.0,
+        vmax=1.0,
+        rasterized=True,
     )
     x = oracle.draw(6, torch.Generator().manual_seed(3))[:, :1]
     z, path = noise(x), [x]
@@ -182,12 +203,20 @@ def forward(
     for k, row in enumerate(drawn):
         ax.plot(axis, row, color=(BLUE, RED, GREEN)[k % 3], lw=1.0)
     ax.set(xlim=(axis[0], axis[-1]), ylim=(-reach, reach))
-    labelled(ax, label, r"$x_t/\sqrt{\alpha_t^2+\sigma_t^2}$, first" if rescaled else r"$x_t$, first coordinate")
+    labelled(
+        ax,
+        label,
+        r"$x_t/\sqrt{\alpha_t^2+\sigma_t^2}$, first" if rescaled else r"$x_t$, first coordinate",
+    )
     titled(ax, title)
 
 
 def field(
-    ax: Axes, oracle: Mixture, t: float, title: str, vector: Callable[[Tensor, Tensor], Tensor] | None = None
+    ax: Axes,
+    oracle: Mixture,
+    t: float,
+    title: str,
+    vector: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> None:
     """The marginal p_t in grey and the score (or another vector field) as arrows, drawn at unit scale."""
     time = torch.tensor(t, dtype=torch.float64)
@@ -197,7 +226,16 @@ def field(
     arrows = (vector or oracle.score)(points * scale, time)
     length = arrows.norm(dim=1, keepdim=True)
     arrows = arrows / length.clamp(min=1e-9) * (length / length.max()) ** 0.4
-    ax.quiver(u.flatten(), v.flatten(), *arrows.T.numpy(), color=BLUE, scale=15, width=0.006, headwidth=4, pivot="mid")
+    ax.quiver(
+        u.flatten(),
+        v.flatten(),
+        *arrows.T.numpy(),
+        color=BLUE,
+        scale=15,
+        width=0.006,
+        headwidth=4,
+        pivot="mid",
+    )
     plane(ax, title)
 
 
@@ -210,7 +248,12 @@ def trajectories(
     times, points = follow(oracle, x, grid, step, noise)
     drawn = torch.stack([x_t / unit(oracle.schedule, t) for t, x_t in zip(times, points)])
     for k in range(rows):
-        ax.plot(*drawn[:, k].T, color=BLUE if rows > 4 else (BLUE, GREEN, PURPLE, ORANGE)[k], lw=1.0, alpha=0.8)
+        ax.plot(
+            *drawn[:, k].T,
+            color=BLUE if rows > 4 else (BLUE, GREEN, PURPLE, ORANGE)[k],
+            lw=1.0,
+            alpha=0.8,
+        )
     ax.plot(*drawn[0].T, "o", mfc="white", mec=BLACK, ms=4.5, mew=0.9)
     ax.plot(*drawn[-1].T, "o", color=RED, ms=4.5)
     plane(ax, title)

@@ -28,8 +28,8 @@ from undiffuse.diffusion import (
     Uniform,
     linear_betas,
 )
-from undiffuse.diffusion.langevin import AnnealedLangevin
-from undiffuse.diffusion.stochastic import EulerMaruyama, PredictorCorrector
+from undiffuse.diffusion.steps.langevin import AnnealedLangevin
+from undiffuse.diffusion.steps.stochastic import EulerMaruyama, PredictorCorrector
 
 
 def _plain(n: int = 160) -> dict:
@@ -44,7 +44,9 @@ def ddpm() -> Figure:
     times = torch.arange(1, 1001, 6, dtype=torch.float64) / 1000
     draw.forward(a, oracle, times=times, axis=(times * 1000).tolist(), label="level i = 1000 t")
     draw.field(b, oracle, 0.1, "Score at level 100")
-    draw.trajectories(c, oracle, Levels()(oracle.schedule, 1000), Ancestral(), "Ancestral, 1000 steps", rows=3)
+    draw.trajectories(
+        c, oracle, Levels()(oracle.schedule, 1000), Ancestral(), "Ancestral, 1000 steps", rows=3
+    )
     draw.samples(d, oracle, Levels()(oracle.schedule, 200), Ancestral(), "600 samples, 200 steps")
     return fig
 
@@ -67,7 +69,9 @@ def flow_matching() -> Figure:
     fig, (a, b, c, d) = draw.figure()
     draw.forward(a, oracle, **_plain(), straight=True, title="Straight from x to z")
     draw.field(b, oracle, 0.5, "Velocity, backward, t = 0.5", lambda x, t: -oracle.velocity(x, t))
-    draw.trajectories(c, oracle, Uniform()(oracle.schedule, 30), Heun(coordinate=Fraction()), "Heun, 30 steps")
+    draw.trajectories(
+        c, oracle, Uniform()(oracle.schedule, 30), Heun(coordinate=Fraction()), "Heun, 30 steps"
+    )
     draw.samples(d, oracle, Uniform()(oracle.schedule, 30), Euler(), "600 samples, 30 Euler steps")
     return fig
 
@@ -83,12 +87,20 @@ def score_matching() -> Figure:
     clean = oracle(noisy, t)
     draw.density(a, lambda at: oracle.log_prob(at))
     for start, end in zip(noisy, clean):
-        a.annotate("", end.tolist(), start.tolist(), arrowprops={"arrowstyle": "->", "color": draw.BLUE, "lw": 1})
+        a.annotate(
+            "",
+            end.tolist(),
+            start.tolist(),
+            arrowprops={"arrowstyle": "->", "color": draw.BLUE, "lw": 1},
+        )
     a.plot(*noisy.T, "o", mfc="white", mec=draw.BLACK, ms=4, mew=0.8)
     draw.plane(a, r"Denoise: $\tilde{x}$ to $\hat{x}$")
     draw.field(b, oracle, float(t), rf"Score of $p_\sigma$, $\sigma$ = {sigma}")
     _objectives(c, oracle, t, sigma)
-    step, at = 0.4 * sigma**2, 3 * torch.randn(600, 2, generator=torch.Generator().manual_seed(1)).double()
+    step, at = (
+        0.4 * sigma**2,
+        3 * torch.randn(600, 2, generator=torch.Generator().manual_seed(1)).double(),
+    )
     noise = RowNoise(2, 600)
     for _ in range(300):
         at = at + step / 2 * oracle.score(at, t) + step**0.5 * noise(at)
@@ -110,7 +122,10 @@ def _objectives(ax, oracle, t: torch.Tensor, sigma: float) -> None:
     noisy = x + sigma * z
     score, push = torch.func.jvp(lambda at: oracle.score(at, t), (noisy,), (probe,))
     jacobian = torch.func.vmap(torch.func.jacfwd(lambda at: oracle.score(at[None], t)[0]))(noisy)
-    square, trace = score.square().sum(1).mean() / 2, jacobian.diagonal(dim1=1, dim2=2).sum(1).mean()
+    square, trace = (
+        score.square().sum(1).mean() / 2,
+        jacobian.diagonal(dim1=1, dim2=2).sum(1).mean(),
+    )
     sliced_square, sliced = ((score * probe).sum(1) ** 2).mean() / 2, (push * probe).sum(1).mean()
     denoised = (score * z).sum(1).mean() / sigma
     c = torch.linspace(0, 2, 101, dtype=torch.float64)
@@ -119,7 +134,9 @@ def _objectives(ax, oracle, t: torch.Tensor, sigma: float) -> None:
         "denoising": (c**2 - 1) * square + (c - 1) * denoised,
         "sliced": (c**2 - 1) * sliced_square + (c - 1) * sliced,
     }
-    for (name, curve), colour, style in zip(curves.items(), (draw.BLUE, draw.RED, draw.GREEN), ("-", "--", ":")):
+    for (name, curve), colour, style in zip(
+        curves.items(), (draw.BLUE, draw.RED, draw.GREEN), ("-", "--", ":")
+    ):
         ax.plot(c, curve, style, color=colour, lw=2.4, label=name)
     ax.axvline(1, color="#BBBBBB", lw=1, zorder=0)
     ax.legend(frameon=False, fontsize=draw.TICK, loc="upper center", handlelength=1.6)
@@ -138,13 +155,22 @@ def vdm() -> Figure:
     draw.labelled(a, r"$\log$ SNR (data to noise)", r"$E|\hat{x}-x|^2$")
     draw.titled(a, "Denoising error")
     times = torch.linspace(2e-3, 0.998, 5000, dtype=torch.float64)
-    for (name, schedule), colour, style in zip(schedules.items(), (draw.BLUE, draw.RED), ("-", "--")):
+    for (name, schedule), colour, style in zip(
+        schedules.items(), (draw.BLUE, draw.RED), ("-", "--")
+    ):
         at = schedule.log_snr(times)
         slope = -(at[2:] - at[:-2]) / (times[2:] - times[:-2])
         loss = slope * at[1:-1].exp() * _interpolated(at[1:-1], log_snr, error) / 2
         inside = at[1:-1].abs() <= 6
         area = torch.trapezoid(loss[inside], times[1:-1][inside])
-        b.plot(times[1:-1][inside], loss[inside], style, color=colour, lw=2, label=f"{name}: area {area:.2f}")
+        b.plot(
+            times[1:-1][inside],
+            loss[inside],
+            style,
+            color=colour,
+            lw=2,
+            label=f"{name}: area {area:.2f}",
+        )
     b.set(xlim=(0, 1), yscale="log", ylim=(3e-3, 3e2))
     b.legend(frameon=False, fontsize=draw.TICK, loc="upper right")
     draw.labelled(b, "t", "nats per unit of t")
@@ -187,7 +213,9 @@ def _gap(levels: int, log_snr: torch.Tensor, error: torch.Tensor) -> float:
 
     def total(points: torch.Tensor, weights: float) -> float:
         snr, value = points.exp(), _interpolated(points, log_snr, error)
-        return float(((snr[:-1] - snr[1:]) * (weights * value[1:] + (1 - weights) * value[:-1])).sum() / 2)
+        return float(
+            ((snr[:-1] - snr[1:]) * (weights * value[1:] + (1 - weights) * value[:-1])).sum() / 2
+        )
 
     return total(at, 1.0) - total(fine, 0.5)
 
@@ -196,7 +224,9 @@ def ncsn() -> Figure:
     oracle = draw.moons(VE(sigma_min=0.05, sigma_max=8.0, levels=20))
     fig, (a, b, c, d) = draw.figure()
     times = torch.linspace(0.05, 1, 160, dtype=torch.float64)
-    draw.forward(a, oracle, times=times, axis=(20 * times).tolist(), label="level i = 20 t", rescaled=True)
+    draw.forward(
+        a, oracle, times=times, axis=(20 * times).tolist(), label="level i = 20 t", rescaled=True
+    )
     draw.field(b, oracle, 8 / 20, "Score at level 8")
     grid = Levels()(oracle.schedule, 20)
     draw.trajectories(c, oracle, grid, AnnealedLangevin(), "Annealed Langevin, 20 levels", rows=3)
@@ -209,7 +239,9 @@ def sde() -> Figure:
     oracle = draw.moons(schedules["VP"])
     fig, (a, b, c, d) = draw.figure()
     times = torch.linspace(1e-3, 1, 200, dtype=torch.float64)
-    for (name, schedule), colour, style in zip(schedules.items(), (draw.BLUE, draw.RED, draw.GREEN), ("-", "--", ":")):
+    for (name, schedule), colour, style in zip(
+        schedules.items(), (draw.BLUE, draw.RED, draw.GREEN), ("-", "--", ":")
+    ):
         a.plot(times, schedule.log_snr(times), style, color=colour, lw=2.2, label=name)
     a.set(xlim=(0, 1))
     a.legend(frameon=False, fontsize=draw.TICK)
@@ -223,11 +255,19 @@ def sde() -> Figure:
     for step, alpha, width in ((EulerMaruyama(), 0.6, 0.8), (Euler(), 1.0, 2.0)):
         points = torch.stack(draw.follow(oracle, x, grid, step, noise)[1])
         for k, colour in enumerate((draw.BLUE, draw.GREEN, draw.PURPLE)):
-            c.plot(*points[:, k].T, color=colour if width < 1 else draw.BLACK, lw=width, alpha=alpha)
+            c.plot(
+                *points[:, k].T, color=colour if width < 1 else draw.BLACK, lw=width, alpha=alpha
+            )
         c.plot(*points[-1].T, "o", color=draw.RED, ms=4.5)
     c.plot(*x.T, "o", mfc="white", mec=draw.BLACK, ms=5)
     draw.plane(c, "Back: SDE, and ODE (black)")
-    draw.samples(d, oracle, Uniform()(oracle.schedule, 100), PredictorCorrector(snr=0.03), "600 samples, PC, 100 steps")
+    draw.samples(
+        d,
+        oracle,
+        Uniform()(oracle.schedule, 100),
+        PredictorCorrector(snr=0.03),
+        "600 samples, PC, 100 steps",
+    )
     return fig
 
 
@@ -236,7 +276,13 @@ def one_model_every_view() -> Figure:
     oracle = draw.moons(DiscreteVP(betas=linear_betas(1000)))
     views = (
         ("DDPM, ancestral", oracle.schedule, Levels(), 200, Ancestral()),
-        ("Annealed Langevin", VE(sigma_min=0.02, sigma_max=8.0, levels=25), Levels(), 25, AnnealedLangevin(updates=8)),
+        (
+            "Annealed Langevin",
+            VE(sigma_min=0.02, sigma_max=8.0, levels=25),
+            Levels(),
+            25,
+            AnnealedLangevin(updates=8),
+        ),
         ("Reverse SDE, sub-VP", SubVP(high=18.0, t_min=0.03), Uniform(), 250, EulerMaruyama()),
         ("ODE, EDM's noise", EDM(sigma_min=0.02, sigma_max=80.0), Karras(), 18, Heun()),
     )

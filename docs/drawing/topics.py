@@ -24,12 +24,12 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
-from undiffuse.diffusion.elbo import elbo
 from undiffuse.diffusion.guidance import ClassifierFree, Interval
 from undiffuse.diffusion.known import Conditional, Known
-from undiffuse.diffusion.likelihood import Adaptive, RungeKutta, log_density
+from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta, log_density
+from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.oracle import Mixture
-from undiffuse.diffusion.schedule import Times
+from undiffuse.diffusion.schedules.base import Times
 from undiffuse.models.methods import METHODS
 
 COLOURS = (draw.BLUE, draw.RED, draw.GREEN, draw.ORANGE, draw.PURPLE, draw.SKY, draw.BLACK)
@@ -50,13 +50,21 @@ def solvers() -> Figure:
             errors.append(float((found - end).norm(dim=1).median()))
         a.plot(counts, errors, mark + "-", color=colour, ms=4, lw=1.3, label=name)
     a.set(
-        xscale="log", yscale="log", xticks=[4, 8, 16, 32, 64], xticklabels=["4", "8", "16", "32", "64"], ylim=(3e-4, 3)
+        xscale="log",
+        yscale="log",
+        xticks=[4, 8, 16, 32, 64],
+        xticklabels=["4", "8", "16", "32", "64"],
+        ylim=(3e-4, 3),
     )
     a.minorticks_off()
     a.legend(frameon=False, fontsize=9.5, loc="lower left", handlelength=1.2, labelspacing=0.1)
     draw.labelled(a, "evaluations", "distance to the end")
     draw.titled(a, "Median error")
-    for ax, step, steps, name in ((b, DDIM(), 10, "DDIM"), (c, Heun(), 5, "Heun"), (d, UniPC(), 10, "UniPC")):
+    for ax, step, steps, name in (
+        (b, DDIM(), 10, "DDIM"),
+        (c, Heun(), 5, "Heun"),
+        (d, UniPC(), 10, "UniPC"),
+    ):
         _few(ax, oracle, step, steps, f"{name}, 10 evaluations")
     return fig
 
@@ -65,11 +73,17 @@ def _few(ax: Axes, oracle: Mixture, step: Step, steps: int, title: str) -> None:
     """A method with few steps (dots on lines) on the exact trajectories."""
     draw.density(ax, lambda points: oracle.log_prob(points))
     x, _ = draw.start(oracle, 14, seed=4)
-    for method, count, style in ((Heun(), 60, {"color": "#555555", "lw": 0.9}), (step, steps, {"color": draw.BLUE})):
+    for method, count, style in (
+        (Heun(), 60, {"color": "#555555", "lw": 0.9}),
+        (step, steps, {"color": draw.BLUE}),
+    ):
         times, points = draw.follow(oracle, x, Karras()(oracle.schedule, count), method)
         drawn = torch.stack([x_t / draw.unit(oracle.schedule, t) for t, x_t in zip(times, points)])
         for k in range(len(x)):
-            ax.plot(*drawn[:, k].T, **{"lw": 1.2, "marker": "o" if count == steps else None, "ms": 2.5, **style})
+            ax.plot(
+                *drawn[:, k].T,
+                **{"lw": 1.2, "marker": "o" if count == steps else None, "ms": 2.5, **style},
+            )
     ax.plot(*drawn[-1].T, "o", color=draw.RED, ms=4.5)
     draw.plane(ax, title)
 
@@ -82,11 +96,15 @@ class Labelled(AbstractDenoiser):
         half = len(whole.mean) // 2
         parts = (slice(0, half), slice(half, None))
         self.whole, self.schedule = whole, whole.schedule
-        self.halves = torch.nn.ModuleList(Mixture(whole.schedule, whole.mean[p], whole.std[p]) for p in parts)
+        self.halves = torch.nn.ModuleList(
+            Mixture(whole.schedule, whole.mean[p], whole.std[p]) for p in parts
+        )
 
     def estimate(self, x_t: Tensor, t: Times, *, label: Tensor, **cond: Any) -> Estimate:
         found = [oracle.estimate(x_t, t) for oracle in (self.whole, *self.halves)]
-        pick = [torch.stack(view)[label + 1, torch.arange(len(label))] for view in list(zip(*found))[:2]]
+        pick = [
+            torch.stack(view)[label + 1, torch.arange(len(label))] for view in list(zip(*found))[:2]
+        ]
         return Estimate(*pick)
 
 
@@ -107,7 +125,12 @@ def guidance() -> Figure:
         denoiser = Interval(guided, plain, 0.1, 0.8) if "interval" in title else guided
         draw.dots(ax, oracle.halves[0], sample(denoiser, x, grid, Heun(), noise=noise), title)
         ax.contour(
-            u, v, other, levels=[0.1 * float(other.max()), 0.4 * float(other.max())], colors=draw.BLUE, linewidths=1
+            u,
+            v,
+            other,
+            levels=[0.1 * float(other.max()), 0.4 * float(other.max())],
+            colors=draw.BLUE,
+            linewidths=1,
         )
     return fig
 
@@ -121,12 +144,22 @@ def known_entries() -> Figure:
     known = torch.tensor([[given, 0.0]]).double().expand(rows, 2)
     mask = torch.tensor([[True, False]]).expand(rows, 2)
     grid = Karras()(oracle.schedule, 50)
-    once, often = (sample(oracle, x, grid, Known(DDIM(), known, mask, n), noise=noise) for n in (1, 10))
-    both = sample(Conditional(oracle, known, mask), x, grid, Known(DDIM(), known, mask, 5), noise=RowNoise(7, rows))
+    once, often = (
+        sample(oracle, x, grid, Known(DDIM(), known, mask, n), noise=noise) for n in (1, 10)
+    )
+    both = sample(
+        Conditional(oracle, known, mask),
+        x,
+        grid,
+        Known(DDIM(), known, mask, 5),
+        noise=RowNoise(7, rows),
+    )
     draw.dots(a, oracle, often[:60], f"Given: first = {given}")
     a.axvline(given, color=draw.BLUE, lw=1.2, zorder=0)
     few = slice(0, 4)
-    _, points = draw.follow(oracle, x[few], grid, Known(DDIM(), known[few], mask[few], 10), RowNoise(1, 4))
+    _, points = draw.follow(
+        oracle, x[few], grid, Known(DDIM(), known[few], mask[few], 10), RowNoise(1, 4)
+    )
     draw.density(b, lambda at: oracle.log_prob(at))
     drawn = torch.stack(points)
     for k in range(4):
@@ -137,13 +170,28 @@ def known_entries() -> Figure:
     exact = oracle.log_prob(torch.stack([torch.full_like(line, given), line], dim=1)).exp()
     exact = exact / torch.trapezoid(exact, line)
     bins = np.linspace(-1.8, 1.8, 61)
-    for ax, found, title in ((c, (once, often), "Known, DDIM"), (d, (both,), "Conditional and Known, 5")):
+    for ax, found, title in (
+        (c, (once, often), "Known, DDIM"),
+        (d, (both,), "Conditional and Known, 5"),
+    ):
         ax.fill_between(line, exact, color="#B9C2CE", lw=0, label="exact")
         names = ("repeated 1 time", "repeated 10 times") if len(found) > 1 else ("samples",)
-        for values, colour, name in zip(found, (draw.BLUE, draw.RED) if len(found) > 1 else (draw.RED,), names):
-            ax.hist(values[:, 1].numpy(), bins=bins, density=True, histtype="step", color=colour, lw=1.5, label=name)
+        for values, colour, name in zip(
+            found, (draw.BLUE, draw.RED) if len(found) > 1 else (draw.RED,), names
+        ):
+            ax.hist(
+                values[:, 1].numpy(),
+                bins=bins,
+                density=True,
+                histtype="step",
+                color=colour,
+                lw=1.5,
+                label=name,
+            )
         ax.set(xlim=(-1.8, 1.8), ylim=(0, 2.6 * float(exact.max())))
-        ax.legend(frameon=False, fontsize=draw.TICK, loc="upper left", handlelength=1.2, labelspacing=0.2)
+        ax.legend(
+            frameon=False, fontsize=draw.TICK, loc="upper left", handlelength=1.2, labelspacing=0.2
+        )
         draw.labelled(ax, "second coordinate", "density")
         draw.titled(ax, title)
     return fig
@@ -159,7 +207,9 @@ def likelihood() -> Figure:
     found = log_density(oracle, points, _Exact(oracle), solver=RungeKutta(12)).nats.reshape(n, n)
     a.contourf(u, v, found, levels=np.linspace(-12, 0, 9), cmap=draw.DENSITY, extend="both")
     exact = oracle.log_prob(points, schedule.t_min).reshape(n, n)
-    a.contour(u, v, exact, levels=[-9, -6, -3, -1.5], colors=draw.RED, linewidths=1, linestyles="--")
+    a.contour(
+        u, v, exact, levels=[-9, -6, -3, -1.5], colors=draw.RED, linewidths=1, linestyles="--"
+    )
     draw.plane(a, "Log-density: ODE, exact")
     x = oracle.draw(200, torch.Generator().manual_seed(8))
     alpha, _ = schedule(torch.tensor(schedule.t_min, dtype=torch.float64))
@@ -172,7 +222,12 @@ def likelihood() -> Figure:
         results = [log_density(oracle, x, _Exact(oracle), solver=solver) for solver in solvers_]
         errors = [float((r.nats - truth).square().mean().sqrt()) for r in results]
         b.plot(
-            [float(r.evaluations.double().mean()) for r in results], errors, mark + "-", color=colour, ms=4, label=name
+            [float(r.evaluations.double().mean()) for r in results],
+            errors,
+            mark + "-",
+            color=colour,
+            ms=4,
+            label=name,
         )
     b.set(xscale="log", yscale="log")
     b.legend(frameon=False, fontsize=draw.TICK)
@@ -203,7 +258,9 @@ def _bound(ax: Axes) -> None:
         difference = oracle.log_prob(x) - found.nats
         gaps.append(float(difference.mean()))
         errors.append(float(difference.std()) / len(x) ** 0.5)
-    ax.errorbar(levels, gaps, errors, fmt="o-", color=draw.BLUE, ms=4, lw=1.3, label="exact less bound")
+    ax.errorbar(
+        levels, gaps, errors, fmt="o-", color=draw.BLUE, ms=4, lw=1.3, label="exact less bound"
+    )
     ax.plot(levels, gaps[-1] * levels[-1] / np.array(levels), ":", color="#999999", label="1/T")
     ax.set(xscale="log", yscale="log")
     ax.legend(frameon=False, fontsize=draw.TICK)

@@ -55,7 +55,9 @@ def slip(
         title, _, story = (getdoc(numbers) or "").partition("\n\n")
         key = numbers.__name__
         story = " ".join(story.split())
-        SLIPS[key] = Slip(key, document, where, title, story, printed, right, decided, bound, numbers)
+        SLIPS[key] = Slip(
+            key, document, where, title, story, printed, right, decided, bound, numbers
+        )
         return numbers
 
     return register

@@ -31,7 +31,9 @@ class Level:
         x = cls.x if x is None else x
         at = line()
         kernel = log_normal(at, math.sqrt(cls.before) * x, 1 - cls.before)
-        return moments(log_normal(scalar(cls.x_t), math.sqrt(1 - cls.beta) * at, cls.beta) + kernel, at)
+        return moments(
+            log_normal(scalar(cls.x_t), math.sqrt(1 - cls.beta) * at, cls.beta) + kernel, at
+        )
 
     @classmethod
     def coefficients(cls) -> tuple[float, float, float]:
@@ -71,7 +73,9 @@ class TwoLevels:
     def _plane(cls) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         at = line(points=801)
         x_1, x_2 = at[:, None], at[None, :]
-        log_q = log_normal(x_1, math.sqrt(0.7) * cls.x, 0.3) + log_normal(x_2, math.sqrt(0.5) * x_1, 0.5)
+        log_q = log_normal(x_1, math.sqrt(0.7) * cls.x, 0.3) + log_normal(
+            x_2, math.sqrt(0.5) * x_1, 0.5
+        )
         log_p = (
             log_normal(x_2, 0.0, 1.0)
             + log_normal(x_1, cls.gain_1 * x_2, cls.v_1)

@@ -9,7 +9,7 @@ import torch
 from errata import ELSEWHERE, row, scalar, slip
 from errata.chains import Thousand
 from undiffuse.diffusion import LinearVP, SubVP, gaussian
-from undiffuse.diffusion.decoder import log_mass
+from undiffuse.diffusion.likelihood.decoder import log_mass
 from undiffuse.diffusion.oracle import Gaussian
 
 Numbers = tuple[float, float, float]
@@ -165,9 +165,13 @@ def simple_loss_as_likelihood() -> Numbers:
     (alpha, sigma), (alpha_s, sigma_s) = schedule(t), schedule(t - 1 / levels)
     k, k_s = alpha**2 * s2 + sigma**2, alpha_s**2 * s2 + sigma_s**2
     simple = (alpha**2 * s2 / k).mean()  # E|z - z_hat|² of the exact denoiser
-    prior = gaussian.kl(row(0.0), k[-1] - alpha[-1] ** 2 * s2, row(0.0), k[-1]) + alpha[-1] ** 2 * s2 / (2 * k[-1])
+    prior = gaussian.kl(row(0.0), k[-1] - alpha[-1] ** 2 * s2, row(0.0), k[-1]) + alpha[
+        -1
+    ] ** 2 * s2 / (2 * k[-1])
     A, B = schedule.transition(t, t - 1 / levels)
-    gain, v = gaussian.product(*gaussian.inverted(A, B, scalar(1.0)), scalar(0.0), k_s)  # p(x_s | x_t) = N(gain x_t, v)
+    gain, v = gaussian.product(
+        *gaussian.inverted(A, B, scalar(1.0)), scalar(0.0), k_s
+    )  # p(x_s | x_t) = N(gain x_t, v)
     a, b, v_q = schedule.posterior(t[1:], t[:-1])
     # E over x and x_t of the squared difference of means, ((a - gain) x_t + b x)²
     off = (a - gain[1:]) ** 2 * k[1:] + 2 * (a - gain[1:]) * b * alpha[1:] * s2 + b**2 * s2

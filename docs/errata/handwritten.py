@@ -63,7 +63,9 @@ def first_level_for_last() -> Numbers:
     x_1, x_T = line(), line()
     log_first = log_normal(x_1, math.sqrt(0.9) * Level.x, 0.1)
     log_last = log_normal(x_T, math.sqrt(Level.bar) * Level.x, 1 - Level.bar)
-    printed = integral(log_first.exp() * log_first, x_1) - integral(log_last.exp() * log_normal(x_T, 0.0, 1.0), x_T)
+    printed = integral(log_first.exp() * log_first, x_1) - integral(
+        log_last.exp() * log_normal(x_T, 0.0, 1.0), x_T
+    )
     return printed, right, integrated_kl(math.sqrt(Level.bar) * Level.x, 1 - Level.bar, 0.0, 1.0)
 
 

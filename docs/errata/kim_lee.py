@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from errata import KIM_LEE, integrated_kl, least, line, log_normal, moments, row, scalar, slip
 from errata.chains import Level, TwoLevels
 from undiffuse.diffusion import gaussian, target
-from undiffuse.diffusion.langevin import Half, langevin
+from undiffuse.diffusion.steps.langevin import Half, langevin
 
 Numbers = tuple[float, float, float]
 
@@ -93,7 +93,9 @@ def density_lost_from_the_flow() -> Numbers:
     Dropping log f_Z(z_i) is no constant, since z_i moves with the parameters. A linear flow would collapse: the
     smaller its scale, the better.
     """
-    data = torch.tensor([-3.0, -1.0, 1.0, 3.0, 0.0, 2.0, -2.0, 2.0, -2.0, 2.0, -2.0], dtype=torch.float64)
+    data = torch.tensor(
+        [-3.0, -1.0, 1.0, 3.0, 0.0, 2.0, -2.0, 2.0, -2.0, 2.0, -2.0], dtype=torch.float64
+    )
     data = 2 * data / data.square().mean().sqrt()
     s = torch.linspace(0.01, 10, 99_901, dtype=torch.float64)
     right = s.log() - torch.stack([log_normal(x / s, 0.0, 1.0) for x in data]).mean(0)
@@ -114,7 +116,10 @@ def densities_summed() -> Numbers:
     The probability of independent observations is the product of their densities. A sum of densities is largest where
     most observations crowd and does not mind the others at all.
     """
-    data, m = torch.tensor([0.0, 0.2, 4.0], dtype=torch.float64), torch.linspace(-2, 6, 80_001, dtype=torch.float64)
+    data, m = (
+        torch.tensor([0.0, 0.2, 4.0], dtype=torch.float64),
+        torch.linspace(-2, 6, 80_001, dtype=torch.float64),
+    )
     log_q = log_normal(data[:, None], m[None], 1.0)
     return least(-log_q.exp().sum(0), m), least(-log_q.sum(0), m), float(data.mean())
 
@@ -211,6 +216,12 @@ def gradient_of_what_is_not_there_yet() -> Numbers:
     for _ in range(200):
         variance = float(1 + eta / 2 * bend) ** 2 * variance + eta
     one = row(1.0)
-    gain = float(langevin(lambda x: -x, one, size=eta, updates=1, convention=Half(), noise=torch.zeros_like))
-    spread = float(langevin(lambda x: -x, 0 * one, size=eta, updates=1, convention=Half(), noise=torch.ones_like))
+    gain = float(
+        langevin(lambda x: -x, one, size=eta, updates=1, convention=Half(), noise=torch.zeros_like)
+    )
+    spread = float(
+        langevin(
+            lambda x: -x, 0 * one, size=eta, updates=1, convention=Half(), noise=torch.ones_like
+        )
+    )
     return 1 / (1 + eta / 4), spread**2 / (1 - gain**2), variance

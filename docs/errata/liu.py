@@ -9,8 +9,8 @@ import torch
 from errata import LIU, integral, line, log_normal, scalar, slip
 from errata.chains import TwoLevels
 from undiffuse.diffusion import VE
-from undiffuse.diffusion.langevin import Full
 from undiffuse.diffusion.oracle import Gaussian
+from undiffuse.diffusion.steps.langevin import Full
 
 Numbers = tuple[float, float, float]
 
@@ -59,7 +59,9 @@ def gradient_of_the_density() -> Numbers:
     y, h = line(), 1e-5
 
     def log_p(x: float) -> float:
-        return math.log(integral((log_normal(y, 0.0, 1.0) + log_normal(scalar(x), y, 1.0)).exp(), y))
+        return math.log(
+            integral((log_normal(y, 0.0, 1.0) + log_normal(scalar(x), y, 1.0)).exp(), y)
+        )
 
     slope = (log_p(1 + h) - log_p(1 - h)) / (2 * h)
     return slope * math.exp(log_p(1.0)), right, slope

@@ -25,19 +25,33 @@ def test_every_option_is_taken_by_some_preset_and_every_preset_s_can_be_typed() 
 def test_every_choice_makes_a_model(name: str) -> None:
     preset = next(preset for preset in PRESETS if name in taken(preset))
     for word in CHOICES[name]:
-        also = {"variance": "learned"} if word == "hybrid" else {"loss": "vlb"} if name == "variance" else {}
+        also = (
+            {"variance": "learned"}
+            if word == "hybrid"
+            else {"loss": "vlb"}
+            if name == "variance"
+            else {}
+        )
         assert PRESETS[preset](**keywords(preset, {name: word, **also})) is not None
 
 
 def test_an_option_that_a_preset_does_not_take_is_refused() -> None:
-    with pytest.raises(InputError, match=r"--path: the preset ddpm has no such choice; it takes --prediction, --var"):
+    with pytest.raises(
+        InputError,
+        match=r"--path: the preset ddpm has no such choice; it takes --prediction, --var",
+    ):
         keywords("ddpm", {"path": "linear"})
-    with pytest.raises(InputError, match="--levels: the preset edm has no such choice; it has no options of its own"):
+    with pytest.raises(
+        InputError,
+        match="--levels: the preset edm has no such choice; it has no options of its own",
+    ):
         keywords("edm", {"levels": 10})
 
 
 def test_choices_reach_the_run_and_resuming_keeps_them(cli, tmp_path) -> None:
-    words = "--preset ddpm --levels 10 --prediction v --betas cosine --loss hybrid --variance learned"
+    words = (
+        "--preset ddpm --levels 10 --prediction v --betas cosine --loss hybrid --variance learned"
+    )
     small = "--model.width 8 --model.depth 1 --quiet"
     cli(*f"train moons --out {tmp_path}/r --steps 2 {words} {small}".split()).done()
     cli(*f"train moons --out {tmp_path}/r --resume --steps 3 --quiet".split()).done()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from undiffuse import comparison
+from undiffuse.comparison.compare import compare as comparison
 from undiffuse.models import PRESETS
 from undiffuse.training import fit
 
@@ -35,7 +35,9 @@ def facts(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "comparison.json").read_text())
 
 
-def test_a_run_and_a_report_for_each_a_table_and_a_report_of_all(cli, rows: Path, tmp_path: Path) -> None:
+def test_a_run_and_a_report_for_each_a_table_and_a_report_of_all(
+    cli, rows: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "c"
     done = cli("compare", rows, "--presets", "gan,vae", "--out", out, *QUICK, "--json").done()
     told, kept = json.loads(done.out), facts(out)
@@ -43,7 +45,9 @@ def test_a_run_and_a_report_for_each_a_table_and_a_report_of_all(cli, rows: Path
     assert (told["stopped"], told["budget"], told["samples"]) == (False, 1, 32)
     lines = done.err.splitlines()
     phases = [
-        f"{i} of 2: {name}, {what}" for what in ("training", "evaluating") for i, name in ((1, "gan"), (2, "vae"))
+        f"{i} of 2: {name}, {what}"
+        for what in ("training", "evaluating")
+        for i, name in ((1, "gan"), (2, "vae"))
     ]
     assert [line for line in lines if " of 2: " in line] == phases
     header = next(line.split() for line in lines if line.split()[-1:] == ["real"])
@@ -64,7 +68,9 @@ def test_a_run_and_a_report_for_each_a_table_and_a_report_of_all(cli, rows: Path
     assert len(hashes) == 1
 
 
-def test_interrupted_it_says_what_to_type_and_that_ends_it(cli, rows: Path, tmp_path: Path, monkeypatch) -> None:
+def test_interrupted_it_says_what_to_type_and_that_ends_it(
+    cli, rows: Path, tmp_path: Path, monkeypatch
+) -> None:
     words = ("compare", rows, "--presets", "gan", "--out", tmp_path / "c d", *QUICK, "--quiet")
     polls = iter([False, False])
     with monkeypatch.context() as patch:
@@ -73,7 +79,9 @@ def test_interrupted_it_says_what_to_type_and_that_ends_it(cli, rows: Path, tmp_
         assert cli(*words).code == 130
     assert stopped.code == 130
     assert json.loads(stopped.out)["stopped"]
-    typed = next(line for line in stopped.err.splitlines() if line.strip().startswith("undiffuse compare"))
+    typed = next(
+        line for line in stopped.err.splitlines() if line.strip().startswith("undiffuse compare")
+    )
     assert "--overwrite" not in typed
     assert not (tmp_path / "c d" / "comparison.html").exists()
     again = cli(*shlex.split(typed)[1:]).done()
@@ -104,12 +112,24 @@ def test_if_one_fails_the_others_finish_and_if_all_do_it_is_refused(
 REFUSED = {
     "no place": (("x.npy",), "--out: missing"),
     "no such data": (("none.npy", "--out", "c"), "no such file"),
-    "an unknown preset": (("x.npy", "--out", "c", "--presets", "edm,gna"), "presets gna: no such preset. Did you mean"),
+    "an unknown preset": (
+        ("x.npy", "--out", "c", "--presets", "edm,gna"),
+        "presets gna: no such preset. Did you mean",
+    ),
     "no preset": (("x.npy", "--out", "c", "--presets", ","), "presets: none are named"),
-    "no length of time": (("x.npy", "--out", "c", "--budget", "soon"), "budget soon: not a duration"),
+    "no length of time": (
+        ("x.npy", "--out", "c", "--budget", "soon"),
+        "budget soon: not a duration",
+    ),
     "too few samples": (("x.npy", "--out", "c", "-n", 3), "-n 3: must be at least 16"),
-    "no evaluation": (("x.npy", "--out", "c", "--evaluations", 0), "--evaluations 0: must be at least 1"),
-    "features twice": (("x.npy", "--out", "c", "--features", "raw", "--inception-weights", "w"), "leave one out"),
+    "no evaluation": (
+        ("x.npy", "--out", "c", "--evaluations", 0),
+        "--evaluations 0: must be at least 1",
+    ),
+    "features twice": (
+        ("x.npy", "--out", "c", "--features", "raw", "--inception-weights", "w"),
+        "leave one out",
+    ),
     "a file": (("x.npy", "--out", "x.npy"), "this is a file"),
     "a folder of other things": (("x.npy", "--out", "."), "other files and no comparison"),
     "an unknown option": (("x.npy", "--out", "c", "--preset", "edm"), "Did you mean --presets"),
@@ -138,7 +158,17 @@ def test_bad_input_is_refused_in_a_sentence_before_anything_is_written(
 def test_features_that_are_of_no_use_are_refused_before_anything_is_trained(
     cli, rows: Path, tmp_path: Path, words: tuple[str, ...], fragment: str
 ) -> None:
-    given = ("compare", rows, "--presets", "gan", "--out", tmp_path / "c", *QUICK, "--quiet", *words)
+    given = (
+        "compare",
+        rows,
+        "--presets",
+        "gan",
+        "--out",
+        tmp_path / "c",
+        *QUICK,
+        "--quiet",
+        *words,
+    )
     assert cli(*given).refused(fragment)
     assert not (tmp_path / "c" / "runs").exists()
     cli(*given[: -len(words)]).done()

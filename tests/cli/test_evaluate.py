@@ -12,7 +12,18 @@ import pytest
 
 from undiffuse.cli.main import main
 
-TRAIN = ("--steps", 30, "--model.width", 16, "--model.depth", 1, "--precision", "float32", "--training.samples", 0)
+TRAIN = (
+    "--steps",
+    30,
+    "--model.width",
+    16,
+    "--model.depth",
+    1,
+    "--precision",
+    "float32",
+    "--training.samples",
+    0,
+)
 QUICK = ("-n", 48, "--rows", 8, "--batch", 16, "--device", "cpu")
 
 
@@ -21,7 +32,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with x.npy, 200 rows of 3 numbers, and a run on it; it is copied, not written to."""
     folder = tmp_path_factory.mktemp("evaluate")
     np.save(folder / "x.npy", np.random.default_rng(0).normal(5, 2, (200, 3)))
-    words = ["train", folder / "x.npy", "--out", folder / "run", *TRAIN, "--device", "cpu", "--quiet"]
+    words = [
+        "train",
+        folder / "x.npy",
+        "--out",
+        folder / "run",
+        *TRAIN,
+        "--device",
+        "cpu",
+        "--quiet",
+    ]
     assert main([str(word) for word in words]) == 0
     return folder
 
@@ -38,7 +58,10 @@ def facts(folder: Path) -> dict[str, Any]:
 
 def untimed(tree: dict[str, Any]) -> dict[str, Any]:
     """The facts that are the same on each call."""
-    return {name: tree[name] for name in ("quality", "coverage", "memorization", "likelihood", "samples", "features")}
+    return {
+        name: tree[name]
+        for name in ("quality", "coverage", "memorization", "likelihood", "samples", "features")
+    }
 
 
 def test_the_report_is_in_the_runs_folder_and_its_verdict_is_said(cli, run: Path) -> None:
@@ -48,11 +71,16 @@ def test_the_report_is_in_the_runs_folder_and_its_verdict_is_said(cli, run: Path
     assert told["out"] == [str(run / "report.html"), str(run / "report.json")]
     assert (kept["samples"], kept["kind"], kept["data"]["held_out_rows"]) == (48, "report", 20)
     assert kept["verdict"]["sentence"] in done.err
-    assert done.err.splitlines()[-2:] == [f"wrote {run / 'report.html'}", f"wrote {run / 'report.json'}"]
+    assert done.err.splitlines()[-2:] == [
+        f"wrote {run / 'report.html'}",
+        f"wrote {run / 'report.json'}",
+    ]
     assert (run / "report.html").read_text().startswith("<!doctype html>")
 
 
-def test_an_earlier_report_is_replaced_and_elsewhere_other_things_are_not(cli, run: Path, tmp_path: Path) -> None:
+def test_an_earlier_report_is_replaced_and_elsewhere_other_things_are_not(
+    cli, run: Path, tmp_path: Path
+) -> None:
     for seed in (1, 2):
         cli("evaluate", run, *QUICK, "--seed", seed, "--out", tmp_path / "new").done()
         assert facts(tmp_path / "new")["seed"] == seed
@@ -78,7 +106,9 @@ def test_a_page_that_is_no_report_of_ours_is_not_replaced(cli, run: Path, tmp_pa
     assert (tmp_path / "web" / "report.html").read_text() == "mine"
 
 
-def test_interrupted_and_typed_again_it_ends_as_if_it_had_not_been(cli, run: Path, place: Path, monkeypatch) -> None:
+def test_interrupted_and_typed_again_it_ends_as_if_it_had_not_been(
+    cli, run: Path, place: Path, monkeypatch
+) -> None:
     whole = shutil.copytree(place / "run", run.with_name("whole"))
     cli("evaluate", whole, *QUICK).done()
     polls = iter([False, False, True])
@@ -113,8 +143,14 @@ REFUSED = {
     "no run": ((".",), "not a run"),
     "a run without weights": (("begun",), "had not reached its first checkpoint"),
     "too few samples": (("run", "-n", 5), "-n 5: must be at least 16"),
-    "unknown features": (("run", "--features", "wite"), "wite: no such features. Did you mean white"),
-    "features twice": (("run", "--features", "raw", "--inception-weights", "w.pth"), "leave one out"),
+    "unknown features": (
+        ("run", "--features", "wite"),
+        "wite: no such features. Did you mean white",
+    ),
+    "features twice": (
+        ("run", "--features", "raw", "--inception-weights", "w.pth"),
+        "leave one out",
+    ),
     "no such weights": (("run", "--inception-weights", "none.pth"), "none.pth"),
     "an unknown method": (("run", "--method", "hun"), "--method hun: no such method"),
     "a method of another family": (("run", "--method", "mean"), "mean"),
@@ -125,13 +161,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_bad_input_is_refused_in_a_sentence_and_no_report_is_left(cli, place: Path, run: Path, what: str) -> None:
+def test_bad_input_is_refused_in_a_sentence_and_no_report_is_left(
+    cli, place: Path, run: Path, what: str
+) -> None:
     (name, *more), fragment = REFUSED[what]
     np.save(place / "other.npy", np.zeros((50, 4)))
     shutil.copytree(run, run.with_name("begun"))
     (run.with_name("begun") / "weights.safetensors").unlink()
     words = [str(place / word) if str(word).endswith(".npy") else word for word in more]
-    assert cli("evaluate", run.parent / name, "--device", "cpu", "--quiet", *words).refused(fragment)
+    assert cli("evaluate", run.parent / name, "--device", "cpu", "--quiet", *words).refused(
+        fragment
+    )
     assert not list(run.parent.rglob("report.*"))
 
 
@@ -147,7 +187,11 @@ def test_fewer_samples_than_features_are_compared_with_a_warning(cli, run: Path)
 
 def test_one_class_alone_is_no_class_to_tell(cli, tmp_path: Path) -> None:
     """Labels of one class teach a classifier nothing: everything else is measured, modes are not."""
-    np.savez(tmp_path / "one.npz", x=np.random.default_rng(0).normal(5, 2, (200, 3)), y=np.zeros(200, int))
+    np.savez(
+        tmp_path / "one.npz",
+        x=np.random.default_rng(0).normal(5, 2, (200, 3)),
+        y=np.zeros(200, int),
+    )
     out = tmp_path / "run"
     cli("train", tmp_path / "one.npz", "--out", out, *TRAIN, "--device", "cpu", "--quiet").done()
     cli("evaluate", out, *QUICK, "--quiet").done()

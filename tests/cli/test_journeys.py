@@ -52,7 +52,9 @@ def test_digits_as_every_form_of_image(cli, make, tmp_path: Path) -> None:
     grid = Image.open(sample("s.png"))
     assert grid.size[0] >= 3 * 8
     pictures = sorted(sample("folder/").iterdir())
-    assert [picture.stem for picture in pictures] == [f"{i:05d}-{label}" for i, label in enumerate(labels)]
+    assert [picture.stem for picture in pictures] == [
+        f"{i:05d}-{label}" for i, label in enumerate(labels)
+    ]
     shown = np.stack([np.asarray(Image.open(picture)) for picture in pictures])
     np.testing.assert_array_equal(np.rint(shown / 255 * 16), rows)
     with np.load(sample("threes.npz", "--label", 3), allow_pickle=False) as archive:
@@ -77,7 +79,9 @@ def test_a_seed_is_a_result_and_a_batch_is_not(cli, make, tmp_path: Path) -> Non
 def test_every_method_runs_and_they_differ(cli, make, tmp_path: Path, method: str) -> None:
     run = make("digits", "digits", "unet")
     cli("sample", run, "-n", 2, "--out", tmp_path / "default.npy", "--steps", 3).done()
-    cli("sample", run, "-n", 2, "--out", tmp_path / "m.npy", "--steps", 3, "--method", method).done()
+    cli(
+        "sample", run, "-n", 2, "--out", tmp_path / "m.npy", "--steps", 3, "--method", method
+    ).done()
     same = (tmp_path / "m.npy").read_bytes() == (tmp_path / "default.npy").read_bytes()
     assert same == (method == "heun"), "edm's own method is Heun"
 
@@ -100,7 +104,9 @@ def test_a_folder_of_photos_in_class_folders(cli, tmp_path: Path) -> None:
     cli("sample", run, "-n", 3, "--out", tmp_path / "new", "--steps", 2, "--label", "dog").done()
     pictures = sorted((tmp_path / "new").iterdir())
     assert [picture.name for picture in pictures] == [f"{i:05d}-dog.png" for i in range(3)]
-    assert {(Image.open(picture).size, Image.open(picture).mode) for picture in pictures} == {((12, 8), "RGB")}
+    assert {(Image.open(picture).size, Image.open(picture).mode) for picture in pictures} == {
+        ((12, 8), "RGB")
+    }
     more = cli("train", "--out", run, "--resume", "--steps", 26, "--json").done()
     assert json.loads(more.out)["step"] == 26
 
@@ -109,7 +115,9 @@ def floats(folder: Path) -> Path:
     """(40, 5, 33, 20) floats with a scale and a place of its own for each channel."""
     file = folder / "grids.npy"
     x = np.random.default_rng(0).normal(size=(40, 5, 33, 20)).astype(np.float32)
-    np.save(file, x * np.array([1, 10, 0.1, 5, 2])[:, None, None] + np.arange(5)[:, None, None] * 100)
+    np.save(
+        file, x * np.array([1, 10, 0.1, 5, 2])[:, None, None] + np.arange(5)[:, None, None] * 100
+    )
     return file
 
 
@@ -127,7 +135,19 @@ def test_an_array_of_floats(cli, make, tmp_path: Path) -> None:
 
 def test_the_trajectory_of_pictures_is_a_picture(cli, make, tmp_path: Path) -> None:
     run = make("digits", "digits", "unet")
-    words = ("sample", run, "-n", 11, "--out", tmp_path / "s.png", "--steps", 5, "--batch", 3, "--trajectory")
+    words = (
+        "sample",
+        run,
+        "-n",
+        11,
+        "--out",
+        tmp_path / "s.png",
+        "--steps",
+        5,
+        "--batch",
+        3,
+        "--trajectory",
+    )
     cli(*words).done()
     width, height = Image.open(tmp_path / "s-trajectory.png").size
     assert width / height == pytest.approx(5 / 8, rel=0.1), "five steps across, eight samples down"
@@ -168,7 +188,9 @@ def test_a_table_with_missing_values(cli, make, tmp_path: Path) -> None:
     parquet = pyarrow.parquet.read_table(tmp_path / "s.parquet")
     assert csv.column_names == parquet.column_names == before.column_names
     assert (tmp_path / "s.csv").read_text().splitlines()[0].replace('"', "") == TABLE.strip()
-    assert [str(field.type) for field in parquet.schema] == [str(field.type) for field in before.schema]
+    assert [str(field.type) for field in parquet.schema] == [
+        str(field.type) for field in before.schema
+    ]
     assert csv.num_rows == parquet.num_rows == 50
     assert set(parquet["city"].to_pylist()) <= {"Oslo", "Lima", "Pune", "", None}
     ages = parquet["age"].to_pylist()
@@ -204,7 +226,12 @@ def test_info_of_a_run_is_what_the_run_was(cli, make) -> None:
     assert (told["steps"], told["preset"], told["finished"]) == (24, "edm", True)
     shown = cli("info", run).done()
     assert shown.err == ""
-    for fragment in ("digits", "edm", f"{told['parameters']:,} parameters", f"{told['held_out']['loss']:.4g}"):
+    for fragment in (
+        "digits",
+        "edm",
+        f"{told['parameters']:,} parameters",
+        f"{told['held_out']['loss']:.4g}",
+    ):
         assert fragment in shown.out
     assert told["go_on"] in shown.out
     assert shown.out.count("━") > len(told["held_out"]["levels"]["loss"])
@@ -219,7 +246,9 @@ def test_quiet_is_quiet_and_json_is_json(cli, tmp_path: Path) -> None:
     assert told.err == ""
     assert (result["step"], result["stopped"], result["run"]) == (3, False, str(tmp_path / "json"))
     assert Path(result["preview"]).is_file()
-    sampled = cli("sample", tmp_path / "json", "-n", 2, "--out", tmp_path / "s.npy", "--json", "--quiet").done()
+    sampled = cli(
+        "sample", tmp_path / "json", "-n", 2, "--out", tmp_path / "s.npy", "--json", "--quiet"
+    ).done()
     assert json.loads(sampled.out)["out"] == str(tmp_path / "s.npy")
 
 
@@ -230,15 +259,25 @@ def test_a_run_starts_from_another_with_its_sizes(cli, tmp_path: Path) -> None:
     one, other = (json.loads((tmp_path / name / "config.json").read_text()) for name in "ab")
     assert one["model"]["network"] == other["model"]["network"]
     assert other["preset"] == "ddpm"
-    assert cli("train", "digits", "--out", tmp_path / "c", *words, "--init", tmp_path / "a").refused("mlp")
+    assert cli(
+        "train", "digits", "--out", tmp_path / "c", *words, "--init", tmp_path / "a"
+    ).refused("mlp")
     assert not (tmp_path / "c").exists()
 
 
 def test_options_of_a_file_reach_the_run(cli, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text('steps = 3\ndevice = "cpu"\n[model]\nwidth = 24\ndepth = 1\n[training]\nbatch = 20\nlr = 2e-3\n')
-    cli("train", "moons", "--out", tmp_path / "r", "--config", file, "--model.width", 16, "--quiet").done()
+    file.write_text(
+        'steps = 3\ndevice = "cpu"\n[model]\nwidth = 24\ndepth = 1\n[training]\nbatch = 20\nlr = 2e-3\n'
+    )
+    cli(
+        "train", "moons", "--out", tmp_path / "r", "--config", file, "--model.width", 16, "--quiet"
+    ).done()
     config = json.loads((tmp_path / "r" / "config.json").read_text())
     assert config["model"]["network"]["width"] == 16
     assert config["model"]["network"]["depth"] == 1
-    assert (config["training"]["batch"], config["training"]["lr"], config["training"]["steps"]) == (20, 2e-3, 3)
+    assert (config["training"]["batch"], config["training"]["lr"], config["training"]["steps"]) == (
+        20,
+        2e-3,
+        3,
+    )

@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-QUICK = ("--steps", 2, "--device", "cpu", "--precision", "float32", "--training.samples", 0, "--quiet")
+QUICK = (
+    "--steps",
+    2,
+    "--device",
+    "cpu",
+    "--precision",
+    "float32",
+    "--training.samples",
+    0,
+    "--quiet",
+)
 TINY = ("--model.width", 8, "--model.depth", 1)
 
 
@@ -27,7 +37,10 @@ def test_a_part_of_a_row_cannot_be_held_out(cli, tmp_path: Path, held_out: str) 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Every file below a folder with its bytes, and every folder."""
-    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+    return {
+        str(path): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def image(path: Path, size: tuple[int, int] = (8, 8), seed: int = 0) -> Path:
@@ -82,10 +95,14 @@ def bomb(folder: Path) -> Path:
     """A PNG of 2 kB that says it holds 60,000 x 60,000 pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+    body = (
+        chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+    )
     (empty_folder(folder) / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     return folder / "photos"
 
@@ -127,7 +144,10 @@ SOURCES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "text": (lambda folder: array(folder, np.array(["a", "b"])), ("x.npy",)),
     "a pickle": (pickled, ("x.npy",)),
     "a ragged table": (lambda folder: csv(folder, "a,b\n1,2\n3\n4,5\n"), ("t.csv", "line 3")),
-    "an empty column": (lambda folder: csv(folder, "a,b\n1,\n2,\n3,\n"), ("t.csv", 'column "b"', "empty")),
+    "an empty column": (
+        lambda folder: csv(folder, "a,b\n1,\n2,\n3,\n"),
+        ("t.csv", 'column "b"', "empty"),
+    ),
     "an empty table": (lambda folder: csv(folder, "a,b\n"), ("t.csv", "rows")),
     "an empty file": (lambda folder: csv(folder, ""), ("t.csv",)),
 }
@@ -165,6 +185,8 @@ def test_a_constant_column_is_kept_and_comes_back(cli, tmp_path: Path) -> None:
     source = csv(tmp_path, "a,b,c\n" + "".join(f"{i % 17},7,x\n" for i in range(60)))
     cli("train", source, "--out", tmp_path / "run", *QUICK, *TINY).done()
     cli("sample", tmp_path / "run", "-n", 5, "--out", tmp_path / "s.csv", "--steps", 2).done()
-    lines = [line.replace('"', "").split(",") for line in (tmp_path / "s.csv").read_text().splitlines()]
+    lines = [
+        line.replace('"', "").split(",") for line in (tmp_path / "s.csv").read_text().splitlines()
+    ]
     assert lines[0] == ["a", "b", "c"]
     assert [line[1:] for line in lines[1:]] == [["7", "x"]] * 5

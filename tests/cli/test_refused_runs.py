@@ -11,13 +11,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-QUICK = ("--steps", 2, "--device", "cpu", "--precision", "float32", "--training.samples", 0, "--quiet")
+QUICK = (
+    "--steps",
+    2,
+    "--device",
+    "cpu",
+    "--precision",
+    "float32",
+    "--training.samples",
+    0,
+    "--quiet",
+)
 TINY = ("--model.width", 8, "--model.depth", 1)
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Every file below a folder with its bytes, and every folder."""
-    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+    return {
+        str(path): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +40,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("good")
     rng = np.random.default_rng(0)
-    np.savez(folder / "x.npz", data=rng.normal(size=(60, 4)).astype(np.float32), labels=np.arange(60) % 3)
+    np.savez(
+        folder / "x.npz", data=rng.normal(size=(60, 4)).astype(np.float32), labels=np.arange(60) % 3
+    )
     words = ["train", folder / "x.npz", "--out", folder / "run", *QUICK, *TINY]
     assert main([str(word) for word in words]) == 0
     return folder / "run"
@@ -50,9 +65,15 @@ SPOILERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda run: (run / "weights.safetensors").unlink(), "incomplete"),
     "torn config": (lambda run: (run / "config.json").write_text("{"), "config.json"),
     "a newer format": (lambda run: change(run / "config.json", format=99), "99"),
-    "a model of a later version": (lambda run: change(run / "config.json", model={"kind": "oracle"}), "oracle"),
+    "a model of a later version": (
+        lambda run: change(run / "config.json", model={"kind": "oracle"}),
+        "oracle",
+    ),
     "torn weights": (lambda run: os.truncate(run / "weights.safetensors", 999), "damaged"),
-    "weights of zeros": (lambda run: (run / "weights.safetensors").write_bytes(bytes(4096)), "damaged"),
+    "weights of zeros": (
+        lambda run: (run / "weights.safetensors").write_bytes(bytes(4096)),
+        "damaged",
+    ),
     "weights of another": (lambda run: change(run / "config.json", **narrower(run)), "tensor"),
 }
 
@@ -73,9 +94,13 @@ def test_a_run_that_is_not_whole(cli, run: Path, tmp_path: Path, what: str) -> N
 
 
 def test_no_run_at_all(cli, tmp_path: Path) -> None:
-    assert cli("sample", tmp_path / "none", "-n", 2, "--out", tmp_path / "s.npy").refused("none", "no such folder")
+    assert cli("sample", tmp_path / "none", "-n", 2, "--out", tmp_path / "s.npy").refused(
+        "none", "no such folder"
+    )
     assert cli("train", "--out", tmp_path / "none", "--resume").refused("none", "no run to resume")
-    assert cli("train", "moons", "--out", tmp_path / "a", "--init", tmp_path / "none").refused("none", "no such folder")
+    assert cli("train", "moons", "--out", tmp_path / "a", "--init", tmp_path / "none").refused(
+        "none", "no such folder"
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -104,14 +129,20 @@ def test_an_out_that_is_taken(cli, run: Path, tmp_path: Path, name: str) -> None
 def test_a_run_that_is_there_is_not_overwritten_unasked(cli, run: Path, tmp_path: Path) -> None:
     before = contents(tmp_path)
     assert cli("train", "moons", "--out", run, *QUICK).refused(str(run), "--resume", "--overwrite")
-    assert cli("train", "--out", run, "--resume", "--steps", 1, *QUICK[2:]).refused("has already had 2 steps")
-    assert cli("train", "moons", "--out", run, "--resume", "--steps", 4, *QUICK[2:]).refused("moons", str(run))
+    assert cli("train", "--out", run, "--resume", "--steps", 1, *QUICK[2:]).refused(
+        "has already had 2 steps"
+    )
+    assert cli("train", "moons", "--out", run, "--resume", "--steps", 4, *QUICK[2:]).refused(
+        "moons", str(run)
+    )
     wider = ("--resume", "--steps", 4, *QUICK[2:], "--model.width", 16, "--model.depth", 1)
     assert cli("train", "--out", run, *wider).refused("another model", "width")
     (tmp_path / "diary").mkdir()
     (tmp_path / "diary" / "may.txt").write_text("dear")
     before = contents(tmp_path)
-    assert cli("train", "moons", "--out", tmp_path / "diary", "--overwrite", *QUICK).refused("diary", "other files")
+    assert cli("train", "moons", "--out", tmp_path / "diary", "--overwrite", *QUICK).refused(
+        "diary", "other files"
+    )
     assert contents(tmp_path) == before
 
 
@@ -148,7 +179,9 @@ def test_a_disk_that_fills_while_samples_are_written(
     assert contents(tmp_path) == before
 
 
-def test_a_disk_that_fills_while_training(cli, tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_while_training(
+    cli, tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The checkpoint before is kept, and once there is room the run goes on to where it was going."""
     import undiffuse.training.folder as folder
 

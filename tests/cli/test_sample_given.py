@@ -20,11 +20,24 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from undiffuse.cli.main import main
 
     folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
-    frame = pd.DataFrame({"age": rng.integers(17, 90, 300), "job": rng.choice(["cook", "pilot"], 300)})
+    frame = pd.DataFrame(
+        {"age": rng.integers(17, 90, 300), "job": rng.choice(["cook", "pilot"], 300)}
+    )
     frame["pay"] = rng.normal(30, 5, 300).round(2)
     frame.to_csv(folder / "people.csv", index=False)
     for words in (
-        ("train", "digits", "--out", folder / "digits", "--steps", 20, "--checkpoint-every", 8, *UNET, *QUICK),
+        (
+            "train",
+            "digits",
+            "--out",
+            folder / "digits",
+            "--steps",
+            20,
+            "--checkpoint-every",
+            8,
+            *UNET,
+            *QUICK,
+        ),
         ("train", folder / "people.csv", "--out", folder / "people", "--steps", 8, *MLP, *QUICK),
     ):
         assert main([str(word) for word in words]) == 0
@@ -35,7 +48,16 @@ def test_each_given_image_is_completed_n_times(cli, runs: Path, tmp_path: Path) 
     given = np.full((2, 8, 8), np.nan)
     given[0, :4], given[1, :, 2] = 7, 16
     np.save(tmp_path / "g.npy", given)
-    words = ["sample", runs / "digits", "--given", tmp_path / "g.npy", "--steps", 3, "--device", "cpu"]
+    words = [
+        "sample",
+        runs / "digits",
+        "--given",
+        tmp_path / "g.npy",
+        "--steps",
+        3,
+        "--device",
+        "cpu",
+    ]
     told = cli(*words, "-n", 3, "--out", tmp_path / "s.npz", "--json").done()
     result = json.loads(told.out)
     assert (result["number"], result["each"], result["given"]) == (6, 3, str(tmp_path / "g.npy"))
@@ -52,9 +74,20 @@ def test_each_given_image_is_completed_n_times(cli, runs: Path, tmp_path: Path) 
     assert (np.load(tmp_path / "small.npy").reshape(rows.shape) != rows).mean() < 0.01
 
 
-def test_missing_cells_are_imputed_and_filled_ones_are_kept(cli, runs: Path, tmp_path: Path) -> None:
+def test_missing_cells_are_imputed_and_filled_ones_are_kept(
+    cli, runs: Path, tmp_path: Path
+) -> None:
     (tmp_path / "g.csv").write_text("job,pay\npilot,\n,31.25\n,\n")
-    cli("sample", runs / "people", "--given", tmp_path / "g.csv", "--out", tmp_path / "s.csv", "--steps", 3).done()
+    cli(
+        "sample",
+        runs / "people",
+        "--given",
+        tmp_path / "g.csv",
+        "--out",
+        tmp_path / "s.csv",
+        "--steps",
+        3,
+    ).done()
     table = pd.read_csv(tmp_path / "s.csv")
     assert list(table.columns) == ["age", "job", "pay"]
     assert table["job"][0] == "pilot"
@@ -79,7 +112,18 @@ def test_given_rows_that_contradict_the_data_are_refused(cli, runs: Path, tmp_pa
 
 def test_weight_1_is_no_guidance_and_another_is(cli, runs: Path, tmp_path: Path) -> None:
     def sample(name: str, *more: object) -> np.ndarray:
-        words = ["sample", runs / "digits", "-n", 4, "--steps", 3, "--seed", 1, "--out", tmp_path / name]
+        words = [
+            "sample",
+            runs / "digits",
+            "-n",
+            4,
+            "--steps",
+            3,
+            "--seed",
+            1,
+            "--out",
+            tmp_path / name,
+        ]
         cli(*words, *more).done()
         return np.load(tmp_path / name).astype(int)
 
@@ -87,7 +131,9 @@ def test_weight_1_is_no_guidance_and_another_is(cli, runs: Path, tmp_path: Path)
     for name in ("guidance", "autoguide"):
         assert (sample(f"{name}1.npy", f"--{name}", 1) != plain).mean() < 0.01
         assert (sample(f"{name}4.npy", f"--{name}", 4) != plain).mean() > 0.01
-        nowhere = sample(f"{name}0.npy", f"--{name}", 4, "--guidance-from", 100, "--guidance-to", 200)
+        nowhere = sample(
+            f"{name}0.npy", f"--{name}", 4, "--guidance-from", 100, "--guidance-to", 200
+        )
         assert (nowhere == plain).all()
 
 
@@ -98,7 +144,11 @@ def test_guidance_that_cannot_be_is_refused(cli, runs: Path, tmp_path: Path) -> 
     digits = ("sample", runs / "digits", "-n", 2, "--out", tmp_path / "s.npy")
     assert cli(*digits, "--guidance", 2, "--autoguide", 2).refused("leave one of them out")
     assert cli(*digits, "--guidance-from", 2).refused("of which guidance?")
-    assert cli(*digits, "--guidance", 2, "--guidance-from", 3, "--guidance-to", 1).refused("no noise level is between")
+    assert cli(*digits, "--guidance", 2, "--guidance-from", 3, "--guidance-to", 1).refused(
+        "no noise level is between"
+    )
     np.save(tmp_path / "g.npy", np.zeros((1, 8, 8)))
-    assert cli(*digits, "--guidance", 2, "--given", tmp_path / "g.npy").refused("say it with --label")
+    assert cli(*digits, "--guidance", 2, "--given", tmp_path / "g.npy").refused(
+        "say it with --label"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["g.npy"]

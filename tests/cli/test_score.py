@@ -12,7 +12,18 @@ import pytest
 
 from undiffuse.cli.main import main
 
-TRAIN = ("--steps", 30, "--model.width", 16, "--model.depth", 1, "--precision", "float32", "--training.samples", 0)
+TRAIN = (
+    "--steps",
+    30,
+    "--model.width",
+    16,
+    "--model.depth",
+    1,
+    "--precision",
+    "float32",
+    "--training.samples",
+    0,
+)
 QUICK = ("--method", "elbo", "--evaluations", 4, "--device", "cpu")
 
 
@@ -30,7 +41,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f"{a},{b}" for a, b in zip(rng.normal(size=80), rng.choice(["red", "blue"], 80))]
     (folder / "t.csv").write_text("\n".join(["a,b", *lines]))
     for name, source in (("run", "x.npy"), ("table", "t.csv")):
-        words = ["train", folder / source, "--out", folder / name, *TRAIN, "--device", "cpu", "--quiet"]
+        words = [
+            "train",
+            folder / source,
+            "--out",
+            folder / name,
+            *TRAIN,
+            "--device",
+            "cpu",
+            "--quiet",
+        ]
         assert main([str(word) for word in words]) == 0
     return folder
 
@@ -42,31 +62,65 @@ def read(file: Path) -> list[dict[str, str]]:
 
 def test_a_line_per_row_and_a_summary(cli, place: Path, tmp_path: Path) -> None:
     out = tmp_path / "s.csv"
-    done = cli("score", place / "run", place / "new.npy", "--out", out, "--alarm", 0.05, *QUICK, "--json").done()
+    done = cli(
+        "score", place / "run", place / "new.npy", "--out", out, "--alarm", 0.05, *QUICK, "--json"
+    ).done()
     told, lines = json.loads(done.out), read(out)
-    assert list(lines[0]) == ["row", "log_likelihood", "stderr", "bits_per_dim", "quantile", "alarm", "note"]
+    assert list(lines[0]) == [
+        "row",
+        "log_likelihood",
+        "stderr",
+        "bits_per_dim",
+        "quantile",
+        "alarm",
+        "note",
+    ]
     assert [line["row"] for line in lines] == [str(i) for i in range(61)]
     nats = np.array([float(line["log_likelihood"]) for line in lines])
     assert np.argmin(nats) == 60
     assert lines[60]["alarm"] == "True"
     assert told["alarms"] == sum(line["alarm"] == "True" for line in lines)
-    assert (told["rows"], told["held_out"], told["stopped"], told["kind"]) == (61, 40, False, "bound")
+    assert (told["rows"], told["held_out"], told["stopped"], told["kind"]) == (
+        61,
+        40,
+        False,
+        "bound",
+    )
     assert told["log_likelihood"] == pytest.approx(nats.mean())
-    for words in ("nats per row (a lower bound)", "bits per dimension", "evaluations of the network", "1", "alarms"):
+    for words in (
+        "nats per row (a lower bound)",
+        "bits per dimension",
+        "evaluations of the network",
+        "1",
+        "alarms",
+    ):
         assert words in done.err
     assert list(tmp_path.iterdir()) == [out]
 
 
 def test_one_row_has_a_mean_and_no_error_of_it(cli, place: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", normal(3, 1))
-    words = ("score", place / "run", tmp_path / "one.npy", "--out", tmp_path / "s.csv", "--no-calibration", *QUICK)
+    words = (
+        "score",
+        place / "run",
+        tmp_path / "one.npy",
+        "--out",
+        tmp_path / "s.csv",
+        "--no-calibration",
+        *QUICK,
+    )
     said = cli(*words).done().err
     (line,) = read(tmp_path / "s.csv")
     nats, bits = float(line["log_likelihood"]), float(line["bits_per_dim"])
-    assert f"mean log-likelihood {nats:.4f} nats per row (a lower bound), {bits:.4f} bits per dimension" in said
+    assert (
+        f"mean log-likelihood {nats:.4f} nats per row (a lower bound), {bits:.4f} bits per dimension"
+        in said
+    )
 
 
-def test_interrupted_and_typed_again_it_goes_on(cli, place: Path, tmp_path: Path, monkeypatch) -> None:
+def test_interrupted_and_typed_again_it_goes_on(
+    cli, place: Path, tmp_path: Path, monkeypatch
+) -> None:
     words = ("score", place / "run", place / "new.npy", "--batch", 8, *QUICK)
     cli(*words, "--out", tmp_path / "whole.csv").done()
     polls = iter([False] * 4 + [True])
@@ -76,15 +130,26 @@ def test_interrupted_and_typed_again_it_goes_on(cli, place: Path, tmp_path: Path
     assert stopped.code == 130
     assert "goes on from there" in stopped.err
     assert not (tmp_path / "s.csv").exists()
-    assert cli(*words, "--seed", 1, "--out", tmp_path / "s.csv").refused("another command began (seed differ")
+    assert cli(*words, "--seed", 1, "--out", tmp_path / "s.csv").refused(
+        "another command began (seed differ"
+    )
     cli(*words, "--out", tmp_path / "s.csv").done()
     assert (tmp_path / "s.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 
-def test_scores_of_any_batch_agree_and_those_of_a_seed_are_its_own(cli, place: Path, tmp_path: Path) -> None:
+def test_scores_of_any_batch_agree_and_those_of_a_seed_are_its_own(
+    cli, place: Path, tmp_path: Path
+) -> None:
     def nats(name: str, *more: object) -> np.ndarray:
         cli(
-            "score", place / "run", place / "new.npy", "--out", tmp_path / name, *QUICK, "--no-calibration", *more
+            "score",
+            place / "run",
+            place / "new.npy",
+            "--out",
+            tmp_path / name,
+            *QUICK,
+            "--no-calibration",
+            *more,
         ).done()
         return np.array([float(line["log_likelihood"]) for line in read(tmp_path / name)])
 
@@ -93,8 +158,18 @@ def test_scores_of_any_batch_agree_and_those_of_a_seed_are_its_own(cli, place: P
     assert np.all(nats("c.csv", "--seed", 1) != one)
 
 
-def test_the_density_of_the_flow_is_exact_in_few_dimensions(cli, place: Path, tmp_path: Path) -> None:
-    words = ("score", place / "run", place / "new.npy", "--out", tmp_path / "s.parquet", "--method", "ode")
+def test_the_density_of_the_flow_is_exact_in_few_dimensions(
+    cli, place: Path, tmp_path: Path
+) -> None:
+    words = (
+        "score",
+        place / "run",
+        place / "new.npy",
+        "--out",
+        tmp_path / "s.parquet",
+        "--method",
+        "ode",
+    )
     told = json.loads(cli(*words, "--tolerance", 1e-2, "--no-calibration", "--json").done().out)
     assert told["kind"] == "exact"
     assert told["alarms"] is None
@@ -120,16 +195,27 @@ REFUSED = {
     "a missing column": (("table", "narrow.csv"), 'column "b" is missing'),
     "no such data": (("run", "none.npy"), "no such file"),
     "no such run": (("none", "x.npy"), "no such folder"),
-    "too few held-out rows": (("run", "x.npy", "--alarm", 0.001), "at least 999 held-out rows, and there are 40"),
+    "too few held-out rows": (
+        ("run", "x.npy", "--alarm", 0.001),
+        "at least 999 held-out rows, and there are 40",
+    ),
     "no rate": (("run", "x.npy", "--alarm", 1.5), "--alarm 1.5"),
-    "an alarm without calibration": (("run", "x.npy", "--alarm", 0.1, "--no-calibration"), "--no-calibration"),
+    "an alarm without calibration": (
+        ("run", "x.npy", "--alarm", 0.1, "--no-calibration"),
+        "--no-calibration",
+    ),
     "a label where there are none": (("run", "x.npy", "--label", "cat"), "without labels"),
-    "a tolerance for the bound": (("run", "x.npy", "--method", "elbo", "--tolerance", 0.1), "method elbo: "),
+    "a tolerance for the bound": (
+        ("run", "x.npy", "--method", "elbo", "--tolerance", 0.1),
+        "method elbo: ",
+    ),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_bad_input_is_refused_and_nothing_is_left(cli, place: Path, tmp_path: Path, what: str) -> None:
+def test_bad_input_is_refused_and_nothing_is_left(
+    cli, place: Path, tmp_path: Path, what: str
+) -> None:
     (run, data, *more), fragment = REFUSED[what]
     np.save(place / "other.npy", np.zeros((5, 4)))
     (place / "gaps.csv").write_text("a,b\n0.5,red\n0.5,\n")
@@ -158,13 +244,25 @@ def test_a_model_without_a_density_says_so(cli, place: Path, tmp_path: Path, mon
     assert cli(*words, "--no-calibration").refused("no density")
 
 
-def test_data_that_have_moved_leave_scores_without_quantiles(cli, place: Path, tmp_path: Path) -> None:
+def test_data_that_have_moved_leave_scores_without_quantiles(
+    cli, place: Path, tmp_path: Path
+) -> None:
     (place / "x.npy").rename(place / "moved.npy")
     words = ("score", place / "run", place / "new.npy", *QUICK)
     try:
-        assert cli(*words, "--out", tmp_path / "a.csv").refused("no such file", "--held-out", "--no-calibration")
+        assert cli(*words, "--out", tmp_path / "a.csv").refused(
+            "no such file", "--held-out", "--no-calibration"
+        )
         cli(*words, "--out", tmp_path / "b.csv", "--no-calibration").done()
-        cli(*words, "--out", tmp_path / "c.csv", "--held-out", place / "moved.npy", "--calibration", 30).done()
+        cli(
+            *words,
+            "--out",
+            tmp_path / "c.csv",
+            "--held-out",
+            place / "moved.npy",
+            "--calibration",
+            30,
+        ).done()
     finally:
         (place / "moved.npy").rename(place / "x.npy")
     assert "quantile" not in read(tmp_path / "b.csv")[0]

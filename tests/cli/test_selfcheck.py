@@ -21,9 +21,13 @@ def test_every_law_holds_and_is_reported(capsys):
 
 @pytest.mark.parametrize("error", [2.0, math.inf, math.nan])
 def test_a_law_that_fails_is_seen(monkeypatch, capsys, error):
-    monkeypatch.setattr(selfcheck, "LAWS", {"one is two": (1.0, lambda: error), "one is one": (1.0, lambda: 0.0)})
+    monkeypatch.setattr(
+        selfcheck, "LAWS", {"one is two": (1.0, lambda: error), "one is one": (1.0, lambda: 0.0)}
+    )
     assert main(["selfcheck"]) == 1
-    failing, holding = (line for line in capsys.readouterr().out.splitlines() if line.startswith("one"))
+    failing, holding = (
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("one")
+    )
     assert failing.startswith("one is two")
     assert failing.rstrip().endswith("FAILS")
     assert holding.rstrip().endswith("holds")

@@ -72,7 +72,9 @@ def test_interrupted_and_resumed_is_as_if_never_interrupted(
     again = start(*words, "--quiet")
     out, err = again.communicate(timeout=120)
     assert (again.returncode, out, err) == (0, "", "")
-    assert (run / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert (run / "weights.safetensors").read_bytes() == (
+        whole / "weights.safetensors"
+    ).read_bytes()
 
 
 def test_before_there_is_anything_to_save(tmp_path: Path) -> None:
@@ -97,7 +99,17 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 
 
 def test_a_sentence_from_the_real_script(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "undiffuse", "train", "digits", "--out", str(tmp_path / "r"), "--preset", "emd"]
+    command = [
+        sys.executable,
+        "-m",
+        "undiffuse",
+        "train",
+        "digits",
+        "--out",
+        str(tmp_path / "r"),
+        "--preset",
+        "emd",
+    ]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     said = f"--preset emd: no such preset. Did you mean edm? ({', '.join(sorted(PRESETS))})\n"
     assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", said)

@@ -22,12 +22,16 @@ HEAVY = ("torch", "numpy", "pydantic", "PIL", "matplotlib", "sklearn", "pyarrow"
 def seconds(program: str) -> tuple[float, subprocess.CompletedProcess[str]]:
     """The processor time that a Python program takes, and what it said."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, ran
 
 
-@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join
+)
 def test_help_is_there_at_once_and_without_torch(words: list[str]) -> None:
     """0.3 s in the best of eight, on a machine that imports cyclopts and rich in 0.15 s; on a slower one, or one
     that is busy now, as much more as that import takes there beside it.
@@ -102,7 +106,9 @@ MISSPELT = {
 
 
 @pytest.mark.parametrize("sentence", MISSPELT)
-def test_a_mistake_gets_one_sentence(cli, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_gets_one_sentence(
+    cli, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli(*MISSPELT[sentence].split()).refused(sentence)
     assert not list(tmp_path.iterdir())
@@ -127,13 +133,17 @@ FILES = {
 def test_a_mistake_in_a_file_is_shown_where_it_is(cli, sentence: str, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(FILES[sentence])
-    assert cli("train", "digits", "--out", tmp_path / "r", "--config", file).refused(str(file), sentence)
+    assert cli("train", "digits", "--out", tmp_path / "r", "--config", file).refused(
+        str(file), sentence
+    )
     assert sorted(tmp_path.iterdir()) == [file]
 
 
 def test_what_is_typed_goes_before_what_is_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text("steps = 3\nseed = 4\ncheckpoint-every = 7\n[model]\nwidth = 8\nmultipliers = [1, 2]\n")
+    file.write_text(
+        "steps = 3\nseed = 4\ncheckpoint-every = 7\n[model]\nwidth = 8\nmultipliers = [1, 2]\n"
+    )
     typed = {"seed": "5", "model": {"width": "16"}, "training": {"compile": "false", "lr": "2e-3"}}
     chosen = check(options.TrainOptions, typed, File(str(file)))
     assert (chosen.steps, chosen.seed, chosen.checkpoint_every) == (3, 5, 7)

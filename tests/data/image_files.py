@@ -5,7 +5,11 @@ from PIL import Image
 
 
 def pixels(h, w, *channels, seed=0, dtype=np.uint8):
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (h, w, *channels)).astype(dtype)
+    return (
+        np.random.default_rng(seed)
+        .integers(0, np.iinfo(dtype).max + 1, (h, w, *channels))
+        .astype(dtype)
+    )
 
 
 def save(path, array, **options):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from undiffuse.data import load
-from undiffuse.data.arrays import layout_of
+from undiffuse.data.arrays.read import layout_of
 from undiffuse.data.named import FASHION_FOLDER
 from undiffuse.errors import InputError
 
@@ -56,7 +56,13 @@ def test_layout_keeps_every_value():
 
 @pytest.mark.parametrize(
     ("dtype", "greatest", "levels"),
-    [("uint8", 1, 2), ("uint8", 16, 17), ("uint8", 255, 256), ("uint8", 128, 256), ("uint16", 4095, 4096)],
+    [
+        ("uint8", 1, 2),
+        ("uint8", 16, 17),
+        ("uint8", 255, 256),
+        ("uint8", 128, 256),
+        ("uint16", 4095, 4096),
+    ],
 )
 def test_levels_are_those_in_use(dtype, greatest, levels):
     rows = np.random.default_rng(0).integers(0, greatest + 1, (40, 8, 8)).astype(dtype)
@@ -139,7 +145,9 @@ def write_any(path, array):
         np.savez(path, array)
     else:
         codes = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
-        head = bytes([0, 0, codes[array.dtype.name], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+        head = bytes([0, 0, codes[array.dtype.name], array.ndim]) + struct.pack(
+            f">{array.ndim}I", *array.shape
+        )
         content = head + array.astype(array.dtype.newbyteorder(">")).tobytes()
         path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
@@ -201,7 +209,10 @@ def test_labels_that_do_not_fit_are_refused(labels, sentence):
         ("fashion", "Did you mean fashion-mnist?"),
         ("photos/", "photos/: no such file or folder; check the path."),
         ("missing.npy", "missing.npy: no such file or folder; check the path."),
-        ("~nobody-of-this-name/x", "~nobody-of-this-name/x: no such file or folder; check the path."),
+        (
+            "~nobody-of-this-name/x",
+            "~nobody-of-this-name/x: no such file or folder; check the path.",
+        ),
         ("", "data: the path is empty; give a file, a folder or a name."),
     ],
 )
@@ -213,7 +224,9 @@ def test_unknown_names_and_missing_paths(source, sentence):
 
 def test_files_of_other_kinds_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(InputError, match=r"notes\.txt: files of this kind cannot be read; give \.npy, \.npz, \.csv"):
+    with pytest.raises(
+        InputError, match=r"notes\.txt: files of this kind cannot be read; give \.npy, \.npz, \.csv"
+    ):
         load(tmp_path / "notes.txt")
 
 
@@ -232,13 +245,21 @@ def test_fingerprint_follows_the_content_not_the_place(tmp_path):
 
 def test_digits_and_garments():
     digits = load("digits")
-    assert (digits.held_out.dtype, digits.held_out.shape[1:], digits.transform.levels) == (np.uint8, (8, 8), 17)
+    assert (digits.held_out.dtype, digits.held_out.shape[1:], digits.transform.levels) == (
+        np.uint8,
+        (8, 8),
+        17,
+    )
     assert digits.classes == tuple("0123456789")
     assert digits.path == "digits"
     if not FASHION_FOLDER.is_dir():
         pytest.skip("dataset-fashion-mnist is not installed")
     test = load("fashion-mnist-test")
-    assert (len(test) + len(test.held_out), test.shape, len(test.classes)) == (10_000, (1, 28, 28), 10)
+    assert (len(test) + len(test.held_out), test.shape, len(test.classes)) == (
+        10_000,
+        (1, 28, 28),
+        10,
+    )
     assert np.bincount(test.labels).tolist() == [1000] * 10
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from undiffuse import parts
-from undiffuse.data.audio import AudioTransform, Recordings, read_recordings
-from undiffuse.data.audio_windows import Windows
+from undiffuse.data.recordings.read import AudioTransform, Recordings, read_recordings
+from undiffuse.data.recordings.windows import Windows
 from undiffuse.errors import InputError
 
 sf = pytest.importorskip("soundfile")
@@ -25,13 +25,20 @@ def cache(tmp_path_factory, monkeypatch):
 
 
 def sine(frequency, rate, seconds=0.4, phase=0.3):
-    return np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate + phase).astype(np.float32)[:, None]
+    return np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate + phase).astype(
+        np.float32
+    )[:, None]
 
 
 def tones(folder, count, *, rate=8000, seconds=0.5, suffix="wav", **options):
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
-        sf.write(folder / f"tone_{i:02d}.{suffix}", 0.5 * sine(200 + 20 * i, rate, seconds), rate, **options)
+        sf.write(
+            folder / f"tone_{i:02d}.{suffix}",
+            0.5 * sine(200 + 20 * i, rate, seconds),
+            rate,
+            **options,
+        )
 
 
 def rows_of(loaded):
@@ -67,7 +74,9 @@ def test_every_sixteen_bit_sample_comes_back(channels):
     rows[0, 0], rows[0, 1] = -32768, 32767
     rows = rows[..., 0] if channels == 1 else rows
     for scale in (3.0, 400.0, 20000.0):
-        transform = AudioTransform(channels=channels, length=512, dtype="int16", mean=12.3, scale=scale)
+        transform = AudioTransform(
+            channels=channels, length=512, dtype="int16", mean=12.3, scale=scale
+        )
         x, _ = transform.encode(rows, torch.randn_like)
         assert x.shape == (8, channels, 512)
         np.testing.assert_array_equal(transform.decode(x), rows)
@@ -92,8 +101,12 @@ def test_the_correction_of_float_samples_is_the_log_determinant():
     row = torch.randn(1, 3, 2, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(lambda row: (row - 0.1) / 0.25, row).reshape(6, 6)
     x, correction = transform.encode(row, torch.zeros_like)
-    assert correction.item() == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-9)
-    torch.testing.assert_close(x.double(), ((row - 0.1) / 0.25).transpose(1, 2), atol=1e-6, rtol=1e-6)
+    assert correction.item() == pytest.approx(
+        torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-9
+    )
+    torch.testing.assert_close(
+        x.double(), ((row - 0.1) / 0.25).transpose(1, 2), atol=1e-6, rtol=1e-6
+    )
     clipped = row.clamp(-1, 1)
     np.testing.assert_allclose(transform.decode(x), clipped, atol=1e-6)
 
@@ -138,7 +151,9 @@ def test_float_files_stay_float(tmp_path):
         assert archive["rate"] == 8000
         assert archive["labels"].tolist() == [0, 1, 2, 3]
     loaded.form.save(values, tmp_path / "wavs")
-    np.testing.assert_array_equal(sf.read(tmp_path / "wavs" / "00002.wav", dtype="float32")[0], values[2])
+    np.testing.assert_array_equal(
+        sf.read(tmp_path / "wavs" / "00002.wav", dtype="float32")[0], values[2]
+    )
 
 
 @pytest.mark.parametrize(("suffix", "tolerance"), [("flac", 1e-4), ("ogg", 0.1), ("mp3", 0.1)])
@@ -148,7 +163,9 @@ def test_compressed_files_are_read(tmp_path, suffix, tolerance):
     tones(tmp_path / "x", 3, rate=16000, seconds=1.0, suffix=suffix)
     loaded = read_recordings(tmp_path / "x", size=8000)
     rows = rows_of(loaded) / 32768
-    expected = np.concatenate([0.5 * sine(200 + 20 * i, 16000, 1.0).reshape(2, 8000) for i in range(3)])
+    expected = np.concatenate(
+        [0.5 * sine(200 + 20 * i, 16000, 1.0).reshape(2, 8000) for i in range(3)]
+    )
     assert len(rows) == 6
     np.testing.assert_allclose(rows[:, 2000:6000], expected[:, 2000:6000], atol=tolerance)
 
@@ -171,7 +188,9 @@ def test_the_most_common_rate_and_channels_win_and_it_is_said(tmp_path):
     loaded = read_recordings(tmp_path / "x", size=4000)
     assert (loaded.form.rate, loaded.form.channels) == (8000, 1)
     expected = 0.5 * sine(300, 8000, 0.5)[:, 0]
-    np.testing.assert_allclose(rows_of(loaded)[-1][1000:3000] / 32768, expected[1000:3000], atol=1e-3)
+    np.testing.assert_allclose(
+        rows_of(loaded)[-1][1000:3000] / 32768, expected[1000:3000], atol=1e-3
+    )
     assert "x/: 1 of 6 recordings are resampled to 8,000 Hz, as most are." in loaded.notes
     assert "x/: 1 of 6 recordings are mixed to mono, as most are." in loaded.notes
 
@@ -199,7 +218,8 @@ def test_damaged_files_are_skipped_counted_and_listed(tmp_path):
     (tmp_path / "x" / "tone_09.wav").write_bytes(whole[:60])
     sf.write(tmp_path / "x" / "tone_10.wav", np.full(10, np.nan, np.float32), 8000, subtype="FLOAT")
     with pytest.raises(
-        InputError, match=r"^x/: 4 of 60 recordings could not be read \(.*\.\.\.\); repair or remove them\.$"
+        InputError,
+        match=r"^x/: 4 of 60 recordings could not be read \(.*\.\.\.\); repair or remove them\.$",
     ):
         read_recordings(tmp_path / "x")
 
@@ -217,7 +237,9 @@ def test_decoding_happens_once_and_again_when_the_folder_changes(tmp_path, cache
     seen = []
     first = read_recordings(tmp_path / "x", progress=lambda *event: seen.append(event))
     assert seen[-1] == (3, 3, "decoding x/")
-    again = read_recordings(tmp_path / "x", size=500, progress=lambda *event: pytest.fail("decoded twice"))
+    again = read_recordings(
+        tmp_path / "x", size=500, progress=lambda *event: pytest.fail("decoded twice")
+    )
     assert again.fingerprint == first.fingerprint
     assert len(list(cache.iterdir())) == 1
     tones(tmp_path / "x", 4)
@@ -249,19 +271,29 @@ def test_what_cannot_be_used_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no such folder; check the path"):
         read_recordings(tmp_path / "nothing")
     (tmp_path / "none").mkdir()
-    with pytest.raises(InputError, match=r"^none/: holds no recordings \(\.wav, .*\); check the path\.$"):
+    with pytest.raises(
+        InputError, match=r"^none/: holds no recordings \(\.wav, .*\); check the path\.$"
+    ):
         read_recordings(tmp_path / "none")
     tones(tmp_path / "x", 2)
-    with pytest.raises(InputError, match="size 0: give the length of a window as a whole number of samples"):
+    with pytest.raises(
+        InputError, match="size 0: give the length of a window as a whole number of samples"
+    ):
         read_recordings(tmp_path / "x", size=0)
-    with pytest.raises(InputError, match="size 4001: the longest recording of x/ has 4,000 samples; give less"):
+    with pytest.raises(
+        InputError, match="size 4001: the longest recording of x/ has 4,000 samples; give less"
+    ):
         read_recordings(tmp_path / "x", size=4001)
-    with pytest.raises(InputError, match=r"recordings cannot be written as \.csv; use one of folder/, \.npy"):
+    with pytest.raises(
+        InputError, match=r"recordings cannot be written as \.csv; use one of folder/, \.npy"
+    ):
         read_recordings(tmp_path / "x").form.save(np.zeros((1, 8), np.int16), tmp_path / "x.csv")
     for i in range(2):
         (tmp_path / "silent").mkdir(exist_ok=True)
         sf.write(tmp_path / "silent" / f"{i}.wav", np.zeros(500, np.int16), 8000)
-    with pytest.raises(InputError, match=r"^silent/: every sample is 0; there is nothing to learn from silence\.$"):
+    with pytest.raises(
+        InputError, match=r"^silent/: every sample is 0; there is nothing to learn from silence\.$"
+    ):
         transform_of(read_recordings(tmp_path / "silent"))
     real = builtins.__import__
 
@@ -271,7 +303,9 @@ def test_what_cannot_be_used_is_refused(tmp_path, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match=r"reading recordings needs soundfile; pip install 'undiffuse\[audio\]'\."):
+    with pytest.raises(
+        InputError, match=r"reading recordings needs soundfile; pip install 'undiffuse\[audio\]'\."
+    ):
         read_recordings(tmp_path / "x")
 
 

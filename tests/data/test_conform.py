@@ -68,7 +68,9 @@ SOURCES = {
     "npy": npy,
     "grey images": lambda folder: folder_of(folder, [pixels(6, 9, seed=i) for i in range(7)]),
     "colour images": lambda folder: folder_of(folder, [pixels(6, 9, 3, seed=i) for i in range(7)]),
-    "deep images": lambda folder: folder_of(folder, [pixels(6, 9, seed=i, dtype=np.uint16) for i in range(7)]),
+    "deep images": lambda folder: folder_of(
+        folder, [pixels(6, 9, seed=i, dtype=np.uint16) for i in range(7)]
+    ),
     "recordings": tones,
     "csv": csv,
     "parquet": parquet,
@@ -89,7 +91,9 @@ def together(rows, size=7, start=0):
 def test_the_data_of_training_conform_to_what_training_stored(name, tmp_path):
     source = SOURCES[name](tmp_path)
     data = load(source)
-    stored = data.sample_batch(1)["row"].new_tensor(data.loaded.rows.take(np.arange(len(data.loaded.rows))))
+    stored = data.sample_batch(1)["row"].new_tensor(
+        data.loaded.rows.take(np.arange(len(data.loaded.rows)))
+    )
     for given in (source, data):
         rows = conform(given, through_json(data))
         assert len(rows) == len(stored) == len(rows.names)
@@ -99,7 +103,9 @@ def test_the_data_of_training_conform_to_what_training_stored(name, tmp_path):
         assert rows.fingerprint == data.fingerprint
         assert not any(batch["problems"] for batch in rows.batches(16))
     if data.labels is not None:
-        np.testing.assert_array_equal(np.concatenate([b["label"] for b in rows.batches(9)]), data.labels)
+        np.testing.assert_array_equal(
+            np.concatenate([b["label"] for b in rows.batches(9)]), data.labels
+        )
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -108,7 +114,9 @@ def test_held_out_rows_conform_and_batches_are_slices(name, tmp_path):
     expected = data.held_out_batch(10**6)["row"]
     rows = conform(data.held_out, through_json(data))
     torch.testing.assert_close(together(rows), expected, rtol=0, atol=0, equal_nan=True)
-    torch.testing.assert_close(together(rows, 2, start=1), expected[1:], rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(
+        together(rows, 2, start=1), expected[1:], rtol=0, atol=0, equal_nan=True
+    )
     x, correction = data.transform.encode(expected, torch.zeros_like)
     assert len(x) == len(correction) == len(expected)
 
@@ -119,7 +127,12 @@ def test_names_of_rows(tmp_path):
     recordings = tones(tmp_path)
     data = load(recordings, size=1500)
     names = list(conform(recordings, data.config()).names)
-    assert names[:4] == ["tone_0.wav@0.006", "tone_0.wav@0.206", "tone_0.wav@0.406", "tone_1.wav@0.006"]
+    assert names[:4] == [
+        "tone_0.wav@0.006",
+        "tone_0.wav@0.206",
+        "tone_0.wav@0.406",
+        "tone_1.wav@0.006",
+    ]
     assert list(conform(frame(), load(frame()).config()).names)[:2] == [1, 2]
     assert list(conform("digits", load("digits").config()).names)[:2] == [0, 1]
 
@@ -132,7 +145,10 @@ def test_new_rows_of_a_table_are_what_they_were_given_as():
     new.loc[2, "price"], new.loc[3, "height"] = 1e4 + 0.25, -50.0
     new.loc[4, "when"] = pd.Timestamp("1970-01-01 05:00")
     config = data.config()
-    config["transform"] = {**config["transform"], "columns": [open_(c) for c in config["transform"]["columns"]]}
+    config["transform"] = {
+        **config["transform"],
+        "columns": [open_(c) for c in config["transform"]["columns"]],
+    }
     shuffled = new[list(reversed(new.columns))]
     rows = conform(shuffled, config)
     assert not any(batch["problems"] for batch in rows.batches(100))
@@ -142,14 +158,19 @@ def test_new_rows_of_a_table_are_what_they_were_given_as():
 
 def open_(column):
     """A column's support with its numbers unlimited, so that only the coding is tested."""
-    return column if column["code"] == "constant" else {"code": "number", "low": 0.0, "name": column["name"], **ENDS}
+    return (
+        column
+        if column["code"] == "constant"
+        else {"code": "number", "low": 0.0, "name": column["name"], **ENDS}
+    )
 
 
 ENDS = {"whole": False, "high": 1.0, "knots": [0.0, 1.0], "marks": [0.0, 1.0]}
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("colour", "teal"), ("age", 37), ("age", 36.5), ("price", 0.005), ("same", 8)]
+    ("column", "value"),
+    [("colour", "teal"), ("age", 37), ("age", 36.5), ("price", 0.005), ("same", 8)],
 )
 def test_a_value_that_training_cannot_have_costs_its_row_alone(column, value):
     data = load(frame())
@@ -163,7 +184,9 @@ def test_a_value_that_training_cannot_have_costs_its_row_alone(column, value):
     assert column in batch["problems"][3].reason
     assert str(value) in batch["problems"][3].reason
     x, _ = data.transform.encode(batch["row"], torch.zeros_like)
-    own, _ = data.transform.encode(torch.from_numpy(data.loaded.rows.take(np.arange(60))), torch.zeros_like)
+    own, _ = data.transform.encode(
+        torch.from_numpy(data.loaded.rows.take(np.arange(60))), torch.zeros_like
+    )
     others = np.arange(60) != 3
     assert x.isfinite().all()
     torch.testing.assert_close(x[others], own[others])
@@ -176,21 +199,31 @@ def test_numbers_beyond_training_are_encoded_where_they_lie():
     rows = together(conform(new, data.config()))
     x, _ = data.transform.encode(rows, torch.zeros_like)
     std = data.transform.std[0]
-    torch.testing.assert_close(x[:2, 0] - x[2, 0], torch.tensor([-90 / std, 100 / std], dtype=torch.float32))
+    torch.testing.assert_close(
+        x[:2, 0] - x[2, 0], torch.tensor([-90 / std, 100 / std], dtype=torch.float32)
+    )
 
 
 def test_images_of_another_size_come_to_the_size_of_the_run(tmp_path):
     (tmp_path / "run").mkdir()
     data = load(folder_of(tmp_path / "run", [pixels(8, 8, 3, seed=i) for i in range(6)]))
     (tmp_path / "new").mkdir()
-    images = [np.full((20, 30, 3), 90, np.uint8), pixels(8, 8, 3, seed=1), np.full((16, 16), 30, np.uint8)]
+    images = [
+        np.full((20, 30, 3), 90, np.uint8),
+        pixels(8, 8, 3, seed=1),
+        np.full((16, 16), 30, np.uint8),
+    ]
     photos = folder_of(tmp_path / "new", images)
     (photos / "3.png").write_bytes(b"rubbish")
     rows = conform(photos, data.config())
     (batch,) = rows.batches(10)
-    expected = np.stack([np.full((8, 8, 3), 90), images[1], np.full((8, 8, 3), 30), np.zeros((8, 8, 3))])
+    expected = np.stack(
+        [np.full((8, 8, 3), 90), images[1], np.full((8, 8, 3), 30), np.zeros((8, 8, 3))]
+    )
     np.testing.assert_array_equal(batch["row"], expected)
-    assert [(i, np.isnan(p.nats), p.reason) for i, p in batch["problems"].items()] == [(3, True, "could not be read")]
+    assert [(i, np.isnan(p.nats), p.reason) for i, p in batch["problems"].items()] == [
+        (3, True, "could not be read")
+    ]
     assert "2 of 4 images are resized" in " ".join(rows.notes)
 
 
@@ -237,15 +270,39 @@ REFUSED = {
     "no rows": ("array", lambda: np.zeros((0, 4)), ("no rows",)),
     "a table for an array": ("array", frame, ("table", "arrays")),
     "an array for a table": ("pandas", lambda: np.zeros((5, 9)), ("trained on a table", "ndarray")),
-    "halves for whole numbers": ("digits", lambda: np.full((3, 8, 8), 0.5), ("192 values", "0.5 in row 0", "0 to 16")),
-    "bytes for 17 levels": ("digits", lambda: np.full((3, 8, 8), 200, np.uint8), ("0 to 16", "200 in row 0")),
+    "halves for whole numbers": (
+        "digits",
+        lambda: np.full((3, 8, 8), 0.5),
+        ("192 values", "0.5 in row 0", "0 to 16"),
+    ),
+    "bytes for 17 levels": (
+        "digits",
+        lambda: np.full((3, 8, 8), 200, np.uint8),
+        ("0 to 16", "200 in row 0"),
+    ),
     "a negative pixel": ("digits", lambda: np.full((3, 8, 8), -1, np.int8), ("0 to 16", "-1")),
-    "a missing column": ("pandas", lambda: frame().drop(columns=["age", "kind"]), ('"age", "kind"', "missing")),
+    "a missing column": (
+        "pandas",
+        lambda: frame().drop(columns=["age", "kind"]),
+        ('"age", "kind"', "missing"),
+    ),
     "a column too many": ("pandas", lambda: frame().assign(id=1), ('"id"', "remove it")),
-    "a missing value": ("pandas", lambda: with_cell("colour", 4, None), ("colour", "1 value is missing", "row 5")),
+    "a missing value": (
+        "pandas",
+        lambda: with_cell("colour", 4, None),
+        ("colour", "1 value is missing", "row 5"),
+    ),
     "text for a number": ("pandas", lambda: frame().assign(age="old"), ('"age"', "'old'", "row 1")),
-    "an infinite number": ("pandas", lambda: frame().assign(height=np.inf), ("height", "60 infinite values")),
-    "a date for a number": ("pandas", lambda: frame().assign(age=pd.Timestamp("2024-01-01")), ("age", "dates")),
+    "an infinite number": (
+        "pandas",
+        lambda: frame().assign(height=np.inf),
+        ("height", "60 infinite values"),
+    ),
+    "a date for a number": (
+        "pandas",
+        lambda: frame().assign(age=pd.Timestamp("2024-01-01")),
+        ("age", "dates"),
+    ),
     "a number for a date": ("pandas", lambda: frame().assign(when=1.5), ("when", "timestamp")),
     "no rows of a table": ("pandas", lambda: frame().head(0), ("no rows",)),
 }

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from undiffuse.data import load
-from undiffuse.data.forms import ArrayForm, ImageForm
+from undiffuse.data.arrays.form import ArrayForm, ImageForm
 from undiffuse.errors import InputError
 
 
@@ -35,14 +35,21 @@ def array_form(rows):
 def test_a_folder_of_images_reads_back_as_the_same_values(tmp_path, shape, dtype, levels):
     rows = pixels(5, *shape, dtype=dtype)
     image_form(*shape, levels=levels, dtype=np.dtype(dtype).name).save(rows, tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{i:05d}.png" for i in range(5)]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"{i:05d}.png" for i in range(5)
+    ]
     loaded = load(tmp_path / "out").loaded.rows
-    np.testing.assert_array_equal(loaded.take(np.arange(5)), rows.squeeze(-1) if shape[-1] == 1 else rows)
+    np.testing.assert_array_equal(
+        loaded.take(np.arange(5)), rows.squeeze(-1) if shape[-1] == 1 else rows
+    )
 
 
 def test_labels_go_into_the_names(tmp_path):
     image_form(4, 4).save(pixels(2, 4, 4), tmp_path / "out", labels=["a/b", "ankle boot"])
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["00000-a_b.png", "00001-ankle boot.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "00000-a_b.png",
+        "00001-ankle boot.png",
+    ]
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (6, 9, 3)])
@@ -88,7 +95,9 @@ def test_channels_first_images_look_the_same():
     assert first.tobytes() == image_form(8, 10, 3).preview(rows).tobytes()
 
 
-@pytest.mark.parametrize(("n", "height", "width"), [(64, 8, 8), (12, 20, 60), (1, 5, 5), (50, 64, 48)])
+@pytest.mark.parametrize(
+    ("n", "height", "width"), [(64, 8, 8), (12, 20, 60), (1, 5, 5), (50, 64, 48)]
+)
 def test_a_grid_is_nearly_square(n, height, width):
     picture = image_form(height, width).preview(pixels(n, height, width))
     longer = max(height, width) / min(height, width)
@@ -99,7 +108,9 @@ def test_a_grid_is_nearly_square(n, height, width):
 def test_other_suffixes_are_refused_with_those_that_work(tmp_path, out):
     with pytest.raises(InputError, match=r"use one of \.npy, \.npz, \.png, folder/"):
         image_form(4, 4).save(pixels(2, 4, 4), tmp_path / out)
-    with pytest.raises(InputError, match=r"arrays cannot be written as .*; use one of \.npy, \.npz, \.png\."):
+    with pytest.raises(
+        InputError, match=r"arrays cannot be written as .*; use one of \.npy, \.npz, \.png\."
+    ):
         array_form(np.arange(6.0)).save(np.arange(2.0), tmp_path / out)
     with pytest.raises(InputError, match="arrays cannot be written as folder/"):
         array_form(np.arange(6.0)).save(np.arange(2.0), tmp_path / "out")
@@ -107,7 +118,10 @@ def test_other_suffixes_are_refused_with_those_that_work(tmp_path, out):
 
 
 def test_deep_colour_is_no_png_but_an_array(tmp_path):
-    form, rows = image_form(4, 4, 3, levels=65536, dtype="uint16"), pixels(2, 4, 4, 3, dtype=np.uint16)
+    form, rows = (
+        image_form(4, 4, 3, levels=65536, dtype="uint16"),
+        pixels(2, 4, 4, 3, dtype=np.uint16),
+    )
     with pytest.raises(InputError, match="PNG files of 16-bit colour are not supported; write"):
         form.save(rows, tmp_path / "out")
     form.save(rows, tmp_path / "x.npy")

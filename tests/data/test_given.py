@@ -40,7 +40,9 @@ def test_the_encoded_mask_covers_exactly_what_an_entry_of_a_row_decides(name):
     rows = data.loaded.rows.take(np.arange(20))
     one = rows[:1]
     z = torch.randn(1, *data.transform.shape, generator=torch.Generator().manual_seed(0))
-    encode = lambda row: data.transform.encode(torch.from_numpy(row), lambda like: z.expand_as(like).to(like))[0]  # noqa: E731
+    encode = lambda row: data.transform.encode(
+        torch.from_numpy(row), lambda like: z.expand_as(like).to(like)
+    )[0]
     union = torch.zeros(1, *data.transform.shape, dtype=torch.bool)
     for place in np.ndindex(*one.shape[1:]):
         mask = torch.zeros(one.shape, dtype=torch.bool)
@@ -62,7 +64,11 @@ def test_a_table_is_known_where_its_cells_are_filled(tmp_path):
     config = load(FRAME).config()
     (tmp_path / "t.csv").write_text("job,age,weight\npilot,30,\n,,71.5\ncook,,\n")
     given = read_given(tmp_path / "t.csv", config)
-    assert given.known.tolist() == [[1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 1, 0, 0, 0]]  # in the run's order
+    assert given.known.tolist() == [
+        [1, 1, 0, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 1, 0, 0, 0],
+    ]  # in the run's order
     form = load(FRAME).form
     back = form.present(given.rows)
     assert back["job"][0] == "pilot"
@@ -133,7 +139,9 @@ def test_transparent_pixels_are_unknown(tmp_path):
     np.testing.assert_array_equal(given.rows[:, :2], source[:2, :2])
     assert len(read_given(tmp_path / "1.png", config)) == 1
     Image.new("RGBA", (9, 6)).save(tmp_path / "wide.png")
-    with pytest.raises(InputError, match=r"wide.png: is 6 x 9 \(height x width\), and the run's images are 6 x 5"):
+    with pytest.raises(
+        InputError, match=r"wide.png: is 6 x 9 \(height x width\), and the run's images are 6 x 5"
+    ):
         read_given(tmp_path, config)
 
 
@@ -157,7 +165,9 @@ def test_a_short_recording_is_a_known_beginning(tmp_path):
     assert given.rows.shape == given.known.shape == (1, 1024)
     assert given.known[0].tolist() == [True] * 300 + [False] * 724
     np.testing.assert_array_equal(given.rows[0, :300], wave[0, :300])
-    with pytest.raises(InputError, match=r"0\.wav: has 4,000 samples at 4,000 Hz, and the run's windows 1,024"):
+    with pytest.raises(
+        InputError, match=r"0\.wav: has 4,000 samples at 4,000 Hz, and the run's windows 1,024"
+    ):
         read_given(tmp_path / "train" / "0.wav", data.config())
 
 

@@ -128,7 +128,8 @@ def test_resizing_covers_and_keeps_the_centre(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [(None, (48, 64)), (32, (24, 32)), ((20, 30), (20, 30)), (160, (120, 160))]
+    ("size", "expected"),
+    [(None, (48, 64)), (32, (24, 32)), ((20, 30), (20, 30)), (160, (120, 160))],
 )
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_large_photos_are_reduced(tmp_path, size, expected, suffix):
@@ -155,7 +156,10 @@ def test_a_senseless_size_is_refused(tmp_path):
 
 def test_subfolders_are_classes(tmp_path):
     for i in range(6):
-        save(tmp_path / "pets" / ("cat", "dog", "emu")[i % 3] / "deep" / f"{i}.png", np.full((3, 3), i, np.uint8))
+        save(
+            tmp_path / "pets" / ("cat", "dog", "emu")[i % 3] / "deep" / f"{i}.png",
+            np.full((3, 3), i, np.uint8),
+        )
     data = load(tmp_path / "pets")
     assert data.classes == ("cat", "dog", "emu")
     assert data.labels is not None
@@ -163,7 +167,10 @@ def test_subfolders_are_classes(tmp_path):
     save(tmp_path / "pets/stray.png", pixels(3, 3))
     data = load(tmp_path / "pets")
     assert (data.classes, data.conditions) == ((), {})
-    assert "pets/: 1 images lie outside of the subfolders, so these are not used as classes." in data.notes
+    assert (
+        "pets/: 1 images lie outside of the subfolders, so these are not used as classes."
+        in data.notes
+    )
 
 
 def test_hidden_and_other_files_are_left_alone(tmp_path):

@@ -31,7 +31,9 @@ def test_broken_images_are_skipped_counted_and_listed(tmp_path):
 
 def test_a_truncated_image_does_not_shift_the_labels(tmp_path):
     for i in range(60):
-        save(tmp_path / "pets" / ("a" if i < 30 else "b") / f"{i}.png", np.full((6, 6), i, np.uint8))
+        save(
+            tmp_path / "pets" / ("a" if i < 30 else "b") / f"{i}.png", np.full((6, 6), i, np.uint8)
+        )
     for name in ("a/10.png", "b/50.png"):
         whole = (tmp_path / "pets" / name).read_bytes()
         (tmp_path / "pets" / name).write_bytes(whole[:-30])
@@ -42,7 +44,10 @@ def test_a_truncated_image_does_not_shift_the_labels(tmp_path):
 
 
 def test_too_many_broken_images_are_an_error(tmp_path):
-    with pytest.raises(InputError, match=r"photos/: 5 of 15 images could not be read \(bad0.jpg, .*, \.\.\.\); repair"):
+    with pytest.raises(
+        InputError,
+        match=r"photos/: 5 of 15 images could not be read \(bad0.jpg, .*, \.\.\.\); repair",
+    ):
         load(broken_folder(tmp_path, 10, 5))
     with pytest.raises(InputError, match="3 of 3 images could not be read"):
         load(broken_folder(tmp_path / "only", 0, 3))
@@ -84,7 +89,11 @@ def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):
     folder = folder_of(tmp_path, [pixels(8, 8, seed=i) for i in range(5)])
     whole = rows(load(folder))
     (place,) = (tmp_path / "cache").iterdir()
-    for name, content in (("rows.npy", b"\x93NUMPY"), ("facts.json", b"{"), ("facts.json", json.dumps({}).encode())):
+    for name, content in (
+        ("rows.npy", b"\x93NUMPY"),
+        ("facts.json", b"{"),
+        ("facts.json", json.dumps({}).encode()),
+    ):
         (place / name).write_bytes(content)
         np.testing.assert_array_equal(rows(load(folder)), whole)
 
@@ -105,8 +114,14 @@ def test_decoded_images_are_memory_mapped(tmp_path):
             lambda path: (path.mkdir(), (path / "a.txt").touch()),
             "no images or recordings are in it, only files of .txt",
         ),
-        (lambda path: (path.mkdir(), (path / "a.png").touch(), (path / "b.wav").touch()), "1 images and 1 recordings"),
-        (lambda path: save(path / "a.png", pixels(3, 3)), "x.d/: it has 1 row; training needs at least 2 rows"),
+        (
+            lambda path: (path.mkdir(), (path / "a.png").touch(), (path / "b.wav").touch()),
+            "1 images and 1 recordings",
+        ),
+        (
+            lambda path: save(path / "a.png", pixels(3, 3)),
+            "x.d/: it has 1 row; training needs at least 2 rows",
+        ),
     ],
 )
 def test_folders_without_images_are_refused(tmp_path, make, sentence):

@@ -28,13 +28,19 @@ print(*growth)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads Linux's account of memory"
+)
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """24 MB, then 96 MB of float32: loading, measuring, splitting and drawing batches of each."""
     paths = [str(tmp_path / "small.npy"), str(tmp_path / "large.npy")]
     for path, rows in zip(paths, (6_000, 24_000)):
         array = np.lib.format.open_memmap(path, "w+", np.float32, (rows, 1000))
-        array[:] = np.random.default_rng(0).standard_normal((2000, 1000), np.float32).repeat(rows // 2000, 0)
+        array[:] = (
+            np.random.default_rng(0)
+            .standard_normal((2000, 1000), np.float32)
+            .repeat(rows // 2000, 0)
+        )
         array.flush()
     order = [paths[0], *paths]  # the first load also imports and warms up
     env = {
@@ -42,7 +48,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         "MALLOC_MMAP_THRESHOLD_": "65536",
         "MALLOC_TRIM_THRESHOLD_": "0",
     }  # what is freed is given back
-    run = subprocess.run([sys.executable, "-c", CHILD, *order], capture_output=True, text=True, check=True, env=env)
+    run = subprocess.run(
+        [sys.executable, "-c", CHILD, *order], capture_output=True, text=True, check=True, env=env
+    )
     _, small, large = map(int, run.stdout.split())  # kB
     assert large - small < 2_000
     assert large < 8_000

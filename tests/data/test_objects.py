@@ -46,11 +46,17 @@ def test_torch_data_sets_are_read_once(make):
 
 def test_data_sets_without_labels_and_lists():
     rows = IMAGES.astype(np.float32)
-    for source in (Pairs(lambda i: rows[i]), torch.utils.data.TensorDataset(torch.from_numpy(rows)), list(rows)):
+    for source in (
+        Pairs(lambda i: rows[i]),
+        torch.utils.data.TensorDataset(torch.from_numpy(rows)),
+        list(rows),
+    ):
         data = load(source)
         np.testing.assert_array_equal(everything(data), rows)
         assert data.labels is None
-    np.testing.assert_array_equal(everything(load([[1.0, 2.0], [3.0, 4.0], [4.0, 5.0]])), [[1, 2], [3, 4], [4, 5]])
+    np.testing.assert_array_equal(
+        everything(load([[1.0, 2.0], [3.0, 4.0], [4.0, 5.0]])), [[1, 2], [3, 4], [4, 5]]
+    )
     with_targets = load(Pairs(lambda i: (rows[i], i / 7)))
     assert with_targets.labels is None
     assert "no class label and is left out" in with_targets.notes[0]
@@ -58,7 +64,9 @@ def test_data_sets_without_labels_and_lists():
 
 def test_tensors_and_pairs():
     rows = torch.arange(40, dtype=torch.bfloat16).reshape(20, 2)
-    np.testing.assert_array_equal(everything(load(rows.requires_grad_())), np.arange(40.0).reshape(20, 2))
+    np.testing.assert_array_equal(
+        everything(load(rows.requires_grad_())), np.arange(40.0).reshape(20, 2)
+    )
     assert load((rows, None)).labels is None
     assert load((rows, ["b", "a"] * 10)).classes == ("a", "b")
 
@@ -71,8 +79,14 @@ class Stream(torch.utils.data.IterableDataset):
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        (Pairs(lambda i: np.zeros(3 + i)), "item 1 has shape (4,) and type float64, item 0 has (3,) and float64; make"),
-        (Pairs(lambda i: {"image": 0, "label": 1}), "its items are dictionaries (image, label); give (value, label)"),
+        (
+            Pairs(lambda i: np.zeros(3 + i)),
+            "item 1 has shape (4,) and type float64, item 0 has (3,) and float64; make",
+        ),
+        (
+            Pairs(lambda i: {"image": 0, "label": 1}),
+            "its items are dictionaries (image, label); give (value, label)",
+        ),
         (Stream(), "a data set without numbered items"),
         (7, "a int cannot be read; give a path"),
         ([], "it has no rows"),

@@ -25,7 +25,9 @@ def test_each_position_may_have_its_own_key():
 def test_every_row_is_as_likely_in_every_place():
     """Over 4,000 keys each of 12 rows comes to each of 12 places equally often, by a chi-squared of 121 degrees."""
     n, draws = 12, 4000
-    places = permute(np.tile(np.arange(n), draws), n, key(0, np.repeat(np.arange(draws), n))).reshape(draws, n)
+    places = permute(
+        np.tile(np.arange(n), draws), n, key(0, np.repeat(np.arange(draws), n))
+    ).reshape(draws, n)
     counts = np.stack([np.bincount(places[:, i], minlength=n) for i in range(n)])
     chi_squared = ((counts - draws / n) ** 2 / (draws / n)).sum()
     assert chi_squared < 121 + 5 * np.sqrt(2 * 121)

@@ -5,13 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from undiffuse.data.resample import resample
+from undiffuse.data.recordings.resample import resample
 
 RATES = [(44100, 16000), (16000, 44100), (48000, 44100), (22050, 8000), (8000, 16000), (1001, 1000)]
 
 
 def sine(frequency, rate, seconds=0.4, phase=0.3):
-    return np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate + phase).astype(np.float32)[:, None]
+    return np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate + phase).astype(
+        np.float32
+    )[:, None]
 
 
 @pytest.mark.parametrize(("old", "new"), RATES)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from undiffuse.data import Data, load
-from undiffuse.data.arrays import from_array
+from undiffuse.data.arrays.read import from_array
 from undiffuse.data.split import ByGroups, ByRows, make_split
 
 LAYOUTS = {
@@ -36,7 +36,9 @@ def test_no_group_is_on_both_sides(name, wanted, seed):
     assert len(held_out) > 0
     assert len(training) > 0
     assert set(groups[held_out]).isdisjoint(groups[training])
-    np.testing.assert_array_equal(np.flatnonzero(split.holds_out(np.arange(len(groups)))), np.sort(held_out))
+    np.testing.assert_array_equal(
+        np.flatnonzero(split.holds_out(np.arange(len(groups)))), np.sort(held_out)
+    )
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -60,7 +62,10 @@ def test_the_number_held_out_makes_the_same_split_again(name):
 
 def test_the_split_by_groups_follows_its_seed():
     groups = LAYOUTS["even"]
-    assert len({frozenset(groups[sides(ByGroups(groups, 14, seed), 140)[0]]) for seed in range(20)}) > 10
+    assert (
+        len({frozenset(groups[sides(ByGroups(groups, 14, seed), 140)[0]]) for seed in range(20)})
+        > 10
+    )
 
 
 def test_a_single_group_is_split_by_rows_and_it_is_said():
@@ -68,7 +73,9 @@ def test_a_single_group_is_split_by_rows_and_it_is_said():
     data = Data(replace(loaded, groups=np.zeros(40, np.int64)))
     assert isinstance(data.split, ByRows)
     assert (len(data), data.n_held_out) == (36, 4)
-    assert data.notes == ("one/: all rows have one origin, so those held out tell less of new data than usual.",)
+    assert data.notes == (
+        "one/: all rows have one origin, so those held out tell less of new data than usual.",
+    )
 
 
 def test_nothing_is_measured_on_held_out_groups():

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from undiffuse import parts
-from undiffuse.data.table_fit import fit_table
-from undiffuse.data.table_transform import TableTransform
-from undiffuse.data.tables import read_table
+from undiffuse.data.tables.fit import fit_table
+from undiffuse.data.tables.read import read_table
+from undiffuse.data.tables.transform import TableTransform
 from undiffuse.errors import InputError
 
 pa = pytest.importorskip("pyarrow")
@@ -22,13 +22,19 @@ FAMILY = {"table": TableTransform}
 
 
 def normal_log_density(x, mean=0.0, std=1.0):
-    return (-0.5 * ((x.double() - mean) / std) ** 2 - math.log(std) - 0.5 * math.log(2 * math.pi)).sum(1)
+    return (
+        -0.5 * ((x.double() - mean) / std) ** 2 - math.log(std) - 0.5 * math.log(2 * math.pi)
+    ).sum(1)
 
 
 def fitted(table):
     loaded = read_table(table)
     rows = loaded.rows.take(np.arange(len(loaded.rows)))
-    return loaded, rows, loaded.make_transform(lambda: iter([rows[: len(rows) // 2], rows[len(rows) // 2 :]]))
+    return (
+        loaded,
+        rows,
+        loaded.make_transform(lambda: iter([rows[: len(rows) // 2], rows[len(rows) // 2 :]])),
+    )
 
 
 def uniform_grid(n):
@@ -65,7 +71,8 @@ def test_every_row_comes_back(table, seed):
     loaded, rows, transform = fitted(table)
     generator = torch.Generator().manual_seed(seed)
     x, correction = transform.encode(
-        torch.from_numpy(rows), lambda like: torch.randn(like.shape, generator=generator, dtype=like.dtype)
+        torch.from_numpy(rows),
+        lambda like: torch.randn(like.shape, generator=generator, dtype=like.dtype),
     )
     assert x.dtype == torch.float32
     assert x.shape == (len(rows), *transform.shape)
@@ -76,7 +83,9 @@ def test_every_row_comes_back(table, seed):
         np.testing.assert_array_equal(np.isnan(after), np.isnan(before), column["name"])
         if column["sort"] == "float" and not column["unit"]:
             spread = np.nanmax(before) - np.nanmin(before)
-            np.testing.assert_allclose(after, before, rtol=0, atol=2e-6 * spread, err_msg=column["name"])
+            np.testing.assert_allclose(
+                after, before, rtol=0, atol=2e-6 * spread, err_msg=column["name"]
+            )
         else:
             np.testing.assert_array_equal(after, before, column["name"])
     presented = loaded.form.present(rows)
@@ -107,7 +116,9 @@ def test_the_probabilities_of_all_rows_sum_to_one():
         assert len(values) == (4, 4, 2)[column]
     total = sum(math.prod(chances) for chances in itertools.product(*marginals))
     assert total == pytest.approx(1, abs=2e-5)
-    rows = torch.tensor([[a, b, c] for a in (0, 1, 2, math.nan) for b in (0, 1, 6, math.nan) for c in (0, 1)])
+    rows = torch.tensor(
+        [[a, b, c] for a in (0, 1, 2, math.nan) for b in (0, 1, 6, math.nan) for c in (0, 1)]
+    )
     x, correction = transform.encode(rows.double(), torch.randn_like)
     # Under the standard normal the bound is an equality, whatever the noise.
     assert (normal_log_density(x) + correction).exp().sum().item() == pytest.approx(1, abs=1e-12)
@@ -159,7 +170,9 @@ def test_a_wide_whole_number_sums_to_one():
     total = 0.0
     for u in (np.arange(64) + 0.5) / 64:
         z = torch.special.ndtri(torch.tensor(u))
-        k = torch.arange(-2000, 2600, dtype=torch.float64)[:, None]  # the map goes on beyond what was observed
+        k = torch.arange(-2000, 2600, dtype=torch.float64)[
+            :, None
+        ]  # the map goes on beyond what was observed
         x, correction = transform.encode(k, lambda like, z=z: torch.full_like(like, z.item()))
         total += (normal_log_density(x, 0.1, 1.1) + correction).exp().sum().item() / 64
     assert total == pytest.approx(1, abs=1e-4)
@@ -180,7 +193,9 @@ def test_the_coordinates_are_close_to_standard_normals():
     _, rows, transform = fitted(table)
     torch.manual_seed(0)
     x, _ = transform.encode(torch.from_numpy(rows), torch.randn_like)
-    quantiles = torch.quantile(x.double(), torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64), dim=0)
+    quantiles = torch.quantile(
+        x.double(), torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64), dim=0
+    )
     expected = torch.tensor([-1.645, 0.0, 1.645], dtype=torch.float64)[:, None].expand_as(quantiles)
     torch.testing.assert_close(quantiles, expected, atol=0.12, rtol=0)
 
@@ -200,7 +215,9 @@ def test_whatever_a_model_draws_is_a_valid_row():
     )
     loaded, _, transform = fitted(table)
     torch.manual_seed(0)
-    wild = torch.cat([torch.randn(2000, *transform.shape) * 4, torch.full((1, *transform.shape), math.nan)])
+    wild = torch.cat(
+        [torch.randn(2000, *transform.shape) * 4, torch.full((1, *transform.shape), math.nan)]
+    )
     wild[0] = math.inf
     out = loaded.form.present(transform.decode(wild))
     assert out.schema == table.schema
@@ -225,7 +242,9 @@ def test_held_out_rows_are_not_measured_but_have_a_probability():
     table = pa.table({"word": ["a", "b"] * 10 + ["c", "c"], "x": np.arange(22) * math.pi})
     loaded = read_table(table)
     transform = loaded.make_transform(lambda: iter([loaded.rows.take(np.arange(20))]))
-    other = loaded.make_transform(lambda: iter([loaded.rows.take(np.arange(10)), loaded.rows.take(np.arange(10, 20))]))
+    other = loaded.make_transform(
+        lambda: iter([loaded.rows.take(np.arange(10)), loaded.rows.take(np.arange(10, 20))])
+    )
     assert parts.describe(transform, FAMILY) == parts.describe(other, FAMILY)
     rows = torch.from_numpy(loaded.rows.take(np.arange(20, 22)))
     x, correction = transform.encode(rows, torch.zeros_like)
@@ -258,8 +277,22 @@ def test_described_and_built_again_it_is_the_same():
 
 
 def test_a_value_that_the_data_does_not_hold_is_refused():
-    levels = {"code": "levels", "missing": False, "ordered": True, "name": "size", "values": [0.0, 1.0, 5.0]}
-    number = {"code": "number", "missing": False, "name": "price", "whole": False, "low": 0.0, "high": 9.0, "atoms": []}
+    levels = {
+        "code": "levels",
+        "missing": False,
+        "ordered": True,
+        "name": "size",
+        "values": [0.0, 1.0, 5.0],
+    }
+    number = {
+        "code": "number",
+        "missing": False,
+        "name": "price",
+        "whole": False,
+        "low": 0.0,
+        "high": 9.0,
+        "atoms": [],
+    }
     rows = np.array([[0.0, 0.1], [1.0, 7.3], [5.0, 9.0]])
     transform = fit_table([levels, number], lambda: iter([rows]))
     for bad, sentence in (

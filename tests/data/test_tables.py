@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from undiffuse import parts
-from undiffuse.data.table_form import TableForm
-from undiffuse.data.tables import read_table
+from undiffuse.data.tables.form import TableForm
+from undiffuse.data.tables.read import read_table
 
 pa = pytest.importorskip("pyarrow")
 csv, pq = pytest.importorskip("pyarrow.csv"), pytest.importorskip("pyarrow.parquet")
@@ -27,7 +27,16 @@ def everything(rng):
         {
             **{
                 name: pa.array(rng.integers(0, 100, N), getattr(pa, name)(), mask=gone)
-                for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+                for name in (
+                    "int8",
+                    "int16",
+                    "int32",
+                    "int64",
+                    "uint8",
+                    "uint16",
+                    "uint32",
+                    "uint64",
+                )
             },
             "negative": pa.array(-(2**63) + rng.integers(0, 9, N), pa.int64()),
             "huge": pa.array([2**64 - 1 - int(d) for d in days], pa.uint64()),
@@ -37,27 +46,39 @@ def everything(rng):
             "nan": pa.array(np.where(gone, np.nan, rng.normal(size=N)), pa.float64()),
             "price": pa.array(np.round(rng.random(N) * 100, 2), pa.float64()),
             "money": pa.array(
-                [None if g else decimal.Decimal(int(d)) / 100 for g, d in zip(gone, days)], pa.decimal128(9, 2)
+                [None if g else decimal.Decimal(int(d)) / 100 for g, d in zip(gone, days)],
+                pa.decimal128(9, 2),
             ),
             "flag": pa.array(rng.random(N) < 0.5, pa.bool_(), mask=gone),
             "word": pa.array(rng.choice(["b", "a", "ü"], N), pa.string(), mask=gone),
             "large": pa.array(rng.choice(["b", "a"], N), pa.large_string()),
             "coded": pa.DictionaryArray.from_arrays(
-                pa.array(rng.integers(0, 2, N), pa.int8(), mask=gone), pa.array(["z", "y", "unused"])
+                pa.array(rng.integers(0, 2, N), pa.int8(), mask=gone),
+                pa.array(["z", "y", "unused"]),
             ),
             "numbers": pa.DictionaryArray.from_arrays(
-                pa.array(rng.integers(0, 2, N), pa.int32()), pa.array([7, 3], pa.int16()), ordered=True
+                pa.array(rng.integers(0, 2, N), pa.int32()),
+                pa.array([7, 3], pa.int16()),
+                ordered=True,
             ),
             "date": pa.array(
-                [datetime.date(2020, 1, 1) + datetime.timedelta(int(d)) for d in days], pa.date32(), mask=gone
+                [datetime.date(2020, 1, 1) + datetime.timedelta(int(d)) for d in days],
+                pa.date32(),
+                mask=gone,
             ),
-            "date64": pa.array([datetime.date(2020, 1, 1) + datetime.timedelta(int(d)) for d in days], pa.date64()),
+            "date64": pa.array(
+                [datetime.date(2020, 1, 1) + datetime.timedelta(int(d)) for d in days], pa.date64()
+            ),
             "stamp": pa.array(
-                [base + datetime.timedelta(int(d)) for d in days], pa.timestamp("ns", "Europe/Berlin"), mask=gone
+                [base + datetime.timedelta(int(d)) for d in days],
+                pa.timestamp("ns", "Europe/Berlin"),
+                mask=gone,
             ),
             "clock": pa.array([datetime.time(int(d) % 24, 5) for d in days], pa.time32("s")),
             "clock64": pa.array([datetime.time(int(d) % 24, 5) for d in days], pa.time64("us")),
-            "span": pa.array([datetime.timedelta(int(d)) for d in days], pa.duration("us"), mask=gone),
+            "span": pa.array(
+                [datetime.timedelta(int(d)) for d in days], pa.duration("us"), mask=gone
+            ),
         }
     )
 
@@ -78,7 +99,9 @@ def test_every_type_comes_back_as_itself():
     table = everything(np.random.default_rng(0))
     loaded = read_table(table)
     assert_same(loaded.form.present(rows_of(loaded)), table)
-    again = parts.build(json.loads(json.dumps(parts.describe(loaded.form, FAMILY), allow_nan=False)), FAMILY)
+    again = parts.build(
+        json.loads(json.dumps(parts.describe(loaded.form, FAMILY), allow_nan=False)), FAMILY
+    )
     assert parts.describe(again, FAMILY) == parts.describe(loaded.form, FAMILY)
     assert_same(again.present(rows_of(loaded)), table)
     json.dumps(loaded.facts, allow_nan=False)
@@ -97,7 +120,10 @@ def test_prices_over_a_wide_range_keep_their_decimals():
 
 
 def test_times_are_modelled_in_steps_of_their_own():
-    days = pa.array([datetime.datetime(2020, 1, 1) + datetime.timedelta(d) for d in (4, 0, 2, 10)], pa.timestamp("ns"))
+    days = pa.array(
+        [datetime.datetime(2020, 1, 1) + datetime.timedelta(d) for d in (4, 0, 2, 10)],
+        pa.timestamp("ns"),
+    )
     loaded = read_table(pa.table({"day": days}))
     assert rows_of(loaded)[:, 0].tolist() == [2, 0, 1, 5]
 
@@ -106,11 +132,15 @@ def test_pandas_frames_come_back_with_their_types_and_order():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(
         {
-            "z": pd.Categorical(["lo", "hi", None, "lo"], categories=["lo", "mid", "hi"], ordered=True),
+            "z": pd.Categorical(
+                ["lo", "hi", None, "lo"], categories=["lo", "mid", "hi"], ordered=True
+            ),
             "Int": pd.array([1, None, 3, 4], dtype="Int64"),
             "a": [1.5, np.nan, 2.25, 1.0],
             "b": [True, False, True, True],
-            "t": pd.to_datetime(["2020-01-01", "2021-01-01", None, "2020-06-01"]).tz_localize("Europe/Berlin"),
+            "t": pd.to_datetime(["2020-01-01", "2021-01-01", None, "2020-06-01"]).tz_localize(
+                "Europe/Berlin"
+            ),
             "s": ["x", "y", "x", None],
             "i8": np.array([1, 2, 3, 3], np.int8),
             "f4": np.array([0.1, 0.2, 0.3, 0.4], np.float32),
@@ -169,7 +199,9 @@ def test_csv_with_decimal_commas_missing_values_and_a_byte_order_mark(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_files_are_written_so_that_they_read_back(tmp_path, suffix):
-    table = everything(np.random.default_rng(1)).select(["int64", "double", "price", "flag", "word", "date", "coded"])
+    table = everything(np.random.default_rng(1)).select(
+        ["int64", "double", "price", "flag", "word", "date", "coded"]
+    )
     loaded = read_table(table)
     out = tmp_path / f"samples{suffix}"
     loaded.form.save(rows_of(loaded), out)
@@ -196,7 +228,9 @@ def test_constant_columns_are_reproduced_and_row_counters_noted():
     drawn = loaded.form.present(transform.decode(np_to_torch(np.zeros((5, *transform.shape)))))
     assert transform.shape == (2,)
     assert drawn.column("always").to_pylist() == ["yes"] * 5
-    assert loaded.notes == ('pyarrow table: column "id" counts the rows; remove it unless that is meant.',)
+    assert loaded.notes == (
+        'pyarrow table: column "id" counts the rows; remove it unless that is meant.',
+    )
 
 
 def np_to_torch(array):
@@ -210,6 +244,9 @@ def test_the_picture_shows_each_column():
     picture = loaded.form.preview(rows_of(loaded))
     assert picture.size == (880, 510)  # twelve panels in three lines of four
     one = read_table(pa.table({"x": [0.5, 1.25, 7.125]}))
-    low, high = one.form.preview(np.array([[0.0], [0.0]])), one.form.preview(np.array([[0.0], [1.0]]))
+    low, high = (
+        one.form.preview(np.array([[0.0], [0.0]])),
+        one.form.preview(np.array([[0.0], [1.0]])),
+    )
     assert np.asarray(low).shape == np.asarray(high).shape
     assert (np.asarray(low) != np.asarray(high)).any()

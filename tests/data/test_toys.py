@@ -10,7 +10,11 @@ def test_points_follow_from_the_seed(name):
     np.testing.assert_array_equal(draw(name, 100, seed=3), draw(name, 100, seed=3))
     assert not np.array_equal(draw(name, 100, seed=3), draw(name, 100, seed=4))
     data = load(name)
-    assert (len(data) + len(data.held_out), data.shape, data.held_out.dtype) == (ROWS, (2,), np.float32)
+    assert (len(data) + len(data.held_out), data.shape, data.held_out.dtype) == (
+        ROWS,
+        (2,),
+        np.float32,
+    )
     assert load(name, seed=1).fingerprint != data.fingerprint
 
 
@@ -31,7 +35,9 @@ def test_points_follow_the_density(name):
     points = draw(name, 200_000, seed=0)
     fine = cells(0.02)
     edges = np.arange(-3.5, 3.6, 0.5)
-    expected, *_ = np.histogram2d(*fine.T, bins=edges, weights=np.exp(log_density(name, fine)) * 0.02**2 * 200_000)
+    expected, *_ = np.histogram2d(
+        *fine.T, bins=edges, weights=np.exp(log_density(name, fine)) * 0.02**2 * 200_000
+    )
     counts, *_ = np.histogram2d(*points.T, bins=edges)
     common = expected > 20
     freedom = common.sum() - 1

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from undiffuse.data.arrays import from_array
+from undiffuse.data.arrays.read import from_array
+from undiffuse.data.arrays.transform import ArrayTransform, ImageTransform
 from undiffuse.data.families import build_part, describe_part
 from undiffuse.data.rows import as_tensor, chunks
-from undiffuse.data.transforms import ArrayTransform, ImageTransform
 
 WHOLE = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 FLOATS = ["float16", "float32", "float64"]
@@ -40,7 +40,11 @@ def test_rows_come_back_in_their_own_shape_and_type(dtype, shape, noise):
     transform = transform_of(rows)
     x, log_correction = transform.encode(as_tensor(rows), noise)
     assert x.shape == (len(rows), *transform.shape)
-    assert (x.dtype, log_correction.dtype, log_correction.shape) == (torch.float32, torch.float64, (30,))
+    assert (x.dtype, log_correction.dtype, log_correction.shape) == (
+        torch.float32,
+        torch.float64,
+        (30,),
+    )
     back = transform.decode(x)
     assert (back.shape, back.dtype) == (rows.shape, rows.dtype)
     if np.dtype(dtype).kind == "f":
@@ -90,13 +94,17 @@ def test_noise_fills_each_bin_evenly():
     x, _ = transform.encode(torch.full((20000, 1, 1), 3), torch.randn_like)
     u = (x.flatten().double() - 0.5) / 0.5
     empirical = (torch.arange(20000) + 0.5) / 20000
-    assert (u.sort().values - empirical).abs().max() < 1.95 / math.sqrt(20000)  # Kolmogorov-Smirnov, 0.1 %
+    assert (u.sort().values - empirical).abs().max() < 1.95 / math.sqrt(
+        20000
+    )  # Kolmogorov-Smirnov, 0.1 %
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_uniform_model_on_the_cube_gives_every_image_its_exact_probability(levels):
     transform = ImageTransform(row_shape=(5, 4, 3), channel_axis=-1, levels=levels, dtype="uint8")
-    x, log_correction = transform.encode(torch.zeros(2, 5, 4, 3, dtype=torch.uint8), torch.randn_like)
+    x, log_correction = transform.encode(
+        torch.zeros(2, 5, 4, 3, dtype=torch.uint8), torch.randn_like
+    )
     uniform = -x[0].numel() * math.log(2)
     np.testing.assert_allclose(uniform + log_correction, -60 * math.log(levels), rtol=1e-12)
 
@@ -111,7 +119,9 @@ def test_probabilities_of_whole_numbers_sum_to_one(dtype):
     total = 0.0
     for u in (fine[:-1] + fine[1:]) / 2:
         z = torch.special.ndtri(u)
-        x, log_correction = transform.encode(every_k, lambda like, z=z: torch.full_like(like, float(z)))
+        x, log_correction = transform.encode(
+            every_k, lambda like, z=z: torch.full_like(like, float(z))
+        )
         log_p = -0.5 * x.double().square().sum(1) - 0.5 * math.log(2 * math.pi)
         total += float((log_p + log_correction).exp().sum()) / 100
     assert total == pytest.approx(1, abs=1e-4)
@@ -131,7 +141,9 @@ def test_log_correction_is_the_log_determinant(shape):
         change = (transform.encode(moved, torch.zeros_like)[0] - at).double().abs()
         assert (change > 0).sum() == 1  # the Jacobian is a permuted diagonal
         slopes.append(float(change.sum()) / step)
-    np.testing.assert_allclose(log_correction, sum(math.log(slope) for slope in slopes), rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(
+        log_correction, sum(math.log(slope) for slope in slopes), rtol=1e-3, atol=2e-3
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
@@ -162,7 +174,10 @@ def test_constant_columns_are_left_out_and_restored():
     np.testing.assert_allclose(transform.decode(x), rows, atol=1e-5)
     other = rows[:2].copy()
     other[1, 0] = 8
-    assert transform.encode(as_tensor(other), torch.zeros_like)[1].isneginf().tolist() == [False, True]
+    assert transform.encode(as_tensor(other), torch.zeros_like)[1].isneginf().tolist() == [
+        False,
+        True,
+    ]
 
 
 def test_decoded_values_stay_in_range():
@@ -176,7 +191,9 @@ def test_decoded_values_stay_in_range():
     assert halves.decode(torch.tensor([[100.0]])).tolist() == [65504.0]
 
 
-@pytest.mark.parametrize("rows", [rows_of("float32", (3,)), rows_of("int64", (2, 40)), rows_of("uint8", (4, 5, 3))])
+@pytest.mark.parametrize(
+    "rows", [rows_of("float32", (3,)), rows_of("int64", (2, 40)), rows_of("uint8", (4, 5, 3))]
+)
 def test_transform_and_form_round_trip_through_json(rows):
     loaded = from_array(rows, name="data")
     for part in (transform_of(rows), loaded.form):

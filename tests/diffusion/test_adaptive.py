@@ -7,9 +7,9 @@ import torch
 from cases import SCHEDULE_CASES, times
 
 from undiffuse.diffusion import EDM, Linear, LinearVP, RowNoise, sample
-from undiffuse.diffusion.adaptive import AdaptiveODE, flow_time, flow_variable, integrate
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
 from undiffuse.diffusion.oracle import Gaussian, Mixture
+from undiffuse.diffusion.steps.adaptive import AdaptiveODE, flow_time, flow_variable, integrate
 from undiffuse.errors import InputError
 
 # not those with parameters: they find a time by bisection, a hundred times slower, and the field is the same
@@ -56,7 +56,9 @@ def test_follows_the_exact_flow_of_a_gaussian_to_its_tolerance(schedule):
     q = torch.tensor([[-2.5, 0.3], [0.0, 1.0], [1.1, -3.0]]).double()
     for s in (0.5, max(schedule.t_min, 1e-3)):
         t, s = times(1.0, s)
-        exact = [a * mean + ((a * std) ** 2 + b**2).sqrt() * q for a, b in (schedule(t), schedule(s))]
+        exact = [
+            a * mean + ((a * std) ** 2 + b**2).sqrt() * q for a, b in (schedule(t), schedule(s))
+        ]
         errors = []
         for tolerance in (1e-4, 1e-7):
             x, evaluations = AdaptiveODE(tolerance)(oracle, exact[0], t, s, None, torch.zeros_like)
@@ -68,16 +70,22 @@ def test_follows_the_exact_flow_of_a_gaussian_to_its_tolerance(schedule):
 @every_schedule
 def test_variable_and_time_are_each_other_s_inverse(schedule):
     t = torch.linspace(max(schedule.t_min, 1e-3), 1, 40, dtype=torch.float64)
-    torch.testing.assert_close(flow_time(schedule, flow_variable(schedule, t)), t, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(
+        flow_time(schedule, flow_variable(schedule, t)), t, rtol=1e-11, atol=1e-11
+    )
 
 
-@pytest.mark.parametrize("schedule", [EDM(), LinearVP(), Linear()], ids=["edm", "linear_vp", "linear"])
+@pytest.mark.parametrize(
+    "schedule", [EDM(), LinearVP(), Linear()], ids=["edm", "linear_vp", "linear"]
+)
 def test_a_row_does_not_know_its_batch(schedule):
     """Each row chooses its own steps: alone, among others and in another order it ends where it ends."""
     oracle, grid = mixture(schedule), times(1.0, max(schedule.t_min, 1e-3), 0.0)
     start = schedule(grid[0])[1] * RowNoise(4, 6)(torch.empty(6, 2).double())
     whole, counts = AdaptiveODE()(oracle, start, grid[0], grid[1], None, torch.zeros_like)
-    alone = [AdaptiveODE()(oracle, row[None], grid[0], grid[1], None, torch.zeros_like) for row in start]
+    alone = [
+        AdaptiveODE()(oracle, row[None], grid[0], grid[1], None, torch.zeros_like) for row in start
+    ]
     torch.testing.assert_close(whole, torch.cat([x for x, _ in alone]), rtol=0, atol=1e-12)
     assert counts.tolist() == [int(n) for _, n in alone]
     assert len(set(counts.tolist())) > 1
@@ -94,7 +102,10 @@ def test_arrived_rows_leave_the_batch_and_conditions_stay_with_their_rows():
     a_t, a_s = schedule(times(1.0, 0.001))[0]
     s_t, s_s = schedule(times(1.0, 0.001))[1]
     exact = (
-        a_s * where + ((0.3 * a_s) ** 2 + s_s**2).sqrt() * (start - a_t * where) / ((0.3 * a_t) ** 2 + s_t**2).sqrt()
+        a_s * where
+        + ((0.3 * a_s) ** 2 + s_s**2).sqrt()
+        * (start - a_t * where)
+        / ((0.3 * a_t) ** 2 + s_t**2).sqrt()
     )
     torch.testing.assert_close(x, exact, rtol=2e-5, atol=2e-5)
 
@@ -139,7 +150,9 @@ def test_error_falls_with_the_fifth_power_of_the_work():
         (x,), n = integrate(field, start, 0.0, 6.0, rtol=tolerance, atol=tolerance)
         counts.append(int(n))
         errors.append(float((x - exact).abs().max()))
-    assert math.log(errors[0] / errors[1]) / math.log(counts[1] / counts[0]) == pytest.approx(5, abs=0.5)
+    assert math.log(errors[0] / errors[1]) / math.log(counts[1] / counts[0]) == pytest.approx(
+        5, abs=0.5
+    )
 
 
 def test_a_row_without_a_finite_slope_ends_as_nan_and_stops_no_other():

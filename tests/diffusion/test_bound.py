@@ -24,7 +24,7 @@ from undiffuse.diffusion import (
     sample,
     target,
 )
-from undiffuse.diffusion.bound import level_terms
+from undiffuse.diffusion.likelihood.bound import level_terms
 from undiffuse.errors import InputError
 
 LEVELS = 20
@@ -42,21 +42,33 @@ def textbook(i, x, x_t, x_hat, variance):
     """The KL of level i (from 1) written with betas and products (Ho et al. 2020, Eq. 6-8)."""
     beta, alpha_bar, before = (c[i - 1] for c in chain())
     tilde = beta * (1 - before) / (1 - alpha_bar)
-    on_x, on_x_t = before.sqrt() * beta / (1 - alpha_bar), (1 - beta).sqrt() * (1 - before) / (1 - alpha_bar)
-    q, p = (Normal(on_x * mean + on_x_t * x_t, v.sqrt()) for mean, v in ((x, tilde), (x_hat, variance(beta, tilde))))
+    on_x, on_x_t = (
+        before.sqrt() * beta / (1 - alpha_bar),
+        (1 - beta).sqrt() * (1 - before) / (1 - alpha_bar),
+    )
+    q, p = (
+        Normal(on_x * mean + on_x_t * x_t, v.sqrt())
+        for mean, v in ((x, tilde), (x_hat, variance(beta, tilde)))
+    )
     return kl_divergence(q, p)
 
 
-@pytest.mark.parametrize("variance", [Beta(), BetaTilde(), Learned()], ids=["beta", "beta_tilde", "learned"])
+@pytest.mark.parametrize(
+    "variance", [Beta(), BetaTilde(), Learned()], ids=["beta", "beta_tilde", "learned"]
+)
 @pytest.mark.parametrize("i", [2, 3, 11, 20])
 def test_each_term_is_the_kl_of_two_gaussians(variance, i):
-    x, x_hat, z = torch.randn(3, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
+    x, x_hat, z = torch.randn(
+        3, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(i)
+    )
     v = torch.rand(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     t = torch.full((4,), i / LEVELS, dtype=torch.float64)
     alpha, sigma = (c[:, None] for c in SCHEDULE(t))
     denoiser = Denoiser(torch.nn.Identity(), SCHEDULE, target.data)
     found = level_terms(denoiser, variance, LEVELS, x, x_hat, v, t)
-    expected = textbook(i, x, alpha * x + sigma * z, x_hat, lambda beta, tilde: variance(beta, tilde, v))
+    expected = textbook(
+        i, x, alpha * x + sigma * z, x_hat, lambda beta, tilde: variance(beta, tilde, v)
+    )
     torch.testing.assert_close(found, LEVELS * expected.mean(1), rtol=1e-9, atol=1e-12)
 
 
@@ -71,11 +83,15 @@ def test_the_first_term_is_a_gaussian_decoder():
 
 def test_under_beta_tilde_it_is_the_weighted_error():
     """VLB's weights are these KLs, levels 2 to T."""
-    x, z = torch.randn(2, LEVELS - 1, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    x, z = torch.randn(
+        2, LEVELS - 1, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
     t = torch.arange(2, LEVELS + 1, dtype=torch.float64) / LEVELS
     denoiser = Denoiser(lambda x, c_noise: 0.3 * x, SCHEDULE, target.noise)
     weighted = Objective(weighting=VLB(), times=DiscreteTimes()).losses(denoiser, x, z, t)
-    torch.testing.assert_close(VariationalBound().losses(denoiser, x, z, t), weighted, rtol=1e-8, atol=0)
+    torch.testing.assert_close(
+        VariationalBound().losses(denoiser, x, z, t), weighted, rtol=1e-8, atol=0
+    )
 
 
 class Two(torch.nn.Module):
@@ -92,8 +108,12 @@ class Two(torch.nn.Module):
 
 def gradients(objective):
     network = Two()
-    denoiser = Denoiser(network, SCHEDULE, target.noise, learned_variance=objective.learned_variance)
-    x, z = torch.randn(2, LEVELS, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    denoiser = Denoiser(
+        network, SCHEDULE, target.noise, learned_variance=objective.learned_variance
+    )
+    x, z = torch.randn(
+        2, LEVELS, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
     t = torch.arange(1, LEVELS + 1, dtype=torch.float64) / LEVELS
     losses = objective.losses(denoiser, x, z, t)
     losses.sum().backward()
@@ -157,7 +177,9 @@ def test_algorithm_1_as_printed():
 def test_algorithm_2_as_printed(variance):
     """Ho et al. (2020), Algorithm 2: x_{t-1} = (x_t - beta / sqrt(1 - abar) eps) / sqrt(1 - beta) + sigma_t z; no noise
     at the last step. The same network and the same noise, level by level."""
-    network = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    network = torch.nn.Sequential(
+        torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)
+    ).double()
     denoiser = Denoiser(lambda x, c_noise: network(x), SCHEDULE, target.noise)
     torch.manual_seed(1)
     start, *noises = torch.randn(LEVELS, 5, 3, dtype=torch.float64).unbind()
@@ -166,18 +188,26 @@ def test_algorithm_2_as_printed(variance):
     x = start
     with torch.no_grad():
         found = sample(
-            denoiser, start, Levels()(SCHEDULE, LEVELS), Ancestral(variance=variance), noise=lambda like: next(drawn)
+            denoiser,
+            start,
+            Levels()(SCHEDULE, LEVELS),
+            Ancestral(variance=variance),
+            noise=lambda like: next(drawn),
         )
         for i in range(LEVELS, 0, -1):
             z = noises[LEVELS - i] if i > 1 else torch.zeros_like(x)
             tilde = beta[i - 1] * (1 - before[i - 1]) / (1 - alpha_bar[i - 1])
             spread = variance(beta[i - 1], tilde, None).sqrt()
             noise = network(x)
-            x = (x - beta[i - 1] / (1 - alpha_bar[i - 1]).sqrt() * noise) / (1 - beta[i - 1]).sqrt() + spread * z
+            x = (x - beta[i - 1] / (1 - alpha_bar[i - 1]).sqrt() * noise) / (
+                1 - beta[i - 1]
+            ).sqrt() + spread * z
     torch.testing.assert_close(found, x, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("objective", [VariationalBound(), Hybrid(variance=Beta())], ids=["bound", "hybrid"])
+@pytest.mark.parametrize(
+    "objective", [VariationalBound(), Hybrid(variance=Beta())], ids=["bound", "hybrid"]
+)
 def test_a_chain_of_one_level_has_no_bound(objective):
     denoiser = Denoiser(lambda x, c_noise: x, DiscreteVP(betas=(0.5,)), target.noise)
     x = torch.zeros(2, 1)

@@ -15,12 +15,14 @@ from undiffuse.diffusion import (
     target,
 )
 from undiffuse.diffusion.denoiser import Denoiser
-from undiffuse.diffusion.objective import COUPLINGS
+from undiffuse.diffusion.objectives.objective import COUPLINGS
 
 
 def draws(n, shape=(2,), seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, *shape, generator=generator) * 2 + 1, torch.randn(n, *shape, generator=generator)
+    return torch.randn(n, *shape, generator=generator) * 2 + 1, torch.randn(
+        n, *shape, generator=generator
+    )
 
 
 def cost(x, z):
@@ -58,7 +60,9 @@ def test_the_loss_is_that_of_the_pairs():
     for coupling in (IndependentCoupling(), OptimalTransport()):
         objective = Objective(weighting=FlowMatching(), times=UniformTimes(), coupling=coupling)
         expected = (coupling(x, z) - x).square().mean(1)
-        torch.testing.assert_close(objective.losses(denoiser, x, z, t), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            objective.losses(denoiser, x, z, t), expected, rtol=1e-5, atol=1e-6
+        )
 
 
 def test_paths_cross_less_than_under_independent_noise():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import times
 
-from undiffuse.diffusion.decoder import log_mass
+from undiffuse.diffusion.likelihood.decoder import log_mass
 
 
 def edges(levels):
@@ -32,7 +32,9 @@ def test_a_bin_far_out_has_the_mass_that_arbitrary_precision_gives(distance, sid
     low, high = sorted((side * distance, side * (distance + 0.01)))
     want = mpmath.log(mpmath.erfc(distance / mpmath.sqrt(2)) / 2 - mpmath.erfc((mpmath.mpf(distance) + mpmath.mpf(0.01))
                                                                               / mpmath.sqrt(2)) / 2)  # fmt: skip
-    assert float(log_mass(times(0.0), times(1.0), times(low), times(high))) == pytest.approx(float(want), rel=1e-9)
+    assert float(log_mass(times(0.0), times(1.0), times(low), times(high))) == pytest.approx(
+        float(want), rel=1e-9
+    )
 
 
 def test_gradients_are_finite_wherever_the_value_is_and_right():
@@ -43,7 +45,9 @@ def test_gradients_are_finite_wherever_the_value_is_and_right():
         assert value.isfinite().all()
         for gradient in torch.autograd.grad(value.sum(), (mean, std)):
             assert gradient.isfinite().all()
-        assert torch.autograd.gradcheck(lambda m, s, a=low, b=high: log_mass(m, s, times(a), times(b)), (mean, std))
+        assert torch.autograd.gradcheck(
+            lambda m, s, a=low, b=high: log_mass(m, s, times(a), times(b)), (mean, std)
+        )
 
 
 def test_half_a_bin_is_a_255th_only_where_256_values_are_themselves_spread_from_end_to_end():

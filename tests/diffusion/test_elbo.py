@@ -9,15 +9,18 @@ import torch
 from cases import SCHEDULE_CASES, times
 
 from undiffuse.diffusion import EDM, DiscreteVP, Levels, LinearVP, LogSNR, Prior, linear_betas
-from undiffuse.diffusion.decoder import log_mass
-from undiffuse.diffusion.elbo import elbo, last_time, prior_term
+from undiffuse.diffusion.likelihood.decoder import log_mass
+from undiffuse.diffusion.likelihood.elbo import elbo, last_time, prior_term
 from undiffuse.diffusion.oracle import Gaussian, Mixture
-from undiffuse.diffusion.steps import Beta, BetaTilde
+from undiffuse.diffusion.steps.base import Beta, BetaTilde
 from undiffuse.errors import InputError
 from undiffuse.selfcheck import expected_gap
 
 FAST = {name: schedule for name, schedule in SCHEDULE_CASES.items() if schedule.module is None}
-MEAN, STD = torch.tensor([0.4, -1.0, 0.0, 2.0]).double(), torch.tensor([0.5, 0.9, 0.3, 1.0]).double()
+MEAN, STD = (
+    torch.tensor([0.4, -1.0, 0.0, 2.0]).double(),
+    torch.tensor([0.5, 0.9, 0.3, 1.0]).double(),
+)
 
 
 def exact(schedule, mean=MEAN, std=STD):
@@ -36,13 +39,17 @@ def noise(seed=0):
 def close(a, b, sigmas=4.5):
     """Whether the mean of differences a - b (N,) is zero within its own standard error."""
     difference = a - b
-    return abs(float(difference.mean())) <= sigmas * float(difference.std()) / len(difference) ** 0.5
+    return (
+        abs(float(difference.mean())) <= sigmas * float(difference.std()) / len(difference) ** 0.5
+    )
 
 
 X = torch.tensor([[-0.9], [-0.1], [0.4], [0.8], [1.9]], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("schedule", [LinearVP(t_min=1e-5), EDM(sigma_min=1e-3)], ids=["linear_vp", "edm"])
+@pytest.mark.parametrize(
+    "schedule", [LinearVP(t_min=1e-5), EDM(sigma_min=1e-3)], ids=["linear_vp", "edm"]
+)
 def test_the_gap_is_never_negative_and_a_quarter_at_four_times_the_steps(schedule):
     gaps = [expected_gap(schedule, steps, X) for steps in (64, 256)]
     assert (torch.stack(gaps) > 0).all()
@@ -70,7 +77,9 @@ def test_the_bound_of_a_mixture_is_below_its_log_density_even_with_a_gaussian_pr
     x = drawn(oracle, 800)
     gap = oracle.log_prob(x) - elbo(oracle, x, prior, evaluations=24, noise=noise()).nats
     assert float(gap.mean()) > -4.5 * float(gap.std()) / len(gap) ** 0.5
-    assert close(gap, torch.zeros_like(gap))  # and in continuous time it is tight, for the mixture too
+    assert close(
+        gap, torch.zeros_like(gap)
+    )  # and in continuous time it is tight, for the mixture too
 
 
 @pytest.mark.parametrize("variance", [Beta(), BetaTilde()], ids=["beta", "beta_tilde"])
@@ -92,7 +101,14 @@ def test_the_standard_error_is_what_repetition_shows(discrete, shape):
     schedule = DiscreteVP(betas=linear_betas(60)) if discrete else EDM()
     oracle, prior = exact(schedule, torch.zeros(shape).double(), torch.full(shape, 0.5).double())
     x = drawn(oracle, 1).expand(1500, *shape)
-    bound = elbo(oracle, x, prior, grid=Levels()(schedule, 60) if discrete else None, evaluations=16, noise=noise())
+    bound = elbo(
+        oracle,
+        x,
+        prior,
+        grid=Levels()(schedule, 60) if discrete else None,
+        evaluations=16,
+        noise=noise(),
+    )
     said = float(bound.stderr.square().mean().sqrt())
     assert said == pytest.approx(float(bound.nats.std()), rel=0.12)
 
@@ -114,7 +130,8 @@ def test_beta_is_the_better_variance_for_a_standard_normal_and_beta_tilde_for_a_
         oracle, prior = exact(schedule, MEAN * 0, torch.full_like(MEAN, std))
         x = drawn(oracle, 400)
         beta, tilde = (
-            elbo(oracle, x, prior, grid=grid, variance=v, noise=noise()).diffusion.mean() for v in (Beta(), BetaTilde())
+            elbo(oracle, x, prior, grid=grid, variance=v, noise=noise()).diffusion.mean()
+            for v in (Beta(), BetaTilde())
         )
         better.append(float(tilde - beta))
     assert better[0] > 0 > better[1]
@@ -129,7 +146,9 @@ def test_l_t_is_the_divergence_from_the_prior_and_belongs_to_the_bound():
     alpha, sigma = schedule(times(1.0))
     p = torch.distributions.Normal(alpha * x, sigma.expand_as(x))
     q = torch.distributions.Normal(torch.zeros_like(x), (alpha**2 + sigma**2).sqrt().expand_as(x))
-    torch.testing.assert_close(prior_term(schedule, x, wrong), torch.distributions.kl_divergence(p, q).sum(1))
+    torch.testing.assert_close(
+        prior_term(schedule, x, wrong), torch.distributions.kl_divergence(p, q).sum(1)
+    )
     bound = elbo(oracle, x, wrong, grid=grid, variance=Beta(), noise=noise())
     log_p = oracle.log_prob(x).mean()
     assert bound.nats.mean() < log_p < (bound.nats + bound.prior).mean()
@@ -141,7 +160,15 @@ def test_all_thousand_terms_are_counted():
     d = 64
     oracle, prior = exact(schedule, torch.zeros(d).double(), torch.full((d,), 0.3).double())
     x = drawn(oracle, 4)
-    estimate = elbo(oracle, x, prior, grid=Levels()(schedule, 1000), evaluations=50, variance=Beta(), noise=noise())
+    estimate = elbo(
+        oracle,
+        x,
+        prior,
+        grid=Levels()(schedule, 1000),
+        evaluations=50,
+        variance=Beta(),
+        noise=noise(),
+    )
     every = elbo(oracle, x, prior, grid=Levels()(schedule, 1000), variance=Beta(), noise=noise(1))
     kept = every.terms[:, ::20].sum(1) / d
     assert every.terms.shape[1] == 999
@@ -159,7 +186,10 @@ def test_bins_make_it_a_bound_on_the_probability_of_whole_numbers():
     low, high = 2 * k / levels - 1, 2 * (k + 1) / levels - 1
     low[0], high[-1] = -math.inf, math.inf
     x = (2 * k + 1) / levels - 1
-    bound = [elbo(oracle, x, prior, evaluations=32, cells=(low, high), noise=noise(i)).nats for i in range(16)]
+    bound = [
+        elbo(oracle, x, prior, evaluations=32, cells=(low, high), noise=noise(i)).nats
+        for i in range(16)
+    ]
     bound = torch.stack(bound).mean(0)
     log_p = log_mass(mean, (std**2 + 0.02**2).sqrt(), low, high)[:, 0]
     assert float(bound.exp().sum()) < 1.05

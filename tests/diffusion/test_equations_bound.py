@@ -7,8 +7,8 @@ import torch
 from torch.distributions import Normal
 
 from undiffuse.diffusion import Beta, BetaTilde, DiscreteVP, Prior
-from undiffuse.diffusion.decoder import log_mass
-from undiffuse.diffusion.elbo import elbo
+from undiffuse.diffusion.likelihood.decoder import log_mass
+from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.oracle import Gaussian
 
 MEAN, STD, BETA_1, BETA_2 = 0.4, 0.8, 0.3, 0.5
@@ -26,7 +26,9 @@ STANDARD = Prior(SCHEDULE, f64([0.0]), f64([1.0]))
 
 def x_hat(x_t, product):
     """E[x | x_t] of Gaussian data, `product` the share of signal: written out, not asked of the oracle."""
-    return MEAN + math.sqrt(product) * STD**2 / (product * STD**2 + 1 - product) * (x_t - math.sqrt(product) * MEAN)
+    return MEAN + math.sqrt(product) * STD**2 / (product * STD**2 + 1 - product) * (
+        x_t - math.sqrt(product) * MEAN
+    )
 
 
 def plane(x, v_1, decoder):
@@ -36,7 +38,9 @@ def plane(x, v_1, decoder):
     log_q = Normal(math.sqrt(one) * x + 0 * x_1, math.sqrt(BETA_1)).log_prob(x_1)
     log_q = log_q + Normal(math.sqrt(1 - BETA_2) * x_1, math.sqrt(BETA_2)).log_prob(x_2)
     a, b = math.sqrt(1 - BETA_2) * (1 - one) / (1 - two), math.sqrt(one) * BETA_2 / (1 - two)
-    log_p = Normal(0 * x_2, 1.0).log_prob(x_2) + Normal(a * x_2 + b * x_hat(x_2, two), math.sqrt(v_1)).log_prob(x_1)
+    log_p = Normal(0 * x_2, 1.0).log_prob(x_2) + Normal(
+        a * x_2 + b * x_hat(x_2, two), math.sqrt(v_1)
+    ).log_prob(x_1)
     return log_p + decoder(x_hat(x_1, one)), log_q
 
 
@@ -49,14 +53,18 @@ def averaged(x, variance):
     grid, x, nats = f64([1.0, 0.5, 0.0]), f64([[x]]), []
     for sign in (1.0, -1.0):
         z = torch.full_like(x, sign)
-        nats.append(elbo(ORACLE, x, STANDARD, grid=grid, variance=variance, noise=lambda like, z=z: z).nats)
+        nats.append(
+            elbo(ORACLE, x, STANDARD, grid=grid, variance=variance, noise=lambda like, z=z: z).nats
+        )
     return float(sum(nats)) / 2
 
 
 BETA_TILDE = BETA_2 * BETA_1 / (1 - (1 - BETA_1) * (1 - BETA_2))
 
 
-@pytest.mark.parametrize(("variance", "v_1"), [(Beta(), BETA_2), (BetaTilde(), BETA_TILDE)], ids=["beta", "beta_tilde"])
+@pytest.mark.parametrize(
+    ("variance", "v_1"), [(Beta(), BETA_2), (BetaTilde(), BETA_TILDE)], ids=["beta", "beta_tilde"]
+)
 @pytest.mark.parametrize("x", [-1.5, 0.9])
 def test_the_bound_is_its_definition_integrated(variance, v_1, x):
     """E_q log p(x, x_1, x_2) / q(x_1, x_2 | x), and below log p(x), which is integrated as well.

@@ -36,7 +36,9 @@ def test_density_divergence_and_entropy_are_torch_s(shape):
     (x, m_a, m_b), (v_a, v_b) = drawn(3, 6, *shape), drawn(2, 6, *shape, seed=1, positive=True)
     a, b = Normal(m_a, v_a.sqrt()), Normal(m_b, v_b.sqrt())
     torch.testing.assert_close(gaussian.log_density(x, m_a, v_a), a.log_prob(x).flatten(1).sum(1))
-    torch.testing.assert_close(gaussian.kl(m_a, v_a, m_b, v_b), kl_divergence(a, b).flatten(1).sum(1))
+    torch.testing.assert_close(
+        gaussian.kl(m_a, v_a, m_b, v_b), kl_divergence(a, b).flatten(1).sum(1)
+    )
     torch.testing.assert_close(gaussian.entropy(v_a), a.entropy().flatten(1).sum(1))
     assert bool((gaussian.kl(m_a, v_a, m_a, v_a) == 0).all())
 
@@ -45,7 +47,10 @@ def test_divergence_of_full_covariances_in_their_common_axes():
     """Lemma 3 is stated for any covariances; in axes that make both diagonal it is the sum over coordinates."""
     axes, _ = torch.linalg.qr(drawn(3, 3))
     (m_a, m_b), (v_a, v_b) = drawn(2, 1, 3, seed=2), drawn(2, 3, seed=3, positive=True)
-    full = [MultivariateNormal((m @ axes.T)[0], axes @ torch.diag(v) @ axes.T) for m, v in ((m_a, v_a), (m_b, v_b))]
+    full = [
+        MultivariateNormal((m @ axes.T)[0], axes @ torch.diag(v) @ axes.T)
+        for m, v in ((m_a, v_a), (m_b, v_b))
+    ]
     torch.testing.assert_close(gaussian.kl(m_a, v_a, m_b, v_b)[0], kl_divergence(*full))
 
 
@@ -93,15 +98,23 @@ def test_log_density_is_bound_plus_divergence():
     a, c, r, x = 1.4, -0.3, 0.6, 1.7
     one, zero = torch.ones(1, 1).double(), torch.zeros(1, 1).double()
     evidence = gaussian.log_density(x * one, c * one, (a**2 + r) * one)
-    summed = integral((Normal(a * LINE + c, r**0.5).log_prob(x * one[0]) + Normal(zero[0], 1.0).log_prob(LINE)).exp())
+    summed = integral(
+        (
+            Normal(a * LINE + c, r**0.5).log_prob(x * one[0]) + Normal(zero[0], 1.0).log_prob(LINE)
+        ).exp()
+    )
     assert float(evidence) == pytest.approx(math.log(summed), abs=1e-10)
 
     posterior = gaussian.product(*gaussian.inverted(a * one, r * one, (x - c) * one), zero, one)
     for m, v in ((0.2, 0.4), (-1.0, 2.0), (float(posterior[0]), float(posterior[1]))):
         rebuilt = gaussian.log_density(x * one, (a * m + c) * one, r * one) - a**2 * v / (2 * r)
         q = Normal(f64(m), v**0.5)
-        one_sample = Normal(a * LINE + c, r**0.5).log_prob(x * one[0])  # log p(x | z) at one draw z of q (Eq. 12)
-        assert float(rebuilt) == pytest.approx(integral(q.log_prob(LINE).exp() * one_sample), abs=1e-9)
+        one_sample = Normal(a * LINE + c, r**0.5).log_prob(
+            x * one[0]
+        )  # log p(x | z) at one draw z of q (Eq. 12)
+        assert float(rebuilt) == pytest.approx(
+            integral(q.log_prob(LINE).exp() * one_sample), abs=1e-9
+        )
         bound = rebuilt - gaussian.kl(m * one, v * one, zero, one)
         gap = gaussian.kl(m * one, v * one, *posterior)
         torch.testing.assert_close(bound + gap, evidence, rtol=0, atol=1e-12)
@@ -110,7 +123,9 @@ def test_log_density_is_bound_plus_divergence():
 def test_the_optimal_discriminator_is_the_log_density_ratio():
     """It leaves the generator 2 log 2 - 2 JS(p_data, p_model), largest where the two agree (Kim and Lee, Eq. 1-3)."""
     one = torch.ones(1, 1).double()
-    log_p, log_q = (gaussian.log_density(column, m * one, v * one) for m, v in ((0.0, 1.0), (1.0, 0.5)))
+    log_p, log_q = (
+        gaussian.log_density(column, m * one, v * one) for m, v in ((0.0, 1.0), (1.0, 0.5))
+    )
     p, q = log_p.exp(), log_q.exp()
     logit = (log_p - log_q).requires_grad_()
     softplus = torch.nn.functional.softplus
@@ -137,7 +152,9 @@ def test_change_of_variables_is_the_slope_of_the_distribution_function():
     one = torch.ones(1, 1).double()
     log_p = gaussian.log_density(z.detach()[:, None], 0 * one, one) - slope.log()
     h, Phi = 1e-5, Normal(torch.zeros(()).double(), 1.0).cdf
-    torch.testing.assert_close(log_p.exp(), (Phi(inverse(x + h)) - Phi(inverse(x - h))) / (2 * h), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        log_p.exp(), (Phi(inverse(x + h)) - Phi(inverse(x - h))) / (2 * h), rtol=1e-6, atol=0
+    )
 
 
 def test_the_probability_flow_is_an_invertible_composition():
@@ -164,12 +181,17 @@ def test_marginal_and_estimate_are_integrals_over_the_data(t):
     schedule = LinearVP()
     oracle = Mixture(schedule, *f64([[[-1.0], [1.5]], [[0.4], [0.7]]]), times(0.3, 0.7).log())
     alpha, sigma = schedule(times(t)[0])
-    p = 0.3 * Normal(-1.0 + 0 * LINE, 0.4).log_prob(LINE).exp() + 0.7 * Normal(1.5 + 0 * LINE, 0.7).log_prob(LINE).exp()
+    p = (
+        0.3 * Normal(-1.0 + 0 * LINE, 0.4).log_prob(LINE).exp()
+        + 0.7 * Normal(1.5 + 0 * LINE, 0.7).log_prob(LINE).exp()
+    )
     for x_t in (-1.1, 0.4):
         joint = p * Normal(alpha * LINE, sigma).log_prob(times(x_t)).exp()
         at = f64([[x_t]])
         assert float(oracle.log_prob(at, t)) == pytest.approx(math.log(integral(joint)), abs=1e-9)
-        assert float(oracle(at, t)) == pytest.approx(integral(LINE * joint) / integral(joint), abs=1e-9)
+        assert float(oracle(at, t)) == pytest.approx(
+            integral(LINE * joint) / integral(joint), abs=1e-9
+        )
 
 
 def test_score_of_one_point_is_the_kernel_s():
@@ -223,7 +245,9 @@ def test_the_log_ratio_telescopes():
     alpha, sigma = CHAIN(KNOTS[5])
     end = log_density(path[5], zero, one)
     defined = end + sum(reverse) - sum(forward)
-    rewritten = end - log_density(path[5], alpha * path[0], sigma**2) + sum(reverse) - sum(posterior)
+    rewritten = (
+        end - log_density(path[5], alpha * path[0], sigma**2) + sum(reverse) - sum(posterior)
+    )
     torch.testing.assert_close(defined, rewritten, rtol=1e-12, atol=1e-10)
 
 
@@ -246,8 +270,12 @@ def test_exact_reverse_kernels_carry_noise_to_the_data():
     m, v = marginal[-1]
     for i in range(5, 0, -1):
         a, b = CHAIN.transition(KNOTS[i], KNOTS[i - 1])
-        at_0, kept = gaussian.product(*gaussian.inverted(a, b, torch.zeros(1).double()), *marginal[i - 1])
-        at_1, _ = gaussian.product(*gaussian.inverted(a, b, torch.ones(1).double()), *marginal[i - 1])
+        at_0, kept = gaussian.product(
+            *gaussian.inverted(a, b, torch.zeros(1).double()), *marginal[i - 1]
+        )
+        at_1, _ = gaussian.product(
+            *gaussian.inverted(a, b, torch.ones(1).double()), *marginal[i - 1]
+        )
         gain = at_1 - at_0
         m, v = at_0 + gain * m, gain**2 * v + kept
         torch.testing.assert_close((m, v), marginal[i - 1], rtol=1e-12, atol=1e-13)
@@ -259,8 +287,13 @@ def test_beta_is_right_for_standard_normal_data_and_beta_tilde_for_a_point():
         a, b = CHAIN.transition(KNOTS[i], KNOTS[i - 1])
         alpha, sigma = CHAIN(KNOTS[i - 1])
         zero = torch.zeros(()).double()
-        for v_data, expected in ((1.0, CHAIN.betas[i - 1]), (0.0, float(CHAIN.posterior(KNOTS[i], KNOTS[i - 1])[2]))):
-            _, v = gaussian.product(*gaussian.inverted(a, b, zero), zero, alpha**2 * v_data + sigma**2)
+        for v_data, expected in (
+            (1.0, CHAIN.betas[i - 1]),
+            (0.0, float(CHAIN.posterior(KNOTS[i], KNOTS[i - 1])[2])),
+        ):
+            _, v = gaussian.product(
+                *gaussian.inverted(a, b, zero), zero, alpha**2 * v_data + sigma**2
+            )
             assert float(v) == pytest.approx(expected, rel=1e-12)
 
 
@@ -283,4 +316,6 @@ def test_the_end_of_the_chain_is_nearly_the_prior():
         alpha, sigma = DiscreteVP(betas=linear_betas(1000)[:levels])(times(1.0)[0])
         nats.append(float(gaussian.kl(alpha * one, sigma**2, zero, one)))
     assert nats[0] > nats[1] > nats[2]
-    assert nats[2] == pytest.approx(math.exp(float((1 - f64(linear_betas(1000))).log().sum())) / 2, rel=1e-3)
+    assert nats[2] == pytest.approx(
+        math.exp(float((1 - f64(linear_betas(1000))).log().sum())) / 2, rel=1e-3
+    )

@@ -73,9 +73,15 @@ def test_every_method_draws_the_same_flow_on_every_schedule(made, schedule):
     torch.testing.assert_close(solved, truth, rtol=0, atol=1e-4)
     for name, step in HIGH_ORDER.items():
         if name != "adaptive_ode":
-            ours, on_the_straight_path = (arrive(denoiser, other, step, 24) for other in (schedule, Linear()))
-            torch.testing.assert_close(ours, on_the_straight_path, rtol=0, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}")
-            torch.testing.assert_close(ours, truth, rtol=0, atol=0.02, msg=lambda m, n=name: f"{n}: {m}")
+            ours, on_the_straight_path = (
+                arrive(denoiser, other, step, 24) for other in (schedule, Linear())
+            )
+            torch.testing.assert_close(
+                ours, on_the_straight_path, rtol=0, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}"
+            )
+            torch.testing.assert_close(
+                ours, truth, rtol=0, atol=0.02, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
 def seeded(seed):
@@ -101,8 +107,14 @@ def test_a_ddpm_reaches_its_data_by_every_way(name):
     mean, std = torch.tensor([-1.5, 0.5]).double(), torch.tensor([0.2, 0.4]).double()
     oracle = Mixture(DDPM, mean[:, None], std[:, None], torch.tensor([0.3, 0.7]).double().log())
     noise = seeded(7)
-    x = sample(oracle, noise(torch.empty(n, 1).double()), grid(DDPM, steps), step, noise=noise).flatten().sort()[0]
-    exact = (torch.special.ndtr((x[:, None] - mean) / std) * torch.tensor([0.3, 0.7]).double()).sum(1)
+    x = (
+        sample(oracle, noise(torch.empty(n, 1).double()), grid(DDPM, steps), step, noise=noise)
+        .flatten()
+        .sort()[0]
+    )
+    exact = (torch.special.ndtr((x[:, None] - mean) / std) * torch.tensor([0.3, 0.7]).double()).sum(
+        1
+    )
     i = torch.arange(n).double()
     distance = torch.maximum((exact - i / n).abs(), (exact - (i + 1) / n).abs()).max()
     assert float(distance) < 1.95 / n**0.5 + 0.02

@@ -10,12 +10,16 @@ from undiffuse.diffusion import DDIM, EDM, Karras, sample
 from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, ClassifierGuided, Interval
 from undiffuse.diffusion.oracle import Gaussian, Mixture
-from undiffuse.diffusion.schedule import as_times
+from undiffuse.diffusion.schedules.base import as_times
 from undiffuse.errors import InputError
 
 torch.manual_seed(0)
 SHAPE = (2, 3)
-MEANS, STD, LOG_WEIGHT = torch.randn(3, *SHAPE).double(), 0.6, torch.tensor([0.5, 0.2, 0.3]).double().log()
+MEANS, STD, LOG_WEIGHT = (
+    torch.randn(3, *SHAPE).double(),
+    0.6,
+    torch.tensor([0.5, 0.2, 0.3]).double().log(),
+)
 WIDE = torch.tensor([0.7, 0.7, 0.7]).double().reshape(3, 1, 1).expand(3, *SHAPE)
 T = [0.05, 0.4, 0.8]
 
@@ -35,7 +39,9 @@ class Labelled(AbstractDenoiser):
         for i, k in enumerate(label.tolist()):
             chosen = self.all if k == -1 else self.parts[k]
             found.append(chosen.estimate(x_t[i : i + 1], t[i : i + 1] if t.ndim else t))
-        return type(found[0])(torch.cat([f.x_hat for f in found]), torch.cat([f.z_hat for f in found]))
+        return type(found[0])(
+            torch.cat([f.x_hat for f in found]), torch.cat([f.z_hat for f in found])
+        )
 
 
 @pytest.fixture(params=["linear_vp", "linear", "edm", "subvp"])
@@ -71,7 +77,9 @@ def test_a_guided_score_is_the_tilted_one(schedule, t, weight):
     """grad log p(x_t | c)^w p(x_t)^(1 - w), by differentiating densities that are known; and the split is kept."""
     x_t, label = rows(3).requires_grad_(), torch.tensor([0, 1, 2])
     denoiser = Labelled(schedule)
-    log_c = torch.cat([denoiser.parts[k].log_prob(x_t[i : i + 1], t) for i, k in enumerate(label.tolist())])
+    log_c = torch.cat(
+        [denoiser.parts[k].log_prob(x_t[i : i + 1], t) for i, k in enumerate(label.tolist())]
+    )
     tilted = weight * log_c + (1 - weight) * denoiser.all.log_prob(x_t, t)
     (expected,) = torch.autograd.grad(tilted.sum(), x_t)
     guided = ClassifierFree(denoiser, weight, label=-1)
@@ -85,13 +93,18 @@ def test_autoguidance_of_gaussians_is_the_gaussian_of_their_tilted_precisions(we
     """A weaker Gaussian (wider, shifted) at sigma: precision w P + (1 - w) Q and its mean, in closed form."""
     schedule, t, sigma = EDM(), 0.3, 0.3 * 80.0
     good, weak = (torch.tensor(3.0).double(), 0.5), (torch.tensor(2.0).double(), 20.0)
-    denoisers = [Gaussian(schedule, mean.expand(4), torch.full((4,), std).double()) for mean, std in (good, weak)]
+    denoisers = [
+        Gaussian(schedule, mean.expand(4), torch.full((4,), std).double())
+        for mean, std in (good, weak)
+    ]
     x_t = rows(2).reshape(3, 4) * 10
     P, Q = (1 / (std**2 + sigma**2) for _, std in (good, weak))
     precision = weight * P + (1 - weight) * Q
     mean = (weight * P * good[0] + (1 - weight) * Q * weak[0]) / precision
     assert_close(Autoguided(*denoisers, weight).score(x_t, t), precision * (mean - x_t))
-    assert_close(Autoguided(denoisers[0], denoisers[0], 7.0).score(x_t, t), denoisers[0].score(x_t, t))
+    assert_close(
+        Autoguided(denoisers[0], denoisers[0], 7.0).score(x_t, t), denoisers[0].score(x_t, t)
+    )
 
 
 def test_the_exact_classifier_turns_a_mixture_into_its_component(schedule):
@@ -129,9 +142,16 @@ def test_outside_the_interval_nothing_is_guided():
     interval = Interval(guided, plain, 0.1, 8.0)
     t = as_times([0.1 / 80 * 0.99, 0.1 / 80, 0.02, 0.1, 0.1001])
     inside = [False, True, True, True, False]
-    for wrapped in (interval.split(rows(), t), zip(*(interval.split(rows(), time) for time in t.unbind()))):
+    for wrapped in (
+        interval.split(rows(), t),
+        zip(*(interval.split(rows(), time) for time in t.unbind())),
+    ):
         for k, part in enumerate(wrapped):
-            part = part if isinstance(part, torch.Tensor) else torch.stack([x[i] for i, x in enumerate(part)])
+            part = (
+                part
+                if isinstance(part, torch.Tensor)
+                else torch.stack([x[i] for i, x in enumerate(part)])
+            )
             for i, within in enumerate(inside):
                 assert_close(part[i], (guided if within else plain).split(rows(), t)[k][i])
     assert_close(Interval(guided, plain)(rows(), 1.0), guided(rows(), 1.0))

@@ -10,7 +10,7 @@ from undiffuse.diffusion import DDIM, EDM, STEPS, DPMpp, Heun, Karras, Prior, sa
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
 from undiffuse.diffusion.known import Conditional, Known, noised
 from undiffuse.diffusion.oracle import Mixture
-from undiffuse.diffusion.schedule import as_times
+from undiffuse.diffusion.schedules.base import as_times
 from undiffuse.errors import InputError
 
 MASK = torch.tensor([True, False])
@@ -27,7 +27,10 @@ class Correlated(AbstractDenoiser):
 
     def estimate(self, x_t, t, **cond):
         alpha, sigma = (c.reshape(-1, 1) for c in self.schedule(t))
-        k = alpha[..., None] ** 2 * self.cov + sigma[..., None] ** 2 * torch.eye(len(self.cov)).double()
+        k = (
+            alpha[..., None] ** 2 * self.cov
+            + sigma[..., None] ** 2 * torch.eye(len(self.cov)).double()
+        )
         solved = torch.linalg.solve(k, x_t.flatten(1)[..., None])[..., 0]
         x_hat, z_hat = alpha * solved @ self.cov, sigma * solved
         return Estimate(x_hat.reshape(x_t.shape), z_hat.reshape(x_t.shape))
@@ -44,7 +47,9 @@ def drawn(denoiser, step, n, *, x_known, mask, steps=30):
     def noise(like):
         return torch.empty_like(like).normal_(generator=generator)
 
-    x = Prior.standard(schedule, tuple(x_known.shape[-1:])).draw(noise(torch.empty(n, *x_known.shape[-1:]).double()))
+    x = Prior.standard(schedule, tuple(x_known.shape[-1:])).draw(
+        noise(torch.empty(n, *x_known.shape[-1:]).double())
+    )
     x = noised(x, x_known, mask, schedule, as_times(1.0), noise)
     return sample(denoiser, x, Karras()(schedule, steps), step, noise=noise)
 
@@ -57,15 +62,21 @@ def test_the_conditional_denoiser_of_a_gaussian_is_exact(name, shape):
     root = torch.randn(6, 6, generator=g).double()
     cov, schedule = root @ root.T / 6 + 0.1 * torch.eye(6), SCHEDULE_CASES[name]
     x_t, x = torch.randn(4, 6, generator=g).double(), torch.randn(4, 6, generator=g).double()
-    mask = torch.tensor([[1, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 0]]).bool()
+    mask = torch.tensor(
+        [[1, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 0]]
+    ).bool()
     for t in (0.03, 0.5, 0.9):
         alpha, sigma = schedule(as_times(t))
-        conditional = Conditional(Correlated(schedule, cov), x.reshape(4, *shape), mask.reshape(4, *shape), products=6)
+        conditional = Conditional(
+            Correlated(schedule, cov), x.reshape(4, *shape), mask.reshape(4, *shape), products=6
+        )
         x_hat, z_hat = conditional.split(x_t.reshape(4, *shape), t)
         torch.testing.assert_close((alpha * x_hat + sigma * z_hat).flatten(1), x_t)
         for row in range(4):
             observed = torch.cat([alpha * torch.eye(6).double(), torch.eye(6).double()[mask[row]]])
-            noise = torch.cat([torch.full((6,), float(sigma**2)), torch.zeros(int(mask[row].sum()))]).double()
+            noise = torch.cat(
+                [torch.full((6,), float(sigma**2)), torch.zeros(int(mask[row].sum()))]
+            ).double()
             gain = cov @ observed.T @ torch.linalg.inv(observed @ cov @ observed.T + noise.diag())
             exact = gain @ torch.cat([x_t[row], x[row][mask[row]]])
             torch.testing.assert_close(x_hat[row].flatten(), exact, rtol=1e-6, atol=1e-6)
@@ -122,17 +133,27 @@ def test_the_weights_of_modes_approach_those_of_bayes_rule():
     assert errors[2] < 0.07 + 3 * se
 
 
-@pytest.mark.parametrize("name", [name for name, step in STEPS.items() if step.order or step.weak_order])
+@pytest.mark.parametrize(
+    "name", [name for name, step in STEPS.items() if step.order or step.weak_order]
+)
 def test_every_step_gives_back_what_is_known_and_nothing_known_changes_nothing(name):
     step, schedule = STEPS[name](), EDM()
     oracle, known = pair(schedule), torch.tensor([0.75, -0.5]).double()
     some, all_, none = MASK, torch.ones(2).bool(), torch.zeros(2).bool()
     plain = drawn(oracle, step, 8, x_known=known, mask=none, steps=3)
-    for denoiser, wrapped in ((oracle, lambda mask: Known(step, known, mask, 2)), (None, lambda mask: step)):
+    for denoiser, wrapped in (
+        (oracle, lambda mask: Known(step, known, mask, 2)),
+        (None, lambda mask: step),
+    ):
 
         def result(mask, denoiser=denoiser, wrapped=wrapped):
             return drawn(
-                denoiser or Conditional(oracle, known, mask), wrapped(mask), 8, x_known=known, mask=mask, steps=3
+                denoiser or Conditional(oracle, known, mask),
+                wrapped(mask),
+                8,
+                x_known=known,
+                mask=mask,
+                steps=3,
             )
 
         torch.testing.assert_close(result(some)[:, 0], known[:1].expand(8), rtol=0, atol=1e-12)
@@ -143,7 +164,9 @@ def test_every_step_gives_back_what_is_known_and_nothing_known_changes_nothing(n
 
 def test_nothing_known_is_plain_sampling_in_distribution():
     n, known, none = 4000, torch.zeros(2).double(), torch.zeros(2).bool()
-    x = drawn(pair(EDM()), Known(DDIM(eta=1.0), known, none, 2), n, x_known=known, mask=none, steps=60)
+    x = drawn(
+        pair(EDM()), Known(DDIM(eta=1.0), known, none, 2), n, x_known=known, mask=none, steps=60
+    )
     plain = drawn(pair(EDM()), DDIM(eta=1.0), n, x_known=known, mask=none, steps=60)
     assert x.mean(0).abs().max() < 4 * n**-0.5
     torch.testing.assert_close(x.T.cov(), plain.T.cov(), rtol=0, atol=0.1)

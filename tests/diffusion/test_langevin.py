@@ -20,9 +20,14 @@ from undiffuse.diffusion import (
     linear_betas,
     sample,
 )
-from undiffuse.diffusion.chain import DiscreteVP
-from undiffuse.diffusion.levels import largest_distance, level_ratio, step_share, variance_ratio
 from undiffuse.diffusion.oracle import Gaussian, Mixture
+from undiffuse.diffusion.schedules.chain import DiscreteVP
+from undiffuse.diffusion.schedules.levels import (
+    largest_distance,
+    level_ratio,
+    step_share,
+    variance_ratio,
+)
 from undiffuse.errors import InputError
 
 
@@ -37,12 +42,24 @@ def stationary(drift, spread, s):
     return spread**2 / (1 - (1 - drift / s**2) ** 2)
 
 
-@pytest.mark.parametrize(("convention", "share"), [(Full(), 1.0), (Half(), 0.5)], ids=["full", "half"])
+@pytest.mark.parametrize(
+    ("convention", "share"), [(Full(), 1.0), (Half(), 0.5)], ids=["full", "half"]
+)
 def test_each_convention_settles_at_its_exact_variance(convention, share):
     """s^2 / (1 - e/2), e = eps/s^2 (eta = 2 eps): carried exactly, one linear update at a time."""
     s, size, variance = 0.7, 0.05, 3.0
-    probe, draw = torch.tensor([[0.0], [1.0], [0.0]]).double(), torch.tensor([[0.0], [0.0], [1.0]]).double()
-    x = langevin(lambda x: -x / s**2, probe, size=size, updates=1, convention=convention, noise=lambda like: draw)
+    probe, draw = (
+        torch.tensor([[0.0], [1.0], [0.0]]).double(),
+        torch.tensor([[0.0], [0.0], [1.0]]).double(),
+    )
+    x = langevin(
+        lambda x: -x / s**2,
+        probe,
+        size=size,
+        updates=1,
+        convention=convention,
+        noise=lambda like: draw,
+    )
     base, gain, spread = x.flatten().tolist()
     for _ in range(2000):
         variance = (gain - base) ** 2 * variance + (spread - base) ** 2
@@ -64,7 +81,9 @@ def test_full_at_eps_is_half_at_two_eps_at_the_point_before():
     x, z = torch.randn(2, 3, 1).double()
     printed = x + 0.04 / 2 * torch.cos(x) + math.sqrt(0.04) * z
     for convention, size in ((Half(), 0.04), (Full(), 0.02)):
-        ours = langevin(torch.cos, x, size=size, updates=1, convention=convention, noise=lambda like: z)
+        ours = langevin(
+            torch.cos, x, size=size, updates=1, convention=convention, noise=lambda like: z
+        )
         torch.testing.assert_close(ours, printed, rtol=1e-14, atol=1e-14)
 
 
@@ -90,12 +109,20 @@ def test_annealing_finds_the_weights_that_plain_langevin_cannot():
             assert float(mode.std()) == pytest.approx(0.1, abs=0.03)
 
 
-@pytest.mark.parametrize("schedule", [LinearVP(), DiscreteVP(betas=linear_betas(200))], ids=["linear_vp", "ddpm"])
+@pytest.mark.parametrize(
+    "schedule", [LinearVP(), DiscreteVP(betas=linear_betas(200))], ids=["linear_vp", "ddpm"]
+)
 def test_a_model_of_another_kind_is_annealed_too(schedule):
     """On y = x/alpha, with levels even in log-SNR: same weights, same modes."""
     n = 2000
     oracle, noise = separated(schedule), seeded(2)
-    x = sample(oracle, noise(torch.empty(n, 1).double()), LogSNR()(schedule, 200), AnnealedLangevin(), noise=noise)
+    x = sample(
+        oracle,
+        noise(torch.empty(n, 1).double()),
+        LogSNR()(schedule, 200),
+        AnnealedLangevin(),
+        noise=noise,
+    )
     assert float((x > 0).double().mean()) == pytest.approx(0.8, abs=0.04)
     assert float(x.abs().mean()) == pytest.approx(2, abs=0.02)
 
@@ -106,10 +133,14 @@ def test_annealed_langevin_is_algorithm_1():
     Theirs is the half convention, ours here the full one of their later paper: eps is half of theirs.
     """
     schedule, theirs, (t, s) = VE(sigma_min=0.1, sigma_max=4.0, levels=5), 2e-3, times(0.8, 0.6)
-    oracle = Mixture(schedule, torch.tensor([[-1.0], [1.0]]).double(), torch.tensor([[0.3], [0.2]]).double())
+    oracle = Mixture(
+        schedule, torch.tensor([[-1.0], [1.0]]).double(), torch.tensor([[0.3], [0.2]]).double()
+    )
     x, *draws = torch.randn(4, 5, 1).double()
     stream = iter(draws)
-    ours, _ = AnnealedLangevin(updates=3, epsilon=theirs / 2)(oracle, x, t, s, None, lambda like: next(stream))
+    ours, _ = AnnealedLangevin(updates=3, epsilon=theirs / 2)(
+        oracle, x, t, s, None, lambda like: next(stream)
+    )
     size = theirs * float(schedule(t)[1]) ** 2 / 0.1**2
     for z in draws:
         x = x + size / 2 * oracle.score(x, t) + math.sqrt(size) * z
@@ -122,13 +153,19 @@ def test_a_point_s_variance_follows_proposition_3(schedule):
     oracle = Gaussian(schedule, torch.zeros(1).double(), torch.zeros(1).double())
     t, s = times(0.6, 0.5)
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
-    gamma, updates, step = float(sigma_t / alpha_t * alpha_s / sigma_s), 4, AnnealedLangevin(updates=4)
+    gamma, updates, step = (
+        float(sigma_t / alpha_t * alpha_s / sigma_s),
+        4,
+        AnnealedLangevin(updates=4),
+    )
     start = gamma * sigma_t * torch.tensor([[1.0], [0], [0], [0], [0]]).double()
     draws = iter(torch.cat([torch.zeros(4, 1), torch.eye(4)], 1).double()[..., None])
     x, e = step(oracle, start, t, s, None, lambda like: next(draws))
     ratio = float((x * alpha_t / alpha_s / sigma_t).square().sum())
     assert e == step.share(schedule, gamma)
-    assert ratio == pytest.approx(float(variance_ratio(torch.tensor(e).double(), gamma, updates)), rel=1e-9)
+    assert ratio == pytest.approx(
+        float(variance_ratio(torch.tensor(e).double(), gamma, updates)), rel=1e-9
+    )
 
 
 def test_the_computed_step_brings_the_variance_nearest_to_the_level_s():
@@ -180,4 +217,6 @@ def test_impossible_steps_are_refused():
     schedule = VE(sigma_min=0.1, sigma_max=4.0, levels=5)
     oracle = Gaussian(schedule, torch.zeros(1), torch.ones(1))
     with pytest.raises(InputError, match=r"overshoots; give at most 0\.01"):
-        AnnealedLangevin(epsilon=0.02)(oracle, torch.zeros(1, 1), *times(0.8, 0.6), None, torch.randn_like)
+        AnnealedLangevin(epsilon=0.02)(
+            oracle, torch.zeros(1, 1), *times(0.8, 0.6), None, torch.randn_like
+        )

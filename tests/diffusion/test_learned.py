@@ -7,9 +7,17 @@ import pytest
 import torch
 
 from undiffuse import parts
-from undiffuse.diffusion import SCHEDULES, LearnedVP, Likelihood, Objective, Prior, UniformTimes, target
+from undiffuse.diffusion import (
+    SCHEDULES,
+    LearnedVP,
+    Likelihood,
+    Objective,
+    Prior,
+    UniformTimes,
+    target,
+)
 from undiffuse.diffusion.denoiser import Denoiser
-from undiffuse.diffusion.learned import end_terms, schedule_loss
+from undiffuse.diffusion.schedules.learned import end_terms, schedule_loss
 from undiffuse.errors import InputError
 
 OBJECTIVE = Objective(weighting=Likelihood(), times=UniformTimes())
@@ -25,7 +33,12 @@ def shaken(seed=0, **arguments):
     return schedule
 
 
-CASES = [LearnedVP(), shaken(1), shaken(2, levels=10, width=5), shaken(3, log_snr_max=8.0, log_snr_min=-2.0)]
+CASES = [
+    LearnedVP(),
+    shaken(1),
+    shaken(2, levels=10, width=5),
+    shaken(3, log_snr_max=8.0, log_snr_min=-2.0),
+]
 
 
 @pytest.mark.parametrize("schedule", CASES)
@@ -126,7 +139,9 @@ def test_end_terms_are_two_gaussians():
     prior = Prior(schedule, mean, std)
     alpha, sigma = schedule(torch.tensor(1.0, dtype=torch.float64))
     q = torch.distributions.Normal(alpha * x, sigma.expand_as(x))
-    last = torch.distributions.kl_divergence(q, torch.distributions.Normal(*prior.moments())).mean(1)
+    last = torch.distributions.kl_divergence(q, torch.distributions.Normal(*prior.moments())).mean(
+        1
+    )
     first = torch.distributions.Normal(0.0, math.exp(-1.5)).entropy()
     torch.testing.assert_close(end_terms(schedule, prior, x), last + first, rtol=1e-6, atol=0)
 
@@ -139,9 +154,14 @@ def test_training_the_curve_lowers_the_variance_and_keeps_the_bound():
     _, before = estimates(schedule)
     torch.manual_seed(0)
     for _ in range(40):
-        x, z = 0.7 * torch.randn(64, 16, dtype=torch.float64), torch.randn(64, 16, dtype=torch.float64)
+        x, z = (
+            0.7 * torch.randn(64, 16, dtype=torch.float64),
+            torch.randn(64, 16, dtype=torch.float64),
+        )
         optimizer.zero_grad()
-        schedule_loss(exact(schedule), OBJECTIVE, prior, x, z, OBJECTIVE.sample_times(schedule, 64)).backward()
+        schedule_loss(
+            exact(schedule), OBJECTIVE, prior, x, z, OBJECTIVE.sample_times(schedule, 64)
+        ).backward()
         optimizer.step()
     _, after = estimates(schedule)
     assert float(after.var()) < 0.7 * float(before.var())
@@ -157,11 +177,15 @@ def test_the_ends_follow_the_bound():
     t = torch.linspace(0.01, 1, 64, dtype=torch.float64)
 
     def bound():
-        return float((OBJECTIVE.losses(exact(schedule), x, z, t) + end_terms(schedule, prior, x)).mean())
+        return float(
+            (OBJECTIVE.losses(exact(schedule), x, z, t) + end_terms(schedule, prior, x)).mean()
+        )
 
     schedule_loss(exact(schedule), OBJECTIVE, prior, x, z, t).backward()
     module = schedule.module
-    assert float(schedule_loss(exact(schedule), OBJECTIVE, prior, x, z, t).detach()) == pytest.approx(bound())
+    assert float(
+        schedule_loss(exact(schedule), OBJECTIVE, prior, x, z, t).detach()
+    ) == pytest.approx(bound())
     for i, h in ((0, 2**-7), (1, 2**-7)):
         with torch.no_grad():
             module.ends[i] += h
@@ -169,7 +193,9 @@ def test_the_ends_follow_the_bound():
             module.ends[i] -= 2 * h
             below = bound()
             module.ends[i] += h
-        assert float(module.ends.grad[i]) == pytest.approx((above - below) / (2 * h), rel=1e-3, abs=1e-5)
+        assert float(module.ends.grad[i]) == pytest.approx(
+            (above - below) / (2 * h), rel=1e-3, abs=1e-5
+        )
     with module.learns():
         squares = OBJECTIVE.losses(exact(schedule), x, z, t).square().mean()
     for p, slope in zip(module.inner(), torch.autograd.grad(squares, module.inner())):

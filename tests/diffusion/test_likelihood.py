@@ -11,8 +11,8 @@ from torch import nn
 
 from undiffuse.diffusion import EDM, CosineVP, Denoiser, LinearVP, Prior
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
-from undiffuse.diffusion.elbo import last_time
-from undiffuse.diffusion.likelihood import Adaptive, RungeKutta, log_density
+from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta, log_density
+from undiffuse.diffusion.likelihood.elbo import last_time
 from undiffuse.diffusion.oracle import Gaussian, Mixture
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError
@@ -119,11 +119,15 @@ def test_one_probe_is_exact_where_coordinates_are_independent():
     oracle = Gaussian(schedule, mean, std)
     x = oracle.draw(2, torch.Generator().manual_seed(0))
     found = log_density(oracle, x, Prior(schedule, mean, std), solver=Adaptive(1e-8))
-    assert torch.equal(found.products, 2 * found.evaluations)  # 81 coordinates: two probes unless asked otherwise
+    assert torch.equal(
+        found.products, 2 * found.evaluations
+    )  # 81 coordinates: two probes unless asked otherwise
     assert float((found.nats - truth(oracle, x)).abs().max()) <= 1e-6
 
 
-@pytest.mark.parametrize("schedule", [LinearVP(high=4.0), EDM(sigma_max=2.0)], ids=["linear_vp", "edm"])
+@pytest.mark.parametrize(
+    "schedule", [LinearVP(high=4.0), EDM(sigma_max=2.0)], ids=["linear_vp", "edm"]
+)
 def test_another_prior_is_another_number(schedule):
     """Where the data's moments still show at t = 1, a standard normal there is wrong by what it is wrong by there."""
     mean, std = torch.full((2,), 1.5).double(), torch.full((2,), 0.5).double()
@@ -184,10 +188,12 @@ def test_the_exact_trace_of_a_real_network_is_that_of_its_jacobian():
     learned = Denoiser(Twice(network), schedule, Preconditioned(), learned_variance=True)
     found = [log_density(d, x, prior, solver=RungeKutta(2)).nats for d in (plain, learned)]
     torch.testing.assert_close(*found)
-    from undiffuse.diffusion.likelihood import _slope
+    from undiffuse.diffusion.likelihood.density import _slope
 
     t = times(0.01, 0.02)
-    _, products = _slope(plain, x, t, torch.eye(16).double().reshape(1, 16, 1, 4, 4).expand(2, -1, -1, -1, -1))
+    _, products = _slope(
+        plain, x, t, torch.eye(16).double().reshape(1, 16, 1, 4, 4).expand(2, -1, -1, -1, -1)
+    )
     for i in range(2):
 
         def slope(y, i=i):

@@ -18,7 +18,7 @@ from undiffuse.diffusion import (
     target,
 )
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Denoiser, Estimate, expand
-from undiffuse.diffusion.matching import Projection
+from undiffuse.diffusion.objectives.matching import Projection
 from undiffuse.diffusion.oracle import Gaussian, Mixture, Points
 
 T = 0.4
@@ -39,12 +39,16 @@ class Family(torch.nn.Module):
         self.alpha, self.sigma = schedule(torch.tensor(T, dtype=torch.float64))
 
     def forward(self, x_t, c_noise):
-        return self.sigma * (x_t - self.alpha * self.m) / (self.alpha**2 * self.s**2 + self.sigma**2)
+        return (
+            self.sigma * (x_t - self.alpha * self.m) / (self.alpha**2 * self.s**2 + self.sigma**2)
+        )
 
 
 def denoiser(m, s):
     schedule = LinearVP()
-    return Denoiser(Family(schedule, m, s), schedule, target.noise)  # sigma_data = 1 on VP: c_in = 1
+    return Denoiser(
+        Family(schedule, m, s), schedule, target.noise
+    )  # sigma_data = 1 on VP: c_in = 1
 
 
 def closed_form(m, s, mean, std):
@@ -62,7 +66,9 @@ def test_explicit_and_denoising_differ_by_one_whatever_the_score(m, s):
     z0, z = draws(n, 2)
     x, t = mean + std * z0, torch.full((n,), T, dtype=torch.float64)
     d = denoiser(torch.full((2,), m).double(), torch.tensor(s).double())
-    explicit, denoising = (objective.losses(d, x, z, t).mean().detach() for objective in (EXPLICIT, DENOISING))
+    explicit, denoising = (
+        objective.losses(d, x, z, t).mean().detach() for objective in (EXPLICIT, DENOISING)
+    )
     expected = closed_form(torch.full((2,), m).double(), s, mean, std)
     assert float(explicit) == pytest.approx(float(expected), abs=0.02)
     assert float(denoising) == pytest.approx(float(expected) + 1, abs=0.02)
@@ -94,9 +100,13 @@ def test_all_three_are_minimized_by_the_truth():
     truth = torch.cat([mean, torch.tensor([std]).double()])
     for name, values in found.items():
         torch.testing.assert_close(values, truth, rtol=0, atol=0.05, msg=f"{name}: {values}")
-    moments = torch.cat([x_t.mean(0) / alpha, ((x_t.var(0, correction=0).mean() - sigma**2).sqrt() / alpha)[None]])
+    moments = torch.cat(
+        [x_t.mean(0) / alpha, ((x_t.var(0, correction=0).mean() - sigma**2).sqrt() / alpha)[None]]
+    )
     torch.testing.assert_close(found["explicit"], moments, rtol=0, atol=1e-4)
-    torch.testing.assert_close(found["sliced"], moments, rtol=0, atol=1e-4)  # signs are exact for an isotropic slope
+    torch.testing.assert_close(
+        found["sliced"], moments, rtol=0, atol=1e-4
+    )  # signs are exact for an isotropic slope
 
 
 class Fixed(Projection):
@@ -112,11 +122,15 @@ class Fixed(Projection):
 def curved(d=3):
     """A nonlinear network with a full, asymmetric Jacobian."""
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(d, 7), torch.nn.Tanh(), torch.nn.Linear(7, d)).double()
+    return torch.nn.Sequential(
+        torch.nn.Linear(d, 7), torch.nn.Tanh(), torch.nn.Linear(7, d)
+    ).double()
 
 
 def of(network):
-    return Denoiser(lambda x, c_noise: network(x.flatten(1)).reshape(x.shape), LinearVP(), target.score)
+    return Denoiser(
+        lambda x, c_noise: network(x.flatten(1)).reshape(x.shape), LinearVP(), target.score
+    )
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 3, 1)], ids=str)
@@ -127,7 +141,9 @@ def test_sliced_is_explicit_averaged_over_all_signs(shape):
         SlicedScoreMatching(times=UniformTimes(), projection=Fixed(v)).losses(d, x, z, t)
         for v in product((-1.0, 1.0), repeat=3)
     ]
-    torch.testing.assert_close(torch.stack(slices).mean(0), EXPLICIT.losses(d, x, z, t), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        torch.stack(slices).mean(0), EXPLICIT.losses(d, x, z, t), rtol=1e-12, atol=1e-12
+    )
     assert float(torch.stack(slices).std(0).min()) > 1e-3  # one slice alone is not the trace
 
 
@@ -139,10 +155,14 @@ def test_explicit_has_the_exact_trace():
     x_t = alpha * x + sigma * z
     expected = []
     for i in range(4):
-        jacobian = torch.autograd.functional.jacobian(lambda y, i=i: d.score(y[None], t[i : i + 1])[0], x_t[i])
+        jacobian = torch.autograd.functional.jacobian(
+            lambda y, i=i: d.score(y[None], t[i : i + 1])[0], x_t[i]
+        )
         s = d.score(x_t[i : i + 1], t[i : i + 1])[0]
         expected.append(sigma[i, 0] ** 2 * (s.square().sum() + 2 * jacobian.trace()) / 3)
-    torch.testing.assert_close(EXPLICIT.losses(d, x, z, t), torch.stack(expected), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        EXPLICIT.losses(d, x, z, t), torch.stack(expected), rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("projection", [cls() for cls in PROJECTIONS.values()], ids=PROJECTIONS)
@@ -152,7 +172,10 @@ def test_projections_have_unit_covariance_and_more_of_them_less_variance(project
     torch.testing.assert_close(v.T.cov(), torch.eye(3).double(), rtol=0, atol=0.02)
     x, z = (a[:1].expand(4000, 3) for a in draws(1, 3))
     t, d = torch.full((4000,), 0.5, dtype=torch.float64), of(curved())
-    one, four = (SlicedScoreMatching(times=UniformTimes(), projection=projection, projections=n) for n in (1, 4))
+    one, four = (
+        SlicedScoreMatching(times=UniformTimes(), projection=projection, projections=n)
+        for n in (1, 4)
+    )
     a, b = (o.losses(d, x, z, t).detach() for o in (one, four))
     exact = EXPLICIT.losses(d, x[:1], z[:1], t[:1]).detach()
     assert float(a.mean()) == pytest.approx(float(exact), abs=5 * float(a.std()) / 4000**0.5)
@@ -174,7 +197,9 @@ class Autoencoder(AbstractDenoiser):
     def __init__(self, schedule: Schedule, x: torch.Tensor, noisy: torch.Tensor) -> None:
         super().__init__()
         self.schedule = schedule
-        self.map = torch.linalg.lstsq(torch.cat([noisy, torch.ones(len(x), 1).double()], 1), x).solution
+        self.map = torch.linalg.lstsq(
+            torch.cat([noisy, torch.ones(len(x), 1).double()], 1), x
+        ).solution
 
     def estimate(self, x_t, t, **cond):
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
@@ -193,7 +218,9 @@ def test_a_denoising_autoencoder_at_one_noise_level_learns_the_score():
     noisy = x + sigma * z
     learned, exact = Autoencoder(schedule, x, noisy), Gaussian(schedule, mean, std)
     at = noisy[:50]
-    torch.testing.assert_close((learned(at, t) - at) / sigma**2, exact.score(at, t), rtol=0, atol=0.02)
+    torch.testing.assert_close(
+        (learned(at, t) - at) / sigma**2, exact.score(at, t), rtol=0, atol=0.02
+    )
 
 
 @pytest.mark.parametrize("kind", ["points", "mixture"])
@@ -201,7 +228,9 @@ def test_the_best_autoencoder_of_any_data_is_the_gradient_of_their_log_density(k
     """r* = E[x | x~] for a finite data set and a mixture, against automatic differentiation of log p_sigma."""
     schedule, centres = EDM(), draws(6, 2, seed=4)[0]
     oracle = (
-        Points(schedule, centres) if kind == "points" else Mixture(schedule, centres, torch.full((6, 2), 0.3).double())
+        Points(schedule, centres)
+        if kind == "points"
+        else Mixture(schedule, centres, torch.full((6, 2), 0.3).double())
     )
     t = torch.tensor(0.004, dtype=torch.float64)
     sigma = schedule(t)[1]

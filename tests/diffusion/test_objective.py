@@ -33,7 +33,9 @@ from undiffuse.diffusion.oracle import Gaussian
 from undiffuse.diffusion.target import regression_target
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
-TIME_CASES = {name: cls(**({"levels": 50} if name == "discrete_times" else {})) for name, cls in TIMES.items()}
+TIME_CASES = {
+    name: cls(**({"levels": 50} if name == "discrete_times" else {})) for name, cls in TIMES.items()
+}
 
 
 @every_schedule
@@ -41,7 +43,9 @@ def test_simple_weight_is_an_unweighted_error_of_the_noise(schedule):
     """w c_out^2 = 1 under the noise target (Notes after Ho et al. 2020, Eq. 14)."""
     t = times(0.05, 0.4, 0.95)
     _, c_out = target.noise.row(schedule, t)
-    torch.testing.assert_close(Simple()(schedule, t) * c_out**2, torch.ones(3).double(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        Simple()(schedule, t) * c_out**2, torch.ones(3).double(), rtol=1e-12, atol=0
+    )
 
 
 @every_schedule
@@ -49,7 +53,9 @@ def test_edm_weight_is_unit_weight_on_the_network(schedule):
     """lambda(sigma) c_out^2 = 1 (Karras et al. 2022, section 5), at any sigma_data and on any schedule."""
     t = times(0.05, 0.4, 0.95)
     _, c_out = target.edm(0.7).row(schedule, t)
-    torch.testing.assert_close(EDMWeight(0.7)(schedule, t) * c_out**2, torch.ones(3).double(), rtol=1e-11, atol=0)
+    torch.testing.assert_close(
+        EDMWeight(0.7)(schedule, t) * c_out**2, torch.ones(3).double(), rtol=1e-11, atol=0
+    )
 
 
 @every_schedule
@@ -57,7 +63,9 @@ def test_flow_matching_is_an_unweighted_error_of_the_velocity(schedule):
     """w c_out^2 = 1 under the velocity target (Lipman et al. 2023, Eq. 9)."""
     t = times(0.0553, 0.4337, 0.9373)
     _, c_out = target.velocity.row(schedule, t)
-    torch.testing.assert_close(FlowMatching()(schedule, t) * c_out**2, torch.ones(3).double(), rtol=1e-9, atol=0)
+    torch.testing.assert_close(
+        FlowMatching()(schedule, t) * c_out**2, torch.ones(3).double(), rtol=1e-9, atol=0
+    )
 
 
 @every_schedule
@@ -65,9 +73,13 @@ def test_likelihood_weight_is_minus_half_the_slope_of_snr(schedule):
     """And equals g^2 alpha^2 / (2 sigma^4), score matching's g^2 / 2 (Song et al. 2021b, Eq. 7)."""
     t, h = times(0.0553, 0.4337, 0.9373), 1e-6
     snr = [schedule.log_snr(at).exp() for at in (t - h, t + h)]
-    torch.testing.assert_close(Likelihood()(schedule, t), (snr[0] - snr[1]) / (4 * h), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        Likelihood()(schedule, t), (snr[0] - snr[1]) / (4 * h), rtol=1e-5, atol=0
+    )
     (alpha, sigma), (_, g2) = schedule(t), schedule.sde(t)
-    torch.testing.assert_close(Likelihood()(schedule, t), g2 * alpha**2 / (2 * sigma**4), rtol=1e-8, atol=0)
+    torch.testing.assert_close(
+        Likelihood()(schedule, t), g2 * alpha**2 / (2 * sigma**4), rtol=1e-8, atol=0
+    )
 
 
 def test_vlb_weight_is_the_kl_of_two_posteriors():
@@ -90,7 +102,10 @@ def test_vlb_weight_is_the_kl_of_two_posteriors():
 
 def test_vlb_tends_to_the_likelihood_weight():
     schedule, t = LinearVP(), times(0.3, 0.6, 0.9)
-    gaps = [(VLB(levels)(schedule, t) / Likelihood()(schedule, t) - 1).abs() for levels in (1_000, 10_000)]
+    gaps = [
+        (VLB(levels)(schedule, t) / Likelihood()(schedule, t) - 1).abs()
+        for levels in (1_000, 10_000)
+    ]
     assert bool((gaps[1] < gaps[0] / 9).all())
     assert bool((gaps[1] < 2e-3).all())
 
@@ -120,9 +135,13 @@ def test_training_times_have_their_distribution():
     assert float(log_sigma.std()) == pytest.approx(1.2, abs=5e-3)
     logit = torch.logit(LogitNormalTimes(0.3, 0.8).quantile(LinearVP(t_min=1e-9), u))
     assert (float(logit.mean()), float(logit.std())) == pytest.approx((0.3, 0.8), abs=2e-3)
-    counts = torch.bincount((DiscreteTimes(8).quantile(LinearVP(), u) * 8).round().long(), minlength=9)
+    counts = torch.bincount(
+        (DiscreteTimes(8).quantile(LinearVP(), u) * 8).round().long(), minlength=9
+    )
     assert counts.tolist() == [0, *[25_000] * 8]
-    assert float(UniformTimes().quantile(LinearVP(t_min=0.2), u).mean()) == pytest.approx(0.6, abs=1e-6)
+    assert float(UniformTimes().quantile(LinearVP(t_min=0.2), u).mean()) == pytest.approx(
+        0.6, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("draw", [cls() for cls in DRAWS.values()], ids=DRAWS)
@@ -140,7 +159,8 @@ def test_low_discrepancy_puts_one_draw_in_each_stratum():
         u = LowDiscrepancy()(16).sort().values
         assert float((u.diff() - 1 / 16).abs().max()) < 1e-12
     stratified, independent = (
-        torch.stack([draw(16).mean() for _ in range(500)]).std() for draw in (LowDiscrepancy(), Independent())
+        torch.stack([draw(16).mean() for _ in range(500)]).std()
+        for draw in (LowDiscrepancy(), Independent())
     )
     assert stratified < independent / 3
 
@@ -152,7 +172,9 @@ def test_the_loss_is_the_weighted_error_of_x_whatever_is_predicted(schedule, nam
     row = TARGET_CASES[name]
     if row.needs_signal and not has_signal_at_the_end(schedule):
         return
-    oracle = Gaussian(schedule, torch.tensor([1.0, -2.0]).double(), torch.tensor([0.5, 1.5]).double())
+    oracle = Gaussian(
+        schedule, torch.tensor([1.0, -2.0]).double(), torch.tensor([0.5, 1.5]).double()
+    )
     t = times(0.1, 0.5, 0.9)
     x, z = torch.randn(2, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     alpha, sigma = (c[:, None] for c in schedule(t))

@@ -14,7 +14,10 @@ every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), id
 
 def inside(schedule, n=37):
     """Times in [t_min, 1), off the knots."""
-    return torch.linspace(max(schedule.t_min, 1e-4), 1, n + 1, dtype=torch.float64)[:-1] * 0.99987 + 1e-5
+    return (
+        torch.linspace(max(schedule.t_min, 1e-4), 1, n + 1, dtype=torch.float64)[:-1] * 0.99987
+        + 1e-5
+    )
 
 
 @every_schedule
@@ -39,7 +42,9 @@ def test_sde_reproduces_the_marginals(schedule):
     (alpha, sigma), (f, g2) = schedule(t), schedule.sde(t)
     (a_1, s_1), (a_0, s_0) = schedule(t + h), schedule(t - h)
     torch.testing.assert_close((a_1 - a_0) / (2 * h), f * alpha, rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close((s_1**2 - s_0**2) / (2 * h), 2 * f * sigma**2 + g2, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        (s_1**2 - s_0**2) / (2 * h), 2 * f * sigma**2 + g2, rtol=1e-5, atol=1e-7
+    )
     assert bool((g2 >= 0).all())
 
 
@@ -70,7 +75,9 @@ def test_posterior_is_bayes_rule(schedule):
 def test_discrete_chain_is_the_cumulative_product_at_its_knots(name, levels):
     """alpha_{i/T}^2 = prod (1 - beta_s) within 4 eps sqrt(T) (Notes after Ho et al. 2020, Eq. 4)."""
     betas = BETAS[name](levels)
-    alpha, sigma = DiscreteVP(betas=betas)(torch.arange(1, levels + 1, dtype=torch.float64) / levels)
+    alpha, sigma = DiscreteVP(betas=betas)(
+        torch.arange(1, levels + 1, dtype=torch.float64) / levels
+    )
     alpha_bar = torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), 0)
     bound = 4 * torch.finfo(torch.float64).eps * levels**0.5
     torch.testing.assert_close(alpha**2, alpha_bar, rtol=bound, atol=0)
@@ -85,7 +92,9 @@ def test_discrete_posterior_is_the_textbook_s(levels):
     before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
     i = torch.arange(1, levels + 1, dtype=torch.float64)
     a, b, v = DiscreteVP(betas=tuple(betas.tolist())).posterior(i / levels, (i - 1) / levels)
-    torch.testing.assert_close(a, (1 - betas).sqrt() * (1 - before) / (1 - alpha_bar), rtol=1e-9, atol=1e-15)
+    torch.testing.assert_close(
+        a, (1 - betas).sqrt() * (1 - before) / (1 - alpha_bar), rtol=1e-9, atol=1e-15
+    )
     torch.testing.assert_close(b, before.sqrt() * betas / (1 - alpha_bar), rtol=1e-9, atol=0)
     torch.testing.assert_close(v, betas * (1 - before) / (1 - alpha_bar), rtol=1e-9, atol=1e-15)
 
@@ -104,8 +113,12 @@ def test_variance_preserved_and_sub_preserved():
 
 
 def test_ncsn_levels_are_geometric():
-    sigma = VE(sigma_min=0.01, sigma_max=1.0, levels=5)(torch.arange(1, 6, dtype=torch.float64) / 5)[1]
-    torch.testing.assert_close(sigma[1:] / sigma[:-1], torch.full((4,), 100**0.25, dtype=torch.float64))
+    sigma = VE(sigma_min=0.01, sigma_max=1.0, levels=5)(
+        torch.arange(1, 6, dtype=torch.float64) / 5
+    )[1]
+    torch.testing.assert_close(
+        sigma[1:] / sigma[:-1], torch.full((4,), 100**0.25, dtype=torch.float64)
+    )
 
 
 def test_a_table_may_end_in_one_and_nothing_else():

@@ -33,15 +33,19 @@ from undiffuse.diffusion import (
 )
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
 from undiffuse.diffusion.oracle import Gaussian
-from undiffuse.diffusion.solvers import bend, moments
+from undiffuse.diffusion.steps.solvers import bend, moments
 from undiffuse.errors import InputError
 
 
-@pytest.mark.parametrize("h", [1e-6, 0.03, 0.999, 1.001, 4.0, 40.0, -1e-6, -0.03, -0.999, -1.001, -4.0])
+@pytest.mark.parametrize(
+    "h", [1e-6, 0.03, 0.999, 1.001, 4.0, 40.0, -1e-6, -0.03, -0.999, -1.001, -4.0]
+)
 def test_moments_are_the_integrals(h):
     ours = moments(times(h)[0], 4)
     for k in range(4):
-        exact, _ = quad(lambda r, k=k: h * math.exp(-(1 - r) * h) * r**k, 0, 1, epsabs=0, epsrel=1e-13)
+        exact, _ = quad(
+            lambda r, k=k: h * math.exp(-(1 - r) * h) * r**k, 0, 1, epsabs=0, epsrel=1e-13
+        )
         assert float(ours[k]) == pytest.approx(exact, rel=1e-12)
 
 
@@ -55,11 +59,15 @@ def test_a_polynomial_through_the_nodes_is_integrated_exactly(h, nodes):
 
     h, r = times(h)[0], [times(node)[0] for node in nodes]
     ours = moments(h, 1)[0] * p(0.0) + bend(h, times(p(0.0)), r, [times(p(node)) for node in nodes])
-    exact = quad(lambda r: float(h) * math.exp(-(1 - r) * float(h)) * p(r), 0, 1, epsabs=0, epsrel=1e-12)[0]
+    exact = quad(
+        lambda r: float(h) * math.exp(-(1 - r) * float(h)) * p(r), 0, 1, epsabs=0, epsrel=1e-12
+    )[0]
     assert float(ours) == pytest.approx(exact, rel=1e-9)
 
 
-@pytest.mark.parametrize("schedule", [LinearVP(), CosineVP(), EDM(), Linear()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule", [LinearVP(), CosineVP(), EDM(), Linear()], ids=lambda s: type(s).__name__
+)
 def test_order_1_is_ddim(schedule):
     """With no other prediction at hand every solver takes the same step, and so does every first step."""
     oracle = Gaussian(schedule, torch.tensor([0.7]).double(), torch.tensor([0.6]).double())
@@ -72,7 +80,10 @@ def test_order_1_is_ddim(schedule):
         torch.testing.assert_close(step(oracle, x, *grid[:2], None, torch.zeros_like)[0], DDIM()(
             oracle, x, *grid[:2], None, torch.zeros_like
         )[0], rtol=1e-12, atol=1e-12)  # fmt: skip
-    ours, theirs = (sample(oracle, x, grid, step, noise=lambda like: z) for step in (DPMppSDE(weak_order=1), DDIM(1.0)))
+    ours, theirs = (
+        sample(oracle, x, grid, step, noise=lambda like: z)
+        for step in (DPMppSDE(weak_order=1), DDIM(1.0))
+    )
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
@@ -131,7 +142,9 @@ class Counted(AbstractDenoiser):
         return Estimate(x_hat, z_hat, self.v)
 
 
-@pytest.mark.parametrize("step", [DPMpp(), DPMpp(order=3), DPMppSDE(), UniPC(), DEIS(), IPNDM()], ids=repr)
+@pytest.mark.parametrize(
+    "step", [DPMpp(), DPMpp(order=3), DPMppSDE(), UniPC(), DEIS(), IPNDM()], ids=repr
+)
 def test_one_evaluation_a_step(step):
     """The corrector of UniPC, too, costs nothing; the singlestep method takes two but for the step to zero noise."""
     oracle = Counted(Gaussian(LinearVP(), torch.zeros(1).double(), torch.ones(1).double()))
@@ -144,7 +157,11 @@ def test_one_evaluation_a_step(step):
 
 def test_learned_variance_lies_between_beta_tilde_and_beta():
     """v = 0 is beta-tilde, v = 1 is beta, in between the logarithm is linear: for all steps of a strided chain."""
-    oracle = Counted(Gaussian(DiscreteVP(betas=linear_betas(100)), torch.zeros(3).double(), torch.ones(3).double()))
+    oracle = Counted(
+        Gaussian(
+            DiscreteVP(betas=linear_betas(100)), torch.zeros(3).double(), torch.ones(3).double()
+        )
+    )
     schedule, grid = oracle.schedule, Levels()(oracle.schedule, 7)
     x, ones = torch.randn(2, 3).double(), torch.ones(2, 3).double()
     for t, s in pairwise(grid[:-1]):
@@ -159,7 +176,9 @@ def test_learned_variance_lies_between_beta_tilde_and_beta():
             oracle.v = v
             step = Ancestral(variance)
             rest = step(oracle, x, t, s, None, torch.zeros_like)[0]
-            moved[name] = step(oracle, x, t, s, None, torch.ones_like)[0] - rest  # one standard deviation
+            moved[name] = (
+                step(oracle, x, t, s, None, torch.ones_like)[0] - rest
+            )  # one standard deviation
         torch.testing.assert_close(moved["0"], moved["beta_tilde"], rtol=1e-10, atol=0)
         torch.testing.assert_close(moved["1"], moved["beta"], rtol=1e-10, atol=0)
         a, beta = schedule.transition(t, s)
@@ -176,7 +195,13 @@ def test_learned_variance_needs_one():
 
 @pytest.mark.parametrize(
     ("method", "option", "value"),
-    [(DPMpp, "order", 4), (DPMppSDE, "weak_order", 3), (UniPC, "p", 0), (DEIS, "order", 4), (IPNDM, "points", 5)],
+    [
+        (DPMpp, "order", 4),
+        (DPMppSDE, "weak_order", 3),
+        (UniPC, "p", 0),
+        (DEIS, "order", 4),
+        (IPNDM, "points", 5),
+    ],
 )
 def test_an_order_that_there_is_not_is_refused(method, option, value):
     with pytest.raises(InputError, match=f"{option} {value}: .* goes from 1 to "):

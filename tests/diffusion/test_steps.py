@@ -51,13 +51,21 @@ STEP_CASES = {
     **{f"ipndm_{points}": IPNDM(points=points) for points in (2, 4)},
 }
 # smooth schedules on which each step's coordinate is finite at both ends of the interval integrated
-SMOOTH = {"linear_vp": LinearVP(), "cosine_vp": CosineVP(), "edm": EDM(sigma_max=5.0), "linear": Linear()}
+SMOOTH = {
+    "linear_vp": LinearVP(),
+    "cosine_vp": CosineVP(),
+    "edm": EDM(sigma_max=5.0),
+    "linear": Linear(),
+}
 
 
 def exact_flow(schedule, mean, std, x, t, s):
     """The probability-flow map of a Gaussian: it carries quantiles to quantiles."""
     (a_t, s_t), (a_s, s_s) = schedule(t), schedule(s)
-    return a_s * mean + ((a_s * std) ** 2 + s_s**2).sqrt() * (x - a_t * mean) / ((a_t * std) ** 2 + s_t**2).sqrt()
+    return (
+        a_s * mean
+        + ((a_s * std) ** 2 + s_s**2).sqrt() * (x - a_t * mean) / ((a_t * std) ** 2 + s_t**2).sqrt()
+    )
 
 
 @pytest.mark.parametrize("schedule", SMOOTH.values(), ids=SMOOTH)
@@ -134,7 +142,12 @@ def test_point_mass_is_reproduced_in_any_number_of_steps(schedule, step, name):
         assert len(grid) == steps + 1
         assert (float(grid[0]), float(grid[-1])) == (1.0, 0.0)
         assert bool((grid.diff() < 0).all())
-        x = sample(Gaussian(schedule, point, torch.zeros(2).double()), sigma_1 * torch.randn(4, 2).double(), grid, step)
+        x = sample(
+            Gaussian(schedule, point, torch.zeros(2).double()),
+            sigma_1 * torch.randn(4, 2).double(),
+            grid,
+            step,
+        )
         torch.testing.assert_close(x, point.expand(4, 2), rtol=0, atol=1e-9)
 
 
@@ -144,7 +157,9 @@ def test_ancestral_is_the_textbook_s_algorithm_2(levels):
     betas = torch.tensor(linear_betas(levels), dtype=torch.float64)
     alpha_bar = torch.cumprod(1 - betas, 0)
     schedule = DiscreteVP(betas=tuple(betas.tolist()))
-    oracle = Mixture(schedule, torch.tensor([[-1.0], [1.0]]).double(), torch.tensor([[0.3], [0.2]]).double())
+    oracle = Mixture(
+        schedule, torch.tensor([[-1.0], [1.0]]).double(), torch.tensor([[0.3], [0.2]]).double()
+    )
     start, draws = torch.randn(5, 1).double(), torch.randn(levels, 5, 1).double()
 
     def g(z, i):
@@ -157,7 +172,13 @@ def test_ancestral_is_the_textbook_s_algorithm_2(levels):
     printed = (z - betas[0] / (1 - alpha_bar[0]).sqrt() * g(z, 0)) / (1 - betas[0]).sqrt()
 
     stream = iter(draws.flip(0))
-    ours = sample(oracle, start, Levels()(schedule, levels), Ancestral(Beta()), noise=lambda like: next(stream))
+    ours = sample(
+        oracle,
+        start,
+        Levels()(schedule, levels),
+        Ancestral(Beta()),
+        noise=lambda like: next(stream),
+    )
     torch.testing.assert_close(ours, printed, rtol=1e-11, atol=1e-11)
 
 
@@ -168,16 +189,23 @@ def test_ddim_at_eta_1_is_the_ancestral_step(schedule):
     x, z = torch.randn(2, 5, 1).double()
     for t, s in ((0.9, 0.5), (0.31, 0.3), (1.0, 0.98)):
         t, s = times(t, s)
-        ours = [step(oracle, x, t, s, None, lambda like: z)[0] for step in (DDIM(eta=1.0), Ancestral())]
+        ours = [
+            step(oracle, x, t, s, None, lambda like: z)[0] for step in (DDIM(eta=1.0), Ancestral())
+        ]
         torch.testing.assert_close(*ours, rtol=1e-10, atol=1e-10)
         a, b, v = schedule.posterior(t, s)
-        torch.testing.assert_close(ours[0], a * x + b * oracle(x, t) + v.sqrt() * z, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            ours[0], a * x + b * oracle(x, t) + v.sqrt() * z, rtol=1e-10, atol=1e-10
+        )
 
 
 def test_euler_on_the_straight_path_is_ddim():
     oracle = Gaussian(Linear(), torch.tensor([0.7]).double(), torch.tensor([0.6]).double())
     x, (t, s) = torch.randn(5, 1).double(), times(1.0, 0.6)
-    ours = [step(oracle, x, t, s, None, torch.randn_like)[0] for step in (Euler(), DDIM(), DPMpp(order=1))]
+    ours = [
+        step(oracle, x, t, s, None, torch.randn_like)[0]
+        for step in (Euler(), DDIM(), DPMpp(order=1))
+    ]
     torch.testing.assert_close(ours[0], ours[1], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(ours[2], ours[1], rtol=1e-12, atol=1e-12)
 
@@ -185,7 +213,9 @@ def test_euler_on_the_straight_path_is_ddim():
 def test_heun_is_edm_s_algorithm_2():
     """Karras et al. (2022), Algorithm 2 with alpha = 1, written out in sigma, churn included, same noise."""
     schedule = EDM(sigma_max=10.0)
-    oracle = Mixture(schedule, torch.tensor([[-1.0], [1.0]]).double(), torch.tensor([[0.3], [0.2]]).double())
+    oracle = Mixture(
+        schedule, torch.tensor([[-1.0], [1.0]]).double(), torch.tensor([[0.3], [0.2]]).double()
+    )
     sigma, sigma_next, gamma, s_noise = 4.0, 2.5, 0.2, 1.007
     x, z = torch.randn(2, 5, 1).double()
 
@@ -204,7 +234,9 @@ def test_heun_is_edm_s_algorithm_2():
     torch.testing.assert_close(ours, printed, rtol=1e-11, atol=1e-11)
     outside = Heun(churn=gamma, churn_to=1.0)
     calm, _ = outside(oracle, x, *times(sigma / 10, sigma_next / 10), None, lambda like: z)
-    torch.testing.assert_close(calm, Heun()(oracle, x, *times(sigma / 10, sigma_next / 10), None, torch.randn_like)[0])
+    torch.testing.assert_close(
+        calm, Heun()(oracle, x, *times(sigma / 10, sigma_next / 10), None, torch.randn_like)[0]
+    )
 
 
 def test_samplers_reach_the_data_distribution():
@@ -220,7 +252,10 @@ def test_samplers_reach_the_data_distribution():
         x = sample(oracle, start, GRID_CASES["karras"](schedule, steps), step)
         for k in (1, 2):
             moment, expected = (x**k).mean(0), (truth**k).mean(0)
-            assert bool(((moment - expected).abs() < 4 * (x**k).std(0) / n**0.5 + 0.02).all()), (step, k)
+            assert bool(((moment - expected).abs() < 4 * (x**k).std(0) / n**0.5 + 0.02).all()), (
+                step,
+                k,
+            )
 
 
 def test_a_row_depends_on_its_own_seed_alone():
@@ -242,7 +277,11 @@ def test_callback_sees_every_step():
     grid = GRID_CASES["karras"](schedule, 4)
     oracle = Gaussian(schedule, torch.zeros(2), torch.ones(2))
     x = sample(
-        oracle, torch.randn(1, 2), grid, DDIM(), callback=lambda i, n, s, x_s: seen.append((i, n, float(s), x_s))
+        oracle,
+        torch.randn(1, 2),
+        grid,
+        DDIM(),
+        callback=lambda i, n, s, x_s: seen.append((i, n, float(s), x_s)),
     )
     assert [(i, n, s) for i, n, s, _ in seen] == [(i, 4, float(grid[i])) for i in (1, 2, 3, 4)]
     assert bool((seen[-1][3] == x).all())

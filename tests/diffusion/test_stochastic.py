@@ -27,7 +27,12 @@ from undiffuse.diffusion.oracle import Gaussian, Mixture
 from undiffuse.errors import InputError
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
-SMOOTH = {"linear_vp": LinearVP(), "subvp": SubVP(), "ve": VE(sigma_min=0.1, sigma_max=5.0), "edm": EDM(sigma_max=5.0)}
+SMOOTH = {
+    "linear_vp": LinearVP(),
+    "subvp": SubVP(),
+    "ve": VE(sigma_min=0.1, sigma_max=5.0),
+    "edm": EDM(sigma_max=5.0),
+}
 
 
 def seeded(seed):
@@ -39,7 +44,9 @@ def seeded(seed):
 @every_schedule
 def test_forward_paths_have_the_marginals(schedule):
     """The mean is carried by z = 0 and the variance is the sum of squares of what each draw adds: alpha x, sigma^2."""
-    stops = torch.cat([times(0.0), torch.linspace(max(schedule.t_min, 0.01), 1, 6, dtype=torch.float64)])
+    stops = torch.cat(
+        [times(0.0), torch.linspace(max(schedule.t_min, 0.01), 1, 6, dtype=torch.float64)]
+    )
     x = torch.tensor([[1.5]]).double()
     still = forward(schedule, x, stops, torch.zeros_like)
     alpha, sigma = schedule(stops)
@@ -73,7 +80,10 @@ def test_a_path_that_does_not_ascend_is_refused():
 def test_euler_maruyama_has_weak_order_1(schedule):
     """Mean and variance carried exactly on a Gaussian, to t = 0.3; halving the step halves the error."""
     mean, std = torch.tensor([0.7]).double(), torch.tensor([0.6]).double()
-    oracle, probe, draw = Gaussian(schedule, mean, std), *torch.tensor([[[0.0], [1], [0]], [[0], [0], [1]]]).double()
+    oracle, probe, draw = (
+        Gaussian(schedule, mean, std),
+        *torch.tensor([[[0.0], [1], [0]], [[0], [0], [1]]]).double(),
+    )
 
     def error(n):
         grid = torch.linspace(0.9, 0.3, n + 1, dtype=torch.float64)
@@ -104,7 +114,9 @@ def test_where_no_signal_is_left_the_first_step_is_the_ancestral_one():
     schedule, (t, s) = CosineVP(), times(1.0, 0.9)
     oracle = Gaussian(schedule, torch.tensor([0.7]).double(), torch.tensor([0.6]).double())
     x, z = torch.randn(2, 4, 1).double()
-    ours = [step(oracle, x, t, s, None, lambda like: z)[0] for step in (EulerMaruyama(), Ancestral())]
+    ours = [
+        step(oracle, x, t, s, None, lambda like: z)[0] for step in (EulerMaruyama(), Ancestral())
+    ]
     assert ours[0].isfinite().all()
     torch.testing.assert_close(*ours, rtol=0, atol=0)
 
@@ -112,7 +124,9 @@ def test_where_no_signal_is_left_the_first_step_is_the_ancestral_one():
 def test_the_corrector_is_the_published_step():
     """Song et al. (2021), Algorithm 4, on VE, with the ratio of norms of noise and score at its value sigma."""
     schedule, (t, s) = VE(sigma_min=0.1, sigma_max=5.0), times(0.6, 0.55)
-    oracle = Mixture(schedule, torch.tensor([[-1.0, 2.0], [1.0, 0.0]]).double(), torch.full((2, 2), 0.3).double())
+    oracle = Mixture(
+        schedule, torch.tensor([[-1.0, 2.0], [1.0, 0.0]]).double(), torch.full((2, 2), 0.3).double()
+    )
     x, *draws = torch.randn(4, 1, 2).double()
     stream = iter(draws)
     ours, _ = PredictorCorrector(predictor=Ancestral(), corrections=2, snr=0.2)(
@@ -148,7 +162,9 @@ def test_predictor_corrector_reaches_the_moments_of_a_mixture(predictor):
     """Mean and second moment within four standard errors and the bias of the steps themselves."""
     schedule, n = VE(sigma_min=0.01, sigma_max=20.0), 3000
     mean = torch.cat([torch.tensor([[-1.5, 0.0], [1.5, 1.0]]), torch.zeros(2, 14)], 1).double()
-    oracle = Mixture(schedule, mean, torch.full((2, 16), 0.4).double(), torch.tensor([0.3, 0.7]).log())
+    oracle = Mixture(
+        schedule, mean, torch.full((2, 16), 0.4).double(), torch.tensor([0.3, 0.7]).log()
+    )
     noise, step = seeded(3), PredictorCorrector(predictor=predictor, snr=0.1)
     start = schedule(times(1.0))[1] * noise(torch.empty(n, 16).double())
     x = sample(oracle, start, LogSNR()(schedule, 120), step, noise=noise)

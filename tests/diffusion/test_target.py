@@ -115,7 +115,12 @@ def test_small_noise_keeps_float32_accuracy():
 def test_oracle_score_is_the_gradient_of_its_log_density(schedule):
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(3, 2, 4, dtype=torch.float64, generator=generator)
-    oracle = Mixture(schedule, mean, torch.rand(3, 2, 4, generator=generator).double() + 0.2, torch.randn(3).double())
+    oracle = Mixture(
+        schedule,
+        mean,
+        torch.rand(3, 2, 4, generator=generator).double() + 0.2,
+        torch.randn(3).double(),
+    )
     for t in times(0.05, 0.5, 1.0):
         x_t = torch.randn(5, 2, 4, dtype=torch.float64, generator=generator, requires_grad=True)
         (gradient,) = torch.autograd.grad(oracle.log_prob(x_t, t).sum(), x_t)
@@ -126,10 +131,14 @@ def test_oracle_score_is_the_gradient_of_its_log_density(schedule):
 
 
 def test_oracle_density_integrates_to_one():
-    oracle = Mixture(LinearVP(), torch.tensor([[-1.0], [2.0]]).double(), torch.tensor([[0.3], [0.7]]).double())
+    oracle = Mixture(
+        LinearVP(), torch.tensor([[-1.0], [2.0]]).double(), torch.tensor([[0.3], [0.7]]).double()
+    )
     x = torch.linspace(-12, 12, 20001, dtype=torch.float64)[:, None]
     for t in (0.0, 0.3, 1.0):
-        assert float(torch.trapezoid(oracle.log_prob(x, t).exp(), x[:, 0])) == pytest.approx(1, abs=1e-10)
+        assert float(torch.trapezoid(oracle.log_prob(x, t).exp(), x[:, 0])) == pytest.approx(
+            1, abs=1e-10
+        )
 
 
 @pytest.mark.parametrize("schedule", [EDM(sigma_min=0.02, sigma_max=50.0), Linear(t_min=1e-4)])
@@ -166,4 +175,6 @@ def test_prior_is_the_oracle_s_marginal_for_gaussian_data(schedule):
     mean, std = torch.tensor([1.0, -2.0]).double(), torch.tensor([0.5, 1.5]).double()
     x = torch.randn(6, 2, dtype=torch.float64)
     exact = Gaussian(schedule, mean, std).log_prob(x, 1.0)
-    torch.testing.assert_close(Prior(schedule, mean, std).log_prob(x), exact, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        Prior(schedule, mean, std).log_prob(x), exact, rtol=1e-12, atol=1e-12
+    )

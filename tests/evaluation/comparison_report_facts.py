@@ -6,14 +6,28 @@ from typing import Any
 
 from report_facts import figure, png, report_facts, table_facts
 
-PRESETS = {"edm": 0.0, "ddpm": 1.0, "ncsn": 2.0, "vae": 3.0, "gan": 4.0, "flow": 5.0}  # each worse than the one before
+PRESETS = {
+    "edm": 0.0,
+    "ddpm": 1.0,
+    "ncsn": 2.0,
+    "vae": 3.0,
+    "gan": 4.0,
+    "flow": 5.0,
+}  # each worse than the one before
 
 
 def comparison_facts() -> dict[str, Any]:
     """Facts of six runs, one of which failed and one of which has no density."""
     done = [name for name in PRESETS if name != "ncsn"]
-    runs = {name: {"folder": name, "status": "done", "problem": "", "report": report_facts()} for name in PRESETS}
-    runs["ncsn"] |= {"status": "failed", "problem": "the loss is not finite after 212 steps", "report": None}
+    runs = {
+        name: {"folder": name, "status": "done", "problem": "", "report": report_facts()}
+        for name in PRESETS
+    }
+    runs["ncsn"] |= {
+        "status": "failed",
+        "problem": "the loss is not finite after 212 steps",
+        "report": None,
+    }
     runs["gan"]["report"] = table_facts()
     table = [_row(name, PRESETS[name]) for name in done]
     return {

@@ -15,7 +15,14 @@ MARKS = '<b>&"bold"</b>'  # must come out as it is, and never as an element
 def figure(value: float | None, half: float = 0.0, **given: Any) -> dict[str, Any]:
     """A figure as it stands in report.json."""
     low, high = (None, None) if value is None else (value - half, value + half)
-    made = {"value": value, "low": low, "high": high, "stderr": half / 1.96, "n": 1797, "floor": None}
+    made = {
+        "value": value,
+        "low": low,
+        "high": high,
+        "stderr": half / 1.96,
+        "n": 1797,
+        "floor": None,
+    }
     return {**made, "warning": "", "better": "", **given}
 
 
@@ -77,7 +84,9 @@ def report_facts() -> dict[str, Any]:
         },
         "table": None,
         "curves": curves(),
-        "warnings": ["only 180 held-out rows: intervals of the coverage are wide; hold more rows out"],
+        "warnings": [
+            "only 180 held-out rows: intervals of the coverage are wide; hold more rows out"
+        ],
     }
 
 
@@ -103,7 +112,11 @@ def yardsticks() -> dict[str, Any]:
             "class_variation": figure(0.0456, 0.012, floor=0.0213, better="lower"),
         },
         "classes": [
-            {"name": str(c), "share": figure(0.1 + 0.021 * math.sin(c), 0.017), "real": 0.1 + 0.004 * math.cos(3 * c)}
+            {
+                "name": str(c),
+                "share": figure(0.1 + 0.021 * math.sin(c), 0.017),
+                "real": 0.1 + 0.004 * math.cos(3 * c),
+            }
             for c in range(10)
         ],
         "memorization": {
@@ -113,7 +126,12 @@ def yardsticks() -> dict[str, Any]:
             "closer": figure(0.4932, 0.024, better="floor"),
             "copies": figure(0.0061, 0.0042, floor=0.0055, better="lower"),
             "pairs": [
-                {"sample": 7 * i + 3, "training": 113 * i + 19, "distance": 0.4 + 0.06 * i, "ratio": 0.31 + 0.03 * i}
+                {
+                    "sample": 7 * i + 3,
+                    "training": 113 * i + 19,
+                    "distance": 0.4 + 0.06 * i,
+                    "ratio": 0.31 + 0.03 * i,
+                }
                 for i in range(8)
             ],
         },
@@ -164,7 +182,13 @@ def curves() -> dict[str, Any]:
 def table_facts() -> dict[str, Any]:
     """Facts of a run on a table: no classes, no likelihood, names that must be escaped."""
     facts = report_facts()
-    facts["data"] = {"name": MARKS, "training_rows": 900, "held_out_rows": 100, "shape": [4], "classes": []}
+    facts["data"] = {
+        "name": MARKS,
+        "training_rows": 900,
+        "held_out_rows": 100,
+        "shape": [4],
+        "classes": [],
+    }
     facts["classes"] = []
     facts["preset"] = "gan"
     facts["likelihood"] = {"none": "a GAN gives samples and no density"}
@@ -175,7 +199,13 @@ def table_facts() -> dict[str, Any]:
         "advice": "Train on more rows, or stop earlier.",
     }
     facts["memorization"] |= {"caught": True, "p": 2.3e-9, "z": -6.1}
-    facts["quality"]["frechet"] |= {"value": None, "low": None, "high": None, "floor": None, "warning": ""}
+    facts["quality"]["frechet"] |= {
+        "value": None,
+        "low": None,
+        "high": None,
+        "floor": None,
+        "warning": "",
+    }
     facts["table"] = {
         "columns": {
             "age": figure(0.9432, 0.011, floor=0.9712, better="higher"),
@@ -198,7 +228,9 @@ def long_facts() -> dict[str, Any]:
     facts["table"]["columns"] = {
         f"{long}{i}": figure(0.9 - i / 100, 0.01, floor=0.95, better="higher") for i in range(20)
     }
-    facts["classes"] = [{"name": f"{long}{i}", "share": figure(1 / 60, 0.005), "real": 1 / 60} for i in range(60)]
+    facts["classes"] = [
+        {"name": f"{long}{i}", "share": figure(1 / 60, 0.005), "real": 1 / 60} for i in range(60)
+    ]
     facts["quality"]["frechet"] = figure(4.2e11, 3.1e9, floor=1.1e-9, better="lower", warning=long)
     facts["quality"]["kernel"] = figure(4.2e-11, 3.1e-13, floor=-1.1e-14, better="lower")
     facts["verdict"] |= {"sentence": long, "evidence": [long], "advice": long}

@@ -25,7 +25,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.opened.append((tag, dict(attrs)))
         if tag not in VOID:
-            self.stack.append((tag, dict(attrs).get("id") or (self.stack[-1][1] if self.stack else "")))
+            self.stack.append(
+                (tag, dict(attrs).get("id") or (self.stack[-1][1] if self.stack else ""))
+            )
 
     def handle_endtag(self, tag: str) -> None:
         if not self.stack or self.stack[-1][0] != tag:

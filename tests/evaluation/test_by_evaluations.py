@@ -37,7 +37,9 @@ def drawn(n: int, steps: int) -> Drawn:
         (1, [2]),
     ],
 )
-def test_settings_lie_around_the_one_in_use_and_cost_no_more_than_allowed(reference, own, drawn_too):
+def test_settings_lie_around_the_one_in_use_and_cost_no_more_than_allowed(
+    reference, own, drawn_too
+):
     asked: list[tuple[int, int]] = []
 
     def draw(n: int, steps: int) -> Drawn:
@@ -73,7 +75,11 @@ def test_a_setting_that_the_model_does_not_take_is_left_out(reference):
             found.rows[:] = np.nan
         return found
 
-    assert [line["steps"] for line in by_evaluations(drawn(60, 18), 18, draw, reference)] == [2, 9, 18]
+    assert [line["steps"] for line in by_evaluations(drawn(60, 18), 18, draw, reference)] == [
+        2,
+        9,
+        18,
+    ]
 
 
 def test_stopping_stops(reference):

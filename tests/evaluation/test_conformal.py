@@ -34,7 +34,9 @@ def test_ties_never_make_too_many_alarms(n):
         assert np.mean(np.array(p) <= rate + 1e-12) <= rate + 1e-12
 
 
-@pytest.mark.parametrize(("n", "rate"), [(99, 0.01), (99, 0.29), (999, 0.07), (19, 0.05), (50, 0.1), (9, 0.7)])
+@pytest.mark.parametrize(
+    ("n", "rate"), [(99, 0.01), (99, 0.29), (999, 0.07), (19, 0.05), (50, 0.1), (9, 0.7)]
+)
 def test_an_alarm_is_a_p_value_at_or_below_the_rate(n, rate):
     from fractions import Fraction
 
@@ -63,7 +65,10 @@ def test_the_realized_rate_is_the_beta_law_and_averages_to_the_promise():
 
 def test_the_share_of_alarms_among_ordinary_rows_is_the_rate():
     rng = np.random.default_rng(1)
-    alarms = [Calibration(rng.normal(size=49)).alarms(rng.normal(size=20), rate=0.1).mean() for _ in range(4000)]
+    alarms = [
+        Calibration(rng.normal(size=49)).alarms(rng.normal(size=20), rate=0.1).mean()
+        for _ in range(4000)
+    ]
     error = np.std(alarms) / len(alarms) ** 0.5
     assert np.mean(alarms) == pytest.approx(0.1, abs=4 * error)
     assert error < 0.002
@@ -73,7 +78,9 @@ def test_the_share_of_alarms_among_ordinary_rows_is_the_rate():
     ("n", "rate", "needed"), [(98, 0.01, "99"), (5, 0.001, "999"), (18, 0.05, "19"), (2, 0.3, "3")]
 )
 def test_a_rate_that_the_held_out_rows_cannot_give_is_refused(n, rate, needed):
-    with pytest.raises(InputError, match=f"needs at least {needed} held-out rows, and there are {n}"):
+    with pytest.raises(
+        InputError, match=f"needs at least {needed} held-out rows, and there are {n}"
+    ):
         Calibration(np.arange(n, dtype=float)).alarms(np.zeros(1), rate=rate)
     assert Calibration(np.arange(float(needed))).lowest(rate) >= 1
 

@@ -8,16 +8,18 @@ import pytest
 import torch
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation import feature_choice
-from undiffuse.evaluation.feature_choice import choose_features, load_features, save_features
-from undiffuse.evaluation.features import Features, Given, Raw, Whitened
-from undiffuse.evaluation.features_lite0 import Lite0
-from undiffuse.evaluation.features_trained import Trained
+from undiffuse.evaluation.features import choice as feature_choice
+from undiffuse.evaluation.features.base import Features, Given, Raw, Whitened
+from undiffuse.evaluation.features.choice import choose_features, load_features, save_features
+from undiffuse.evaluation.features.lite0 import Lite0
+from undiffuse.evaluation.features.trained import Trained
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(feature_choice, "Trained", lambda *rows, **rest: Trained(*rows, **rest, steps=3))
+    monkeypatch.setattr(
+        feature_choice, "Trained", lambda *rows, **rest: Trained(*rows, **rest, steps=3)
+    )
 
 
 def rows(*shape, seed=0):
@@ -54,7 +56,9 @@ def test_features_fit_the_data(shape, labels, name):
     assert features.hash == choose_features(training, labels).hash
 
 
-def test_photographs_without_the_weights_and_fields_that_are_no_photographs_get_an_encoder(monkeypatch):
+def test_photographs_without_the_weights_and_fields_that_are_no_photographs_get_an_encoder(
+    monkeypatch,
+):
     assert choose_features(3 * rows(10, 3, 64, 64), None).name == "autoencoder"
     monkeypatch.setattr(feature_choice, "find_spec", lambda name: None)
     assert choose_features(rows(10, 3, 64, 64), None).name == "autoencoder"

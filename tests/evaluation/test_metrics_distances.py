@@ -7,12 +7,20 @@ import pytest
 import torch
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.metrics import frechet, frechet_figure, kernel_distance, kernel_figure, match
+from undiffuse.evaluation.metrics import (
+    frechet,
+    frechet_figure,
+    kernel_distance,
+    kernel_figure,
+    match,
+)
 from undiffuse.evaluation.metrics.frechet import between, moments
 
 
 def normal(n, d, seed, *, mean=0.0, scale=1.0):
-    return mean + scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return mean + scale * torch.randn(
+        n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def covariance(d, seed):
@@ -62,7 +70,9 @@ def test_frechet_interval_holds_the_distance_of_the_laws(d, n, mean):
     """Truth d (mean^2 + (1.5 - 1)^2). In 12 dimensions the figure of 150 rows is too large by more than its error."""
     truth, repeats = d * (mean**2 + 0.25), 120
     figures = [
-        frechet_figure(match(normal(2 * n, d, 2 * i), normal(n, d, 2 * i + 1, mean=mean, scale=1.5)), seed=i)
+        frechet_figure(
+            match(normal(2 * n, d, 2 * i), normal(n, d, 2 * i + 1, mean=mean, scale=1.5)), seed=i
+        )
         for i in range(repeats)
     ]
     held = np.mean([figure.low <= truth <= figure.high for figure in figures])
@@ -82,7 +92,10 @@ def test_frechet_interval_holds_the_distance_of_the_laws(d, n, mean):
 def test_kernel_distance_and_its_variance_are_unbiased(n, m, shift):
     """Over fresh draws: its mean is the distance of the laws, and the mean of its variance is its variance."""
     repeats = 3000
-    ours, theirs = normal(repeats * n, 1, 0).split(n), normal(repeats * m, 1, 1, mean=shift, scale=0.7).split(m)
+    ours, theirs = (
+        normal(repeats * n, 1, 0).split(n),
+        normal(repeats * m, 1, 1, mean=shift, scale=0.7).split(m),
+    )
     drawn = np.array([kernel_distance(a, b) for a, b in zip(ours, theirs)])
     values, variances = drawn[:, 0], drawn[:, 1]
     # (xy + 1)^3 = sum of C(3, j) (xy)^j: the distance is sum of C(3, j) (difference of the j-th moments)^2
@@ -107,7 +120,9 @@ def test_the_error_of_the_kernel_distance_is_that_of_chance_between_sets_of_one_
     repeats, n, d = 200, 60, 4
     sets = [match(normal(n, d, 2 * i), normal(n, d, 2 * i + 1), seed=i) for i in range(repeats)]
     figures = [kernel_figure(pair) for pair in sets]
-    values, errors = (np.array([getattr(figure, name) for figure in figures]) for name in ("value", "stderr"))
+    values, errors = (
+        np.array([getattr(figure, name) for figure in figures]) for name in ("value", "stderr")
+    )
     assert sum(kernel_distance(pair.reference, pair.fake)[1] < 0 for pair in sets) > repeats / 10
     assert errors.min() > values.std() / 3
     assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(), rel=0.25)
@@ -119,15 +134,21 @@ def expected_kernel(a, b):
     E x.y = s,   E (x.y)^2 = s^2 + |a|^2 + |b|^2 + d,   E (x.y)^3 = s^3 + 3 (|a|^2 + |b|^2 + d + 2) s
     """
     d, s, squares = len(a), float(a @ b), float(a @ a + b @ b)
-    return 1 + 3 * s / d + 3 * (s**2 + squares + d) / d**2 + (s**3 + 3 * (squares + d + 2) * s) / d**3
+    return (
+        1 + 3 * s / d + 3 * (s**2 + squares + d) / d**2 + (s**3 + 3 * (squares + d + 2) * s) / d**3
+    )
 
 
 def test_kernel_interval_holds_the_distance_of_the_laws():
     repeats, n, d = 100, 150, 8
-    sets = [match(normal(n, d, 2 * i), normal(n, d, 2 * i + 1) + 0.5, seed=i) for i in range(repeats)]
+    sets = [
+        match(normal(n, d, 2 * i), normal(n, d, 2 * i + 1) + 0.5, seed=i) for i in range(repeats)
+    ]
     figures = [kernel_figure(pair) for pair in sets]
     one, other = torch.zeros(d).double(), torch.full((d,), 0.5).double()
-    truth = expected_kernel(one, one) + expected_kernel(other, other) - 2 * expected_kernel(one, other)
+    truth = (
+        expected_kernel(one, one) + expected_kernel(other, other) - 2 * expected_kernel(one, other)
+    )
     values = np.array([figure.value for figure in figures])
     assert values.mean() == pytest.approx(truth, abs=4 * values.std() / repeats**0.5)
     held = np.mean([figure.low <= truth <= figure.high for figure in figures])
@@ -155,7 +176,10 @@ def test_figures_say_when_there_are_too_few_rows():
     biased = frechet_figure(match(normal(400, 30, 0), normal(200, 30, 1)))
     assert "due to there being only 200 rows" in biased.warning
     assert "only 50 rows" in kernel_figure(match(normal(100, 2, 0), normal(50, 2, 1))).warning
-    assert "floor is that of 100 real rows" in kernel_figure(match(normal(200, 2, 0), normal(200, 2, 1))).warning
+    assert (
+        "floor is that of 100 real rows"
+        in kernel_figure(match(normal(200, 2, 0), normal(200, 2, 1))).warning
+    )
     assert kernel_figure(match(normal(400, 2, 0), normal(200, 2, 1))).warning == ""
 
 
@@ -172,7 +196,10 @@ def test_features_that_cannot_be_compared_are_refused():
 
 
 def test_ties_are_differences_within_their_errors():
-    sets = [match(normal(600, 2, 9), normal(300, 2, i) + shift) for i, shift in [(1, 0.0), (2, 0.0), (3, 0.4)]]
+    sets = [
+        match(normal(600, 2, 9), normal(300, 2, i) + shift)
+        for i, shift in [(1, 0.0), (2, 0.0), (3, 0.4)]
+    ]
     one, same, other = (kernel_figure(pair) for pair in sets)
     assert one.ties(same)
     assert not one.ties(other)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.features import Features, Given, Raw, Whitened
-from undiffuse.evaluation.features_lite0 import Lite0
-from undiffuse.evaluation.features_trained import Trained
+from undiffuse.evaluation.features.base import Features, Given, Raw, Whitened
+from undiffuse.evaluation.features.lite0 import Lite0
+from undiffuse.evaluation.features.trained import Trained
 from undiffuse.evaluation.metrics import frechet
 
 
@@ -44,7 +44,10 @@ def test_trained_features_are_farther_the_noisier_rows_are(which, request):
     assert features.name == which
     held = rows[1200:]
     noise = torch.randn(held.shape, generator=torch.Generator().manual_seed(0))
-    distances = [frechet(features(rows[:1200]), features(held + scale * noise)) for scale in (0.0, 0.3, 0.6, 1.2)]
+    distances = [
+        frechet(features(rows[:1200]), features(held + scale * noise))
+        for scale in (0.0, 0.3, 0.6, 1.2)
+    ]
     assert distances == sorted(distances)
     assert distances[-1] > 3 * distances[0]
 
@@ -66,12 +69,17 @@ def test_encoders_fit_every_shape_and_the_same_seed_gives_the_same(shape):
     one, same, other = (Trained(rows, steps=3, seed=seed) for seed in (0, 0, 1))
     assert one.hash == same.hash != other.hash
     assert one(rows).equal(same(rows))
-    torch.testing.assert_close(one(rows[:5]), one(rows)[:5], rtol=1e-4, atol=1e-4)  # float32, in another batch
+    torch.testing.assert_close(
+        one(rows[:5]), one(rows)[:5], rtol=1e-4, atol=1e-4
+    )  # float32, in another batch
     assert isinstance(one, Features)
 
 
 def test_one_class_teaches_nothing():
-    assert Trained(torch.randn(20, 3), torch.zeros(20, dtype=torch.int64), steps=2).name == "autoencoder"
+    assert (
+        Trained(torch.randn(20, 3), torch.zeros(20, dtype=torch.int64), steps=2).name
+        == "autoencoder"
+    )
 
 
 def test_rows_that_no_encoder_takes_are_refused():
@@ -84,7 +92,9 @@ def test_rows_that_no_encoder_takes_are_refused():
 
 
 def test_whitening_leaves_out_what_does_not_vary_and_weighs_the_rest_alike():
-    x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 100.0, 1.0])
+    x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [1.0, 100.0, 1.0]
+    )
     x[:, 2] = x[:, 0]
     features = Whitened(x)
     np.testing.assert_allclose(features(x).T.cov(), np.eye(2), atol=1e-6)
@@ -97,7 +107,10 @@ def test_any_function_is_features_if_it_gives_a_vector_for_each_row():
     mean = Given(lambda x: x.mean((2, 3)), probe, "mean")
     assert (mean.name, mean(torch.zeros(600, 1, 2, 2)).shape) == ("mean", (600, 1))
     assert mean.hash != Given(lambda x: x.sum((2, 3)), probe, "mean").hash
-    for bad, words in [(lambda x: x.mean().reshape(1, 1), "a finite vector"), (lambda x: x @ x[0, 0, 0, :1], "cannot")]:
+    for bad, words in [
+        (lambda x: x.mean().reshape(1, 1), "a finite vector"),
+        (lambda x: x @ x[0, 0, 0, :1], "cannot"),
+    ]:
         with pytest.raises(InputError, match=words):
             Given(bad, probe, "bad")
 
@@ -108,7 +121,9 @@ def test_lite0_recognizes_a_photograph():
     from sklearn.datasets import load_sample_image
 
     features = Lite0()
-    image = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    image = (
+        torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    )
     found = features(image[..., :427])
     assert found.shape == (1, 1280)
     best = features.network._fc(found.float()).softmax(1).topk(3).indices[0].tolist()

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation import features_inception
-from undiffuse.evaluation.feature_choice import choose_features, load_features, save_features
-from undiffuse.evaluation.features_inception import SHA256, Inception, Network, prepare
+from undiffuse.evaluation.features import inception as features_inception
+from undiffuse.evaluation.features.choice import choose_features, load_features, save_features
+from undiffuse.evaluation.features.inception import SHA256, Inception, Network, prepare
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,9 @@ def network():
 def file(network, tmp_path_factory):
     """As old programs wrote them: without the counters of batches."""
     path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    torch.save({name: value for name, value in network.state_dict().items() if "tracked" not in name}, path)
+    torch.save(
+        {name: value for name, value in network.state_dict().items() if "tracked" not in name}, path
+    )
     return path
 
 
@@ -41,7 +43,10 @@ def test_the_network_has_the_published_size(network):
     layer has 1,000 classes where the graph of 2015 has 1,008. Normalizations have 17,216 channels.
     """
     assert sum(value.numel() for value in network.parameters()) == 27_161_264 - 3_326_696 + 8 * 2049
-    assert sum(part.num_features for part in network.modules() if isinstance(part, nn.BatchNorm2d)) == 17_216
+    assert (
+        sum(part.num_features for part in network.modules() if isinstance(part, nn.BatchNorm2d))
+        == 17_216
+    )
     assert sum(isinstance(part, nn.Conv2d) for part in network.modules()) == 94
 
 
@@ -70,7 +75,9 @@ def test_sizes_and_channels_are_those_of_the_paper(network):
     """Szegedy et al. 2016, table 1: 35 x 35 x 288, 17 x 17 x 768, 8 x 8 x 1280, 8 x 8 x 2048."""
     sizes = {}
     hooks = [
-        part.register_forward_hook(lambda _, __, out, name=name: sizes.update({name: tuple(out.shape[1:])}))
+        part.register_forward_hook(
+            lambda _, __, out, name=name: sizes.update({name: tuple(out.shape[1:])})
+        )
         for name, part in network.named_children()
     ]
     with torch.no_grad():
@@ -115,7 +122,9 @@ def test_pooling_is_that_of_the_published_graph(network, name):
 
 def test_any_other_file_is_not_fid(file):
     found = hashlib.sha256(file.read_bytes()).hexdigest()
-    with pytest.raises(InputError, match=f"its SHA-256 is {found[:8]}..., that of FID's weights 6726825d"):
+    with pytest.raises(
+        InputError, match=f"its SHA-256 is {found[:8]}..., that of FID's weights 6726825d"
+    ):
         Inception(file)
     with pytest.raises(InputError, match="give the file that was meant"):
         Inception(file, "6726825d")
@@ -163,7 +172,10 @@ def test_images_are_resized_without_a_shift():
 
 @pytest.mark.parametrize("content", [b"text", b""])
 def test_files_that_hold_no_such_weights_are_refused(content, tmp_path):
-    for name, words in [("a.pth", "holds no weights that can be read"), ("b.safetensors", "holds no weights")]:
+    for name, words in [
+        ("a.pth", "holds no weights that can be read"),
+        ("b.safetensors", "holds no weights"),
+    ]:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=words):
             Inception(tmp_path / name, hashlib.sha256(content).hexdigest())
@@ -176,4 +188,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
     ]:
         torch.save(value, tmp_path / "other.pth")
         with pytest.raises(InputError, match=words):
-            Inception(tmp_path / "other.pth", hashlib.sha256((tmp_path / "other.pth").read_bytes()).hexdigest())
+            Inception(
+                tmp_path / "other.pth",
+                hashlib.sha256((tmp_path / "other.pth").read_bytes()).hexdigest(),
+            )

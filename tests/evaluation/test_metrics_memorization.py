@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from undiffuse.evaluation.metrics import frechet_figure, manifold_figures, match, memorization, modes
+from undiffuse.evaluation.metrics import (
+    frechet_figure,
+    manifold_figures,
+    match,
+    memorization,
+    modes,
+)
 from undiffuse.evaluation.metrics.ranks import exceeds, z_score
 
 
@@ -36,7 +42,9 @@ def test_a_few_copies_among_honest_samples_are_caught_and_come_first():
     found = memorization(training, held_out, samples)
     assert found.caught
     assert abs(found.z) < 3  # which ranks alone would not see
-    assert {(pair.sample, pair.training) for pair in found.pairs} == {(100 + i, 50 + i) for i in range(16)}
+    assert {(pair.sample, pair.training) for pair in found.pairs} == {
+        (100 + i, 50 + i) for i in range(16)
+    }
     assert all(pair.distance == pair.ratio == 0 for pair in found.pairs)
 
 
@@ -64,14 +72,17 @@ def test_ranks_are_those_of_scipy():
     a, b = normal(40, 1, 0)[:, 0].numpy().round(1), normal(60, 1, 1)[:, 0].numpy().round(1) + 0.2
     theirs = mannwhitneyu(a, b, method="asymptotic", use_continuity=False, alternative="less")
     assert exceeds(a, b)[0] == pytest.approx(theirs.statistic / 2400, rel=1e-12)
-    assert 0.5 * (1 + float(torch.erf(torch.tensor(z_score(a, b) / 2**0.5, dtype=torch.float64)))) == pytest.approx(
-        theirs.pvalue, rel=1e-9
-    )
+    assert 0.5 * (
+        1 + float(torch.erf(torch.tensor(z_score(a, b) / 2**0.5, dtype=torch.float64)))
+    ) == pytest.approx(theirs.pvalue, rel=1e-9)
 
 
 def test_classes_that_are_not_reached_are_named():
     generator = torch.Generator().manual_seed(0)
-    real, fake = torch.randint(5, (600,), generator=generator), torch.randint(3, (300,), generator=generator)
+    real, fake = (
+        torch.randint(5, (600,), generator=generator),
+        torch.randint(3, (300,), generator=generator),
+    )
     found = modes(real, fake, classes=6)
     assert found.missing == (3, 4)
     assert (found.reached.value, found.reached.floor) == (3, 5)

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.metrics import density_coverage, manifold, manifold_figures, match, nearest, precision_recall
+from undiffuse.evaluation.metrics import (
+    density_coverage,
+    manifold,
+    manifold_figures,
+    match,
+    nearest,
+    precision_recall,
+)
 from undiffuse.evaluation.metrics.coverage import NAMES
 
 
@@ -20,7 +27,9 @@ def modes(n, seed, *, of=6, noise=0.0, dropped=0):
     generator = torch.Generator().manual_seed(seed)
     angle = torch.randint(of - dropped, (n,), generator=generator) * (2 * torch.pi / of)
     centre = 5 * torch.stack([angle.cos(), angle.sin()], 1).double()
-    return centre + (0.3**2 + noise**2) ** 0.5 * torch.randn(n, 2, generator=generator, dtype=torch.float64)
+    return centre + (0.3**2 + noise**2) ** 0.5 * torch.randn(
+        n, 2, generator=generator, dtype=torch.float64
+    )
 
 
 @pytest.mark.parametrize("block", [1, 7, 100])
@@ -69,7 +78,9 @@ def test_the_four_figures_are_their_definitions(sort, k):
     assert (*precision_recall(real, fake, k), *density_coverage(real, fake, k)) == tuple(found)
 
 
-@pytest.mark.parametrize(("n", "step"), [(40, 2), (400, 20)])  # a twentieth is seldom among the nearest rows kept
+@pytest.mark.parametrize(
+    ("n", "step"), [(40, 2), (400, 20)]
+)  # a twentieth is seldom among the nearest rows kept
 def test_subsets_are_served_as_if_they_were_all_there_is(n, step):
     real, fake = normal(n, 3, 0), normal(30, 3, 1)
     a, b = torch.arange(0, n, step), torch.arange(1, 30, 3)
@@ -87,7 +98,9 @@ def test_a_copy_of_the_data_is_perfect_even_where_the_data_is_a_few_points():
 def test_a_perfect_sampler_has_density_1_and_coverage_1_minus_2_to_the_minus_k():
     """Naeem et al. 2020, section 3.2: coverage follows from exchangeability."""
     k = 3
-    found = torch.stack([manifold(normal(200, 2, 2 * i), normal(200, 2, 2 * i + 1), k)[0] for i in range(60)])
+    found = torch.stack(
+        [manifold(normal(200, 2, 2 * i), normal(200, 2, 2 * i + 1), k)[0] for i in range(60)]
+    )
     mean, error = found.mean(0), found.std(0) / 60**0.5
     expected = 1 - np.prod([(200 - j) / (400 - j) for j in range(1, k + 1)])
     assert float(mean[2]) == pytest.approx(1, abs=4 * float(error[2]))
@@ -116,11 +129,14 @@ def test_half_of_the_data_sits_at_its_floor():
         assert figure.warning == ""
 
 
-@pytest.mark.parametrize("sampler", [lambda i: normal(120, 2, i), lambda i: 1.5 * normal(120, 2, i) + 0.5])
+@pytest.mark.parametrize(
+    "sampler", [lambda i: normal(120, 2, i), lambda i: 1.5 * normal(120, 2, i) + 0.5]
+)
 def test_errors_are_those_of_fresh_draws(sampler):
     """The standard error from halves of one draw, against the standard deviation over 60 draws."""
     figures = [
-        manifold_figures(match(normal(240, 2, 2 * i), sampler(2 * i + 1), seed=i), draws=12, seed=i) for i in range(60)
+        manifold_figures(match(normal(240, 2, 2 * i), sampler(2 * i + 1), seed=i), draws=12, seed=i)
+        for i in range(60)
     ]
     for name in NAMES:
         truth = np.std([figure[name].value for figure in figures])
@@ -132,10 +148,15 @@ def test_intervals_hold_what_is_known_of_a_perfect_sampler():
     """Density is 1 on average, and coverage what exchangeability gives, for the whole set and for its halves."""
     n, k, repeats = 150, 3, 80
     figures = [
-        manifold_figures(match(normal(2 * n, 2, 2 * i), normal(n, 2, 2 * i + 1), seed=i), k, draws=12, seed=i)
+        manifold_figures(
+            match(normal(2 * n, 2, 2 * i), normal(n, 2, 2 * i + 1), seed=i), k, draws=12, seed=i
+        )
         for i in range(repeats)
     ]
-    truth = {"density": 1.0, "coverage": 1 - np.prod([(n - j) / (2 * n - j) for j in range(1, k + 1)])}
+    truth = {
+        "density": 1.0,
+        "coverage": 1 - np.prod([(n - j) / (2 * n - j) for j in range(1, k + 1)]),
+    }
     for name, expected in truth.items():
         held = np.mean([figure[name].low <= expected <= figure[name].high for figure in figures])
         assert held >= 0.95 - 3 * (0.95 * 0.05 / repeats) ** 0.5, (name, held)

@@ -30,7 +30,9 @@ def test_column_fidelity_is_one_less_the_ks_statistic_or_the_total_variation():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=60).round(1), rng.normal(0.5, size=40).round(1)
     assert column_fidelity(a, b) == pytest.approx(1 - ks_2samp(a, b).statistic)
-    assert column_fidelity(np.array([0.0, 0, 1, np.nan]), np.array([0.0, 1.0]), 2) == pytest.approx(0.75)
+    assert column_fidelity(np.array([0.0, 0, 1, np.nan]), np.array([0.0, 1.0]), 2) == pytest.approx(
+        0.75
+    )
     assert column_fidelity(np.array([1.0, np.nan]), np.array([1.0, 1.0])) == 0.5
 
 
@@ -40,12 +42,20 @@ def test_associations_are_those_of_scipy():
 
     rows = table(200, 0)
     rows = rows[~np.isnan(rows[:, 2])]
-    assert association(rows[:, 0], rows[:, 1]) == pytest.approx(spearmanr(rows[:, 0], rows[:, 1]).statistic)
+    assert association(rows[:, 0], rows[:, 1]) == pytest.approx(
+        spearmanr(rows[:, 0], rows[:, 1]).statistic
+    )
     codes = (rows[:, 0] > 0.5) + (rows[:, 0] > 1.0) * 1.0
-    counts = np.array([[np.sum((codes == i) & (rows[:, 2] == j)) for j in range(2)] for i in range(3)])
-    assert association(codes, rows[:, 2], 3, 3) == pytest.approx(contingency(counts, method="cramer"))
+    counts = np.array(
+        [[np.sum((codes == i) & (rows[:, 2] == j)) for j in range(2)] for i in range(3)]
+    )
+    assert association(codes, rows[:, 2], 3, 3) == pytest.approx(
+        contingency(counts, method="cramer")
+    )
     assert association(rows[:, 2], rows[:, 2] * 1.0, 3, 3) == pytest.approx(1)
-    assert association(np.repeat([0.0, 1.0], 50), np.arange(100.0), 2, 0) == pytest.approx(0.866, abs=1e-3)
+    assert association(np.repeat([0.0, 1.0], 50), np.arange(100.0), 2, 0) == pytest.approx(
+        0.866, abs=1e-3
+    )
 
 
 def test_shuffled_columns_lose_their_associations_and_nothing_else():
@@ -64,7 +74,9 @@ def test_shuffled_columns_are_detected_and_real_rows_are_not():
 @pytest.mark.parametrize("target", [1, 2])
 def test_what_is_learned_from_samples_is_useful_if_they_are_good(target):
     train, test = table(400, 0), table(400, 2)
-    good, bad = (usefulness(train, table(400, 1, linked=kept), test, SIZES, target) for kept in (True, False))
+    good, bad = (
+        usefulness(train, table(400, 1, linked=kept), test, SIZES, target) for kept in (True, False)
+    )
     assert abs(good.value - good.floor) < 0.1
     assert bad.high < bad.floor - 0.1
 
@@ -84,6 +96,8 @@ def test_a_column_that_is_hardly_known_is_refused(side):
 
 
 def test_a_floor_on_fewer_rows_is_said():
-    few, enough = (fidelity_figures(table(n, 0), table(200, 1), SIZES, NAMES)["weight"] for n in (200, 400))
+    few, enough = (
+        fidelity_figures(table(n, 0), table(200, 1), SIZES, NAMES)["weight"] for n in (200, 400)
+    )
     assert "the floor is that of 100 real rows" in few.warning
     assert not enough.warning

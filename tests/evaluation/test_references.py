@@ -10,7 +10,7 @@ import torch
 
 from undiffuse.data import Data, conform, load, restore
 from undiffuse.errors import InputError
-from undiffuse.evaluation.features import Raw
+from undiffuse.evaluation.features.base import Raw
 from undiffuse.evaluation.references import refer, refer_to_others
 
 rng = np.random.default_rng(0)
@@ -56,7 +56,9 @@ def test_classes_are_told_by_the_features_or_by_a_classifier_of_its_own():
     labels = (VECTORS[:, 0] > 0).astype(int)
     vectors = refer(load((VECTORS, labels)))
     assert vectors.features.name == "whitened"
-    assert (vectors.classes_of(vectors.held_out.rows) == vectors.held_out.labels).double().mean() > 0.8
+    assert (
+        vectors.classes_of(vectors.held_out.rows) == vectors.held_out.labels
+    ).double().mean() > 0.8
     assert refer(load(VECTORS)).classifier is None
 
 
@@ -69,7 +71,9 @@ def test_one_class_alone_tells_nothing():
 
 def test_rows_of_tables_are_numbers_before_they_are_compared():
     pd = pytest.importorskip("pandas")
-    frame = pd.DataFrame({"a": VECTORS[:, 0], "b": np.where(VECTORS[:, 1] > 0, "x", "y"), "c": VECTORS[:, 2]})
+    frame = pd.DataFrame(
+        {"a": VECTORS[:, 0], "b": np.where(VECTORS[:, 1] > 0, "x", "y"), "c": VECTORS[:, 2]}
+    )
     frame.loc[::9, "a"] = np.nan
     reference = refer(load(frame))
     assert reference.held_out.rows.shape == (20, 3)
@@ -78,7 +82,9 @@ def test_rows_of_tables_are_numbers_before_they_are_compared():
 
 
 def test_too_few_held_out_rows_are_refused():
-    with pytest.raises(InputError, match="7 held-out rows are too few to compare with; have at least 8"):
+    with pytest.raises(
+        InputError, match="7 held-out rows are too few to compare with; have at least 8"
+    ):
         refer(load(VECTORS, held_out=7))
 
 
@@ -91,7 +97,13 @@ def test_other_rows_are_halved_between_features_and_figures():
     assert len(reference.held_out) == 50
     own = {row.tobytes() for row in others}
     assert len({row.tobytes() for row in reference.held_out.rows} & own) == 50
-    rest = np.array([row for row in others if row.tobytes() not in {r.tobytes() for r in reference.held_out.rows}])
+    rest = np.array(
+        [
+            row
+            for row in others
+            if row.tobytes() not in {r.tobytes() for r in reference.held_out.rows}
+        ]
+    )
     torch.testing.assert_close(reference.features_of(rest).T.cov(), torch.eye(3).double())
     with pytest.raises(InputError, match="15 rows are too few"):
         refer_to_others(conform(others[:15], config), *restore(config))
@@ -111,4 +123,6 @@ def test_other_rows_with_a_problem_are_left_out():
 def test_what_a_split_leaves_out_is_said():
     rows = np.random.default_rng(0).normal(size=(200, 3))
     assert refer(load(rows)).notes == ()
-    assert refer(load(rows), most=100).notes == ("copies are looked for among 100 of the 180 training rows alone",)
+    assert refer(load(rows), most=100).notes == (
+        "copies are looked for among 100 of the 180 training rows alone",
+    )

@@ -14,13 +14,25 @@ from report_facts import long_facts, png, report_facts, table_facts
 
 from undiffuse.evaluation.report import render, render_comparison
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+)
 QUIET += ("--disable-component-update", "--disable-sync")
 
 if CHROMIUM is None:
-    pytest.skip("no chromium on this machine (Debian: apt install chromium)", allow_module_level=True)
-sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright (it is a development dependency)")
+    pytest.skip(
+        "no chromium on this machine (Debian: apt install chromium)", allow_module_level=True
+    )
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="no playwright (it is a development dependency)"
+)
 
 PICTURES = {"samples": png(seed=0), "real": png(seed=1), "pairs": png(2, 8, 2)}
 PAGES = {
@@ -73,12 +85,19 @@ def test_it_opens_without_a_request_and_without_an_error(browser: Any, file: Pat
     page = browser.new_page()
     requests, errors = [], []
     page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: errors.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on(
+        "console",
+        lambda message: (
+            errors.append(message.text) if message.type in {"error", "warning"} else None
+        ),
+    )
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(file.as_uri())
     page.wait_for_load_state("networkidle")
     widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
-    drawn = page.evaluate("[...document.querySelectorAll('svg')].map(e => e.getBoundingClientRect().width)")
+    drawn = page.evaluate(
+        "[...document.querySelectorAll('svg')].map(e => e.getBoundingClientRect().width)"
+    )
     page.close()
     assert [url for url in requests if not url.startswith("data:")] == [file.as_uri()]
     assert not errors
@@ -94,7 +113,9 @@ def test_every_figure_can_be_seen(browser: Any, tmp_path: Path) -> None:
     file.write_text(render(facts, PICTURES), encoding="utf-8")
     page = browser.new_page()
     page.goto(file.as_uri())
-    seen = page.evaluate("Object.fromEntries([...document.querySelectorAll('.figure')].map(e => [e.id, e.innerText]))")
+    seen = page.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('.figure')].map(e => [e.id, e.innerText]))"
+    )
     text = page.inner_text("body")
     page.close()
     wanted = {
@@ -105,7 +126,12 @@ def test_every_figure_can_be_seen(browser: Any, tmp_path: Path) -> None:
     }
     assert seen.keys() == wanted.keys()
     for name, fact in wanted.items():
-        shown = [float(word) for word in re.findall(r"-?\d+(?:\.\d+)?", seen[name].replace("−", "-").replace(",", ""))]
+        shown = [
+            float(word)
+            for word in re.findall(
+                r"-?\d+(?:\.\d+)?", seen[name].replace("−", "-").replace(",", "")
+            )
+        ]
         half = (fact["high"] - fact["low"]) / 2
         for wanted in (fact["value"], fact["low"], fact["high"], fact["n"]):
             assert min(abs(each - wanted) for each in shown) <= half / 10, (name, wanted)

@@ -46,11 +46,17 @@ def test_points_stand_where_the_numbers_are() -> None:
     linear = [Point(float(x), 3.0 * x + 2) for x in (0, 1, 5, 9)]
     power = [Point(10.0**x, 5 * 100.0**-x) for x in (0, 1, 2.5, 4)]
     for points, log in ((linear, False), (power, True)):
-        drawn = Page(plot([Series("one", points)], Axis("x", log=log), Axis("y", log=log), alt="a line")).opened
+        drawn = Page(
+            plot([Series("one", points)], Axis("x", log=log), Axis("y", log=log), alt="a line")
+        ).opened
         path = next(given["points"] or "" for name, given in drawn if name == "polyline")
-        (ax, ay), *between, (bx, by) = ([float(v) for v in each.split(",")] for each in path.split())
+        (ax, ay), *between, (bx, by) = (
+            [float(v) for v in each.split(",")] for each in path.split()
+        )
         for cx, cy in between:
-            assert (cx - ax) * (by - ay) == pytest.approx((cy - ay) * (bx - ax), abs=40.0)  # a tenth of a unit of 400
+            assert (cx - ax) * (by - ay) == pytest.approx(
+                (cy - ay) * (bx - ax), abs=40.0
+            )  # a tenth of a unit of 400
 
 
 def test_scales_hold_what_they_are_made_for() -> None:

@@ -17,13 +17,20 @@ from undiffuse.evaluation.report import render, render_comparison
 from undiffuse.evaluation.report.numbers import decimals, number, value_text
 from undiffuse.evaluation.report.page import picture
 
-PICTURES = {"samples": png(seed=0), "real": png(seed=1), "pairs": png(2, 8, 2), "walk_in_space": png(2, 8, 3)}
+PICTURES = {
+    "samples": png(seed=0),
+    "real": png(seed=1),
+    "pairs": png(2, 8, 2),
+    "walk_in_space": png(2, 8, 3),
+}
 DOCUMENTS = {
     "images": lambda: render(report_facts(), PICTURES),
     "table": lambda: render(table_facts(), {}),
     "nothing": lambda: render({}, {}),
     "comparison": lambda: render_comparison(comparison_facts(), comparison_pictures()),
-    "empty comparison": lambda: render_comparison({"source": MARKS, "runs": {MARKS: {"status": "waiting"}}}, {}),
+    "empty comparison": lambda: render_comparison(
+        {"source": MARKS, "runs": {MARKS: {"status": "waiting"}}}, {}
+    ),
 }
 
 
@@ -40,7 +47,9 @@ SECTIONS = ("quality", "coverage", "memorization", "likelihood", "speed", "table
 
 
 @pytest.mark.parametrize("facts", [report_facts(), table_facts()], ids=["images", "table"])
-def test_every_figure_is_in_the_page_with_interval_floor_and_number_of_rows(facts: dict[str, Any]) -> None:
+def test_every_figure_is_in_the_page_with_interval_floor_and_number_of_rows(
+    facts: dict[str, Any],
+) -> None:
     page = Page(render(facts, {}))
     found = [each for name in SECTIONS for each in figures(facts[name] or {}, name)]
     assert len(found) >= 14
@@ -64,7 +73,17 @@ def test_every_figure_is_in_the_page_with_interval_floor_and_number_of_rows(fact
 def test_plain_facts_are_in_the_page() -> None:
     text = Page(render(report_facts(), PICTURES)).texts[""]
     facts = report_facts()
-    for wanted in ("1,617", "1,234,567", "843 MB", "2 min 30 s", "5,230", "heun", "9f3c61ab", "runs/digits", "0.972"):
+    for wanted in (
+        "1,617",
+        "1,234,567",
+        "843 MB",
+        "2 min 30 s",
+        "5,230",
+        "heun",
+        "9f3c61ab",
+        "runs/digits",
+        "0.972",
+    ):
         assert wanted in text
     for words in ("sentence", "advice"):
         assert facts["verdict"][words] in text
@@ -86,7 +105,13 @@ def test_the_verdict_comes_first() -> None:
         "The most suspicious samples",
         "Do samples look",
     ]
-    order += ["Do they reach", "How probable", "What do samples cost", "Loss while training", "How it was made"]
+    order += [
+        "Do they reach",
+        "How probable",
+        "What do samples cost",
+        "Loss while training",
+        "How it was made",
+    ]
     places = [text.index(words) for words in order]
     assert places == sorted(places)
 
@@ -127,7 +152,9 @@ def test_it_is_whole_and_asks_for_nothing(make: Any) -> None:
     assert "@import" not in html
 
 
-@pytest.mark.parametrize("make", [DOCUMENTS["table"], DOCUMENTS["empty comparison"]], ids=["table", "comparison"])
+@pytest.mark.parametrize(
+    "make", [DOCUMENTS["table"], DOCUMENTS["empty comparison"]], ids=["table", "comparison"]
+)
 def test_what_people_named_is_text(make: Any) -> None:
     html = make()
     assert MARKS in Page(html).texts[""]
@@ -161,7 +188,9 @@ def test_numbers_that_are_not_known_are_dashes() -> None:
 def test_pictures_are_inside_as_they_were_given() -> None:
     page = Page(render(report_facts(), PICTURES))
     sources = [given["src"] or "" for name, given in page.opened if name == "img"]
-    assert {base64.b64decode(source.partition("base64,")[2]) for source in sources} == set(PICTURES.values())
+    assert {base64.b64decode(source.partition("base64,")[2]) for source in sources} == set(
+        PICTURES.values()
+    )
     assert all(given["alt"] for name, given in page.opened if name == "img")
     with pytest.raises(ValueError, match="PNG"):
         picture(b"GIF89a", "no")
@@ -174,7 +203,10 @@ def test_a_comparison_shows_every_run() -> None:
     for row in facts["table"]:
         for key, fact in row.items():
             if isinstance(fact, dict):
-                assert text.count(number(fact["value"], decimals(fact))) >= 2, (row["preset"], key)  # table and bars
+                assert text.count(number(fact["value"], decimals(fact))) >= 2, (
+                    row["preset"],
+                    key,
+                )  # table and bars
     assert "ncsn: the loss is not finite after 212 steps." in text
     assert "No likelihood of gan: a GAN gives samples and no density." in text
     assert all(words in text for words in facts["words"])
@@ -192,7 +224,11 @@ def test_a_comparison_shows_every_run() -> None:
 
 def test_ties_are_called_ties() -> None:
     facts = comparison_facts()
-    assert facts["best"] == {"frechet": ["edm"], "recall": ["edm", "ddpm"], "samples_per_second": ["flow"]}
+    assert facts["best"] == {
+        "frechet": ["edm"],
+        "recall": ["edm", "ddpm"],
+        "samples_per_second": ["flow"],
+    }
     html = render_comparison(facts, {})
     marks = re.findall(r'<span class="mark">(\w+)</span><b>([^<]+)</b>', html)
     assert marks == [("best", "12.34"), ("tie", "0.732"), ("tie", "0.680"), ("best", "16,855")]
@@ -201,7 +237,11 @@ def test_ties_are_called_ties() -> None:
 def test_folders_cannot_become_other_links() -> None:
     facts = comparison_facts()
     facts["runs"]["edm"]["folder"] = "javascript:alert(1)//"
-    hrefs = [given["href"] or "" for name, given in Page(render_comparison(facts, {})).opened if name == "a"]
+    hrefs = [
+        given["href"] or ""
+        for name, given in Page(render_comparison(facts, {})).opened
+        if name == "a"
+    ]
     assert not any(":" in href for href in hrefs)
 
 

@@ -38,11 +38,26 @@ class Gaussian(nn.Module):
         self.s, self.wobble = nn.Parameter(torch.tensor(s)), wobble
         self.calls: list[tuple[int, int]] = []
 
-    def likelihood_rows(self, rows, *, first=0, seed=0, draws=None, label=None, importance=False, method=None, power=1):
+    def likelihood_rows(
+        self,
+        rows,
+        *,
+        first=0,
+        seed=0,
+        draws=None,
+        label=None,
+        importance=False,
+        method=None,
+        power=1,
+    ):
         self.calls.append((first, len(rows)))
         s, x = float(self.s.detach()), rows.double()
         nats = -0.5 * (x / s).square().sum(1) - x.shape[1] * math.log(s * math.sqrt(2 * math.pi))
-        nats += self.wobble * power * RowNoise(seed, len(rows), first)(torch.empty(len(rows), 1)).double()[:, 0]
+        nats += (
+            self.wobble
+            * power
+            * RowNoise(seed, len(rows), first)(torch.empty(len(rows), 1)).double()[:, 0]
+        )
         nats[x[:, 0] == 99] = torch.nan
         nats[x[:, 0] == 98] = -torch.inf
         return Found(nats, torch.full_like(nats, self.wobble), "exact", 7.0)
@@ -85,12 +100,23 @@ def test_a_line_per_row_in_order_in_nats_and_bits(data, rows, tmp_path, suffix):
         if suffix == "parquet"
         else {name: [line[name] for line in read(out)] for name in read(out)[0]}
     )
-    assert list(table) == ["row", "log_likelihood", "stderr", "bits_per_dim", "quantile", "alarm", "note"]
+    assert list(table) == [
+        "row",
+        "log_likelihood",
+        "stderr",
+        "bits_per_dim",
+        "quantile",
+        "alarm",
+        "note",
+    ]
     assert list(map(int, table["row"])) == list(range(50))
     np.testing.assert_allclose(np.array(table["log_likelihood"], float), density(x), rtol=1e-12)
-    np.testing.assert_allclose(np.array(table["bits_per_dim"], float), -density(x) / D / math.log(2), rtol=1e-12)
     np.testing.assert_allclose(
-        np.array(table["quantile"], float), [(calibration.scores <= nats).mean() for nats in density(x)]
+        np.array(table["bits_per_dim"], float), -density(x) / D / math.log(2), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        np.array(table["quantile"], float),
+        [(calibration.scores <= nats).mean() for nats in density(x)],
     )
     alarms = [str(alarm) == "True" for alarm in table["alarm"]]
     assert alarms == calibration.alarms(density(x), rate=0.05).tolist()
@@ -111,7 +137,13 @@ def test_a_line_per_row_in_order_in_nats_and_bits(data, rows, tmp_path, suffix):
 
 def test_columns_that_nobody_asked_for_are_not_there(rows, tmp_path):
     score(Gaussian(), rows, tmp_path / "s.csv")
-    assert list(read(tmp_path / "s.csv")[0]) == ["row", "log_likelihood", "stderr", "bits_per_dim", "note"]
+    assert list(read(tmp_path / "s.csv")[0]) == [
+        "row",
+        "log_likelihood",
+        "stderr",
+        "bits_per_dim",
+        "note",
+    ]
 
 
 @pytest.mark.parametrize("batches", [1, 2, 3])
@@ -159,7 +191,9 @@ def test_other_weights_or_other_data_are_another_command(data, rows, tmp_path):
     with pytest.raises(InputError, match="weights"):
         score(Gaussian(s=2.0), rows, tmp_path / "s.csv")
     with pytest.raises(InputError, match="data"):
-        score(Gaussian(), conform(np.zeros((50, D)) + np.arange(3), data.config()), tmp_path / "s.csv")
+        score(
+            Gaussian(), conform(np.zeros((50, D)) + np.arange(3), data.config()), tmp_path / "s.csv"
+        )
 
 
 def test_a_row_depends_on_the_seed_and_its_number_alone(rows, tmp_path):
@@ -189,7 +223,9 @@ def test_a_row_without_a_finite_score_says_so_and_the_rest_are_right(data, tmp_p
         ("-inf", "True", "the model gives it no probability"),
     ]
     others = [0, 1, 3, 5]
-    np.testing.assert_allclose(column(tmp_path / "s.csv", "log_likelihood")[others], density(x[others]))
+    np.testing.assert_allclose(
+        column(tmp_path / "s.csv", "log_likelihood")[others], density(x[others])
+    )
     assert (found.rows, found.finite) == (6, 4)
     assert found.log_likelihood == pytest.approx(density(x[others]).mean())
 
@@ -203,7 +239,13 @@ def test_problems_of_rows_become_their_scores(tmp_path):
     score(Gaussian(), conform(new, load(frame).config()), tmp_path / "s.csv")
     lines = read(tmp_path / "s.csv")
     assert [line["row"] for line in lines] == ["1", "2", "3", "4", "5"]
-    assert [line["log_likelihood"] == "-inf" for line in lines] == [False, True, False, False, False]
+    assert [line["log_likelihood"] == "-inf" for line in lines] == [
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
     assert "'z'" in lines[1]["note"]
 
 
@@ -226,7 +268,9 @@ def test_calibration_scores_are_kept_and_extended(data, tmp_path):
 def test_held_out_rows_and_new_rows_share_no_noise(data, tmp_path):
     """The same rows, scored as held out and as new: the differences are those of independent noise."""
     held = held_out_rows(data.config(), source=data.held_out)
-    kept = np.sort(calibrate(Gaussian(wobble=1.0), tmp_path, held, scoring=Scoring(), count=150).scores)
+    kept = np.sort(
+        calibrate(Gaussian(wobble=1.0), tmp_path, held, scoring=Scoring(), count=150).scores
+    )
     score(Gaussian(wobble=1.0), held, tmp_path / "s.csv")
     assert not np.isin(np.sort(column(tmp_path / "s.csv", "log_likelihood")), kept).any()
 
@@ -260,7 +304,11 @@ def test_held_out_rows_of_one_class():
     [
         ({}, "s.txt", ".csv or .parquet"),
         ({"alarm": 0.1}, "s.csv", "needs held-out rows"),
-        ({"alarm": 0.01, "calibration": Calibration(np.zeros(5))}, "s.csv", "at least 99 held-out rows"),
+        (
+            {"alarm": 0.01, "calibration": Calibration(np.zeros(5))},
+            "s.csv",
+            "at least 99 held-out rows",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_before_it_is_begun(rows, tmp_path, options, name, fragment):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from undiffuse.evaluation.comparison_facts import comparison_facts
-from undiffuse.evaluation.textbook import HAS, every, listed, textbook, words
-from undiffuse.evaluation.triangle import AXES, best, figure_of, triangle
+from undiffuse.comparison.facts import comparison_facts
+from undiffuse.comparison.textbook import HAS, every, listed, textbook, words
+from undiffuse.comparison.triangle import AXES, best, figure_of, triangle
 
 HIGH, LOW, FAST, SLOW = 0.9, 0.5, 1000.0, 10.0
 ERROR = 0.02
@@ -18,16 +18,35 @@ ERROR = 0.02
 
 def cell(value: float | None, error: float | None = ERROR, **given: Any) -> dict[str, Any]:
     """A figure as a report's facts hold it."""
-    ends = (None, None) if value is None or error is None else (value - 1.96 * error, value + 1.96 * error)
-    tree = {"value": value, "low": ends[0], "high": ends[1], "stderr": error, "n": 1000, "floor": None, "warning": ""}
+    ends = (
+        (None, None)
+        if value is None or error is None
+        else (value - 1.96 * error, value + 1.96 * error)
+    )
+    tree = {
+        "value": value,
+        "low": ends[0],
+        "high": ends[1],
+        "stderr": error,
+        "n": 1000,
+        "floor": None,
+        "warning": "",
+    }
     return {**tree, "better": "higher", **given}
 
 
-def row(preset: str, precision: float, coverage: float, speed: float, **given: Any) -> dict[str, Any]:
+def row(
+    preset: str, precision: float, coverage: float, speed: float, **given: Any
+) -> dict[str, Any]:
     floors = {"precision": 0.95, "recall": 0.99, "coverage": 0.9}
     shares = {"precision": precision, "recall": coverage + 0.09, "coverage": coverage}
     shares = {name: cell(value, floor=floors[name]) for name, value in shares.items()}
-    planted = {"preset": preset, "family": preset, **shares, "samples_per_second": cell(speed, 0.02 * speed)}
+    planted = {
+        "preset": preset,
+        "family": preset,
+        **shares,
+        "samples_per_second": cell(speed, 0.02 * speed),
+    }
     return {**planted, "caught": False, **given}
 
 
@@ -63,12 +82,17 @@ def test_one_figure_turned_round_refutes_those_it_speaks_of(family: str, axis: s
     table[place] = {**table[place], **dict.fromkeys(AXES[axis], cell(ends[axis in HAS[family]]))}
     claim = textbook(table)[place]
     assert claim["agrees"] is False
-    assert {name: answer for name, answer in claim["axes"].items() if answer is not True} == {axis: False}
+    assert {name: answer for name, answer in claim["axes"].items() if answer is not True} == {
+        axis: False
+    }
 
 
 def test_what_ties_within_its_error_is_not_decided() -> None:
     table = textbook_table()
-    table[1] = {**table[1], "precision": cell(LOW + 0.04, floor=0.95)}  # < 1.96 hypot(0.02, 0.02) = 0.055
+    table[1] = {
+        **table[1],
+        "precision": cell(LOW + 0.04, floor=0.95),
+    }  # < 1.96 hypot(0.02, 0.02) = 0.055
     claim = textbook(table)[1]
     assert claim["axes"] == {"quality": None, "coverage": True, "speed": True}
     assert claim["agrees"] is None
@@ -91,7 +115,10 @@ def test_a_family_is_measured_against_the_best_of_each_other() -> None:
 @pytest.mark.parametrize("name", AXES["coverage"])
 def test_complete_is_what_both_figures_of_coverage_say(name: str) -> None:
     """Variety lost within neighbourhoods shows in recall, samples far off everything in coverage: either is enough."""
-    table = [row("diffusion", HIGH, HIGH, SLOW), {**row("gan", HIGH, HIGH, FAST), name: cell(LOW, floor=1.0)}]
+    table = [
+        row("diffusion", HIGH, HIGH, SLOW),
+        {**row("gan", HIGH, HIGH, FAST), name: cell(LOW, floor=1.0)},
+    ]
     claim = textbook(table)[1]
     assert claim["axes"]["coverage"] is True
     assert f"{name.capitalize()} 0.50 of 1.00: less complete than diffusion." in claim["measured"]
@@ -100,10 +127,14 @@ def test_complete_is_what_both_figures_of_coverage_say(name: str) -> None:
 
 
 def test_alone_nothing_can_be_told_and_unknown_families_are_passed_over() -> None:
-    alone = textbook([row("gan", HIGH, LOW, FAST), {**row("other", HIGH, LOW, FAST), "family": "other"}])
+    alone = textbook(
+        [row("gan", HIGH, LOW, FAST), {**row("other", HIGH, LOW, FAST), "family": "other"}]
+    )
     assert [(claim["preset"], claim["agrees"]) for claim in alone] == [("gan", None)]
     assert "nobody here to compare with" in alone[0]["measured"]
-    unmeasured = textbook([{**row("gan", HIGH, LOW, FAST), "coverage": None}, *textbook_table()[:1]])
+    unmeasured = textbook(
+        [{**row("gan", HIGH, LOW, FAST), "coverage": None}, *textbook_table()[:1]]
+    )
     assert "Its recall and coverage could not be measured." in unmeasured[0]["measured"]
 
 
@@ -115,7 +146,11 @@ def test_and_is_kleenes(answers: tuple[bool | None, ...]) -> None:
 
 
 def test_the_triangle_is_a_perfect_sampler_at_one_and_log_speed_between() -> None:
-    table = [row("a", 0.95, 0.45, 1.0), row("b", 0.475, 0.9, 10.0), row("c", 1.0, 0.0, 100.0)]  # recall is no lower
+    table = [
+        row("a", 0.95, 0.45, 1.0),
+        row("b", 0.475, 0.9, 10.0),
+        row("c", 1.0, 0.0, 100.0),
+    ]  # recall is no lower
     found = triangle(table)
     assert [each["quality"]["value"] for each in found] == pytest.approx([1.0, 0.5, 1.0])
     assert [each["coverage"]["value"] for each in found] == pytest.approx([0.5, 1.0, 0.0])
@@ -130,14 +165,30 @@ def test_the_triangle_of_one_speed_and_of_what_is_unknown() -> None:
     same = triangle([row("a", HIGH, HIGH, 5.0), row("b", HIGH, HIGH, 5.0)])
     assert [each["speed"]["value"] for each in same] == [1.0, 1.0]
     unknown = triangle([{**row("a", HIGH, HIGH, 5.0), "precision": cell(None), "coverage": None}])
-    assert unknown[0]["quality"] == unknown[0]["coverage"] == {"value": None, "low": None, "high": None}
+    assert (
+        unknown[0]["quality"]
+        == unknown[0]["coverage"]
+        == {"value": None, "low": None, "high": None}
+    )
 
 
 def test_the_best_includes_all_that_tie_with_it() -> None:
     table = [
-        {"preset": "a", "frechet": cell(3.0, 0.1, better="lower"), "density": cell(1.4, better="floor", floor=1.0)},
-        {"preset": "b", "frechet": cell(3.2, 0.1, better="lower"), "density": cell(0.9, better="floor", floor=1.0)},
-        {"preset": "c", "frechet": cell(3.4, 0.1, better="lower"), "density": cell(0.2, better="floor", floor=1.0)},
+        {
+            "preset": "a",
+            "frechet": cell(3.0, 0.1, better="lower"),
+            "density": cell(1.4, better="floor", floor=1.0),
+        },
+        {
+            "preset": "b",
+            "frechet": cell(3.2, 0.1, better="lower"),
+            "density": cell(0.9, better="floor", floor=1.0),
+        },
+        {
+            "preset": "c",
+            "frechet": cell(3.4, 0.1, better="lower"),
+            "density": cell(0.2, better="floor", floor=1.0),
+        },
         {
             "preset": "d",
             "frechet": cell(None, better="lower"),
@@ -146,7 +197,10 @@ def test_the_best_includes_all_that_tie_with_it() -> None:
             "z": cell(1, better=""),
         },
     ]
-    assert best(table) == {"frechet": ["a", "b"], "density": ["b"]}  # 3.4 - 3.0 > 1.96 hypot(0.1, 0.1) = 0.277
+    assert best(table) == {
+        "frechet": ["a", "b"],
+        "density": ["b"],
+    }  # 3.4 - 3.0 > 1.96 hypot(0.1, 0.1) = 0.277
 
 
 def test_a_figure_without_an_error_ties_with_all() -> None:
@@ -161,7 +215,10 @@ def test_the_words_say_who_won_who_agrees_and_who_copies() -> None:
     table = textbook_table()
     table[1]["caught"] = True
     said = words(table, best(table), textbook(table))
-    assert "Samples most like real rows (precision): diffusion and gan, which cannot be told from each other." in said
+    assert (
+        "Samples most like real rows (precision): diffusion and gan, which cannot be told from each other."
+        in said
+    )
     assert "Measured here as the textbook has it: diffusion, gan, vae and flow." in said
     assert any(sentence.startswith("Memorization: samples of gan are nearer") for sentence in said)
     assert not any("otherwise" in sentence for sentence in said)
@@ -170,8 +227,13 @@ def test_the_words_say_who_won_who_agrees_and_who_copies() -> None:
 
 def test_likelihoods_of_several_kinds_are_not_compared_in_silence() -> None:
     bits = {"bits_per_dim": cell(2.0, better="lower")}
-    table = [{**row("vae", LOW, HIGH, FAST), **bits, "likelihood_kind": kind} for kind in ("bound", "exact")]
-    assert any("several kinds (bound and exact)" in sentence for sentence in words(table, best(table), []))
+    table = [
+        {**row("vae", LOW, HIGH, FAST), **bits, "likelihood_kind": kind}
+        for kind in ("bound", "exact")
+    ]
+    assert any(
+        "several kinds (bound and exact)" in sentence for sentence in words(table, best(table), [])
+    )
     assert not any("kinds" in sentence for sentence in words(table[:1], best(table[:1]), []))
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from undiffuse.evaluation.metrics import Figure, Memorization, memorization
-from undiffuse.evaluation.trend import trend
-from undiffuse.evaluation.verdict import verdict
+from undiffuse.evaluation.verdict.trend import trend
+from undiffuse.evaluation.verdict.verdict import verdict
 
 EVEN = np.arange(1, 17) * 1000
 DOUBLED = np.array(sorted({250, 500, *EVEN.tolist()}))  # as a run that is looked at early
@@ -35,7 +35,10 @@ def rising(s: np.ndarray) -> np.ndarray:
 
 def looks(curve: Curve, steps: np.ndarray, noise: float = 0.0, seed: int = 0) -> list[dict]:
     y = curve(steps.astype(float)) + noise * np.random.default_rng(seed).standard_normal(len(steps))
-    return [{"step": s, "elapsed": s / 10, "loss": loss} for s, loss in zip(steps.tolist(), y.tolist(), strict=True)]
+    return [
+        {"step": s, "elapsed": s / 10, "loss": loss}
+        for s, loss in zip(steps.tolist(), y.tolist(), strict=True)
+    ]
 
 
 def judge(held_out: list[dict], **facts) -> dict:
@@ -44,7 +47,9 @@ def judge(held_out: list[dict], **facts) -> dict:
 
 
 def gap_of(value: float, stderr: float) -> Figure:
-    return Figure(value=value, low=value - 1.96 * stderr, high=value + 1.96 * stderr, stderr=stderr, n=500)
+    return Figure(
+        value=value, low=value - 1.96 * stderr, high=value + 1.96 * stderr, stderr=stderr, n=500
+    )
 
 
 def levels_of(shares: list[float], stderr: float | None = None) -> dict:
@@ -62,10 +67,14 @@ def levels_of(shares: list[float], stderr: float | None = None) -> dict:
 
 @pytest.mark.parametrize("steps", [EVEN, DOUBLED], ids=["even", "doubled"])
 @pytest.mark.parametrize("noise", [0.0, 0.0005, 0.001])
-@pytest.mark.parametrize(("curve", "state"), [(slow, "improving"), (plateau, "converged"), (rising, "overfitting")])
+@pytest.mark.parametrize(
+    ("curve", "state"), [(slow, "improving"), (plateau, "converged"), (rising, "overfitting")]
+)
 def test_planted_curves_are_recognized(curve, state, noise, steps):
     """In at least 85 % of cases, with noise up to half a percent of the loss; what is left is called unclear."""
-    states = Counter(judge(looks(curve, steps, noise, seed))["state"] for seed in range(SEEDS if noise else 1))
+    states = Counter(
+        judge(looks(curve, steps, noise, seed))["state"] for seed in range(SEEDS if noise else 1)
+    )
     wrong = {"improving", "converged", "overfitting"} - {state}
     assert states[state] >= 0.85 * states.total(), states
     assert sum(states[other] for other in wrong) <= 0.05 * states.total(), states
@@ -75,7 +84,9 @@ def test_planted_curves_are_recognized(curve, state, noise, steps):
 def test_noise_alone_is_neither_improvement_nor_overfitting(n):
     """However many looks there are, a loss that only scatters is called so in at least 92 % of cases."""
     steps = np.linspace(1000, 16000, n).astype(int)
-    states = Counter(judge(looks(lambda s: 0.2 + 0 * s, steps, 0.002, seed))["state"] for seed in range(100))
+    states = Counter(
+        judge(looks(lambda s: 0.2 + 0 * s, steps, 0.002, seed))["state"] for seed in range(100)
+    )
     assert states["improving"] + states["overfitting"] <= 8, states
 
 
@@ -109,7 +120,10 @@ def test_gain_is_within_its_error(n):
 def test_units_of_the_loss_do_not_matter(curve, scale, shift):
     """Nor does its zero: a density's loss goes through it."""
     own = judge(looks(curve, DOUBLED, 0.001))
-    assert judge(looks(lambda s: scale * curve(s) + shift, DOUBLED, 0.001 * scale))["state"] == own["state"]
+    assert (
+        judge(looks(lambda s: scale * curve(s) + shift, DOUBLED, 0.001 * scale))["state"]
+        == own["state"]
+    )
 
 
 def test_too_few_looks_are_unclear():
@@ -144,11 +158,15 @@ def test_a_difference_between_training_and_new_rows_is_overfitting_only_once_the
     wide = levels_of([0.4] * 8, stderr=0.005)
     assert judge(looks(plateau, EVEN), levels=wide)["state"] == "overfitting"
     assert judge(looks(slow, EVEN), levels=wide)["state"] == "improving"
-    assert judge(looks(plateau, EVEN), levels=levels_of([0.4] * 8, stderr=0.1))["state"] == "converged"
+    assert (
+        judge(looks(plateau, EVEN), levels=levels_of([0.4] * 8, stderr=0.1))["state"] == "converged"
+    )
 
 
 def test_a_small_steady_difference_is_no_overfitting_but_more_data_would_help():
-    plain = judge(looks(plateau, EVEN), levels=levels_of([0.05] * 8, stderr=0.001), gap=gap_of(0.1, 0.2))
+    plain = judge(
+        looks(plateau, EVEN), levels=levels_of([0.05] * 8, stderr=0.001), gap=gap_of(0.1, 0.2)
+    )
     assert plain["state"] == "converged"
     assert "more data" not in plain["advice"]
     more = judge(looks(plateau, EVEN), gap=gap_of(4.0, 0.2))
@@ -159,7 +177,10 @@ def test_a_small_steady_difference_is_no_overfitting_but_more_data_would_help():
 
 def test_where_the_difference_lies_is_said():
     details = judge(looks(plateau, EVEN), levels=levels_of([0, 0, 0, 0, 0.1, 0.2, 0.3, 0.4]))
-    assert any("details" in line and "4 of 8" in line and "log-SNR 6.0" in line for line in details["evidence"])
+    assert any(
+        "details" in line and "4 of 8" in line and "log-SNR 6.0" in line
+        for line in details["evidence"]
+    )
     even = judge(looks(plateau, EVEN), levels=levels_of([0.1] * 8))
     assert not any("details" in line for line in even["evidence"])
 
@@ -198,7 +219,9 @@ def test_copies_are_told_without_any_curve():
 
 def test_honest_samples_and_blurs_are_no_copies():
     """Blurs fail the test of memorization, being near everything; what they are not is said."""
-    honest, blurs = (judge(looks(plateau, EVEN), memorization=sampled(kind)) for kind in ("honest", "blurs"))
+    honest, blurs = (
+        judge(looks(plateau, EVEN), memorization=sampled(kind)) for kind in ("honest", "blurs")
+    )
     assert sampled("blurs").caught
     assert honest["state"] == blurs["state"] == "converged"
     assert "blurred" in blurs["evidence"][-1]
@@ -209,7 +232,10 @@ def test_nearness_is_copying_where_training_rows_have_a_far_lower_loss():
     """A small, sure difference is not enough: every model knows its training rows a little better."""
     near = {"memorization": sampled("blurs"), "gap": gap_of(1.0, 0.1)}
     assert judge(looks(plateau, EVEN), **near)["state"] == "converged"
-    assert judge(looks(plateau, EVEN), **near, levels=levels_of([0.4] * 8, stderr=0.005))["state"] == "memorizing"
+    assert (
+        judge(looks(plateau, EVEN), **near, levels=levels_of([0.4] * 8, stderr=0.005))["state"]
+        == "memorizing"
+    )
 
 
 def test_a_floor_of_few_held_out_rows_is_no_proof_of_copies():

@@ -15,7 +15,7 @@ from undiffuse.data import load
 from undiffuse.errors import InputError
 from undiffuse.evaluation.drawn import counted, draw
 from undiffuse.evaluation.facts import as_fact, coverage_facts
-from undiffuse.evaluation.features_trained import Trained
+from undiffuse.evaluation.features.trained import Trained
 from undiffuse.evaluation.references import Side, refer
 from undiffuse.evaluation.yardsticks import measure, quick, sampled, tables
 from undiffuse.models.base import GenerativeModel, Player
@@ -27,15 +27,23 @@ rng = np.random.default_rng(0)
 def planted():
     """A reference of digits by their pixels whose held-out rows are 449, and 449 others that nobody has seen."""
     data = load("digits")
-    reference = refer(load(data.loaded.rows.take(np.arange(len(data.labels))), held_out=898), features="raw")
+    reference = refer(
+        load(data.loaded.rows.take(np.arange(len(data.labels))), held_out=898), features="raw"
+    )
     split = load("digits", held_out=898).split
-    known, labels = (torch.from_numpy(data.labels[side(np.arange(898))]) for side in (split.training, split.held_out))
+    known, labels = (
+        torch.from_numpy(data.labels[side(np.arange(898))])
+        for side in (split.training, split.held_out)
+    )
     classifier = Trained(reference.encode(reference.training.rows)[:898], known, steps=200)
     side = reference.held_out
     parts = [
-        Side(rows=side.rows[i], features=side.features[i], labels=labels[i]) for i in (slice(0, 449), slice(449, 898))
+        Side(rows=side.rows[i], features=side.features[i], labels=labels[i])
+        for i in (slice(0, 449), slice(449, 898))
     ]
-    whole = dataclasses.replace(reference, held_out=parts[0], classifier=classifier, classes=data.classes)
+    whole = dataclasses.replace(
+        reference, held_out=parts[0], classifier=classifier, classes=data.classes
+    )
     return whole, parts[1]
 
 
@@ -51,7 +59,9 @@ def honest(planted):
 
 def test_real_rows_sit_at_their_floor(honest):
     for name, figure in {**honest.quality, **honest.coverage}.items():
-        assert figure.low - 3 * figure.stderr <= figure.floor <= figure.high + 3 * figure.stderr, name
+        assert figure.low - 3 * figure.stderr <= figure.floor <= figure.high + 3 * figure.stderr, (
+            name
+        )
     assert not honest.memorization.caught
     assert honest.modes.missing == ()
     assert honest.coverage["coverage"].value > 0.9
@@ -81,7 +91,9 @@ def test_dropped_classes_cost_coverage_and_not_precision(planted, honest):
 
 def test_noise_costs_precision(planted, honest):
     reference, unseen = planted
-    noisy = np.clip(unseen.rows + rng.integers(-8, 9, unseen.rows.shape), 0, 16).astype(unseen.rows.dtype)
+    noisy = np.clip(unseen.rows + rng.integers(-8, 9, unseen.rows.shape), 0, 16).astype(
+        unseen.rows.dtype
+    )
     found = measured(noisy, reference)
     assert found.quality["precision"].high < honest.quality["precision"].low
     assert found.quality["frechet"].low > honest.quality["frechet"].high
@@ -103,7 +115,9 @@ def test_samples_that_are_no_numbers_are_left_out_or_refused():
     assert (len(found), found.lost) == (37, 3)
     np.testing.assert_array_equal(found.rows, np.delete(broken, [5, 6, 7], 0))
     broken[:34] = np.nan
-    with pytest.raises(InputError, match="34 of 40 hold values that are no numbers, too many to compare"):
+    with pytest.raises(
+        InputError, match="34 of 40 hold values that are no numbers, too many to compare"
+    ):
         sampled(broken, reference)
     with pytest.raises(InputError, match="7 are too few to compare; draw at least 8"):
         sampled(x[:7], reference)
@@ -121,7 +135,10 @@ def test_few_rows_give_figures_with_warnings(held_out, n):
 def test_fewer_samples_than_features_are_said():
     reference = refer(load(rng.normal(size=(300, 30))))
     found = measured(rng.normal(size=(30, 30)), reference)
-    assert "30 rows for 30 features: too few for a Frechet distance" in found.quality["frechet"].warning
+    assert (
+        "30 rows for 30 features: too few for a Frechet distance"
+        in found.quality["frechet"].warning
+    )
 
 
 def test_tables_are_asked_what_tables_are_asked():
@@ -147,7 +164,10 @@ def test_tables_are_asked_what_tables_are_asked():
     assert list(wrong["usefulness"]) == ["associations"]
     assert wrong["usefulness"]["associations"].high < honest["usefulness"]["associations"].low
     facts = as_fact(honest)
-    assert [facts["columns"]["associations"]["better"], facts["detection"]["better"]] == ["higher", "lower"]
+    assert [facts["columns"]["associations"]["better"], facts["detection"]["better"]] == [
+        "higher",
+        "lower",
+    ]
 
 
 def test_rows_that_are_no_table_have_no_columns(planted):

@@ -44,15 +44,21 @@ class Identity:
 class Rows:
     """Rows (N, *shape) float32 to train on, in random batches, with labels or without; the last tenth is held out."""
 
-    def __init__(self, rows: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, rows: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] = ()
+    ) -> None:
         self.rows, self.labels, self.classes = rows.float(), labels, classes
         self.transform = Identity(tuple(rows.shape[1:]))
         self.conditions = {"label": len(classes)} if classes else {}
 
     def _batch(self, pick: Tensor) -> dict[str, Tensor]:
-        return {"row": self.rows[pick]} | ({} if self.labels is None else {"label": self.labels[pick]})
+        return {"row": self.rows[pick]} | (
+            {} if self.labels is None else {"label": self.labels[pick]}
+        )
 
-    def batches(self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[dict]:
+    def batches(
+        self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[dict]:
         step, last = start_step, len(self.rows) * 9 // 10
         while True:
             generator = torch.Generator().manual_seed(seed * 100_003 + step)
@@ -100,7 +106,13 @@ class Exact(nn.Module):
     """
 
     def __init__(
-        self, schedule: Schedule, target: Target, sigma_data: float, means: Tensor, weights: Tensor, s: float
+        self,
+        schedule: Schedule,
+        target: Target,
+        sigma_data: float,
+        means: Tensor,
+        weights: Tensor,
+        s: float,
     ) -> None:
         super().__init__()
         self.schedule, self.target, self.sigma_data = schedule, target, sigma_data
@@ -111,7 +123,9 @@ class Exact(nn.Module):
         r = torch.exp(4 * c_noise.double())
         t = self.schedule.inverse(-2 * r.log())
         wide = r[:, None]
-        y = x.double() * (self.sigma_data**2 + wide**2).sqrt()  # x is x_t / sqrt(alpha^2 sigma_data^2 + sigma^2)
+        y = (
+            x.double() * (self.sigma_data**2 + wide**2).sqrt()
+        )  # x is x_t / sqrt(alpha^2 sigma_data^2 + sigma^2)
         variance = self.s**2 + wide**2
         offset = y[..., None] - self.means
         p = torch.softmax(self.weights.log() - offset.square() / (2 * variance[..., None]), dim=-1)

@@ -18,8 +18,12 @@ SIGMA, S = 0.5, 1.2
 def exact(columns=2):
     """A model that has met rows from N(0, s^2), with the exact network in place of a trained one."""
     model = ud.dae(sigma=SIGMA, width=8, depth=1)
-    model.meet(Rows(S * torch.randn(8000 // columns, columns, generator=torch.Generator().manual_seed(0))))
-    network = Exact(model.schedule, model.target, model.sigma_data, torch.tensor([0.0]), torch.tensor([1.0]), S)
+    model.meet(
+        Rows(S * torch.randn(8000 // columns, columns, generator=torch.Generator().manual_seed(0)))
+    )
+    network = Exact(
+        model.schedule, model.target, model.sigma_data, torch.tensor([0.0]), torch.tensor([1.0]), S
+    )
     model.denoiser.network = network
     return model
 

@@ -13,7 +13,7 @@ from torch import nn
 from undiffuse import nn as networks
 from undiffuse import parts
 from undiffuse.diffusion import EDM, FAMILIES, EDMWeight, Karras, LogNormalTimes, Objective
-from undiffuse.diffusion.steps import Heun
+from undiffuse.diffusion.steps.base import Heun
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError
 from undiffuse.models import METHODS, PRESETS, Diffusion, build
@@ -27,7 +27,11 @@ every_diffusion = pytest.mark.parametrize("preset", DIFFUSIONS)
 
 def rows(n=400, shape=(3,), classes=NAMES, shares=(0.7, 0.2, 0.1)):
     generator = torch.Generator().manual_seed(0)
-    labels = torch.multinomial(torch.tensor(shares), n, replacement=True, generator=generator) if classes else None
+    labels = (
+        torch.multinomial(torch.tensor(shares), n, replacement=True, generator=generator)
+        if classes
+        else None
+    )
     return Rows(2 * torch.randn(n, *shape, generator=generator) + 1, labels, classes)
 
 
@@ -40,7 +44,13 @@ def met(preset, source=None, **sizes):
 def own(network, **changes):
     """EDM's row of choices around a given network."""
     objective = Objective(weighting=EDMWeight(), times=LogNormalTimes())
-    row = {"schedule": EDM(), "target": Preconditioned(), "objective": objective, "step": Heun(), "grid": Karras()}
+    row = {
+        "schedule": EDM(),
+        "target": Preconditioned(),
+        "objective": objective,
+        "step": Heun(),
+        "grid": Karras(),
+    }
     return Diffusion(**row, steps=4, network=network, **changes)
 
 
@@ -69,7 +79,12 @@ def test_every_part_is_rebuilt_from_strict_json(kind):
         "sliced_score_matching": times,
     }
     part = FAMILIES[kind](**made.get(kind, {}))
-    assert parts.build(json.loads(json.dumps(parts.describe(part, FAMILIES), allow_nan=False)), FAMILIES) == part
+    assert (
+        parts.build(
+            json.loads(json.dumps(parts.describe(part, FAMILIES), allow_nan=False)), FAMILIES
+        )
+        == part
+    )
 
 
 def test_a_part_that_is_not_finite_is_refused_before_training(tmp_path):
@@ -82,7 +97,8 @@ def test_a_part_that_is_not_finite_is_refused_before_training(tmp_path):
 
 @pytest.mark.parametrize(
     ("preset", "method"),
-    [(preset, None) for preset in PRESETS] + [("vp", method) for method in METHODS if method != "ode"],
+    [(preset, None) for preset in PRESETS]
+    + [("vp", method) for method in METHODS if method != "ode"],
 )
 def test_a_sample_depends_on_the_seed_and_its_number_alone(preset, method):
     model = met(preset)
@@ -109,7 +125,9 @@ def test_the_network_sees_the_label_that_was_asked_for_and_no_other():
         assert all(bool((label == 1).all()) for label in network.seen)
     network.seen.clear()
     model.sample_rows(5, batch=2, seed=8)
-    first = torch.cat([label for i, label in enumerate(network.seen) if i % 7 == 0])  # a pass of 4 Heun steps is 7
+    first = torch.cat(
+        [label for i, label in enumerate(network.seen) if i % 7 == 0]
+    )  # a pass of 4 Heun steps is 7
     assert first.tolist() == model.sample_labels(5, seed=8).tolist()
     for label in ("cow", 3, -1):
         with pytest.raises(InputError, match="no such class; the model knows cat, dog, emu"):
@@ -151,7 +169,9 @@ def test_drop_condition_hides_that_share_of_the_labels(share):
     next(model.losses(source.rows, label=source.labels))
     (seen,) = network.seen
     hidden = seen == -1
-    assert float(hidden.double().mean()) == pytest.approx(share, abs=4 * (share * (1 - share) / n) ** 0.5 + 1e-12)
+    assert float(hidden.double().mean()) == pytest.approx(
+        share, abs=4 * (share * (1 - share) / n) ** 0.5 + 1e-12
+    )
     assert torch.equal(seen[~hidden], source.labels[~hidden])
 
 
@@ -164,7 +184,9 @@ def test_meeting_the_data_twice_changes_nothing_and_others_are_refused(preset):
     assert [id(module) for module in model.modules()] == modules
     assert model.config() == config
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    with pytest.raises(InputError, match=r"rows of shape \(4,\), but the model was made for \(3,\)"):
+    with pytest.raises(
+        InputError, match=r"rows of shape \(4,\), but the model was made for \(3,\)"
+    ):
         model.meet(rows(shape=(4,)))
     with pytest.raises(InputError, match="2 classes, but the network was made for 3"):
         model.meet(rows(classes=("cat", "dog"), shares=(0.5, 0.5)))
@@ -215,7 +237,9 @@ def test_an_unknown_method_is_refused_with_a_suggestion(preset):
 def test_the_seed_decides_the_first_weights_and_the_caller_s_random_state_does_not():
     def weights(state, seed):
         torch.manual_seed(state)
-        model = PRESETS["edm"](**SIZES).fit(rows(), steps=2, batch=8, seed=seed, device="cpu", precision="float32")
+        model = PRESETS["edm"](**SIZES).fit(
+            rows(), steps=2, batch=8, seed=seed, device="cpu", precision="float32"
+        )
         return torch.cat([parameter.flatten() for parameter in model.parameters()])
 
     assert torch.equal(weights(1, seed=3), weights(2, seed=3))
@@ -253,7 +277,9 @@ def test_a_network_of_one_s_own_is_trained_and_sampled(shape):
 
 def test_a_network_of_one_s_own_has_to_be_registered_to_be_written_down(tmp_path, monkeypatch):
     source = rows(classes=())
-    with pytest.raises(InputError, match=r"Own: a run records its parts by kind.*register it.*or train without out"):
+    with pytest.raises(
+        InputError, match=r"Own: a run records its parts by kind.*register it.*or train without out"
+    ):
         fit(own(Own()), source, steps=1, out=tmp_path / "run", device="cpu")
     assert not any(tmp_path.iterdir())
     monkeypatch.setitem(networks.NETWORKS, "own", Own)
@@ -263,5 +289,7 @@ def test_a_network_of_one_s_own_has_to_be_registered_to_be_written_down(tmp_path
 
 
 def test_a_network_that_takes_no_label_is_not_trained_on_labelled_data():
-    with pytest.raises(InputError, match="the data have 3 classes, but its forward takes no `label`"):
+    with pytest.raises(
+        InputError, match="the data have 3 classes, but its forward takes no `label`"
+    ):
         own(Own()).meet(rows())

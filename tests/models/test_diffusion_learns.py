@@ -14,7 +14,10 @@ import undiffuse as ud
 from undiffuse.diffusion import RowNoise
 from undiffuse.models import METHODS, PRESETS
 
-MEAN, COVARIANCE = torch.tensor([3.0, -5.0]), torch.tensor([[4.0, 4.8], [4.8, 9.0]])  # a correlation of 0.8
+MEAN, COVARIANCE = (
+    torch.tensor([3.0, -5.0]),
+    torch.tensor([[4.0, 4.8], [4.8, 9.0]]),
+)  # a correlation of 0.8
 
 
 def gaussian(n, seed):
@@ -73,12 +76,23 @@ class Undecided(nn.Module):
         return torch.cat([self.network(x, c_noise), torch.zeros_like(x)], dim=1)
 
 
-ANNEALED = [preset for preset in DIFFUSIONS if preset != "dae"]  # whose noise does not go to zero: see test_dae
-WAYS = [(preset, None) for preset in ANNEALED] + [(preset, method) for preset in ("edm", "ddpm") for method in METHODS]
+ANNEALED = [
+    preset for preset in DIFFUSIONS if preset != "dae"
+]  # whose noise does not go to zero: see test_dae
+WAYS = [(preset, None) for preset in ANNEALED] + [
+    (preset, method) for preset in ("edm", "ddpm") for method in METHODS
+]
 
 
 # of first order, adaptive, and in need of close levels; those of higher order take 40 steps
-ENOUGH = {"ancestral": 200, "ddim": 200, "euler": 200, "euler_maruyama": 200, "langevin": 100, "ode": 2}
+ENOUGH = {
+    "ancestral": 200,
+    "ddim": 200,
+    "euler": 200,
+    "euler_maruyama": 200,
+    "langevin": 100,
+    "ode": 2,
+}
 
 
 @pytest.mark.parametrize(("preset", "method"), WAYS)

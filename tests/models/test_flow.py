@@ -96,7 +96,9 @@ def test_the_loss_is_both_terms_of_the_change_of_variables():
     z, log_det = model.network(x)
     normal = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
     assert player == "flow"
-    assert float(loss.detach()) == pytest.approx(-float((normal + log_det).mean().detach()) / 16, rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(
+        -float((normal + log_det).mean().detach()) / 16, rel=1e-5
+    )
     found = model.diagnostics(x)
     assert found["loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
     assert found["square_of_z"] == pytest.approx(float(z.square().mean().detach()), rel=1e-5)
@@ -126,14 +128,18 @@ def test_it_draws_in_one_pass():
 def test_labels_are_hidden_in_training_at_their_share():
     model, n = met(labels=True, **SMALL), 4000
     seen = []
-    model.network.register_forward_pre_hook(lambda _, args, given: seen.append(given["label"]), with_kwargs=True)
+    model.network.register_forward_pre_hook(
+        lambda _, args, given: seen.append(given["label"]), with_kwargs=True
+    )
     next(model.losses(torch.randn(n, 2), label=torch.ones(n, dtype=torch.int64)))
     (labels,) = seen
     assert set(labels.tolist()) == {-1, 1}
     assert float((labels == -1).double().mean()) == pytest.approx(0.1, abs=4 * (0.09 / n) ** 0.5)
 
 
-@pytest.mark.parametrize(("shape", "sizes"), [((2,), SMALL), ((1, 5, 4), IMAGE), ((2, 9), IMAGE)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "sizes"), [((2,), SMALL), ((1, 5, 4), IMAGE), ((2, 9), IMAGE)], ids=str
+)
 def test_its_start_is_the_datas_and_loaded_weights_are_not_started_again(shape, sizes):
     model = met(shape, labels=True, **sizes)
     again = build(json.loads(json.dumps(model.config(), allow_nan=False)))
@@ -148,7 +154,14 @@ def test_its_start_is_the_datas_and_loaded_weights_are_not_started_again(shape, 
 
 def test_an_interrupted_run_ends_in_the_same_weights(tmp_path):
     rows = np.random.default_rng(0).normal(size=(200, 3, 5)).astype(np.float32)
-    options = {"steps": 8, "batch": 16, "device": "cpu", "precision": "float32", "samples": 0, "seed": 3}
+    options = {
+        "steps": 8,
+        "batch": 16,
+        "device": "cpu",
+        "precision": "float32",
+        "samples": 0,
+        "seed": 3,
+    }
     whole, parted = ud.flow(**IMAGE), ud.flow(**IMAGE)
     torch.manual_seed(0)
     whole.meet(rows)
@@ -168,7 +181,9 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path):
 
 def test_other_data_are_refused():
     model = met((1, 4, 4), **IMAGE)
-    with pytest.raises(InputError, match=r"rows of shape \(1, 4, 5\), but the model was made for \(1, 4, 4\)"):
+    with pytest.raises(
+        InputError, match=r"rows of shape \(1, 4, 5\), but the model was made for \(1, 4, 4\)"
+    ):
         model.meet(source((1, 4, 5)))
     with pytest.raises(InputError, match="the data have 2 classes, but the network was made for 0"):
         model.meet(source((1, 4, 4), labels=True))
@@ -181,7 +196,9 @@ def test_black_and_white_pictures_train_without_harm():
     rows = np.where(np.random.default_rng(0).random((200, 6, 6)) < 0.5, 0, 255).astype(np.uint8)
     rows[:, 0] = 0
     torch.manual_seed(0)
-    model = ud.flow(**IMAGE).fit(rows, steps=120, batch=32, lr=1e-2, device="cpu", precision="float32")
+    model = ud.flow(**IMAGE).fit(
+        rows, steps=120, batch=32, lr=1e-2, device="cpu", precision="float32"
+    )
     found = model.log_prob(rows[:20])
     assert np.isfinite(found).all()
     assert found.mean() > -36 * math.log(256)  # better than knowing nothing

@@ -24,7 +24,11 @@ CPU = {"device": "cpu", "precision": "float32"}
 def minimized(loss, parameters):
     """The least value of `loss()` over the parameters."""
     optimizer = torch.optim.LBFGS(
-        parameters, max_iter=500, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+        parameters,
+        max_iter=500,
+        tolerance_grad=1e-12,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
     )
 
     def closure():
@@ -46,7 +50,9 @@ def test_the_best_discriminator_is_the_log_ratio_and_its_loss_the_divergence():
     places = torch.arange(5)
     x, y = (places.repeat_interleave(count.long()) for count in (p, q))
     logits = nn.Parameter(torch.zeros(5, dtype=torch.float64))
-    least = minimized(lambda: NonSaturating().discriminator(lambda rows: logits[rows], x, y), [logits])
+    least = minimized(
+        lambda: NonSaturating().discriminator(lambda rows: logits[rows], x, y), [logits]
+    )
     p, q = p / p.sum(), q / q.sum()
     torch.testing.assert_close(logits.detach(), (p / q).log(), rtol=0, atol=1e-6)
     middle = (p + q) / 2
@@ -60,7 +66,12 @@ def test_the_best_discriminator_of_two_gaussians_is_a_parabola():
     z = torch.special.ndtri(u)
     x, y = 1 + 0.5 * z, -0.5 + z
     c = nn.Parameter(torch.zeros(3, dtype=torch.float64))
-    minimized(lambda: NonSaturating().discriminator(lambda rows: c[0] + c[1] * rows + c[2] * rows**2, x, y), [c])
+    minimized(
+        lambda: NonSaturating().discriminator(
+            lambda rows: c[0] + c[1] * rows + c[2] * rows**2, x, y
+        ),
+        [c],
+    )
     truth = torch.tensor([-2 + 0.125 + math.log(2), 4 + 0.5, -2 + 0.5], dtype=torch.float64)
     torch.testing.assert_close(c.detach(), truth, rtol=0, atol=5e-3)
 
@@ -79,7 +90,9 @@ def test_the_penalties_are_those_of_a_linear_and_a_quadratic_discriminator():
         return with_it.discriminator(critic, x, y) - without.discriminator(critic, x, y)
 
     weight = 0.3 * 3**0.5 / 2  # rows of 3 numbers
-    assert float(added(lambda rows: rows @ a).detach()) == pytest.approx(weight * 2 * float(a @ a), rel=1e-6)
+    assert float(added(lambda rows: rows @ a).detach()) == pytest.approx(
+        weight * 2 * float(a @ a), rel=1e-6
+    )
     found = added(lambda rows: ((rows @ matrix) * rows).sum(1) / 2)
     both = torch.cat([x, y])
     assert float(found.detach()) == pytest.approx(
@@ -101,10 +114,18 @@ def test_the_relativistic_game_is_the_same_from_either_side():
         return rows.sin().sum(1) * 3 + offset
 
     one, other = game.discriminator(critic, x, y), game.generator(critic, x, y)
-    torch.testing.assert_close(other, game.discriminator(critic, y, x))  # who is real is a matter of names
-    torch.testing.assert_close(other - one, (critic(x) - critic(y)).mean())  # softplus(t) - softplus(-t) = t
-    torch.testing.assert_close(game.generator(lambda rows: critic(rows, 7.0), x, y), other)  # no level of realness
-    assert float(game.discriminator(critic, x, x)) == pytest.approx(math.log(2), rel=1e-6)  # at the data themselves
+    torch.testing.assert_close(
+        other, game.discriminator(critic, y, x)
+    )  # who is real is a matter of names
+    torch.testing.assert_close(
+        other - one, (critic(x) - critic(y)).mean()
+    )  # softplus(t) - softplus(-t) = t
+    torch.testing.assert_close(
+        game.generator(lambda rows: critic(rows, 7.0), x, y), other
+    )  # no level of realness
+    assert float(game.discriminator(critic, x, x)) == pytest.approx(
+        math.log(2), rel=1e-6
+    )  # at the data themselves
 
 
 # -- the model ------------------------------------------------------------------------------------------------------
@@ -128,7 +149,10 @@ def test_the_loss_of_a_player_moves_that_player_alone_and_sees_the_step_before_i
         player, loss = next(turns)
         assert player == name
         loss.backward()
-        moved = {key: any(p.grad is not None for p in one.module.parameters()) for key, one in players.items()}
+        moved = {
+            key: any(p.grad is not None for p in one.module.parameters())
+            for key, one in players.items()
+        }
         assert moved == {key: key == name for key in players}
         assert all(p.requires_grad for p in model.parameters())
         if name == "discriminator":
@@ -268,7 +292,8 @@ def test_the_energy_distance_is_unbiased_and_has_its_closed_form():
         return compared(x, y + shift)["loss"]
 
     half_normal = lambda m, s: (  # noqa: E731 - E|N(m, s^2)|
-        s * math.sqrt(2 / math.pi) * math.exp(-(m**2) / (2 * s**2)) + m * math.erf(m / (s * math.sqrt(2)))
+        s * math.sqrt(2 / math.pi) * math.exp(-(m**2) / (2 * s**2))
+        + m * math.erf(m / (s * math.sqrt(2)))
     )
     small = np.array([found(0.0, 8) for _ in range(1000)])
     assert abs(small.mean()) < 4 * small.std() / 1000**0.5
@@ -284,7 +309,9 @@ def test_it_learns_eight_modes_and_keeps_them():
     model = ud.gan(width=32, depth=1)
     looks = []
     note = lambda event: looks.append(event) if event["event"] == "held_out" else None  # noqa: E731
-    fit(model, "gaussians8", steps=350, batch=128, lr=2e-3, on_event=note, evaluate_every=175, **CPU)
+    fit(
+        model, "gaussians8", steps=350, batch=128, lr=2e-3, on_event=note, evaluate_every=175, **CPU
+    )
     samples = model.sample_rows(2000, batch=2000)
     distance = np.linalg.norm(samples[:, None] - toys._CENTRES, axis=2)
     near = distance.min(1) < 0.6  # 3 deviations

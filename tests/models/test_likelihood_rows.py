@@ -10,10 +10,10 @@ import torch
 from model_cases import Exact, Recorder, Rows, shaken
 from torch import nn
 
-from undiffuse.data.transforms import ArrayTransform, ImageTransform
+from undiffuse.data.arrays.transform import ArrayTransform, ImageTransform
 from undiffuse.diffusion import EDM, EDMWeight, Karras, LogNormalTimes, Objective
-from undiffuse.diffusion.dequantize import TruncatedNormal
-from undiffuse.diffusion.steps import Heun
+from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
+from undiffuse.diffusion.steps.base import Heun
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError
 from undiffuse.models import Diffusion, edm
@@ -82,14 +82,20 @@ def test_bounds_on_a_known_probability_are_ordered():
     assert float(uniform.nats.mean()) + 0.05 < float(weighted.nats.mean()) < log_p + 0.01
     assert float(weighted.nats.mean()) > log_p - 0.05
     u = torch.linspace(0, 0.25, 10_001).double()
-    expected = float(normal.log_prob(u).mean()) - math.log(4)  # E_u[log p(x)] + the correction, exactly
+    expected = float(normal.log_prob(u).mean()) - math.log(
+        4
+    )  # E_u[log p(x)] + the correction, exactly
     error = float(uniform.nats.std()) / 400**0.5
     assert abs(float(uniform.nats.mean()) - expected) <= 4.5 * error + 1e-3
-    assert float(uniform.stderr.square().mean().sqrt()) == pytest.approx(float(uniform.nats.std()), rel=0.15)
+    assert float(uniform.stderr.square().mean().sqrt()) == pytest.approx(
+        float(uniform.nats.std()), rel=0.15
+    )
 
 
 @pytest.mark.parametrize("importance", [True, False])
-def test_draws_weighted_by_importance_share_the_probe_and_averaged_ones_do_not(importance, monkeypatch):
+def test_draws_weighted_by_importance_share_the_probe_and_averaged_ones_do_not(
+    importance, monkeypatch
+):
     model, probes, found = known([0.0], 1.0, whole()), [], Diffusion.likelihood
 
     def spied(self, x, *, noise, **options):
@@ -107,8 +113,12 @@ def test_truncated_normal_is_closer_for_a_model_of_bin_centres():
     model = known(centres, 0.0, whole(), sigma_min=0.02)
     k = torch.full((1, 1), 8).expand(200, 1)
     uniform = model.likelihood_rows(k, draws=2, **ODE).nats.mean()
-    truncated = model.likelihood_rows(k, draws=2, dequantization=TruncatedNormal.of(model.schedule), **ODE).nats.mean()
-    assert float(truncated) == pytest.approx(-math.log(16), abs=0.01)  # tight: the noise is the model's own
+    truncated = model.likelihood_rows(
+        k, draws=2, dequantization=TruncatedNormal.of(model.schedule), **ODE
+    ).nats.mean()
+    assert float(truncated) == pytest.approx(
+        -math.log(16), abs=0.01
+    )  # tight: the noise is the model's own
     assert float(uniform) < float(truncated) - 1
 
 
@@ -116,7 +126,9 @@ def test_truncated_normal_loses_the_entropy_of_a_bin_that_a_model_fills_evenly()
     """log(width / sqrt(2 pi e) sigma) for each value: the model gives the middle of the bin no more than the rest."""
     model, k = known([0.0], 1.0, whole(), sigma_min=0.01), torch.full((1, 1), 8).expand(400, 1)
     uniform = model.likelihood_rows(k, draws=2, **ODE).nats.mean()
-    truncated = model.likelihood_rows(k, draws=2, dequantization=TruncatedNormal.of(model.schedule), **ODE).nats.mean()
+    truncated = model.likelihood_rows(
+        k, draws=2, dequantization=TruncatedNormal.of(model.schedule), **ODE
+    ).nats.mean()
     lost = math.log(0.25 / (math.sqrt(2 * math.pi * math.e) * 0.01))
     assert float(uniform - truncated) == pytest.approx(lost, abs=4 * math.sqrt(0.5 / 800) + 0.01)
 
@@ -127,9 +139,13 @@ def test_whole_numbers_in_bins_need_no_dequantization():
     k = torch.arange(8, dtype=torch.uint8)[:, None, None]
     bound = model.likelihood_rows(k, method="elbo", evaluations=200)
     coarse = known([0.1], 0.4, transform, sigma_min=0.02).takes_cells("elbo", transform.bin_width)
-    assert not coarse  # bins so wide beside the noise would cost log(width / sigma sqrt(2 pi e)) nats each
+    assert (
+        not coarse
+    )  # bins so wide beside the noise would cost log(width / sigma sqrt(2 pi e)) nats each
     normal = torch.distributions.Normal(0.1, math.hypot(0.4, 0.05))
-    edges = torch.cat([torch.tensor([-math.inf]), torch.linspace(-0.75, 0.75, 7), torch.tensor([math.inf])])
+    edges = torch.cat(
+        [torch.tensor([-math.inf]), torch.linspace(-0.75, 0.75, 7), torch.tensor([math.inf])]
+    )
     log_p = normal.cdf(edges).diff().log()
     assert bound.kind == "bound"
     assert float(bound.nats.exp().sum()) < 1.1
@@ -141,21 +157,34 @@ def test_whole_numbers_in_bins_need_no_dequantization():
 def met(**changes):
     model = edm(width=16, depth=1)
     labels = torch.randint(2, (60,), generator=torch.Generator().manual_seed(1))
-    model.meet(Rows(torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), labels, ("a", "b")))
+    model.meet(
+        Rows(torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), labels, ("a", "b"))
+    )
     return shaken(model).eval()
 
 
 @pytest.mark.parametrize(
-    "options", [{"method": "elbo", "evaluations": 4}, {"method": "ode", "steps": 3, "probes": 1}], ids=["elbo", "ode"]
+    "options",
+    [{"method": "elbo", "evaluations": 4}, {"method": "ode", "steps": 3, "probes": 1}],
+    ids=["elbo", "ode"],
 )
 def test_a_row_depends_on_its_seed_and_number_alone(options):
     model, rows = met(), torch.randn(6, 3)
     together = model.likelihood_rows(rows, seed=5, first=10, **options).nats
-    apart = torch.cat([model.likelihood_rows(rows[i : i + 2], seed=5, first=10 + i, **options).nats for i in (0, 2, 4)])
+    apart = torch.cat(
+        [
+            model.likelihood_rows(rows[i : i + 2], seed=5, first=10 + i, **options).nats
+            for i in (0, 2, 4)
+        ]
+    )
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(together, model.likelihood_rows(rows, seed=6, first=10, **options).nats, atol=1e-3)
+    assert not torch.allclose(
+        together, model.likelihood_rows(rows, seed=6, first=10, **options).nats, atol=1e-3
+    )
     np.testing.assert_allclose(
-        model.log_prob(rows, batch=4, seed=5, **options), model.likelihood_rows(rows, seed=5, **options).nats, rtol=1e-4
+        model.log_prob(rows, batch=4, seed=5, **options),
+        model.likelihood_rows(rows, seed=5, **options).nats,
+        rtol=1e-4,
     )
 
 
@@ -201,9 +230,14 @@ def test_what_cannot_be_done_is_said():
         model.likelihood_rows(rows, method="elbow")
     with pytest.raises(InputError, match="use method ode"):
         model.likelihood_rows(rows, method="elbo", importance=True, draws=2)
-    with pytest.raises(InputError, match=r"^method elbo: takes no probes, only evaluations; leave that option out\.$"):
+    with pytest.raises(
+        InputError,
+        match=r"^method elbo: takes no probes, only evaluations; leave that option out\.$",
+    ):
         model.likelihood_rows(rows, method="elbo", probes=2)
-    with pytest.raises(InputError, match=r"^method ode: takes no evaluations, only tolerance, steps, probes; "):
+    with pytest.raises(
+        InputError, match=r"^method ode: takes no evaluations, only tolerance, steps, probes; "
+    ):
         model.likelihood_rows(rows, method="ode", evaluations=2)
     with pytest.raises(InputError, match="draws 0"):
         model.likelihood_rows(rows, draws=0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from undiffuse.data.transforms import ImageTransform
+from undiffuse.data.arrays.transform import ImageTransform
 from undiffuse.models.observation import Bernoulli, Gaussian, Logistic, cells_of
 
 
@@ -24,7 +24,10 @@ def edges(levels):
 def test_the_masses_of_the_logistic_sum_to_one(levels, scale, mean):
     centres, cells = edges(levels)
     nats = Logistic().log_prob(
-        centres, cells, torch.full_like(centres, mean), torch.tensor([math.log(scale)], dtype=torch.float64)
+        centres,
+        cells,
+        torch.full_like(centres, mean),
+        torch.tensor([math.log(scale)], dtype=torch.float64),
     )
     assert bool(nats.isfinite().all())
     assert float(nats.logsumexp(0)) == pytest.approx(0, abs=1e-11)
@@ -33,7 +36,9 @@ def test_the_masses_of_the_logistic_sum_to_one(levels, scale, mean):
 def test_each_mass_is_the_difference_of_the_distribution_function():
     centres, (low, high) = edges(17)
     mean, s = torch.full_like(centres, 0.2), 0.3
-    nats = Logistic().log_prob(centres, (low, high), mean, torch.tensor([math.log(s)], dtype=torch.float64))
+    nats = Logistic().log_prob(
+        centres, (low, high), mean, torch.tensor([math.log(s)], dtype=torch.float64)
+    )
     mass = torch.sigmoid((high - mean) / s) - torch.sigmoid((low - mean) / s)
     torch.testing.assert_close(nats.exp(), mass[:, 0], rtol=1e-12, atol=1e-15)
 
@@ -76,7 +81,9 @@ def test_draws_come_as_often_as_their_masses_say(observation):
     transform = ImageTransform(row_shape=(1, 1), channel_axis=None, levels=levels, dtype="uint8")
     centres, cells = edges(levels)
     log_scale = torch.full((observation.scales(1),), math.log(0.4), dtype=torch.float64)
-    masses = observation.log_prob(centres, cells, torch.full_like(centres, 0.3), log_scale).exp().numpy()
+    masses = (
+        observation.log_prob(centres, cells, torch.full_like(centres, 0.3), log_scale).exp().numpy()
+    )
     z = torch.randn(n, 1, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     drawn = transform.decode(observation.draw(torch.full_like(z, 0.3), log_scale, z))
     shares = np.bincount(drawn.ravel(), minlength=levels) / n
@@ -85,11 +92,15 @@ def test_draws_come_as_often_as_their_masses_say(observation):
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_bins_are_those_of_the_transform_wherever_in_them_a_point_lies(levels):
-    transform = ImageTransform(row_shape=(1, levels), channel_axis=None, levels=levels, dtype="uint8")
+    transform = ImageTransform(
+        row_shape=(1, levels), channel_axis=None, levels=levels, dtype="uint8"
+    )
     k = torch.arange(levels, dtype=torch.uint8).reshape(1, 1, levels)
     for place in (-4.0, 0.0, 4.0):
         x, _ = transform.encode(k, lambda like, place=place: torch.full_like(like, place))
         centres, found = cells_of(x, levels)
-        torch.testing.assert_close(centres, transform.encode(k, torch.zeros_like)[0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            centres, transform.encode(k, torch.zeros_like)[0], rtol=0, atol=1e-6
+        )
         for ours, theirs in zip(found, transform.cells(k)):
             torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-6)

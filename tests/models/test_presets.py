@@ -34,7 +34,7 @@ from undiffuse.diffusion import (
     linear_betas,
     target,
 )
-from undiffuse.diffusion.levels import largest_distance
+from undiffuse.diffusion.schedules.levels import largest_distance
 from undiffuse.diffusion.target import Data, Noise, PosteriorMean, V
 from undiffuse.errors import InputError
 from undiffuse.models import PRESETS, build
@@ -116,25 +116,39 @@ def test_noise_levels_are_computed_from_the_data(preset):
     assert model.schedule.sigma_max == pytest.approx(largest_distance(rows))
     assert model.steps == model.schedule.levels
     moments = model.prior.moments()
-    torch.testing.assert_close(moments[1] ** 2, rows.var(0, correction=0) + model.schedule.sigma_max**2)
+    torch.testing.assert_close(
+        moments[1] ** 2, rows.var(0, correction=0) + model.schedule.sigma_max**2
+    )
 
 
 @pytest.mark.parametrize("betas", BETAS.values(), ids=BETAS)
-@pytest.mark.parametrize("prediction", [Noise(), Data(), V(), PosteriorMean()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "prediction", [Noise(), Data(), V(), PosteriorMean()], ids=lambda p: type(p).__name__
+)
 @pytest.mark.parametrize(
     ("loss", "variance"),
-    [(simple, Beta()), (min_snr, BetaTilde()), (vlb, BetaTilde()), (vlb, Learned()), (hybrid, Learned())],
+    [
+        (simple, Beta()),
+        (min_snr, BetaTilde()),
+        (vlb, BetaTilde()),
+        (vlb, Learned()),
+        (hybrid, Learned()),
+    ],
     ids=["simple", "min_snr", "vlb", "vlb-learned", "hybrid"],
 )
 def test_every_kind_of_ddpm_trains_and_draws(betas, prediction, loss, variance):
-    model = ud.ddpm(prediction=prediction, variance=variance, loss=loss, betas=betas, levels=12, **SIZES)
+    model = ud.ddpm(
+        prediction=prediction, variance=variance, loss=loss, betas=betas, levels=12, **SIZES
+    )
     model.meet(source())
     shaken(model.network)
     assert model.schedule.betas == betas(12)
     assert (model.target, model.step.variance) == (prediction, variance)
     ((_, value),) = model.losses(source().rows[:32])
     value.backward()
-    assert all(bool(p.grad.isfinite().all()) for p in model.network.parameters() if p.grad is not None)
+    assert all(
+        bool(p.grad.isfinite().all()) for p in model.network.parameters() if p.grad is not None
+    )
     low, high = model.data_range
     drawn = model.sample_rows(20)
     assert drawn.min() >= low  # the last step returns x_hat, which is kept in range
@@ -175,13 +189,25 @@ def test_a_prediction_that_is_undefined_on_the_path_is_refused():
     ("part", "word"),
     [
         ({"target": target.posterior_mean}, "target posterior_mean: .*no levels"),
-        ({"objective": Objective(weighting=VLB(), times=UniformTimes())}, "weighting vlb: .*no levels"),
-        ({"objective": Objective(weighting=Simple(), times=DiscreteTimes())}, "times discrete: .*no levels"),
+        (
+            {"objective": Objective(weighting=VLB(), times=UniformTimes())},
+            "weighting vlb: .*no levels",
+        ),
+        (
+            {"objective": Objective(weighting=Simple(), times=DiscreteTimes())},
+            "times discrete: .*no levels",
+        ),
         ({"step": Ancestral(Learned())}, "variance learned: "),
     ],
 )
 def test_parts_that_can_never_work_together_are_refused_at_once(part, word):
-    whole = {"schedule": LinearVP(), "target": target.noise, "step": Ancestral(), "grid": Uniform(), "steps": 4}
+    whole = {
+        "schedule": LinearVP(),
+        "target": target.noise,
+        "step": Ancestral(),
+        "grid": Uniform(),
+        "steps": 4,
+    }
     whole["objective"] = Objective(weighting=Simple(), times=UniformTimes())
     assert ud.Diffusion(**whole).denoiser is None
     with pytest.raises(InputError, match=word):
@@ -214,7 +240,9 @@ def test_ssm_is_ncsn_but_for_its_objective():
 def test_a_learned_schedule_is_trained_saved_and_averaged(tmp_path):
     data, run = np.random.default_rng(0).normal(size=(300, 2)), tmp_path / "run"
     model = ud.vdm(width=8, depth=1)
-    model.fit(data, steps=20, batch=32, lr=0.05, warmup=1, device="cpu", precision="float32", out=run)
+    model.fit(
+        data, steps=20, batch=32, lr=0.05, warmup=1, device="cpu", precision="float32", out=run
+    )
     t = torch.linspace(0, 1, 9, dtype=torch.float64)
     assert not torch.equal(model.schedule(t)[1], ud.vdm().schedule(t)[1])
     assert torch.equal(ud.open(run).schedule(t)[1], model.schedule(t)[1])
@@ -233,7 +261,9 @@ def test_conditions_that_are_vectors_are_hidden_by_rows_of_nan():
     model = ud.Diffusion(
         schedule=ud.EDM(),
         target=ud.target.edm(),
-        objective=ud.Objective(weighting=ud.objective.EDMWeight(), times=ud.objective.LogNormalTimes()),
+        objective=ud.Objective(
+            weighting=ud.objective.EDMWeight(), times=ud.objective.LogNormalTimes()
+        ),
         step=ud.Heun(),
         grid=ud.grid.Karras(),
         steps=4,

@@ -12,7 +12,7 @@ from model_cases import Identity, shaken
 from torch import nn
 
 import undiffuse as ud
-from undiffuse.data.transforms import ImageTransform
+from undiffuse.data.arrays.transform import ImageTransform
 from undiffuse.diffusion import RowNoise
 from undiffuse.diffusion.gaussian import kl
 from undiffuse.errors import InputError
@@ -20,10 +20,14 @@ from undiffuse.models import VAE, build
 from undiffuse.models.observation import OBSERVATIONS, Bernoulli, Gaussian, Logistic
 from undiffuse.nn.autoencoder import Autoencoder, autoencoder
 
-W = torch.tensor([[2.0, 0.0], [0.0, 0.5], [0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)  # orthogonal columns
+W = torch.tensor(
+    [[2.0, 0.0], [0.0, 0.5], [0.0, -1.0], [1.0, 0.0]], dtype=torch.float64
+)  # orthogonal columns
 CENTRE, S = torch.tensor([1.0, -2.0, 0.0, 3.0], dtype=torch.float64), 0.7
 PRECISION = (W.T @ W / S**2).diagonal() + 1  # of z given x
-TRUTH = torch.distributions.MultivariateNormal(CENTRE, W @ W.T + S**2 * torch.eye(4, dtype=torch.float64))
+TRUTH = torch.distributions.MultivariateNormal(
+    CENTRE, W @ W.T + S**2 * torch.eye(4, dtype=torch.float64)
+)
 
 
 class Components(nn.Module):
@@ -45,12 +49,16 @@ class Posterior(nn.Module):
         return torch.cat([self.moments(x)[0], std.expm1().log().expand(len(x), -1)], dim=1)
 
     def moments(self, x):
-        return (x - CENTRE) @ W / S**2 / PRECISION + self.moved, (self.wider**2 / PRECISION).expand(len(x), -1)
+        return (x - CENTRE) @ W / S**2 / PRECISION + self.moved, (self.wider**2 / PRECISION).expand(
+            len(x), -1
+        )
 
 
 def components(encoder, latent=2):
     network = Autoencoder(encoder=encoder, decoder=Components(), scales=1).double()
-    model = VAE(observation=Gaussian(shared=True), latent=latent, network=network, shape=(4,)).eval()
+    model = VAE(
+        observation=Gaussian(shared=True), latent=latent, network=network, shape=(4,)
+    ).eval()
     with torch.no_grad():
         network.scale.fill_(math.log(S) / 10)
     model.transform = Identity((4,))
@@ -127,10 +135,14 @@ def test_samples_are_those_of_the_density_and_means_lack_its_noise():
         ("mean", noise_free),
     ):
         torch.manual_seed(2)
-        x = model.draw(n, noise=lambda like: torch.randn(like.shape, dtype=torch.float64), method=method)
+        x = model.draw(
+            n, noise=lambda like: torch.randn(like.shape, dtype=torch.float64), method=method
+        )
         spread = TRUTH.variance.sqrt()
         assert float(((x.mean(0) - CENTRE) / spread).abs().max()) < 4.5 / math.sqrt(n)
-        assert float(((x.T.cov() - covariance) / torch.outer(spread, spread)).abs().max()) < 5 * math.sqrt(2 / n)
+        assert float(
+            ((x.T.cov() - covariance) / torch.outer(spread, spread)).abs().max()
+        ) < 5 * math.sqrt(2 / n)
 
 
 def test_what_is_not_there_to_choose_is_refused():
@@ -140,7 +152,9 @@ def test_what_is_not_there_to_choose_is_refused():
     with pytest.raises(InputError, match="draws in one step; leave it out"):
         model.sample_rows(1, steps=5)
     x = truth(2)[0]
-    with pytest.raises(InputError, match=r"method elbow: no such method of scoring. Did you mean elbo\?"):
+    with pytest.raises(
+        InputError, match=r"method elbow: no such method of scoring. Did you mean elbo\?"
+    ):
         model.likelihood_rows(x, method="elbow")
     with pytest.raises(InputError, match="tolerance: not for this method"):
         model.likelihood_rows(x, tolerance=1e-3)
@@ -157,7 +171,9 @@ def test_units_that_say_nothing_are_not_counted():
     found = components(Posterior()).diagnostics(x)
     assert found["active_units"] == 2
     assert found["loss"] * 4 == pytest.approx(found["kl"] - found["reconstruction"])
-    silent = shaken(ud.vae(latent=3, width=8, depth=1, data=np.random.default_rng(0).normal(size=(200, 2))))
+    silent = shaken(
+        ud.vae(latent=3, width=8, depth=1, data=np.random.default_rng(0).normal(size=(200, 2)))
+    )
     with torch.no_grad():
         silent.network.encoder.leave.weight[1] = 0
     assert silent.diagnostics(torch.randn(200, 2))["active_units"] == 2
@@ -166,14 +182,25 @@ def test_units_that_say_nothing_are_not_counted():
 def test_training_on_a_gaussian_reaches_its_entropy():
     """Within 0.1 nats of the truth, on rows that were not trained on, in seconds."""
     torch.manual_seed(0)
-    law = torch.distributions.MultivariateNormal(torch.tensor([3.0, -5.0]), torch.tensor([[4.0, 4.8], [4.8, 9.0]]))
+    law = torch.distributions.MultivariateNormal(
+        torch.tensor([3.0, -5.0]), torch.tensor([[4.0, 4.8], [4.8, 9.0]])
+    )
     model = ud.vae(width=32, depth=1)
-    model.fit(ud.load(law.sample((20_000,)).numpy()), steps=300, batch=256, lr=6e-3, device="cpu", precision="float32")
+    model.fit(
+        ud.load(law.sample((20_000,)).numpy()),
+        steps=300,
+        batch=256,
+        lr=6e-3,
+        device="cpu",
+        precision="float32",
+    )
     x = law.sample((1000,))
     gap = law.log_prob(x).double() - model.likelihood_rows(x, evaluations=32).nats
     assert -4 * float(gap.std()) / math.sqrt(1000) < float(gap.mean()) < 0.1
     samples = torch.from_numpy(model.sample(4000, seed=4))
-    correlation = (samples.T.cov() - law.covariance_matrix).abs() / torch.outer(law.stddev, law.stddev)
+    correlation = (samples.T.cov() - law.covariance_matrix).abs() / torch.outer(
+        law.stddev, law.stddev
+    )
     assert float(correlation.max()) < 5 * math.sqrt(2 / 4000) + 0.05
 
 
@@ -187,7 +214,9 @@ def tiny(levels, observation):
     torch.manual_seed(0)
     transform = ImageTransform(row_shape=(1, 2), channel_axis=None, levels=levels, dtype="uint8")
     network = autoencoder((1, 1, 2), latent=2, scales=observation.scales(1), width=8)
-    model = VAE(observation=observation, latent=2, network=network, shape=(1, 1, 2), levels=levels).eval()
+    model = VAE(
+        observation=observation, latent=2, network=network, shape=(1, 1, 2), levels=levels
+    ).eval()
     model.transform = transform
     return model
 
@@ -199,11 +228,17 @@ def test_the_probabilities_of_all_images_sum_to_one(observation):
     model = tiny(levels, observation)
     with torch.no_grad():
         model.network.encoder.leave.weight.zero_()
-        model.network.encoder.leave.bias.copy_(torch.tensor([0.0, 0.0, *[math.log(math.e - 1)] * 2]))
-    every = torch.tensor(list(itertools.product(range(levels), repeat=2)), dtype=torch.uint8).reshape(-1, 1, 2)
+        model.network.encoder.leave.bias.copy_(
+            torch.tensor([0.0, 0.0, *[math.log(math.e - 1)] * 2])
+        )
+    every = torch.tensor(
+        list(itertools.product(range(levels), repeat=2)), dtype=torch.uint8
+    ).reshape(-1, 1, 2)
     x, cells = model.transform.encode(every, torch.zeros_like)[0], model.transform.cells(every)
     one = RowNoise(0, 1)
-    nats = model.likelihood(x, noise=lambda like: one(like[:1]).expand_as(like), cond={}, cells=cells).nats
+    nats = model.likelihood(
+        x, noise=lambda like: one(like[:1]).expand_as(like), cond={}, cells=cells
+    ).nats
     assert float(nats.exp().sum()) == pytest.approx(1, abs=1e-6)
     assert float(nats.exp().max()) < 0.9
 
@@ -227,7 +262,9 @@ def test_the_observation_follows_the_data_and_refuses_others():
     assert ud.vae(vectors).observation == Gaussian()
     with pytest.raises(InputError, match="observation logistic: is for images of whole numbers"):
         ud.vae(vectors, observation=Logistic())
-    with pytest.raises(InputError, match="observation bernoulli: is for two values, and these have 17"):
+    with pytest.raises(
+        InputError, match="observation bernoulli: is for two values, and these have 17"
+    ):
         ud.vae(images(17), observation=Bernoulli())
 
 
@@ -242,4 +279,6 @@ def test_a_model_of_images_is_written_down_with_its_observation(name):
     assert (again.observation, again.latent, again.levels) == (model.observation, 3, 2)
     np.testing.assert_array_equal(again.sample_rows(5, seed=1), model.sample_rows(5, seed=1))
     rows = torch.from_numpy(images(2)[:5])
-    torch.testing.assert_close(again.likelihood_rows(rows).nats, model.likelihood_rows(rows).nats, rtol=0, atol=0)
+    torch.testing.assert_close(
+        again.likelihood_rows(rows).nats, model.likelihood_rows(rows).nats, rtol=0, atol=0
+    )

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from undiffuse.data.forms import ImageForm
-from undiffuse.data.transforms import ImageTransform
+from undiffuse.data.arrays.form import ImageForm
+from undiffuse.data.arrays.transform import ImageTransform
 from undiffuse.errors import InputError
 from undiffuse.models import VAE
 from undiffuse.models.observation import Logistic

@@ -13,7 +13,9 @@ CASES = [
     ((1,), 1), ((13,), 1), ((1, 1), 1), ((2, 3), 2), ((3, 257), 8), ((1, 1, 1), 1), ((1, 8, 8), 1),
     ((5, 33, 20), 4), ((3, 7, 40), 3), ((2, 1, 9), 1),
 ]  # fmt: skip
-every_case = pytest.mark.parametrize(("shape", "patch"), CASES, ids=lambda value: str(value).replace(" ", ""))
+every_case = pytest.mark.parametrize(
+    ("shape", "patch"), CASES, ids=lambda value: str(value).replace(" ", "")
+)
 LATENT, ROWS = 6, 4
 LABELS = torch.tensor([0, 2, -1, 1])
 
@@ -21,7 +23,9 @@ LABELS = torch.tensor([0, 2, -1, 1])
 def pair(shape, patch, **more):
     """Both networks, every parameter moved: new ones are shallow, and zero hides what goes in."""
     torch.manual_seed(0)
-    networks = adversarial_pair(shape, latent=LATENT, **{"classes": 3, "width": 8, "depth": 1, "patch": patch, **more})
+    networks = adversarial_pair(
+        shape, latent=LATENT, **{"classes": 3, "width": 8, "depth": 1, "patch": patch, **more}
+    )
     with torch.no_grad():
         for network in networks:
             for parameter in network.parameters():
@@ -31,7 +35,9 @@ def pair(shape, patch, **more):
 
 def inputs(shape):
     generator = torch.Generator().manual_seed(2)
-    return torch.randn(ROWS, LATENT, generator=generator), torch.randn(ROWS, *shape, generator=generator)
+    return torch.randn(ROWS, LATENT, generator=generator), torch.randn(
+        ROWS, *shape, generator=generator
+    )
 
 
 @every_case
@@ -73,8 +79,12 @@ def test_labels_matter_and_a_dropped_one_is_the_same_as_none(shape, patch):
 def test_every_parameter_gets_a_gradient_and_plain_data_rebuilds_the_networks(shape, patch):
     for network, given in zip(pair(shape, patch), inputs(shape)):
         found = network(given, LABELS)
-        (found * torch.randn(found.shape, generator=torch.Generator().manual_seed(3))).sum().backward()
-        assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+        (
+            found * torch.randn(found.shape, generator=torch.Generator().manual_seed(3))
+        ).sum().backward()
+        assert [
+            name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()
+        ] == []
         tree = parts.describe(network, ADVERSARIAL)
         again = parts.build(tree, ADVERSARIAL)
         assert parts.describe(again, ADVERSARIAL) == tree
@@ -95,7 +105,9 @@ def test_the_slope_of_the_discriminator_can_be_differentiated(shape):
         return torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)[0].square().sum()
 
     slopes = torch.autograd.grad(penalty(), parameters, allow_unused=True)
-    derivative = sum(float((slope * p).sum()) for slope, p in zip(slopes, probe) if slope is not None)
+    derivative = sum(
+        float((slope * p).sum()) for slope, p in zip(slopes, probe) if slope is not None
+    )
 
     def moved(by):
         with torch.no_grad():
@@ -108,7 +120,9 @@ def test_the_slope_of_the_discriminator_can_be_differentiated(shape):
     assert (moved(1e-7) - moved(-1e-7)) / 2e-7 == pytest.approx(derivative, rel=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(1,), (30,), (500,), (1, 16000), (2, 40), (1, 8, 8), (1, 28, 28), (3, 256, 200)])
+@pytest.mark.parametrize(
+    "shape", [(1,), (30,), (500,), (1, 16000), (2, 40), (1, 8, 8), (1, 28, 28), (3, 256, 200)]
+)
 def test_sizes_follow_the_data(shape):
     generator, discriminator = adversarial_pair(shape, latent=5)
     assert generator.sizes == discriminator.sizes

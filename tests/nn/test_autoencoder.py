@@ -9,7 +9,19 @@ from undiffuse import parts
 from undiffuse.errors import InputError
 from undiffuse.nn.autoencoder import AUTOENCODERS, ConvDecoder, _fold, _sides, _unfold, autoencoder
 
-SHAPES = [(1, 1, 1), (1, 8, 8), (3, 33, 20), (2, 1, 9), (1, 28, 28), (1, 1), (2, 3), (1, 1000), (3, 257), (1,), (13,)]
+SHAPES = [
+    (1, 1, 1),
+    (1, 8, 8),
+    (3, 33, 20),
+    (2, 1, 9),
+    (1, 28, 28),
+    (1, 1),
+    (2, 3),
+    (1, 1000),
+    (3, 257),
+    (1,),
+    (13,),
+]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
@@ -37,7 +49,9 @@ def test_each_end_has_its_shape_and_a_row_depends_on_itself_alone(shape):
         together = end(given, label)
         assert together.shape == (4, *result)
         for i in range(4):
-            torch.testing.assert_close(end(given[i : i + 1], label[i : i + 1])[0], together[i], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                end(given[i : i + 1], label[i : i + 1])[0], together[i], rtol=1e-4, atol=1e-4
+            )
 
 
 @every_shape
@@ -47,7 +61,9 @@ def test_every_number_matters_on_either_side(shape):
     for end, given in ((network.encoder, x), (network.decoder, z)):
         given.requires_grad_()
         result = end(given, label)
-        (result * torch.randn(result.shape, generator=torch.Generator().manual_seed(3))).sum().backward()
+        (
+            result * torch.randn(result.shape, generator=torch.Generator().manual_seed(3))
+        ).sum().backward()
         assert given.grad.abs().amin() > 0
     moved = network.decoder(z + 1, label) - network.decoder(z, label)
     assert moved.abs().amin() > 0
@@ -58,7 +74,9 @@ def test_every_parameter_of_the_ends_gets_a_gradient(shape):
     network, (x, z, label) = made(shape), inputs(shape)
     for end, given in ((network.encoder, x), (network.decoder, z)):
         end(given, label).square().sum().backward()
-        idle = [name for name, p in end.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+        idle = [
+            name for name, p in end.named_parameters() if p.grad is None or p.grad.abs().max() == 0
+        ]
         assert idle == []
 
 

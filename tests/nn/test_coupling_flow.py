@@ -9,9 +9,9 @@ import torch
 
 from undiffuse import parts
 from undiffuse.errors import InputError
-from undiffuse.nn import flows
-from undiffuse.nn.flows import FLOWS, flow_dimensions, flow_for_shape
-from undiffuse.nn.invertible import Mix, Normalize, Split, Squeeze
+from undiffuse.nn.flows import size as flows
+from undiffuse.nn.flows.invertible import Mix, Normalize, Split, Squeeze
+from undiffuse.nn.flows.size import FLOWS, flow_dimensions, flow_for_shape
 
 SIZES = {
     "coupling": {"width": 8, "depth": 2, "scales": 2, "patch": 2},
@@ -49,10 +49,14 @@ def test_the_way_back_is_exact(kind, shape):
     with torch.no_grad():
         z, _ = network(x, LABEL)
         assert z.shape == (4, math.prod(shape))
-        exact = 1e-5 if kind == "coupling" else 1e-4  # a spline is undone by the root of a quadratic
+        exact = (
+            1e-5 if kind == "coupling" else 1e-4
+        )  # a spline is undone by the root of a quadratic
         torch.testing.assert_close(network.inverse(z, LABEL), x, rtol=0, atol=exact)
         draw = torch.randn(4, math.prod(shape), generator=torch.Generator().manual_seed(3))
-        torch.testing.assert_close(network(network.inverse(draw, LABEL), LABEL)[0], draw, rtol=0, atol=2e-4)
+        torch.testing.assert_close(
+            network(network.inverse(draw, LABEL), LABEL)[0], draw, rtol=0, atol=2e-4
+        )
 
 
 @every_case
@@ -61,7 +65,9 @@ def test_the_log_determinant_is_that_of_the_jacobian(kind, shape):
     _, log_det = network(x, LABEL)
     for i in range(2 if math.prod(shape) < 50 else 1):
         label = LABEL[i : i + 1]
-        jacobian = torch.autograd.functional.jacobian(lambda row, at=label: network(row[None], at)[0][0], x[i])
+        jacobian = torch.autograd.functional.jacobian(
+            lambda row, at=label: network(row[None], at)[0][0], x[i]
+        )
         _, expected = torch.linalg.slogdet(jacobian.reshape(math.prod(shape), -1))
         assert float(log_det[i]) == pytest.approx(float(expected), abs=1e-9)
 
@@ -108,7 +114,9 @@ def test_it_starts_at_mean_0_and_deviation_1(shape):
     assert float(z.mean()) == pytest.approx(0, abs=1e-3)
     assert float(z.std()) == pytest.approx(1, abs=1e-2)
     entropy = math.prod(shape) * (math.log(5) + 0.5)
-    assert float((z.square().sum(1) / 2 - log_det).mean()) == pytest.approx(entropy, abs=0.05 * math.prod(shape))
+    assert float((z.square().sum(1) / 2 - log_det).mean()) == pytest.approx(
+        entropy, abs=0.05 * math.prod(shape)
+    )
 
 
 @every_case
@@ -157,13 +165,17 @@ def test_mixing_is_the_matrix_it_says():
     mix = Mix(5).double()
     basis = torch.eye(5, dtype=torch.float64)[:, :, None, None]
     weight = mix(basis)[0][:, :, 0, 0].T
-    torch.testing.assert_close(weight @ weight.T, torch.eye(5, dtype=torch.float64), atol=1e-5, rtol=0)  # a rotation
+    torch.testing.assert_close(
+        weight @ weight.T, torch.eye(5, dtype=torch.float64), atol=1e-5, rtol=0
+    )  # a rotation
     with torch.no_grad():
         mix.log_scale += torch.tensor([0.3, -0.2, 0.1, 0.0, 0.5])
         mix.low += 0.2
         h, log_det = mix(rows((5, 2, 3)).double())
     weight = mix(basis)[0][:, :, 0, 0].T
-    assert float(log_det.detach()) == pytest.approx(6 * float(torch.linalg.slogdet(weight)[1].detach()))
+    assert float(log_det.detach()) == pytest.approx(
+        6 * float(torch.linalg.slogdet(weight)[1].detach())
+    )
     torch.testing.assert_close(mix.inverse(h), rows((5, 2, 3)).double())
 
 
@@ -187,18 +199,26 @@ def test_half_of_the_channels_leave_between_scales_and_odd_sides_are_taken():
 CHANGES = {"width": 12, "depth": 3, "scales": 1, "patch": 3, "transforms": 4, "bins": 5}
 
 
-@pytest.mark.parametrize(("kind", "shape"), [("coupling", (1, 6, 6)), ("spline", (3,)), ("autoregressive", (3,))])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("coupling", (1, 6, 6)), ("spline", (3,)), ("autoregressive", (3,))]
+)
 def test_every_dimension_can_be_set(kind, shape):
     for name in flow_dimensions(kind):
         network = flow_for_shape(shape, kind=kind, **{**SIZES[kind], name: CHANGES[name]})
         assert getattr(network, name) == CHANGES[name]
         with torch.no_grad():
-            torch.testing.assert_close(network.inverse(network(rows(shape))[0]), rows(shape), atol=1e-4, rtol=0)
+            torch.testing.assert_close(
+                network.inverse(network(rows(shape))[0]), rows(shape), atol=1e-4, rtol=0
+            )
 
 
 def test_sizes_follow_the_data():
     images = {side: flow_for_shape((1, side, side), width=4, depth=1) for side in (8, 28, 64)}
-    assert {side: (net.patch, net.scales) for side, net in images.items()} == {8: (2, 1), 28: (4, 2), 64: (8, 2)}
+    assert {side: (net.patch, net.scales) for side, net in images.items()} == {
+        8: (2, 1),
+        28: (4, 2),
+        64: (8, 2),
+    }
     assert all(3 <= net.last[1] <= 5 for net in images.values())
     widths = [flow_for_shape((columns,)).width for columns in (2, 20, 50)]
     assert widths == sorted(widths)
@@ -215,7 +235,11 @@ def test_sizes_follow_the_data():
         ((6,), {"width": (8, 8)}, "spline: width is (8, 8); give a whole number of at least 1."),
         ((6,), {"depth": True}, "spline: depth is True; give a whole number of at least 1."),
         ((1, 6, 6), {"kind": "spline"}, "spline: takes data of shape (D,), not (1, 6, 6)"),
-        ((1, 2, 3, 4), {}, "flow: rows of shape (1, 2, 3, 4) are neither vectors (D,), sequences (C, L) nor images"),
+        (
+            (1, 2, 3, 4),
+            {},
+            "flow: rows of shape (1, 2, 3, 4) are neither vectors (D,), sequences (C, L) nor images",
+        ),
     ],
     ids=str,
 )
@@ -229,6 +253,8 @@ def test_without_zuko_vectors_are_refused_and_images_are_not(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "zuko", None)
-    with pytest.raises(InputError, match=r"need zuko, which is not installed; run pip install 'undiffuse\[flows\]'"):
+    with pytest.raises(
+        InputError, match=r"need zuko, which is not installed; run pip install 'undiffuse\[flows\]'"
+    ):
         flows.flow_for_shape((3,))
     flow_for_shape((1, 4, 4), **SIZES["coupling"])

@@ -70,4 +70,6 @@ def test_reaches_the_closed_form(name):
         weight = (sigma**2 + spread**2) / (sigma * spread) ** 2
         with torch.no_grad():
             error = (weight * (denoise(network, x_t, sigma, spread) - truth).square()).mean()
-        assert error < 0.03, f"sigma {level}"  # in units of the network; the best linear denoiser is off by up to 0.8
+        assert error < 0.03, (
+            f"sigma {level}"
+        )  # in units of the network; the best linear denoiser is off by up to 0.8

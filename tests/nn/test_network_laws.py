@@ -14,7 +14,9 @@ from network_cases import CASES, inputs, shaken, small
 from undiffuse import parts
 from undiffuse.nn import NETWORKS
 
-every_case = pytest.mark.parametrize(("kind", "shape"), CASES, ids=lambda value: str(value).replace(" ", ""))
+every_case = pytest.mark.parametrize(
+    ("kind", "shape"), CASES, ids=lambda value: str(value).replace(" ", "")
+)
 
 
 @every_case
@@ -40,7 +42,9 @@ def test_every_value_of_the_input_matters(kind, shape):
     network, (x, *conditions) = shaken(kind, shape), inputs(shape)
     x.requires_grad_()
     result = network(x, *conditions)
-    (result * torch.randn(result.shape, generator=torch.Generator().manual_seed(3))).sum().backward()
+    (
+        result * torch.randn(result.shape, generator=torch.Generator().manual_seed(3))
+    ).sum().backward()
     assert x.grad.abs().amin() > 0
 
 
@@ -66,8 +70,12 @@ def test_conditions_matter_and_dropped_is_the_same_as_not_given(kind, shape):
 def test_every_parameter_gets_a_gradient(kind, shape):
     network = shaken(kind, shape, out=2)
     result = network(*inputs(shape))
-    (result * torch.randn(result.shape, generator=torch.Generator().manual_seed(3))).sum().backward()
-    idle = [name for name, p in network.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+    (
+        result * torch.randn(result.shape, generator=torch.Generator().manual_seed(3))
+    ).sum().backward()
+    idle = [
+        name for name, p in network.named_parameters() if p.grad is None or p.grad.abs().max() == 0
+    ]
     assert idle == []
 
 
@@ -78,7 +86,9 @@ def test_plain_data_rebuilds_the_network(kind, shape):
     again = parts.build(tree, NETWORKS)
     assert parts.describe(again, NETWORKS) == tree
     again.load_state_dict(network.state_dict(), strict=True)
-    torch.testing.assert_close(again.eval()(*inputs(shape)), network(*inputs(shape)), rtol=0, atol=0)
+    torch.testing.assert_close(
+        again.eval()(*inputs(shape)), network(*inputs(shape)), rtol=0, atol=0
+    )
 
 
 @every_case
@@ -90,7 +100,9 @@ def test_precisions_agree(kind, shape):
             half = network(x, c_noise, label, vector).float()
         double = network.double()(x.double(), c_noise.double(), label, vector.double())
     assert double.dtype == torch.float64
-    torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-4 * double.std().item() + 1e-6)
+    torch.testing.assert_close(
+        single.double(), double, rtol=1e-3, atol=1e-4 * double.std().item() + 1e-6
+    )
     assert (half - single).square().mean().sqrt() < 0.05 * single.square().mean().sqrt()
 
 

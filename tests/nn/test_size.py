@@ -29,7 +29,9 @@ def parameters(shape, **options):
         return sum(p.numel() for p in for_shape(shape, **options).parameters())
 
 
-@pytest.mark.parametrize(("kind", "shape"), [("mlp", (7,)), ("transformer", (1, 50)), ("unet", (3, 20, 30))], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("mlp", (7,)), ("transformer", (1, 50)), ("unet", (3, 20, 30))], ids=str
+)
 def test_kind_follows_the_number_of_axes_and_every_dimension_can_be_set(kind, shape):
     assert type(for_shape(shape)) is NETWORKS[kind]
     for name in dimensions(kind):
@@ -73,7 +75,9 @@ def test_unets_end_at_few_positions_and_attend_only_over_few(side, ratio):
         assert math.prod(-(-n // (network.patch * 2**level)) for n in (side, ratio * side)) <= 64
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (2, 16_000), (1, 100_000), (3, 64, 64), (1, 7, 5)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 300), (2, 16_000), (1, 100_000), (3, 64, 64), (1, 7, 5)], ids=str
+)
 def test_transformers_see_few_tokens_that_are_not_narrower_than_a_patch(shape):
     with torch.device("meta"):
         network = for_shape(shape, kind="transformer")
@@ -108,8 +112,14 @@ MISTAKES = [
     ({"dropout": "no"}, "unet: dropout is 'no'; give a number."),
     ({"span": 0.0}, "unet: span is 0.0; give a number above 0."),
     ({"classes": -1}, "unet: classes is -1; give a whole number of at least 0."),
-    ({"kind": "mlp"}, "mlp: does not take rows of shape (1, 9, 9); choose another network (unet, transformer)."),
-    ({"kind": "transformer", "width": 30, "heads": 4}, "transformer: 4 heads do not divide a width of 30;"),
+    (
+        {"kind": "mlp"},
+        "mlp: does not take rows of shape (1, 9, 9); choose another network (unet, transformer).",
+    ),
+    (
+        {"kind": "transformer", "width": 30, "heads": 4},
+        "transformer: 4 heads do not divide a width of 30;",
+    ),
 ]
 
 
@@ -132,7 +142,11 @@ def test_shapes_that_no_network_takes(shape):
     [
         ((1, 8, 9), {}, "made for rows of shape"),
         ((1, 8, 8), {"label": torch.zeros(2, dtype=torch.int64)}, "made without classes"),
-        ((1, 8, 8), {"vector": torch.zeros(2, 3)}, "made for condition vectors of 0 numbers, not 3"),
+        (
+            (1, 8, 8),
+            {"vector": torch.zeros(2, 3)},
+            "made for condition vectors of 0 numbers, not 3",
+        ),
     ],
     ids=["shape", "label", "vector"],
 )

@@ -29,13 +29,21 @@ from undiffuse.diffusion.oracle import Mixture
 
 diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # theirs, of numpy
-CHAIN = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+CHAIN = {
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+}
 VP = DiscreteVP(betas=linear_betas(1000))
 STEPS = 10
 
 
 def oracle(schedule):
-    mean, std = torch.tensor([[-1.0, 0.4], [1.0, 0.0]]).double(), torch.tensor([[0.3, 0.5], [0.2, 0.7]]).double()
+    mean, std = (
+        torch.tensor([[-1.0, 0.4], [1.0, 0.0]]).double(),
+        torch.tensor([[0.3, 0.5], [0.2, 0.7]]).double(),
+    )
     return Mixture(schedule, mean, std)
 
 
@@ -50,7 +58,9 @@ def grid_of(scheduler, schedule):
 
 def assert_same(ours, theirs, tolerance=2e-5):
     for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, other.double(), rtol=tolerance, atol=tolerance * float(other.abs().max()))
+        torch.testing.assert_close(
+            mine, other.double(), rtol=tolerance, atol=tolerance * float(other.abs().max())
+        )
 
 
 def theirs_on_vp(scheduler, grid):
@@ -76,8 +86,16 @@ MULTISTEP = {
     "unipc_1": ("UniPCMultistepScheduler", {"solver_order": 1}, UniPC(p=1)),
     "unipc_2": ("UniPCMultistepScheduler", {"solver_order": 2}, UniPC()),
     "unipc_3": ("UniPCMultistepScheduler", {"solver_order": 3}, UniPC(p=3)),
-    "unipc_1_bh1": ("UniPCMultistepScheduler", {"solver_order": 1, "solver_type": "bh1"}, UniPC(p=1, b=BH1())),
-    "unipc_2_bh1": ("UniPCMultistepScheduler", {"solver_order": 2, "solver_type": "bh1"}, UniPC(b=BH1())),
+    "unipc_1_bh1": (
+        "UniPCMultistepScheduler",
+        {"solver_order": 1, "solver_type": "bh1"},
+        UniPC(p=1, b=BH1()),
+    ),
+    "unipc_2_bh1": (
+        "UniPCMultistepScheduler",
+        {"solver_order": 2, "solver_type": "bh1"},
+        UniPC(b=BH1()),
+    ),
     "deis_1": ("DEISMultistepScheduler", {"solver_order": 1}, DEIS(order=1)),
     "deis_2": ("DEISMultistepScheduler", {"solver_order": 2}, DEIS(order=2)),
     "deis_3": ("DEISMultistepScheduler", {"solver_order": 3}, DEIS(order=3)),
@@ -97,7 +115,9 @@ def test_multistep(name):
 
 def test_singlestep():
     """Order 2: the levels in pairs, the second the point in between; the last step, to zero noise, of first order."""
-    scheduler = diffusers.DPMSolverSinglestepScheduler(**CHAIN, solver_order=2, lower_order_final=True)
+    scheduler = diffusers.DPMSolverSinglestepScheduler(
+        **CHAIN, solver_order=2, lower_order_final=True
+    )
     scheduler.set_timesteps(9)
     grid = grid_of(scheduler, VP)
     theirs = theirs_on_vp(scheduler, grid)
@@ -110,18 +130,29 @@ def test_singlestep():
     assert_same(states, [*theirs[1:-1:2], theirs[-1]])
 
 
-@pytest.mark.parametrize(("variance", "step"), [("fixed_small", Ancestral()), ("fixed_large", Ancestral(Beta()))])
+@pytest.mark.parametrize(
+    ("variance", "step"), [("fixed_small", Ancestral()), ("fixed_large", Ancestral(Beta()))]
+)
 def test_ddpm(variance, step):
     """Fifty of a thousand levels, the same draws: the strided chain's own variances."""
     scheduler = diffusers.DDPMScheduler(**CHAIN, variance_type=variance, clip_sample=False)
     scheduler.set_timesteps(50)
-    times = torch.cat([(scheduler.timesteps.double() + 1) / 1000, torch.zeros(1, dtype=torch.float64)])
+    times = torch.cat(
+        [(scheduler.timesteps.double() + 1) / 1000, torch.zeros(1, dtype=torch.float64)]
+    )
     draws, denoiser = torch.Generator().manual_seed(1), oracle(VP)
     x = y = start()
     ours_generator = torch.Generator().manual_seed(1)
     for (t, s), k in zip(pairwise(times), scheduler.timesteps, strict=True):
         y = scheduler.step(denoiser.noise(y, t), k, y, generator=draws, return_dict=False)[0]
-        x, _ = step(denoiser, x, t, s, None, lambda x: torch.randn(x.shape, generator=ours_generator, dtype=x.dtype))
+        x, _ = step(
+            denoiser,
+            x,
+            t,
+            s,
+            None,
+            lambda x: torch.randn(x.shape, generator=ours_generator, dtype=x.dtype),
+        )
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
 
 
@@ -129,11 +160,17 @@ def test_ddpm(variance, step):
 def test_ddim(eta):
     scheduler = diffusers.DDIMScheduler(**CHAIN, clip_sample=False, set_alpha_to_one=True)
     scheduler.set_timesteps(STEPS)
-    times = torch.cat([(scheduler.timesteps.double() + 1) / 1000, torch.zeros(1, dtype=torch.float64)])
+    times = torch.cat(
+        [(scheduler.timesteps.double() + 1) / 1000, torch.zeros(1, dtype=torch.float64)]
+    )
     denoiser, x, y = oracle(VP), start(), start()
     for i, ((t, s), k) in enumerate(zip(pairwise(times), scheduler.timesteps, strict=True)):
-        z = torch.zeros_like(x) if s == 0 else start().roll(i, 0)  # theirs draws on the way to zero noise, too
-        y = scheduler.step(denoiser.noise(y, t), k, y, eta=eta, variance_noise=z, return_dict=False)[0]
+        z = (
+            torch.zeros_like(x) if s == 0 else start().roll(i, 0)
+        )  # theirs draws on the way to zero noise, too
+        y = scheduler.step(
+            denoiser.noise(y, t), k, y, eta=eta, variance_noise=z, return_dict=False
+        )[0]
         x, _ = DDIM(eta=eta)(denoiser, x, t, s, None, lambda x, z=z: z)
         torch.testing.assert_close(x, y, rtol=2e-5, atol=2e-5)
 
@@ -165,7 +202,11 @@ def test_heun():
         scheduler.scale_model_input(x, k)
         x = scheduler.step(denoiser.noise(x, sigma / sigmas[0]), k, x, return_dict=False)[0]
         states.append(x)
-    grid = torch.cat([sigmas[::2][:-1], sigmas[-1:]]) if len(sigmas) % 2 else torch.cat([sigmas[:1], sigmas[1::2]])
+    grid = (
+        torch.cat([sigmas[::2][:-1], sigmas[-1:]])
+        if len(sigmas) % 2
+        else torch.cat([sigmas[:1], sigmas[1::2]])
+    )
     assert_same(ours(Heun(), denoiser, first, grid / sigmas[0]), [*states[1:-1:2], states[-1]])
 
 
@@ -185,7 +226,11 @@ def test_edm(kind, step):
     for t, k in zip(grid[:-1], scheduler.timesteps, strict=True):
         sigma = 80 * t
         scheduler.scale_model_input(x, k)
-        F = (denoiser(x, t) - 0.25 / (sigma**2 + 0.25) * x) / (sigma * 0.5) * (sigma**2 + 0.25).sqrt()
+        F = (
+            (denoiser(x, t) - 0.25 / (sigma**2 + 0.25) * x)
+            / (sigma * 0.5)
+            * (sigma**2 + 0.25).sqrt()
+        )
         x = scheduler.step(F, k, x, return_dict=False)[0]
         states.append(x)
     assert_same(ours(step, denoiser, first, grid), states, 1e-4)

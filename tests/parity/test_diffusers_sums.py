@@ -76,7 +76,8 @@ def assert_pinned(x, mean, total=None):
 
 
 @pytest.mark.parametrize(
-    ("prediction", "total", "mean"), [("epsilon", 258.9606, 0.3372), ("v_prediction", 202.0296, 0.2631)]
+    ("prediction", "total", "mean"),
+    [("epsilon", 258.9606, 0.3372), ("v_prediction", 202.0296, 0.2631)],
 )
 def test_ddpm(prediction, total, mean):
     """test_scheduler_ddpm.py: 1000 levels, variance "fixed_small" (beta-tilde), clipped, the draws of seed 0."""
@@ -103,7 +104,8 @@ class ClippedAlone(AbstractDenoiser):
 
 
 @pytest.mark.parametrize(
-    ("prediction", "total", "mean"), [("epsilon", 172.0067, 0.223967), ("v_prediction", 52.5302, 0.0684)]
+    ("prediction", "total", "mean"),
+    [("epsilon", 172.0067, 0.223967), ("v_prediction", 52.5302, 0.0684)],
 )
 def test_ddim(prediction, total, mean):
     """test_scheduler_ddim.py: leading spacing, eta = 0, clipped without recomputing the noise (their default)."""
@@ -114,7 +116,9 @@ def test_ddim(prediction, total, mean):
 @pytest.mark.parametrize(("prediction", "mean"), [("epsilon", 0.3301), ("v_prediction", 0.2251)])
 def test_dpm_solver_multistep(prediction, mean):
     """test_scheduler_dpm_multi.py: order 2, midpoint, linspace, ten steps to level 0, all but the first of order 2."""
-    assert_pinned(sample(dummy(prediction), start(), knots(linspace(10), last=1 / 1000), DPMpp()), mean)
+    assert_pinned(
+        sample(dummy(prediction), start(), knots(linspace(10), last=1 / 1000), DPMpp()), mean
+    )
 
 
 def singlestep(denoiser, x, grid):
@@ -148,7 +152,9 @@ def unipc(denoiser, x, grid, step):
 @pytest.mark.parametrize(("prediction", "mean"), [("epsilon", 0.2464), ("v_prediction", 0.1014)])
 def test_unipc(prediction, mean):
     """test_scheduler_unipc.py: UniPC-2 with "bh2", linspace, ten steps to level 0, the last of first order."""
-    assert_pinned(unipc(dummy(prediction), start(), knots(linspace(10), last=1 / 1000), UniPC()), mean)
+    assert_pinned(
+        unipc(dummy(prediction), start(), knots(linspace(10), last=1 / 1000), UniPC()), mean
+    )
 
 
 def test_unipc_from_a_noised_sample():
@@ -198,25 +204,33 @@ def test_edm_dpm_solver():
 def test_edm_dpm_solver_from_a_noised_sample():
     """test_full_loop_with_noise there: the last five of the ten levels."""
     grid = karras(10, 0.0)[5:-1]
-    x = sample(preconditioned(scaled=False), start() + 80 * grid[0] * start(reverse=True), grid, DPMpp())
+    x = sample(
+        preconditioned(scaled=False), start() + 80 * grid[0] * start(reverse=True), grid, DPMpp()
+    )
     assert_pinned(x, 0.0106, 8.1661)
 
 
 @pytest.mark.parametrize(
-    ("prediction", "total", "mean"), [("epsilon", 10.0807, 0.0131), ("v_prediction", 0.0002, 2.2676e-06)]
+    ("prediction", "total", "mean"),
+    [("epsilon", 10.0807, 0.0131), ("v_prediction", 0.0002, 2.2676e-06)],
 )
 def test_euler(prediction, total, mean):
     """test_scheduler_euler.py: 1100 levels, sigma interpolated linearly between them, the state scaled as they do."""
     betas = torch.linspace(1e-4, 0.02, 1100, dtype=torch.float64)
     alpha_bar = torch.cumprod(1 - betas, 0)
-    table, levels = ((1 - alpha_bar) / alpha_bar).sqrt(), torch.linspace(1099, 0, 10, dtype=torch.float64)
+    table, levels = (
+        ((1 - alpha_bar) / alpha_bar).sqrt(),
+        torch.linspace(1099, 0, 10, dtype=torch.float64),
+    )
     low = levels.floor().long()
     sigma = torch.lerp(table[low], table[(low + 1).clamp(max=1099)], levels - low)
     schedule, x = EDM(sigma_max=float(sigma[0])), start() * (sigma[0] ** 2 + 1).sqrt()
     for i, (t, s) in enumerate(pairwise(torch.cat([sigma, sigma.new_zeros(1)]) / sigma[0])):
         k, scale = levels[i], (sigma[i] ** 2 + 1).rsqrt()
 
-        def network(x, c_noise, k=k, scale=scale):  # c_in is undone: the state they step from is the scaled one
+        def network(
+            x, c_noise, k=k, scale=scale
+        ):  # c_in is undone: the state they step from is the scaled one
             return x / scale * k / (k + 1)
 
         target = TARGETS["epsilon"] if prediction == "epsilon" else V()

@@ -6,8 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from undiffuse.evaluation.features_inception import Network
-from undiffuse.evaluation.metrics import density_coverage, frechet, kernel_distance, precision_recall
+from undiffuse.evaluation.features.inception import Network
+from undiffuse.evaluation.metrics import (
+    density_coverage,
+    frechet,
+    kernel_distance,
+    precision_recall,
+)
 
 SIZES = [(300, 300, 16), (200, 350, 7), (400, 150, 64)]
 
@@ -46,7 +51,11 @@ def theirs(metric, a, b):
 def test_frechet_distance_is_that_of_torchmetrics(n, m, d):
     fid = pytest.importorskip("torchmetrics.image.fid")
     a, b = features(n, m, d)
-    peer = theirs(fid.FrechetInceptionDistance(feature=Same(d), normalize=True, input_img_size=(1, 1, d)), a, b)
+    peer = theirs(
+        fid.FrechetInceptionDistance(feature=Same(d), normalize=True, input_img_size=(1, 1, d)),
+        a,
+        b,
+    )
     assert frechet(a, b) == pytest.approx(float(peer), rel=1e-6)
 
 
@@ -54,7 +63,9 @@ def test_frechet_distance_is_that_of_torchmetrics(n, m, d):
 def test_kernel_distance_is_that_of_torchmetrics_on_one_subset_of_full_size(d):
     kid = pytest.importorskip("torchmetrics.image.kid")
     a, b = features(250, 250, d)
-    metric = kid.KernelInceptionDistance(feature=Same(d), subsets=1, subset_size=250, normalize=True)
+    metric = kid.KernelInceptionDistance(
+        feature=Same(d), subsets=1, subset_size=250, normalize=True
+    )
     value, _ = kernel_distance(a, b, block=64)
     assert value == pytest.approx(float(theirs(metric, a, b)[0]), rel=1e-6)
 

@@ -32,13 +32,23 @@ class Clock:
     ("fixed", "each", "found"),
     [
         (0.0, 0.001, 256),  # all fit
-        (0.0, 0.1, 4),  # 4 rows take 0.4 s, and what came before as much: there is no time left to try 8
-        (0.05, 0.001, 256),  # mostly a cost per call: 256 rows are known to fit once 32 have been tried
+        (
+            0.0,
+            0.1,
+            4,
+        ),  # 4 rows take 0.4 s, and what came before as much: there is no time left to try 8
+        (
+            0.05,
+            0.001,
+            256,
+        ),  # mostly a cost per call: 256 rows are known to fit once 32 have been tried
         (0.0, 0.01, 32),
         (0.0, 5.0, 1),  # nothing fits: never less than one
     ],
 )
-def test_the_most_rows_that_fit_are_found_in_about_the_time_they_take(monkeypatch, fixed, each, found):
+def test_the_most_rows_that_fit_are_found_in_about_the_time_they_take(
+    monkeypatch, fixed, each, found
+):
     clock = Clock(fixed, each)
     monkeypatch.setattr(evaluate, "time", clock)
     assert largest(clock.work, 256, 1.0) == found
@@ -71,16 +81,22 @@ class Slow(Gaussian):
 
 def test_a_budget_is_kept_though_looks_are_slow(tmp_path):
     """At full size each look would take 1 s of rows and 0.3 s of samples: half of the budget."""
-    fit(Slow(), Points(form=Form()), out=tmp_path / "first", steps=1, **CPU)  # what is imported late, is by now
+    fit(
+        Slow(), Points(form=Form()), out=tmp_path / "first", steps=1, **CPU
+    )  # what is imported late, is by now
     seen = []
     model = Slow()
     fit(model, Points(form=Form()), out=tmp_path / "run", budget=3.0, on_event=seen.append, **CPU)
     steps = [event for event in seen if event["event"] == "step"]
     assert seen[-1]["elapsed"] == pytest.approx(3.0, rel=0.1)
     assert seen[-1]["reason"] == "done"
-    assert steps[-1]["lr"] < 0.05 * max(event["lr"] for event in steps)  # the rate ends at zero, in time
+    assert steps[-1]["lr"] < 0.05 * max(
+        event["lr"] for event in steps
+    )  # the rate ends at zero, in time
     assert 0 < model.looking < 0.3 * 3.0  # the time went into training
-    assert seen[-3]["event"] == "samples" or seen[-2]["event"] == "samples"  # and the last look was taken
+    assert (
+        seen[-3]["event"] == "samples" or seen[-2]["event"] == "samples"
+    )  # and the last look was taken
 
 
 def test_a_run_that_ended_just_before_its_time_has_had_its_budget(tmp_path):

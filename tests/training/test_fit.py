@@ -34,8 +34,12 @@ def test_maximum_likelihood_finds_the_moments():
     x = data.rows.double() / 10
     # encoding adds a uniform in [0, 1) to the rows, and the loss noise of standard deviation 0.01
     var = x.var(0, correction=0) + 1 / 1200 + 1e-4
-    torch.testing.assert_close(model.net.mean.detach().double()[0], x.mean(0) + 0.05, rtol=0, atol=0.02)
-    torch.testing.assert_close(torch.exp(model.net.log_std.detach()).double(), var.sqrt(), rtol=0.03, atol=0)
+    torch.testing.assert_close(
+        model.net.mean.detach().double()[0], x.mean(0) + 0.05, rtol=0, atol=0.02
+    )
+    torch.testing.assert_close(
+        torch.exp(model.net.log_std.detach()).double(), var.sqrt(), rtol=0.03, atol=0
+    )
     assert result.step == 300
     assert not result.stopped
     assert not model.training
@@ -52,13 +56,18 @@ def test_each_player_steps_before_the_next_loss_is_computed():
     torch.testing.assert_close(after, before - 0.1, rtol=0, atol=1e-6)
     # the second loss did not move the first player, and was computed against where it had gone: 1 -> down, scaled
     torch.testing.assert_close(model.first.weight.detach(), after, rtol=0, atol=0)
-    torch.testing.assert_close(model.second.weight.detach(), torch.full((1, 2), 1 - 0.05), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        model.second.weight.detach(), torch.full((1, 2), 1 - 0.05), rtol=0, atol=1e-6
+    )
 
 
 def test_accumulation_is_the_mean_over_the_batch():
     class Plain(Gaussian):
         def losses(self, x, **cond):
-            yield "gaussian", self.diagnose(x.round()).mean()  # round undoes the dequantization's randomness
+            yield (
+                "gaussian",
+                self.diagnose(x.round()).mean(),
+            )  # round undoes the dequantization's randomness
 
     weights = []
     for parts in (1, 3):
@@ -76,7 +85,14 @@ def test_options_change_what_they_say():
 
     reference = trained()
     assert same_weights(reference, trained())  # and nothing else does
-    changes = ({"seed": 1}, {"lr": 0.04}, {"clip": 0.01}, {"averaging": 0.0}, {"decay": 0.2}, {"warmup": 1})
+    changes = (
+        {"seed": 1},
+        {"lr": 0.04},
+        {"clip": 0.01},
+        {"averaging": 0.0},
+        {"decay": 0.2},
+        {"warmup": 1},
+    )
     for change in changes:
         assert not torch.equal(reference.net.mean, trained(**change).net.mean), change
     decayed = trained(weight_decay=0.5)
@@ -106,12 +122,16 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted():
 def test_ten_steps_in_a_row_that_are_not_finite_stop_the_run(tmp_path):
     out = tmp_path / "run"
     model = Gaussian(poison=tuple(range(7, 99)))
-    with pytest.raises(InputError, match=r"step 17.*10 times in a row.*--training.lr.*step 15 is kept"):
+    with pytest.raises(
+        InputError, match=r"step 17.*10 times in a row.*--training.lr.*step 15 is kept"
+    ):
         fit(model, Points(), steps=50, batch=8, checkpoint_every=5, out=out, **CPU)
     assert (out / "state" / "latest").read_text().strip() == "step-00000015"
     assert torch.isfinite(model.net.mean).all()
     assert same_weights_as_file(model, out)  # those of step 7, the last that was taken
-    assert fit(Gaussian(), Points(), out=out, resume=True, lr=1e-4).step == 50  # it can be gone on with
+    assert (
+        fit(Gaussian(), Points(), out=out, resume=True, lr=1e-4).step == 50
+    )  # it can be gone on with
     # nine in a row are forgiven
     assert fit(Gaussian(poison=tuple(range(3, 12))), Points(), steps=14, batch=8, **CPU).step == 14
 
@@ -143,11 +163,23 @@ def test_events_and_previews(tmp_path):
         ["start"] + ["step"] * 6 + ["held_out", "samples", "checkpoint"]
         + ["step"] * 6 + ["held_out", "samples", "checkpoint", "end"]
     )  # fmt: skip
-    assert {"steps", "budget", "parameters", "batch", "precision", "device", "out", "resumed_at"} <= seen[0].keys()
+    assert {
+        "steps",
+        "budget",
+        "parameters",
+        "batch",
+        "precision",
+        "device",
+        "out",
+        "resumed_at",
+    } <= seen[0].keys()
     assert {"loss", "rate", "elapsed", "left", "lr", "skipped"} <= seen[1].keys()
     assert seen[0]["parameters"] == 4
     assert seen[-1]["reason"] == "done"
-    assert sorted(p.name for p in (out / "samples").iterdir()) == ["step-000006.png", "step-000012.png"]
+    assert sorted(p.name for p in (out / "samples").iterdir()) == [
+        "step-000006.png",
+        "step-000012.png",
+    ]
     from PIL import Image
 
     assert Image.open(out / "samples" / "step-000012.png").size == (5, 1)
@@ -185,7 +217,9 @@ def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch):
     module = nn.Linear(2, 2)
 
     def failing(self, *args, **kwargs):
-        self._compiled_call_impl = lambda *inputs: (_ for _ in ()).throw(RuntimeError("no compiler"))
+        self._compiled_call_impl = lambda *inputs: (_ for _ in ()).throw(
+            RuntimeError("no compiler")
+        )
 
     monkeypatch.setattr(nn.Module, "compile", failing)
 
@@ -195,7 +229,9 @@ def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch):
     with compiled([module], attempt, "float32") as worked:
         assert not worked
         module(torch.zeros(1, 2))
-    monkeypatch.setattr(nn.Module, "compile", lambda self: setattr(self, "_compiled_call_impl", self._call_impl))
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self: setattr(self, "_compiled_call_impl", self._call_impl)
+    )
     with compiled([module], attempt, "float32") as worked:
         assert worked
     assert module._compiled_call_impl is None
@@ -224,4 +260,6 @@ def test_a_player_s_hints_reach_its_optimizer():
     assert moved([1.0], lr_scale=0.5) == pytest.approx(-0.05)
     slow, quick = 0.9 * 0.1 / (1 - 0.9**2), 0.0
     for betas, kept in (((0.9, 0.99), slow), ((0.0, 0.99), quick)):
-        assert moved([1.0, 0.0], betas=betas) == pytest.approx(-0.1 - 0.1 * kept / (0.99 * 0.01 / (1 - 0.99**2)) ** 0.5)
+        assert moved([1.0, 0.0], betas=betas) == pytest.approx(
+            -0.1 - 0.1 * kept / (0.99 * 0.01 / (1 - 0.99**2)) ** 0.5
+        )

@@ -17,7 +17,14 @@ from undiffuse.errors import InputError
 from undiffuse.training import fit
 from undiffuse.training.folder import RunFolder, read_config, read_weights
 
-OPTIONS = {"steps": 8, "batch": 8, "lr": 0.03, "checkpoint_every": 4, "device": "cpu", "precision": "float32"}
+OPTIONS = {
+    "steps": 8,
+    "batch": 8,
+    "lr": 0.03,
+    "checkpoint_every": 4,
+    "device": "cpu",
+    "precision": "float32",
+}
 
 
 class Power(BaseException):
@@ -31,7 +38,9 @@ def count_calls(monkeypatch, stop_at=None):
     """Count all renames, flushes and removals from now on; at number `stop_at` the machine stops for good."""
     counted = [0]
     for module, name in CALLS:
-        real = getattr(module, name) if name != "fsync" else lambda handle: None  # slow, and changes no file
+        real = (
+            getattr(module, name) if name != "fsync" else lambda handle: None
+        )  # slow, and changes no file
 
         def patched(*args, real=real, **kwargs):
             counted[0] += 1
@@ -62,7 +71,9 @@ def test_a_run_that_is_killed_at_any_write_goes_on_to_the_same_weights(tmp_path,
             with suppress(InputError):  # the kill came after the end
                 fit(resumed, Points(), out=out, resume=True)
         saved = load_file(out / "weights.safetensors")
-        assert all(torch.equal(saved[name], value) for name, value in whole.state_dict().items()), number
+        assert all(torch.equal(saved[name], value) for name, value in whole.state_dict().items()), (
+            number
+        )
         assert (out / "state" / "latest").read_text().strip() == "step-00000008-end", number
         assert len(list((out / "state").iterdir())) <= 3, number  # nothing piles up
 
@@ -77,7 +88,9 @@ def test_a_run_is_neither_written_over_nor_mixed_up(tmp_path):
     out = tmp_path / "run"
     run(out)
     before = {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
-    with pytest.raises(InputError, match="already holds a run; use --resume to go on with it or --overwrite"):
+    with pytest.raises(
+        InputError, match="already holds a run; use --resume to go on with it or --overwrite"
+    ):
         run(out)
     with pytest.raises(InputError, match="give one of them"):
         run(out, resume=True, overwrite=True)
@@ -91,7 +104,9 @@ def test_a_run_is_neither_written_over_nor_mixed_up(tmp_path):
     replaced = run(out, overwrite=True, seed=1)
     saved = load_file(out / "weights.safetensors")
     assert torch.equal(saved["net.mean"], replaced.net.mean)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]  # the old run is gone once there is a new one
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "run"
+    ]  # the old run is gone once there is a new one
 
 
 def test_a_folder_that_is_no_run_is_never_touched(tmp_path):
@@ -115,7 +130,13 @@ def test_the_old_run_comes_back_if_the_new_one_has_no_checkpoint(tmp_path):
     old = run(out)
     poisoned = Gaussian(poison=tuple(range(99)))
     with pytest.raises(InputError, match="not finite"):
-        fit(poisoned, Points(), out=out, overwrite=True, **(OPTIONS | {"steps": 20, "checkpoint_every": 50}))
+        fit(
+            poisoned,
+            Points(),
+            out=out,
+            overwrite=True,
+            **(OPTIONS | {"steps": 20, "checkpoint_every": 50}),
+        )
     assert torch.equal(load_file(out / "weights.safetensors")["net.mean"], old.net.mean)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
 

@@ -17,13 +17,23 @@ from undiffuse.training.randomness import Randomness, mix
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("90s", 90), ("90", 90), ("10m", 600), ("1.5h", 5400), ("1h30m", 5400), ("1 h 30 m", 5400), ("2D", 172800)],
+    [
+        ("90s", 90),
+        ("90", 90),
+        ("10m", 600),
+        ("1.5h", 5400),
+        ("1h30m", 5400),
+        ("1 h 30 m", 5400),
+        ("2D", 172800),
+    ],
 )
 def test_durations_read_as_people_write_them(text, value):
     assert seconds(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "soon", "10x", "-5m", "10m!", "m", "1..5h", "0s", "0", "nan", "inf", "1 2"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "10x", "-5m", "10m!", "m", "1..5h", "0s", "0", "nan", "inf", "1 2"]
+)
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(InputError, match="10m or 1h30m"):
         seconds(text)
@@ -65,9 +75,15 @@ def test_progress_follows_the_steps_or_the_clock():
 
 def test_evaluations_are_early_even_spread_and_bounded():
     steps = 20_000
-    due = [k for k in range(1, steps + 1) if schedule.evaluation_due(k, (k - 1) / steps, k / steps, every=None)]
+    due = [
+        k
+        for k in range(1, steps + 1)
+        if schedule.evaluation_due(k, (k - 1) / steps, k / steps, every=None)
+    ]
     assert {250, 500, 1000, 2000, 4000, 8000, 16_000, 20_000} <= set(due)
-    assert {steps * i // schedule.EVALUATIONS for i in range(1, schedule.EVALUATIONS + 1)} <= set(due)
+    assert {steps * i // schedule.EVALUATIONS for i in range(1, schedule.EVALUATIONS + 1)} <= set(
+        due
+    )
     assert len(due) < 25
     assert [k for k in range(1, 10) if schedule.evaluation_due(k, 0.0, 1.0, every=3)] == [3, 6, 9]
 
@@ -118,7 +134,13 @@ def test_no_width_is_no_average_and_the_exchange_is_undone():
 
 
 def test_keys_give_seeds_that_do_not_collide():
-    seeds = {mix(seed, k, r, i) for seed in range(4) for k in range(-2, 60) for r in (0, 8, 16) for i in range(2)}
+    seeds = {
+        mix(seed, k, r, i)
+        for seed in range(4)
+        for k in range(-2, 60)
+        for r in (0, 8, 16)
+        for i in range(2)
+    }
     assert len(seeds) == 4 * 62 * 3 * 2
     assert all(0 <= seed < 2**63 for seed in seeds)
     drawn = [mix(0, k) for k in range(2000)]
@@ -142,7 +164,14 @@ def test_draws_are_a_function_of_the_keys_and_the_caller_keeps_its_own():
 
 
 def test_options_given_win_over_recorded_over_defaults():
-    recorded = {"steps": 100, "budget": None, "lr": 0.5, "seed": 4, "precision": "bfloat16", "unknown_to_us": 1}
+    recorded = {
+        "steps": 100,
+        "budget": None,
+        "lr": 0.5,
+        "seed": 4,
+        "precision": "bfloat16",
+        "unknown_to_us": 1,
+    }
     options = merge({"lr": 0.1, "precision": "auto", "batch": None, "seed": 9}, recorded)
     assert (options.lr, options.precision, options.seed, options.steps) == (0.1, "bfloat16", 4, 100)
     timed = merge({"budget": "2m"}, recorded)

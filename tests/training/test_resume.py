@@ -24,10 +24,25 @@ def stop_at(step):
 @pytest.mark.parametrize("family", [Gaussian, TwoPlayers])
 @pytest.mark.parametrize("pause", [1, 13, 20])
 def test_a_run_in_two_goes_is_the_run_in_one(tmp_path, family, pause):
-    options = {"steps": 30, "batch": 8, "lr": 0.03, "accumulate": 2, "evaluate_every": 4, "log_every": 1}
+    options = {
+        "steps": 30,
+        "batch": 8,
+        "lr": 0.03,
+        "accumulate": 2,
+        "evaluate_every": 4,
+        "log_every": 1,
+    }
     whole, parts = family(), family()
     fit(whole, Points(), out=tmp_path / "a", checkpoint_every=10, **options, **CPU)
-    result = fit(parts, Points(), out=tmp_path / "b", checkpoint_every=10, stop=stop_at(pause), **options, **CPU)
+    result = fit(
+        parts,
+        Points(),
+        out=tmp_path / "b",
+        checkpoint_every=10,
+        stop=stop_at(pause),
+        **options,
+        **CPU,
+    )
     assert (result.stopped, result.step) == (True, pause)
     other, data = family(), Points()
     result = fit(other, data, out=tmp_path / "b", resume=True)
@@ -71,9 +86,13 @@ def test_a_budget_counts_the_time_of_every_sitting(tmp_path):
     assert first.stopped
     second = fit(Gaussian(), Points(), out=out, resume=True, on_event=listener)
     assert not second.stopped
-    assert 0.9 < second.elapsed < 1.5  # time for the last look and checkpoint is set aside, and may not be needed
+    assert (
+        0.9 < second.elapsed < 1.5
+    )  # time for the last look and checkpoint is set aside, and may not be needed
     late = [(elapsed, lr) for elapsed, lr in lrs if elapsed > 0.2]
-    assert all(lr == pytest.approx(0.01 * (1 - elapsed), abs=2e-3) for elapsed, lr in late)  # it follows the clock
+    assert all(
+        lr == pytest.approx(0.01 * (1 - elapsed), abs=2e-3) for elapsed, lr in late
+    )  # it follows the clock
     with pytest.raises(InputError, match=r"has already had 1s; give more, such as --budget 2s"):
         fit(Gaussian(), Points(), out=out, resume=True)
 

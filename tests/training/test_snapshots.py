@@ -10,11 +10,18 @@ from safetensors.torch import load_file
 from training_fakes import Gaussian, Points
 
 from undiffuse.errors import InputError
-from undiffuse.runs import open_weaker
+from undiffuse.run import open_weaker
 from undiffuse.training import fit
 from undiffuse.training.folder import read_snapshot, snapshots
 
-CPU = {"device": "cpu", "precision": "float32", "batch": 8, "lr": 0.03, "samples": 0, "evaluate_every": 10_000}
+CPU = {
+    "device": "cpu",
+    "precision": "float32",
+    "batch": 8,
+    "lr": 0.03,
+    "samples": 0,
+    "evaluate_every": 10_000,
+}
 
 
 def stop_at(step):
@@ -35,19 +42,36 @@ def test_one_is_kept_at_the_first_checkpoint_after_the_steps_have_doubled(tmp_pa
 
 
 def test_a_snapshot_is_the_average_at_its_step(tmp_path):
-    fit(Gaussian(), Points(), out=tmp_path / "long", steps=20, checkpoint_every=8, decay=1e-9, **CPU)
+    fit(
+        Gaussian(), Points(), out=tmp_path / "long", steps=20, checkpoint_every=8, decay=1e-9, **CPU
+    )
     fit(Gaussian(), Points(), out=tmp_path / "short", steps=20, stop=stop_at(8), decay=1e-9, **CPU)
-    snapshot, then = read_snapshot(tmp_path / "long", 8), load_file(tmp_path / "short" / "weights.safetensors")
+    snapshot, then = (
+        read_snapshot(tmp_path / "long", 8),
+        load_file(tmp_path / "short" / "weights.safetensors"),
+    )
     assert snapshot.keys() == then.keys()
     assert all(torch.equal(snapshot[name], then[name]) for name in then)
-    assert not torch.equal(snapshot["net.mean"], load_file(tmp_path / "long" / "weights.safetensors")["net.mean"])
+    assert not torch.equal(
+        snapshot["net.mean"], load_file(tmp_path / "long" / "weights.safetensors")["net.mean"]
+    )
 
 
 @pytest.mark.parametrize("pause", [8, 24, 32])
 def test_an_interrupted_run_keeps_the_same_ones_at_its_checkpoints(tmp_path, pause):
     fit(Gaussian(), Points(), out=tmp_path / "a", steps=40, checkpoint_every=8, **CPU)
-    fit(Gaussian(), Points(), out=tmp_path / "b", steps=40, checkpoint_every=8, stop=stop_at(pause), **CPU)
-    ahead = tmp_path / "b" / "snapshots" / "step-00000048.safetensors"  # written, and its checkpoint not completed
+    fit(
+        Gaussian(),
+        Points(),
+        out=tmp_path / "b",
+        steps=40,
+        checkpoint_every=8,
+        stop=stop_at(pause),
+        **CPU,
+    )
+    ahead = (
+        tmp_path / "b" / "snapshots" / "step-00000048.safetensors"
+    )  # written, and its checkpoint not completed
     ahead.write_bytes((tmp_path / "b" / "weights.safetensors").read_bytes())
     fit(Gaussian(), Points(), out=tmp_path / "b", resume=True)
     assert kept(tmp_path / "a") == kept(tmp_path / "b") == [8, 16, 32]
@@ -65,5 +89,8 @@ def test_what_is_not_there_is_said_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match="its snapshot of step 8 is damaged"):
         read_snapshot(out, 8)
     fit(Gaussian(), Points(), out=tmp_path / "brief", steps=4, **CPU)
-    with pytest.raises(InputError, match="no snapshot from its first half, which autoguidance needs; train for longer"):
+    with pytest.raises(
+        InputError,
+        match="no snapshot from its first half, which autoguidance needs; train for longer",
+    ):
         open_weaker(tmp_path / "brief")

@@ -42,11 +42,15 @@ class Points:
 
     def __init__(self, n: int = 400, *, fingerprint: str = "points", form: Any = None) -> None:
         rng = np.random.default_rng(0)
-        self.rows = torch.from_numpy((rng.standard_normal((n, 2)) * [3, 8] + [20, -10]).round().astype(np.int32))
+        self.rows = torch.from_numpy(
+            (rng.standard_normal((n, 2)) * [3, 8] + [20, -10]).round().astype(np.int32)
+        )
         self.transform, self.conditions, self.form = Identity(), {}, form
         self.fingerprint, self.asked = fingerprint, []
 
-    def batches(self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[dict]:
+    def batches(
+        self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[dict]:
         step = start_step
         while True:
             self.asked.append(step)
@@ -118,14 +122,20 @@ class TwoPlayers(GenerativeModel):
             nn.init.ones_(layer.weight)
 
     def players(self) -> dict[str, Player]:
-        return {"first": Player(self.first, averaged=False), "second": Player(self.second, lr_scale=0.5)}
+        return {
+            "first": Player(self.first, averaged=False),
+            "second": Player(self.second, lr_scale=0.5),
+        }
 
     def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
         before = self.first.weight.detach().clone()
         yield "first", self.first.weight.square().sum() + 0.0 * x.sum()
         self.seen.append((before, self.first.weight.detach().clone()))
         # the first player is not frozen here: what reaches it from this loss must not move it
-        yield "second", (self.second.weight - self.first.weight).square().sum() + 10 * self.first.weight.sum()
+        yield (
+            "second",
+            (self.second.weight - self.first.weight).square().sum() + 10 * self.first.weight.sum(),
+        )
 
     def draw(self, n: int, *, noise: Any, **options: Any) -> Tensor:
         return noise(torch.empty(n, 2))
@@ -143,7 +153,11 @@ def events(folder: Path, *kinds: str) -> list[dict[str, Any]]:
 
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     times = ("rate", "elapsed", "left")
-    return [{k: v for k, v in line.items() if k not in times} for line in lines if line["event"] in kinds]
+    return [
+        {k: v for k, v in line.items() if k not in times}
+        for line in lines
+        if line["event"] in kinds
+    ]
 
 
 def same_weights(one: GenerativeModel, other: GenerativeModel) -> bool:

@@ -11,7 +11,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from undiffuse.diffusion import BETAS, VARIANCES, CosineVP, IndependentCoupling, Linear, OptimalTransport, target
+from undiffuse.diffusion import (
+    BETAS,
+    VARIANCES,
+    CosineVP,
+    IndependentCoupling,
+    Linear,
+    OptimalTransport,
+    target,
+)
 from undiffuse.errors import InputError
 from undiffuse.models import PRESETS
 from undiffuse.models.gan_losses import GAMES
@@ -33,7 +41,12 @@ CHOICES: dict[str, Mapping[str, Any]] = {
     "observation": {name: observation() for name, observation in OBSERVATIONS.items()},
     "coupling": {"independent": IndependentCoupling(), "optimal_transport": OptimalTransport()},
 }
-NAMES = (*CHOICES, "levels", "latent", "sigma")  # every option that some preset takes; the last ones are numbers
+NAMES = (
+    *CHOICES,
+    "levels",
+    "latent",
+    "sigma",
+)  # every option that some preset takes; the last ones are numbers
 
 
 def taken(preset: str) -> tuple[str, ...]:
@@ -51,7 +64,11 @@ def keywords(preset: str, words: Mapping[str, Any]) -> dict[str, Any]:
     known = taken(preset)
     for name in words:
         if name not in known:
-            takes = "it takes " + ", ".join(f"--{one}" for one in known) if known else "it has no options of its own"
+            takes = (
+                "it takes " + ", ".join(f"--{one}" for one in known)
+                if known
+                else "it has no options of its own"
+            )
             raise InputError(f"--{name}: the preset {preset} has no such choice; {takes}.")
     return {name: CHOICES[name][word] if name in CHOICES else word for name, word in words.items()}
 

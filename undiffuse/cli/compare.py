@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 
 from cyclopts import Parameter
 
-from undiffuse.cli.evaluate import FEWEST, Batch, Device, Features, InceptionWeights, Rows, chosen_features
+from undiffuse.cli.evaluate import (
+    FEWEST,
+    Batch,
+    Device,
+    Features,
+    InceptionWeights,
+    Rows,
+    chosen_features,
+)
 from undiffuse.cli.findings import typed_as
 from undiffuse.cli.interrupt import INTERRUPTED, Interruption
 from undiffuse.cli.settings import AtLeast, check, flag, given, option
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
     from undiffuse.cli.live import Live
     from undiffuse.cli.progress import Bar
     from undiffuse.cli.terminal import Terminal
-    from undiffuse.comparison import Comparison
+    from undiffuse.comparison.compare import Comparison
 
 
 @dataclass(kw_only=True)
@@ -34,25 +42,35 @@ class CompareOptions:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic reads it off the class
 
     out: Annotated[str | None, option("Folder that the runs and the report are written to.")] = None
-    presets: Annotated[str | None, option("Recipes to compare (edm,ddpm,ncsn,vae,gan,flow).")] = None
-    budget: Annotated[str | None, option("How long each is trained: 90s, 10m, 1h30m (5m).", hyphen=True)] = None
-    n: Annotated[int | None, AtLeast(FEWEST), option("Samples of each (1000).", name="-n")] = None
-    evaluations: Annotated[int | None, AtLeast(1), option("Evaluations of the network per sample, at most (50).")] = (
+    presets: Annotated[str | None, option("Recipes to compare (edm,ddpm,ncsn,vae,gan,flow).")] = (
         None
     )
+    budget: Annotated[
+        str | None, option("How long each is trained: 90s, 10m, 1h30m (5m).", hyphen=True)
+    ] = None
+    n: Annotated[int | None, AtLeast(FEWEST), option("Samples of each (1000).", name="-n")] = None
+    evaluations: Annotated[
+        int | None, AtLeast(1), option("Evaluations of the network per sample, at most (50).")
+    ] = None
     features: Features = None
     inception_weights: InceptionWeights = None
     rows: Rows = None
     seed: Annotated[int | None, AtLeast(0), option("Seed of everything random (0).")] = None
     batch: Batch = None
     device: Device = None
-    overwrite: Annotated[bool | None, flag("Replace the comparison in --out, its runs included.")] = None
+    overwrite: Annotated[
+        bool | None, flag("Replace the comparison in --out, its runs included.")
+    ] = None
     quiet: Annotated[bool | None, flag("Print nothing but errors.")] = None
-    json: Annotated[bool | None, flag("Print the comparison's facts as one JSON object on standard output.")] = None
+    json: Annotated[
+        bool | None, flag("Print the comparison's facts as one JSON object on standard output.")
+    ] = None
 
 
 def compare(
-    source: Annotated[str, Parameter(help="File, folder or name (digits, fashion-mnist, moons, ...) to train on.")],
+    source: Annotated[
+        str, Parameter(help="File, folder or name (digits, fashion-mnist, moons, ...) to train on.")
+    ],
     /,
     *,
     options: Annotated[CompareOptions | None, Parameter(name="*")] = None,
@@ -64,12 +82,14 @@ def compare(
     chosen = check(CompareOptions, given(options))
     features = chosen_features(chosen.features, chosen.inception_weights)
     if chosen.out is None:
-        raise InputError("--out: missing; say which folder the comparison goes to, such as --out compared.")
+        raise InputError(
+            "--out: missing; say which folder the comparison goes to, such as --out compared."
+        )
 
     from undiffuse.cli.live import Live
     from undiffuse.cli.progress import Bar
     from undiffuse.cli.terminal import Terminal
-    from undiffuse.comparison import compare as compare_presets
+    from undiffuse.comparison.compare import compare as compare_presets
 
     terminal = Terminal(quiet=chosen.quiet, as_json=chosen.json)
     names = ("out", "budget", "n", "evaluations", "rows", "seed", "batch", "device", "overwrite")
@@ -82,7 +102,12 @@ def compare(
         Phases(terminal, bar, lambda: Live(terminal)) as phases,
     ):
         comparison = compare_presets(
-            source, features=features, on_event=phases, progress=bar, stop=interruption.stopped, **asked
+            source,
+            features=features,
+            on_event=phases,
+            progress=bar,
+            stop=interruption.stopped,
+            **asked,
         )
     return _conclude(source, comparison, chosen, terminal)
 
@@ -113,12 +138,20 @@ class Phases:
 
 
 _LINES = {
-    "phase": lambda event: (f"{event['number']} of {event['total']}: {event['preset']}, {event['phase']}", "bold"),
-    "failed": lambda event: (f"{event['preset']} failed, the others go on: {event['problem']}", "yellow"),
+    "phase": lambda event: (
+        f"{event['number']} of {event['total']}: {event['preset']}, {event['phase']}",
+        "bold",
+    ),
+    "failed": lambda event: (
+        f"{event['preset']} failed, the others go on: {event['problem']}",
+        "yellow",
+    ),
 }
 
 
-def _conclude(source: str, comparison: Comparison, chosen: CompareOptions, terminal: Terminal) -> int:
+def _conclude(
+    source: str, comparison: Comparison, chosen: CompareOptions, terminal: Terminal
+) -> int:
     """Say what came of it, or how to go on. Returns the exit code."""
     failed, waiting = comparison.presets("failed"), comparison.presets("waiting")
     facts, done = comparison.facts, comparison.presets("done")

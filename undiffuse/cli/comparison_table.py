@@ -35,10 +35,15 @@ def print_table(console: Console, facts: Mapping[str, Any]) -> None:
         table.add_column(column, justify="right")
     for name, title in FIGURES.items():
         if any(row.get(name) is not None for row in rows):
-            cells = [_shown(row.get(name)) + "*" * (row["preset"] in best.get(name, ())) for row in rows]
+            cells = [
+                _shown(row.get(name)) + "*" * (row["preset"] in best.get(name, ())) for row in rows
+            ]
             table.add_row(title, *cells, _floor(name, rows))
     console.print(table)
-    console.print("* the best of its line, and what cannot be told from it; real: what real rows get", markup=False)
+    console.print(
+        "* the best of its line, and what cannot be told from it; real: what real rows get",
+        markup=False,
+    )
 
 
 def _floor(name: str, rows: Sequence[Row]) -> str:

@@ -25,14 +25,19 @@ if TYPE_CHECKING:
     from undiffuse.cli.terminal import Terminal
 
 # Options that a comparison has too.
-Features = Annotated[str | None, option("What rows are compared by: trained, lite0, raw or whitened (by the data).")]
+Features = Annotated[
+    str | None, option("What rows are compared by: trained, lite0, raw or whitened (by the data).")
+]
 InceptionWeights = Annotated[
     str | None, option("File of Inception's published weights: compare by these, which gives FID.")
 ]
-Rows = Annotated[int | None, AtLeast(1), option("Held-out rows whose likelihood is taken, at most (500).")]
+Rows = Annotated[
+    int | None, AtLeast(1), option("Held-out rows whose likelihood is taken, at most (500).")
+]
 Batch = Annotated[int | None, AtLeast(1), option("Samples drawn at a time (64).")]
 Device = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"] | None, option("Where to compute (auto: the fastest there is).")
+    Literal["auto", "cpu", "cuda", "mps"] | None,
+    option("Where to compute (auto: the fastest there is)."),
 ]
 FILES = ("report.html", "report.json")
 FEWEST = 16  # samples that neighbours among halves can be counted for
@@ -44,22 +49,34 @@ class EvaluateOptions:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic reads it off the class
 
-    data: Annotated[str | None, option("The run's data, where they have moved or came from Python.")] = None
+    data: Annotated[
+        str | None, option("The run's data, where they have moved or came from Python.")
+    ] = None
     n: Annotated[
-        int | None, AtLeast(FEWEST), option("Samples (as many as held-out rows, within 1000 and 5000).", name="-n")
+        int | None,
+        AtLeast(FEWEST),
+        option("Samples (as many as held-out rows, within 1000 and 5000).", name="-n"),
     ] = None
     out: Annotated[str | None, option("Folder that the report is written to (the run's).")] = None
     method: Annotated[Method | None, option("How samples are drawn (the preset's own way).")] = None
-    steps: Annotated[int | None, AtLeast(1), option("Steps from noise to data (the method's own number).")] = None
+    steps: Annotated[
+        int | None, AtLeast(1), option("Steps from noise to data (the method's own number).")
+    ] = None
     features: Features = None
     inception_weights: InceptionWeights = None
     rows: Rows = None
-    seed: Annotated[int | None, AtLeast(0), option("The same seed gives the same samples (0).")] = None
+    seed: Annotated[int | None, AtLeast(0), option("The same seed gives the same samples (0).")] = (
+        None
+    )
     batch: Batch = None
     device: Device = None
-    overwrite: Annotated[bool | None, flag("Write into --out even if it holds other things.")] = None
+    overwrite: Annotated[bool | None, flag("Write into --out even if it holds other things.")] = (
+        None
+    )
     quiet: Annotated[bool | None, flag("Print nothing but errors.")] = None
-    json: Annotated[bool | None, flag("Print the report's facts as one JSON object on standard output.")] = None
+    json: Annotated[
+        bool | None, flag("Print the report's facts as one JSON object on standard output.")
+    ] = None
 
 
 def evaluate(
@@ -81,7 +98,7 @@ def evaluate(
 
     from undiffuse.cli.progress import Bar
     from undiffuse.cli.terminal import Terminal
-    from undiffuse.reports import evaluate as evaluate_run
+    from undiffuse.evaluation.evaluate import evaluate as evaluate_run
     from undiffuse.training.folder import read_config, read_weights
     from undiffuse.training.options import find_device
 
@@ -92,10 +109,14 @@ def evaluate(
     names = ("data", "n", "method", "steps", "rows", "seed", "batch", "device")
     asked = {name: value for name in names if (value := getattr(chosen, name)) is not None}
     with Interruption(quiet=terminal.quiet) as interruption, Bar(terminal) as bar:
-        report = evaluate_run(run, features=features, progress=bar, stop=interruption.stopped, **asked)
+        report = evaluate_run(
+            run, features=features, progress=bar, stop=interruption.stopped, **asked
+        )
     if report is None:
         terminal.result({"run": run, "stopped": True})
-        terminal.say("stopped; the samples drawn so far are kept, and the same command goes on from there.")
+        terminal.say(
+            "stopped; the samples drawn so far are kept, and the same command goes on from there."
+        )
         return INTERRUPTED
     places = report.write(out)
     terminal.result({**report.facts, "out": [str(place) for place in places], "stopped": False})
@@ -108,13 +129,17 @@ def chosen_features(name: str | None, weights: str | None) -> str | None:
     if weights is None:
         return name
     if name is not None:
-        raise InputError("--features and --inception-weights: each says what rows are compared by; leave one out.")
+        raise InputError(
+            "--features and --inception-weights: each says what rows are compared by; leave one out."
+        )
     return f"inception:{weights}"
 
 
 def refuse_other_things(typed: str, out: Path, overwrite: bool) -> None:
     """Raises InputError if `out` is a file, cannot be written to, or holds more than an earlier report."""
-    ours = out.is_dir() and {place.name for place in out.iterdir()} <= set(FILES) and _is_report(out)
+    ours = (
+        out.is_dir() and {place.name for place in out.iterdir()} <= set(FILES) and _is_report(out)
+    )
     refuse_taken(typed, out, overwrite or ours)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {typed}: this is a file; give a folder for the report.")
@@ -122,7 +147,9 @@ def refuse_other_things(typed: str, out: Path, overwrite: bool) -> None:
 
 def _is_report(folder: Path) -> bool:
     try:
-        return reader.loads((folder / "report.json").read_text(encoding="utf-8"))["kind"] == "report"
+        return (
+            reader.loads((folder / "report.json").read_text(encoding="utf-8"))["kind"] == "report"
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -29,7 +29,9 @@ def typed_as(names: Sequence[str]) -> str:
     return f"--{dotted}" if len(dotted) > 1 else f"-{dotted}"
 
 
-def refusal(finding: Mapping[str, Any], name: str, *, place: str = "", siblings: Sequence[str] = ()) -> InputError:
+def refusal(
+    finding: Mapping[str, Any], name: str, *, place: str = "", siblings: Sequence[str] = ()
+) -> InputError:
     """The error for one of pydantic's findings on the option `name`, which stands at `place`.
 
     `siblings` are the names it could have been. The sentence reads "PLACE NAME VALUE: must be ...".

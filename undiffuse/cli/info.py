@@ -31,11 +31,15 @@ class InfoOptions:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic reads it off the class
 
     json: Annotated[bool | None, flag("Print one JSON object.")] = None
-    quiet: Annotated[bool | None, flag("Print nothing but errors (with --json: and the object).")] = None
+    quiet: Annotated[
+        bool | None, flag("Print nothing but errors (with --json: and the object).")
+    ] = None
 
 
 def info(
-    what: Annotated[str, Parameter(name="RUN_OR_SOURCE", help="Folder of a run, or anything train takes.")],
+    what: Annotated[
+        str, Parameter(name="RUN_OR_SOURCE", help="Folder of a run, or anything train takes.")
+    ],
     /,
     *,
     options: Annotated[InfoOptions | None, Parameter(name="*")] = None,
@@ -76,11 +80,22 @@ def source_facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What `Data.describe` said, in two columns: everything but its tables and its notes."""
     rows = f"{tree['rows']:,}: {tree['training_rows']:,} to train on, {tree['held_out_rows']:,} held out"
     facts = [("data", str(tree["name"])), ("rows", rows)]
-    said = {"name", "path", "rows", "training_rows", "held_out_rows", "notes", "modelled_shape", "modelled_as"}
+    said = {
+        "name",
+        "path",
+        "rows",
+        "training_rows",
+        "held_out_rows",
+        "notes",
+        "modelled_shape",
+        "modelled_as",
+    }
     for name, value in tree.items():
         if name not in said and not _is_table(value):
             facts.append((name.replace("_", " "), words_for(value)))
-    facts.append(("modelled as", f"{tree['modelled_as'].rstrip('.')} ({words_for(tree['modelled_shape'])})"))
+    facts.append(
+        ("modelled as", f"{tree['modelled_as'].rstrip('.')} ({words_for(tree['modelled_shape'])})")
+    )
     return facts
 
 
@@ -118,19 +133,27 @@ def _tables(tree: Mapping[str, Any]) -> Facts:
         for column in names:
             table.add_column(column.replace("_", " "))
         for row in value:
-            table.add_row(*(words_for(row[column]) if row.get(column) is not None else "" for column in names))
+            table.add_row(
+                *(words_for(row[column]) if row.get(column) is not None else "" for column in names)
+            )
         facts.append((name.replace("_", " "), table))
     return facts
 
 
 def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
-    from undiffuse.runs import summary
+    from undiffuse.run import summary
     from undiffuse.training.duration import words
 
     tree = summary(what)
     asked = tree["asked"]
     goal = f"{asked['steps']:,} steps" if asked.get("steps") else words(asked.get("budget") or 0)
-    state = "finished" if tree["finished"] else "not finished" if tree["weights"] else "no checkpoint yet"
+    state = (
+        "finished"
+        if tree["finished"]
+        else "not finished"
+        if tree["weights"]
+        else "no checkpoint yet"
+    )
     data, held_out = tree["data"], tree["held_out"] or {}
     facts: Facts = [
         ("run", f"{what} ({state})"),
@@ -141,7 +164,9 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
     if tree["skipped"]:
         facts.append(("skipped", f"{tree['skipped']:,} steps without a finite loss"))
     numbers = {name: value for name, value in held_out.items() if isinstance(value, int | float)}
-    facts += [(f"held-out {name.replace('_', ' ')}", f"{value:.4g}") for name, value in numbers.items()]
+    facts += [
+        (f"held-out {name.replace('_', ' ')}", f"{value:.4g}") for name, value in numbers.items()
+    ]
     if held_out.get("warning"):
         facts.append(("warning", held_out["warning"]))
     facts.append(("go on with", tree["go_on"]))

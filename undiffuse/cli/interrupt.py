@@ -41,5 +41,7 @@ class Interruption:
         if self.flag:
             os._exit(INTERRUPTED)
         self.flag = True
-        if not self.quiet:  # straight to the file: a handler must not enter a stream that it may have interrupted
+        if (
+            not self.quiet
+        ):  # straight to the file: a handler must not enter a stream that it may have interrupted
             os.write(2, b"\nfinishing this step, then saving; once more to leave at once\n")

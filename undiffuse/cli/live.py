@@ -66,7 +66,9 @@ class Live:
     def _step(self, event: Mapping[str, Any]) -> None:
         if event["loss"] is not None:
             self.seen += 1
-            self.loss = (self.loss or 0.0) + max(SMOOTH, 1 / self.seen) * (event["loss"] - (self.loss or 0.0))
+            self.loss = (self.loss or 0.0) + max(SMOOTH, 1 / self.seen) * (
+                event["loss"] - (self.loss or 0.0)
+            )
         now = time.monotonic()
         if now - self.shown < (REFRESH if self.drawn else EVERY):
             return
@@ -102,4 +104,9 @@ class Live:
         return "   ".join(part for part in parts if part)
 
 
-_TAKES = {"start": Live._start, "step": Live._step, "held_out": Live._held_out, "samples": Live._samples}
+_TAKES = {
+    "start": Live._start,
+    "step": Live._step,
+    "held_out": Live._held_out,
+    "samples": Live._samples,
+}

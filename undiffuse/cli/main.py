@@ -52,15 +52,26 @@ app = App(
 )
 COMMANDS = {
     "train": ("Train a model on your data.", "SOURCE --out RUN [OPTIONS]"),
-    "sample": ("Draw samples from a trained model.", "RUN -n NUMBER --out FILE_OR_FOLDER [OPTIONS]"),
+    "sample": (
+        "Draw samples from a trained model.",
+        "RUN -n NUMBER --out FILE_OR_FOLDER [OPTIONS]",
+    ),
     "score": ("Say how likely each row of some data is.", "RUN DATA --out FILE [OPTIONS]"),
     "evaluate": ("Say what a trained model is worth, in a report.", "RUN [OPTIONS]"),
-    "compare": ("Train several presets on the same data, and compare them.", "SOURCE --out FOLDER [OPTIONS]"),
+    "compare": (
+        "Train several presets on the same data, and compare them.",
+        "SOURCE --out FOLDER [OPTIONS]",
+    ),
     "info": ("Say what a run is, or what data look like.", "RUN_OR_SOURCE [OPTIONS]"),
     "selfcheck": ("Check the mathematics against closed forms, here and now.", "[OPTIONS]"),
 }
 for _name, (_help, _usage) in COMMANDS.items():
-    app.command(f"undiffuse.cli.{_name}:{_name}", name=_name, help=_help, usage=f"Usage: undiffuse {_name} {_usage}")
+    app.command(
+        f"undiffuse.cli.{_name}:{_name}",
+        name=_name,
+        help=_help,
+        usage=f"Usage: undiffuse {_name} {_usage}",
+    )
 
 
 def run() -> None:
@@ -82,10 +93,18 @@ def main(words: Sequence[str]) -> int:
     """
     try:
         if len(words) == 2 and words[0] in COMMANDS and words[1] in app.help_flags:
-            app.help_print([words[0]])  # what `app` would do, without first matching options that were not given
+            app.help_print(
+                [words[0]]
+            )  # what `app` would do, without first matching options that were not given
             return 0
         with _terminable():
-            code = app(list(words), exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
+            code = app(
+                list(words),
+                exit_on_error=False,
+                print_error=False,
+                verbose=False,
+                result_action="return_value",
+            )
         return code if isinstance(code, int) else 0
     except InputError as problem:
         return refuse(str(problem))
@@ -98,7 +117,9 @@ def main(words: Sequence[str]) -> int:
         _silence()
         return 0
     except SystemExit as leaving:
-        if isinstance(leaving.__context__, BrokenPipeError):  # as rich reports it, its output silenced already
+        if isinstance(
+            leaving.__context__, BrokenPipeError
+        ):  # as rich reports it, its output silenced already
             return 0
         raise
 
@@ -119,10 +140,17 @@ def sentence(problem: CycloptsError) -> str:
 
 def _unknown_option(problem: Any) -> InputError:
     name = (problem.token.keyword or problem.token.value).split("=")[0]
-    options = [name for argument in problem.argument_collection for name in argument.names if name[:1] == "-"]
+    options = [
+        name
+        for argument in problem.argument_collection
+        for name in argument.names
+        if name[:1] == "-"
+    ]
     group = name.rpartition(".")[0]
     siblings = [option for option in options if option.rpartition(".")[0] == group]
-    return unknown("undiffuse " + " ".join(problem.command_chain or ()), "option", name, siblings or options)
+    return unknown(
+        "undiffuse " + " ".join(problem.command_chain or ()), "option", name, siblings or options
+    )
 
 
 def _unknown_command(problem: Any) -> InputError:

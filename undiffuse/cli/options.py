@@ -38,18 +38,34 @@ class ModelOptions:
     __pydantic_config__ = _FORBID
 
     kind: Annotated[Kind | None, option("Kind of network.")] = None
-    width: Annotated[int | None, AtLeast(1), option("Channels, or numbers per token or row.")] = None
-    depth: Annotated[int | None, AtLeast(1), option("Blocks, of a transformer or perceptron.")] = None
-    patch: Annotated[int | None, AtLeast(1), option("Side of the pieces folded into channels or tokens.")] = None
+    width: Annotated[int | None, AtLeast(1), option("Channels, or numbers per token or row.")] = (
+        None
+    )
+    depth: Annotated[int | None, AtLeast(1), option("Blocks, of a transformer or perceptron.")] = (
+        None
+    )
+    patch: Annotated[
+        int | None, AtLeast(1), option("Side of the pieces folded into channels or tokens.")
+    ] = None
     multipliers: Annotated[
-        tuple[int, ...] | None, AtLeast(1), option("Channels of each U-Net level over width: 1,2,2.")
+        tuple[int, ...] | None,
+        AtLeast(1),
+        option("Channels of each U-Net level over width: 1,2,2."),
     ] = None
     blocks: Annotated[int | None, AtLeast(1), option("Residual blocks on each U-Net level.")] = None
-    attention: Annotated[tuple[int, ...] | None, AtLeast(0), option("U-Net levels with attention, from 0: 1,2.")] = None
-    head_width: Annotated[int | None, AtLeast(1), option("Channels per attention head of a U-Net.")] = None
+    attention: Annotated[
+        tuple[int, ...] | None, AtLeast(0), option("U-Net levels with attention, from 0: 1,2.")
+    ] = None
+    head_width: Annotated[
+        int | None, AtLeast(1), option("Channels per attention head of a U-Net.")
+    ] = None
     heads: Annotated[int | None, AtLeast(1), option("Attention heads of a transformer.")] = None
-    octaves: Annotated[int | None, AtLeast(0), option("Frequencies a perceptron sees each value at.")] = None
-    dropout: Annotated[float | None, AtLeast(0), option("Share of activations dropped in training.")] = None
+    octaves: Annotated[
+        int | None, AtLeast(0), option("Frequencies a perceptron sees each value at.")
+    ] = None
+    dropout: Annotated[
+        float | None, AtLeast(0), option("Share of activations dropped in training.")
+    ] = None
 
 
 @dataclass(kw_only=True)
@@ -58,18 +74,38 @@ class TrainingOptions:
 
     __pydantic_config__ = _FORBID
 
-    batch: Annotated[int | None, AtLeast(1), option("Rows per step (by default, from the data's shape).")] = None
-    lr: Annotated[float | None, AtLeast(0, above=True), option("Peak learning rate (0.001).")] = None
+    batch: Annotated[
+        int | None, AtLeast(1), option("Rows per step (by default, from the data's shape).")
+    ] = None
+    lr: Annotated[float | None, AtLeast(0, above=True), option("Peak learning rate (0.001).")] = (
+        None
+    )
     warmup: Annotated[int | None, AtLeast(0), option("Steps until the peak (100).")] = None
-    decay: Annotated[float | None, AtLeast(0, above=True), option("Share of the run the rate falls over (0.7).")] = None
+    decay: Annotated[
+        float | None, AtLeast(0, above=True), option("Share of the run the rate falls over (0.7).")
+    ] = None
     weight_decay: Annotated[float | None, AtLeast(0), option("Decay of the weights (0.01).")] = None
-    clip: Annotated[float | None, AtLeast(0), option("Largest norm of a gradient, 0 for any (1).")] = None
-    accumulate: Annotated[int | None, AtLeast(1), option("Parts a batch is computed in, to fit memory (1).")] = None
-    averaging: Annotated[float | None, AtLeast(0), option("Width of the weights' average over the run (0.1).")] = None
-    compile: Annotated[bool | None, option("Compile the network: true or false (on CUDA only).")] = None
-    evaluate_every: Annotated[int | None, AtLeast(1), option("Steps between looks at held-out rows.")] = None
-    samples: Annotated[int | None, AtLeast(0), option("Samples in each preview picture, 0 for none (16).")] = None
-    log_every: Annotated[int | None, AtLeast(1), option("Steps between lines of log.jsonl (10).")] = None
+    clip: Annotated[
+        float | None, AtLeast(0), option("Largest norm of a gradient, 0 for any (1).")
+    ] = None
+    accumulate: Annotated[
+        int | None, AtLeast(1), option("Parts a batch is computed in, to fit memory (1).")
+    ] = None
+    averaging: Annotated[
+        float | None, AtLeast(0), option("Width of the weights' average over the run (0.1).")
+    ] = None
+    compile: Annotated[
+        bool | None, option("Compile the network: true or false (on CUDA only).")
+    ] = None
+    evaluate_every: Annotated[
+        int | None, AtLeast(1), option("Steps between looks at held-out rows.")
+    ] = None
+    samples: Annotated[
+        int | None, AtLeast(0), option("Samples in each preview picture, 0 for none (16).")
+    ] = None
+    log_every: Annotated[
+        int | None, AtLeast(1), option("Steps between lines of log.jsonl (10).")
+    ] = None
 
 
 @dataclass(kw_only=True)
@@ -79,10 +115,14 @@ class DataOptions:
     __pydantic_config__ = _FORBID
 
     size: Annotated[
-        tuple[int, ...] | None, AtLeast(1), option("Longer side, or height,width, of images; length of recordings.")
+        tuple[int, ...] | None,
+        AtLeast(1),
+        option("Longer side, or height,width, of images; length of recordings."),
     ] = None
     held_out: Annotated[
-        float | None, AtLeast(0, above=True), option("Share, or number, of rows that are not trained on (0.1).")
+        float | None,
+        AtLeast(0, above=True),
+        option("Share, or number, of rows that are not trained on (0.1)."),
     ] = None
 
 
@@ -94,29 +134,59 @@ class TrainOptions:
 
     out: Annotated[str | None, option("Folder that the run is written to.")] = None
     preset: Annotated[Preset | None, option("Recipe (edm).")] = None
-    prediction: Annotated[Prediction | None, option("What the network predicts, in ddpm (noise).")] = None
-    variance: Annotated[Variance | None, option("Of the reverse process, in ddpm (beta_tilde).")] = None
+    prediction: Annotated[
+        Prediction | None, option("What the network predicts, in ddpm (noise).")
+    ] = None
+    variance: Annotated[
+        Variance | None, option("Of the reverse process, in ddpm (beta_tilde).")
+    ] = None
     loss: Annotated[Loss | None, option("What is minimized, in ddpm (simple).")] = None
-    betas: Annotated[Betas | None, option("Table of noise added per level, in ddpm (linear).")] = None
-    levels: Annotated[int | None, AtLeast(1), option("Noise levels T, in ddpm, iddpm (1000) and vdm.")] = None
+    betas: Annotated[Betas | None, option("Table of noise added per level, in ddpm (linear).")] = (
+        None
+    )
+    levels: Annotated[
+        int | None, AtLeast(1), option("Noise levels T, in ddpm, iddpm (1000) and vdm.")
+    ] = None
     path: Annotated[Path | None, option("From noise to data, in flow_matching (linear).")] = None
-    coupling: Annotated[Coupling | None, option("Of noise with rows, in flow_matching (independent).")] = None
-    latent: Annotated[int | None, AtLeast(1), option("Numbers a sample is made of, in vae and gan.")] = None
-    observation: Annotated[Observation | None, option("Law of a row given these, in vae (by the data).")] = None
-    sigma: Annotated[float | None, AtLeast(0, above=True), option("Noise level, at unit scale, in dae (0.3).")] = None
-    game: Annotated[Game | None, option("What the two networks play, in gan (relativistic).")] = None
+    coupling: Annotated[
+        Coupling | None, option("Of noise with rows, in flow_matching (independent).")
+    ] = None
+    latent: Annotated[
+        int | None, AtLeast(1), option("Numbers a sample is made of, in vae and gan.")
+    ] = None
+    observation: Annotated[
+        Observation | None, option("Law of a row given these, in vae (by the data).")
+    ] = None
+    sigma: Annotated[
+        float | None, AtLeast(0, above=True), option("Noise level, at unit scale, in dae (0.3).")
+    ] = None
+    game: Annotated[Game | None, option("What the two networks play, in gan (relativistic).")] = (
+        None
+    )
     steps: Annotated[int | None, AtLeast(1), option("Train for this many steps.")] = None
-    budget: Annotated[str | None, option("Or for this long: 90s, 10m, 1h30m (10m).", hyphen=True)] = None
-    config: Annotated[str | None, option("TOML file of these options; the command line goes before it.")] = None
+    budget: Annotated[
+        str | None, option("Or for this long: 90s, 10m, 1h30m (10m).", hyphen=True)
+    ] = None
+    config: Annotated[
+        str | None, option("TOML file of these options; the command line goes before it.")
+    ] = None
     seed: Annotated[int | None, AtLeast(0), option("Seed of everything random (0).")] = None
-    device: Annotated[Device | None, option("Where to compute (auto: the fastest there is).")] = None
-    precision: Annotated[Precision | None, option("Of the arithmetic (auto: bfloat16 where it gains).")] = None
-    checkpoint_every: Annotated[int | None, AtLeast(1), option("Steps between checkpoints (500).")] = None
+    device: Annotated[Device | None, option("Where to compute (auto: the fastest there is).")] = (
+        None
+    )
+    precision: Annotated[
+        Precision | None, option("Of the arithmetic (auto: bfloat16 where it gains).")
+    ] = None
+    checkpoint_every: Annotated[
+        int | None, AtLeast(1), option("Steps between checkpoints (500).")
+    ] = None
     resume: Annotated[bool | None, flag("Go on with the run in --out; needs no SOURCE.")] = None
     overwrite: Annotated[bool | None, flag("Replace the run in --out.")] = None
     init: Annotated[str | None, option("Run whose weights to start from.")] = None
     quiet: Annotated[bool | None, flag("Print nothing but errors.")] = None
-    json: Annotated[bool | None, flag("Print the result as one JSON object on standard output.")] = None
+    json: Annotated[
+        bool | None, flag("Print the result as one JSON object on standard output.")
+    ] = None
     model: Annotated[ModelOptions | None, Parameter(group=_MODEL)] = None
     training: Annotated[TrainingOptions | None, Parameter(group=_TRAINING)] = None
     data: Annotated[DataOptions | None, Parameter(group=_DATA)] = None

@@ -22,7 +22,9 @@ FORMS = ("samples.png", "samples.csv", "samples/")
 def refuse_taken(typed: str, out: Path, overwrite: bool) -> None:
     """Raises InputError if something is at `out` already, or nothing can be put there."""
     if os.path.lexists(out) and not overwrite and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"--out {typed}: already exists; choose another name, or --overwrite to replace it.")
+        raise InputError(
+            f"--out {typed}: already exists; choose another name, or --overwrite to replace it."
+        )
     place = next(folder for folder in out.absolute().parents if folder.exists())
     if not place.is_dir():
         raise InputError(f"--out {typed}: {place} is a file, not a folder; choose another place.")

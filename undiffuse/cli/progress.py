@@ -57,7 +57,13 @@ class Bar:
             self.drawn = None
 
     def _draw(self, total: int, what: str) -> Progress:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         drawn = Progress(
             TextColumn("{task.description}"),

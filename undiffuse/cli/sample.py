@@ -39,33 +39,57 @@ class SampleOptions:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic reads it off the class
 
     n: Annotated[int | None, AtLeast(1), option("How many samples.", name="-n")] = None
-    out: Annotated[str | None, option("File or folder; .npy .npz .png .csv .parquet or folder/ decides the form.")] = (
-        None
-    )
-    steps: Annotated[int | None, AtLeast(1), option("Steps from noise to data (the method's own number).")] = None
+    out: Annotated[
+        str | None,
+        option("File or folder; .npy .npz .png .csv .parquet or folder/ decides the form."),
+    ] = None
+    steps: Annotated[
+        int | None, AtLeast(1), option("Steps from noise to data (the method's own number).")
+    ] = None
     method: Annotated[
-        Method | None, option("How to take them (the preset's own); a vae's mean has no noise of p(x|z).")
+        Method | None,
+        option("How to take them (the preset's own); a vae's mean has no noise of p(x|z)."),
     ] = None
-    label: Annotated[str | None, option("Class of all samples, by name or number (as often as in the data).")] = None
+    label: Annotated[
+        str | None, option("Class of all samples, by name or number (as often as in the data).")
+    ] = None
     guidance: Annotated[
-        float | None, AtLeast(0), option("Weight of the class: 1 is as trained, more is more alike.")
+        float | None,
+        AtLeast(0),
+        option("Weight of the class: 1 is as trained, more is more alike."),
     ] = None
-    guidance_from: Annotated[float | None, AtLeast(0), option("Guide from this noise level, sigma/alpha, on (0).")] = (
-        None
-    )
-    guidance_to: Annotated[float | None, AtLeast(0), option("Guide up to this noise level (infinity).")] = None
-    autoguide: Annotated[float | None, AtLeast(0), option("Weight against the run's own weaker snapshot.")] = None
+    guidance_from: Annotated[
+        float | None, AtLeast(0), option("Guide from this noise level, sigma/alpha, on (0).")
+    ] = None
+    guidance_to: Annotated[
+        float | None, AtLeast(0), option("Guide up to this noise level (infinity).")
+    ] = None
+    autoguide: Annotated[
+        float | None, AtLeast(0), option("Weight against the run's own weaker snapshot.")
+    ] = None
     given: Annotated[
         str | None,
-        option("Rows with unknown entries to complete, -n times each (empty cells, NaN, transparent pixels)."),
+        option(
+            "Rows with unknown entries to complete, -n times each (empty cells, NaN, transparent pixels)."
+        ),
     ] = None
-    seed: Annotated[int | None, AtLeast(0), option("The same seed gives the same samples (0).")] = None
-    batch: Annotated[int | None, AtLeast(1), option("Samples drawn at a time; changes nothing but memory (64).")] = None
-    trajectory: Annotated[bool | None, flag("Also write how they came about: OUT-trajectory.png, or .npy.")] = None
+    seed: Annotated[int | None, AtLeast(0), option("The same seed gives the same samples (0).")] = (
+        None
+    )
+    batch: Annotated[
+        int | None, AtLeast(1), option("Samples drawn at a time; changes nothing but memory (64).")
+    ] = None
+    trajectory: Annotated[
+        bool | None, flag("Also write how they came about: OUT-trajectory.png, or .npy.")
+    ] = None
     overwrite: Annotated[bool | None, flag("Replace what is at --out.")] = None
-    device: Annotated[Device | None, option("Where to compute (auto: the fastest there is).")] = None
+    device: Annotated[Device | None, option("Where to compute (auto: the fastest there is).")] = (
+        None
+    )
     quiet: Annotated[bool | None, flag("Print nothing but errors.")] = None
-    json: Annotated[bool | None, flag("Print the result as one JSON object on standard output.")] = None
+    json: Annotated[
+        bool | None, flag("Print the result as one JSON object on standard output.")
+    ] = None
 
 
 def sample(
@@ -89,7 +113,7 @@ def sample(
     refuse_taken(chosen.out, out, bool(chosen.overwrite))
 
     from undiffuse.cli.terminal import Terminal
-    from undiffuse.runs import open_run
+    from undiffuse.run import open_run
     from undiffuse.training.options import find_device
 
     terminal = Terminal(quiet=chosen.quiet, as_json=chosen.json)
@@ -99,23 +123,29 @@ def sample(
         model.label_index(chosen.label)
     choices = {"wrap": _guidance(model, run, chosen), "given": _given(model, chosen)}
     rehearse(model, chosen.out, out)
-    return _draw(model, run, chosen, {k: v for k, v in choices.items() if v is not None}, out, terminal)
+    return _draw(
+        model, run, chosen, {k: v for k, v in choices.items() if v is not None}, out, terminal
+    )
 
 
 def _guidance(model: GenerativeModel, run: str, chosen: SampleOptions) -> Any:
     """The wrapper that the options on guidance ask for, None if they ask for none."""
     if chosen.guidance is None and chosen.autoguide is None:
         if chosen.guidance_from is not None or chosen.guidance_to is not None:
-            raise InputError("--guidance-from, --guidance-to: of which guidance? Give --guidance or --autoguide too.")
+            raise InputError(
+                "--guidance-from, --guidance-to: of which guidance? Give --guidance or --autoguide too."
+            )
         return None
     if chosen.guidance is not None and chosen.autoguide is not None:
-        raise InputError("--guidance and --autoguide: each guides on its own; leave one of them out.")
+        raise InputError(
+            "--guidance and --autoguide: each guides on its own; leave one of them out."
+        )
     if chosen.guidance is not None and chosen.given is not None and chosen.label is None:
         raise InputError(
             "--guidance: the class of given rows is not known; say it with --label, or leave guidance out."
         )
     from undiffuse.models.guided import guided
-    from undiffuse.runs import open_weaker
+    from undiffuse.run import open_weaker
 
     weaker = open_weaker(run).to(model.device) if chosen.autoguide is not None else None
     weight = chosen.guidance if chosen.autoguide is None else chosen.autoguide
@@ -135,7 +165,12 @@ def _given(model: GenerativeModel, chosen: SampleOptions) -> Any:
 
 
 def _draw(
-    model: GenerativeModel, run: str, chosen: SampleOptions, more: dict[str, Any], out: Path, terminal: Terminal
+    model: GenerativeModel,
+    run: str,
+    chosen: SampleOptions,
+    more: dict[str, Any],
+    out: Path,
+    terminal: Terminal,
 ) -> int:
     """Draw, write, and say where. Returns the exit code."""
     from undiffuse.cli.progress import Bar
@@ -147,7 +182,9 @@ def _draw(
     batches = math.ceil(total / batch)
     trajectory = Trajectory(model, rows=total, out=out) if chosen.trajectory else None
     if trajectory and os.path.lexists(trajectory.file) and not chosen.overwrite:
-        raise InputError(f"{trajectory.file}: already exists; choose another --out, or --overwrite to replace it.")
+        raise InputError(
+            f"{trajectory.file}: already exists; choose another --out, or --overwrite to replace it."
+        )
     done = 0
     with Bar(terminal) as bar:
 
@@ -159,9 +196,17 @@ def _draw(
                 trajectory.add(i, n, x_t)
 
         choices = {"steps": chosen.steps, "method": chosen.method, **more}
-        rows = model.sample_rows(chosen.n, label=chosen.label, seed=seed, batch=batch, callback=callback, **choices)
-    known = chosen.given is None or chosen.label is not None  # the class of given rows is not asked, but hidden
-    labels = class_names(model, model.sample_labels(total, label=chosen.label, seed=seed)) if known else None
+        rows = model.sample_rows(
+            chosen.n, label=chosen.label, seed=seed, batch=batch, callback=callback, **choices
+        )
+    known = (
+        chosen.given is None or chosen.label is not None
+    )  # the class of given rows is not asked, but hidden
+    labels = (
+        class_names(model, model.sample_labels(total, label=chosen.label, seed=seed))
+        if known
+        else None
+    )
     model.form.save(rows, out, labels=labels)
     written = {"out": chosen.out}
     if trajectory:
@@ -172,7 +217,9 @@ def _draw(
     if chosen.given is not None:
         each = "one completion" if chosen.n == 1 else f"{chosen.n} completions in turn"
         rows = total // chosen.n
-        terminal.say(f"completed {rows} given row{'s' * (rows > 1)}, {each} of each, in their order")
+        terminal.say(
+            f"completed {rows} given row{'s' * (rows > 1)}, {each} of each, in their order"
+        )
     for place in written.values():
         terminal.say(f"wrote {place}")
     return 0

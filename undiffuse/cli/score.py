@@ -39,37 +39,74 @@ class ScoreOptions:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic reads it off the class
 
-    out: Annotated[str | None, option("File that the scores go to; .csv or .parquet decides the form.")] = None
+    out: Annotated[
+        str | None, option("File that the scores go to; .csv or .parquet decides the form.")
+    ] = None
     method: Annotated[
         Method | None,
-        option("Bound, density by the probability-flow ODE (by the rows' size), or a vae's weighted bound."),
+        option(
+            "Bound, density by the probability-flow ODE (by the rows' size), or a vae's weighted bound."
+        ),
     ] = None
     alarm: Annotated[
-        float | None, AtLeast(0, above=True), option("Mark rows so that at most this share of ordinary ones is: 0.01.")
+        float | None,
+        AtLeast(0, above=True),
+        option("Mark rows so that at most this share of ordinary ones is: 0.01."),
     ] = None
-    draws: Annotated[int | None, AtLeast(1), option("Dequantizations averaged per row, where there are any.")] = None
-    evaluations: Annotated[int | None, AtLeast(1), option("Of the network per row (elbo: 64).")] = None
-    tolerance: Annotated[float | None, AtLeast(0, above=True), option("Of the solver (ode: 1e-5).")] = None
-    probes: Annotated[int | None, AtLeast(0), option("Of the trace, 0: exact (ode: 0 up to 64 values, then 2).")] = None
-    label: Annotated[str | None, option("Likelihood given this class, by name or number (of all classes).")] = None
-    importance: Annotated[bool | None, flag("Weight the draws by importance: a closer bound (ode).")] = None
+    draws: Annotated[
+        int | None, AtLeast(1), option("Dequantizations averaged per row, where there are any.")
+    ] = None
+    evaluations: Annotated[int | None, AtLeast(1), option("Of the network per row (elbo: 64).")] = (
+        None
+    )
+    tolerance: Annotated[
+        float | None, AtLeast(0, above=True), option("Of the solver (ode: 1e-5).")
+    ] = None
+    probes: Annotated[
+        int | None, AtLeast(0), option("Of the trace, 0: exact (ode: 0 up to 64 values, then 2).")
+    ] = None
+    label: Annotated[
+        str | None, option("Likelihood given this class, by name or number (of all classes).")
+    ] = None
+    importance: Annotated[
+        bool | None, flag("Weight the draws by importance: a closer bound (ode).")
+    ] = None
     dequantization: Annotated[
-        Dequantization | None, option("Noise that whole numbers are given: uniform, or as at the least noise level.")
+        Dequantization | None,
+        option("Noise that whole numbers are given: uniform, or as at the least noise level."),
     ] = None
-    seed: Annotated[int | None, AtLeast(0), option("The same seed gives the same scores (0).")] = None
-    batch: Annotated[int | None, AtLeast(1), option("Rows at a time; changes nothing but memory (64).")] = None
-    calibration: Annotated[int | None, AtLeast(1), option("Held-out rows to compare with, at most (1000).")] = None
-    no_calibration: Annotated[bool | None, flag("Do without held-out rows: no quantiles, no alarms.")] = None
-    held_out: Annotated[str | None, option("Rows to compare with, instead of those the run held out.")] = None
-    overwrite: Annotated[bool | None, flag("Replace what is at --out, and what is left of another command.")] = None
-    device: Annotated[Device | None, option("Where to compute (auto: the fastest there is).")] = None
+    seed: Annotated[int | None, AtLeast(0), option("The same seed gives the same scores (0).")] = (
+        None
+    )
+    batch: Annotated[
+        int | None, AtLeast(1), option("Rows at a time; changes nothing but memory (64).")
+    ] = None
+    calibration: Annotated[
+        int | None, AtLeast(1), option("Held-out rows to compare with, at most (1000).")
+    ] = None
+    no_calibration: Annotated[
+        bool | None, flag("Do without held-out rows: no quantiles, no alarms.")
+    ] = None
+    held_out: Annotated[
+        str | None, option("Rows to compare with, instead of those the run held out.")
+    ] = None
+    overwrite: Annotated[
+        bool | None, flag("Replace what is at --out, and what is left of another command.")
+    ] = None
+    device: Annotated[Device | None, option("Where to compute (auto: the fastest there is).")] = (
+        None
+    )
     quiet: Annotated[bool | None, flag("Print nothing but errors.")] = None
-    json: Annotated[bool | None, flag("Print the result as one JSON object on standard output.")] = None
+    json: Annotated[
+        bool | None, flag("Print the result as one JSON object on standard output.")
+    ] = None
 
 
 def score(
     run: Annotated[str, Parameter(help="Folder of the run.")],
-    data: Annotated[str, Parameter(help="File, folder or name of the data to score: anything train takes.")],
+    data: Annotated[
+        str, Parameter(help="File, folder or name of the data to score: anything train takes.")
+    ],
     /,
     *,
     options: Annotated[ScoreOptions | None, Parameter(name="*")] = None,
@@ -88,7 +125,7 @@ def score(
     from undiffuse.cli.terminal import Terminal
     from undiffuse.data import conform
     from undiffuse.evaluation import check_out
-    from undiffuse.runs import open_run
+    from undiffuse.run import open_run
     from undiffuse.training.folder import read_config
     from undiffuse.training.options import find_device
 
@@ -104,7 +141,10 @@ def score(
     for note in rows.notes:
         terminal.say(note, "yellow")
     if rows.fingerprint == config["fingerprint"]:
-        terminal.say(f"{data}: holds the rows that the run was trained on, which score higher than new ones.", "yellow")
+        terminal.say(
+            f"{data}: holds the rows that the run was trained on, which score higher than new ones.",
+            "yellow",
+        )
     return _score(model, run, rows, held_out, chosen, terminal)
 
 
@@ -117,11 +157,15 @@ def _chosen(options: ScoreOptions | None) -> ScoreOptions:
         raise InputError(f"--alarm {chosen.alarm:g}: must be a share below 1.")
     for name in ("alarm", "held_out", "calibration") if chosen.no_calibration else ():
         if getattr(chosen, name) is not None:
-            raise InputError(f"--{name.replace('_', '-')} and --no-calibration: only one of the two can be meant.")
+            raise InputError(
+                f"--{name.replace('_', '-')} and --no-calibration: only one of the two can be meant."
+            )
     return chosen
 
 
-def _held_out(model: GenerativeModel, config: dict[str, Any], chosen: ScoreOptions, bar: Any) -> Conformed | None:
+def _held_out(
+    model: GenerativeModel, config: dict[str, Any], chosen: ScoreOptions, bar: Any
+) -> Conformed | None:
     """The rows to compare with, None for none; refused if they are too few for the alarm."""
     import numpy as np
 
@@ -132,22 +176,30 @@ def _held_out(model: GenerativeModel, config: dict[str, Any], chosen: ScoreOptio
         return None
     rows = held_out_rows(config, source=chosen.held_out, label=label, progress=bar)
     if chosen.alarm is not None:
-        Calibration(np.zeros(min(len(rows), chosen.calibration or CALIBRATION))).lowest(chosen.alarm)
+        Calibration(np.zeros(min(len(rows), chosen.calibration or CALIBRATION))).lowest(
+            chosen.alarm
+        )
     return rows
 
 
 def _scoring(model: GenerativeModel, chosen: ScoreOptions) -> Scoring:
     """How rows are scored, with what is named resolved."""
-    from undiffuse.diffusion.dequantize import TruncatedNormal
+    from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
     from undiffuse.evaluation import Scoring
 
     dequantization = None
     if chosen.dequantization == "truncated_normal":
         schedule: Any = getattr(model, "schedule", None)
         if schedule is None:
-            raise InputError("--dequantization truncated_normal: is for models with noise levels; leave it out.")
+            raise InputError(
+                "--dequantization truncated_normal: is for models with noise levels; leave it out."
+            )
         dequantization = TruncatedNormal.of(schedule)
-    own = {"evaluations": chosen.evaluations, "tolerance": chosen.tolerance, "probes": chosen.probes}
+    own = {
+        "evaluations": chosen.evaluations,
+        "tolerance": chosen.tolerance,
+        "probes": chosen.probes,
+    }
     return Scoring(
         method=chosen.method,
         seed=chosen.seed or 0,
@@ -185,21 +237,40 @@ def _score(
     scoring, batch = _scoring(model, chosen), chosen.batch or 64
     assert chosen.out is not None
     with Interruption(quiet=terminal.quiet) as interruption, Bar(terminal) as bar:
-        shared: dict[str, Any] = {"scoring": scoring, "batch": batch, "progress": bar, "stop": interruption.stopped}
+        shared: dict[str, Any] = {
+            "scoring": scoring,
+            "batch": batch,
+            "progress": bar,
+            "stop": interruption.stopped,
+        }
         calibration, summary = None, None
         if held_out is not None:
-            calibration = calibrate(model, run, held_out, count=chosen.calibration or CALIBRATION, **shared)
+            calibration = calibrate(
+                model, run, held_out, count=chosen.calibration or CALIBRATION, **shared
+            )
         if held_out is None or calibration is not None:
             replace = bool(chosen.overwrite)
             summary = score_to_file(
-                model, rows, chosen.out, calibration=calibration, alarm=chosen.alarm, replace=replace, **shared
+                model,
+                rows,
+                chosen.out,
+                calibration=calibration,
+                alarm=chosen.alarm,
+                replace=replace,
+                **shared,
             )
     if summary is None:
         terminal.result({"run": run, "out": chosen.out, "stopped": True})
         terminal.say("stopped; what is scored is kept, and the same command goes on from there.")
         return INTERRUPTED
     compared = 0 if calibration is None else len(calibration)
-    facts = {"run": run, "out": chosen.out, "data": rows.name, "seed": scoring.seed, "held_out": compared}
+    facts = {
+        "run": run,
+        "out": chosen.out,
+        "data": rows.name,
+        "seed": scoring.seed,
+        "held_out": compared,
+    }
     terminal.result({**facts, **asdict(summary), "stopped": False})
     _conclude(summary, chosen, terminal)
     return 0
@@ -208,7 +279,10 @@ def _score(
 def _conclude(summary: Summary, chosen: ScoreOptions, terminal: Terminal) -> None:
     """Words at the end: the mean, its error and what kind of number it is; the alarms; where the lines are."""
     kind = " and ".join(_KINDS.get(kind, kind) for kind in summary.kind.split(" and "))
-    nats, bits = _mean(summary.log_likelihood, summary.stderr), _mean(summary.bits_per_dim, summary.bits_error)
+    nats, bits = (
+        _mean(summary.log_likelihood, summary.stderr),
+        _mean(summary.bits_per_dim, summary.bits_error),
+    )
     if summary.finite:
         terminal.say(f"mean log-likelihood {nats} nats per row ({kind}), {bits} bits per dimension")
     if summary.meaning:
@@ -219,7 +293,10 @@ def _conclude(summary: Summary, chosen: ScoreOptions, terminal: Terminal) -> Non
     )
     if summary.finite < summary.rows:
         count = summary.rows - summary.finite
-        terminal.say(f"without a finite score, and not in the mean: {count:,} of them; see the column note", "yellow")
+        terminal.say(
+            f"without a finite score, and not in the mean: {count:,} of them; see the column note",
+            "yellow",
+        )
     if summary.alarms is not None and summary.realized is not None:
         low, high = summary.realized
         terminal.say(

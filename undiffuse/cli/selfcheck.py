@@ -17,7 +17,9 @@ class SelfcheckOptions:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic reads it off the class
 
     json: Annotated[bool | None, flag("Print one JSON object.")] = None
-    quiet: Annotated[bool | None, flag("Print nothing but errors (with --json: and the object).")] = None
+    quiet: Annotated[
+        bool | None, flag("Print nothing but errors (with --json: and the object).")
+    ] = None
 
 
 def selfcheck(*, options: Annotated[SelfcheckOptions | None, Parameter(name="*")] = None) -> int:

@@ -33,7 +33,12 @@ def option(help: str, *, name: str | None = None, hyphen: bool = False) -> Param
     whether its value may begin with a hyphen that is no minus of a number.
     """
     return Parameter(
-        help=help, name=name, negative=(), converter=_as_typed, show_default=False, allow_leading_hyphen=hyphen
+        help=help,
+        name=name,
+        negative=(),
+        converter=_as_typed,
+        show_default=False,
+        allow_leading_hyphen=hyphen,
     )
 
 
@@ -70,8 +75,12 @@ class AtLeast:
     def check(self, value: Any) -> Any:
         """`value`, or each number of it, if it is within the bound; ValueError otherwise."""
         for number in value if isinstance(value, tuple) else (value,):
-            if number is not None and not (number > self.bound if self.above else number >= self.bound):
-                raise ValueError(f"must be {'more than' if self.above else 'at least'} {self.bound}")
+            if number is not None and not (
+                number > self.bound if self.above else number >= self.bound
+            ):
+                raise ValueError(
+                    f"must be {'more than' if self.above else 'at least'} {self.bound}"
+                )
         return value
 
 
@@ -115,7 +124,9 @@ class File:
             raise InputError(f"--config {path}: no such file; check the path.") from None
         except (OSError, UnicodeDecodeError) as problem:
             reason = getattr(problem, "strerror", None) or "it is not text"
-            raise InputError(f"--config {path}: could not be read: {reason}; give a TOML file.") from None
+            raise InputError(
+                f"--config {path}: could not be read: {reason}; give a TOML file."
+            ) from None
         except tomllib.TOMLDecodeError as problem:
             raise InputError(f"{path}: not valid TOML: {problem}; correct it there.") from None
 
@@ -152,7 +163,9 @@ def check(kind: type[Options], words: Tree, file: File | None = None) -> Options
         return TypeAdapter(kind).validate_python(merge(file.tree if file else {}, words))
     except ValidationError as problem:
         finding = problem.errors()[0]
-    names = tuple(part for part in finding["loc"] if isinstance(part, str))  # without positions in a list
+    names = tuple(
+        part for part in finding["loc"] if isinstance(part, str)
+    )  # without positions in a list
     if file is None or _holds(words, names):
         raise refusal(finding, typed_as(names))
     owner: Any = kind

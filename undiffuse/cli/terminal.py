@@ -48,7 +48,9 @@ def print_facts(console: Console, rows: Iterable[tuple[str, str]]) -> None:
     rows = list(rows)
     indent = max(len(name) for name, _ in rows) + 2
     for name, text in rows:
-        lines = textwrap.wrap(text, max(console.width - indent, 20)) if console.is_terminal else [text]
+        lines = (
+            textwrap.wrap(text, max(console.width - indent, 20)) if console.is_terminal else [text]
+        )
         line = Text.assemble((name.ljust(indent), "bold"), f"\n{' ' * indent}".join(lines))
         console.print(line, soft_wrap=True)
 

@@ -31,7 +31,8 @@ DEFAULT_PRESET = "edm"
 
 def train(
     source: Annotated[
-        str | None, Parameter(help="File, folder or name (digits, fashion-mnist, moons, ...) to train on.")
+        str | None,
+        Parameter(help="File, folder or name (digits, fashion-mnist, moons, ...) to train on."),
     ] = None,
     /,
     *,
@@ -44,9 +45,13 @@ def train(
     chosen = _chosen(options)
     resume = bool(chosen.resume)
     if chosen.out is None:
-        raise InputError("--out: missing; say which folder the run goes to, such as --out runs/first.")
+        raise InputError(
+            "--out: missing; say which folder the run goes to, such as --out runs/first."
+        )
     if source is None and not resume:
-        raise InputError("SOURCE: missing; name the data to train on, such as undiffuse train digits --out RUN.")
+        raise InputError(
+            "SOURCE: missing; name the data to train on, such as undiffuse train digits --out RUN."
+        )
 
     from undiffuse.cli.terminal import Terminal
 
@@ -64,7 +69,9 @@ def _chosen(options: TrainOptions | None) -> TrainOptions:
     file = File(words["config"]) if "config" in words else None
     for one, other in (("steps", "budget"), ("resume", "overwrite"), ("resume", "init")):
         if one in words and other in words:
-            raise InputError(f"--{one} and --{other}: only one of the two can be meant; leave out the other.")
+            raise InputError(
+                f"--{one} and --{other}: only one of the two can be meant; leave out the other."
+            )
         for typed, filed in ((one, other), (other, one)):
             if file is not None and typed in words and filed in file.tree:
                 file.tree.pop(filed)
@@ -86,10 +93,14 @@ def _folder(chosen: TrainOptions) -> dict[str, Any] | None:
     find_device(chosen.device or "auto")
     if chosen.init is not None:
         read_config(chosen.init)
-    return RunFolder(chosen.out, resume=bool(chosen.resume), overwrite=bool(chosen.overwrite)).config
+    return RunFolder(
+        chosen.out, resume=bool(chosen.resume), overwrite=bool(chosen.overwrite)
+    ).config
 
 
-def _load(source: str | None, chosen: TrainOptions, recorded: dict[str, Any] | None, terminal: Terminal) -> Data:
+def _load(
+    source: str | None, chosen: TrainOptions, recorded: dict[str, Any] | None, terminal: Terminal
+) -> Data:
     """The source, split as in the run that is resumed."""
     from undiffuse.cli.progress import Bar
     from undiffuse.data import load
@@ -104,7 +115,9 @@ def _load(source: str | None, chosen: TrainOptions, recorded: dict[str, Any] | N
         options.setdefault("size", before)
         source = source or recorded["data"]["path"]
         if source is None:
-            raise InputError(f"{chosen.out}: was trained on data from Python; resume it there, or give a SOURCE.")
+            raise InputError(
+                f"{chosen.out}: was trained on data from Python; resume it there, or give a SOURCE."
+            )
     with Bar(terminal) as bar:
         data = load(source, seed=seed, progress=bar, **options)
     if recorded is not None and data.fingerprint != recorded["data"]["fingerprint"]:
@@ -120,11 +133,15 @@ def _reading(chosen: TrainOptions) -> dict[str, Any]:
     options = given(chosen.data)
     if (size := options.get("size")) is not None:
         if len(size) not in (1, 2):
-            raise InputError(f"--data.size {','.join(map(str, size))}: must be one number, or height,width.")
+            raise InputError(
+                f"--data.size {','.join(map(str, size))}: must be one number, or height,width."
+            )
         options["size"] = size[0] if len(size) == 1 else size
     if (held_out := options.get("held_out", 0)) >= 1:
         if not held_out.is_integer():
-            raise InputError(f"--data.held-out {held_out:g}: must be a share below 1, or a whole number of rows.")
+            raise InputError(
+                f"--data.held-out {held_out:g}: must be a share below 1, or a whole number of rows."
+            )
         options["held_out"] = int(held_out)
     return options
 
@@ -165,7 +182,7 @@ def _model(chosen: TrainOptions, recorded: dict[str, Any] | None, data: Data) ->
 def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     """The dimensions of a run's network, as they would be typed."""
     from undiffuse.nn import NETWORKS, dimensions
-    from undiffuse.nn.flows import FLOWS, flow_dimensions
+    from undiffuse.nn.flows.size import FLOWS, flow_dimensions
 
     network = config["model"].get("network") or {}
     kind = str(network.get("kind"))
@@ -177,7 +194,11 @@ def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _introduce(
-    model: GenerativeModel, data: Data, chosen: TrainOptions, recorded: dict[str, Any] | None, terminal: Terminal
+    model: GenerativeModel,
+    data: Data,
+    chosen: TrainOptions,
+    recorded: dict[str, Any] | None,
+    terminal: Terminal,
 ) -> None:
     """What is about to happen: the data, the model, how long, where to."""
     from undiffuse.cli.info import source_facts
@@ -232,7 +253,11 @@ def _fit(model: GenerativeModel, data: Data, chosen: TrainOptions, terminal: Ter
             on_event=live,
             **{name: value for name, value in options.items() if value is not None},
         )
-    preview = os.path.join(chosen.out or "", os.path.relpath(live.samples, result.out)) if live.samples else None
+    preview = (
+        os.path.join(chosen.out or "", os.path.relpath(live.samples, result.out))
+        if live.samples
+        else None
+    )
     terminal.result(
         {
             "run": chosen.out,
@@ -248,12 +273,16 @@ def _fit(model: GenerativeModel, data: Data, chosen: TrainOptions, terminal: Ter
 
 
 def _conclude(
-    result: Result, model: GenerativeModel, chosen: TrainOptions, preview: str | None, terminal: Terminal
+    result: Result,
+    model: GenerativeModel,
+    chosen: TrainOptions,
+    preview: str | None,
+    terminal: Terminal,
 ) -> None:
     """Words at the end: what was made and where, and what to type next."""
     from undiffuse.cli.place import suggestion
     from undiffuse.cli.terminal import number
-    from undiffuse.runs import summary
+    from undiffuse.run import summary
     from undiffuse.training.duration import words
 
     loss = number((result.held_out or {}).get("loss"))
@@ -269,4 +298,7 @@ def _conclude(
     if preview:
         terminal.say(f"samples so far: {preview}")
     terminal.say("next, draw new ones:")
-    terminal.say(f"  undiffuse sample {shlex.quote(chosen.out or '')} -n 64 --out {suggestion(model)}", "bold")
+    terminal.say(
+        f"  undiffuse sample {shlex.quote(chosen.out or '')} -n 64 --out {suggestion(model)}",
+        "bold",
+    )

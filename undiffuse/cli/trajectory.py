@@ -59,7 +59,10 @@ class Trajectory:
         from PIL import Image
 
         states = self.states()
-        tiles = [[self.model.form.preview(state[k : k + 1]) for state in states] for k in range(states.shape[1])]
+        tiles = [
+            [self.model.form.preview(state[k : k + 1]) for state in states]
+            for k in range(states.shape[1])
+        ]
         width, height = tiles[0][0].size
         size = (width * len(states) + GAP * (len(states) - 1), (height + GAP) * len(tiles) - GAP)
         picture = Image.new("RGB", size, "white")

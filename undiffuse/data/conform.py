@@ -21,8 +21,6 @@ from typing import Any, final
 
 import numpy as np
 
-from undiffuse.data.audio_files import SUFFIXES, WHAT, Header, decoded
-from undiffuse.data.audio_windows import Windows
 from undiffuse.data.conformed import Conformed, Taken
 from undiffuse.data.families import describe_part
 from undiffuse.data.folder import classes_of, fingerprint, walk
@@ -30,12 +28,16 @@ from undiffuse.data.labels import index_labels
 from undiffuse.data.load import picture_suffixes, read, restore
 from undiffuse.data.loaded import Loaded, Progress, Rows
 from undiffuse.data.problem import Problem
+from undiffuse.data.recordings.files import SUFFIXES, WHAT, Header, decoded
+from undiffuse.data.recordings.windows import Windows
 from undiffuse.data.rows import chunk_length
 from undiffuse.data.source import Data
 from undiffuse.errors import InputError
 
 
-def conform(source: Any, config: Mapping[str, Any], *, progress: Progress | None = None) -> Conformed:
+def conform(
+    source: Any, config: Mapping[str, Any], *, progress: Progress | None = None
+) -> Conformed:
     """The rows of `source` (anything `ud.load` takes, or a `Data`) as rows of the run whose config's "data" is given.
 
     Raises InputError for another shape, for values that the run's type does not hold, for NaN and infinite values, for
@@ -50,7 +52,7 @@ def conform(source: Any, config: Mapping[str, Any], *, progress: Progress | None
     """
     kind = config["transform"]["kind"]
     if kind == "table":
-        from undiffuse.data.conform_table import conform_table
+        from undiffuse.data.tables.conform import conform_table
 
         return conform_table(source, config, progress)
     if isinstance(source, str | os.PathLike) and os.fspath(source):
@@ -82,14 +84,22 @@ class _Cast:
         return self.rows.take(indices).astype(self.dtype), {}
 
 
-def _conform_rows(loaded: Loaded, config: Mapping[str, Any], progress: Progress | None) -> Conformed:
+def _conform_rows(
+    loaded: Loaded, config: Mapping[str, Any], progress: Progress | None
+) -> Conformed:
     transform, form, classes = restore(config)
     if describe_part(loaded.form)["kind"] == "table_form":
-        raise InputError(f"{loaded.name}: this is a table, and the run was trained on arrays; give rows like those.")
+        raise InputError(
+            f"{loaded.name}: this is a table, and the run was trained on arrays; give rows like those."
+        )
     own = loaded.rows.take(np.arange(1))
     shape = _row_shape(config["transform"]["kind"], transform)
     if own.shape[1:] != shape:
-        hint = "; for one row alone, give an array of one row" if (len(loaded.rows), *own.shape[1:]) == shape else ""
+        hint = (
+            "; for one row alone, give an array of one row"
+            if (len(loaded.rows), *own.shape[1:]) == shape
+            else ""
+        )
         raise InputError(
             f"{loaded.name}: its rows have shape {own.shape[1:]}, those of the run {shape}{hint or '; reshape them'}."
         )
@@ -110,7 +120,9 @@ def _conform_rows(loaded: Loaded, config: Mapping[str, Any], progress: Progress 
 def _row_shape(kind: str, transform: Any) -> tuple[int, ...]:
     if kind != "audio":
         return tuple(transform.row_shape)
-    return (transform.length,) if transform.channels == 1 else (transform.length, transform.channels)
+    return (
+        (transform.length,) if transform.channels == 1 else (transform.length, transform.channels)
+    )
 
 
 def _range(dtype: np.dtype, levels: int | None) -> tuple[int | float, int | float]:
@@ -132,7 +144,11 @@ def _fits(own: np.dtype, dtype: np.dtype, low: int | float, high: int | float) -
 
 
 def _refuse_others(
-    rows: Rows, dtype: np.dtype, ends: tuple[int | float, int | float], name: str, progress: Progress | None
+    rows: Rows,
+    dtype: np.dtype,
+    ends: tuple[int | float, int | float],
+    name: str,
+    progress: Progress | None,
 ) -> None:
     """Raise InputError for values that are none of the run's, with their count and the first of them."""
     low, high = ends
@@ -150,12 +166,20 @@ def _refuse_others(
         if progress:
             progress(min(start + length, len(rows)), len(rows), f"checking {name}")
     if count:
-        what = f"numbers up to {high:g}" if dtype.kind == "f" else f"whole numbers from {low:,} to {high:,}"
+        what = (
+            f"numbers up to {high:g}"
+            if dtype.kind == "f"
+            else f"whole numbers from {low:,} to {high:,}"
+        )
         values = "value is" if count == 1 else "values are"
-        raise InputError(f"{name}: {count:,} {values} unlike the run's, which are {what}: the first is {first}.")
+        raise InputError(
+            f"{name}: {count:,} {values} unlike the run's, which are {what}: the first is {first}."
+        )
 
 
-def _index(labels: np.ndarray | None, own: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
+def _index(
+    labels: np.ndarray | None, own: Sequence[str], classes: Sequence[str]
+) -> np.ndarray | None:
     """The classes of a source as indices into those of the run, by name; -1 for others."""
     if labels is None or not classes:
         return None
@@ -166,15 +190,19 @@ def _index(labels: np.ndarray | None, own: Sequence[str], classes: Sequence[str]
 # --- folders
 
 
-def _conform_images(folder: Path, config: Mapping[str, Any], progress: Progress | None) -> Conformed:
-    from undiffuse.data.conform_images import Pictures
+def _conform_images(
+    folder: Path, config: Mapping[str, Any], progress: Progress | None
+) -> Conformed:
+    from undiffuse.data.images.conform import Pictures
 
     _, form, classes = restore(config)
     name = f"{folder.name}/"
     pictures = picture_suffixes()
     files = [path for path in walk(folder) if path.suffix.lower() in pictures]
     if not files:
-        raise InputError(f"{name}: no images are in it, and the run was trained on images; check the path.")
+        raise InputError(
+            f"{name}: no images are in it, and the run was trained on images; check the path."
+        )
     rows = Pictures(files, form, name)
     notes = rows.changes(progress)
     return Conformed(
@@ -199,16 +227,25 @@ class _Cut:
         return self.windows.take(indices), {int(i): Problem.unreadable() for i in lost}
 
 
-def _conform_recordings(folder: Path, config: Mapping[str, Any], progress: Progress | None) -> Conformed:
+def _conform_recordings(
+    folder: Path, config: Mapping[str, Any], progress: Progress | None
+) -> Conformed:
     transform, form, classes = restore(config)
     name = f"{folder.name}/"
     files = [path for path in walk(folder) if path.suffix.lower() in SUFFIXES]
     if not files:
-        raise InputError(f"{name}: no recordings are in it, and the run was trained on recordings; check the path.")
+        raise InputError(
+            f"{name}: no recordings are in it, and the run was trained on recordings; check the path."
+        )
     found = decoded(folder, files, progress, Header(form.rate, form.channels, form.dtype))
     kept = dict(zip(found.kept, found.lengths))
-    windows = Windows(found.samples, tuple(kept.get(i, 0) for i in range(len(files))), transform.length)
-    begin = windows.starts - np.cumsum([0, *(kept.get(i, 0) for i in range(len(files)))])[windows.groups]
+    windows = Windows(
+        found.samples, tuple(kept.get(i, 0) for i in range(len(files))), transform.length
+    )
+    begin = (
+        windows.starts
+        - np.cumsum([0, *(kept.get(i, 0) for i in range(len(files)))])[windows.groups]
+    )
     called = [str(path.relative_to(folder)) for path in files]
     labels = _folders_as_labels(folder, files, classes, name, WHAT)
     return Conformed(

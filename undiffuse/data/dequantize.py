@@ -29,7 +29,9 @@ def dequantize(k: Tensor, centre: Tensor | float, scale: Tensor | float, noise: 
     u = torch.special.ndtr(noise(k.float())).double()
     x = ((k + u - centre) / scale).float()
     middle = ((k + 0.5 - centre) / scale).float()
-    inside = torch.nextafter(x + (middle - x) * 2**-20, middle)  # a step that is felt both far from zero and at it
+    inside = torch.nextafter(
+        x + (middle - x) * 2**-20, middle
+    )  # a step that is felt both far from zero and at it
     return torch.where(bins(x, centre, scale) == k, x, inside)
 
 

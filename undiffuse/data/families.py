@@ -14,14 +14,14 @@ from typing import Any
 from undiffuse import parts
 
 _PLACES = {
-    "image": "undiffuse.data.transforms:ImageTransform",
-    "array": "undiffuse.data.transforms:ArrayTransform",
-    "table": "undiffuse.data.table_transform:TableTransform",
-    "audio": "undiffuse.data.audio:AudioTransform",
-    "image_form": "undiffuse.data.forms:ImageForm",
-    "array_form": "undiffuse.data.forms:ArrayForm",
-    "table_form": "undiffuse.data.table_form:TableForm",
-    "recordings": "undiffuse.data.audio:Recordings",
+    "image": "undiffuse.data.arrays.transform:ImageTransform",
+    "array": "undiffuse.data.arrays.transform:ArrayTransform",
+    "table": "undiffuse.data.tables.transform:TableTransform",
+    "audio": "undiffuse.data.recordings.read:AudioTransform",
+    "image_form": "undiffuse.data.arrays.form:ImageForm",
+    "array_form": "undiffuse.data.arrays.form:ArrayForm",
+    "table_form": "undiffuse.data.tables.form:TableForm",
+    "recordings": "undiffuse.data.recordings.read:Recordings",
 }
 
 
@@ -47,7 +47,11 @@ FAMILIES = _Family()
 
 def describe_part(part: object) -> dict[str, Any]:
     """The tree of a transform or a form; only modules that are imported already can hold its class."""
-    met = {kind: FAMILIES[kind] for kind, place in _PLACES.items() if place.split(":")[0] in sys.modules}
+    met = {
+        kind: FAMILIES[kind]
+        for kind, place in _PLACES.items()
+        if place.split(":")[0] in sys.modules
+    }
     return parts.describe(part, met)
 
 

@@ -38,16 +38,22 @@ def fingerprint(folder: Path, files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         status = path.stat()
-        digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(
+            f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode()
+        )
     return digest.hexdigest()[:16]
 
 
-def classes_of(folder: Path, files: Sequence[Path], name: str, what: str) -> tuple[list[str] | None, list[str]]:
+def classes_of(
+    folder: Path, files: Sequence[Path], name: str, what: str
+) -> tuple[list[str] | None, list[str]]:
     """The class of each file, which is the subfolder it lies in, None unless all lie in one of several; and notes."""
     parts = [path.relative_to(folder).parts for path in files]
     outside = sum(len(part) == 1 for part in parts)
     if 0 < outside < len(parts):
-        return None, [f"{name}: {outside:,} {what} lie outside of the subfolders, so these are not used as classes."]
+        return None, [
+            f"{name}: {outside:,} {what} lie outside of the subfolders, so these are not used as classes."
+        ]
     classes = [part[0] for part in parts]
     return (None if outside or len(set(classes)) < 2 else classes), []
 
@@ -60,7 +66,11 @@ def refuse_many(name: str, files: Sequence[Path], failed: Mapping[int, object], 
 
 def unreadable(name: str, files: Sequence[Path], failed: Mapping[int, object], what: str) -> str:
     """ "photos/: 2 of 90 images could not be read (a.jpg, b.jpg)", the first three by name, a reason where known."""
-    shown = [files[i].name + (f": {failed[i]}" if str(failed[i]) else "") for i in sorted(failed)[:3]]
+    shown = [
+        files[i].name + (f": {failed[i]}" if str(failed[i]) else "") for i in sorted(failed)[:3]
+    ]
     if len(failed) > 3:
         shown.append("...")
-    return f"{name}: {len(failed):,} of {len(files):,} {what} could not be read ({', '.join(shown)})"
+    return (
+        f"{name}: {len(failed):,} of {len(files):,} {what} could not be read ({', '.join(shown)})"
+    )

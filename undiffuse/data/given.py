@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from undiffuse.data.audio_files import SUFFIXES, Header, Unreadable, read_samples
+from undiffuse.data.arrays.objects import to_array
 from undiffuse.data.folder import walk
 from undiffuse.data.load import picture_suffixes, restore
-from undiffuse.data.objects import to_array
+from undiffuse.data.recordings.files import SUFFIXES, Header, Unreadable, read_samples
 from undiffuse.errors import InputError
 from undiffuse.models.base import Given
 
@@ -68,18 +68,28 @@ def _numpy(path: Path) -> np.ndarray:
             key = next((key for key in _KEYS if key in found.files), found.files[0])
             return found[key]
     except (ValueError, EOFError, OSError, IndexError) as problem:
-        raise InputError(f"{path.name}: could not be read as an array ({problem}); write it with numpy.save.") from None
+        raise InputError(
+            f"{path.name}: could not be read as an array ({problem}); write it with numpy.save."
+        ) from None
 
 
 def _array(values: np.ndarray, name: str, kind: str, transform: Any, form: Any) -> Given:
     """NaN is unknown; the rest as the run's type."""
-    shape = (transform.length, transform.channels)[: 1 + (transform.channels > 1)] if kind == "audio" else None
+    shape = (
+        (transform.length, transform.channels)[: 1 + (transform.channels > 1)]
+        if kind == "audio"
+        else None
+    )
     shape = tuple(transform.row_shape) if shape is None else shape
     values = values[None] if values.shape == shape else values
     if values.shape[1:] != shape or len(values) == 0:
-        raise InputError(f"{name}: its shape is {values.shape}, and a row of the run has {shape}; give such rows.")
+        raise InputError(
+            f"{name}: its shape is {values.shape}, and a row of the run has {shape}; give such rows."
+        )
     if values.dtype.kind not in "biuf":
-        raise InputError(f"{name}: values of type {values.dtype} are no numbers; give floats, with NaN for unknown.")
+        raise InputError(
+            f"{name}: values of type {values.dtype} are no numbers; give floats, with NaN for unknown."
+        )
     known = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
     dtype = np.dtype(form.dtype)
     filled = np.where(known, values, values.dtype.type(0))
@@ -108,7 +118,9 @@ def _pictures(path: Path, transform: Any, form: Any) -> Given:
     files = _files(path, picture_suffixes(), "images")
     c, h, w = transform.shape
     if c not in (1, 3) or transform.levels > 256:
-        raise InputError(f"{path.name}: the run's images are not 8-bit grey or RGB; give .npy, with NaN for unknown.")
+        raise InputError(
+            f"{path.name}: the run's images are not 8-bit grey or RGB; give .npy, with NaN for unknown."
+        )
     rows, known = [], []
     for file in files:
         try:
@@ -116,10 +128,14 @@ def _pictures(path: Path, transform: Any, form: Any) -> Given:
                 rgba = np.asarray(image.convert("RGBA"))
                 grey = np.asarray(image.convert("RGBA").convert("RGB").convert("L"))[..., None]
         except Exception as problem:
-            raise InputError(f"{file.name}: could not be read as an image; repair or remove it.") from problem
+            raise InputError(
+                f"{file.name}: could not be read as an image; repair or remove it."
+            ) from problem
         if rgba.shape[:2] != (h, w):
             there, here = f"{rgba.shape[0]} x {rgba.shape[1]}", f"{h} x {w}"
-            raise InputError(f"{file.name}: is {there} (height x width), and the run's images are {here}; resize it.")
+            raise InputError(
+                f"{file.name}: is {there} (height x width), and the run's images are {here}; resize it."
+            )
         pixels = np.rint((grey if c == 1 else rgba[..., :3]) / 255 * (transform.levels - 1))
         rows.append(_as_row(pixels.astype(form.dtype), form.channel_axis))
         known.append(_as_row(np.repeat(rgba[..., 3:] > 0, c, 2), form.channel_axis))
@@ -154,7 +170,9 @@ def _files(path: Path, suffixes: Any, what: str) -> list[Path]:
     files = [path] if path.is_file() else walk(path)
     files = [file for file in files if file.suffix.lower() in suffixes]
     if not files:
-        raise InputError(f"{path.name}: holds no {what}, which the run was trained on; check the path.")
+        raise InputError(
+            f"{path.name}: holds no {what}, which the run was trained on; check the path."
+        )
     return files
 
 
@@ -165,10 +183,10 @@ def _table(source: Any, config: Mapping[str, Any]) -> Given:
     """Columns by name, coded as the run's are; see `conform_table.py`."""
     import pyarrow as pa
 
-    from undiffuse.data import tables
-    from undiffuse.data.conform_table import _table as arrow_table
-    from undiffuse.data.conform_table import code
-    from undiffuse.data.table_column import Column
+    from undiffuse.data.tables import read as tables
+    from undiffuse.data.tables.column import Column
+    from undiffuse.data.tables.conform import _table as arrow_table
+    from undiffuse.data.tables.conform import code
 
     transform, form, _ = restore(config)
     table, where = arrow_table(source)
@@ -176,16 +194,25 @@ def _table(source: Any, config: Mapping[str, Any]) -> Given:
     names = [column["name"] for column in form.columns]
     strange = [name for name in table.column_names if name not in names]
     if strange:
-        raise InputError(f'{where}: column "{strange[0]}" is one that the run was not trained with; remove it.')
-    rows, known = np.empty((table.num_rows, len(names))), np.zeros((table.num_rows, len(names)), bool)
-    for i, (column, support, field) in enumerate(zip(form.columns, transform.columns, form.arrow_schema())):
+        raise InputError(
+            f'{where}: column "{strange[0]}" is one that the run was not trained with; remove it.'
+        )
+    rows, known = (
+        np.empty((table.num_rows, len(names))),
+        np.zeros((table.num_rows, len(names)), bool),
+    )
+    for i, (column, support, field) in enumerate(
+        zip(form.columns, transform.columns, form.arrow_schema())
+    ):
         rows[:, i] = _any_code(support)
         if column["name"] not in table.column_names:
             continue
         chunks = table.column(column["name"])
         array = chunks.chunk(0) if chunks.num_chunks == 1 else pa.concat_arrays(chunks.chunks)
         here = f'{where}: column "{column["name"]}"'
-        lenient = replace(Column(**{**column, "categories": tuple(column["categories"])}), missing="null")
+        lenient = replace(
+            Column(**{**column, "categories": tuple(column["categories"])}), missing="null"
+        )
         codes, strange_value = code(lenient, array, field.type, here)
         known[:, i] = ~np.isnan(codes)
         strange_value |= known[:, i] & ~_possible(support, codes)
@@ -209,6 +236,9 @@ def _any_code(support: Mapping[str, Any]) -> float:
 def _possible(support: Mapping[str, Any], codes: np.ndarray) -> np.ndarray:
     """Which codes the column can hold: its levels, or any number in its range."""
     if support["code"] == "number":
-        low, high = min([support["low"], *support["atoms"]]), max([support["high"], *support["atoms"]])
+        low, high = (
+            min([support["low"], *support["atoms"]]),
+            max([support["high"], *support["atoms"]]),
+        )
         return (codes >= low) & (codes <= high)
     return np.isin(codes, np.array(support.get("values", [support.get("value")]), dtype=np.float64))

@@ -26,11 +26,15 @@ def index_labels(
     given = np.asarray(labels)
     given = given.reshape(len(given)) if given.size == len(given) and given.ndim else given
     if given.shape != (rows,):
-        raise InputError(f"{name}: labels of shape {given.shape} for {rows:,} rows; give one label for each row.")
+        raise InputError(
+            f"{name}: labels of shape {given.shape} for {rows:,} rows; give one label for each row."
+        )
     if given.dtype.kind == "f" and np.array_equal(given, np.round(given)):
         given = given.astype(np.int64)
     if given.dtype.kind not in "biuU":
-        raise InputError(f"{name}: the labels are neither whole numbers nor names; leave them out or convert them.")
+        raise InputError(
+            f"{name}: the labels are neither whole numbers nor names; leave them out or convert them."
+        )
     if classes and given.dtype.kind in "iu" and given.min() >= 0 and given.max() < len(classes):
         return given.astype(np.int64), tuple(str(name) for name in classes)
     names, index = np.unique(given, return_inverse=True)

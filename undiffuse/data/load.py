@@ -8,14 +8,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from undiffuse.data.audio_files import SUFFIXES
 from undiffuse.data.families import build_part
 from undiffuse.data.folder import walk
 from undiffuse.data.loaded import Loaded, Progress
+from undiffuse.data.recordings.files import SUFFIXES
 from undiffuse.data.source import Data
 from undiffuse.errors import InputError, unknown
 
-_NOT_PICTURES = (".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".h5", ".hdf", ".grib", ".bufr", ".emf", ".wmf")
+_NOT_PICTURES = (
+    ".pdf",
+    ".eps",
+    ".ps",
+    ".mpg",
+    ".mpeg",
+    ".h5",
+    ".hdf",
+    ".grib",
+    ".bufr",
+    ".emf",
+    ".wmf",
+)
 
 
 def load(
@@ -55,14 +67,16 @@ def restore(config: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...]]:
     """
     missing = [name for name in ("transform", "form", "classes") if name not in config]
     if missing:
-        raise InputError(f'data: "{missing[0]}" is missing from the run\'s config.json; the run is damaged.')
+        raise InputError(
+            f'data: "{missing[0]}" is missing from the run\'s config.json; the run is damaged.'
+        )
     return build_part(config["transform"]), build_part(config["form"]), tuple(config["classes"])
 
 
 def read(source: Any, seed: int, size: Any, progress: Progress | None) -> Loaded:
     """What `load` makes `Data` of: the source as its reader hands it over, neither split nor measured."""
+    from undiffuse.data.arrays.objects import is_frame, read_object
     from undiffuse.data.named import NAMED
-    from undiffuse.data.objects import is_frame, read_object
 
     if isinstance(source, str | os.PathLike):
         if isinstance(source, str) and source in NAMED:
@@ -86,7 +100,9 @@ def _read_path(source: str | os.PathLike, size: Any, progress: Progress | None) 
             _no_size(str(source), size)
             return _read_file(path.resolve(), progress)
     except OSError as problem:
-        raise InputError(f"{source}: could not be read: {problem.strerror or problem}.") from problem
+        raise InputError(
+            f"{source}: could not be read: {problem.strerror or problem}."
+        ) from problem
     from undiffuse.data.named import NAMED
 
     if path.suffix or len(path.parts) > 1 or str(source).endswith(("/", os.sep)):
@@ -95,7 +111,7 @@ def _read_path(source: str | os.PathLike, size: Any, progress: Progress | None) 
 
 
 def _read_file(path: Path, progress: Progress | None) -> Loaded:
-    from undiffuse.data.files import is_idx, read_idx
+    from undiffuse.data.arrays.files import is_idx, read_idx
 
     suffix = path.suffix.lower()
     if suffix in FILES:
@@ -103,7 +119,9 @@ def _read_file(path: Path, progress: Progress | None) -> Loaded:
     if is_idx(path):
         return read_idx(path, progress)
     if suffix in SUFFIXES or suffix in picture_suffixes():
-        raise InputError(f"{path.name}: this is a single file; give the folder that holds all of them.")
+        raise InputError(
+            f"{path.name}: this is a single file; give the folder that holds all of them."
+        )
     raise InputError(
         f"{path.name}: files of this kind cannot be read; give {', '.join(FILES)}, an IDX file or a folder."
     )
@@ -118,18 +136,22 @@ def _read_folder(folder: Path, size: Any, progress: Progress | None) -> Loaded:
     if not files:
         raise InputError(f"{folder.name}/: the folder is empty; put images or recordings into it.")
     if not images and not recordings:
-        kinds = [kind or "no suffix" for kind, _ in Counter(path.suffix for path in files).most_common(3)]
-        raise InputError(f"{folder.name}/: no images or recordings are in it, only files of {', '.join(kinds)}.")
+        kinds = [
+            kind or "no suffix" for kind, _ in Counter(path.suffix for path in files).most_common(3)
+        ]
+        raise InputError(
+            f"{folder.name}/: no images or recordings are in it, only files of {', '.join(kinds)}."
+        )
     if images and recordings:
         raise InputError(
             f"{folder.name}/: it holds {len(images):,} images and {len(recordings):,} recordings; "
             "keep each kind in a folder of its own."
         )
     if recordings:
-        from undiffuse.data.audio import read_recordings
+        from undiffuse.data.recordings.read import read_recordings
 
         return read_recordings(folder, size=size, progress=progress)
-    from undiffuse.data.images import read_images
+    from undiffuse.data.images.read import read_images
 
     return read_images(folder, images, size=size, progress=progress)
 
@@ -139,28 +161,32 @@ def picture_suffixes() -> set[str]:
     from PIL import Image
 
     extensions = Image.registered_extensions()
-    return {suffix for suffix, kind in extensions.items() if kind in Image.OPEN} - set(_NOT_PICTURES)
+    return {suffix for suffix, kind in extensions.items() if kind in Image.OPEN} - set(
+        _NOT_PICTURES
+    )
 
 
 def _no_size(name: str, size: Any) -> None:
     if size is not None:
-        raise InputError(f"{name}: a size can be chosen for folders of images or recordings only; leave it out.")
+        raise InputError(
+            f"{name}: a size can be chosen for folders of images or recordings only; leave it out."
+        )
 
 
 def _read_npy(path: Path, progress: Progress | None) -> Loaded:
-    from undiffuse.data.files import read_npy
+    from undiffuse.data.arrays.files import read_npy
 
     return read_npy(path, progress)
 
 
 def _read_npz(path: Path, progress: Progress | None) -> Loaded:
-    from undiffuse.data.files import read_npz
+    from undiffuse.data.arrays.files import read_npz
 
     return read_npz(path, progress)
 
 
 def _read_table(source: Any, progress: Progress | None) -> Loaded:
-    from undiffuse.data.tables import read_table
+    from undiffuse.data.tables.read import read_table
 
     return read_table(source, progress=progress)
 

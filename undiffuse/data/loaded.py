@@ -39,6 +39,8 @@ class Loaded:
     fingerprint: str  # changes when the data changes
     labels: np.ndarray | None = None  # (N,) int64, an index into classes
     classes: tuple[str, ...] = ()
-    groups: np.ndarray | None = None  # (N,) int64: rows of one group are held out together, or trained on together
+    groups: np.ndarray | None = (
+        None  # (N,) int64: rows of one group are held out together, or trained on together
+    )
     notes: tuple[str, ...] = ()  # one sentence each: what was skipped, resized, left out
     facts: dict[str, Any] = field(default_factory=dict)  # plain data for `undiffuse info`

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from undiffuse.data import toys
-from undiffuse.data.arrays import from_array
-from undiffuse.data.files import read_idx
+from undiffuse.data.arrays.files import read_idx
+from undiffuse.data.arrays.read import from_array
 from undiffuse.data.loaded import Loaded, Progress
 from undiffuse.errors import InputError
 
@@ -43,7 +43,9 @@ def _fashion(name: str, seed: int, progress: Progress | None, *, part: str) -> L
     """60,000 (train) or 10,000 (t10k) garments, 28 x 28, in ten classes (Xiao, Rasul, Vollgraf 2017)."""
     path = FASHION_FOLDER / f"{part}-images-idx3-ubyte.gz"
     if not path.is_file():
-        raise InputError(f"{name}: not found in {FASHION_FOLDER}; install it with: apt install dataset-fashion-mnist")
+        raise InputError(
+            f"{name}: not found in {FASHION_FOLDER}; install it with: apt install dataset-fashion-mnist"
+        )
     return replace(read_idx(path, progress, classes=_GARMENTS), name=name, path=name)
 
 

@@ -26,7 +26,11 @@ def key(*numbers: int | np.ndarray) -> np.ndarray | np.uint64:
     """
     mixed = np.zeros(1, np.uint64)
     for number in numbers:
-        word = number.astype(np.uint64) if isinstance(number, np.ndarray) else np.uint64(number % 2**64)
+        word = (
+            number.astype(np.uint64)
+            if isinstance(number, np.ndarray)
+            else np.uint64(number % 2**64)
+        )
         mixed = _mix(mixed * np.uint64(31) + _GOLDEN + word)
     return mixed if any(isinstance(number, np.ndarray) for number in numbers) else mixed[0]
 

@@ -29,7 +29,9 @@ class ArrayRows:
     """
 
     def __init__(self, array: np.ndarray) -> None:
-        self.array = np.asarray(array)  # a plain view: a memory map's subclass would travel with every batch
+        self.array = np.asarray(
+            array
+        )  # a plain view: a memory map's subclass would travel with every batch
         self.dtype = self.array.dtype.newbyteorder("=")
 
     def __len__(self) -> int:
@@ -54,7 +56,9 @@ def chunk_length(rows: Rows) -> int:
     return int(np.clip(CHUNK_BYTES // max(rows.take(np.arange(1)).nbytes, 1), 1, 65536))
 
 
-def chunks(rows: Rows, progress: Progress | None = None, what: str = "reading") -> Iterator[np.ndarray]:
+def chunks(
+    rows: Rows, progress: Progress | None = None, what: str = "reading"
+) -> Iterator[np.ndarray]:
     """All rows in order, a chunk at a time."""
     length = chunk_length(rows)
     for start in range(0, len(rows), length):
@@ -81,5 +85,7 @@ def fingerprint(array: np.ndarray, *more: np.ndarray | None) -> str:
         blocks = -(-len(part) // per_block)
         budget = max(1, _SAMPLED_BYTES // max(per_block * part[:1].nbytes, 1))
         for block in np.unique(np.linspace(0, blocks - 1, min(blocks, budget)).astype(np.int64)):
-            digest.update(np.ascontiguousarray(part[block * per_block : (block + 1) * per_block]).tobytes())
+            digest.update(
+                np.ascontiguousarray(part[block * per_block : (block + 1) * per_block]).tobytes()
+            )
     return digest.hexdigest()[:16]

@@ -109,21 +109,29 @@ class Data:
     @property
     def held_out(self) -> Any:
         """The held-out rows in the form the data came in, read anew at each access."""
-        return self.form.present(self.loaded.rows.take(self.split.held_out(np.arange(self.n_held_out))))
+        return self.form.present(
+            self.loaded.rows.take(self.split.held_out(np.arange(self.n_held_out)))
+        )
 
     @property
     def train(self) -> TrainingRows:
         """The training rows in the form the data came in, read only where they are indexed."""
         return TrainingRows(self)
 
-    def batches(self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[dict]:
+    def batches(
+        self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[dict]:
         """Batches {"row": (size, ...), "label": (size,) int64} from `start_step` on, without end."""
-        ahead = max(1, 4096 // size)  # steps whose places are worked out together: one by one it costs a millisecond
+        ahead = max(
+            1, 4096 // size
+        )  # steps whose places are worked out together: one by one it costs a millisecond
         for first in count(start_step, ahead):
             steps = np.arange(first, first + ahead)[:, None]
             positions = (steps * world + rank) * size + np.arange(size)
             epochs, within = np.divmod(positions, len(self))
-            for indices in self.split.training(permute(within, len(self), key(_EPOCH, seed, epochs))):
+            for indices in self.split.training(
+                permute(within, len(self), key(_EPOCH, seed, epochs))
+            ):
                 yield self._batch(indices)
 
     def held_out_batch(self, size: int) -> dict:
@@ -202,7 +210,11 @@ class TrainingRows:
         """The rows that a number, a slice or a list of numbers picks, in the form that `sample` gives; a number
         gives a form of one row.
         """
-        positions = np.arange(*index.indices(len(self))) if isinstance(index, slice) else np.atleast_1d(index)
+        positions = (
+            np.arange(*index.indices(len(self)))
+            if isinstance(index, slice)
+            else np.atleast_1d(index)
+        )
         if np.any((positions < -len(self)) | (positions >= len(self))):
             raise IndexError(f"row {index} of {len(self)}")
         taken = self._data.split.training(positions % len(self))

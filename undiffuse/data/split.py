@@ -105,7 +105,9 @@ class ByGroups:
         return self._outside[indices]
 
 
-def make_split(n: int, groups: np.ndarray | None, wanted: float | int | None, seed: int, name: str) -> Split:
+def make_split(
+    n: int, groups: np.ndarray | None, wanted: float | int | None, seed: int, name: str
+) -> Split:
     """`n` rows split so that about `wanted` are held out: a number, a share, or None for the default share.
 
     Where rows have `groups`, a group is never divided, unless it is the only one, which is noted. Raises InputError
@@ -115,7 +117,9 @@ def make_split(n: int, groups: np.ndarray | None, wanted: float | int | None, se
     if groups is None:
         return ByRows(n, rows, seed)
     if np.all(groups == groups[0]):
-        note = f"{name}: all rows have one origin, so those held out tell less of new data than usual."
+        note = (
+            f"{name}: all rows have one origin, so those held out tell less of new data than usual."
+        )
         return ByRows(n, rows, seed, notes=(note,))
     return ByGroups(groups, rows, seed)
 

@@ -18,7 +18,9 @@ import numpy as np
 
 ROWS = 20_000
 _RADII, _RING_STD = np.array([0.5, 1.25, 2.0]), 0.06
-_CENTRES = 2 * np.stack([np.cos(np.arange(8) * math.pi / 4), np.sin(np.arange(8) * math.pi / 4)], axis=1)
+_CENTRES = 2 * np.stack(
+    [np.cos(np.arange(8) * math.pi / 4), np.sin(np.arange(8) * math.pi / 4)], axis=1
+)
 _CENTRE_STD, _MOON_STD = 0.2, 0.06
 
 
@@ -56,7 +58,9 @@ def _rings(rng: np.random.Generator, n: int) -> np.ndarray:
 def _rings_log_density(x: np.ndarray) -> np.ndarray:
     # A radius below zero, 8 deviations out, is the only thing neglected.
     radius = np.maximum(np.hypot(x[:, 0], x[:, 1]), 1e-12)[:, None]
-    terms = -((radius - _RADII) ** 2) / (2 * _RING_STD**2) - math.log(_RING_STD * math.sqrt(2 * math.pi))
+    terms = -((radius - _RADII) ** 2) / (2 * _RING_STD**2) - math.log(
+        _RING_STD * math.sqrt(2 * math.pi)
+    )
     return np.logaddexp.reduce(terms, axis=1) - np.log(len(_RADII) * 2 * math.pi * radius[:, 0])
 
 
@@ -76,7 +80,9 @@ def _gaussians8(rng: np.random.Generator, n: int) -> np.ndarray:
 
 def _gaussians8_log_density(x: np.ndarray) -> np.ndarray:
     squares = ((x[:, None] - _CENTRES) ** 2).sum(axis=2)
-    return np.logaddexp.reduce(-squares / (2 * _CENTRE_STD**2), axis=1) - math.log(8 * 2 * math.pi * _CENTRE_STD**2)
+    return np.logaddexp.reduce(-squares / (2 * _CENTRE_STD**2), axis=1) - math.log(
+        8 * 2 * math.pi * _CENTRE_STD**2
+    )
 
 
 TOYS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {

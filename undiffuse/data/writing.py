@@ -26,13 +26,18 @@ def write(rows: Any, out: Path, labels: Any, writers: Mapping[str, Writer], what
     """
     suffix = FOLDER if out.is_dir() or not out.suffix else out.suffix.lower()
     if suffix not in writers:
-        raise InputError(f"{out}: {what} cannot be written as {suffix}; use one of {', '.join(writers)}.")
+        raise InputError(
+            f"{out}: {what} cannot be written as {suffix}; use one of {', '.join(writers)}."
+        )
     writers[suffix](rows, out, labels)
 
 
 def write_npy(rows: np.ndarray, out: Path, labels: Any) -> None:
     """The array as it is; labels have no place in this form."""
-    with atomic_file(out) as temporary, temporary.open("wb") as stream:  # numpy would add .npy to a name in .NPY
+    with (
+        atomic_file(out) as temporary,
+        temporary.open("wb") as stream,
+    ):  # numpy would add .npy to a name in .NPY
         np.save(stream, rows, allow_pickle=False)
 
 
@@ -40,7 +45,9 @@ def write_npz(rows: np.ndarray, out: Path, labels: Any, **more: np.ndarray) -> N
     """The array under `data`, if there are any the labels under `labels`, and `more` under their own names."""
     arrays = {"data": rows, **more}
     if labels is not None:
-        arrays["labels"] = np.asarray(labels) if np.asarray(labels).dtype != object else np.asarray(labels, str)
+        arrays["labels"] = (
+            np.asarray(labels) if np.asarray(labels).dtype != object else np.asarray(labels, str)
+        )
     with atomic_file(out) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 

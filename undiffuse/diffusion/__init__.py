@@ -14,19 +14,30 @@ gaussian   densities, products and divergences in closed form
 """
 
 from undiffuse.diffusion import target
-from undiffuse.diffusion.adaptive import AdaptiveODE, integrate
-from undiffuse.diffusion.bound import Hybrid, VariationalBound
-from undiffuse.diffusion.chain import DiscreteVP, cosine_betas, linear_betas, sigmoid_betas
-from undiffuse.diffusion.denoiser import CONDITIONS, AbstractDenoiser, Denoiser, Estimate, Level, LogSigma
+from undiffuse.diffusion.denoiser import (
+    CONDITIONS,
+    AbstractDenoiser,
+    Denoiser,
+    Estimate,
+    Level,
+    LogSigma,
+)
 from undiffuse.diffusion.grid import GRIDS, Grid, Karras, Levels, LogSNR, Quadratic, Uniform
-from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, ClassifierGuided, Clipped, Interval
+from undiffuse.diffusion.guidance import (
+    Autoguided,
+    ClassifierFree,
+    ClassifierGuided,
+    Clipped,
+    Interval,
+)
 from undiffuse.diffusion.known import Conditional, Known
-from undiffuse.diffusion.langevin import CONVENTIONS, AnnealedLangevin, Full, Half, Langevin, langevin
-from undiffuse.diffusion.learned import LearnedVP
-from undiffuse.diffusion.levels import FittedVE
-from undiffuse.diffusion.matching import PROJECTIONS, ExplicitScoreMatching, SlicedScoreMatching
-from undiffuse.diffusion.multistep import DEIS, IPNDM, UniPC
-from undiffuse.diffusion.objective import (
+from undiffuse.diffusion.likelihood.bound import Hybrid, VariationalBound
+from undiffuse.diffusion.objectives.matching import (
+    PROJECTIONS,
+    ExplicitScoreMatching,
+    SlicedScoreMatching,
+)
+from undiffuse.diffusion.objectives.objective import (
     COUPLINGS,
     DRAWS,
     TIMES,
@@ -50,7 +61,7 @@ from undiffuse.diffusion.objective import (
 )
 from undiffuse.diffusion.prior import Prior
 from undiffuse.diffusion.sample import RowNoise, sample
-from undiffuse.diffusion.schedule import (
+from undiffuse.diffusion.schedules.base import (
     EDM,
     VE,
     CosineVP,
@@ -59,8 +70,16 @@ from undiffuse.diffusion.schedule import (
     Schedule,
     SubVP,
 )
-from undiffuse.diffusion.solvers import BH1, BH2, BHS, DPMpp, DPMpp2S, DPMppSDE
-from undiffuse.diffusion.steps import (
+from undiffuse.diffusion.schedules.chain import (
+    DiscreteVP,
+    cosine_betas,
+    linear_betas,
+    sigmoid_betas,
+)
+from undiffuse.diffusion.schedules.learned import LearnedVP
+from undiffuse.diffusion.schedules.levels import FittedVE
+from undiffuse.diffusion.steps.adaptive import AdaptiveODE, integrate
+from undiffuse.diffusion.steps.base import (
     COORDINATES,
     DDIM,
     VARIANCES,
@@ -74,7 +93,17 @@ from undiffuse.diffusion.steps import (
     Ratio,
     Step,
 )
-from undiffuse.diffusion.stochastic import EulerMaruyama, PredictorCorrector, forward
+from undiffuse.diffusion.steps.langevin import (
+    CONVENTIONS,
+    AnnealedLangevin,
+    Full,
+    Half,
+    Langevin,
+    langevin,
+)
+from undiffuse.diffusion.steps.multistep import DEIS, IPNDM, UniPC
+from undiffuse.diffusion.steps.solvers import BH1, BH2, BHS, DPMpp, DPMpp2S, DPMppSDE
+from undiffuse.diffusion.steps.stochastic import EulerMaruyama, PredictorCorrector, forward
 from undiffuse.diffusion.target import TARGETS
 
 SCHEDULES: dict[str, type[Schedule]] = {

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from undiffuse.diffusion.schedule import Schedule, Times, as_times, remembered
+from undiffuse.diffusion.schedules.base import Schedule, Times, as_times, remembered
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
 
@@ -68,7 +68,9 @@ class LogSigma(Condition):
     """log(sigma/alpha) / 4, clamped to +-`largest`: it is infinite at the ends (Karras et al. 2022, Table 1)."""
 
     largest: float = 3.0
-    span: ClassVar[float] = 4.0  # sigma/alpha from e^-8 to e^8; a network may be asked a little outside
+    span: ClassVar[float] = (
+        4.0  # sigma/alpha from e^-8 to e^8; a network may be asked a little outside
+    )
 
     def __call__(self, schedule: Schedule, t: Times) -> Times:
         return (-schedule.log_snr(t) / 8).clamp(-self.largest, self.largest)
@@ -125,7 +127,7 @@ class AbstractDenoiser(nn.Module, ABC):
 
     @final
     def score(self, x_t: Tensor, t: Times | float, **cond: Any) -> Tensor:
-        """grad log p_t(x_t) = -z_hat / sigma_t (Kim and Lee 2024, Eq. 42-43). Undefined at sigma = 0."""
+        """Grad log p_t(x_t) = -z_hat / sigma_t (Kim and Lee 2024, Eq. 42-43). Undefined at sigma = 0."""
         t = as_times(t)
         _, sigma = self.schedule(t)
         return -self.noise(x_t, t, **cond) / expand(sigma, x_t)
@@ -157,7 +159,7 @@ class Denoiser(AbstractDenoiser):
     half is squashed to v in [0, 1] (Nichol and Dhariwal 2021, Eq. 15). `sigma_data` is the data's standard deviation
     at unit scale. Raises InputError for a target that is undefined where the schedule has no signal left.
 
-    >>> from undiffuse.diffusion.schedule import EDM
+    >>> from undiffuse.diffusion.schedules.base import EDM
     >>> from undiffuse.diffusion.target import Preconditioned
     >>> denoiser = Denoiser(lambda x, c_noise: torch.zeros_like(x), EDM(), Preconditioned(0.5), sigma_data=0.5)
     >>> denoiser(torch.ones(1, 2), 0.00625)  # sigma = 0.5 = sigma_data: half the way to the mean
@@ -182,7 +184,11 @@ class Denoiser(AbstractDenoiser):
                 "left at t = 1; use v, data or velocity instead."
             )
         self.network, self.schedule, self.target = network, schedule, target
-        self.sigma_data, self.condition, self.learned_variance = sigma_data, condition, learned_variance
+        self.sigma_data, self.condition, self.learned_variance = (
+            sigma_data,
+            condition,
+            learned_variance,
+        )
         self._rows: dict[float, Row] = {}
 
     def row(self, t: Times) -> Row:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 def log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """log N(x; mean, variance) of each row of `x` (B, *), in nats (B,).
+    """Log N(x; mean, variance) of each row of `x` (B, *), in nats (B,).
 
     >>> import torch
     >>> log_density(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor(1.0))  # -log(2 pi)
@@ -44,7 +44,9 @@ def kl(mean_a: Tensor, variance_a: Tensor, mean_b: Tensor, variance_b: Tensor) -
     tensor([0.0966])
     """
     excess = (variance_a - variance_b) / variance_b
-    return ((mean_a - mean_b).square() / variance_b + (excess - excess.log1p())).flatten(1).sum(1) / 2
+    return ((mean_a - mean_b).square() / variance_b + (excess - excess.log1p())).flatten(1).sum(
+        1
+    ) / 2
 
 
 def inverted(a: Tensor, variance: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,7 +57,9 @@ def inverted(a: Tensor, variance: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return y / a, variance / a**2
 
 
-def product(mean_1: Tensor, variance_1: Tensor, mean_2: Tensor, variance_2: Tensor) -> tuple[Tensor, Tensor]:
+def product(
+    mean_1: Tensor, variance_1: Tensor, mean_2: Tensor, variance_2: Tensor
+) -> tuple[Tensor, Tensor]:
     """(mean, variance) of the normalized product of two Gaussian densities of the same w (Kim and Lee 2024, Eq. 22b).
 
     Bayes' rule for Gaussians is this with `inverted`: after y = a w + noise of variance r, a prior N(m, v) on w becomes

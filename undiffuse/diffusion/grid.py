@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.schedule import Schedule, Times, as_times
+from undiffuse.diffusion.schedules.base import Schedule, Times, as_times
 from undiffuse.errors import InputError
 
 
@@ -31,7 +31,11 @@ class Grid(ABC):
         if steps < 1:
             raise InputError(f"steps {steps}: sampling takes at least 1 step.")
         count = steps if schedule.t_min > 0 else steps + 1
-        shares = torch.linspace(0, 1, count, dtype=torch.float64) if count > 1 else torch.zeros(1, dtype=torch.float64)
+        shares = (
+            torch.linspace(0, 1, count, dtype=torch.float64)
+            if count > 1
+            else torch.zeros(1, dtype=torch.float64)
+        )
         times = self.inner(schedule, shares)
         times[0] = 1.0
         return torch.cat([times, times.new_zeros(1)]) if schedule.t_min > 0 else times
@@ -69,7 +73,9 @@ class Karras(Grid):
 
     def inner(self, schedule: Schedule, shares: Times) -> Times:
         high, low = _noise_range(schedule, self.lowest, self.highest)
-        k = (high ** (1 / self.rho) + shares * (low ** (1 / self.rho) - high ** (1 / self.rho))) ** self.rho
+        k = (
+            high ** (1 / self.rho) + shares * (low ** (1 / self.rho) - high ** (1 / self.rho))
+        ) ** self.rho
         return _ends(schedule, shares, schedule.inverse(-2 * k.log()))
 
 
@@ -83,7 +89,9 @@ class LogSNR(Grid):
 
     def inner(self, schedule: Schedule, shares: Times) -> Times:
         high, low = _noise_range(schedule, self.lowest, self.highest)
-        return _ends(schedule, shares, schedule.inverse(-2 * (high.log() + shares * (low / high).log())))
+        return _ends(
+            schedule, shares, schedule.inverse(-2 * (high.log() + shares * (low / high).log()))
+        )
 
 
 @final
@@ -97,9 +105,13 @@ class Levels(Grid):
     def inner(self, schedule: Schedule, shares: Times) -> Times:
         levels = schedule.levels
         if levels is None:
-            raise InputError("grid levels: this schedule has no levels; use the uniform, karras or log_snr grid.")
+            raise InputError(
+                "grid levels: this schedule has no levels; use the uniform, karras or log_snr grid."
+            )
         if len(shares) > levels:
-            raise InputError(f"steps {len(shares)}: the schedule has {levels} levels; ask for at most {levels} steps.")
+            raise InputError(
+                f"steps {len(shares)}: the schedule has {levels} levels; ask for at most {levels} steps."
+            )
         return (levels + (1 - levels) * shares).round() / levels
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, Given, expand
-from undiffuse.diffusion.schedule import Times
+from undiffuse.diffusion.schedules.base import Times
 from undiffuse.errors import InputError
 
 
@@ -61,8 +61,12 @@ class ClassifierFree(AbstractDenoiser):
         cond = {**self.cond, **cond}
         lacking = [name for name in self.unconditional if name not in cond]
         if lacking:
-            raise InputError(f"guidance: it needs the condition {lacking[0]}, and none was given; give {lacking[0]}=.")
-        hidden = {name: torch.full_like(cond[name], value) for name, value in self.unconditional.items()}
+            raise InputError(
+                f"guidance: it needs the condition {lacking[0]}, and none was given; give {lacking[0]}=."
+            )
+        hidden = {
+            name: torch.full_like(cond[name], value) for name, value in self.unconditional.items()
+        }
         both = {name: torch.cat([value, {**cond, **hidden}[name]]) for name, value in cond.items()}
         times = torch.cat([t, t]) if t.ndim else t
         found = self.denoiser.estimate(torch.cat([x_t, x_t]), times, **both)
@@ -79,10 +83,19 @@ class Autoguided(AbstractDenoiser):
 
     def __init__(self, denoiser: AbstractDenoiser, weaker: AbstractDenoiser, weight: float) -> None:
         super().__init__()
-        self.denoiser, self.weaker, self.weight, self.schedule = denoiser, weaker, weight, denoiser.schedule
+        self.denoiser, self.weaker, self.weight, self.schedule = (
+            denoiser,
+            weaker,
+            weight,
+            denoiser.schedule,
+        )
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
-        return _guided(self.denoiser.estimate(x_t, t, **cond), self.weaker.estimate(x_t, t, **cond), self.weight)
+        return _guided(
+            self.denoiser.estimate(x_t, t, **cond),
+            self.weaker.estimate(x_t, t, **cond),
+            self.weight,
+        )
 
 
 @final
@@ -93,14 +106,26 @@ class Interval(AbstractDenoiser):
     """
 
     def __init__(
-        self, guided: AbstractDenoiser, plain: AbstractDenoiser, low: float = 0.0, high: float = float("inf")
+        self,
+        guided: AbstractDenoiser,
+        plain: AbstractDenoiser,
+        low: float = 0.0,
+        high: float = float("inf"),
     ) -> None:
         super().__init__()
-        self.guided, self.plain, self.low, self.high, self.schedule = guided, plain, low, high, plain.schedule
+        self.guided, self.plain, self.low, self.high, self.schedule = (
+            guided,
+            plain,
+            low,
+            high,
+            plain.schedule,
+        )
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
         alpha, sigma = self.schedule(t)
-        inside = (self.low * alpha <= sigma) & (sigma <= self.high * alpha if self.high < float("inf") else True)
+        inside = (self.low * alpha <= sigma) & (
+            sigma <= self.high * alpha if self.high < float("inf") else True
+        )
         if bool(inside.all()):
             return self.guided.estimate(x_t, t, **cond)
         plain = self.plain.estimate(x_t, t, **cond)
@@ -108,7 +133,9 @@ class Interval(AbstractDenoiser):
             return plain
         guided, pick = self.guided.estimate(x_t, t, **cond), expand(inside.double(), x_t) > 0
         return Estimate(
-            torch.where(pick, guided.x_hat, plain.x_hat), torch.where(pick, guided.z_hat, plain.z_hat), plain.v
+            torch.where(pick, guided.x_hat, plain.x_hat),
+            torch.where(pick, guided.z_hat, plain.z_hat),
+            plain.v,
         )
 
 
@@ -122,10 +149,18 @@ class ClassifierGuided(AbstractDenoiser):
     """
 
     def __init__(
-        self, denoiser: AbstractDenoiser, log_prob: Callable[[Tensor, Times], Tensor], weight: float = 1.0
+        self,
+        denoiser: AbstractDenoiser,
+        log_prob: Callable[[Tensor, Times], Tensor],
+        weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.denoiser, self.log_prob, self.weight, self.schedule = denoiser, log_prob, weight, denoiser.schedule
+        self.denoiser, self.log_prob, self.weight, self.schedule = (
+            denoiser,
+            log_prob,
+            weight,
+            denoiser.schedule,
+        )
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
         x_hat, z_hat, v = self.denoiser.estimate(x_t, t, **cond)
@@ -139,5 +174,7 @@ class ClassifierGuided(AbstractDenoiser):
 
 
 def _guided(a: Estimate, b: Estimate, weight: float) -> Estimate:
-    """b + weight (a - b), with the variance of a."""
-    return Estimate(b.x_hat + weight * (a.x_hat - b.x_hat), b.z_hat + weight * (a.z_hat - b.z_hat), a.v)
+    """B + weight (a - b), with the variance of a."""
+    return Estimate(
+        b.x_hat + weight * (a.x_hat - b.x_hat), b.z_hat + weight * (a.z_hat - b.z_hat), a.v
+    )

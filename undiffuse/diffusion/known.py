@@ -31,12 +31,14 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
-from undiffuse.diffusion.schedule import Schedule, Times, as_times
-from undiffuse.diffusion.steps import Moved, Noise, Step
+from undiffuse.diffusion.schedules.base import Schedule, Times, as_times
+from undiffuse.diffusion.steps.base import Moved, Noise, Step
 from undiffuse.errors import InputError
 
 
-def noised(x_t: Tensor, x_known: Tensor, mask: Tensor, schedule: Schedule, t: Times, noise: Noise) -> Tensor:
+def noised(
+    x_t: Tensor, x_known: Tensor, mask: Tensor, schedule: Schedule, t: Times, noise: Noise
+) -> Tensor:
     """`x_t` with the entries in `mask` (true where known) replaced by alpha_t x_known + sigma_t z."""
     alpha, sigma = (expand(c, x_t) for c in schedule(t))
     z = noise(x_t) if bool(sigma > 0) else torch.zeros_like(x_t)
@@ -56,17 +58,23 @@ class Conditional(AbstractDenoiser):
     tensor([[1., 1.]])
     """
 
-    def __init__(self, denoiser: AbstractDenoiser, x_known: Tensor, mask: Tensor, products: int = 3) -> None:
+    def __init__(
+        self, denoiser: AbstractDenoiser, x_known: Tensor, mask: Tensor, products: int = 3
+    ) -> None:
         super().__init__()
         self.denoiser, self.x_known, self.mask, self.products = denoiser, x_known, mask, products
         self.schedule = denoiser.schedule
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
-        if not bool((alpha > 0).all()) or not bool((sigma > 0).all()):  # C cannot be had from the Jacobian
+        if not bool((alpha > 0).all()) or not bool(
+            (sigma > 0).all()
+        ):  # C cannot be had from the Jacobian
             x_hat, z_hat, v = self.denoiser.estimate(x_t, t, **cond)
             moved = torch.where(self.mask, self.x_known, x_hat)
-            change = torch.where(sigma > 0, alpha / torch.where(sigma > 0, sigma, 1.0), 0.0) * (moved - x_hat)
+            change = torch.where(sigma > 0, alpha / torch.where(sigma > 0, sigma, 1.0), 0.0) * (
+                moved - x_hat
+            )
             return Estimate(moved, z_hat - change, v)
         with torch.inference_mode(False), torch.enable_grad():
             x = x_t.detach().clone().requires_grad_()
@@ -74,7 +82,9 @@ class Conditional(AbstractDenoiser):
         x_hat = found.x_hat.detach()
 
         def covariance(direction: Tensor) -> Tensor:
-            (product,) = torch.autograd.grad(found.x_hat, x, direction, retain_graph=True, allow_unused=True)
+            (product,) = torch.autograd.grad(
+                found.x_hat, x, direction, retain_graph=True, allow_unused=True
+            )
             return torch.zeros_like(x_t) if product is None else sigma**2 / alpha * product
 
         residual = torch.where(self.mask, self.x_known - x_hat, 0.0)
@@ -83,7 +93,7 @@ class Conditional(AbstractDenoiser):
         return Estimate(moved, found.z_hat.detach() - alpha / sigma * (moved - x_hat), found.v)
 
     def _solve(self, covariance: Any, residual: Tensor) -> Tensor:
-        """u in K with C_KK u = residual, by conjugate gradients, row by row; a row that meets a direction of no or
+        """U in K with C_KK u = residual, by conjugate gradients, row by row; a row that meets a direction of no or
         negative curvature, which only an inexact denoiser has, stops there.
         """
         solution, direction = torch.zeros_like(residual), residual
@@ -93,13 +103,18 @@ class Conditional(AbstractDenoiser):
         for _ in range(self.products):
             product = torch.where(self.mask, covariance(direction), 0.0)
             curvature = _dot(direction, product)
-            going = going & (curvature > 1e-8 * _dot(direction, direction) * torch.finfo(size.dtype).eps)
+            going = going & (
+                curvature > 1e-8 * _dot(direction, direction) * torch.finfo(size.dtype).eps
+            )
             going = going & (size > enough)
             share = torch.where(going, size / torch.where(going, curvature, 1.0), 0.0)
             solution = solution + share * direction
             residual = residual - share * product
             smaller = _dot(residual, residual)
-            direction = residual + torch.where(going, smaller / torch.where(going, size, 1.0), 0.0) * direction
+            direction = (
+                residual
+                + torch.where(going, smaller / torch.where(going, size, 1.0), 0.0) * direction
+            )
             size = torch.where(going, smaller, size)
         return solution
 
@@ -123,7 +138,9 @@ class Known(Step):
             raise InputError(f"repetitions {repetitions}: each step is taken at least once.")
         self.step, self.x_known, self.mask, self.repetitions = step, x_known, mask, repetitions
 
-    def __call__(self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise) -> Moved:
+    def __call__(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
         schedule = denoiser.schedule
         t, s = as_times(t), as_times(s)
         for left in reversed(range(self.repetitions)):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
-from undiffuse.diffusion.schedule import Schedule, Times, as_times
+from undiffuse.diffusion.schedules.base import Schedule, Times, as_times
 
 
 @final
@@ -32,7 +32,9 @@ class Mixture(AbstractDenoiser):
     std: Tensor
     log_weight: Tensor
 
-    def __init__(self, schedule: Schedule, mean: Tensor, std: Tensor, log_weight: Tensor | None = None) -> None:
+    def __init__(
+        self, schedule: Schedule, mean: Tensor, std: Tensor, log_weight: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.schedule = schedule
         self.register_buffer("mean", mean)
@@ -48,7 +50,7 @@ class Mixture(AbstractDenoiser):
         return difference, k, self.log_weight - terms.flatten(2).sum(2) / 2, alpha, sigma
 
     def log_prob(self, x_t: Tensor, t: Times | float = 0.0) -> Tensor:
-        """log p_t(x_t) in nats (B,): the marginal at time t, the data's own density at t = 0."""
+        """Log p_t(x_t) in nats (B,): the marginal at time t, the data's own density at t = 0."""
         return self._components(x_t, as_times(t))[2].logsumexp(1)
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
@@ -68,7 +70,11 @@ class Mixture(AbstractDenoiser):
 
 
 def _normalized(log_weight: Tensor | None, mean: Tensor) -> Tensor:
-    return mean.new_zeros(len(mean)).log_softmax(0) if log_weight is None else log_weight.log_softmax(0)
+    return (
+        mean.new_zeros(len(mean)).log_softmax(0)
+        if log_weight is None
+        else log_weight.log_softmax(0)
+    )
 
 
 def Gaussian(schedule: Schedule, mean: Tensor, std: Tensor) -> Mixture:

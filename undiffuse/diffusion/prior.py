@@ -19,7 +19,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from undiffuse.diffusion.schedule import Schedule, Times, as_times
+from undiffuse.diffusion.schedules.base import Schedule, Times, as_times
 
 _SETTLED = 10.0  # -log((alpha s / sigma)^2) from which on the noised data are the Gaussian of their moments
 
@@ -34,7 +34,9 @@ class Prior(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, schedule: Schedule, mean: Tensor, std: Tensor, time: Times | float = 1.0) -> None:
+    def __init__(
+        self, schedule: Schedule, mean: Tensor, std: Tensor, time: Times | float = 1.0
+    ) -> None:
         super().__init__()
         self.schedule, self.time = schedule, time
         self.register_buffer("mean", mean)
@@ -51,7 +53,7 @@ class Prior(nn.Module):
         return mean + std * z
 
     def log_prob(self, x_1: Tensor) -> Tensor:
-        """log density at x_1 (B, *shape), in nats (B,)."""
+        """Log density at x_1 (B, *shape), in nats (B,)."""
         mean, std = self.moments()
         z = (x_1 - mean) / std
         return -(z.square() / 2 + std.log() + math.log(2 * math.pi) / 2).flatten(1).sum(1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
-from undiffuse.diffusion.steps import Noise, Step
+from undiffuse.diffusion.steps.base import Noise, Step
 from undiffuse.seeds import mix
 
 Callback = Callable[[int, int, Tensor, Tensor], None]

@@ -28,7 +28,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.schedule import Schedule, Times
+from undiffuse.diffusion.schedules.base import Schedule, Times
 from undiffuse.errors import InputError
 
 
@@ -110,7 +110,9 @@ class PosteriorMean(Target):
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
         levels = self.levels or schedule.levels
         if levels is None:
-            raise InputError("target posterior_mean: this schedule has no levels; give PosteriorMean(levels=T).")
+            raise InputError(
+                "target posterior_mean: this schedule has no levels; give PosteriorMean(levels=T)."
+            )
         s = (t - 1 / levels).clamp(min=0)
         s = torch.where(s < 1e-9, 0.0, s)
         a, b, _ = schedule.posterior(t, s)
@@ -147,5 +149,12 @@ TARGETS: dict[str, type[Target]] = {
     "preconditioned": Preconditioned,
 }
 
-data, noise, score, v, velocity, posterior_mean = Data(), Noise(), Score(), V(), Velocity(), PosteriorMean()
+data, noise, score, v, velocity, posterior_mean = (
+    Data(),
+    Noise(),
+    Score(),
+    V(),
+    Velocity(),
+    PosteriorMean(),
+)
 edm = Preconditioned

@@ -6,12 +6,12 @@ refer(data), draw(model, n, ...)    what samples are compared with, and the samp
 measure(samples, reference)         quality, coverage, memorization; tables, likelihoods, latency beside them
 """
 
-from undiffuse.evaluation.conformal import Calibration
 from undiffuse.evaluation.drawn import Drawn, draw
 from undiffuse.evaluation.likelihoods import Likelihoods, likelihoods
 from undiffuse.evaluation.references import Reference, refer, refer_to_others
-from undiffuse.evaluation.score_table import Summary, check_out
-from undiffuse.evaluation.scores import Scoring, calibrate, held_out_rows, score, score_rows
+from undiffuse.evaluation.scores.conformal import Calibration
+from undiffuse.evaluation.scores.scores import Scoring, calibrate, held_out_rows, score, score_rows
+from undiffuse.evaluation.scores.table import Summary, check_out
 from undiffuse.evaluation.speed import latency
 from undiffuse.evaluation.yardsticks import Sampled, Yardsticks, measure, sampled, tables
 

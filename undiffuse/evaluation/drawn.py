@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from undiffuse.atomic import atomic_file
 from undiffuse.data import Progress
-from undiffuse.evaluation.features import content_hash
+from undiffuse.evaluation.features.base import content_hash
 from undiffuse.evaluation.metrics.figure import Figure, student
 from undiffuse.models import GenerativeModel
 
@@ -51,11 +51,20 @@ class Drawn:
         rows, seconds = (sum(values) for values in zip(*whole))
         value, k = rows / max(seconds, 1e-12), len(whole)
         each = np.array([s / r for r, s in whole])
-        stderr = value * float(each.std(ddof=1)) / float(each.mean()) / math.sqrt(k) if k > 1 else math.nan
+        stderr = (
+            value * float(each.std(ddof=1)) / float(each.mean()) / math.sqrt(k)
+            if k > 1
+            else math.nan
+        )
         width = student(k) * stderr if k > 1 else math.nan
         warning = "" if k > 1 else "one batch alone: no interval"
         return Figure(
-            value=value, low=max(0.0, value - width), high=value + width, stderr=stderr, n=rows, warning=warning
+            value=value,
+            low=max(0.0, value - width),
+            high=value + width,
+            stderr=stderr,
+            n=rows,
+            warning=warning,
         )
 
 
@@ -88,8 +97,14 @@ def draw(
             progress(have, n, what)
         began = time.perf_counter()
         with counted(model) as count:
-            rows = model.sample_rows(min(batch, n - have), seed=seed, first=have, batch=batch, **options)
-        part = {"rows": rows, "seconds": time.perf_counter() - began, "evaluations": max(1.0, count() / len(rows))}
+            rows = model.sample_rows(
+                min(batch, n - have), seed=seed, first=have, batch=batch, **options
+            )
+        part = {
+            "rows": rows,
+            "seconds": time.perf_counter() - began,
+            "evaluations": max(1.0, count() / len(rows)),
+        }
         if place is not None:
             with atomic_file(place / f"{have:08d}.npz") as temporary:
                 np.savez(temporary, **part)
@@ -119,7 +134,9 @@ def counted(model: GenerativeModel) -> Iterator[Callable[[], float]]:
         return count
 
     players = model.players()
-    handles = [player.module.register_forward_pre_hook(hook(name)) for name, player in players.items()]
+    handles = [
+        player.module.register_forward_pre_hook(hook(name)) for name, player in players.items()
+    ]
     try:
         yield lambda: float(max(counts.values(), default=0))
     finally:
@@ -128,7 +145,11 @@ def counted(model: GenerativeModel) -> Iterator[Callable[[], float]]:
 
 
 def _key(model: GenerativeModel, options: Mapping[str, Any], seed: int) -> str:
-    what = {"weights": content_hash("model", model.state_dict()), "options": dict(options), "seed": seed}
+    what = {
+        "weights": content_hash("model", model.state_dict()),
+        "options": dict(options),
+        "seed": seed,
+    }
     if model.device.type != "cpu":  # it is slower or faster there, and rounds otherwise
         what["device"] = model.device.type
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]

@@ -54,7 +54,10 @@ def as_fact(found: Any, better: str = "") -> Any:
         return {**asdict(found), "better": better}
     if isinstance(found, Mapping):
         inside = better != ""  # names of columns say nothing
-        return {name: as_fact(value, better if inside else BETTER.get(name, "")) for name, value in found.items()}
+        return {
+            name: as_fact(value, better if inside else BETTER.get(name, ""))
+            for name, value in found.items()
+        }
     return found
 
 
@@ -64,7 +67,9 @@ def coverage_facts(found: Yardsticks, classes: tuple[str, ...]) -> dict[str, Any
     if found.modes is not None:
         coverage |= {"modes": found.modes.reached, "class_variation": found.modes.variation}
         parts = zip(classes, found.modes.shares, found.modes.real)
-        shares = [{"name": name, "share": as_fact(share), "real": real} for name, share, real in parts]
+        shares = [
+            {"name": name, "share": as_fact(share), "real": real} for name, share, real in parts
+        ]
     return {"coverage": figures(coverage), "classes": shares}
 
 

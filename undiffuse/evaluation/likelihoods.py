@@ -28,8 +28,8 @@ from undiffuse.errors import InputError
 from undiffuse.evaluation.metrics import Figure
 from undiffuse.evaluation.metrics.figure import normal, of_mean
 from undiffuse.evaluation.references import Reference
-from undiffuse.evaluation.score_file import ScoreFile
-from undiffuse.evaluation.scores import Scoring, identity, score_rows
+from undiffuse.evaluation.scores.file import ScoreFile
+from undiffuse.evaluation.scores.scores import Scoring, identity, score_rows
 from undiffuse.models import GenerativeModel
 from undiffuse.models.likelihood import bits_per_dimension
 from undiffuse.seeds import mix
@@ -93,20 +93,33 @@ def likelihoods(
     for side, what in ((reference.held_out, "held-out"), (reference.training, "training")):
         if side is None:
             continue
-        scores = _scores(model, side.rows[:rows], folder, what, mix(seed, _SEED, len(found)), batch, progress, stop)
+        scores = _scores(
+            model,
+            side.rows[:rows],
+            folder,
+            what,
+            mix(seed, _SEED, len(found)),
+            batch,
+            progress,
+            stop,
+        )
         if scores is None:
             return None
         found.append(scores)
     (nats, kind, meaning), *training = found
     finite = nats[np.isfinite(nats)]
     if not len(finite):
-        raise InputError("likelihood: no held-out row has a finite one; look at the rows with undiffuse score.")
+        raise InputError(
+            "likelihood: no held-out row has a finite one; look at the rows with undiffuse score."
+        )
     bounds = (-math.inf, math.inf)
     mean = of_mean(torch.from_numpy(finite), bounds=bounds)
     gap = None
     if training and np.isfinite(training[0][0]).any():
         own = of_mean(torch.from_numpy(training[0][0][np.isfinite(training[0][0])]), bounds=bounds)
-        gap = normal(own.value - mean.value, math.hypot(own.stderr, mean.stderr), min(own.n, mean.n))
+        gap = normal(
+            own.value - mean.value, math.hypot(own.stderr, mean.stderr), min(own.n, mean.n)
+        )
     return Likelihoods(
         nats=mean,
         bits_per_dim=_bits(mean, reference.held_out.rows[0].size),
@@ -136,13 +149,17 @@ def _scores(
     name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     file = ScoreFile(folder / f"{name}.jsonl", about)
     words = f"scoring {what} rows"
-    if not score_rows(model, stored, file, scoring=scoring, batch=batch, progress=progress, stop=stop, what=words):
+    if not score_rows(
+        model, stored, file, scoring=scoring, batch=batch, progress=progress, stop=stop, what=words
+    ):
         return None
     last = list(file.batches())[-1]
     return file.nats(len(rows)), last["kind"], last["meaning"]
 
 
 def _bits(nats: Figure, dimensions: int) -> Figure:
-    value, low, high = (bits_per_dimension(x, dimensions) for x in (nats.value, nats.high, nats.low))
+    value, low, high = (
+        bits_per_dimension(x, dimensions) for x in (nats.value, nats.high, nats.low)
+    )
     stderr = -bits_per_dimension(nats.stderr, dimensions)
     return Figure(value=value, low=low, high=high, stderr=stderr, n=nats.n, warning=nats.warning)

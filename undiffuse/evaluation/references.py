@@ -23,9 +23,9 @@ from torch import Tensor
 from undiffuse.data import Conformed, Data, Progress
 from undiffuse.data.rows import as_tensor
 from undiffuse.errors import InputError
-from undiffuse.evaluation.feature_choice import choose_features
-from undiffuse.evaluation.features import Features
-from undiffuse.evaluation.features_trained import Trained
+from undiffuse.evaluation.features.base import Features
+from undiffuse.evaluation.features.choice import choose_features
+from undiffuse.evaluation.features.trained import Trained
 from undiffuse.models.base import Transform
 from undiffuse.seeds import mix
 
@@ -110,10 +110,14 @@ def refer(
     for count, take in ((len(data), data.split.training), (data.n_held_out, data.split.held_out)):
         indices = take(np.arange(min(count, most)))  # the split's own order is random
         labels = torch.from_numpy(np.asarray(data.labels)[indices]).long() if with_labels else None
-        sides.append((_taken(data.loaded.rows.take, indices, progress, f"reading {data.name}"), labels))
+        sides.append(
+            (_taken(data.loaded.rows.take, indices, progress, f"reading {data.name}"), labels)
+        )
     training, labels = sides[0]
     chosen, classifier = _fitted(data.transform, training, labels, features, seed, progress)
-    parts = [Side(rows=x, labels=y, features=_features(chosen, data.transform, x)) for x, y in sides]
+    parts = [
+        Side(rows=x, labels=y, features=_features(chosen, data.transform, x)) for x, y in sides
+    ]
     return Reference(
         name=data.name,
         transform=data.transform,
@@ -159,11 +163,14 @@ def refer_to_others(
     order = np.random.default_rng(mix(seed, _FITTED)).permutation(len(rows))[: 2 * most]
     part = rows.only(np.sort(order))
     taken = [
-        (np.delete(batch["row"].numpy(), list(batch["problems"]), 0), _labels(batch)) for batch in part.batches(_CHUNK)
+        (np.delete(batch["row"].numpy(), list(batch["problems"]), 0), _labels(batch))
+        for batch in part.batches(_CHUNK)
     ]
     kept = np.concatenate([x for x, _ in taken]) if taken else np.empty((0,))
     if len(kept) < 2 * FEWEST:
-        raise InputError(f"{rows.name}: {len(kept)} rows are too few to compare with; give at least {2 * FEWEST}.")
+        raise InputError(
+            f"{rows.name}: {len(kept)} rows are too few to compare with; give at least {2 * FEWEST}."
+        )
     known = [y for _, y in taken if y is not None]
     labels = torch.cat(known) if len(known) == len(taken) and len(classes) > 1 else None
     mixed = np.random.default_rng(mix(seed, _FITTED, 1)).permutation(len(kept))
@@ -191,7 +198,13 @@ def refer_to_others(
         held_out_rows=len(own),
         features=chosen,
         classifier=classifier,
-        notes=(note, *([f"{lost:,} rows of {rows.name} could not be read as the run's and are left out"] * (lost > 0))),
+        notes=(
+            note,
+            *(
+                [f"{lost:,} rows of {rows.name} could not be read as the run's and are left out"]
+                * (lost > 0)
+            ),
+        ),
     )
 
 
@@ -215,7 +228,9 @@ def _fitted(
         progress(0, 1, "fitting features")
     x = torch.cat(list(_encoded(transform, training)))
     features = choose_features(x, labels, chosen=chosen, seed=seed)
-    classifier = features if isinstance(features, Trained) and features.name == "classifier" else None
+    classifier = (
+        features if isinstance(features, Trained) and features.name == "classifier" else None
+    )
     if classifier is None and labels is not None and len(labels[labels >= 0].unique()) > 1:
         classifier = Trained(x, labels, seed=seed)
     if progress:
@@ -233,7 +248,10 @@ def _encoded(transform: Transform, rows: np.ndarray) -> Iterator[Tensor]:
 
 
 def _taken(
-    take: Callable[[np.ndarray], np.ndarray], indices: np.ndarray, progress: Progress | None, what: str
+    take: Callable[[np.ndarray], np.ndarray],
+    indices: np.ndarray,
+    progress: Progress | None,
+    what: str,
 ) -> np.ndarray:
     parts = []
     for first in range(0, len(indices), _CHUNK):

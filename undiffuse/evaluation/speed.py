@@ -19,7 +19,11 @@ PATIENCE = 30.0  # seconds, after which fewer have to do
 
 
 def latency(
-    model: GenerativeModel, options: Mapping[str, Any], *, seed: int = 0, stop: Callable[[], bool] = lambda: False
+    model: GenerativeModel,
+    options: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Figure | None:
     """The median time of drawing one sample, in seconds, after a first one that is not measured; None if stopped.
 
@@ -40,7 +44,9 @@ def latency(
         high=high,
         stderr=(high - low) / 4,
         n=len(times),
-        warning="" if len(times) == DRAWS else f"only {len(times)} of {DRAWS} draws: they take long",
+        warning=""
+        if len(times) == DRAWS
+        else f"only {len(times)} of {DRAWS} draws: they take long",
     )
 
 

@@ -24,7 +24,11 @@ _GAP, _APART = 2, 10  # pixels within a pair, and around it
 
 
 def views(
-    samples: np.ndarray, reference: Reference, found: Memorization | None, *, extra: Mapping[str, Any]
+    samples: np.ndarray,
+    reference: Reference,
+    found: Memorization | None,
+    *,
+    extra: Mapping[str, Any],
 ) -> dict[str, bytes]:
     """Name -> PNG: "samples" and "real" for any form that draws, "pairs" where there are some; and the PIL images of
     `extra`.
@@ -35,10 +39,17 @@ def views(
     count = SHOWN if len(shape) > 1 else ROWS  # points and histograms need more than tiles
     real = reference.held_out.rows
     made = {"samples": form.preview(samples[:count]), "real": form.preview(real[:count])}
-    points = shape == (2,) and not hasattr(form, "column_sizes")  # codes and missing values of a table are none
+    points = shape == (2,) and not hasattr(
+        form, "column_sizes"
+    )  # codes and missing values of a table are none
     if points and samples.shape[1:] == (2,):
         made["samples"] = over(samples[:ROWS], real[:ROWS])
-    if found is not None and found.pairs and reference.training is not None and len(shape) in _PAIRED:
+    if (
+        found is not None
+        and found.pairs
+        and reference.training is not None
+        and len(shape) in _PAIRED
+    ):
         ours = samples[[pair.sample for pair in found.pairs]]
         theirs = reference.training.rows[[pair.training for pair in found.pairs]]
         made["pairs"] = _PAIRED[len(shape)](form, ours, theirs)
@@ -66,11 +77,16 @@ def over(samples: np.ndarray, real: np.ndarray) -> Image.Image:
 
 def tiles(form: Any, ours: np.ndarray, theirs: np.ndarray) -> Image.Image:
     """Pairs of images, each sample on the left of its training row, as many pairs in a line as lines."""
-    pairs = [[form.preview(rows[i : i + 1]).convert("RGB") for rows in (ours, theirs)] for i in range(len(ours))]
+    pairs = [
+        [form.preview(rows[i : i + 1]).convert("RGB") for rows in (ours, theirs)]
+        for i in range(len(ours))
+    ]
     width, height = pairs[0][0].size
     across = max(1, round(len(pairs) ** 0.5))
     wide, high = 2 * width + _GAP + _APART, height + _APART
-    sheet = Image.new("RGB", (across * wide + _APART, -(-len(pairs) // across) * high + _APART), "white")
+    sheet = Image.new(
+        "RGB", (across * wide + _APART, -(-len(pairs) // across) * high + _APART), "white"
+    )
     for i, (sample, row) in enumerate(pairs):
         left, top = _APART + i % across * wide, _APART + i // across * high
         sheet.paste(sample, (left, top))

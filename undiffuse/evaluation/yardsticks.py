@@ -122,7 +122,10 @@ def neighbourhood(sets: Matched, *, seed: int = 0) -> dict[str, Figure]:
 def quick(samples: Sampled, reference: Reference, *, seed: int = 0) -> dict[str, Figure]:
     """The Frechet distance and precision alone, for comparing settings of one sampler."""
     sets = match(reference.held_out.features, samples.features, seed=seed)
-    return {"frechet": frechet_figure(sets, seed=seed), "precision": neighbourhood(sets, seed=seed)["precision"]}
+    return {
+        "frechet": frechet_figure(sets, seed=seed),
+        "precision": neighbourhood(sets, seed=seed)["precision"],
+    }
 
 
 def tables(samples: Sampled, reference: Reference, *, seed: int = 0) -> dict[str, Any] | None:
@@ -140,11 +143,17 @@ def tables(samples: Sampled, reference: Reference, *, seed: int = 0) -> dict[str
     figures = fidelity_figures(theirs, ours, sizes, list(map(str, range(len(names)))), seed=seed)
     associations = figures.pop("associations")
     useful: dict[str, Figure] = {}
-    if reference.training is not None and len(reference.training) >= TABLE_FEWEST and len(names) > 1:
+    if (
+        reference.training is not None
+        and len(reference.training) >= TABLE_FEWEST
+        and len(names) > 1
+    ):
         training = reference.training.rows[:TABLE_ROWS]
         targets = [i for i, size in enumerate(sizes) if size > 1] or [len(sizes) - 1]
         for i in targets[:TARGETS]:
-            with suppress(InputError):  # of a column that is hardly ever known nothing can be learned
+            with suppress(
+                InputError
+            ):  # of a column that is hardly ever known nothing can be learned
                 useful[names[i]] = usefulness(training, ours, theirs, sizes, i, seed=seed)
     return {
         "columns": dict(zip(names, figures.values())),

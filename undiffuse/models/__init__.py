@@ -12,15 +12,32 @@ from undiffuse.models.gan import GAN
 from undiffuse.models.gan_losses import GAMES
 from undiffuse.models.methods import METHODS
 from undiffuse.models.observation import OBSERVATIONS
-from undiffuse.models.presets import PRESETS, ddpm, edm, flow_matching, iddpm, ncsn, ssm, subvp, vdm, ve, vp
+from undiffuse.models.presets import (
+    PRESETS,
+    ddpm,
+    edm,
+    flow_matching,
+    iddpm,
+    ncsn,
+    ssm,
+    subvp,
+    vdm,
+    ve,
+    vp,
+)
 from undiffuse.models.presets_families import dae, flow, gan, vae
 from undiffuse.models.vae import VAE
 from undiffuse.nn import NETWORKS
 from undiffuse.nn.adversarial import ADVERSARIAL
 from undiffuse.nn.autoencoder import AUTOENCODERS
-from undiffuse.nn.flows import FLOWS
+from undiffuse.nn.flows.size import FLOWS
 
-MODELS: dict[str, type[GenerativeModel]] = {"diffusion": Diffusion, "vae": VAE, "gan": GAN, "flow": Flow}
+MODELS: dict[str, type[GenerativeModel]] = {
+    "diffusion": Diffusion,
+    "vae": VAE,
+    "gan": GAN,
+    "flow": Flow,
+}
 
 
 def build(tree: Mapping[str, Any]) -> GenerativeModel:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from undiffuse.diffusion.dequantize import TruncatedNormal
+from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.sample import RowNoise
 from undiffuse.errors import InputError
 from undiffuse.models.given import Given
@@ -64,7 +64,9 @@ class Source(Protocol):
         """Name -> number of classes, e.g. {"label": 10}; empty if unconditional."""
         ...
 
-    def batches(self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[dict]:
+    def batches(
+        self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[dict]:
         """Batches {"row": (size, ...), "label": (size,) int64} from `start_step` on, a function of its arguments."""
         ...
 
@@ -88,7 +90,10 @@ class Player:
     module: nn.Module
     averaged: bool = True  # keep a running average of its weights, and sample with that
     lr_scale: float = 1.0  # its learning rate relative to the run's
-    betas: tuple[float, float] = (0.9, 0.99)  # how long its AdamW remembers the gradient, and its square
+    betas: tuple[float, float] = (
+        0.9,
+        0.99,
+    )  # how long its AdamW remembers the gradient, and its square
 
 
 class GenerativeModel(nn.Module, ABC):
@@ -99,9 +104,13 @@ class GenerativeModel(nn.Module, ABC):
     preset: str | None = None  # the recipe it was made by, for the run's record
     classes: tuple[str, ...] = ()
     class_shares: tuple[float, ...] = ()
-    completes: bool = False  # whether `draw` takes `known`, (x_known, mask) of (B, *shape), and draws the rest
+    completes: bool = (
+        False  # whether `draw` takes `known`, (x_known, mask) of (B, *shape), and draws the rest
+    )
     preview_options: Mapping[str, Any] = {}  # what `draw` is given for quick looks during training
-    data_config: Mapping[str, Any] | None = None  # what the data said of themselves, for reading more of their kind
+    data_config: Mapping[str, Any] | None = (
+        None  # what the data said of themselves, for reading more of their kind
+    )
 
     @abstractmethod
     def prepare(self, source: Source) -> None:
@@ -139,9 +148,13 @@ class GenerativeModel(nn.Module, ABC):
     def config(self) -> dict[str, Any]:
         """The resolved tree of parts, enough to rebuild the model before its weights are loaded."""
 
-    def likelihood(self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any) -> Likelihood:
-        """log p(x | cond) of rows (B, *shape) at unit scale. Raises InputError for a family that has no density."""
-        raise InputError(f"{type(self).__name__.lower()}: this family has no density; score with another model.")
+    def likelihood(
+        self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any
+    ) -> Likelihood:
+        """Log p(x | cond) of rows (B, *shape) at unit scale. Raises InputError for a family that has no density."""
+        raise InputError(
+            f"{type(self).__name__.lower()}: this family has no density; score with another model."
+        )
 
     def takes_cells(self, method: str | None, width: float) -> bool:
         """Whether `likelihood` by this method takes `cells`, the edges of the bins of whole numbers, `width` apart."""
@@ -176,14 +189,21 @@ class GenerativeModel(nn.Module, ABC):
     ) -> np.ndarray | None:
         """The class of each of `n` samples (n,): `label` for all, or drawn with the training data's shares.
 
-        None without classes. Raises InputError for a label the model does not know."""
+        None without classes. Raises InputError for a label the model does not know.
+        """
         if label is not None:
             return np.full(n, self.label_index(label), dtype=np.int64)
         if not self.classes:
             return None
         shares = np.cumsum(self.class_shares or np.full(len(self.classes), 1 / len(self.classes)))
-        u = torch.special.ndtr(RowNoise(seed ^ _LABELS, n, first)(torch.empty(n, 1, dtype=torch.float64)))[:, 0].numpy()
-        return np.searchsorted(shares / shares[-1], u, side="right").clip(max=len(shares) - 1).astype(np.int64)
+        u = torch.special.ndtr(
+            RowNoise(seed ^ _LABELS, n, first)(torch.empty(n, 1, dtype=torch.float64))
+        )[:, 0].numpy()
+        return (
+            np.searchsorted(shares / shares[-1], u, side="right")
+            .clip(max=len(shares) - 1)
+            .astype(np.int64)
+        )
 
     @final
     def sample_rows(
@@ -203,24 +223,38 @@ class GenerativeModel(nn.Module, ABC):
         hide theirs.
         """
         if n < 1 or batch < 1:
-            raise InputError(f"n {n}, batch {batch}: draw at least 1 sample, and at least 1 at a time.")
+            raise InputError(
+                f"n {n}, batch {batch}: draw at least 1 sample, and at least 1 at a time."
+            )
         if self.transform is None:
             raise InputError("this model has not met its data yet; call fit, or open a run.")
         if given is not None and not self.completes:
-            raise InputError(f"given: {type(self).__name__.lower()} models draw whole rows only; leave it out.")
+            raise InputError(
+                f"given: {type(self).__name__.lower()} models draw whole rows only; leave it out."
+            )
         total = n * (len(given) if given else 1)
         labels = self.sample_labels(total, label=label, seed=seed, first=first)
-        labels = labels if given is None or label is not None or labels is None else np.full_like(labels, -1)
+        labels = (
+            labels
+            if given is None or label is not None or labels is None
+            else np.full_like(labels, -1)
+        )
         was_training = self.training
         self.eval()
         rows = []
         try:
             for start in range(0, total, batch):
                 places = np.arange(start, min(start + batch, total)) // n
-                cond = given.condition(places, self.transform, seed, first + start, self.device) if given else {}
+                cond = (
+                    given.condition(places, self.transform, seed, first + start, self.device)
+                    if given
+                    else {}
+                )
                 if labels is not None:
                     cond["label"] = torch.from_numpy(labels[start : start + batch]).to(self.device)
-                x = self.draw(len(places), noise=RowNoise(seed, len(places), first + start), **cond, **options)
+                x = self.draw(
+                    len(places), noise=RowNoise(seed, len(places), first + start), **cond, **options
+                )
                 drawn = self.transform.decode(x.float().cpu())
                 rows.append(given.put_back(drawn, places) if given else drawn)
         finally:
@@ -258,11 +292,19 @@ class GenerativeModel(nn.Module, ABC):
         if self.classes or label is not None:
             index = -1 if label is None else self.label_index(label)
             cond["label"] = torch.full((len(rows),), index, dtype=torch.int64, device=self.device)
-        given = {"first": first, "seed": seed, "draws": draws, "importance": importance, "method": method}
+        given = {
+            "first": first,
+            "seed": seed,
+            "draws": draws,
+            "importance": importance,
+            "method": method,
+        }
         was_training = self.training
         self.eval()
         try:
-            return likelihood_rows(self, rows, dequantization=dequantization, cond=cond, options=options, **given)
+            return likelihood_rows(
+                self, rows, dequantization=dequantization, cond=cond, options=options, **given
+            )
         finally:
             self.train(was_training)
 
@@ -284,11 +326,15 @@ class GenerativeModel(nn.Module, ABC):
     def label_index(self, label: int | str) -> int:
         """The index of a class given by name or by number. Raises InputError for one the model does not know."""
         if not self.classes:
-            raise InputError(f"label {label}: this model was trained without labels; leave the label out.")
+            raise InputError(
+                f"label {label}: this model was trained without labels; leave the label out."
+            )
         names = list(self.classes)
         if str(label) in names:
             return names.index(str(label))
-        numbers = any(name.removeprefix("-").isdecimal() for name in names)  # then a number is a name
+        numbers = any(
+            name.removeprefix("-").isdecimal() for name in names
+        )  # then a number is a name
         if str(label).isdecimal() and not numbers and int(label) < len(names):
             return int(label)
         shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

@@ -32,17 +32,25 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.denoiser import Condition
-from undiffuse.diffusion.dequantize import TruncatedNormal
 from undiffuse.diffusion.known import Conditional, Known, noised
-from undiffuse.diffusion.learned import schedule_loss
+from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.sample import Callback
-from undiffuse.diffusion.steps import BetaTilde
+from undiffuse.diffusion.schedules.learned import schedule_loss
+from undiffuse.diffusion.steps.base import BetaTilde
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.diffusion_likelihood import default_method, likelihood
 from undiffuse.models.likelihood import Likelihood
-from undiffuse.models.meeting import check_classes, check_parts, check_shape, hide, loaded, shares_of, unmet
+from undiffuse.models.meeting import (
+    check_classes,
+    check_parts,
+    check_shape,
+    hide,
+    loaded,
+    shares_of,
+    unmet,
+)
 from undiffuse.models.methods import METHODS, Method, within
 from undiffuse.parts import describe
 
@@ -90,9 +98,16 @@ class Diffusion(GenerativeModel):
         super().__init__()
         self.schedule, self.target, self.objective = schedule, target, objective
         self.step, self.grid, self.steps = step, grid, steps
-        self.condition, self.sigma_data, self.clip, self.drop_condition = condition, sigma_data, clip, drop_condition
+        self.condition, self.sigma_data, self.clip, self.drop_condition = (
+            condition,
+            sigma_data,
+            clip,
+            drop_condition,
+        )
         self.shape, self.data_range, self.class_shares = shape, data_range, class_shares
-        self.learned = schedule.module  # None but for a learned schedule: its weights are the model's
+        self.learned = (
+            schedule.module
+        )  # None but for a learned schedule: its weights are the model's
         self.sizes: Mapping[str, Any] = network if isinstance(network, Mapping) else {}
         self.denoiser: Denoiser | None = None
         self.measured = False  # whether the prior is the data's: measured on them, or loaded
@@ -102,7 +117,9 @@ class Diffusion(GenerativeModel):
             if shape is not None:
                 self.prior = Prior.standard(schedule, tuple(shape))  # until measured or loaded
         check_parts(schedule, target, objective, step)
-        self.one_level = schedule.levels == 1  # a denoising autoencoder: sampled by its own step alone, no density
+        self.one_level = (
+            schedule.levels == 1
+        )  # a denoising autoencoder: sampled by its own step alone, no density
         if self.one_level:
             self.preview_options = {"steps": 16}
 
@@ -112,7 +129,9 @@ class Diffusion(GenerativeModel):
     def _assemble(self, network: nn.Module) -> None:
         """Put the parts together around the network, with sigma_data as far as it is known."""
         sigma_data = self.sigma_data or 1.0
-        self.target, self.objective = (_with_sigma_data(part, sigma_data) for part in (self.target, self.objective))
+        self.target, self.objective = (
+            _with_sigma_data(part, sigma_data) for part in (self.target, self.objective)
+        )
         self.denoiser = Denoiser(
             network,
             self.schedule,
@@ -134,7 +153,8 @@ class Diffusion(GenerativeModel):
 
     def prepare(self, source: Source) -> None:
         """Measure sigma_data, the prior's moments and the range; choose the network's size. A model that has met its
-        data, or has loaded its weights, only checks that these data fit: InputError for another shape or classes."""
+        data, or has loaded its weights, only checks that these data fit: InputError for another shape or classes.
+        """
         shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
         check_shape(shape, self.shape)
         if self.denoiser is not None:
@@ -154,7 +174,9 @@ class Diffusion(GenerativeModel):
         self.class_shares = self.class_shares or shares_of(batch, classes)
         if self.denoiser is None:
             out = 2 if self.objective.learned_variance else 1
-            network = networks.for_shape(shape, classes=classes, out=out, span=self.condition.span, **self.sizes)
+            network = networks.for_shape(
+                shape, classes=classes, out=out, span=self.condition.span, **self.sizes
+            )
         else:
             network = self.denoiser.network
         self._assemble(network)
@@ -174,9 +196,17 @@ class Diffusion(GenerativeModel):
         cond = hide(cond, self.drop_condition)
         yield "denoiser", self.objective.losses(denoiser, x, torch.randn_like(x), t, **cond).mean()
         if self.learned is not None:
-            x, cond = x[::_SCHEDULE_SHARE], {name: value[::_SCHEDULE_SHARE] for name, value in cond.items()}
+            x, cond = (
+                x[::_SCHEDULE_SHARE],
+                {name: value[::_SCHEDULE_SHARE] for name, value in cond.items()},
+            )
             t = self.objective.sample_times(self.schedule, len(x))
-            yield "schedule", schedule_loss(denoiser, self.objective, self.prior, x, torch.randn_like(x), t, **cond)
+            yield (
+                "schedule",
+                schedule_loss(
+                    denoiser, self.objective, self.prior, x, torch.randn_like(x), t, **cond
+                ),
+            )
 
     @torch.no_grad()
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
@@ -186,7 +216,10 @@ class Diffusion(GenerativeModel):
         times = self.objective.times.quantile(
             self.schedule, (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
         )
-        curve = [float(self.objective.losses(denoiser, x, z, t.expand(len(x)), **cond).mean()) for t in times.unbind()]
+        curve = [
+            float(self.objective.losses(denoiser, x, z, t.expand(len(x)), **cond).mean())
+            for t in times.unbind()
+        ]
         log_snr = self.schedule.log_snr(times).tolist()
         return {"loss": sum(curve) / _LEVELS, "levels": {"log_snr": log_snr, "loss": curve}}
 
@@ -213,7 +246,9 @@ class Diffusion(GenerativeModel):
         """
         denoiser: AbstractDenoiser = self._ready().given(**cond)
         if self.shape is None or (self.clip and self.data_range is None):
-            raise InputError("this model has not met its data yet; call fit, or give its shape and data_range.")
+            raise InputError(
+                "this model has not met its data yet; call fit, or give its shape and data_range."
+            )
         if method is not None and method not in METHODS:
             raise unknown("method", "method", method, METHODS)
         if method is not None and self.one_level:
@@ -244,8 +279,10 @@ class Diffusion(GenerativeModel):
         own = Method(self.step, self.grid, self.steps)
         return within(evaluations, own, self.schedule, replaceable=not self.one_level)
 
-    def likelihood(self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any) -> Likelihood:
-        """log p(x) for rows (B, *shape), by `method` "ode" (the default up to 16 dimensions) or "elbo".
+    def likelihood(
+        self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any
+    ) -> Likelihood:
+        """Log p(x) for rows (B, *shape), by `method` "ode" (the default up to 16 dimensions) or "elbo".
 
         See `diffusion_likelihood` for the options of either. Raises InputError for a model of one noise level.
         """
@@ -257,7 +294,9 @@ class Diffusion(GenerativeModel):
         kept = self.data_range if self.clip else None
         variance = getattr(self.step, "variance", BetaTilde())
         denoiser = self._ready().given(**cond)
-        return likelihood(denoiser, x, self.prior, noise=noise, variance=variance, data_range=kept, **options)
+        return likelihood(
+            denoiser, x, self.prior, noise=noise, variance=variance, data_range=kept, **options
+        )
 
     def takes_cells(self, method: str | None, width: float) -> bool:
         """The bound does where bins are no wider than the least noise; else it would lose log(width / 4.1 sigma)."""

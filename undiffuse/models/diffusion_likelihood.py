@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion import AbstractDenoiser, Clipped, Prior
-from undiffuse.diffusion.elbo import elbo
-from undiffuse.diffusion.likelihood import EXACT, Adaptive, RungeKutta, log_density
-from undiffuse.diffusion.steps import ReverseVariance
+from undiffuse.diffusion.likelihood.density import EXACT, Adaptive, RungeKutta, log_density
+from undiffuse.diffusion.likelihood.elbo import elbo
+from undiffuse.diffusion.steps.base import ReverseVariance
 from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import Noise
 from undiffuse.models.likelihood import Likelihood
@@ -60,17 +60,23 @@ def likelihood(
     cells: Cells | None = None,
     **options: Any,
 ) -> Likelihood:
-    """log p(x) by `method`, a name in LIKELIHOODS; the options are those of its function below.
+    """Log p(x) by `method`, a name in LIKELIHOODS; the options are those of its function below.
 
     `variance` is the reverse process's, `data_range` what x_hat is kept in, both for the bound alone.
     """
     method = default_method(x[0].numel()) if method is None else method
     if method not in LIKELIHOODS:
         raise unknown("method", "method of scoring", method, LIKELIHOODS)
-    own = [name for name, one in signature(LIKELIHOODS[method]).parameters.items() if one.kind is one.KEYWORD_ONLY]
+    own = [
+        name
+        for name, one in signature(LIKELIHOODS[method]).parameters.items()
+        if one.kind is one.KEYWORD_ONLY
+    ]
     for name in options:
         if name not in own:
-            raise InputError(f"method {method}: takes no {name}, only {', '.join(own)}; leave that option out.")
+            raise InputError(
+                f"method {method}: takes no {name}, only {', '.join(own)}; leave that option out."
+            )
     return LIKELIHOODS[method](denoiser, x, prior, noise, variance, data_range, cells, **options)
 
 
@@ -91,7 +97,9 @@ def by_elbo(
     every = levels is not None and levels - 1 <= evaluations
     kept = denoiser if data_range is None else Clipped(denoiser, *data_range)
     count = None if every else evaluations
-    bound = elbo(kept, x, prior, grid=grid, variance=variance, evaluations=count, cells=cells, noise=noise)
+    bound = elbo(
+        kept, x, prior, grid=grid, variance=variance, evaluations=count, cells=cells, noise=noise
+    )
     return Likelihood(bound.nats, bound.stderr, "bound", float(bound.evaluations), meaning=_BOUND)
 
 
@@ -112,7 +120,9 @@ def by_ode(
     solver = Adaptive(tolerance) if steps is None else RungeKutta(steps)
     found = log_density(denoiser, x, prior.settled(), solver=solver, probes=probes, noise=noise)
     exact = (x[0].numel() <= EXACT) if probes is None else probes == 0
-    evaluations, products = (float(count.double().mean()) for count in (found.evaluations, found.products))
+    evaluations, products = (
+        float(count.double().mean()) for count in (found.evaluations, found.products)
+    )
     kind = "exact" if exact else "estimate"
     return Likelihood(found.nats, found.stderr, kind, evaluations, products, meaning=_DENSITY)
 

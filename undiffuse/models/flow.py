@@ -21,8 +21,16 @@ from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.likelihood import Likelihood
-from undiffuse.models.meeting import check_classes, check_one_pass, check_shape, hide, loaded, shares_of, unmet
-from undiffuse.nn.flows import FLOWS, flow_for_shape
+from undiffuse.models.meeting import (
+    check_classes,
+    check_one_pass,
+    check_shape,
+    hide,
+    loaded,
+    shares_of,
+    unmet,
+)
+from undiffuse.nn.flows.size import FLOWS, flow_for_shape
 from undiffuse.parts import describe
 
 _SHARE_ROWS = 4096  # rows that the classes are counted in
@@ -33,7 +41,7 @@ _START_ROWS = 512  # rows that the normalizations start from
 class Flow(GenerativeModel):
     """A normalizing flow.
 
-    network          one of `undiffuse.nn.flows`, or sizes that override those chosen from the data
+    network          one of `undiffuse.nn.flows.size`, or sizes that override those chosen from the data
     drop_condition   share of training rows whose conditions are hidden
     shape            of the data at unit scale; taken from the data if None
     """
@@ -62,7 +70,8 @@ class Flow(GenerativeModel):
 
     def prepare(self, source: Source) -> None:
         """Choose the network's size and start its normalizations. A model that has met its data, or has loaded its
-        weights, only checks that these data fit: InputError for another shape or classes."""
+        weights, only checks that these data fit: InputError for another shape or classes.
+        """
         shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
         check_shape(shape, self.shape)
         if self.bijection is not None:
@@ -84,7 +93,7 @@ class Flow(GenerativeModel):
         return {"flow": Player(self.network)}
 
     def log_density(self, x: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
-        """log p(x | cond) (B,) in nats and z (B, D), for rows (B, *shape) at unit scale."""
+        """Log p(x | cond) (B,) in nats and z (B, D), for rows (B, *shape) at unit scale."""
         z, log_det = self.network(x, **cond)
         return log_det - z.square().sum(1) / 2 - z.shape[1] * math.log(2 * math.pi) / 2, z
 
@@ -117,7 +126,9 @@ class Flow(GenerativeModel):
         """
         check_one_pass("a flow", steps=steps, method=method)
         if not 0 <= temperature < math.inf:
-            raise InputError(f"temperature {temperature:g}: give a number of at least 0; 1 is the model's own law.")
+            raise InputError(
+                f"temperature {temperature:g}: give a number of at least 0; 1 is the model's own law."
+            )
         network = self.network
         assert self.shape is not None
         z = temperature * noise(torch.empty(n, math.prod(self.shape), device=self.device))
@@ -127,10 +138,14 @@ class Flow(GenerativeModel):
         return x
 
     @torch.no_grad()
-    def likelihood(self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any) -> Likelihood:
-        """log p(x | cond) of rows (B, *shape), exact, by one pass. Raises InputError for any option: it needs none."""
+    def likelihood(
+        self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any
+    ) -> Likelihood:
+        """Log p(x | cond) of rows (B, *shape), exact, by one pass. Raises InputError for any option: it needs none."""
         for name, value in options.items():
-            raise InputError(f"{name} {value}: the density of a flow is exact, by one pass; leave it out.")
+            raise InputError(
+                f"{name} {value}: the density of a flow is exact, by one pass; leave it out."
+            )
         nats, _ = self.log_density(x, **cond)
         nats = nats.cpu().double()
         return Likelihood(nats, torch.zeros_like(nats), "exact", 1.0)

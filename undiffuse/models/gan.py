@@ -28,13 +28,22 @@ from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.gan_losses import GAMES, Game, Relativistic
 from undiffuse.models.likelihood import Likelihood
-from undiffuse.models.meeting import check_classes, check_one_pass, check_shape, hide, shares_of, unmet
+from undiffuse.models.meeting import (
+    check_classes,
+    check_one_pass,
+    check_shape,
+    hide,
+    shares_of,
+    unmet,
+)
 from undiffuse.nn.adversarial import ADVERSARIAL, adversarial_pair
 from undiffuse.parts import describe
 
 _LATENTS = (16, 128)  # the fewest and the most, unless asked for
 _COUNTED = 4096  # rows that the shares of the classes are counted on
-_LR = {1: 3.0}  # of both players, relative to the run's, by the number of axes: vectors learn faster, others as given
+_LR = {
+    1: 3.0
+}  # of both players, relative to the run's, by the number of axes: vectors learn faster, others as given
 _BETAS = (0.0, 0.99)  # no momentum, which makes the game circle
 _ALIKE, _TOLD = 0.2, 0.99  # diversity below which, and separation above which, something is wrong
 _ENOUGH = 16  # rows that this is told from, at least
@@ -67,13 +76,26 @@ class GAN(GenerativeModel):
     ) -> None:
         super().__init__()
         if (generator is None) != (discriminator is None):
-            raise InputError("gan: one network of two; give both a generator and a discriminator, or neither.")
-        self.game, self.generator, self.discriminator, self.sizes = game, generator, discriminator, dict(sizes or {})
-        self.latent, self.drop_condition, self.shape, self.class_shares = latent, drop_condition, shape, class_shares
+            raise InputError(
+                "gan: one network of two; give both a generator and a discriminator, or neither."
+            )
+        self.game, self.generator, self.discriminator, self.sizes = (
+            game,
+            generator,
+            discriminator,
+            dict(sizes or {}),
+        )
+        self.latent, self.drop_condition, self.shape, self.class_shares = (
+            latent,
+            drop_condition,
+            shape,
+            class_shares,
+        )
 
     def prepare(self, source: Source) -> None:
         """Choose the networks' size, count the classes. A model that has its networks only checks that these data fit:
-        InputError for rows of another shape, or other classes."""
+        InputError for rows of another shape, or other classes.
+        """
         shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
         check_shape(shape, self.shape)
         self.shape = shape
@@ -160,7 +182,9 @@ class GAN(GenerativeModel):
             callback(1, 1, torch.zeros(()), x)
         return x
 
-    def likelihood(self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any) -> Likelihood:
+    def likelihood(
+        self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any
+    ) -> Likelihood:
         """Raises InputError."""
         raise InputError(
             "a GAN has no density: its samples are a function of fewer or other numbers that is not inverted, so it "
@@ -201,7 +225,9 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
 
 def _nearest(distances: Tensor) -> Tensor:
     """The mean distance to the nearest other row."""
-    other = distances + torch.diag(torch.full((len(distances),), torch.inf, dtype=distances.dtype).to(distances.device))
+    other = distances + torch.diag(
+        torch.full((len(distances),), torch.inf, dtype=distances.dtype).to(distances.device)
+    )
     nearest = other.amin(1)
     return nearest[nearest.isfinite()].sum() / len(distances)
 

@@ -73,7 +73,10 @@ class Relativistic(Game):
         x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
         real, fake = critic(x), critic(y)
         slopes = squared_slope(real, x) + squared_slope(fake, y)
-        return F.softplus(fake - real).mean() + self.penalty / 2 * math.sqrt(x[0].numel()) * slopes.mean()
+        return (
+            F.softplus(fake - real).mean()
+            + self.penalty / 2 * math.sqrt(x[0].numel()) * slopes.mean()
+        )
 
     def generator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
         return F.softplus(critic(x) - critic(y)).mean()

@@ -10,7 +10,9 @@ import torch
 
 from undiffuse.diffusion.sample import RowNoise
 
-_KNOWN = 0x6B0317  # keeps the stream that encodes what is known apart from the one that draws the rest
+_KNOWN = (
+    0x6B0317  # keeps the stream that encodes what is known apart from the one that draws the rest
+)
 
 
 @final
@@ -35,7 +37,9 @@ class Given:
         number `first`, ...; what the transform draws is drawn for each of them.
         """
         rows = self.rows[places]
-        wider = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}.get(rows.dtype.name, rows.dtype)
+        wider = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}.get(
+            rows.dtype.name, rows.dtype
+        )
         noise = RowNoise(seed ^ _KNOWN, len(rows), first)
         x, _ = transform.encode(torch.from_numpy(np.ascontiguousarray(rows, dtype=wider)), noise)
         mask = transform.known(torch.from_numpy(np.ascontiguousarray(self.known[places])))

@@ -27,13 +27,21 @@ def guided(
     never trained with them hidden.
     """
     if not isinstance(model, Diffusion) or not (weaker is None or isinstance(weaker, Diffusion)):
-        raise InputError(f"guidance: {type(model).__name__.lower()} models are not guided; leave it out.")
+        raise InputError(
+            f"guidance: {type(model).__name__.lower()} models are not guided; leave it out."
+        )
     if not low < high:
-        raise InputError(f"guidance from {low:g} to {high:g}: no noise level is between them; give a range that rises.")
+        raise InputError(
+            f"guidance from {low:g} to {high:g}: no noise level is between them; give a range that rises."
+        )
     if weaker is None and not model.classes:
-        raise InputError("guidance: this model was trained without labels, so there is nothing to guide it by.")
+        raise InputError(
+            "guidance: this model was trained without labels, so there is nothing to guide it by."
+        )
     if weaker is None and model.drop_condition == 0:
-        raise InputError("guidance: this model never saw a row without its label (drop_condition 0); leave it out.")
+        raise InputError(
+            "guidance: this model never saw a row without its label (drop_condition 0); leave it out."
+        )
 
     def wrap(denoiser: AbstractDenoiser) -> AbstractDenoiser:
         if weaker is None:

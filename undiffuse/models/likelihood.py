@@ -21,12 +21,15 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.dequantize import TruncatedNormal
+from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.sample import RowNoise
 from undiffuse.errors import InputError
 from undiffuse.seeds import mix
 
-_ENCODING, _SCORING = 0xE2C0DE, 0x5C02E  # keep the streams of the two apart from each other and from sampling's
+_ENCODING, _SCORING = (
+    0xE2C0DE,
+    0x5C02E,
+)  # keep the streams of the two apart from each other and from sampling's
 _AVERAGED, _WEIGHTED = 2, 8  # draws unless asked otherwise, where encoding draws at all
 
 
@@ -78,13 +81,19 @@ def likelihood_rows(
     transform, device = model.transform, model.device
     chosen = dict(options) if method is None else {**options, "method": method}
     in_cells = (
-        dequantization is None and hasattr(transform, "cells") and model.takes_cells(method, float(transform.bin_width))
+        dequantization is None
+        and hasattr(transform, "cells")
+        and model.takes_cells(method, float(transform.bin_width))
     )
-    given = {"cells": tuple(edges.to(device) for edges in transform.cells(rows))} if in_cells else {}
+    given = (
+        {"cells": tuple(edges.to(device) for edges in transform.cells(rows))} if in_cells else {}
+    )
     parts: list[Likelihood] = []
     count = draws or 1
     while len(parts) < count:
-        encoding = _Encoding(RowNoise(mix(seed, _ENCODING, len(parts)), len(rows), first), transform, dequantization)
+        encoding = _Encoding(
+            RowNoise(mix(seed, _ENCODING, len(parts)), len(rows), first), transform, dequantization
+        )
         x, correction = transform.encode(rows, torch.zeros_like if in_cells else encoding)
         correction = torch.zeros_like(correction) if in_cells else correction + encoding.correction
         if draws is None and not parts and encoding.called:
@@ -100,9 +109,12 @@ def likelihood_rows(
     return _combined(parts, importance)
 
 
-def stored_batches(data: Any, config: Mapping[str, Any] | None, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def stored_batches(
+    data: Any, config: Mapping[str, Any] | None, size: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number of the first row, batch of `size` rows of the stored type) for a tensor of them, or for a source that is
-    converted to what `config` says of the data."""
+    converted to what `config` says of the data.
+    """
     if size < 1:
         raise InputError(f"batch {size}: score at least 1 row at a time.")
     if isinstance(data, Tensor):
@@ -118,7 +130,9 @@ def stored_batches(data: Any, config: Mapping[str, Any] | None, size: int) -> It
 class _Encoding:
     """The noise a transform is given: whether it was asked for, and what its density adds to the correction."""
 
-    def __init__(self, noise: RowNoise, transform: Any, dequantization: TruncatedNormal | None) -> None:
+    def __init__(
+        self, noise: RowNoise, transform: Any, dequantization: TruncatedNormal | None
+    ) -> None:
         self.noise, self.transform, self.dequantization = noise, transform, dequantization
         self.called, self.correction = False, torch.zeros(())
         if dequantization is not None and getattr(transform, "bin_width", None) is None:
@@ -157,5 +171,7 @@ def _combined(parts: list[Likelihood], importance: bool) -> Likelihood:
     else:
         value, stderr = nats.mean(0), nats.std(0) / n**0.5
     stderr = torch.where(value == -math.inf, 0.0, stderr)
-    total = {name: sum(getattr(part, name) for part in parts) for name in ("evaluations", "products")}
+    total = {
+        name: sum(getattr(part, name) for part in parts) for name in ("evaluations", "products")
+    }
     return replace(parts[0], nats=value, stderr=stderr, **total)

@@ -19,7 +19,7 @@ from undiffuse.diffusion import (
     Simple,
     VariationalBound,
 )
-from undiffuse.diffusion.steps import ReverseVariance
+from undiffuse.diffusion.steps.base import ReverseVariance
 from undiffuse.errors import InputError
 
 Loss = Callable[[ReverseVariance], AbstractObjective]
@@ -50,13 +50,17 @@ def vlb(variance: ReverseVariance) -> AbstractObjective:
 def hybrid(variance: ReverseVariance) -> AbstractObjective:
     """L_hybrid. Raises InputError for a fixed variance: there is then nothing for its second part to train."""
     if not variance.learned:
-        raise InputError("loss hybrid: it trains the variance; take the learned variance, or the loss simple or vlb.")
+        raise InputError(
+            "loss hybrid: it trains the variance; take the learned variance, or the loss simple or vlb."
+        )
     return Hybrid(variance=variance)
 
 
 def _fixed(loss: str, variance: ReverseVariance) -> None:
     if variance.learned:
-        raise InputError(f"loss {loss}: it leaves a learned variance untrained; take the loss hybrid or vlb.")
+        raise InputError(
+            f"loss {loss}: it leaves a learned variance untrained; take the loss hybrid or vlb."
+        )
 
 
 LOSSES: dict[str, Loss] = {"simple": simple, "min_snr": min_snr, "vlb": vlb, "hybrid": hybrid}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from undiffuse.diffusion import AbstractObjective, BetaTilde, Denoiser, Schedule, Step
-from undiffuse.diffusion.schedule import as_times
+from undiffuse.diffusion.schedules.base import as_times
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
 
@@ -25,23 +25,30 @@ def loaded(model: Any, _: Any) -> None:
     model.measured = True
 
 
-def check_parts(schedule: Schedule, target: Target, objective: AbstractObjective, step: Step) -> None:
+def check_parts(
+    schedule: Schedule, target: Target, objective: AbstractObjective, step: Step
+) -> None:
     """Refuses parts that can never work together, before any data is read: a target that is undefined on the schedule,
-    levels that it does not have, a variance that nobody learns. Raises InputError."""
+    levels that it does not have, a variance that nobody learns. Raises InputError.
+    """
     t = objective.times.quantile(schedule, as_times([0.5]))
     Denoiser(nn.Identity(), schedule, target).row(t)
     weighting = getattr(objective, "weighting", None)
     if weighting is not None:
         weighting(schedule, t)
     if getattr(step, "variance", BetaTilde()).learned and not objective.learned_variance:
-        raise InputError("variance learned: this objective trains none; take Hybrid, or beta or beta_tilde instead.")
+        raise InputError(
+            "variance learned: this objective trains none; take Hybrid, or beta or beta_tilde instead."
+        )
 
 
 def check_one_pass(family: str, **asked: Any) -> None:
     """Raises InputError if a family that draws in one pass was asked for anything, such as steps or a method."""
     for name, value in asked.items():
         if value is not None:
-            raise InputError(f"{name} {value}: {family} draws in one pass, there is nothing to choose; leave it out.")
+            raise InputError(
+                f"{name} {value}: {family} draws in one pass, there is nothing to choose; leave it out."
+            )
 
 
 def check_shape(shape: tuple[int, ...], own: tuple[int, ...] | None) -> None:
@@ -65,7 +72,9 @@ def check_classes(network: nn.Module, classes: int) -> None:
         )
     own = getattr(network, "classes", classes)
     if own != classes:
-        raise InputError(f"the data have {classes} classes, but the network was made for {own}; make a new model.")
+        raise InputError(
+            f"the data have {classes} classes, but the network was made for {own}; make a new model."
+        )
 
 
 def shares_of(batch: Mapping[str, Tensor], classes: int) -> tuple[float, ...]:

@@ -31,7 +31,7 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
-from undiffuse.diffusion.schedule import Times
+from undiffuse.diffusion.schedules.base import Times
 from undiffuse.errors import InputError
 
 FEW = "dpmpp_sde"  # in place of a method that takes too many evaluations
@@ -113,5 +113,7 @@ def within(limit: int, own: Method, schedule: Schedule, *, replaceable: bool) ->
         return {"method": FEW, "steps": min(limit, METHODS[FEW].steps or limit)}
     fitting = list(takewhile(lambda count: cost(count) <= limit, range(1, steps + 1)))
     if not fitting:
-        raise InputError(f"evaluations {limit}: this model takes at least {cost(1)} for a sample; allow as many.")
+        raise InputError(
+            f"evaluations {limit}: this model takes at least {cost(1)} for a sample; allow as many."
+        )
     return {"steps": fitting[-1]}

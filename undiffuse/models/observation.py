@@ -41,7 +41,7 @@ class Observation(ABC):
 
     @abstractmethod
     def log_prob(self, x: Tensor, cells: Cells | None, output: Tensor, log_scale: Tensor) -> Tensor:
-        """log p(x | z) of rows (B, *), or of the whole numbers whose bins have the edges `cells`, nats (B,)."""
+        """Log p(x | z) of rows (B, *), or of the whole numbers whose bins have the edges `cells`, nats (B,)."""
 
     @abstractmethod
     def draw(self, output: Tensor, log_scale: Tensor, z: Tensor) -> Tensor:
@@ -96,12 +96,17 @@ class Logistic(Observation):
         low, high = (edge.to(output) for edge in cells)
         s = _per_channel(log_scale, output).exp()
         first, last = low == -math.inf, high == math.inf
-        ends = first | last  # taken out before the division: an infinity over s, though masked, has a gradient of nan
+        ends = (
+            first | last
+        )  # taken out before the division: an infinity over s, though masked, has a gradient of nan
         a = (torch.where(first, 0.0, low) - output) / s
         b = (torch.where(last, 0.0, high) - output) / s
         width = torch.where(ends, 1.0, high - low) / s
         inside = torch.where(ends, 0.0, torch.log(-torch.expm1(-width)))
-        above, below = torch.where(first, 0.0, F.logsigmoid(-a)), torch.where(last, 0.0, F.logsigmoid(b))
+        above, below = (
+            torch.where(first, 0.0, F.logsigmoid(-a)),
+            torch.where(last, 0.0, F.logsigmoid(b)),
+        )
         return (above + below + inside).flatten(1).sum(1)
 
     def draw(self, output: Tensor, log_scale: Tensor, z: Tensor) -> Tensor:
@@ -132,7 +137,9 @@ class Bernoulli(Observation):
     def check(self, levels: int | None) -> None:
         super().check(levels)
         if levels != 2:
-            raise InputError(f"observation bernoulli: is for two values, and these have {levels}; take logistic.")
+            raise InputError(
+                f"observation bernoulli: is for two values, and these have {levels}; take logistic."
+            )
 
 
 def cells_of(x: Tensor, levels: int) -> tuple[Tensor, Cells]:

@@ -46,8 +46,8 @@ from undiffuse.diffusion import (
     cosine_betas,
     linear_betas,
 )
-from undiffuse.diffusion.coupling import Coupling
-from undiffuse.diffusion.steps import ReverseVariance
+from undiffuse.diffusion.objectives.coupling import Coupling
+from undiffuse.diffusion.steps.base import ReverseVariance
 from undiffuse.diffusion.target import Noise, Preconditioned, Score, Target, Velocity
 from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel
@@ -101,7 +101,9 @@ def ddpm(
     >>> ddpm(levels=100).schedule.levels
     100
     """
-    return _made("ddpm", _chain(prediction, variance, loss(variance), betas, levels, levels, sizes), data)
+    return _made(
+        "ddpm", _chain(prediction, variance, loss(variance), betas, levels, levels, sizes), data
+    )
 
 
 def iddpm(data: Any = None, *, levels: int = 1000, **sizes: Any) -> Diffusion:
@@ -112,7 +114,9 @@ def iddpm(data: Any = None, *, levels: int = 1000, **sizes: Any) -> Diffusion:
     >>> iddpm().objective.learned_variance
     True
     """
-    model = _chain(Noise(), Learned(), hybrid(Learned()), cosine_betas, levels, min(250, levels), sizes)
+    model = _chain(
+        Noise(), Learned(), hybrid(Learned()), cosine_betas, levels, min(250, levels), sizes
+    )
     return _made("iddpm", model, data)
 
 
@@ -126,7 +130,9 @@ def ncsn(data: Any = None, **sizes: Any) -> Diffusion:
     >>> ncsn().schedule.levels  # until it meets the data
     232
     """
-    return _made("ncsn", _annealed(Objective(weighting=Simple(), times=DiscreteTimes()), sizes), data)
+    return _made(
+        "ncsn", _annealed(Objective(weighting=Simple(), times=DiscreteTimes()), sizes), data
+    )
 
 
 def ssm(data: Any = None, **sizes: Any) -> Diffusion:
@@ -266,7 +272,9 @@ def _sde(schedule: Schedule, target: Target, sizes: dict[str, Any]) -> Diffusion
 
 def _enough(levels: int) -> None:
     if levels < 2:
-        raise InputError(f"levels {levels}: a chain goes from noise to data in 2 levels or more; ask for at least 2.")
+        raise InputError(
+            f"levels {levels}: a chain goes from noise to data in 2 levels or more; ask for at least 2."
+        )
 
 
 def _made(preset: str, model: Diffusion, data: Any) -> Diffusion:

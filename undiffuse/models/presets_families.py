@@ -18,7 +18,13 @@ from undiffuse.models.observation import Observation
 from undiffuse.models.vae import VAE
 
 
-def vae(data: Any = None, *, observation: Observation | None = None, latent: int | None = None, **sizes: Any) -> VAE:
+def vae(
+    data: Any = None,
+    *,
+    observation: Observation | None = None,
+    latent: int | None = None,
+    **sizes: Any,
+) -> VAE:
     """Variational autoencoder (Kingma and Welling 2014): one pass per sample, and a bound on the likelihood.
 
     observation   what the decoder's output says of a row: `Gaussian()`, `Logistic()` (images of whole numbers, their
@@ -104,4 +110,9 @@ def _made(preset: str, model: GenerativeModel, data: Any) -> None:
         model.meet(data)
 
 
-FAMILY_PRESETS: dict[str, Callable[..., GenerativeModel]] = {"vae": vae, "gan": gan, "dae": dae, "flow": flow}
+FAMILY_PRESETS: dict[str, Callable[..., GenerativeModel]] = {
+    "vae": vae,
+    "gan": gan,
+    "dae": dae,
+    "flow": flow,
+}

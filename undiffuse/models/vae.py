@@ -28,7 +28,14 @@ from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.likelihood import Likelihood
 from undiffuse.models.meeting import check_classes, check_shape, hide, shares_of, unmet
-from undiffuse.models.observation import OBSERVATIONS, Cells, Gaussian, Logistic, Observation, cells_of
+from undiffuse.models.observation import (
+    OBSERVATIONS,
+    Cells,
+    Gaussian,
+    Logistic,
+    Observation,
+    cells_of,
+)
 from undiffuse.nn import NETWORKS
 from undiffuse.nn.autoencoder import AUTOENCODERS, Autoencoder, autoencoder
 from undiffuse.parts import describe
@@ -94,7 +101,11 @@ class VAE(GenerativeModel):
         if classes and not self.class_shares:
             self.class_shares = shares_of(source.sample_batch(_SHARE_ROWS), classes)
         if self.autoencoder is None:
-            given = {"latent": self.latent, "classes": classes, "scales": self.observation.scales(shape[0])}
+            given = {
+                "latent": self.latent,
+                "classes": classes,
+                "scales": self.observation.scales(shape[0]),
+            }
             self.autoencoder = autoencoder(shape, **given, **self.sizes)
         for part in (self.network.encoder, self.network.decoder):
             check_classes(part, classes)
@@ -106,10 +117,12 @@ class VAE(GenerativeModel):
     def posterior(self, x: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
         """(m, sqrt(v)) of q(z | x), each (B, latent), for rows `x` (B, *shape)."""
         mean, width = self.network.encoder(x, **cond).to(x.dtype).chunk(2, dim=1)
-        return mean, F.softplus(width.clamp(min=-20.0))  # beside the mean, float32 sees nothing narrower
+        return mean, F.softplus(
+            width.clamp(min=-20.0)
+        )  # beside the mean, float32 sees nothing narrower
 
     def log_prob_given(self, x: Tensor, cells: Cells | None, z: Tensor, **cond: Tensor) -> Tensor:
-        """log p(x | z) of each row, nats (B,), of whole numbers where `cells` are those of `x`."""
+        """Log p(x | z) of each row, nats (B,), of whole numbers where `cells` are those of `x`."""
         assert self.observation is not None
         dtype = x.dtype if cells is None else cells[0].dtype
         output = self.network.decoder(z, **cond).to(dtype)
@@ -131,7 +144,9 @@ class VAE(GenerativeModel):
         """The negative bound, nats per coordinate."""
         assert self.latent is not None
         given = hide(cond, self.drop_condition)
-        likelihood, divergence, _ = self.terms(x, torch.randn(len(x), self.latent, device=x.device), **given)
+        likelihood, divergence, _ = self.terms(
+            x, torch.randn(len(x), self.latent, device=x.device), **given
+        )
         yield "autoencoder", (divergence - likelihood).mean() / x[0].numel()
 
     @torch.no_grad()
@@ -199,7 +214,9 @@ class VAE(GenerativeModel):
             raise unknown("method", "method of scoring", method, BOUNDS)
         if options or evaluations < 1:
             wrong = next(iter(options), f"evaluations {evaluations}")
-            raise InputError(f"{wrong}: not for this method of scoring, which takes 1 or more evaluations.")
+            raise InputError(
+                f"{wrong}: not for this method of scoring, which takes 1 or more evaluations."
+            )
         seen, own = self._seen(x)
         low, high = cells or own or (None, None)
         edges = None if low is None or high is None else (low.double(), high.double())
@@ -209,9 +226,18 @@ class VAE(GenerativeModel):
             e = noise(mean)
             z = mean + std * e
             found.append(self.log_prob_given(seen, edges, z, **cond).double())
-            ratios.append((e.double().square() - z.double().square()).sum(1) / 2 + std.double().log().sum(1))
-        divergence = kl(mean.double(), std.double().square(), torch.zeros_like(mean).double(), std.double() * 0 + 1)
-        nats, stderr = BOUNDS[method or "importance"](torch.stack(found), torch.stack(ratios), divergence)
+            ratios.append(
+                (e.double().square() - z.double().square()).sum(1) / 2 + std.double().log().sum(1)
+            )
+        divergence = kl(
+            mean.double(),
+            std.double().square(),
+            torch.zeros_like(mean).double(),
+            std.double() * 0 + 1,
+        )
+        nats, stderr = BOUNDS[method or "importance"](
+            torch.stack(found), torch.stack(ratios), divergence
+        )
         if own is not None and cells is None:
             assert self.levels is not None
             nats = nats + x[0].numel() * math.log(self.levels / 2)
@@ -224,7 +250,10 @@ class VAE(GenerativeModel):
         """The "reconstructions" of sixteen rows, and the "traversal" of latent units."""
         from undiffuse.models.vae_pictures import reconstructions, traversal
 
-        return {"reconstructions": reconstructions(self, rows[:16]), "traversal": traversal(self, rows)}
+        return {
+            "reconstructions": reconstructions(self, rows[:16]),
+            "traversal": traversal(self, rows),
+        }
 
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
@@ -245,7 +274,11 @@ def importance(likelihood: Tensor, log_ratio: Tensor, divergence: Tensor) -> tup
 
 def _spread(values: Tensor) -> Tensor:
     """The standard error of the mean over the first axis; unknown from one value."""
-    return values.std(0) / math.sqrt(len(values)) if len(values) > 1 else torch.full_like(values[0], math.nan)
+    return (
+        values.std(0) / math.sqrt(len(values))
+        if len(values) > 1
+        else torch.full_like(values[0], math.nan)
+    )
 
 
 def _latent(coordinates: int) -> int:
@@ -260,7 +293,10 @@ def _mean(observation: Observation, output: Tensor, log_scale: Tensor, noise: No
     return observation.mean(output)
 
 
-BOUNDS: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {"elbo": elbo, "importance": importance}
+BOUNDS: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "elbo": elbo,
+    "importance": importance,
+}
 """Methods of scoring by name."""
 DRAWS: dict[str, Callable[..., Tensor]] = {"likelihood": _drawn, "mean": _mean}
 """Methods of sampling by name."""

@@ -52,13 +52,17 @@ def traversal(
     for unit in chosen.tolist():
         z = mean[:1].repeat(points, 1)
         z[:, unit] = torch.linspace(-span, span, points)
-        lines.append(_decoded(model, z, {name: value[:1].expand(points) for name, value in cond.items()}))
+        lines.append(
+            _decoded(model, z, {name: value[:1].expand(points) for name, value in cond.items()})
+        )
     return _sheet(model, lines)
 
 
 @torch.no_grad()
-def _encoded(model: VAE, rows: np.ndarray, label: int | str | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """m (n, latent) of rows at the centres of their bins, and their condition."""
+def _encoded(
+    model: VAE, rows: np.ndarray, label: int | str | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """M (n, latent) of rows at the centres of their bins, and their condition."""
     if model.transform is None:
         raise InputError("this model has not met its data yet; call fit, or open a run.")
     x, _ = model.transform.encode(torch.from_numpy(np.ascontiguousarray(rows)), torch.zeros_like)
@@ -74,7 +78,9 @@ def _decoded(model: VAE, z: Tensor, cond: dict[str, Tensor]) -> np.ndarray:
     """E[x | z] as rows (n, ...) of the stored type."""
     assert model.transform is not None
     assert model.observation is not None
-    return model.transform.decode(model.observation.mean(model.network.decoder(z, **cond)).float().cpu())
+    return model.transform.decode(
+        model.observation.mean(model.network.decoder(z, **cond)).float().cpu()
+    )
 
 
 def _sheet(model: VAE, lines: Sequence[np.ndarray]) -> Any:

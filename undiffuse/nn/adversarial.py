@@ -61,7 +61,15 @@ class Generator(nn.Module):
         classes: int = 0,
     ) -> None:
         super().__init__()
-        _checked("generator", shape, latent=latent, width=width, depth=depth, patch=patch, classes=classes)
+        _checked(
+            "generator",
+            shape,
+            latent=latent,
+            width=width,
+            depth=depth,
+            patch=patch,
+            classes=classes,
+        )
         self.shape, self.latent, self.width, self.depth = tuple(shape), latent, width, depth
         self.patch, self.classes = patch, classes
         axes = len(self.shape)
@@ -72,7 +80,9 @@ class Generator(nn.Module):
         self.label = LabelEntry(classes=classes, width=features) if classes else None
         self.spread = linear(features, features * math.prod(self.sizes[-1]))
         self.levels = nn.ModuleList(_level(axes, here, depth) for here in channels[::-1])
-        self.narrow = nn.ModuleList(_conv(axes, above, here) for above, here in pairwise(channels[::-1]))
+        self.narrow = nn.ModuleList(
+            _conv(axes, above, here) for above, here in pairwise(channels[::-1])
+        )
         self.leave = _leave(axes, width, self.shape[0], patch)
 
     def forward(
@@ -85,7 +95,9 @@ class Generator(nn.Module):
         h = self.spread(_act(e)).unflatten(1, (-1, *self.sizes[-1]))
         for i, level in enumerate(self.levels):
             if i:
-                h = crop_to(F.interpolate(self.narrow[i - 1](h), scale_factor=2.0), self.sizes[-1 - i])
+                h = crop_to(
+                    F.interpolate(self.narrow[i - 1](h), scale_factor=2.0), self.sizes[-1 - i]
+                )
             h = level(h)
         return crop_to(self.leave(_act(h)), self.shape[1:])
 
@@ -102,11 +114,23 @@ class Discriminator(nn.Module):
     """
 
     def __init__(
-        self, *, shape: Sequence[int], width: int = 128, depth: int = 1, patch: int = 1, classes: int = 0
+        self,
+        *,
+        shape: Sequence[int],
+        width: int = 128,
+        depth: int = 1,
+        patch: int = 1,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         _checked("discriminator", shape, width=width, depth=depth, patch=patch, classes=classes)
-        self.shape, self.width, self.depth, self.patch, self.classes = tuple(shape), width, depth, patch, classes
+        self.shape, self.width, self.depth, self.patch, self.classes = (
+            tuple(shape),
+            width,
+            depth,
+            patch,
+            classes,
+        )
         axes = len(self.shape)
         self.sizes = _positions(self.shape, patch)
         channels = _channels(width, len(self.sizes))
@@ -118,12 +142,16 @@ class Discriminator(nn.Module):
         self.leave = linear(features, 1)
         self.label = LabelEntry(classes=classes, width=features) if classes else None
 
-    def forward(self, x: Float[Tensor, "b *shape"], label: Int64[Tensor, " b"] | None = None) -> Float[Tensor, " b"]:
+    def forward(
+        self, x: Float[Tensor, "b *shape"], label: Int64[Tensor, " b"] | None = None
+    ) -> Float[Tensor, " b"]:
         checks.call("discriminator", self.shape, self.classes, 0, x, label, None)
         h = self.enter(pad_to(x, tuple(side * self.patch for side in self.sizes[0])))
         for i, level in enumerate(self.levels):
             if i:
-                h = self.widen[i - 1](_HALVE[len(self.shape)](h, 2, ceil_mode=True, count_include_pad=False))
+                h = self.widen[i - 1](
+                    _HALVE[len(self.shape)](h, 2, ceil_mode=True, count_include_pad=False)
+                )
             h = level(h)
         f = _act(self.gather(_act(h.flatten(1))))
         logit = self.leave(f)[:, 0]
@@ -139,7 +167,11 @@ class Block(nn.Module):
     def __init__(self, axes: int, width: int) -> None:
         super().__init__()
         self.widen = linear(width, 2 * width) if axes == 1 else _conv(axes, width, width, 3)
-        self.narrow = linear(2 * width, width, zero=True) if axes == 1 else _conv(axes, width, width, 3, zero=True)
+        self.narrow = (
+            linear(2 * width, width, zero=True)
+            if axes == 1
+            else _conv(axes, width, width, 3, zero=True)
+        )
 
     def forward(self, h: Float[Tensor, "b w *positions"]) -> Float[Tensor, "b w *positions"]:
         return h + self.narrow(_act(self.widen(_act(h))))
@@ -181,12 +213,16 @@ def _checked(where: str, shape: Sequence[int], *, classes: int, **sizes: int) ->
     checks.at_least(where, 1, **sizes)
     checks.at_least(where, 0, classes=classes)
     if len(shape) == 1 and sizes["patch"] != 1:
-        raise InputError(f"{where}: patch is {sizes['patch']}, but a vector has no positions; leave it out.")
+        raise InputError(
+            f"{where}: patch is {sizes['patch']}, but a vector has no positions; leave it out."
+        )
 
 
 def _checked_label(where: str, classes: int, label: Tensor | None) -> None:
     if label is not None and not classes:
-        raise InputError(f"{where}: made without classes; leave the label out or build it with classes=N.")
+        raise InputError(
+            f"{where}: made without classes; leave the label out or build it with classes=N."
+        )
 
 
 def _positions(shape: tuple[int, ...], patch: int) -> list[tuple[int, ...]]:
@@ -219,7 +255,9 @@ def _enter(axes: int, inputs: int, width: int, patch: int) -> nn.Module:
     """From values to features: each patch becomes one position."""
     if axes == 1:
         return linear(inputs, width)
-    return _started(_CONV[axes](inputs, width, patch, stride=patch), (inputs * patch ** (axes - 1)) ** -0.5)
+    return _started(
+        _CONV[axes](inputs, width, patch, stride=patch), (inputs * patch ** (axes - 1)) ** -0.5
+    )
 
 
 def _leave(axes: int, width: int, outputs: int, patch: int) -> nn.Module:

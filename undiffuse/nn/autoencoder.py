@@ -89,7 +89,12 @@ class ConvEncoder(nn.Module):
     ) -> None:
         super().__init__()
         _check_conv("encoder", shape, width, multipliers, blocks, patch, classes, outputs=outputs)
-        self.shape, self.outputs, self.width, self.multipliers = tuple(shape), outputs, width, tuple(multipliers)
+        self.shape, self.outputs, self.width, self.multipliers = (
+            tuple(shape),
+            outputs,
+            width,
+            tuple(multipliers),
+        )
         self.blocks, self.patch, self.classes = blocks, patch, classes
         channels, sides = [width * m for m in multipliers], _sides(shape, patch, len(multipliers))
         self.condition = Condition(width=2 * width, classes=classes)
@@ -97,7 +102,9 @@ class ConvEncoder(nn.Module):
         self.levels = _levels(channels, 2 * width, blocks)
         self.leave = linear(channels[-1] * math.prod(sides[-1]), outputs)
 
-    def forward(self, x: Float[Tensor, "b c *side"], label: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b o"]:
+    def forward(
+        self, x: Float[Tensor, "b c *side"], label: Int64[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b o"]:
         checks.call("encoder", self.shape, self.classes, 0, x, label, None)
         e = self.condition(x, label)
         h = self.enter(_fold(x, self.patch))
@@ -130,7 +137,12 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         _check_conv("decoder", shape, width, multipliers, blocks, patch, classes, latent=latent)
-        self.shape, self.latent, self.width, self.multipliers = tuple(shape), latent, width, tuple(multipliers)
+        self.shape, self.latent, self.width, self.multipliers = (
+            tuple(shape),
+            latent,
+            width,
+            tuple(multipliers),
+        )
         self.blocks, self.patch, self.classes = blocks, patch, classes
         channels = [width * m for m in multipliers][::-1]
         self.sides = _sides(shape, patch, len(multipliers))[::-1]
@@ -139,7 +151,9 @@ class ConvDecoder(nn.Module):
         self.levels = _levels(channels, 2 * width, blocks)
         self.leave = conv(channels[-1], _folded(shape, patch))
 
-    def forward(self, z: Float[Tensor, "b z"], label: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b c *side"]:
+    def forward(
+        self, z: Float[Tensor, "b z"], label: Int64[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b c *side"]:
         checks.call("decoder", (self.latent,), self.classes, 0, z, label, None)
         e = self.condition(z, label)
         h = self.enter(z).unflatten(1, (-1, *self.sides[0]))
@@ -160,17 +174,31 @@ class MLPEncoder(nn.Module):
     """
 
     def __init__(
-        self, *, shape: Sequence[int], outputs: int, width: int = 256, depth: int = 3, classes: int = 0
+        self,
+        *,
+        shape: Sequence[int],
+        outputs: int,
+        width: int = 256,
+        depth: int = 3,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         _check_mlp("encoder", shape, width, depth, classes, outputs=outputs)
-        self.shape, self.outputs, self.width, self.depth, self.classes = tuple(shape), outputs, width, depth, classes
+        self.shape, self.outputs, self.width, self.depth, self.classes = (
+            tuple(shape),
+            outputs,
+            width,
+            depth,
+            classes,
+        )
         self.condition = Condition(width=width, classes=classes)
         self.enter = linear(shape[0], width)
         self.blocks = nn.ModuleList(Block(width, 0.0) for _ in range(depth))
         self.leave = linear(width, outputs)
 
-    def forward(self, x: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b o"]:
+    def forward(
+        self, x: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b o"]:
         checks.call("encoder", self.shape, self.classes, 0, x, label, None)
         e, h = self.condition(x, label), self.enter(x)
         for block in self.blocks:
@@ -187,17 +215,31 @@ class MLPDecoder(nn.Module):
     """
 
     def __init__(
-        self, *, shape: Sequence[int], latent: int, width: int = 256, depth: int = 3, classes: int = 0
+        self,
+        *,
+        shape: Sequence[int],
+        latent: int,
+        width: int = 256,
+        depth: int = 3,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         _check_mlp("decoder", shape, width, depth, classes, latent=latent)
-        self.shape, self.latent, self.width, self.depth, self.classes = tuple(shape), latent, width, depth, classes
+        self.shape, self.latent, self.width, self.depth, self.classes = (
+            tuple(shape),
+            latent,
+            width,
+            depth,
+            classes,
+        )
         self.condition = Condition(width=width, classes=classes, latent=latent)
         self.enter = linear(latent, width)
         self.blocks = nn.ModuleList(Block(width, 0.0) for _ in range(depth))
         self.leave = linear(width, shape[0])
 
-    def forward(self, z: Float[Tensor, "b z"], label: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b d"]:
+    def forward(
+        self, z: Float[Tensor, "b z"], label: Int64[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b d"]:
         checks.call("decoder", (self.latent,), self.classes, 0, z, label, None)
         e, h = self.condition(z, label), self.enter(z)
         for block in self.blocks:
@@ -205,7 +247,9 @@ class MLPDecoder(nn.Module):
         return self.leave(h)
 
 
-def autoencoder(shape: Sequence[int], *, latent: int, classes: int = 0, scales: int = 0, **sizes: Any) -> Autoencoder:
+def autoencoder(
+    shape: Sequence[int], *, latent: int, classes: int = 0, scales: int = 0, **sizes: Any
+) -> Autoencoder:
     """An autoencoder for rows of `shape`, whose encoder gives two numbers for each of `latent`; the dimensions are
     chosen from the shape except for those given. Raises InputError for an unknown dimension or one that cannot be used.
 
@@ -220,7 +264,9 @@ def autoencoder(shape: Sequence[int], *, latent: int, classes: int = 0, scales: 
     given = {"shape": tuple(shape), "classes": classes, **chosen, **sizes}
     ends = (MLPEncoder, MLPDecoder) if len(shape) == 1 else (ConvEncoder, ConvDecoder)
     return Autoencoder(
-        encoder=ends[0](outputs=2 * latent, **given), decoder=ends[1](latent=latent, **given), scales=scales
+        encoder=ends[0](outputs=2 * latent, **given),
+        decoder=ends[1](latent=latent, **given),
+        scales=scales,
     )
 
 
@@ -232,26 +278,44 @@ def _conv_sizes(shape: Sequence[int], patch: Any) -> dict[str, Any]:
     """At most about 32 positions a side, or 256 of a sequence, at level 0; fewer than 8 at the last."""
     longest, most = max(shape[1:]), 256 if len(shape) == 2 else 32
     side = (
-        patch if isinstance(patch, int) and patch > 0 else next(2**k for k in range(64) if -(-longest // 2**k) <= most)
+        patch
+        if isinstance(patch, int) and patch > 0
+        else next(2**k for k in range(64) if -(-longest // 2**k) <= most)
     )
     if patch is None and len(shape) == 3 and longest > 16:
         side = max(2, side)
     side = min(side, longest)
     depth = 1 + sum(-(-longest // side) >= 8 * 2**level for level in range(6))
     multipliers = (1, 2, 2, 4, 4, 4, 4)[:depth]
-    return {"width": 32 if longest <= 12 else 64, "multipliers": multipliers, "blocks": 1, "patch": side}
+    return {
+        "width": 32 if longest <= 12 else 64,
+        "multipliers": multipliers,
+        "blocks": 1,
+        "patch": side,
+    }
 
 
 def _check_conv(
-    where: str, shape: Sequence[int], width: int, multipliers: Any, blocks: int, patch: int, classes: int, **size: int
+    where: str,
+    shape: Sequence[int],
+    width: int,
+    multipliers: Any,
+    blocks: int,
+    patch: int,
+    classes: int,
+    **size: int,
 ) -> None:
     checks.axes(where, shape, {2: "(C, L)", 3: "(C, H, W)"})
-    checks.at_least(where, 1, width=width, multipliers=multipliers, blocks=blocks, patch=patch, **size)
+    checks.at_least(
+        where, 1, width=width, multipliers=multipliers, blocks=blocks, patch=patch, **size
+    )
     checks.at_least(where, 0, classes=classes)
     checks.levels(where, multipliers, ())
 
 
-def _check_mlp(where: str, shape: Sequence[int], width: int, depth: int, classes: int, **size: int) -> None:
+def _check_mlp(
+    where: str, shape: Sequence[int], width: int, depth: int, classes: int, **size: int
+) -> None:
     checks.axes(where, shape, {1: "(D,)"})
     checks.at_least(where, 1, width=width, depth=depth, **size)
     checks.at_least(where, 0, classes=classes)
@@ -261,7 +325,9 @@ def _levels(channels: Sequence[int], features: int, blocks: int) -> nn.ModuleLis
     """A run of residual blocks for each number of channels."""
     pairs = zip([channels[0], *channels], channels)
     return nn.ModuleList(
-        nn.ModuleList(Residual(here if i else before, here, features, 0.0, 0) for i in range(blocks))
+        nn.ModuleList(
+            Residual(here if i else before, here, features, 0.0, 0) for i in range(blocks)
+        )
         for before, here in pairs
     )
 
@@ -285,10 +351,14 @@ def _fold(x: Float[Tensor, "b c *side"], patch: int) -> Float[Tensor, "b folded 
     return x.unflatten(2, (-1, patch)).transpose(2, 3).flatten(1, 2)[:, :, None]
 
 
-def _unfold(h: Float[Tensor, "b folded h w"], shape: Sequence[int], patch: int) -> Float[Tensor, "b c *side"]:
+def _unfold(
+    h: Float[Tensor, "b folded h w"], shape: Sequence[int], patch: int
+) -> Float[Tensor, "b c *side"]:
     if len(shape) == 3:
         return crop_to(F.pixel_shuffle(h, patch), tuple(shape[1:]))
-    return crop_to(h[:, :, 0].unflatten(1, (shape[0], patch)).transpose(2, 3).flatten(2), tuple(shape[1:]))
+    return crop_to(
+        h[:, :, 0].unflatten(1, (shape[0], patch)).transpose(2, 3).flatten(2), tuple(shape[1:])
+    )
 
 
 AUTOENCODERS: Mapping[str, type[nn.Module]] = {

@@ -24,7 +24,9 @@ def at_least(where: str, least: int, **values: int | Sequence[int]) -> None:
     for name, value in values.items():
         for number in value if isinstance(value, Sequence) else (value,):
             if isinstance(number, bool) or not isinstance(number, int) or number < least:
-                raise InputError(f"{where}: {name} is {value!r}; give a whole number of at least {least}.")
+                raise InputError(
+                    f"{where}: {name} is {value!r}; give a whole number of at least {least}."
+                )
 
 
 def fraction(where: str, **values: float) -> None:
@@ -61,9 +63,13 @@ def call(
 ) -> None:
     """`x` has the network's data shape, and conditions are given only to a network that was built for them."""
     if tuple(x.shape[1:]) != tuple(shape):
-        raise InputError(f"{where}: made for rows of shape {tuple(shape)}, not {tuple(x.shape[1:])}; reshape the rows.")
+        raise InputError(
+            f"{where}: made for rows of shape {tuple(shape)}, not {tuple(x.shape[1:])}; reshape the rows."
+        )
     if label is not None and not classes:
-        raise InputError(f"{where}: made without classes; leave the label out or build it with classes=N.")
+        raise InputError(
+            f"{where}: made without classes; leave the label out or build it with classes=N."
+        )
     if vector is not None and vector.shape[-1] != vector_size:
         raise InputError(
             f"{where}: made for condition vectors of {vector_size} numbers, not {vector.shape[-1]}; give that many."

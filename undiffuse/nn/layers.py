@@ -65,7 +65,9 @@ class NoiseFeatures(nn.Module):
 
     def __init__(self, *, count: int, span: float | int) -> None:
         super().__init__()
-        self.register_buffer("frequencies", math.pi / span * 2 ** torch.linspace(0, 6, count // 2), persistent=False)
+        self.register_buffer(
+            "frequencies", math.pi / span * 2 ** torch.linspace(0, 6, count // 2), persistent=False
+        )
 
     def forward(self, c_noise: Float[Tensor, " b"]) -> Float[Tensor, "b features"]:
         angle = c_noise[:, None] * self.frequencies.to(c_noise.dtype)
@@ -85,7 +87,9 @@ class VectorEntry(nn.Module):
         if vector is None:
             return self.dropped
         missing = vector.isnan().any(dim=1, keepdim=True)
-        return torch.where(missing, self.dropped, self.given(vector.nan_to_num().to(self.dropped.dtype)))
+        return torch.where(
+            missing, self.dropped, self.given(vector.nan_to_num().to(self.dropped.dtype))
+        )
 
 
 @final
@@ -123,7 +127,9 @@ class Conditioning(nn.Module):
     ) -> Float[Tensor, "b width"]:
         dtype = self.enter.weight.dtype
         with torch.autocast(c_noise.device.type, enabled=False):
-            e = self.enter(self.noise(c_noise.to(torch.promote_types(dtype, torch.float32))).to(dtype))
+            e = self.enter(
+                self.noise(c_noise.to(torch.promote_types(dtype, torch.float32))).to(dtype)
+            )
             if self.label is not None:
                 e = e + self.label(label)
             if self.vector is not None:

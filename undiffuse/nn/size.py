@@ -25,7 +25,13 @@ Sizes = dict[str, Any]
 
 NETWORKS: dict[str, type[nn.Module]] = {"unet": UNet, "transformer": Transformer, "mlp": MLP}
 KIND_OF_AXES = {1: "mlp", 2: "transformer", 3: "unet"}
-GIVEN = ("shape", "classes", "vector", "out", "span")  # what the data and the model decide, not the user
+GIVEN = (
+    "shape",
+    "classes",
+    "vector",
+    "out",
+    "span",
+)  # what the data and the model decide, not the user
 
 
 def for_shape(
@@ -60,7 +66,9 @@ def for_shape(
     checked = {name: _checked(kind, name, value) for name, value in overrides.items()}
     if len(shape) not in AXES[kind]:
         fits = ", ".join(k for k in NETWORKS if len(shape) in AXES[k])
-        raise InputError(f"{kind}: does not take rows of shape {tuple(shape)}; choose another network ({fits}).")
+        raise InputError(
+            f"{kind}: does not take rows of shape {tuple(shape)}; choose another network ({fits})."
+        )
     given = {"classes": classes, "vector": vector, "out": out, "span": float(span)}
     return NETWORKS[kind](shape=tuple(shape), **given, **SIZES[kind](tuple(shape), checked))
 
@@ -80,13 +88,19 @@ def _checked(kind: str, name: str, value: Any) -> Any:
     """`value` in the type of the dimension's default: int, float or tuple of ints."""
     default = arguments(NETWORKS[kind])[name].default
     if isinstance(default, tuple):
-        numbers = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+        numbers = (
+            tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+        )
         if all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
             return numbers
         raise InputError(f"{kind}: {name} is {value!r}; give whole numbers.")
-    fits = isinstance(value, (int, float) if isinstance(default, float) else int) and not isinstance(value, bool)
+    fits = isinstance(
+        value, (int, float) if isinstance(default, float) else int
+    ) and not isinstance(value, bool)
     if not fits:
-        raise InputError(f"{kind}: {name} is {value!r}; give a {'' if isinstance(default, float) else 'whole '}number.")
+        raise InputError(
+            f"{kind}: {name} is {value!r}; give a {'' if isinstance(default, float) else 'whole '}number."
+        )
     return type(default)(value)
 
 
@@ -94,17 +108,25 @@ def _unet(shape: tuple[int, ...], given: Sizes) -> Sizes:
     """8 to 32 positions a side at level 0, fewer than 6 at the last; attention lower down, over at most 64."""
     height, width = shape[1:]
     side = math.sqrt(height * width)
-    patch = given.get("patch", min(1 if side <= 16 else 2 if side <= 48 else 4 if side <= 144 else 8, height, width))
+    patch = given.get(
+        "patch",
+        min(1 if side <= 16 else 2 if side <= 48 else 4 if side <= 144 else 8, height, width),
+    )
     checked_patch = max(1, patch)  # an unusable one is refused by the network
     longest = -(-max(height, width) // checked_patch)
     depth = 1 + sum(longest >= 6 * 2**level for level in range(3))
     multipliers = given.get("multipliers", (1, 2, 2, 3)[:depth])
-    positions = [math.prod(-(-n // (checked_patch * 2**level)) for n in shape[1:]) for level in range(len(multipliers))]
+    positions = [
+        math.prod(-(-n // (checked_patch * 2**level)) for n in shape[1:])
+        for level in range(len(multipliers))
+    ]
     sizes = {
         "width": 32 if side <= 12 else 64 if side <= 144 else 96,
         "multipliers": multipliers,
         "blocks": 1 if side <= 48 else 2,
-        "attention": tuple(k for k, n in enumerate(positions) if 1 < n <= 64 and (k or len(positions) == 1)),
+        "attention": tuple(
+            k for k, n in enumerate(positions) if 1 < n <= 64 and (k or len(positions) == 1)
+        ),
         "patch": patch,
     }
     return {**sizes, **given}
@@ -114,9 +136,13 @@ def _transformer(shape: tuple[int, ...], given: Sizes) -> Sizes:
     """Patches of a power of two that leave at most 256 tokens (512 of long rows); tokens not narrower than a patch."""
     axes = len(shape) - 1
     most = 256 if math.prod(shape[1:]) <= 2**15 else 512
-    patch = given.get("patch", next(p for p in (2**k for k in range(64)) if _tokens(shape, p) <= most))
+    patch = given.get(
+        "patch", next(p for p in (2**k for k in range(64)) if _tokens(shape, p) <= most)
+    )
     values = shape[0] * max(1, patch) ** axes
-    width = given.get("width", 128 if values <= 16 else 192 if values <= 64 else 256 if values <= 256 else 384)
+    width = given.get(
+        "width", 128 if values <= 16 else 192 if values <= 64 else 256 if values <= 256 else 384
+    )
     sizes = {
         "patch": patch,
         "width": width,

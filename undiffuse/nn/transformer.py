@@ -57,13 +57,23 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         checks.axes("transformer", shape, {2: "(C, L)", 3: "(C, H, W)"})
-        checks.at_least("transformer", 1, patch=patch, width=width, depth=depth, heads=heads, out=out)
+        checks.at_least(
+            "transformer", 1, patch=patch, width=width, depth=depth, heads=heads, out=out
+        )
         checks.at_least("transformer", 0, classes=classes, vector=vector)
         checks.fraction("transformer", dropout=dropout)
         checks.positive("transformer", span=span)
         if width % heads:
-            raise InputError(f"transformer: {heads} heads do not divide a width of {width}; change one of them.")
-        self.shape, self.patch, self.width, self.depth, self.heads = tuple(shape), patch, width, depth, heads
+            raise InputError(
+                f"transformer: {heads} heads do not divide a width of {width}; change one of them."
+            )
+        self.shape, self.patch, self.width, self.depth, self.heads = (
+            tuple(shape),
+            patch,
+            width,
+            depth,
+            heads,
+        )
         self.dropout, self.span = float(dropout), float(span)
         self.classes, self.vector, self.out = classes, vector, out
 
@@ -99,13 +109,18 @@ class Transformer(nn.Module):
         for axis, n in enumerate(self.counts):
             x = x.unflatten(2 + 2 * axis, (n, self.patch))
         axes = len(self.counts)
-        counts, inner = [2 + 2 * axis for axis in range(axes)], [3 + 2 * axis for axis in range(axes)]
+        counts, inner = (
+            [2 + 2 * axis for axis in range(axes)],
+            [3 + 2 * axis for axis in range(axes)],
+        )
         return x.permute(0, *counts, 1, *inner).flatten(1 + axes).flatten(1, axes)
 
     def _unfold(self, tokens: Float[Tensor, "b n values"]) -> Float[Tensor, "b c_out *side"]:
         """The inverse of `_fold`, for `out` times the channels."""
         axes = len(self.counts)
-        h = tokens.unflatten(2, (self.shape[0] * self.out, *[self.patch] * axes)).unflatten(1, self.counts)
+        h = tokens.unflatten(2, (self.shape[0] * self.out, *[self.patch] * axes)).unflatten(
+            1, self.counts
+        )
         pairs = [position for axis in range(axes) for position in (1 + axis, 2 + axes + axis)]
         h = h.permute(0, 1 + axes, *pairs)
         for axis in range(axes):
@@ -134,7 +149,12 @@ class Block(nn.Module):
 def perceptron(width: int, dropout: float) -> nn.Sequential:
     """Two layers with a hidden width of 4 width, on the last axis."""
     hidden = 4 * width
-    return nn.Sequential(linear(width, hidden), nn.GELU(approximate="tanh"), nn.Dropout(dropout), linear(hidden, width))
+    return nn.Sequential(
+        linear(width, hidden),
+        nn.GELU(approximate="tanh"),
+        nn.Dropout(dropout),
+        linear(hidden, width),
+    )
 
 
 def modulate(

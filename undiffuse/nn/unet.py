@@ -68,7 +68,12 @@ class UNet(nn.Module):
         checks.fraction("unet", dropout=dropout)
         checks.positive("unet", span=span)
         checks.levels("unet", multipliers, attention)
-        self.shape, self.width, self.multipliers, self.blocks = tuple(shape), width, tuple(multipliers), blocks
+        self.shape, self.width, self.multipliers, self.blocks = (
+            tuple(shape),
+            width,
+            tuple(multipliers),
+            blocks,
+        )
         self.attention, self.patch, self.head_width = tuple(attention), patch, head_width
         self.dropout, self.span = float(dropout), float(span)
         self.classes, self.vector, self.out = classes, vector, out
@@ -91,7 +96,9 @@ class UNet(nn.Module):
         self.middle = block(len(channels) - 1, channels[-1])
         self.up = nn.ModuleList(
             block(level, here + (here if i else below))
-            for level, here, below in zip(range(len(channels))[::-1], channels[::-1], [channels[-1], *channels[::-1]])
+            for level, here, below in zip(
+                range(len(channels))[::-1], channels[::-1], [channels[-1], *channels[::-1]]
+            )
             for i in range(blocks)
         )
         self.leave_norm = nn.GroupNorm(groups(channels[0]), channels[0])
@@ -111,7 +118,9 @@ class UNet(nn.Module):
         checks.call("unet", self.shape, self.classes, self.vector, x, label, vector)
         e = self.condition(c_noise, label, vector)
         height, width = (-(-side // self.patch) for side in self.shape[1:])
-        h = self.enter(F.pixel_unshuffle(pad_to(x, (height * self.patch, width * self.patch)), self.patch))
+        h = self.enter(
+            F.pixel_unshuffle(pad_to(x, (height * self.patch, width * self.patch)), self.patch)
+        )
         seen = []
         for i, block in enumerate(self.down):
             if i and i % self.blocks == 0:
@@ -134,7 +143,9 @@ class Residual(nn.Module):
     The second normalization has no weights of its own: its scale and shift come from e.
     """
 
-    def __init__(self, inputs: int, outputs: int, features: int, dropout: float, heads: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, features: int, dropout: float, heads: int
+    ) -> None:
         super().__init__()
         self.first_norm = nn.GroupNorm(groups(inputs), inputs)
         self.first = conv(inputs, outputs)
@@ -146,14 +157,18 @@ class Residual(nn.Module):
         self.attention_norm = nn.GroupNorm(groups(outputs), outputs) if heads else None
         self.attention = Attention(width=outputs, heads=heads) if heads else None
 
-    def forward(self, h: Float[Tensor, "b c h w"], e: Float[Tensor, "b f"]) -> Float[Tensor, "b c_out h w"]:
+    def forward(
+        self, h: Float[Tensor, "b c h w"], e: Float[Tensor, "b f"]
+    ) -> Float[Tensor, "b c_out h w"]:
         scale, shift = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
         branch = self.second_norm(self.first(F.silu(self.first_norm(h))))
         branch = F.silu(torch.addcmul(shift, branch, 1 + scale))
         h = (self.skip(h) + self.second(self.dropout(branch))) * math.sqrt(0.5)
         if self.attention is not None and self.attention_norm is not None:
             tokens = self.attention_norm(h).flatten(2).transpose(1, 2)
-            h = (h + self.attention(tokens).transpose(1, 2).unflatten(2, h.shape[2:])) * math.sqrt(0.5)
+            h = (h + self.attention(tokens).transpose(1, 2).unflatten(2, h.shape[2:])) * math.sqrt(
+                0.5
+            )
         return h
 
 

@@ -59,7 +59,9 @@ def resume_from(
     """Put back what `resume_tensors` returned. Raises InputError if it is not of this model."""
 
     def under(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
+        return {
+            name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)
+        }
 
     load_weights(model, under("model/"), where)
     for player, learner in learners.items():
@@ -87,11 +89,15 @@ def initialize(model: GenerativeModel, run: str | Path) -> None:
     """
     given = read_weights(run)
     modules = [player.module for player in model.players().values()]
-    prefixes = [name for name, module in model.named_modules() if any(module is other for other in modules)]
+    prefixes = [
+        name for name, module in model.named_modules() if any(module is other for other in modules)
+    ]
     state = model.state_dict()
 
     def ours(names: Iterable[str]) -> list[str]:
-        return [name for name in names if any(p == "" or name.startswith(p + ".") for p in prefixes)]
+        return [
+            name for name in names if any(p == "" or name.startswith(p + ".") for p in prefixes)
+        ]
 
     chosen = {name: given[name] for name in ours(given)}
     compare({name: state[name] for name in ours(state)}, chosen, str(run))
@@ -110,7 +116,11 @@ def compare(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], where: str
                 "build the model with the same sizes."
             )
         if theirs[name].is_floating_point() and not torch.isfinite(theirs[name]).all():
-            raise InputError(f"{where}: tensor {name} is damaged, for it holds values that are not finite.")
+            raise InputError(
+                f"{where}: tensor {name} is damaged, for it holds values that are not finite."
+            )
     for name in theirs:
         if name not in ours:
-            raise InputError(f"{where}: holds another model, for tensor {name} is in it and not in this one.")
+            raise InputError(
+                f"{where}: holds another model, for tensor {name} is in it and not in this one."
+            )

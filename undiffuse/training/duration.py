@@ -30,7 +30,9 @@ def seconds(text: str | float | int) -> float:
     if not math.isfinite(total) and not math.isinf(total):
         raise InputError(f"budget {text}: not a duration; write 90s, 10m or 1h30m.")
     if total <= 0 or math.isinf(total):
-        raise InputError(f"budget {text}: a budget is longer than nothing; write 90s, 10m or 1h30m.")
+        raise InputError(
+            f"budget {text}: a budget is longer than nothing; write 90s, 10m or 1h30m."
+        )
     return total
 
 

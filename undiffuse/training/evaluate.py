@@ -26,7 +26,10 @@ from undiffuse.training.options import batch_for
 from undiffuse.training.randomness import Randomness
 from undiffuse.training.step import Autocast, encoded
 
-FEWEST, MOST = 64, 256  # held-out rows that are looked at: four times the default batch, within these
+FEWEST, MOST = (
+    64,
+    256,
+)  # held-out rows that are looked at: four times the default batch, within these
 HELD_OUT, PREPARE = -1, -2  # keys of randomness that no step has
 
 
@@ -50,7 +53,9 @@ class Evaluator:
     ) -> None:
         self.model, self.transform, self.learners = model, data.transform, learners
         self.device, self.randomness, self.cast, self.samples = device, randomness, cast, samples
-        self.batch = data.held_out_batch(max(FEWEST, min(4 * batch_for(tuple(data.transform.shape)), MOST)))
+        self.batch = data.held_out_batch(
+            max(FEWEST, min(4 * batch_for(tuple(data.transform.shape)), MOST))
+        )
         self.allowance, self.cost = allowance, 0.0
 
     def look(self, file: Path | None) -> tuple[dict[str, Any] | None, bool]:

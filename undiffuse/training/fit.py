@@ -73,7 +73,9 @@ def fit(
     if (resume or overwrite) and out is None:
         raise InputError("resume and overwrite: which run? Give its folder as out.")
     if resume and init is not None:
-        raise InputError(f"init {init}: a run that is resumed has its own weights; leave one of the two out.")
+        raise InputError(
+            f"init {init}: a run that is resumed has its own weights; leave one of the two out."
+        )
     folder = RunFolder(out, resume=resume, overwrite=overwrite) if out is not None else None
     chosen = merge(options, folder.config.get("training", {}) if folder and folder.config else None)
     device = find_device(chosen.device)
@@ -86,7 +88,9 @@ def fit(
         if init is not None:
             initialize(model, init)
         model.to(device)
-        if device.type == "cuda":  # convolutions in bfloat16 are fastest there with channels last; on a CPU they lose
+        if (
+            device.type == "cuda"
+        ):  # convolutions in bfloat16 are fastest there with channels last; on a CPU they lose
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         model.train()
         chosen = _settle(model, data, chosen, device, randomness, leaving)
@@ -107,7 +111,9 @@ def _settle(
     rows = len(data) if hasattr(data, "__len__") else None  # pyright: ignore[reportArgumentType]
     shape = tuple(data.transform.shape)
     batch = options.batch or batch_for(shape, rows=rows, accelerated=device.type != "cpu")
-    options = replace(options, batch=batch, accumulate=min(options.accumulate, batch), device=str(device))
+    options = replace(
+        options, batch=batch, accumulate=min(options.accumulate, batch), device=str(device)
+    )
     compiling = device.type == "cuda" if options.compile is None else options.compile
     if options.precision != "auto" and not compiling:
         return options
@@ -124,7 +130,9 @@ def _settle(
 def _loop(run: Run, stop: Callable[[], bool]) -> Result:
     options, stopped = run.options, False
     assert options.batch is not None
-    batches: Iterator[dict] = run.data.batches(options.batch, seed=options.seed, start_step=run.step)
+    batches: Iterator[dict] = run.data.batches(
+        options.batch, seed=options.seed, start_step=run.step
+    )
     while (before := run.progress()) < 1.0:
         if stop():
             stopped = True
@@ -145,7 +153,10 @@ def _loop(run: Run, stop: Callable[[], bool]) -> Result:
         run.count(losses, taken, lr)
         if (after := run.progress()) >= 1.0:
             break
-        if evaluation_due(run.step, before, after, every=options.evaluate_every) and run.can_afford_to_look():
+        if (
+            evaluation_due(run.step, before, after, every=options.evaluate_every)
+            and run.can_afford_to_look()
+        ):
             run.look()
         if run.step % options.checkpoint_every == 0:
             run.save(finished=False)

@@ -47,11 +47,17 @@ def read_config(path: str | Path) -> dict[str, Any]:
         number = config["format"]
         newer = number > FORMAT
     except FileNotFoundError:
-        raise InputError(f"{path}: not a run, for there is no config.json in it; check the path.") from None
+        raise InputError(
+            f"{path}: not a run, for there is no config.json in it; check the path."
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise InputError(f"{path}: its config.json cannot be read ({problem}); restore that file.") from problem
+        raise InputError(
+            f"{path}: its config.json cannot be read ({problem}); restore that file."
+        ) from problem
     if newer:
-        raise InputError(f"{path}: written in format {number}, this undiffuse reads {FORMAT}; upgrade undiffuse.")
+        raise InputError(
+            f"{path}: written in format {number}, this undiffuse reads {FORMAT}; upgrade undiffuse."
+        )
     return config
 
 
@@ -59,7 +65,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The run's averaged weights by name. Raises InputError if there are none yet, or they are damaged."""
     file = Path(os.path.expanduser(path)) / WEIGHTS
     if not file.exists():
-        raise InputError(f"{path}: incomplete, training had not reached its first checkpoint; go on with --resume.")
+        raise InputError(
+            f"{path}: incomplete, training had not reached its first checkpoint; go on with --resume."
+        )
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError) as problem:
@@ -71,7 +79,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def snapshots(path: str | Path) -> dict[int, Path]:
     """The run's snapshots, step -> file, in the order of their steps."""
     files = (Path(os.path.expanduser(path)) / SNAPSHOTS).glob("step-*.safetensors")
-    found = {int(file.stem.removeprefix("step-")): file for file in files if re.fullmatch(r"step-\d{8,}", file.stem)}
+    found = {
+        int(file.stem.removeprefix("step-")): file
+        for file in files
+        if re.fullmatch(r"step-\d{8,}", file.stem)
+    }
     return dict(sorted(found.items()))
 
 
@@ -86,7 +98,9 @@ def read_snapshot(path: str | Path, step: int) -> dict[str, Tensor]:
     try:
         return load_file(found[step])
     except (SafetensorError, OSError, ValueError) as problem:
-        raise InputError(f"{path}: its snapshot of step {step} is damaged ({problem}); use another.") from problem
+        raise InputError(
+            f"{path}: its snapshot of step {step} is damaged ({problem}); use another."
+        ) from problem
 
 
 def read_state(path: str | Path) -> dict[str, Any] | None:
@@ -95,7 +109,11 @@ def read_state(path: str | Path) -> dict[str, Any] | None:
     if name is None:
         return None
     try:
-        return json.loads((Path(os.path.expanduser(path)) / "state" / name / "state.json").read_text(encoding="utf-8"))
+        return json.loads(
+            (Path(os.path.expanduser(path)) / "state" / name / "state.json").read_text(
+                encoding="utf-8"
+            )
+        )
     except (OSError, ValueError) as problem:
         raise _damaged(path, name, problem) from problem
 
@@ -119,14 +137,18 @@ class RunFolder:
         self.aside: Path | None = None
         self.config = read_config(out) if resume and self.path.exists() else None
         if resume and overwrite:
-            raise InputError(f"{out}: --resume goes on with a run and --overwrite replaces it; give one of them.")
+            raise InputError(
+                f"{out}: --resume goes on with a run and --overwrite replaces it; give one of them."
+            )
         if resume and self.config is None:
             raise InputError(f"{out}: there is no run to resume; leave out --resume to start one.")
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{out}: this is a file; give a folder for the run.")
         if not resume and self.path.exists() and any(self.path.iterdir()):
             if not _is_run(self.path):
-                raise InputError(f"{out}: the folder holds other files and no run; choose another folder.")
+                raise InputError(
+                    f"{out}: the folder holds other files and no run; choose another folder."
+                )
             if not overwrite:
                 raise InputError(
                     f"{out}: already holds a run; use --resume to go on with it or --overwrite to replace it."
@@ -148,7 +170,9 @@ class RunFolder:
         self.aside = self.path.with_name(f".{self.path.name}.replaced")
         try:
             if self.aside.exists() and not (self.path / WEIGHTS).exists():
-                shutil.rmtree(self.path)  # an overwriting run that was killed before its first checkpoint
+                shutil.rmtree(
+                    self.path
+                )  # an overwriting run that was killed before its first checkpoint
                 return
             shutil.rmtree(self.aside, ignore_errors=True)
             os.replace(self.path, self.aside)
@@ -164,7 +188,9 @@ class RunFolder:
             os.replace(self.aside, self.path)
             self.aside = None
 
-    def save(self, state: Mapping[str, Any], tensors: dict[str, Tensor], weights: dict[str, Tensor]) -> Path:
+    def save(
+        self, state: Mapping[str, Any], tensors: dict[str, Tensor], weights: dict[str, Tensor]
+    ) -> Path:
         """Write a checkpoint; `state` has "step" and "finished". Raises InputError, the last one kept, if the disk
         is full or refuses.
         """
@@ -172,10 +198,14 @@ class RunFolder:
         folder = self.path / "state" / name
         if name == _pointer(self.path):
             return folder
-        shutil.rmtree(folder, ignore_errors=True)  # left by a run that was killed before it moved the pointer
+        shutil.rmtree(
+            folder, ignore_errors=True
+        )  # left by a run that was killed before it moved the pointer
         with atomic_folder(folder) as temporary:
             save_file(tensors, temporary / "state.safetensors")
-            (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+            (temporary / "state.json").write_text(
+                json.dumps(state, indent=2) + "\n", encoding="utf-8"
+            )
         self._keep_snapshot(state["step"], weights)
         with atomic_file(self.path / WEIGHTS) as temporary:
             save_file(weights, temporary, metadata={"format": "pt"})
@@ -190,7 +220,9 @@ class RunFolder:
     def _keep_snapshot(self, step: int, weights: dict[str, Tensor]) -> None:
         """Keep the weights if the steps have doubled since the last snapshot, and no more than the last five."""
         there = snapshots(self.path)
-        for late in [other for other in there if other > step]:  # written, and then not reached by the pointer
+        for late in [
+            other for other in there if other > step
+        ]:  # written, and then not reached by the pointer
             there.pop(late).unlink(missing_ok=True)
         if step < 1 or (there and step < 2 * max(there)):
             return
@@ -219,7 +251,9 @@ class RunFolder:
         newest = _pointer(self.path)
         for entry in (self.path / "state").glob("*") if newest else ():
             if entry.name not in (newest, "latest"):
-                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(
+                    missing_ok=True
+                )
 
 
 def _is_run(folder: Path) -> bool:

@@ -33,14 +33,20 @@ class Learner:
         groups = [group for group in groups if group["params"]]
         self.parameters = decayed | others
         self.lr_scale, self.clip = player.lr_scale, options.clip
-        self.optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=player.betas, fused=_fused(named))
-        self.average = PowerAverage(self.parameters.values(), options.averaging) if player.averaged else None
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=options.lr, betas=player.betas, fused=_fused(named)
+        )
+        self.average = (
+            PowerAverage(self.parameters.values(), options.averaging) if player.averaged else None
+        )
 
     def update(self, loss: Tensor, lr: float) -> tuple[float, bool]:
         """Take the step on the gradients of `loss`, a scalar. Returns its value and whether the step was taken."""
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        value, size = torch.stack([loss.float(), norm.float()]).tolist()  # the step's one wait for the device
+        value, size = torch.stack(
+            [loss.float(), norm.float()]
+        ).tolist()  # the step's one wait for the device
         taken = math.isfinite(value) and math.isfinite(size)
         if taken:
             if self.clip and size > self.clip:
@@ -59,14 +65,20 @@ class Learner:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}/{name}"] = value
         if self.average is not None:
-            tensors |= {f"average/{name}": v for name, v in zip(self.parameters, self.average.values)}
+            tensors |= {
+                f"average/{name}": v for name, v in zip(self.parameters, self.average.values)
+            }
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor], count: int) -> None:
         """Go back to what `tensors` returned, with an average over `count` steps. Raises KeyError if some lack."""
         saved = self.optimizer.state_dict()
         for index, name in enumerate(self.parameters):
-            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}/{name}" in tensors]
+            keys = [
+                key
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"optimizer.{key}/{name}" in tensors
+            ]
             if keys:
                 saved["state"][index] = {key: tensors[f"optimizer.{key}/{name}"] for key in keys}
         self.optimizer.load_state_dict(saved)
@@ -78,4 +90,6 @@ class Learner:
 
 def _fused(named: Mapping[str, Tensor]) -> bool:
     """Whether the optimizer can take its step in one pass: three times faster, on the CPU too."""
-    return all(p.device.type in ("cpu", "cuda", "mps") and p.is_floating_point() for p in named.values())
+    return all(
+        p.device.type in ("cpu", "cuda", "mps") and p.is_floating_point() for p in named.values()
+    )

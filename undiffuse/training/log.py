@@ -37,14 +37,18 @@ class Log:
     Raises InputError if the file cannot be written.
     """
 
-    def __init__(self, path: Path | None, listener: Listener | None, *, every: int, resumed_at: int) -> None:
+    def __init__(
+        self, path: Path | None, listener: Listener | None, *, every: int, resumed_at: int
+    ) -> None:
         self.path, self.listener, self.every = path, listener, every
         self.file: TextIO | None = None
         if path is None:
             return
         kept = [event for event in read_log(path) if event.get("step", 0) <= resumed_at]
         with atomic_file(path) as temporary:
-            temporary.write_text("".join(json.dumps(event) + "\n" for event in kept), encoding="utf-8")
+            temporary.write_text(
+                "".join(json.dumps(event) + "\n" for event in kept), encoding="utf-8"
+            )
         self.file = path.open("a", encoding="utf-8")
 
     def wants(self, step: int) -> bool:

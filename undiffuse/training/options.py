@@ -40,7 +40,9 @@ class Options:
     compile: bool | None = None  # by default on CUDA only
     seed: int = 0
     checkpoint_every: int = 500  # steps
-    evaluate_every: int | None = None  # steps; by default 16 times and early on, within 5 % of the time
+    evaluate_every: int | None = (
+        None  # steps; by default 16 times and early on, within 5 % of the time
+    )
     samples: int = 16  # in each preview; 0 for none
     log_every: int = 10  # steps
 
@@ -61,7 +63,9 @@ def merge(given: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
             raise unknown("training", "option", name, names)
     asked = {name: value for name, value in given.items() if value is not None and value != "auto"}
     if "steps" in asked and "budget" in asked:
-        raise InputError("steps and budget: give one of the two, a number of steps or a length of time.")
+        raise InputError(
+            "steps and budget: give one of the two, a number of steps or a length of time."
+        )
     kept = {name: value for name, value in (recorded or {}).items() if name in names}
     if recorded is not None:
         asked.pop("seed", None)
@@ -80,7 +84,10 @@ def merge(given: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
 
 _WHOLE = ("steps", "batch", "accumulate", "checkpoint_every", "evaluate_every", "log_every")
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **{name: (lambda value: _whole(value) and value >= 1, "a whole number from 1 up") for name in _WHOLE},
+    **{
+        name: (lambda value: _whole(value) and value >= 1, "a whole number from 1 up")
+        for name in _WHOLE
+    },
     **{
         name: (lambda value: _whole(value) and value >= 0, "a whole number from 0 up")
         for name in ("warmup", "samples", "seed")
@@ -89,7 +96,10 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weight_decay": (lambda value: 0 <= value < float("inf"), "a number from 0 up"),
     "clip": (lambda value: 0 <= value < float("inf"), "a number from 0 (no clipping) up"),
     "decay": (lambda value: 0 < value <= 1, "a share of the run, above 0 and at most 1"),
-    "averaging": (lambda value: value == 0 or 1e-3 <= value <= WIDEST, "0, or a share of the run from 0.001 to 0.288"),
+    "averaging": (
+        lambda value: value == 0 or 1e-3 <= value <= WIDEST,
+        "0, or a share of the run from 0.001 to 0.288",
+    ),
     "compile": (lambda value: isinstance(value, bool), "true or false"),
 }
 
@@ -108,14 +118,20 @@ def check(values: Mapping[str, Any]) -> None:
         raise unknown("precision", "precision", str(values["precision"]), PRECISIONS)
     if values["batch"] is not None and values["accumulate"] > values["batch"]:
         parts, batch = values["accumulate"], values["batch"]
-        raise InputError(f"accumulate {parts}: a batch of {batch} rows cannot be cut in so many parts; lower it.")
+        raise InputError(
+            f"accumulate {parts}: a batch of {batch} rows cannot be cut in so many parts; lower it."
+        )
 
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-_BATCHES = ((16384, 32), (65536, 16), (float("inf"), 8))  # (numbers in a row up to, rows in a batch)
+_BATCHES = (
+    (16384, 32),
+    (65536, 16),
+    (float("inf"), 8),
+)  # (numbers in a row up to, rows in a batch)
 
 
 def batch_for(shape: tuple[int, ...], *, rows: int | None = None, accelerated: bool = False) -> int:
@@ -146,5 +162,7 @@ def find_device(name: str) -> torch.device:
     if kind not in ("cpu", *accelerators) or not (index == "" or index.isdigit()):
         raise unknown("device", "device", name, ("auto", "cpu", *accelerators))
     if kind not in present or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"device {name}: there is none on this machine; use {' or '.join(present)}.")
+        raise InputError(
+            f"device {name}: there is none on this machine; use {' or '.join(present)}."
+        )
     return torch.device(name)

@@ -79,7 +79,11 @@ def refuse_if_done(where: str, state: Mapping[str, Any], options: Options) -> No
     step, elapsed, had_before = state["step"], state["elapsed"], state.get("budget") or 0.0
     if options.steps is not None and step >= options.steps:
         had, more = f"{step} steps", f"--steps {2 * max(step, 1)}"
-    elif options.budget is not None and state["finished"] and max(elapsed, had_before) >= options.budget:
+    elif (
+        options.budget is not None
+        and state["finished"]
+        and max(elapsed, had_before) >= options.budget
+    ):
         had, more = words(elapsed), f"--budget {words(2 * elapsed)}"
     else:
         return

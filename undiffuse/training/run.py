@@ -60,13 +60,19 @@ class Run:
             samples=options.samples if folder else 0,
             allowance=schedule.LOOK_SHARE * options.budget if options.budget else None,
         )
-        self.saving = 20 * self.parameters / DISK if folder else 0.0  # seconds: weights, average, moments and average
+        self.saving = (
+            20 * self.parameters / DISK if folder else 0.0
+        )  # seconds: weights, average, moments and average
         self.step = self.skipped = self.in_a_row = 0
         self.ramp = {"step": 0, "elapsed": 0.0}  # where the rate's latest warm-up began
         self.held_out: dict[str, Any] | None = None
         self.looked_at, self.last_look = -1, started
         self.started, self.before = started, 0.0
-        self.latest, self.paces, self.pace = time.perf_counter(), 0, 0.0  # seconds per step, smoothed
+        self.latest, self.paces, self.pace = (
+            time.perf_counter(),
+            0,
+            0.0,
+        )  # seconds per step, smoothed
         if folder is not None and folder.config is not None:
             same(folder.config, self.config, folder.given)
             self._go_back(folder)
@@ -82,18 +88,26 @@ class Run:
         return self._progress(self.step, self.elapsed())
 
     def _progress(self, step: int, elapsed: float) -> float:
-        return schedule.progress(step, elapsed, steps=self.options.steps, budget=self._training_time())
+        return schedule.progress(
+            step, elapsed, steps=self.options.steps, budget=self._training_time()
+        )
 
     def _training_time(self) -> float | None:
         """The budget less what the end takes: the last look, the last checkpoint, and on average half a step."""
         budget = self.options.budget
-        return max(budget - self.evaluator.cost - self.saving - self.pace / 2, budget / 2) if budget else None
+        return (
+            max(budget - self.evaluator.cost - self.saving - self.pace / 2, budget / 2)
+            if budget
+            else None
+        )
 
     def lr(self, progress: float) -> float:
         """The learning rate of the next step."""
         began = self._progress(self.ramp["step"], self.ramp["elapsed"])
         taken, options = self.step - self.ramp["step"], self.options
-        return options.lr * schedule.rate(progress, taken, warmup=options.warmup, decay=options.decay, started=began)
+        return options.lr * schedule.rate(
+            progress, taken, warmup=options.warmup, decay=options.decay, started=began
+        )
 
     # -- counting and reporting ---------------------------------------------------------------------------------
 
@@ -113,7 +127,11 @@ class Run:
 
     def _report(self, losses: dict[str, float], lr: float) -> None:
         options, elapsed = self.options, self.elapsed()
-        left = options.budget - elapsed if options.budget else ((options.steps or 0) - self.step) * self.pace
+        left = (
+            options.budget - elapsed
+            if options.budget
+            else ((options.steps or 0) - self.step) * self.pace
+        )
         self.log(
             "step",
             self.step,
@@ -131,7 +149,10 @@ class Run:
         self.log(
             "start",
             self.step,
-            **{name: getattr(self.options, name) for name in ("steps", "budget", "batch", "precision", "device")},
+            **{
+                name: getattr(self.options, name)
+                for name in ("steps", "budget", "batch", "precision", "device")
+            },
             parameters=self.parameters,
             out=str(self.out) if self.out else None,
             resumed_at=self.step if self.before else None,
@@ -178,13 +199,17 @@ class Run:
             "look": self.evaluator.cost,
             "skipped": self.skipped,
             "ramp": self.ramp,
-            "counts": {name: x.average.count if x.average else 0 for name, x in self.learners.items()},
+            "counts": {
+                name: x.average.count if x.average else 0 for name, x in self.learners.items()
+            },
             "held_out": self.held_out,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }
         path = self.folder.save(
-            state, resume_tensors(self.model, self.learners), averaged_weights(self.model, self.learners)
+            state,
+            resume_tensors(self.model, self.learners),
+            averaged_weights(self.model, self.learners),
         )
         self.log("checkpoint", self.step, path=str(path))
         self.latest = time.perf_counter()

@@ -88,7 +88,9 @@ def compiled(modules: Iterable[nn.Module], trial: Try, precision: str) -> Iterat
     worked = True
     try:
         trial(precision)
-    except Exception:  # a compiler fails in as many ways as there are compilers; training goes on without
+    except (
+        Exception
+    ):  # a compiler fails in as many ways as there are compilers; training goes on without
         worked = False
         _uncompile(modules)
     try:

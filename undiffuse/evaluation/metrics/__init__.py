@@ -7,7 +7,12 @@ memorization(training, held_out, samples), modes(real, fake)     copies; the cla
 fidelity_figures, detection, usefulness                          tables
 """
 
-from undiffuse.evaluation.metrics.coverage import density_coverage, manifold, manifold_figures, precision_recall
+from undiffuse.evaluation.metrics.coverage import (
+    density_coverage,
+    manifold,
+    manifold_figures,
+    precision_recall,
+)
 from undiffuse.evaluation.metrics.figure import Figure, Matched, match
 from undiffuse.evaluation.metrics.frechet import frechet, frechet_figure
 from undiffuse.evaluation.metrics.kernel import kernel_distance, kernel_figure

@@ -27,7 +27,16 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.metrics.figure import DRAWS, Figure, Matched, Matrix, normal, random_halves, spread, student
+from undiffuse.evaluation.metrics.figure import (
+    DRAWS,
+    Figure,
+    Matched,
+    Matrix,
+    normal,
+    random_halves,
+    spread,
+    student,
+)
 from undiffuse.evaluation.metrics.neighbours import BLOCK, squared_distances, squared_radii
 
 NAMES = ("precision", "recall", "density", "coverage")
@@ -50,12 +59,16 @@ def manifold(
     pairs = [(torch.arange(len(real)), torch.arange(len(fake))), *halves]
     smallest = min(len(part) for pair in pairs for part in pair)
     if not 1 <= k < smallest:
-        raise InputError(f"k {k}: there must be 1 neighbour at least, and fewer than the {smallest} rows of a set.")
+        raise InputError(
+            f"k {k}: there must be 1 neighbour at least, and fewer than the {smallest} rows of a set."
+        )
     ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     real_radii = squared_radii(real, k, ours, block=block) * _TIE
     fake_radii = squared_radii(fake, k, theirs, block=block) * _TIE
     in_real, in_fake = real_radii >= 0, fake_radii >= 0
-    balls = torch.zeros(len(pairs), len(fake), dtype=torch.int64)  # of real rows, that hold each sample
+    balls = torch.zeros(
+        len(pairs), len(fake), dtype=torch.int64
+    )  # of real rows, that hold each sample
     covered, recalled = torch.zeros_like(in_real), torch.zeros_like(in_real)
     largest = real_radii.amax(0)[:, None], fake_radii.amax(0)
     for first, squared in squared_distances(real, fake, block=block):
@@ -68,7 +81,9 @@ def manifold(
             covered[s, i[inside]] = True
             recalled[s, i[(distances <= fake_radii[s, j]) & in_real[s, i]]] = True
     n, m = in_real.sum(1).double(), in_fake.sum(1).double()
-    return torch.stack([(balls > 0).sum(1) / m, recalled.sum(1) / n, balls.sum(1) / (m * k), covered.sum(1) / n], 1)
+    return torch.stack(
+        [(balls > 0).sum(1) / m, recalled.sum(1) / n, balls.sum(1) / (m * k), covered.sum(1) / n], 1
+    )
 
 
 def precision_recall(real: Matrix, fake: Matrix, k: int = 3) -> tuple[float, float]:
@@ -92,7 +107,12 @@ def manifold_figures(
 ) -> dict[str, Figure]:
     """`NAMES` -> the figure of samples against their reference, its interval from halves of both, and its floor."""
     n = len(sets.fake)
-    halves = list(zip(random_halves(n, draws=draws, seed=2 * seed), random_halves(n, draws=draws, seed=2 * seed + 1)))
+    halves = list(
+        zip(
+            random_halves(n, draws=draws, seed=2 * seed),
+            random_halves(n, draws=draws, seed=2 * seed + 1),
+        )
+    )
     values = manifold(sets.reference, sets.fake, k, halves=halves, block=block)
     floors = manifold(*sets.halves, k, block=block)[0]
     return {

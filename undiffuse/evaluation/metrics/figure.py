@@ -64,7 +64,9 @@ class Matched:
 
     fake: Matrix
     reference: Matrix
-    halves: tuple[Matrix, Matrix]  # disjoint sets of real rows, of the same size if there are enough: the floor's
+    halves: tuple[
+        Matrix, Matrix
+    ]  # disjoint sets of real rows, of the same size if there are enough: the floor's
 
     @property
     def note(self) -> str:
@@ -80,7 +82,7 @@ def floor_note(ours: int, theirs: int) -> str:
 
 
 def match(real: Tensor, fake: Tensor, *, seed: int = 0) -> Matched:
-    """m = min(real rows, samples) of each, drawn at random, and two disjoint sets of real rows, of m where possible.
+    """M = min(real rows, samples) of each, drawn at random, and two disjoint sets of real rows, of m where possible.
 
     Raises InputError for feature matrices that do not fit together, hold anything but finite numbers, or have fewer
     than 8 rows.
@@ -88,7 +90,9 @@ def match(real: Tensor, fake: Tensor, *, seed: int = 0) -> Matched:
     check("real rows", real)
     check("samples", fake)
     if real.shape[1] != fake.shape[1]:
-        raise InputError(f"samples: {fake.shape[1]} features, and the real rows have {real.shape[1]}; use the same.")
+        raise InputError(
+            f"samples: {fake.shape[1]} features, and the real rows have {real.shape[1]}; use the same."
+        )
     size = min(len(real), len(fake))
     order, chosen = permutation(len(real), mix(seed, 0)), permutation(len(fake), mix(seed, 1))
     part = min(size, len(real) // 2)
@@ -99,12 +103,16 @@ def match(real: Tensor, fake: Tensor, *, seed: int = 0) -> Matched:
 def check(name: str, x: Tensor) -> None:
     """Raises InputError unless `x` is a matrix of finite floating-point numbers with at least 8 rows."""
     if x.ndim != 2 or not x.is_floating_point():
-        raise InputError(f"{name}: features of shape {tuple(x.shape)}, {x.dtype}; give a matrix (rows, features).")
+        raise InputError(
+            f"{name}: features of shape {tuple(x.shape)}, {x.dtype}; give a matrix (rows, features)."
+        )
     if len(x) < 8:
         raise InputError(f"{name}: {len(x)} rows are too few to compare; give at least 8.")
     bad = int((~torch.isfinite(x)).any(1).sum())
     if bad:
-        raise InputError(f"{name}: the features of {bad:,} of {len(x):,} rows are not finite; leave those rows out.")
+        raise InputError(
+            f"{name}: the features of {bad:,} of {len(x):,} rows are not finite; leave those rows out."
+        )
 
 
 def permutation(n: int, seed: int) -> Tensor:
@@ -134,7 +142,9 @@ def student(draws: int) -> float:
     return float(stdtrit(draws - 1, (1 + RATE) / 2))
 
 
-def of_mean(values: Float[Tensor, " n"], *, floor: float | None = None, bounds: tuple[float, float]) -> Figure:
+def of_mean(
+    values: Float[Tensor, " n"], *, floor: float | None = None, bounds: tuple[float, float]
+) -> Figure:
     """The mean of independent numbers, with its normal interval, cut off at `bounds`."""
     n, mean = len(values), float(values.double().mean())
     stderr = float(values.double().std()) / math.sqrt(n) if n > 1 else math.nan
@@ -151,7 +161,7 @@ def normal(
     bounds: tuple[float, float] = (-math.inf, math.inf),
     warnings: Sequence[str] = (),
 ) -> Figure:
-    """value +- width * stderr, cut off at `bounds`, with the warning that there are few rows where there are."""
+    """Value +- width * stderr, cut off at `bounds`, with the warning that there are few rows where there are."""
     few = [f"only {n} rows: too few for the interval to be trusted"] if n < SMALL else []
     return Figure(
         value=value,

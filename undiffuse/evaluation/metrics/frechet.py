@@ -43,7 +43,9 @@ def moments(x: Matrix, *, block: int = 4096, panel: int = 256) -> Moments:
     for first in range(0, len(x), block):
         centred = x[first : first + block].double() - mean
         for upper in range(0, x.shape[1], panel):
-            scatter[upper : upper + panel, upper:].addmm_(centred[:, upper : upper + panel].T, centred[:, upper:])
+            scatter[upper : upper + panel, upper:].addmm_(
+                centred[:, upper : upper + panel].T, centred[:, upper:]
+            )
     return mean, (scatter.triu() + scatter.triu(1).T) / (len(x) - 1)
 
 
@@ -63,8 +65,12 @@ def _root(cov: Tensor) -> Tensor:
     """R (d, rank) with R R^T = `cov`."""
     factor, failed = torch.linalg.cholesky_ex(cov)
     if not failed:
-        inverse = torch.linalg.solve_triangular(factor, torch.eye(len(cov), dtype=cov.dtype), upper=False)
-        if float(inverse.square().sum() * cov.trace()) < _CONDITION:  # 1/l_min is no more than the sum
+        inverse = torch.linalg.solve_triangular(
+            factor, torch.eye(len(cov), dtype=cov.dtype), upper=False
+        )
+        if (
+            float(inverse.square().sum() * cov.trace()) < _CONDITION
+        ):  # 1/l_min is no more than the sum
             return factor
     values, vectors = torch.linalg.eigh(cov)
     kept = values > len(values) * _EPS * values[-1]
@@ -80,7 +86,10 @@ def frechet_figure(sets: Matched, *, draws: int = DRAWS, seed: int = 0) -> Figur
     """The Frechet distance of samples to their reference, its interval from halves of both, and its floor."""
     real, fake, n = sets.reference, sets.fake, len(sets.fake)
     value = frechet(real, fake)
-    pairs = zip(random_halves(n, draws=draws, seed=2 * seed), random_halves(n, draws=draws, seed=2 * seed + 1))
+    pairs = zip(
+        random_halves(n, draws=draws, seed=2 * seed),
+        random_halves(n, draws=draws, seed=2 * seed + 1),
+    )
     halved = [frechet(real[ours], fake[theirs]) for ours, theirs in pairs]
     stderr = spread(halved, n)
     bias = (sum(halved) / draws - value) * (n // 2) / (n - n // 2)
@@ -92,7 +101,9 @@ def frechet_figure(sets: Matched, *, draws: int = DRAWS, seed: int = 0) -> Figur
         stderr=stderr,
         n=n,
         floor=frechet(*sets.halves) * len(sets.halves[0]) / n,
-        warning="; ".join(text for text in (_warning(n, fake.shape[1], bias, value), sets.note) if text),
+        warning="; ".join(
+            text for text in (_warning(n, fake.shape[1], bias, value), sets.note) if text
+        ),
     )
 
 

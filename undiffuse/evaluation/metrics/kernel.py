@@ -101,7 +101,7 @@ def _measured(a: Matrix, b: Matrix, *, block: int) -> tuple[float, float, float]
 
 
 def _centred(sums: Sums, pairs: int) -> float:
-    """v over the number of pairs: of the kernel less its means along rows and columns."""
+    """V over the number of pairs: of the kernel less its means along rows and columns."""
     means = [float(part.square().sum()) * len(part) / pairs for part in (sums.rows, sums.columns)]
     return max(0.0, (sums.squares - sum(means) + sums.total**2 / pairs) / pairs**2)
 
@@ -114,7 +114,11 @@ def _variance(xx: Sums, yy: Sums, xy: Sums, n: int, m: int) -> float:
     across = (columns - squares) / (m * n * (n - 1)) - apart  # Var_y g_x
     cross = ((m - 1) * along + (n - 1) * across + squares / (n * m) - apart) / (n * m)
     return (
-        _within(xx, n) + _within(yy, m) + 4 * cross - 8 * _joint(xx, xy.rows, n, m) - 8 * _joint(yy, xy.columns, m, n)
+        _within(xx, n)
+        + _within(yy, m)
+        + 4 * cross
+        - 8 * _joint(xx, xy.rows, n, m)
+        - 8 * _joint(yy, xy.columns, m, n)
     )
 
 
@@ -137,4 +141,6 @@ def kernel_figure(sets: Matched, *, block: int = BLOCK) -> Figure:
     """The kernel distance of samples to their reference, with the interval of its own variance, and its floor."""
     value, variance, second = _measured(sets.reference, sets.fake, block=block)
     floor, _ = kernel_distance(*sets.halves, block=block)
-    return normal(value, math.sqrt(max(second, variance)), len(sets.fake), floor=floor, warnings=[sets.note])
+    return normal(
+        value, math.sqrt(max(second, variance)), len(sets.fake), floor=floor, warnings=[sets.note]
+    )

@@ -90,13 +90,20 @@ def memorization(
     return Memorization(
         closer=auroc(theirs, ours),
         copies=of_mean(
-            (ratio < COPY).double(), floor=float((_ratio(real_distance) < COPY).double().mean()), bounds=(0.0, 1.0)
+            (ratio < COPY).double(),
+            floor=float((_ratio(real_distance) < COPY).double().mean()),
+            bounds=(0.0, 1.0),
         ),
         z=z,
         p=min(1.0, 2 * min(p_all, p_nearest)),
         p_nearest=p_nearest,
         pairs=tuple(
-            Pair(sample=int(i), training=int(index[i, 0]), distance=float(ours[i]), ratio=float(ratio[i]))
+            Pair(
+                sample=int(i),
+                training=int(index[i, 0]),
+                distance=float(ours[i]),
+                ratio=float(ratio[i]),
+            )
             for i in order
         ),
     )

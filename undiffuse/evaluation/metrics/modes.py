@@ -50,7 +50,9 @@ class Modes:
         return tuple(c for c, (share, real) in pairs if real > 0 and share.value < REACHED * real)
 
 
-def modes(real: Int64[Tensor, " n"], fake: Int64[Tensor, " m"], *, classes: int, seed: int = 0) -> Modes:
+def modes(
+    real: Int64[Tensor, " n"], fake: Int64[Tensor, " m"], *, classes: int, seed: int = 0
+) -> Modes:
     """The classes (0 ... classes - 1) that a classifier gives to real rows and to samples, compared.
 
     >>> found = modes(torch.tensor([0, 1, 2, 2] * 30), torch.tensor([0, 1, 1, 1] * 30), classes=3)
@@ -59,12 +61,19 @@ def modes(real: Int64[Tensor, " n"], fake: Int64[Tensor, " m"], *, classes: int,
     """
     for name, labels in (("real rows", real), ("samples", fake)):
         if len(labels) < 8 or int(labels.min()) < 0 or int(labels.max()) >= classes:
-            raise InputError(f"{name}: give at least 8 classes of rows, each from 0 to {classes - 1}.")
+            raise InputError(
+                f"{name}: give at least 8 classes of rows, each from 0 to {classes - 1}."
+            )
     n = min(len(real), len(fake))
-    ours, theirs = fake[permutation(len(fake), mix(seed, 1))[:n]], real[permutation(len(real), mix(seed, 0))[:n]]
+    ours, theirs = (
+        fake[permutation(len(fake), mix(seed, 1))[:n]],
+        real[permutation(len(real), mix(seed, 0))[:n]],
+    )
     expected = _shares(real, classes)
     present, least = expected > 0, REACHED * expected
-    shares = tuple(wilson(int(count), len(fake)) for count in torch.bincount(fake, minlength=classes))
+    shares = tuple(
+        wilson(int(count), len(fake)) for count in torch.bincount(fake, minlength=classes)
+    )
     reached, low, high = (
         float(sum(bool(p) and getattr(s, end) >= e for s, e, p in zip(shares, least, present)))
         for end in ("value", "low", "high")
@@ -77,7 +86,12 @@ def modes(real: Int64[Tensor, " n"], fake: Int64[Tensor, " m"], *, classes: int,
     ]
     return Modes(
         reached=Figure(
-            value=reached, low=low, high=high, stderr=(high - low) / 4, n=len(fake), floor=float(present.sum())
+            value=reached,
+            low=low,
+            high=high,
+            stderr=(high - low) / 4,
+            n=len(fake),
+            floor=float(present.sum()),
         ),
         variation=normal(
             _variation(theirs, ours, classes),

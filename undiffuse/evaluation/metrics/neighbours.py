@@ -21,7 +21,9 @@ DEPTH = 8  # times k + 1: nearest rows that are kept for subsets; seldom has a h
 _EPS = torch.finfo(torch.float64).eps
 
 
-def squared_distances(a: Matrix, b: Matrix, *, block: int = BLOCK) -> Iterator[tuple[int, Float64[Tensor, "r m"]]]:
+def squared_distances(
+    a: Matrix, b: Matrix, *, block: int = BLOCK
+) -> Iterator[tuple[int, Float64[Tensor, "r m"]]]:
     """(first row, squared distances of rows first ... first + r of `a` to all of `b`), for a (n, d) and b (m, d)."""
     centre = b.double().mean(0)
     b = b.double() - centre
@@ -49,7 +51,10 @@ def nearest(
     >>> distance.tolist(), index.tolist()
     ([[1.0, 2.0], [2.0, 3.0]], [[0, 2], [1, 2]])
     """
-    found = [torch.topk(squared, k, largest=False).indices for _, squared in squared_distances(a, b, block=block)]
+    found = [
+        torch.topk(squared, k, largest=False).indices
+        for _, squared in squared_distances(a, b, block=block)
+    ]
     exact = [
         (a[first : first + block, None].double() - b[index].double()).norm(dim=2)
         for first, index in zip(range(0, len(a), block), found)
@@ -57,7 +62,9 @@ def nearest(
     return torch.cat(exact), torch.cat(found)
 
 
-def nearest_within(x: Matrix, k: int, *, block: int = BLOCK) -> tuple[Float64[Tensor, "n k"], Int64[Tensor, "n k"]]:
+def nearest_within(
+    x: Matrix, k: int, *, block: int = BLOCK
+) -> tuple[Float64[Tensor, "n k"], Int64[Tensor, "n k"]]:
     """The k smallest squared distances of each row of `x` (n, d) to rows of `x`, itself included, and which those are.
 
     Each pair is looked at once: a block of rows with itself, and with the rows after it.
@@ -80,7 +87,10 @@ def nearest_within(x: Matrix, k: int, *, block: int = BLOCK) -> tuple[Float64[Te
 def _merge(best: Tensor, index: Tensor, squared: Tensor, first: int) -> None:
     """Put what is smallest among `best` (n, k) and `squared` (n, r), columns first ... first + r, into `best`."""
     found = torch.topk(squared, min(best.shape[1], squared.shape[1]), dim=1, largest=False)
-    values, columns = torch.cat([best, found.values], 1), torch.cat([index, found.indices + first], 1)
+    values, columns = (
+        torch.cat([best, found.values], 1),
+        torch.cat([index, found.indices + first], 1),
+    )
     kept = torch.topk(values, best.shape[1], dim=1, largest=False)
     best.copy_(kept.values)
     index.copy_(columns.gather(1, kept.indices))
@@ -95,16 +105,22 @@ def squared_radii(
     One pass over the distances serves all subsets: of a row's nearest rows, the first k + 1 in the subset are those.
     Rows that have fewer there are looked at again.
     """
-    kept = k + 1 if all(len(subset) == len(x) for subset in subsets) else min(len(x), DEPTH * (k + 1))
+    kept = (
+        k + 1 if all(len(subset) == len(x) for subset in subsets) else min(len(x), DEPTH * (k + 1))
+    )
     squared, index = nearest_within(x, kept, block=block)
     radii = torch.full((len(subsets), len(x)), -1.0, dtype=torch.float64)
     for own, rows in zip(radii, subsets):
         member = torch.zeros(len(x), dtype=torch.bool)
         member[rows] = True
-        place = (member[index[rows]].cumsum(1) <= k).sum(1)  # of the (k + 1)-th of the subset; the row itself is one
+        place = (member[index[rows]].cumsum(1) <= k).sum(
+            1
+        )  # of the (k + 1)-th of the subset; the row itself is one
         short = rows[place == kept]
         own[rows] = squared[rows].gather(1, place.clamp(max=kept - 1)[:, None])[:, 0]
         if len(short):
             parts = squared_distances(x[short], x[rows], block=block)
-            own[short] = torch.cat([torch.topk(part, k + 1, largest=False).values[:, k] for _, part in parts])
+            own[short] = torch.cat(
+                [torch.topk(part, k + 1, largest=False).values[:, k] for _, part in parts]
+            )
     return radii

@@ -30,7 +30,9 @@ def exceeds(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 def _placements(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The share of `b` that each of `a` exceeds, ties by half."""
     ordered = np.sort(b)
-    return (np.searchsorted(ordered, a, "left") + np.searchsorted(ordered, a, "right")) / (2 * len(b))
+    return (np.searchsorted(ordered, a, "left") + np.searchsorted(ordered, a, "right")) / (
+        2 * len(b)
+    )
 
 
 def z_score(a: np.ndarray, b: np.ndarray) -> float:

@@ -21,7 +21,15 @@ from typing import Any
 import numpy as np
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.metrics.figure import DRAWS, Figure, floor_note, normal, random_halves, spread, student
+from undiffuse.evaluation.metrics.figure import (
+    DRAWS,
+    Figure,
+    floor_note,
+    normal,
+    random_halves,
+    spread,
+    student,
+)
 from undiffuse.evaluation.metrics.ranks import auroc
 from undiffuse.seeds import mix
 
@@ -64,13 +72,17 @@ def association(a: np.ndarray, b: np.ndarray, size_a: int = 0, size_b: int = 0) 
         codes, values = (a.astype(int), rankdata(b)) if size_a else (b.astype(int), rankdata(a))
         counts = np.bincount(codes)
         means = np.bincount(codes, values) / np.maximum(counts, 1)
-        return float(np.sqrt((counts * (means - values.mean()) ** 2).sum() / (len(values) * values.var())))
+        return float(
+            np.sqrt((counts * (means - values.mean()) ** 2).sum() / (len(values) * values.var()))
+        )
     return float(np.clip(np.corrcoef(rankdata(a), rankdata(b))[0, 1], -1, 1).round(12))
 
 
 def _cramer(a: np.ndarray, b: np.ndarray, size_a: int, size_b: int) -> float:
     """sqrt(chi^2/(n min(r - 1, c - 1))), over the r and c categories that occur."""
-    table = np.bincount(a * size_b + b, minlength=size_a * size_b).reshape(size_a, size_b).astype(float)
+    table = (
+        np.bincount(a * size_b + b, minlength=size_a * size_b).reshape(size_a, size_b).astype(float)
+    )
     table = table[table.sum(1) > 0][:, table.sum(0) > 0]
     expected = table.sum(1, keepdims=True) * table.sum(0) / table.sum()
     chi = float(((table - expected) ** 2 / expected).sum())
@@ -98,7 +110,8 @@ def fidelity_figures(
     theirs, part = real[order[:n]], min(n, len(real) // 2)
     one, other = real[order[:part]], real[order[part : 2 * part]]
     pairs = [
-        (a.numpy(), b.numpy()) for a, b in zip(random_halves(n, seed=2 * seed), random_halves(n, seed=2 * seed + 1))
+        (a.numpy(), b.numpy())
+        for a, b in zip(random_halves(n, seed=2 * seed), random_halves(n, seed=2 * seed + 1))
     ]
 
     def figure(of, columns) -> Figure:  # `of(real, fake)` on the chosen columns
@@ -106,7 +119,9 @@ def fidelity_figures(
         floor = of(one[:, columns], other[:, columns])
         value, width = of(theirs[:, columns], ours[:, columns]), student(DRAWS)
         notes = [floor_note(n, part)]
-        return normal(value, spread(halved, n), n, width=width, floor=floor, bounds=(0.0, 1.0), warnings=notes)
+        return normal(
+            value, spread(halved, n), n, width=width, floor=floor, bounds=(0.0, 1.0), warnings=notes
+        )
 
     figures = {
         name: figure(lambda a, b, size=size: column_fidelity(a, b, size), i)
@@ -125,12 +140,22 @@ def detection(real: np.ndarray, fake: np.ndarray, sizes: Sequence[int], *, seed:
     score = np.empty(len(rows))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=mix(seed) % 2**32)
     for train, test in folds.split(rows, made):
-        score[test] = _trees(made, sizes, 2, seed).fit(rows[train], made[train]).predict_proba(rows[test])[:, 1]
+        score[test] = (
+            _trees(made, sizes, 2, seed)
+            .fit(rows[train], made[train])
+            .predict_proba(rows[test])[:, 1]
+        )
     return auroc(score[made == 1], score[made == 0])
 
 
 def usefulness(
-    train: np.ndarray, fake: np.ndarray, test: np.ndarray, sizes: Sequence[int], target: int, *, seed: int = 0
+    train: np.ndarray,
+    fake: np.ndarray,
+    test: np.ndarray,
+    sizes: Sequence[int],
+    target: int,
+    *,
+    seed: int = 0,
 ) -> Figure:
     """Column `target` of held-out rows `test`, predicted from the others by trees fitted on samples.
 
@@ -151,20 +176,38 @@ def usefulness(
             answer = np.full(len(test), rows[0, target])
         else:
             answer = (
-                _trees(rows[:, target], rest, size, seed).fit(rows[:, others], rows[:, target]).predict(test[:, others])
+                _trees(rows[:, target], rest, size, seed)
+                .fit(rows[:, others], rows[:, target])
+                .predict(test[:, others])
             )
-        right.append((answer == truth) * 1.0 if size else 1 - (answer - truth) ** 2 / max(truth.var(), 1e-300))
+        right.append(
+            (answer == truth) * 1.0
+            if size
+            else 1 - (answer - truth) ** 2 / max(truth.var(), 1e-300)
+        )
     stderr = float(right[0].std(ddof=1)) / math.sqrt(len(test))
-    return normal(float(right[0].mean()), stderr, len(test), floor=float(right[1].mean()), bounds=(-math.inf, 1.0))
+    return normal(
+        float(right[0].mean()),
+        stderr,
+        len(test),
+        floor=float(right[1].mean()),
+        bounds=(-math.inf, 1.0),
+    )
 
 
-def _check_known(train: np.ndarray, fake: np.ndarray, test: np.ndarray, target: int, size: int) -> None:
+def _check_known(
+    train: np.ndarray, fake: np.ndarray, test: np.ndarray, target: int, size: int
+) -> None:
     """Raises InputError where nothing can be learned of the target, or nothing is there to be predicted."""
     known = min(len(train), len(fake), len(test))
     if known < 2:
-        raise InputError(f"column {target}: too few values are known on one side ({known}); give at least two.")
+        raise InputError(
+            f"column {target}: too few values are known on one side ({known}); give at least two."
+        )
     if not size and np.ptp(test[:, target]) == 0:
-        raise InputError(f"column {target}: all held-out values are equal; there is no variance to explain.")
+        raise InputError(
+            f"column {target}: all held-out values are equal; there is no variance to explain."
+        )
 
 
 def _trees(target: np.ndarray, sizes: Sequence[int], classes: int, seed: int):
@@ -172,7 +215,10 @@ def _trees(target: np.ndarray, sizes: Sequence[int], classes: int, seed: int):
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
-    options: dict[str, Any] = {"categorical_features": [0 < size < 255 for size in sizes], "early_stopping": False}
+    options: dict[str, Any] = {
+        "categorical_features": [0 < size < 255 for size in sizes],
+        "early_stopping": False,
+    }
     return kind(max_iter=TREES, random_state=mix(seed) % 2**32, **options)
 
 
@@ -182,5 +228,7 @@ def _codes(x: np.ndarray, size: int) -> np.ndarray:
 
 def _checked(x: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
     if x.ndim != 2 or x.shape[1] != len(sizes) or len(x) < 20:
-        raise InputError(f"table of shape {x.shape}: give at least 20 rows of {len(sizes)} columns.")
+        raise InputError(
+            f"table of shape {x.shape}: give at least 20 rows of {len(sizes)} columns."
+        )
     return x.astype(np.float64)

@@ -10,7 +10,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from undiffuse.evaluation.report.markup import Html, tag
-from undiffuse.evaluation.report.numbers import Figure, interval_text, is_known, known_ones, number, value_text
+from undiffuse.evaluation.report.numbers import (
+    Figure,
+    interval_text,
+    is_known,
+    known_ones,
+    number,
+    value_text,
+)
 from undiffuse.evaluation.report.scales import Scale, fit, spans_decades, tick_text
 from undiffuse.evaluation.report.words import Meaning
 
@@ -21,7 +28,11 @@ def scale_of(figures: Iterable[Figure], what: Meaning) -> Scale:
     For a single figure whose scale has no end of its own it is three times as wide as the figure.
     """
     figures = list(figures)
-    known = sorted(known_ones(figure.get(end) for figure in figures for end in ("value", "low", "high", "floor")))
+    known = sorted(
+        known_ones(
+            figure.get(end) for figure in figures for end in ("value", "low", "high", "floor")
+        )
+    )
     if what.log and len(figures) > 1 and spans_decades(positive := [v for v in known if v > 0]):
         return fit(positive, log=True)
     if what.low is None and what.high is None and len(figures) == 1 and known:
@@ -37,7 +48,9 @@ def bar(figure: Figure, scale: Scale, *, ends: bool = True, color: int | None = 
     if is_known(low) and is_known(high):
         left, right = _percent(scale, low), _percent(scale, high)
         width = f"{max(right - left, 0.6):.2f}%"
-        drawn.append(tag("rect", x=f"{left:.2f}%", width=width, y=7, height=10, rx=3, class_="interval"))
+        drawn.append(
+            tag("rect", x=f"{left:.2f}%", width=width, y=7, height=10, rx=3, class_="interval")
+        )
     if is_known(floor):
         at = _percent(scale, floor)
         drawn.append(_line("floor", at, at, 1, 23))
@@ -48,9 +61,15 @@ def bar(figure: Figure, scale: Scale, *, ends: bool = True, color: int | None = 
     if not ends:
         return drawing
     places = 1 - math.floor(math.log10(scale.high - scale.low))
-    shown = [float(f"{end:.2g}") if scale.log else round(end, places) for end in (scale.low, scale.high)]
+    shown = [
+        float(f"{end:.2g}") if scale.log else round(end, places) for end in (scale.low, scale.high)
+    ]
     low_end, high_end = (tick_text(end) for end in shown)
-    names = [tag("span", low_end), tag("span", "log scale") if scale.log else None, tag("span", high_end)]
+    names = [
+        tag("span", low_end),
+        tag("span", "log scale") if scale.log else None,
+        tag("span", high_end),
+    ]
     return tag("div", drawing, tag("div", names, class_="ends", aria_hidden="true"), class_="gauge")
 
 
@@ -59,7 +78,17 @@ def share_bar(share: Figure, real: float | None, scale: Scale) -> Html:
     value, low, high = (share.get(key) for key in ("value", "low", "high"))
     drawn: list[Html] = []
     if is_known(value):
-        drawn.append(tag("rect", x="0", width=f"{_percent(scale, value):.2f}%", y=4, height=16, rx=2, class_="fill"))
+        drawn.append(
+            tag(
+                "rect",
+                x="0",
+                width=f"{_percent(scale, value):.2f}%",
+                y=4,
+                height=16,
+                rx=2,
+                class_="fill",
+            )
+        )
     if is_known(low) and is_known(high):
         drawn.append(_line("whisker", _percent(scale, low), _percent(scale, high), 12, 12))
     if is_known(real):

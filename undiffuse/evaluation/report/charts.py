@@ -73,7 +73,13 @@ class Frame:
 
 
 def plot(
-    series: Sequence[Series], x: Axis, y: Axis, *, alt: str, labels: bool = False, floor: float | None = None
+    series: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    *,
+    alt: str,
+    labels: bool = False,
+    floor: float | None = None,
 ) -> Html:
     """Series in one frame; `labels`: the name of each beside its first point, otherwise in a legend above.
 
@@ -92,7 +98,9 @@ def plot(
     ]
     if labels:
         drawn += _labels(frame, series)
-    picture = tag("svg", *drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", class_="chart", role="img", aria_label=alt)
+    picture = tag(
+        "svg", *drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", class_="chart", role="img", aria_label=alt
+    )
     legend = None
     if not labels and len(series) > 1:
         entries = [tag("span", tag("i", style=_tone(each)), each.name) for each in series]
@@ -113,13 +121,34 @@ def _axes(frame: Frame, x: Axis, y: Axis) -> list[Html]:
     ticks = x.ticks or frame.x.ticks(6)
     for tick, name in zip(ticks, x.names or [tick_text(tick) for tick in ticks]):
         at = LEFT + INNER_W * frame.x.at(tick)
-        drawn.append(tag("line", x1=at, x2=at, y1=TOP + INNER_H, y2=TOP + INNER_H + 4, class_="axis"))
+        drawn.append(
+            tag("line", x1=at, x2=at, y1=TOP + INNER_H, y2=TOP + INNER_H + 4, class_="axis")
+        )
         drawn.append(tag("text", name, x=at, y=TOP + INNER_H + 16, text_anchor="middle"))
-    drawn.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=TOP + INNER_H, y2=TOP + INNER_H, class_="axis"))
-    drawn.append(tag("text", x.label, x=LEFT + INNER_W / 2, y=HEIGHT - 6, text_anchor="middle", class_="label"))
+    drawn.append(
+        tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=TOP + INNER_H, y2=TOP + INNER_H, class_="axis")
+    )
+    drawn.append(
+        tag(
+            "text",
+            x.label,
+            x=LEFT + INNER_W / 2,
+            y=HEIGHT - 6,
+            text_anchor="middle",
+            class_="label",
+        )
+    )
     turned = f"rotate(-90 11 {TOP + INNER_H / 2})"
     drawn.append(
-        tag("text", y.label, x=11, y=TOP + INNER_H / 2, text_anchor="middle", transform=turned, class_="label")
+        tag(
+            "text",
+            y.label,
+            x=11,
+            y=TOP + INNER_H / 2,
+            text_anchor="middle",
+            transform=turned,
+            class_="label",
+        )
     )
     return drawn
 
@@ -159,7 +188,12 @@ def _labels(frame: Frame, series: Sequence[Series]) -> list[Html]:
         a, b = frame.place(each.points[0].x, each.points[0].y)
         wide = _LETTER * len(each.name)
         spots = [(a + 7, b - 5), (a - 7 - wide, b - 5), (a + 7, b + 14), (a - 7 - wide, b + 14)]
-        spots += [(a - wide / 2, b - 12), (a - wide / 2, b + 20), (a + 12, b - 20), (a - 12 - wide, b + 30)]
+        spots += [
+            (a - wide / 2, b - 12),
+            (a - wide / 2, b + 20),
+            (a + 12, b - 20),
+            (a - 12 - wide, b + 30),
+        ]
         boxes = [(left, base - 10, left + wide, base + 3) for left, base in spots]
         best = min(range(len(boxes)), key=lambda i: (_cost(boxes[i], taken), i))
         taken.append(boxes[best])
@@ -186,8 +220,15 @@ def _occupied(frame: Frame, point: Point) -> list[Box]:
 
 def _cost(box: Box, taken: Sequence[Box]) -> float:
     """The area that a box shares with others, and a lot for what leaves the chart."""
-    outside = max(0.0, 2 - box[0]) + max(0.0, box[2] - WIDTH + RIGHT) + max(0.0, 2 - box[1]) + max(0.0, box[3] - HEIGHT)
+    outside = (
+        max(0.0, 2 - box[0])
+        + max(0.0, box[2] - WIDTH + RIGHT)
+        + max(0.0, 2 - box[1])
+        + max(0.0, box[3] - HEIGHT)
+    )
     shared = sum(
-        max(0.0, min(box[2], b[2]) - max(box[0], b[0])) * max(0.0, min(box[3], b[3]) - max(box[1], b[1])) for b in taken
+        max(0.0, min(box[2], b[2]) - max(box[0], b[0]))
+        * max(0.0, min(box[3], b[3]) - max(box[1], b[1]))
+        for b in taken
     )
     return shared + 100 * outside

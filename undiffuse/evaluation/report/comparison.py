@@ -21,7 +21,11 @@ from undiffuse.evaluation.report.words import STATES, meaning
 
 Facts = Mapping[str, Any]
 
-AGREES = {True: ("agrees", "agrees"), False: ("disagrees", "disagrees"), None: ("open", "cannot be said")}
+AGREES = {
+    True: ("agrees", "agrees"),
+    False: ("disagrees", "disagrees"),
+    None: ("open", "cannot be said"),
+}
 
 
 def render_comparison(facts: Facts, pictures: Mapping[str, bytes]) -> str:
@@ -71,7 +75,9 @@ def _words(facts: Facts) -> Html | None:
     return tag(
         "section",
         tag("p", words[0], class_="sentence"),
-        tag("ul", [tag("li", text) for text in words[1:]], class_="evidence") if words[1:] else None,
+        tag("ul", [tag("li", text) for text in words[1:]], class_="evidence")
+        if words[1:]
+        else None,
         class_="verdict is-done",
         aria_label="What came out",
     )
@@ -95,7 +101,15 @@ def _textbook(facts: Facts) -> Html | None:
         axes = [tag("span", f"{axis}: {said}", class_=f"is-{kind}") for axis, kind, said in answers]
         said = tag("p", axes, class_="axes") if axes else None
         rows.append(
-            tag("div", tag("h3", str(each["preset"])), badge(state, text), claim, measured, said, class_="claim")
+            tag(
+                "div",
+                tag("h3", str(each["preset"])),
+                badge(state, text),
+                claim,
+                measured,
+                said,
+                class_="claim",
+            )
         )
     return section(
         "What the textbook says",
@@ -106,14 +120,23 @@ def _textbook(facts: Facts) -> Html | None:
 
 def _samples(facts: Facts, pictures: Mapping[str, bytes]) -> Html | None:
     runs = facts.get("runs") or {}
-    order = [*(name for name in pictures if name not in runs), *runs]  # what is no run, such as real rows, comes first
+    order = [
+        *(name for name in pictures if name not in runs),
+        *runs,
+    ]  # what is no run, such as real rows, comes first
     rows = {row["preset"]: row for row in facts.get("table") or []}
     shown = [
-        picture(pictures[name], _caption(name, rows.get(name) or {}), alt=f"Samples of {name} on {facts.get('source')}")
+        picture(
+            pictures[name],
+            _caption(name, rows.get(name) or {}),
+            alt=f"Samples of {name} on {facts.get('source')}",
+        )
         for name in order
         if name in pictures
     ]
-    return section("Samples side by side", tag("div", shown, class_="beside three") if shown else None)
+    return section(
+        "Samples side by side", tag("div", shown, class_="beside three") if shown else None
+    )
 
 
 def _caption(preset: str, row: Facts) -> Html:
@@ -138,10 +161,22 @@ def _runs(facts: Facts) -> Html | None:
         link = tag("p", tag("a", f"The report of {preset}", href=where)) if report else None
         sampler = report.get("sampler") or {}
         steps = f", {number(sampler['steps'])} steps" if is_known(sampler.get("steps")) else ""
-        how = tag("p", f"Sampler: {sampler['method']}{steps}.", class_="small") if sampler.get("method") else None
+        how = (
+            tag("p", f"Sampler: {sampler['method']}{steps}.", class_="small")
+            if sampler.get("method")
+            else None
+        )
         word = badge(state, STATES.get(state, status.capitalize()))
         shown.append(
-            tag("div", tag("h3", preset), word, tag("p", closed(said)) if said else None, how, link, class_="claim")
+            tag(
+                "div",
+                tag("h3", preset),
+                word,
+                tag("p", closed(said)) if said else None,
+                how,
+                link,
+                class_="claim",
+            )
         )
     return section("The runs", tag("div", shown, class_="claims") if shown else None)
 
@@ -156,7 +191,10 @@ def _made(facts: Facts) -> Html | None:
                 ("Shape", " × ".join(str(side) for side in data.get("shape") or [])),
                 ("Training rows", number(data["training_rows"]) if "training_rows" in data else ""),
                 ("Held-out rows", number(data["held_out_rows"]) if "held_out_rows" in data else ""),
-                ("Features", " ".join(str(features[key]) for key in ("name", "hash") if features.get(key))),
+                (
+                    "Features",
+                    " ".join(str(features[key]) for key in ("name", "hash") if features.get(key)),
+                ),
                 ("undiffuse", str(facts.get("undiffuse") or "")),
             ]
         ),

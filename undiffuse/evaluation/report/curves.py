@@ -36,13 +36,21 @@ def losses(curves: Mapping[str, Any]) -> Html | None:
     """Training and held-out loss against steps."""
     training, window = thin(_points(curves.get("training") or [], "step", "loss"))
     held_out, _ = thin(_points(curves.get("held_out") or [], "step", "loss"))
-    series = [Series("training", training, TRAINING), Series("held out", held_out, HELD_OUT, dots=len(held_out) <= 12)]
+    series = [
+        Series("training", training, TRAINING),
+        Series("held out", held_out, HELD_OUT, dots=len(held_out) <= 12),
+    ]
     series = [each for each in series if each.points]
     if not series:
         return None
     ends = ", ".join(f"{each.name} {number(each.points[-1].y)}" for each in series)
     note = f"Last: {ends}." + (f" Training: means of {window} records." if window > 1 else "")
-    drawing = plot(series, Axis("step", low=0.0), Axis("loss", log=True), alt=f"Loss against step. Last: {ends}.")
+    drawing = plot(
+        series,
+        Axis("step", low=0.0),
+        Axis("loss", log=True),
+        alt=f"Loss against step. Last: {ends}.",
+    )
     return chart(drawing, "Loss while training", note)
 
 
@@ -51,7 +59,10 @@ def levels(facts: Mapping[str, Any] | None) -> Html | None:
     facts = facts or {}
     at = facts.get("log_snr") or []
     series = []
-    for name, key, color in (("training", "training", TRAINING), ("held out", "held_out", HELD_OUT)):
+    for name, key, color in (
+        ("training", "training", TRAINING),
+        ("held out", "held_out", HELD_OUT),
+    ):
         errors = (facts.get("stderr") or []) if key == "held_out" else []
         points = [
             Point(float(x), float(y), y_ends=_around(y, error) if is_known(error) else None)
@@ -96,8 +107,17 @@ def by_evaluations(entries: Sequence[Mapping[str, Any]]) -> list[Html]:
             alt=f"{what.title} against evaluations per sample.",
             floor=floors[-1] if floors else None,
         )
-        said = ", ".join(number(n) for n in at), ", ".join(value_text(figure) for _, figure in measured)
-        charts.append(chart(drawing, f"{what.title} against evaluations", f"At {said[0]} evaluations: {said[1]}."))
+        said = (
+            ", ".join(number(n) for n in at),
+            ", ".join(value_text(figure) for _, figure in measured),
+        )
+        charts.append(
+            chart(
+                drawing,
+                f"{what.title} against evaluations",
+                f"At {said[0]} evaluations: {said[1]}.",
+            )
+        )
     return charts
 
 
@@ -105,14 +125,24 @@ def classes(entries: Sequence[Mapping[str, Any]]) -> Html | None:
     """The share of each class among the samples, beside its share among real rows."""
     if not entries:
         return None
-    shares = [v for e in entries for v in (e["share"]["value"], e["share"]["high"], e["real"]) if is_known(v)]
+    shares = [
+        v
+        for e in entries
+        for v in (e["share"]["value"], e["share"]["high"], e["real"])
+        if is_known(v)
+    ]
     scale = fit([0.0, *shares], low=0.0)
     rows = [
         tag(
             "div",
             tag("span", str(entry["name"]), class_="name"),
             share_bar(entry["share"], entry["real"], scale),
-            tag("span", _percent(entry["share"]["value"]), tag("small", f" / {_percent(entry['real'])}"), class_="of"),
+            tag(
+                "span",
+                _percent(entry["share"]["value"]),
+                tag("small", f" / {_percent(entry['real'])}"),
+                class_="of",
+            ),
             class_="class",
             id=f"classes.{i}",
             title=f"{entry['name']}, 95 %: {interval_text(entry['share'])}",
@@ -127,7 +157,10 @@ def classes(entries: Sequence[Mapping[str, Any]]) -> Html | None:
         class_="legend",
     )
     return tag(
-        "figure", tag("h3", "Classes: samples / real rows"), legend, tag("div", rows, class_="classes", style=name)
+        "figure",
+        tag("h3", "Classes: samples / real rows"),
+        legend,
+        tag("div", rows, class_="classes", style=name),
     )
 
 
@@ -142,11 +175,17 @@ def thin(points: Sequence[Point]) -> tuple[list[Point], int]:
     if window <= 1:
         return list(points), 1
     groups = [points[i : i + window] for i in range(0, len(points), window)]
-    return [Point(sum(p.x for p in g) / len(g), sum(p.y for p in g) / len(g)) for g in groups], window
+    return [
+        Point(sum(p.x for p in g) / len(g), sum(p.y for p in g) / len(g)) for g in groups
+    ], window
 
 
 def _points(entries: Sequence[Mapping[str, Any]], x: str, y: str) -> list[Point]:
-    return [Point(float(e[x]), float(e[y])) for e in entries if is_known(e.get(x)) and is_known(e.get(y))]
+    return [
+        Point(float(e[x]), float(e[y]))
+        for e in entries
+        if is_known(e.get(x)) and is_known(e.get(y))
+    ]
 
 
 def _around(value: float, stderr: float) -> tuple[float, float]:

@@ -35,7 +35,12 @@ def figures(facts: Mapping[str, Any], prefix: str, *, what: Meaning | None = Non
         own |= {key: own[key].removesuffix(text).removesuffix("; ") for key in warned}
         above.append(tag("p", f"{_of(len(warned), len(found))}: {closed(text)}", class_="warning"))
     rows = [
-        figure_row({**fact, "warning": own[key]}, f"{prefix}.{key}", what or meaning(key), title=key if what else "")
+        figure_row(
+            {**fact, "warning": own[key]},
+            f"{prefix}.{key}",
+            what or meaning(key),
+            title=key if what else "",
+        )
         for key, fact in found.items()
     ]
     return tag("div", above, tag("div", rows, class_="figures")) if rows else None
@@ -64,7 +69,9 @@ def figure_row(figure: Figure, anchor: str, what: Meaning, *, title: str = "") -
             "div",
             tag("h3", title or what.title),
             tag("p", _explained(figure, what)),
-            tag("p", sentence(str(figure["warning"])), class_="warning") if figure.get("warning") else None,
+            tag("p", sentence(str(figure["warning"])), class_="warning")
+            if figure.get("warning")
+            else None,
             class_="meaning",
         ),
         tag(

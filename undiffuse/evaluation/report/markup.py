@@ -30,7 +30,9 @@ def tag(name: str, /, *children: Child, **attributes: str | int | float | None) 
     >>> print(tag("p", "1 < 2, ", tag("b", "so it is"), class_="note"))
     <p class="note">1 &lt; 2, <b>so it is</b></p>
     """
-    given = "".join(_attribute(key, value) for key, value in attributes.items() if value not in (None, False))
+    given = "".join(
+        _attribute(key, value) for key, value in attributes.items() if value not in (None, False)
+    )
     opened = f"<{name}{given}>"
     return Html(opened if name in _VOID else f"{opened}{join(*children)}</{name}>")
 

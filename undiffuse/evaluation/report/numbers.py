@@ -14,7 +14,9 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MOST = 6  # decimals; smaller numbers take a power of ten, and so do those from
 _LARGE = 1e9  # on
 
-Figure = Mapping[str, Any]  # value, low, high, stderr, n, floor, warning, better; any number may be None
+Figure = Mapping[
+    str, Any
+]  # value, low, high, stderr, n, floor, warning, better; any number may be None
 
 
 def is_figure(fact: object) -> bool:
@@ -24,7 +26,9 @@ def is_figure(fact: object) -> bool:
 
 def is_known(number: object) -> bool:
     """Whether a fact is a finite number."""
-    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+    return (
+        isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+    )
 
 
 def known_ones(numbers: Iterable[Any]) -> list[float]:
@@ -81,7 +85,10 @@ def interval_text(figure: Figure) -> str:
     >>> interval_text({"value": 12.345, "low": 11.9, "high": 12.8})
     '11.90 to 12.80'
     """
-    if not (is_known(figure["low"]) and is_known(figure["high"])) or figure["low"] == figure["high"]:
+    if (
+        not (is_known(figure["low"]) and is_known(figure["high"]))
+        or figure["low"] == figure["high"]
+    ):
         return ""
     places = decimals(figure)
     return f"{number(figure['low'], places)} to {number(figure['high'], places)}"
@@ -115,6 +122,7 @@ def size(count: object) -> str:
         return DASH
     assert isinstance(count, int | float)
     amount, unit = next(
-        ((count / 10**p, u) for p, u in ((9, "GB"), (6, "MB"), (3, "kB")) if count >= 10**p), (count, "B")
+        ((count / 10**p, u) for p, u in ((9, "GB"), (6, "MB"), (3, "kB")) if count >= 10**p),
+        (count, "B"),
     )
     return f"{amount:.3g} {unit}" if amount >= 100 or unit == "B" else f"{amount:#.3g} {unit}"

@@ -32,7 +32,9 @@ def document(title: str, *body: Child) -> str:
         tag("link", rel="icon", href="data:,"),
         tag("style", Html(style)),
     )
-    return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", *body)), lang="en") + "\n"
+    return (
+        "<!doctype html>\n" + tag("html", head, tag("body", tag("main", *body)), lang="en") + "\n"
+    )
 
 
 def section(title: str, *content: Child, about: str = "") -> Html | None:
@@ -61,11 +63,19 @@ def pairs(entries: Iterable[tuple[str, str]]) -> Html | None:
     return tag("dl", rows, class_="terms") if rows else None
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Child]], *, label: str, class_: str = "") -> Html:
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[Child]], *, label: str, class_: str = ""
+) -> Html:
     """A table that scrolls by itself where it is too wide; the first cell of each row is the row's heading."""
     top = tag("tr", [tag("th", name, scope="col") for name in head])
     body = [
-        tag("tr", [tag("th" if i == 0 else "td", cell, scope=None if i else "row") for i, cell in enumerate(row)])
+        tag(
+            "tr",
+            [
+                tag("th" if i == 0 else "td", cell, scope=None if i else "row")
+                for i, cell in enumerate(row)
+            ],
+        )
         for row in rows
     ]
     inner = tag("table", tag("thead", top), tag("tbody", body), class_=class_ or None)

@@ -47,13 +47,21 @@ class Scale:
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         for factors in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0)):
             found = [f * 10.0**p for p in range(first, last + 1) for f in factors]
-            found = [tick for tick in found if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)]
+            found = [
+                tick for tick in found if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)
+            ]
             if len(found) >= 2:
                 return found[:: -(-len(found) // most)]
         return Scale(self.low, self.high)._steps(most)
 
 
-def fit(values: Iterable[float], *, low: float | None = None, high: float | None = None, log: bool = False) -> Scale:
+def fit(
+    values: Iterable[float],
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    log: bool = False,
+) -> Scale:
     """A scale that holds all values; an end that is given stays where it is, unless a value lies beyond it.
 
     >>> fit([0.2, 0.7], low=0.0, high=1.0)

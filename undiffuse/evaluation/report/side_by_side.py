@@ -24,7 +24,10 @@ Facts = Mapping[str, Any]
 
 LIKELIHOOD = ("bits_per_dim", "nats", "likelihood_kind")
 TABLES = (  # groups of columns; two tables, since one of all columns fits no page
-    {"Quality": ("frechet", "kernel", "precision", "density"), "Coverage": ("recall", "coverage", "modes", "caught")},
+    {
+        "Quality": ("frechet", "kernel", "precision", "density"),
+        "Coverage": ("recall", "coverage", "modes", "caught"),
+    },
     {
         "Likelihood": LIKELIHOOD,
         "Speed": ("samples_per_second", "latency", "evaluations_per_sample", "sampler"),
@@ -69,7 +72,10 @@ def _table(groups: Mapping[str, Sequence[str]], rows: Sequence[Facts], best: Fac
     columns = [key for keys in shown.values() for key in keys]
     if not columns:
         return None
-    top = [tag("th"), [tag("th", name, colspan=len(keys), scope="colgroup") for name, keys in shown.items()]]
+    top = [
+        tag("th"),
+        [tag("th", name, colspan=len(keys), scope="colgroup") for name, keys in shown.items()],
+    ]
     names = [tag("th", "preset", scope="col"), [_heading(key, rows) for key in columns]]
     body = [
         tag(
@@ -79,13 +85,19 @@ def _table(groups: Mapping[str, Sequence[str]], rows: Sequence[Facts], best: Fac
         )
         for row in rows
     ]
-    inner = tag("table", tag("thead", tag("tr", top, class_="group"), tag("tr", names)), tag("tbody", body))
-    return tag("div", inner, class_="scroll pinned", role="region", aria_label=", ".join(shown), tabindex=0)
+    inner = tag(
+        "table", tag("thead", tag("tr", top, class_="group"), tag("tr", names)), tag("tbody", body)
+    )
+    return tag(
+        "div", inner, class_="scroll pinned", role="region", aria_label=", ".join(shown), tabindex=0
+    )
 
 
 def _heading(key: str, rows: Sequence[Facts]) -> Html:
     title = PLAIN[key][0] if key in PLAIN else meaning(key).title
-    better = next((str(row[key].get("better") or "") for row in rows if is_figure(row.get(key))), "")
+    better = next(
+        (str(row[key].get("better") or "") for row in rows if is_figure(row.get(key))), ""
+    )
     arrow = {"lower": "\u00a0↓", "higher": "\u00a0↑"}.get(better, "")
     return tag("th", title, arrow, scope="col", title=DIRECTION.get(better))
 
@@ -95,7 +107,11 @@ def _cell(row: Facts, key: str, best: Facts, rows: Sequence[Facts]) -> Html:
     if fact is None or not is_figure(fact):
         unknown = "none" if row.get("likelihood_none") and key in LIKELIHOOD else DASH
         return tag("td", unknown if fact in (None, "") else PLAIN.get(key, ("", number))[1](fact))
-    mark = tag("span", "tie" if len(firsts) > 1 else "best", class_="mark") if row["preset"] in firsts else None
+    mark = (
+        tag("span", "tie" if len(firsts) > 1 else "best", class_="mark")
+        if row["preset"] in firsts
+        else None
+    )
     shown = tag("b", value_text(fact)) if mark else value_text(fact)
     scale = scale_of([each[key] for each in rows if is_figure(each.get(key))], meaning(key))
     drawn = bar(fact, scale, ends=False) if is_known(fact["value"]) else None
@@ -109,7 +125,9 @@ def side_by_side(facts: Facts, tones: Mapping[str, int]) -> Html | None:
     panels = []
     for key in (key for groups in TABLES for keys in groups.values() for key in keys):
         found = [
-            (str(row["preset"]), row[key]) for row in rows if is_figure(row.get(key)) and is_known(row[key]["value"])
+            (str(row["preset"]), row[key])
+            for row in rows
+            if is_figure(row.get(key)) and is_known(row[key]["value"])
         ]
         if len(found) < 2:
             continue
@@ -129,6 +147,14 @@ def side_by_side(facts: Facts, tones: Mapping[str, int]) -> Html | None:
         better = DIRECTION.get(str(found[0][1].get("better") or ""), "")
         said = sentence(better) if better else None
         panels.append(
-            tag("figure", tag("h3", what.title), tag("p", what.says, " ", said, class_="small"), lines, style=names)
+            tag(
+                "figure",
+                tag("h3", what.title),
+                tag("p", what.says, " ", said, class_="small"),
+                lines,
+                style=names,
+            )
         )
-    return section("Figure by figure", tag("div", panels, class_="charts panels") if panels else None)
+    return section(
+        "Figure by figure", tag("div", panels, class_="charts panels") if panels else None
+    )

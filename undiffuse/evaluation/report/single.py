@@ -10,7 +10,16 @@ from undiffuse.evaluation.report import curves
 from undiffuse.evaluation.report.figures import figures, tile
 from undiffuse.evaluation.report.markup import Html, tag
 from undiffuse.evaluation.report.numbers import duration, is_figure, is_known, number, size
-from undiffuse.evaluation.report.page import badge, document, notes, pairs, picture, section, sentence, table
+from undiffuse.evaluation.report.page import (
+    badge,
+    document,
+    notes,
+    pairs,
+    picture,
+    section,
+    sentence,
+    table,
+)
 from undiffuse.evaluation.report.words import COLUMN, PICTURES, STATES, USE, meaning
 
 Facts = Mapping[str, Any]
@@ -73,9 +82,19 @@ def _verdict(verdict: Facts) -> Html | None:
     return tag(  # the badge says the word, so the sentence need not
         "section",
         badge(state, word),
-        tag("p", sentence(str(verdict.get("sentence") or "").removeprefix(f"{word}: ")), class_="sentence"),
-        tag("ul", [tag("li", sentence(str(item))) for item in verdict.get("evidence") or []], class_="evidence"),
-        tag("p", tag("strong", "What to do. "), sentence(str(advice)), class_="advice") if advice else None,
+        tag(
+            "p",
+            sentence(str(verdict.get("sentence") or "").removeprefix(f"{word}: ")),
+            class_="sentence",
+        ),
+        tag(
+            "ul",
+            [tag("li", sentence(str(item))) for item in verdict.get("evidence") or []],
+            class_="evidence",
+        ),
+        tag("p", tag("strong", "What to do. "), sentence(str(advice)), class_="advice")
+        if advice
+        else None,
         class_=f"verdict is-{state if state in STATES else 'unclear'}",
         aria_label="Verdict",
         id="verdict",
@@ -94,7 +113,14 @@ def _glance(facts: Facts) -> Html | None:
             small = tag("span", "by its nature", class_="small")
             none = tag("b", "none", class_="value")
             tiles.append(
-                tag("a", tag("span", name.capitalize(), class_="name"), none, small, class_="tile", href=f"#{name}")
+                tag(
+                    "a",
+                    tag("span", name.capitalize(), class_="name"),
+                    none,
+                    small,
+                    class_="tile",
+                    href=f"#{name}",
+                )
             )
     return tag("nav", tiles, class_="tiles", aria_label="The four yardsticks") if tiles else None
 
@@ -115,17 +141,31 @@ def _memorization(facts: Facts, pictures: Pictures) -> Html | None:
         return section("Memorization", drawing)
     tested = f"p = {number(memory.get('p'))}, z = {number(memory.get('z'), 2)}"
     state = str((facts.get("verdict") or {}).get("state") or "")
-    words = _NEARNESS["memorizing" if state == "memorizing" else "near" if memory.get("caught") else "none"]
-    said = tag("p", tag("strong", f"{words} ({tested}). "), f"The alarm is at p below {ALARM:g}.", class_="said")
+    words = _NEARNESS[
+        "memorizing" if state == "memorizing" else "near" if memory.get("caught") else "none"
+    ]
+    said = tag(
+        "p",
+        tag("strong", f"{words} ({tested}). "),
+        f"The alarm is at p below {ALARM:g}.",
+        class_="said",
+    )
     rows = [
-        [number(p.get("sample")), number(p.get("training")), number(p.get("distance")), number(p.get("ratio"))]
+        [
+            number(p.get("sample")),
+            number(p.get("training")),
+            number(p.get("distance")),
+            number(p.get("ratio")),
+        ]
         for p in memory.get("pairs") or []
     ]
     listed = None
     if rows:
         head = ("sample", "training row", "distance", "ratio to the next")
         inner = table(head, rows, label="The most suspicious pairs")
-        listed = tag("details", tag("summary", f"The {len(rows)} most suspicious pairs in numbers"), inner)
+        listed = tag(
+            "details", tag("summary", f"The {len(rows)} most suspicious pairs in numbers"), inner
+        )
     return section("Memorization", said, drawing, listed, figures(memory, "memorization"))
 
 
@@ -143,9 +183,14 @@ def _features(facts: Facts) -> Html | None:
     features = facts.get("features") or {}
     if not features:
         return None
-    said = [tag("b", str(features.get("name") or "")), f", {number(features.get('dimensions'))} dimensions"]
+    said = [
+        tag("b", str(features.get("name") or "")),
+        f", {number(features.get('dimensions'))} dimensions",
+    ]
     if is_known(features.get("accuracy")):
-        said.append(f", accuracy {number(features['accuracy'], 3)} on rows that it was not fitted on")
+        said.append(
+            f", accuracy {number(features['accuracy'], 3)} on rows that it was not fitted on"
+        )
     if features.get("hash"):
         said += [", hash ", tag("code", str(features["hash"]))]
     return tag("p", "Features: ", said, ".", class_="features")
@@ -163,14 +208,21 @@ def _legend() -> Html:
 
 def _quality(facts: Facts) -> Html | None:
     shown = figures(facts.get("quality") or {}, "quality")
-    return section("Quality", shown and [_features(facts), _legend(), shown], about="Do samples look like the data?")
+    return section(
+        "Quality",
+        shown and [_features(facts), _legend(), shown],
+        about="Do samples look like the data?",
+    )
 
 
 def _coverage(facts: Facts) -> Html | None:
     shown = figures(facts.get("coverage") or {}, "coverage")
     histogram = curves.classes(facts.get("classes") or [])
     return section(
-        "Coverage", shown and [_features(facts), shown], histogram, about="Do they reach all that the data hold?"
+        "Coverage",
+        shown and [_features(facts), shown],
+        histogram,
+        about="Do they reach all that the data hold?",
     )
 
 
@@ -182,7 +234,9 @@ def _likelihood(facts: Facts) -> Html | None:
         words.append(f"Kind: {part['kind']}")
     if is_known(part.get("rows")):
         words.append(f"{number(part['rows'])} held-out rows were scored")
-    said = tag("p", " ".join(sentence(text) for text in words), class_="features") if words else None
+    said = (
+        tag("p", " ".join(sentence(text) for text in words), class_="features") if words else None
+    )
     return section(
         "Likelihood",
         none,
@@ -215,8 +269,12 @@ def _table(part: Facts) -> Html | None:
     return section(
         "Table",
         figures(part, "table"),
-        [tag("h3", "Columns", class_="kind"), figures(columns, "table.columns", what=COLUMN)] if columns else None,
-        [tag("h3", "Usefulness", class_="kind"), figures(uses, "table.usefulness", what=USE)] if uses else None,
+        [tag("h3", "Columns", class_="kind"), figures(columns, "table.columns", what=COLUMN)]
+        if columns
+        else None,
+        [tag("h3", "Usefulness", class_="kind"), figures(uses, "table.usefulness", what=USE)]
+        if uses
+        else None,
         about="Columns: how alike each is, 1 is equal. Usefulness: how well a model fitted on samples predicts the "
         "column of real held-out rows: accuracy for categories, share of variance for numbers.",
     )
@@ -253,7 +311,11 @@ def _made(facts: Facts) -> Html | None:
                 ("Run", str(facts.get("run") or "")),
                 (
                     "Preset",
-                    " / ".join(dict.fromkeys(str(facts[key]) for key in ("preset", "family") if facts.get(key))),
+                    " / ".join(
+                        dict.fromkeys(
+                            str(facts[key]) for key in ("preset", "family") if facts.get(key)
+                        )
+                    ),
                 ),
                 ("Data", str(data.get("name") or "")),
                 ("Shape", " × ".join(str(side) for side in shape)),
@@ -263,7 +325,10 @@ def _made(facts: Facts) -> Html | None:
                 ("Sampler", method + (f", {number(steps)} steps" if is_known(steps) else "")),
                 ("Evaluations", _given(sampler, "evaluations", number)),
                 ("Seed", str(facts["seed"]) if "seed" in facts else ""),
-                ("Features", " ".join(str(features[key]) for key in ("name", "hash") if features.get(key))),
+                (
+                    "Features",
+                    " ".join(str(features[key]) for key in ("name", "hash") if features.get(key)),
+                ),
                 ("undiffuse", str(facts.get("undiffuse") or "")),
             ]
         ),

@@ -44,13 +44,20 @@ def triangle(facts: Facts, tones: Mapping[str, int]) -> Html | None:
         charts.append(chart(drawing, f"{across.capitalize()} and {up}"))
     charts.append(_at_once(corners, tones))
     rows = [
-        [str(each["preset"]), *(_scaled(each[corner]) for corner in ("quality", "coverage", "speed"))]
+        [
+            str(each["preset"]),
+            *(_scaled(each[corner]) for corner in ("quality", "coverage", "speed")),
+        ]
         for each in corners
     ]
-    listed = table(["preset", "quality", "coverage", "speed"], rows, label="The triangle in numbers")
+    listed = table(
+        ["preset", "quality", "coverage", "speed"], rows, label="The triangle in numbers"
+    )
     return section(
         "The measured triangle",
-        tag("p", sentence(str(facts["triangle_words"])), class_="features") if facts.get("triangle_words") else None,
+        tag("p", sentence(str(facts["triangle_words"])), class_="features")
+        if facts.get("triangle_words")
+        else None,
         tag("div", charts, class_="charts"),
         tag("details", tag("summary", "The triangle in numbers"), listed),
         about="The textbook says: of quality, coverage and speed a family has two. Up and to the right has both.",

@@ -37,7 +37,10 @@ MEANINGS = {
         low=0.0,
     ),
     "precision": Meaning(
-        "Precision", "The share of samples that lie where real rows lie; the rest are strays.", low=0.0, high=1.0
+        "Precision",
+        "The share of samples that lie where real rows lie; the rest are strays.",
+        low=0.0,
+        high=1.0,
     ),
     "density": Meaning(
         "Density",
@@ -51,7 +54,10 @@ MEANINGS = {
         high=1.0,
     ),
     "coverage": Meaning(
-        "Coverage", "The share of real rows that have a sample in their own neighbourhood.", low=0.0, high=1.0
+        "Coverage",
+        "The share of real rows that have a sample in their own neighbourhood.",
+        low=0.0,
+        high=1.0,
     ),
     "modes": Meaning(
         "Classes reached",
@@ -77,9 +83,15 @@ MEANINGS = {
         low=0.0,
         floor="held-out rows get {}",
     ),
-    "nats": Meaning("Log-likelihood", "What the model gives a row that it has not seen, on average.", "nats per row"),
+    "nats": Meaning(
+        "Log-likelihood",
+        "What the model gives a row that it has not seen, on average.",
+        "nats per row",
+    ),
     "bits_per_dim": Meaning(
-        "Bits per dimension", "The same as the length of a code: what one number of a row would take.", "bits"
+        "Bits per dimension",
+        "The same as the length of a code: what one number of a row would take.",
+        "bits",
     ),
     "gap": Meaning(
         "Training less held-out",
@@ -87,8 +99,12 @@ MEANINGS = {
         "nats per row",
         low=0.0,
     ),
-    "samples_per_second": Meaning("Samples per second", "How fast samples come in batches.", low=0.0, log=True),
-    "latency": Meaning("Time for one sample", "How long one waits for a single sample.", "s", low=0.0, log=True),
+    "samples_per_second": Meaning(
+        "Samples per second", "How fast samples come in batches.", low=0.0, log=True
+    ),
+    "latency": Meaning(
+        "Time for one sample", "How long one waits for a single sample.", "s", low=0.0, log=True
+    ),
     "associations": Meaning(
         "Associations",
         "How alike the dependence between columns is, over all pairs: 1 is equal.",

@@ -1,0 +1,1 @@
+"""Several presets trained alike and compared."""

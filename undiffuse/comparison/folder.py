@@ -1,0 +1,153 @@
+"""What a comparison keeps on the disk, so that it can be interrupted at any time and gone on with.
+
+comparison-settings.json     the data, the budget and the seed: what the runs hang on
+features.safetensors         what rows are compared by, fitted once
+runs/PRESET/                 a run like any other, with its own report in it
+evaluated/PRESET.json, .png  what was asked of it, and the facts that came out; its samples
+problems/PRESET.txt          what it died of, if it did
+comparison.html, .json       the comparison
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, final
+
+from undiffuse.atomic import atomic_file
+from undiffuse.errors import InputError
+from undiffuse.evaluation.features.base import Features
+from undiffuse.evaluation.features.choice import save_features
+from undiffuse.evaluation.report import render_comparison
+from undiffuse.training.duration import words
+from undiffuse.training.folder import write_json
+
+SETTINGS = "comparison-settings.json"
+FEATURES = "features.safetensors"
+OURS = (SETTINGS, FEATURES, "runs", "evaluated", "problems", "comparison.html", "comparison.json")
+REAL = "real.png"
+Kept = tuple[
+    dict[str, Any], bytes | None, bytes | None
+]  # facts, a picture of samples, one of real rows
+
+
+@final
+class ComparisonFolder:
+    """The folder of a comparison; making one changes nothing on the disk, `begin` writes first.
+
+    Raises InputError for a place that is a file, or holds other things.
+    """
+
+    def __init__(self, out: str | Path, *, overwrite: bool = False) -> None:
+        self.given, self.path, self.overwrite = str(out), Path(os.path.expanduser(out)), overwrite
+        self.features = self.path / FEATURES
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{out}: this is a file; give a folder for the comparison.")
+        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / SETTINGS).exists():
+            raise InputError(
+                f"{out}: the folder holds other files and no comparison; choose another folder."
+            )
+
+    def begin(self, settings: Mapping[str, Any], features: str | None) -> None:
+        """Write down what the runs hang on, and the features asked for; other ones let those that are kept go.
+
+        Raises InputError if a comparison with other settings is there, and may not be replaced.
+        """
+        recorded = self._recorded()
+        if recorded and self.overwrite:
+            self._clear()
+            recorded = {}
+        for name, value in settings.items() if recorded else ():
+            if recorded.get(name) != value:
+                raise InputError(_contradiction(self.given, name, recorded.get(name), value))
+        if recorded.get("features") != features:
+            self.features.unlink(missing_ok=True)
+            shutil.rmtree(self.path / "evaluated", ignore_errors=True)
+        write_json(self.path / SETTINGS, {"format": 1, **settings, "features": features})
+
+    def _recorded(self) -> dict[str, Any]:
+        file = self.path / SETTINGS
+        try:
+            return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        except (OSError, ValueError) as problem:
+            raise InputError(
+                f"{file}: cannot be read ({problem}); restore it, or choose another folder."
+            ) from problem
+
+    def _clear(self) -> None:
+        for name in OURS:
+            place = self.path / name
+            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+
+    def run(self, preset: str) -> Path:
+        """Where the run of this preset is."""
+        return self.path / "runs" / preset
+
+    def kept(self, preset: str, asked: Mapping[str, Any]) -> Kept | None:
+        """What an evaluation of this preset left, if just this was asked of it."""
+        with suppress(OSError, ValueError, KeyError):
+            tree = json.loads(
+                (self.path / "evaluated" / f"{preset}.json").read_text(encoding="utf-8")
+            )
+            if tree["asked"] == dict(asked):
+                return tree["report"], self._picture(f"{preset}.png"), self._picture(REAL)
+        return None
+
+    def keep(
+        self,
+        preset: str,
+        asked: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        samples: bytes | None,
+        real: bytes | None,
+    ) -> None:
+        """Keep what an evaluation brought; the facts last, which say that all is there."""
+        for name, png in ((f"{preset}.png", samples), (REAL, real)):
+            if png is not None:
+                with atomic_file(self.path / "evaluated" / name) as temporary:
+                    temporary.write_bytes(png)
+        write_json(
+            self.path / "evaluated" / f"{preset}.json",
+            {"asked": dict(asked), "report": dict(facts)},
+        )
+        (self.path / "problems" / f"{preset}.txt").unlink(missing_ok=True)
+
+    def _picture(self, name: str) -> bytes | None:
+        file = self.path / "evaluated" / name
+        return file.read_bytes() if file.exists() else None
+
+    def keep_features(self, features: Features) -> None:
+        """Keep the features, all but a function, which no file can hold."""
+        with suppress(InputError):
+            save_features(features, self.features)
+
+    def note(self, preset: str, text: str) -> str:
+        """Write down what a preset died of; the name of the file, in the folder."""
+        with (
+            suppress(InputError),
+            atomic_file(self.path / "problems" / f"{preset}.txt") as temporary,
+        ):
+            temporary.write_text(text, encoding="utf-8")
+        return f"problems/{preset}.txt"
+
+    def write(self, facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> None:
+        """Write comparison.html and comparison.json."""
+        with atomic_file(self.path / "comparison.html") as temporary:
+            temporary.write_text(render_comparison(dict(facts), dict(pictures)), encoding="utf-8")
+        write_json(self.path / "comparison.json", facts)
+
+
+def _contradiction(where: str, name: str, recorded: Any, asked: Any) -> str:
+    """The sentence on a comparison that was begun otherwise."""
+    advice = "choose another folder, or --overwrite to begin anew"
+    if name == "fingerprint":
+        return (
+            f"{where}: was begun with other data than these, or they have changed since; {advice}."
+        )
+    if name == "budget":
+        recorded, asked = words(recorded or 0), words(asked)
+    return f"{where}: was begun with {name} {recorded}, and not {asked}; give the same, {advice}."

@@ -1,0 +1,130 @@
+"""Data that is already in Python: arrays, tensors, (x, labels) pairs, and data sets that are indexed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from undiffuse.data.arrays.read import from_array
+from undiffuse.data.loaded import Loaded, Progress
+from undiffuse.errors import InputError
+
+
+def is_frame(source: Any) -> bool:
+    """Whether this is a data frame or an Arrow table; asked without importing what it may have come from."""
+    return (
+        hasattr(source, "__arrow_c_stream__")
+        or type(source).__module__.partition(".")[0] == "pandas"
+    )
+
+
+def read_object(source: Any, progress: Progress | None = None) -> Loaded:
+    """An array, a tensor, a pair (x, labels), a list, or anything with a length whose items are arrays, tensors,
+    Pillow images or (item, label) pairs, such as a map-style `torch.utils.data.Dataset`.
+
+    A data set is read once, from its first item to its last, and held in memory. Raises InputError for anything
+    else, and for items that differ in shape.
+    """
+    if isinstance(source, tuple) and len(source) == 2 and not np.isscalar(source[0]):
+        rows, labels = source
+        labels = None if labels is None else to_array(labels)
+        return from_array(to_array(rows), name="data", labels=labels, progress=progress)
+    if isinstance(source, np.ndarray | torch.Tensor):
+        return from_array(to_array(source), name="data", progress=progress)
+    if isinstance(source, torch.utils.data.IterableDataset):
+        raise InputError(
+            "data: a data set without numbered items; give a map-style one, or the stacked arrays."
+        )
+    if (
+        not hasattr(source, "__getitem__")
+        or not hasattr(source, "__len__")
+        or isinstance(source, dict | bytes)
+    ):
+        raise InputError(
+            f"data: a {type(source).__name__} cannot be read; give a path, a name, an array, a tensor, "
+            "a pair (x, labels), a data frame or a torch Dataset."
+        )
+    return _read_items(source, progress)
+
+
+def to_array(values: Any) -> np.ndarray:
+    """A tensor, image, array or sequence as an array; bfloat16, which numpy lacks, becomes float32.
+
+    >>> to_array(torch.ones(2, dtype=torch.bfloat16)).dtype
+    dtype('float32')
+    """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().resolve_conj()
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    if isinstance(values, Image.Image) and values.mode not in (
+        "1",
+        "L",
+        "LA",
+        "RGB",
+        "RGBA",
+        "I;16",
+        "I",
+        "F",
+    ):
+        values = values.convert("RGBA" if values.has_transparency_data else "RGB")
+    return np.asarray(values)
+
+
+def _read_items(source: Any, progress: Progress | None) -> Loaded:
+    total = len(source)
+    if total == 0:
+        raise InputError("data: it has no rows; there is nothing to learn.")
+    rows: np.ndarray | None = None
+    labels: list[Any] = []
+    for i in range(total):
+        item, label = _split(source[i])
+        value = to_array(item)
+        if rows is None:
+            rows = np.empty((total, *value.shape), value.dtype)
+        if (value.shape, value.dtype) != (rows.shape[1:], rows.dtype):
+            raise InputError(
+                f"data: item {i} has shape {value.shape} and type {value.dtype}, item 0 has {rows.shape[1:]} and "
+                f"{rows.dtype}; make them equal."
+            )
+        rows[i] = value
+        labels.append(label)
+        if progress:
+            progress(i + 1, total, "reading data")
+    notes = ()
+    if any(label is None for label in labels) or np.asarray(labels).dtype.kind == "f":
+        if labels[0] is not None:
+            notes = ("data: the second part of each item is no class label and is left out.",)
+        labels = []
+    assert rows is not None
+    return from_array(
+        rows,
+        name="data",
+        labels=labels or None,
+        classes=_names(source),
+        notes=notes,
+        progress=progress,
+    )
+
+
+def _split(item: Any) -> tuple[Any, Any]:
+    """An item of a data set as (value, label), the label None unless it is one number or name."""
+    if isinstance(item, dict):
+        raise InputError(
+            f"data: its items are dictionaries ({', '.join(map(str, item))}); give (value, label) pairs."
+        )
+    first, *rest = item if isinstance(item, tuple | list) and item else (item,)
+    if not isinstance(first, np.ndarray | torch.Tensor | Image.Image):
+        return item, None
+    label = to_array(rest[0]) if rest else np.empty(0)
+    return first, label.item() if label.size == 1 else None
+
+
+def _names(source: Any) -> tuple[str, ...]:
+    names = getattr(source, "classes", ())
+    return (
+        tuple(map(str, names)) if isinstance(names, Sequence) and not isinstance(names, str) else ()
+    )

@@ -1,0 +1,317 @@
+"""The evidence lower bound of each row, in named terms.
+
+    log p(x) >= - L_T - sum_t L_{t-1} - L_0                     (Ho et al. 2020, Eq. 5; Kim and Lee 2024, Eq. 28-33)
+
+    L_T      KL( q(x_1 | x) || prior )                                              in closed form
+    L_{t-1}  E_q KL( q(x_s | x_t, x) || p(x_s | x_t) )                              for neighbours t > s of a grid
+    L_0      -E_q log p(x | x_t) at the grid's last time, v_0 = (sigma/alpha)^2 about x_hat
+
+A grid is any 1 = t_0 > ... > t_n > 0, not the chain's own levels alone. Both Gaussians of L_{t-1} have means linear in
+x and x_hat, so that with v the variance of p, beta-tilde that of q, and b = alpha_s beta / sigma_t^2,
+
+    L_{t-1} = 1/2 [ b^2 |x - x_hat|^2 / v + d (beta-tilde/v - 1 + log(v/beta-tilde)) ]
+
+which for v = beta-tilde is (SNR_s - SNR_t)/2 |x - x_hat|^2. Where alpha > sigma the error is taken as that of the
+noise, (sigma/alpha)(z_hat - z), which keeps its relative accuracy. Ever finer grids lead to the continuous bound
+
+    sum_t L_{t-1} -> 1/2 E int SNR |x - x_hat|^2 d log SNR                          (Kingma et al. 2021, Eq. 17)
+
+which depends on the schedule through its two ends only. The sum, or the integral, is computed in full or estimated at
+K points: were the data Gaussian with variance s^2, |x - x_hat|^2 would be d s^2 / (1 + s^2 SNR), so points are drawn in
+proportion to what the terms would then be, one in each of K equally likely strata. Gaussian data have the largest
+error for their variance, so that no term is ever much larger than its chance of being drawn.
+
+Where there is little noise no denoiser can tell it, z_hat is near 0 and |z_hat - z|^2 spreads like |z|^2, with a
+variance of 2 d. Of that, c (|z|^2 - d) is subtracted, whose mean is known to be 0, with c the square of
+|z_hat - z|^2 / d at the point before (the best c for Gaussian data): the variance falls, and nothing else changes.
+
+The discretized decoder makes L_0, and the bound, one on the probability of whole numbers (see `decoder`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
+from undiffuse.diffusion.gaussian import kl
+from undiffuse.diffusion.likelihood.decoder import log_mass
+from undiffuse.diffusion.prior import Prior
+from undiffuse.diffusion.schedules.base import Schedule, Times, as_times
+from undiffuse.diffusion.steps.base import BetaTilde, ReverseVariance
+from undiffuse.errors import InputError
+
+Noise = Callable[[Tensor], Tensor]
+_DECODINGS = 2  # draws of x_t for L_0: the least that show how far it varies
+
+
+class Bound(NamedTuple):
+    """-ELBO in its terms, nats (B,) float64; `stderr` is that of their sum, `evaluations` the network's for each row.
+
+    `terms` (B, n) holds every L_{t-1}, t descending, where all of them were computed.
+    """
+
+    prior: Tensor
+    diffusion: Tensor
+    decoder: Tensor
+    stderr: Tensor
+    evaluations: int
+    terms: Tensor | None = None
+
+    @property
+    def nats(self) -> Tensor:
+        """The bound on log p(x), (B,)."""
+        return -(self.prior + self.diffusion + self.decoder)
+
+
+def last_time(schedule: Schedule) -> Tensor:
+    """t_min, or where the schedule goes down to 0 the time at which sigma/alpha is 1e-4."""
+    return (
+        as_times(schedule.t_min)
+        if schedule.t_min > 0
+        else schedule.inverse(as_times(-2 * math.log(1e-4)))
+    )
+
+
+@torch.no_grad()
+def elbo(
+    denoiser: AbstractDenoiser,
+    x: Tensor,
+    prior: Prior,
+    *,
+    grid: Tensor | None = None,
+    variance: ReverseVariance = BetaTilde(),  # noqa: B008 - immutable
+    evaluations: int | None = None,
+    cells: tuple[Tensor, Tensor] | None = None,
+    noise: Noise = torch.randn_like,
+) -> Bound:
+    """The bound on log p(x) for each row of `x` (B, *) at unit scale, in nats.
+
+    `grid`: descending times from 1, as a sampler takes them; a last time of 0 is the decoder's step and left out. None:
+    the continuous bound. `evaluations`: how many points of the grid or of the integral are drawn for each row; None:
+    every one of the grid, once each. Two more evaluations are the decoder's. `cells`: the edges (low, high) of each
+    value's bin at unit scale, for whole numbers, whose probability is then bounded; None: a density.
+
+    The standard error comes from second differences of neighbouring strata (or terms), which cancel what changes
+    smoothly with t, and from the two decodings; it leaves out nothing that is random, and is nan below three strata.
+
+    Raises InputError for a grid that does not descend from 1 and for a continuous bound without `evaluations`.
+
+    >>> from undiffuse.diffusion import DiscreteVP, Levels, linear_betas
+    >>> from undiffuse.diffusion.oracle import Gaussian
+    >>> schedule, mean, std = DiscreteVP(betas=linear_betas(200)), torch.zeros(2).double(), torch.ones(2).double()
+    >>> x = torch.zeros(1, 2, dtype=torch.float64)
+    >>> bound = elbo(Gaussian(schedule, mean, std), x, Prior(schedule, mean, std), grid=Levels()(schedule, 200),
+    ...              noise=torch.zeros_like)
+    >>> bound.terms.shape, bound.evaluations, float(bound.prior) < 1e-5
+    (torch.Size([1, 199]), 201, True)
+    """
+    schedule = denoiser.schedule
+    if grid is None and evaluations is None:
+        raise InputError(
+            "elbo: the continuous bound is an integral; say at how many points, e.g. evaluations=128."
+        )
+    if evaluations is not None and evaluations < 1:
+        raise InputError(f"evaluations {evaluations}: a bound takes at least 1.")
+    times = torch.stack([as_times(1.0), last_time(schedule)]) if grid is None else _checked(grid)
+    if evaluations is None:
+        parts, control = _every_level(denoiser, x, times, variance, noise)
+    else:
+        continuous = grid is None
+        point = (
+            _integrand(denoiser, prior, times)
+            if continuous
+            else _summand(denoiser, prior, times, variance)
+        )
+        parts, control = _drawn_points(point, x, evaluations if len(times) > 1 else 0, noise)
+    above = None if grid is None or len(times) < 2 else times[-2]
+    decodings = torch.stack(
+        [
+            _decoder(denoiser, x, times[-1], noise(x), control, variance, above, cells)
+            for _ in range(_DECODINGS)
+        ]
+    )
+    return Bound(
+        prior=prior_term(schedule, x, prior),
+        diffusion=parts.sum(1),
+        decoder=decodings.mean(0),
+        stderr=(_variance_of_sum(parts) + decodings.var(0) / _DECODINGS).sqrt(),
+        evaluations=parts.shape[1] + _DECODINGS,
+        terms=parts if evaluations is None else None,
+    )
+
+
+def _every_level(
+    denoiser: AbstractDenoiser, x: Tensor, times: Tensor, variance: ReverseVariance, noise: Noise
+) -> tuple[Tensor, Tensor]:
+    """Every L_{t-1} once, (B, n), and the control that the last of them leaves."""
+    control, terms = _no_control(x), [_no_control(x)[:, None][:, :0]]
+    for t, s in pairwise(times.unbind()):
+        term, control = _level(denoiser, x, t, s, noise(x), control, variance)
+        terms.append(term[:, None])
+    return torch.cat(terms, 1), control
+
+
+def _drawn_points(point: Point, x: Tensor, count: int, noise: Noise) -> tuple[Tensor, Tensor]:
+    """The estimate's share of each of `count` strata, (B, count), and the control that the last of them leaves."""
+    control, terms = _no_control(x), [_no_control(x)[:, None][:, :0]]
+    for k in range(count):
+        place = torch.special.ndtr(noise(x.new_empty(len(x), 1)).double())[:, 0].cpu()
+        term, control = point((k + place) / count, x, noise(x), control)
+        terms.append(term[:, None] / count)
+    return torch.cat(terms, 1), control
+
+
+def _no_control(x: Tensor) -> Tensor:
+    return torch.zeros(len(x), dtype=torch.float64, device=x.device)
+
+
+def prior_term(schedule: Schedule, x: Tensor, prior: Prior) -> Tensor:
+    """L_T = KL( N(alpha_1 x, sigma_1^2) || prior ) of each row, nats (B,)."""
+    alpha, sigma = schedule(as_times(1.0))
+    mean, std = (moment.double() for moment in prior.moments())
+    return kl(alpha * x.double(), sigma.to(x.device) ** 2, mean, std**2)
+
+
+def _checked(grid: Tensor) -> Tensor:
+    grid = grid[:-1] if grid[-1] == 0 else grid
+    if len(grid) < 1 or grid[0] != 1 or bool((grid.diff() >= 0).any()) or grid[-1] <= 0:
+        raise InputError("grid: a bound takes times that descend from 1 to a time above 0.")
+    return grid
+
+
+class _Error(NamedTuple):
+    """x_hat - x (B, *), its unbiased squares (B, *), the denoiser's v, and the control of the next point (B,)."""
+
+    error: Tensor
+    squares: Tensor
+    v: Tensor | None
+    control: Tensor
+
+
+def _error(denoiser: AbstractDenoiser, x: Tensor, t: Times, z: Tensor, control: Tensor) -> _Error:
+    """The error at x_t = alpha x + sigma z, in float64; `t` scalar or (B,), `control` (B,) chosen before z is drawn."""
+    alpha, sigma = (expand(c, x) for c in denoiser.schedule(t))
+    x_hat, z_hat, v = denoiser.estimate(alpha * x + sigma * z, t)
+    error = torch.where(alpha > sigma, (sigma / alpha) * (z_hat - z), x_hat - x).double()
+    snr = expand(denoiser.schedule.log_snr(t).exp(), error)
+    c = expand(control, error)
+    squares = error.square() - torch.where(c > 0, c / snr * (z.double().square() - 1), 0.0)
+    share = (snr * error.square()).flatten(1).mean(1).clamp(max=1)
+    return _Error(error, squares, None if v is None else v.double(), share.square())
+
+
+def _level(
+    denoiser: AbstractDenoiser,
+    x: Tensor,
+    t: Times,
+    s: Times,
+    z: Tensor,
+    control: Tensor,
+    variance: ReverseVariance,
+) -> tuple[Tensor, Tensor]:
+    """L_{t-1} of each row, nats (B,), at one draw of x_t, and the next control; `t` and `s` scalar or (B,)."""
+    error = _error(denoiser, x, t, z, control)
+    _, b, beta_tilde = (expand(c, error.error) for c in denoiser.schedule.posterior(t, s))
+    beta = expand(denoiser.schedule.transition(t, s)[1], error.error)
+    v_t = variance(beta, beta_tilde, error.v)
+    same = torch.zeros_like(error.error)
+    return kl(same, beta_tilde, same, v_t) + (b**2 / v_t * error.squares).flatten(1).sum(
+        1
+    ) / 2, error.control
+
+
+def _decoder(
+    denoiser: AbstractDenoiser,
+    x: Tensor,
+    t: Tensor,
+    z: Tensor,
+    control: Tensor,
+    variance: ReverseVariance,
+    above: Tensor | None,
+    cells: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """L_0 of each row, nats (B,), at one draw of x_t.
+
+    v_0 = (sigma/alpha)^2, the variance of x given x_t under a flat density (DDPM: beta_1 / (1 - beta_1)). Where the
+    variance is learned, v interpolates between that and the beta-tilde of the level `above`, as in training.
+    """
+    error = _error(denoiser, x, t, z, control)
+    alpha, sigma = denoiser.schedule(t)
+    v_0 = ((sigma / alpha) ** 2).to(x.device)
+    if error.v is not None and above is not None:
+        v_0 = variance(
+            v_0, torch.minimum(denoiser.schedule.posterior(above, t)[2].to(x.device), v_0), error.v
+        )
+    if cells is None:
+        return (error.squares / v_0 + (2 * math.pi * v_0).log()).flatten(1).sum(1) / 2
+    return -log_mass(x.double() + error.error, v_0.sqrt(), *cells).flatten(1).sum(1)
+
+
+Point = Callable[[Times, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(u, x, z, control) -> an unbiased estimate of the whole sum, nats (B,), from one point at u (B,), uniform in (0, 1),
+and the next control."""
+
+
+def _data_variance(schedule: Schedule, prior: Prior, last: Tensor) -> Tensor:
+    """s^2, the mean over coordinates, and no less than the variance of the least noise."""
+    alpha, sigma = schedule(last)
+    return torch.maximum(prior.std.double().square().mean().cpu(), (sigma / alpha) ** 2)
+
+
+def _integrand(denoiser: AbstractDenoiser, prior: Prior, ends: Tensor) -> Point:
+    """The continuous bound; log SNR has a density in proportion to s^2 SNR / (1 + s^2 SNR), the slope of G below."""
+    schedule = denoiser.schedule
+    s2 = _data_variance(schedule, prior, ends[-1])
+    low, high = torch.nn.functional.softplus(
+        schedule.log_snr(ends) + s2.log()
+    )  # G = log(1 + s^2 SNR)
+
+    def point(u: Times, x: Tensor, z: Tensor, control: Tensor) -> tuple[Tensor, Tensor]:
+        t = schedule.inverse(torch.log(torch.expm1(low + u * (high - low))) - s2.log()).clamp(
+            float(ends[-1]), 1.0
+        )
+        error = _error(denoiser, x, t, z, control)
+        weight = (high - low) / 2 * (schedule.log_snr(t).exp() + 1 / s2)
+        return weight.to(x.device) * error.squares.flatten(1).sum(1), error.control
+
+    return point
+
+
+def _summand(
+    denoiser: AbstractDenoiser, prior: Prior, grid: Tensor, variance: ReverseVariance
+) -> Point:
+    """One L_{t-1}, drawn in proportion to its value for Gaussian data (and v = beta-tilde where v is learned)."""
+    schedule, t, s = denoiser.schedule, grid[:-1], grid[1:]
+    s2 = _data_variance(schedule, prior, grid[-1])
+    _, b, beta_tilde = schedule.posterior(t, s)
+    v_t = (
+        beta_tilde if variance.learned else variance(schedule.transition(t, s)[1], beta_tilde, None)
+    )
+    error = s2 / (1 + s2 * schedule.log_snr(t).exp())
+    value = kl(
+        (b * error.sqrt())[:, None], beta_tilde[:, None], torch.zeros_like(b)[:, None], v_t[:, None]
+    )
+    chance = value / value.sum()
+    above = chance.cumsum(0)
+
+    def point(u: Times, x: Tensor, z: Tensor, control: Tensor) -> tuple[Tensor, Tensor]:
+        i = torch.searchsorted(above, u).clamp(max=len(t) - 1)
+        value, control = _level(denoiser, x, t[i], s[i], z, control, variance)
+        return value / chance[i].to(x.device), control
+
+    return point
+
+
+def _variance_of_sum(parts: Tensor) -> Tensor:
+    """The variance of the sum over n independent parts (B, n) whose means change smoothly: nan for n = 1, 2."""
+    n = parts.shape[1]
+    if n < 3:
+        return parts.new_full((len(parts),), math.nan if n else 0.0)
+    bend = parts[:, 2:] - 2 * parts[:, 1:-1] + parts[:, :-2]  # of variance 6
+    return n / (n - 2) * bend.square().sum(1) / 6

@@ -1,0 +1,118 @@
+"""How much an error counts at each noise level: w(t) on |x_hat - x|^2.
+
+Every weighting in the literature is w on the error of x_hat; in the network's units it is w c_out^2 on |F - F*|^2, so
+the papers' weights are converted here, once. With SNR = alpha^2 / sigma^2, |z_hat - z|^2 = SNR |x_hat - x|^2.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+from undiffuse.diffusion.schedules.base import Schedule, Times
+from undiffuse.errors import InputError
+
+
+def levels_of(given: int | None, schedule: Schedule, where: str) -> int:
+    """T: the number that was given, or the schedule's own. Raises InputError where neither is at least 2."""
+    levels = given or schedule.levels
+    if levels is None:
+        raise InputError(f"{where}: this schedule has no levels; give levels=T.")
+    if levels < 2:
+        raise InputError(
+            f"{where}: a bound over {levels} level has no terms between its ends; take 2 levels or more."
+        )
+    return levels
+
+
+class Weighting(ABC):
+    """w(t) on |x_hat - x|^2."""
+
+    @abstractmethod
+    def __call__(self, schedule: Schedule, t: Times) -> Times: ...
+
+
+@final
+@dataclass(frozen=True)
+class Simple(Weighting):
+    """w = SNR: an unweighted error of the noise, L_simple (Ho et al. 2020, Eq. 14). Not a likelihood.
+
+    Kim and Lee (2024), Algorithm 1; Malhotra (2024), Eq. 4.18 with the sign mended; Liu, Eq. 6; NCSN's sigma^2.
+    """
+
+    def __call__(self, schedule: Schedule, t: Times) -> Times:
+        return schedule.log_snr(t).exp()
+
+
+@final
+@dataclass(frozen=True)
+class VLB(Weighting):
+    """w = T (SNR_s - SNR_t) / 2, s = t - 1/T: the weights of L_{t-1} under beta-tilde, whose mean is their sum.
+
+    Kingma et al. (2021), Eq. 13-14. At t = 1/T the weight is infinite (L_0 is the decoder's); it is held to that of the
+    next level, as a squared error stands in for the decoder in training. `levels` is T; the schedule's own if None.
+    """
+
+    levels: int | None = None
+
+    def __call__(self, schedule: Schedule, t: Times) -> Times:
+        levels = levels_of(self.levels, schedule, "weighting vlb")
+        t = t.clamp(min=2 / levels)
+        s = t - 1 / levels
+        return levels * (schedule.log_snr(s).exp() - schedule.log_snr(t).exp()) / 2
+
+
+@final
+@dataclass(frozen=True)
+class Likelihood(Weighting):
+    """w = -(dSNR/dt) / 2 = g^2 alpha^2 / (2 sigma^4): the continuous bound under uniform t (Song et al. 2021b, Eq. 7).
+
+    Kingma et al. (2021), Eq. 17: the limit of VLB for T to infinity.
+    """
+
+    def __call__(self, schedule: Schedule, t: Times) -> Times:
+        (alpha, sigma), (d_alpha, d_sigma) = schedule(t), schedule.derivative(t)
+        return (alpha / sigma**3) * (alpha * d_sigma - sigma * d_alpha)
+
+
+@final
+@dataclass(frozen=True)
+class MinSNR(Weighting):
+    """w = min(SNR, gamma) (Hang et al. 2023, Eq. 9)."""
+
+    gamma: float = 5.0
+
+    def __call__(self, schedule: Schedule, t: Times) -> Times:
+        return schedule.log_snr(t).exp().clamp(max=self.gamma)
+
+
+@final
+@dataclass(frozen=True)
+class EDMWeight(Weighting):
+    """w = SNR + 1 / sigma_data^2: unit weight on F under EDM's row (Karras et al. 2022, Table 1)."""
+
+    sigma_data: float = 1.0
+
+    def __call__(self, schedule: Schedule, t: Times) -> Times:
+        return schedule.log_snr(t).exp() + self.sigma_data**-2
+
+
+@final
+@dataclass(frozen=True)
+class FlowMatching(Weighting):
+    """w = (alpha' - alpha sigma'/sigma)^2: an unweighted error of the velocity (Lipman et al. 2023, Eq. 9)."""
+
+    def __call__(self, schedule: Schedule, t: Times) -> Times:
+        (alpha, sigma), (d_alpha, d_sigma) = schedule(t), schedule.derivative(t)
+        return (d_alpha - alpha * d_sigma / sigma) ** 2
+
+
+WEIGHTINGS: dict[str, type[Weighting]] = {
+    "simple": Simple,
+    "vlb": VLB,
+    "likelihood": Likelihood,
+    "min_snr": MinSNR,
+    "edm_weight": EDMWeight,
+    "flow_matching": FlowMatching,
+}

@@ -1,0 +1,166 @@
+"""Langevin dynamics: sampling a density by its score alone, plain and annealed.
+
+A chain that takes steps along the score and adds noise settles at the density, to first order in the step:
+
+    Full   x_i = x_{i-1} + eps score(x_{i-1}) + sqrt(2 eps) z          (Liu, Eq. 1)
+    Half   x_i = x_{i-1} + eta/2 score(x_{i-1}) + sqrt(eta) z          (Kim and Lee 2024, Eq. 44, gradient at x_{i-1})
+
+They are one rule, eta = 2 eps; the drift of one with the noise of the other settles at half or twice the variance.
+On N(0, s^2) each is an autoregression x_i = (1 - e) x_{i-1} + sqrt(2 e) s z with e = eps/s^2, whose stationary variance
+is s^2 / (1 - e/2).
+
+Plain, it crosses no empty region: it keeps whatever share of the modes it was started with. Annealing over noise
+levels (Song and Ermon 2019, Algorithm 1) divides the mass while the modes are still one.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from undiffuse.diffusion.denoiser import AbstractDenoiser
+from undiffuse.diffusion.schedules.base import Schedule, Times
+from undiffuse.diffusion.schedules.levels import smallest, step_share
+from undiffuse.diffusion.steps.base import Moved, Noise, Step
+from undiffuse.errors import InputError
+
+
+class Convention(ABC):
+    """What a step size means: (factor of the score, factor of the noise)."""
+
+    @abstractmethod
+    def __call__(self, size: float) -> tuple[float, float]: ...
+
+
+@final
+@dataclass(frozen=True)
+class Full(Convention):
+    """(eps, sqrt(2 eps)): Liu, Eq. 1."""
+
+    def __call__(self, size: float) -> tuple[float, float]:
+        return size, math.sqrt(2 * size)
+
+
+@final
+@dataclass(frozen=True)
+class Half(Convention):
+    """(eta/2, sqrt(eta)): Kim and Lee (2024), Eq. 44; Song and Ermon (2019), Eq. 4."""
+
+    def __call__(self, size: float) -> tuple[float, float]:
+        return size / 2, math.sqrt(size)
+
+
+def langevin(
+    score: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    size: float,
+    updates: int,
+    convention: Convention = Full(),
+    noise: Noise = torch.randn_like,
+) -> Tensor:
+    """`x` (B, *) after `updates` Langevin steps of the given `size` along any score, of the shape of its argument.
+
+    >>> x = langevin(lambda x: -x, torch.zeros(4000, 1), size=0.1, updates=100)  # the score of N(0, 1)
+    >>> bool((x.var() - 1 / (1 - 0.1 / 2)).abs() < 0.1)
+    True
+    """
+    drift, spread = convention(size)
+    for _ in range(updates):
+        x = x + drift * score(x) + spread * noise(x)
+    return x
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Langevin(Step):
+    """Plain Langevin dynamics at the smallest noise level, wherever the grid stands: `updates` of them for each step.
+
+    What it was started from decides which modes it finds. `size` is in the units of x^2 and must be well below the
+    level's sigma^2, or it diverges. To sigma_s = 0 it returns alpha_s x_hat.
+    """
+
+    size: float = 1e-6
+    updates: int = 10
+    convention: Convention = Full()
+
+    def __call__(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        level = smallest(denoiser.schedule)
+
+        def score(x: Tensor) -> Tensor:
+            return denoiser.score(x, level)
+
+        x = langevin(
+            score,
+            x_t,
+            size=self.size,
+            updates=self.updates,
+            convention=self.convention,
+            noise=noise,
+        )
+        alpha_s, sigma_s = denoiser.schedule(s)
+        return (alpha_s * denoiser(x, level) if sigma_s == 0 else x), None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AnnealedLangevin(Step):
+    """`updates` Langevin steps at the level t, then on to the level s (Song and Ermon 2019, Algorithm 1).
+
+    With y = x/alpha and k = sigma/alpha, the noise level that VE calls sigma_i, a step is
+    y <- y + e k^2 score + sqrt(2 e) k z, that is x <- x - e sigma_t z_hat + sqrt(2 e) sigma_t z, and y is what is
+    handed over. e = `epsilon` / k_min^2; if None, it is computed from the ratio of the two levels (Song and Ermon
+    2020, Technique 4). To sigma_s = 0 it returns alpha_s x_hat, the final denoise, at the e of the step before. Where
+    alpha_t = 0 all is noise, and level t is left by DDIM.
+    """
+
+    updates: int = 5
+    epsilon: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.updates < 1 or (self.epsilon is not None and not self.epsilon > 0):
+            raise InputError(
+                f"updates {self.updates}, epsilon {self.epsilon}: give at least 1 and a size above 0."
+            )
+
+    def __call__(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
+        if alpha_t == 0:
+            x_hat, z_hat = denoiser.split(x_t, t)
+            return alpha_s * x_hat + sigma_s * z_hat, None
+        gamma = float(sigma_t / alpha_t * alpha_s / sigma_s)
+        e = (
+            memory or 0.0
+            if sigma_s == 0 and self.epsilon is None
+            else self.share(denoiser.schedule, gamma)
+        )
+        x = x_t
+        for _ in range(self.updates if e else 0):
+            x = x - e * sigma_t * denoiser.noise(x, t) + math.sqrt(2 * e) * sigma_t * noise(x)
+        return (alpha_s * denoiser(x, t), None) if sigma_s == 0 else (alpha_s / alpha_t * x, e)
+
+    def share(self, schedule: Schedule, gamma: float) -> float:
+        """e, the step in units of the level's variance, for levels `gamma` apart. Raises InputError if e is above 1."""
+        if self.epsilon is None:
+            return step_share(gamma, self.updates)
+        alpha, sigma = schedule(smallest(schedule))
+        e = self.epsilon * float(alpha / sigma) ** 2
+        if e > 1:
+            raise InputError(
+                f"epsilon {self.epsilon}: a step of {e:.3g} times the level's variance overshoots; give at most "
+                f"{self.epsilon / e:.3g}, or None to have it computed."
+            )
+        return e
+
+
+CONVENTIONS: dict[str, type[Convention]] = {"full": Full, "half": Half}

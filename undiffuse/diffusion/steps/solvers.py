@@ -1,0 +1,213 @@
+"""Exponential integrators: the probability-flow ODE solved exactly where it is linear.
+
+In lambda = log(alpha/sigma), h = lambda_s - lambda_t > 0 and r = (lambda - lambda_t)/h, variation of constants gives
+
+    x_s = (sigma_s/sigma_t) x_t + alpha_s h integral_0^1 e^{-(1 - r) h} x_hat(r) dr         (Lu et al. 2022b, Eq. 8)
+    x_s = (alpha_s/alpha_t) x_t - sigma_s h integral_0^1 e^{+(1 - r) h} z_hat(r) dr         (Lu et al. 2022a, Eq. 3.4)
+
+and what remains is to replace the prediction, known at t and at a few other times r_j, by the polynomial through them.
+Its integral is a weighted sum of the predictions,
+
+    m_0 f + sum_j w_j (f_j - f),   sum_j w_j r_j^k = m_k,   m_k(h) = h integral_0^1 e^{-(1 - r) h} r^k dr,
+
+for the data; for the noise the same at -h. The methods differ in which of the two they interpolate, and where:
+
+    DPM-Solver++   data,    at previous times, or at one in between          (Lu et al. 2022b)
+    UniPC          data,    at previous times, then once more with the end   (Zhao et al. 2023)
+    DEIS           noise,   at previous times                                (Zhang and Chen 2023)
+
+With no other time all of them are DDIM. Where alpha_t = 0, lambda_t is -inf and no polynomial goes through it: the step
+away from it is DDIM, and it is not remembered. A step to sigma_s = 0, where h is infinite, is alpha_s x_hat.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from undiffuse.diffusion.denoiser import AbstractDenoiser
+from undiffuse.diffusion.schedules.base import Schedule, Times
+from undiffuse.diffusion.steps.base import Moved, Noise, Step
+from undiffuse.errors import InputError
+
+Known = tuple[Tensor, Times]
+"""A prediction and the lambda it belongs to; a memory is a list of them, the latest first."""
+
+
+def moments(h: Times, count: int) -> Tensor:
+    """m_k(h) = h integral_0^1 e^{-(1 - r) h} r^k dr for k = 0 .. `count` - 1, h of either sign.
+
+    m_0 = 1 - e^{-h}, m_k = 1 - k m_{k-1} / h; below |h| = 1, where that cancels, by their power series.
+    """
+    if h.abs() < 1:
+        k, j = torch.arange(count, dtype=h.dtype).unsqueeze(1), torch.arange(20, dtype=h.dtype)
+        return h * ((-h) ** j * torch.exp(torch.lgamma(k + 1) - torch.lgamma(j + k + 2))).sum(1)
+    m = [-torch.expm1(-h)]
+    for k in range(1, count):
+        m.append(1 - k * m[-1] / h)
+    return torch.stack(m)
+
+
+def bend(h: Times, f: Tensor, r: list[Times], others: list[Tensor]) -> Tensor | float:
+    """sum_j w_j (f_j - f): what the polynomial through f at 0 and f_j at r_j adds to m_0 f; 0 for no others."""
+    if not others:
+        return 0.0
+    nodes, k = torch.stack(r), torch.arange(1, len(r) + 1).unsqueeze(1)
+    w = torch.linalg.solve(nodes**k, moments(h, len(r) + 1)[1:])
+    return sum(w_j * (f_j - f) for w_j, f_j in zip(w, others, strict=True))
+
+
+class BH(ABC):
+    """UniPC's B(h), the weight in place of 2 m_1 where a single difference is known: any h + O(h^2) keeps the order."""
+
+    @abstractmethod
+    def __call__(self, h: Times) -> Times: ...
+
+
+@final
+@dataclass(frozen=True)
+class BH1(BH):
+    """B(h) = h: for many steps."""
+
+    def __call__(self, h: Times) -> Times:
+        return h
+
+
+@final
+@dataclass(frozen=True)
+class BH2(BH):
+    """B(h) = m_0(h) = 1 - e^{-h}: for few steps."""
+
+    def __call__(self, h: Times) -> Times:
+        return -torch.expm1(-h)
+
+
+def predicted(b: BH, lambda_s: Times, known: Known, others: list[Known]) -> Tensor:
+    """m_0 x_hat and its bend on the way to `lambda_s`, from `known` at the start and `others` elsewhere."""
+    x_hat, lambda_t = known
+    h = lambda_s - lambda_t
+    straight = -torch.expm1(-h) * x_hat
+    r = [(lambda_j - lambda_t) / h for _, lambda_j in others]
+    if len(others) == 1:
+        return straight + b(h) / 2 * (others[0][0] - x_hat) / r[0]
+    return straight + bend(h, x_hat, r, [x_j for x_j, _ in others])
+
+
+def lambdas(schedule: Schedule, t: Times, s: Times) -> tuple[Times, Times]:
+    """Lambda = log(alpha/sigma) at t and at s."""
+    return schedule.log_snr(t) / 2, schedule.log_snr(s) / 2
+
+
+def remember(known: Known, past: list[Known], count: int) -> list[Known]:
+    """The latest `count` predictions, without one at lambda = -inf."""
+    return [known, *past][:count] if known[1].isfinite() else []
+
+
+def check(name: str, value: int, largest: int, method: str) -> None:
+    """Raises InputError for an order that the method does not have."""
+    if not 1 <= value <= largest:
+        raise InputError(f"{name} {value}: {method} goes from 1 to {largest}.")
+
+
+@final
+@dataclass(frozen=True)
+class DPMpp(Step):
+    """DPM-Solver++ multistep (Lu et al. 2022b, Algorithm 2): x_hat interpolated at `order` times, t and those before.
+
+    Order 2 takes m_0/2 for m_1, as published. Order 3 is the full polynomial; the released code takes half of its
+    second difference, which makes it order 2. The first steps have a lower order.
+    """
+
+    order: int = 2  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        check("order", self.order, 3, "DPM-Solver++")
+
+    def __call__(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
+        x_hat, _ = denoiser.split(x_t, t)
+        if sigma_s == 0:
+            return alpha_s * x_hat, None
+        past: list[Known] = memory or []
+        lambda_t, lambda_s = lambdas(denoiser.schedule, t, s)
+        push = predicted(BH2(), lambda_s, (x_hat, lambda_t), past)
+        x_s = (sigma_s / sigma_t) * x_t + alpha_s * push
+        return x_s, remember((x_hat, lambda_t), past, self.order - 1)
+
+
+@final
+@dataclass(frozen=True)
+class DPMpp2S(Step):
+    """DPM-Solver++(2S), singlestep (Lu et al. 2022b, Algorithm 1): two evaluations, no memory.
+
+    u = (sigma_m/sigma_t) x_t + alpha_m m_0(r h) x_hat,   x_s = (sigma_s/sigma_t) x_t + alpha_s m_0(h) D,
+    D = (1 - 1/(2r)) x_hat(x_t, t) + 1/(2r) x_hat(u, m)
+
+    m is the time at `r` of the way from lambda_t to lambda_s.
+    """
+
+    r: float = 0.5
+    order: ClassVar[int | None] = 2
+
+    def __call__(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
+        x_hat, z_hat = denoiser.split(x_t, t)
+        lambda_t, lambda_s = lambdas(denoiser.schedule, t, s)
+        h = lambda_s - lambda_t
+        if h.isinf():
+            return alpha_s * x_hat + sigma_s * z_hat, None
+        m = denoiser.schedule.inverse(2 * (lambda_t + self.r * h))
+        alpha_m, sigma_m = denoiser.schedule(m)
+        change = (
+            denoiser.split(alpha_m * x_hat + sigma_m * z_hat, m)[0] - x_hat
+        )  # u is the step of DDIM to m
+        D = x_hat + change / (2 * self.r)
+        return (sigma_s / sigma_t) * x_t - alpha_s * torch.expm1(-h) * D, None
+
+
+@final
+@dataclass(frozen=True)
+class DPMppSDE(Step):
+    """SDE-DPM-Solver++ multistep: the reverse SDE, its noise integrated exactly (Lu et al. 2022b).
+
+    x_s = e^{-h} (sigma_s/sigma_t) x_t + alpha_s m_0(2h) (x_hat + D_1/2) + sigma_s sqrt(m_0(2h)) z
+
+    with D_1 the first difference of x_hat, times h; weak order 1 leaves it out and is DDIM at eta = 1.
+    """
+
+    weak_order: int = 2  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        check("weak_order", self.weak_order, 2, "SDE-DPM-Solver++")
+
+    def __call__(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
+        x_hat, _ = denoiser.split(x_t, t)
+        if sigma_s == 0:
+            return alpha_s * x_hat, None
+        past: list[Known] = memory or []
+        lambda_t, lambda_s = lambdas(denoiser.schedule, t, s)
+        h = lambda_s - lambda_t
+        gone = -torch.expm1(-2 * h)
+        mean = x_hat
+        for x_1, lambda_1 in past:
+            mean = x_hat + h / (lambda_t - lambda_1) * (x_hat - x_1) / 2
+        x_s = (
+            (-h).exp() * (sigma_s / sigma_t) * x_t
+            + alpha_s * gone * mean
+            + sigma_s * gone.sqrt() * noise(x_t)
+        )
+        return x_s, remember((x_hat, lambda_t), past, self.weak_order - 1)
+
+
+BHS: dict[str, type[BH]] = {"bh1": BH1, "bh2": BH2}

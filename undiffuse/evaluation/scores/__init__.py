@@ -1,0 +1,1 @@
+"""Log-likelihood scores of rows and anomaly alarms."""

@@ -1,0 +1,190 @@
+"""Scores as a table for people: a line per row, written a batch at a time, and their summary."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from undiffuse.atomic import atomic_file
+from undiffuse.errors import InputError
+from undiffuse.evaluation.scores.conformal import Calibration
+from undiffuse.evaluation.scores.file import ScoreFile
+from undiffuse.models.likelihood import bits_per_dimension
+
+Columns = dict[str, list[Any]]
+Write = Callable[[Columns], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """All rows in a few numbers; means are over the rows that have a finite score.
+
+    `log_likelihood` is the mean in nats and `stderr` its standard error over rows; `alarms` and `realized` (the
+    interval of the rate among ordinary rows) are None if no alarm was asked for; `seconds` are those of scoring.
+    """
+
+    rows: int
+    finite: int
+    log_likelihood: float
+    stderr: float
+    bits_per_dim: float
+    bits_error: float
+    kind: str
+    evaluations: float
+    seconds: float
+    alarms: int | None = None
+    realized: tuple[float, float] | None = None
+    meaning: str = ""
+
+
+@final
+class _Mean:
+    """Mean and standard error of numbers that come in parts (Chan, Golub, LeVeque 1983)."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        if len(values):
+            step, total = values.mean() - self.mean, self.count + len(values)
+            self.squares += ((values - values.mean()) ** 2).sum() + step**2 * self.count * len(
+                values
+            ) / total
+            self.mean += step * len(values) / total
+            self.count = total
+
+    def result(self) -> tuple[float, float]:
+        if not self.count:
+            return math.nan, math.nan
+        spread = self.squares / (self.count - 1) if self.count > 1 else math.nan
+        return float(self.mean), math.sqrt(spread / self.count)
+
+
+def check_out(out: Path) -> None:
+    """Raises InputError for a name that does not say CSV or Parquet, or a Parquet file without pyarrow."""
+    if out.suffix.lower() not in _WRITERS:
+        raise InputError(f"{out}: scores can be written as .csv or .parquet; choose such a name.")
+    if out.suffix.lower() == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as problem:
+            raise InputError(
+                f"{out}: Parquet needs pyarrow; write .csv or pip install 'undiffuse[tables]'."
+            ) from problem
+
+
+def write_table(
+    file: ScoreFile,
+    out: Path,
+    names: Sequence[Any],
+    *,
+    dimensions: int,
+    calibration: Calibration | None = None,
+    alarm: float | None = None,
+) -> Summary:
+    """Write a line per row to `out` (.csv or .parquet), which appears whole or not at all.
+
+    Columns: row, log_likelihood (nats), stderr, bits_per_dim; quantile and alarm as far as they are asked for; note.
+    """
+    check_out(out)
+    mean, alarms, rows, evaluations, seconds, kinds, meaning = _Mean(), 0, 0, 0.0, 0.0, set(), ""
+    with atomic_file(out) as temporary, _WRITERS[out.suffix.lower()](temporary, names) as write:
+        for batch in file.batches():
+            nats = batch["nats"]
+            columns: Columns = {
+                "row": [names[rows + i] for i in range(len(nats))],
+                "log_likelihood": _plain(nats),
+                "stderr": _plain(batch["stderr"]),
+                "bits_per_dim": _plain(bits_per_dimension(nats, dimensions)),
+            }
+            if calibration is not None:
+                columns["quantile"] = _plain(calibration.quantiles(nats))
+            if calibration is not None and alarm is not None:
+                raised = calibration.alarms(nats, rate=alarm)
+                columns["alarm"] = [None if np.isnan(n) else bool(a) for n, a in zip(nats, raised)]
+                alarms += int(raised.sum())
+            columns["note"] = [batch["notes"].get(str(i), "") for i in range(len(nats))]
+            write(columns)
+            mean.add(nats[np.isfinite(nats)])
+            rows += len(nats)
+            evaluations += batch["evaluations"] * len(nats)
+            seconds += batch["seconds"]
+            kinds.add(batch["kind"])
+            meaning = batch["meaning"]
+    average, error = mean.result()
+    realized = (
+        calibration.realized(alarm) if calibration is not None and alarm is not None else None
+    )
+    return Summary(
+        rows=rows,
+        finite=mean.count,
+        log_likelihood=average,
+        stderr=error,
+        bits_per_dim=bits_per_dimension(average, dimensions),
+        bits_error=-bits_per_dimension(error, dimensions),
+        kind=" and ".join(sorted(kinds)),
+        evaluations=evaluations / max(rows, 1),
+        seconds=seconds,
+        alarms=None if realized is None else alarms,
+        realized=realized,
+        meaning=meaning,
+    )
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
+
+
+@contextmanager
+def _csv(path: Path, names: Sequence[Any]) -> Iterator[Write]:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        begun = False
+
+        def write(columns: Columns) -> None:
+            nonlocal begun
+            if not begun:
+                writer.writerow(columns)
+                begun = True
+            writer.writerows(zip(*columns.values()))
+
+        yield write
+
+
+@contextmanager
+def _parquet(path: Path, names: Sequence[Any]) -> Iterator[Write]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    numbered = isinstance(names[0], int)
+    kinds = {
+        "row": pa.int64() if numbered else pa.string(),
+        "alarm": pa.bool_(),
+        "note": pa.string(),
+    }
+    writer = None
+    try:
+
+        def write(columns: Columns) -> None:
+            nonlocal writer
+            schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in columns])
+            writer = writer or pq.ParquetWriter(path, schema)
+            writer.write_table(pa.table(columns, schema=schema))
+
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+_WRITERS: Mapping[str, Callable[[Path, Sequence[Any]], AbstractContextManager[Write]]] = {
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,272 @@
+"""Converged, still improving, overfitting or memorizing: what a run's curves and samples say, in words and numbers.
+
+    memorizing    samples are copies of training rows, whatever the curves say
+    overfitting   the held-out loss has risen since its best, or stands still far above that of training rows
+    improving     twice the training would lower the held-out loss by an amount that matters (see `trend`)
+    converged     it would not
+    unclear       the looks are too few, or scatter too much, to tell
+
+Samples that are nearer to training rows than held-out rows are (`metrics.memorization`) need not be copies: blurred
+ones lie near everything. They are where the ratio of distances says so too, or where the loss of training rows is
+far below that of held-out rows, which no blur brings about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from undiffuse.evaluation.metrics.figure import Figure
+from undiffuse.evaluation.metrics.memorization import Memorization
+from undiffuse.evaluation.verdict.trend import FEWEST, WORTH, Trend, finite, trend
+
+LARGE = 0.2  # of the held-out loss: a difference to training rows that matters while the loss stands still
+SEEN = 0.02  # of the loss where there is little noise: a smaller difference to training rows is not worth a word
+MANY = (
+    3.0  # errors by which copies must exceed what held-out rows show, and a difference be no chance
+)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """How much higher the loss of held-out rows is than that of training rows, as a share of it, and where."""
+
+    share: float
+    error: float | None
+    worst: float
+    worst_log_snr: float
+    higher: int
+    count: int
+    details: bool
+
+    @property
+    def large(self) -> bool:
+        """Whether the difference is large, and no chance as far as its error is known."""
+        return self.share > max(LARGE, MANY * (self.error or 0.0))
+
+
+def _levels(levels: Mapping[str, Any] | None) -> Levels | None:
+    """The difference per noise level; None without one."""
+    if levels is None or not levels.get("training") or not levels.get("held_out"):
+        return None
+    error = levels.get("stderr") or [None] * len(levels["held_out"])
+    rows = [
+        row
+        for row in zip(
+            levels["log_snr"], levels["held_out"], levels["training"], error, strict=True
+        )
+        if all(finite(value) for value in row[:3])
+    ]
+    if not rows:
+        return None
+    log_snr, held_out, training = (np.array([row[i] for row in rows]) for i in range(3))
+    gap, least = held_out - training, 1e-12 + 1e-6 * abs(held_out).mean()
+    shares = gap / np.maximum(abs(held_out), least)
+    errors = [row[3] for row in rows if row[3] is not None and finite(row[3])]
+    worst = int(shares.argmax())
+    little_noise = log_snr > np.median(log_snr)
+    total = max(float(abs(held_out).mean()), 1e-300)
+    share, error = float(gap.mean()) / total, float(np.mean(errors)) / total if errors else None
+    there, elsewhere = (
+        float(shares[part].mean()) if part.any() else 0.0 for part in (little_noise, ~little_noise)
+    )
+    return Levels(
+        share=share,
+        error=error,  # the levels share their rows: errors add up
+        worst=float(shares[worst]),
+        worst_log_snr=float(log_snr[worst]),
+        higher=int((gap > 0).sum()),
+        count=len(rows),
+        details=share > MANY * (error or 0.0) and there > max(2 * abs(elsewhere), SEEN),
+    )
+
+
+def verdict(
+    *,
+    training: list[dict[str, Any]],
+    held_out: list[dict[str, Any]],
+    levels: dict[str, Any] | None,
+    memorization: Memorization | None,
+    gap: Figure | None,
+    finished: bool,
+) -> dict[str, Any]:
+    """What to think of a run: {"state", "sentence", "evidence", "advice"}.
+
+    training, held_out   looks {"step", "elapsed", "loss"}; held_out ones at the same rows, with the averaged weights
+    levels               {"log_snr", "held_out", "training"}: losses per noise level of the model as it is, and, if
+                         known, "stderr", that of their difference
+    memorization         of samples of the model; None if it was not looked for
+    gap                  log-likelihood of training rows less that of held-out rows, nats per row
+    finished             whether training has come to its end, where the learning rate is zero
+
+    state is "memorizing" (samples are copies), "overfitting" (the held-out loss has risen, or is far above that of
+    training rows), "improving" (twice the training would lower it), "converged", or "unclear".
+
+    >>> looks = [{"step": s, "elapsed": s / 10, "loss": 1 + 2 * s**-0.5} for s in range(100, 1700, 100)]
+    >>> found = verdict(training=[], held_out=looks, levels=None, memorization=None, gap=None, finished=True)
+    >>> found["state"], found["advice"]
+    ('improving', 'Train for longer.')
+    """
+    course, split = trend(held_out), _levels(levels)
+    large = split is not None and split.large
+    apart = large or (gap is not None and gap.value > MANY * gap.stderr)
+    copies = _copies(memorization, large)
+    state, sentence, advice = _judged(course, split, training)
+    if copies:
+        assert memorization is not None
+        state = "memorizing"
+        sentence = f"Memorizing: {memorization.copies.value:.1%} of the samples are near copies of training rows."
+        if memorization.copies.value <= (memorization.copies.floor or 0.0):
+            sentence = "Memorizing: samples are nearer to training rows than new rows of the same kind are."
+        advice = "Use more data or a smaller network, or train for less long; look at the pairs before sharing samples."
+    elif not finished and state in ("improving", "converged"):
+        sentence += " Training was stopped before its end."
+        advice = "Let training come to its end first: the last part, with a falling learning rate, brings most."
+    elif course is None and memorization is not None:
+        sentence += " By the samples alone: they are no copies of training rows."
+    elif apart and state == "converged":
+        advice = "Nothing to be gained from longer training; more data would help: training rows are modelled better."
+    evidence = [
+        *_course_words(course, held_out),
+        *_level_words(split),
+        *_gap_words(gap),
+        *_memorization_words(memorization, copies),
+    ]
+    return {"state": state, "sentence": sentence, "evidence": evidence, "advice": advice}
+
+
+def _copies(found: Memorization | None, large: bool) -> bool:
+    """Whether samples are copies: nearer to training rows, and alike by ratio or with a far lower loss of these."""
+    if found is None or not found.caught:
+        return False
+    floor, n = (
+        found.copies.floor or 0.0,
+        max(found.closer.n, 1),
+    )  # as many held-out rows, or fewer, gave the floor
+    error = math.hypot(found.copies.stderr, math.sqrt((floor * (1 - floor) + 1 / n) / n))
+    return large or found.copies.value - floor > MANY * error
+
+
+def _judged(
+    course: Trend | None, split: Levels | None, training: Sequence[Mapping[str, Any]]
+) -> tuple[str, str, str]:
+    """State, sentence and advice by the curves alone."""
+    if course is None:
+        words = "Unclear: too few looks at held-out rows to tell whether training has converged."
+        return "unclear", words, "Train for longer, or look more often while training."
+    if course.risen and not _falling(training, course.best):
+        words = f"Unclear: the loss has risen since step {course.best:,}, of training rows as well: training is unsteady."
+        return "unclear", words, "Train with a lower learning rate."
+    if course.risen:
+        words = f"Overfitting: the model did best on new data around step {course.best:,}, and has got worse since."
+        return "overfitting", words, "Use more data or a smaller network, or train for less long."
+    if course.improving:
+        words = (
+            "Still improving: twice the training would lower the held-out loss "
+            f"from {course.losses[-1]:.4g} by up to {course.gain:.2g}."
+        )
+        return "improving", words, "Train for longer."
+    if split is not None and split.large:
+        words = f"Overfitting: the loss of new rows is {split.share:.0%} above that of training rows, and no longer falls."
+        return "overfitting", words, "Use more data or a smaller network."
+    if course.open:
+        words = "Unclear: the held-out loss scatters too much, or was looked at too rarely, to tell whether it still falls."
+        return "unclear", words, "Train for longer, or look more often while training."
+    return (
+        "converged",
+        "Converged: the held-out loss no longer falls.",
+        "Nothing to be gained from longer training.",
+    )
+
+
+def _falling(training: Sequence[Mapping[str, Any]], best: int) -> bool:
+    """Whether the training loss is no higher in the last fifth of the run than about the step `best`, or unknown."""
+    looks = [
+        (int(look["step"]), float(look["loss"])) for look in training if finite(look.get("loss"))
+    ]
+    last = max((step for step, _ in looks), default=0)
+    end = [loss for step, loss in looks if step > 0.8 * last]
+    about = [loss for step, loss in looks if abs(step - best) <= 0.1 * last]
+    if len(end) < 2 or len(about) < 2:
+        return True
+    error = math.hypot(
+        np.std(end, ddof=1) / math.sqrt(len(end)), np.std(about, ddof=1) / math.sqrt(len(about))
+    )
+    return bool(np.mean(end) - np.mean(about) <= MANY * error)
+
+
+def _plus(value: float, error: float) -> str:
+    """A number with its error, to two digits of the error.
+
+    >>> _plus(0.012345, 0.0021), _plus(3.0, 0.0)
+    ('0.0123 +- 0.0021', '3 +- 0')
+    """
+    digits = 1 - math.floor(math.log10(error)) if error > 0 else 0
+    return f"{value:.{max(digits, 0)}f} +- {error:.{max(digits, 0)}f}"
+
+
+def _course_words(course: Trend | None, held_out: Sequence[Mapping[str, Any]]) -> list[str]:
+    if course is None:
+        n = sum(finite(look.get("loss")) for look in held_out)
+        return [
+            f"There are {n} looks at held-out rows with a loss; a trend takes at least {FEWEST}."
+        ]
+    first, last, lowest = course.losses[0], course.losses[-1], min(course.losses)
+    words = [
+        f"Held-out loss over {len(course.steps)} looks: {first:.4g} at step {course.steps[0]:,}, "
+        f"{last:.4g} at the end, step {course.steps[-1]:,}; lowest {lowest:.4g}, at step "
+        f"{course.steps[course.losses.index(lowest)]:,}.",
+        f"Extrapolated by a power law, twice the training would change it by {_plus(-course.gain, course.gain_error)}; "
+        f"less than {WORTH * course.fall:.2g} is not worth it.",
+    ]
+    if course.risen or course.perhaps_risen:
+        words.append(
+            f"It has risen by {_plus(course.rise, course.rise_error)} since step {course.best:,}."
+        )
+    return words
+
+
+def _level_words(split: Levels | None) -> list[str]:
+    if split is None:
+        return []
+    error = "" if split.error is None else f" +- {split.error:.1%}"
+    side = "below" if split.share >= 0 else "above"
+    words = (
+        f"The loss of training rows is {abs(split.share):.1%}{error} {side} that of held-out rows; it is "
+        f"lower at {split.higher} of {split.count} noise levels"
+    )
+    if split.share > 0:
+        words += f", most at log-SNR {split.worst_log_snr:.1f} ({split.worst:.1%})"
+    if split.details:
+        words += ", where there is little noise: details of training rows are learned"
+    return [words + "."]
+
+
+def _gap_words(gap: Figure | None) -> list[str]:
+    if gap is None or not finite(gap.value):
+        return []
+    return [
+        f"Training rows are likelier than held-out rows by {gap.value:.3g} nats per row "
+        f"(95 % interval {gap.low:.3g} to {gap.high:.3g})."
+    ]
+
+
+def _memorization_words(found: Memorization | None, copies: bool) -> list[str]:
+    if found is None:
+        return []
+    floor = "" if found.copies.floor is None else f" (of held-out rows {found.copies.floor:.1%})"
+    words = [
+        f"A sample is nearer to the training rows than a held-out row is in {found.closer.value:.1%} of pairs "
+        f"(50 % without memorization; p = {found.p:.2g}), and {found.copies.value:.1%} of the samples look like "
+        f"copies{floor}."
+    ]
+    if found.caught and not copies:
+        words.append(
+            "That they are nearer without being copies is what blurred or unvaried samples show."
+        )
+    return words

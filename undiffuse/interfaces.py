@@ -1,0 +1,231 @@
+"""What the parts of undiffuse know of each other: protocols, and the plain data that passes between them.
+
+    data/  implements Rows, Transform, Form and Source
+    models/  implements Trainable, from the Players that it consists of
+    training/  sees nothing but these
+
+Everybody may import this module; it imports nothing of undiffuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, final, runtime_checkable
+
+import numpy as np
+from PIL import Image
+from torch import Tensor, nn
+
+Noise = Callable[[Tensor], Tensor]
+"""`noise(like) -> z`: standard normal draws of the shape, type and device of `like`, one stream per row."""
+
+Progress = Callable[[int, int, str], None]
+"""`progress(done, total, what)`: called now and then by work that can last."""
+
+Stop = Callable[[], bool]
+"""`stop()`: polled by work that can last; True ends it early, keeping what is done."""
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Random access to rows, in memory or on disk; `take` is the only way data is read."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """Return the rows (B, ...) at these positions, in their stored type, as a new array."""
+        ...
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """The map between the rows that a person has and the tensors at unit scale that a model is trained on."""
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of one stored row."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one encoded row: (D,) vectors, (C, L) sequences, (C, H, W) images and grids."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One sentence on how the rows are modelled."""
+        ...
+
+    @property
+    def levels(self) -> int | None:
+        """The number of values 0, 1, ... that a stored entry can have; None where it is not such a number."""
+        ...
+
+    @property
+    def bin_width(self) -> Tensor | float | None:
+        """The width of a whole number's bin in x, broadcasting against x; None where entries have no bins."""
+        ...
+
+    def encode(self, row: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Encode stored rows.
+
+        Args:
+            row: rows (B, *row_shape) in their stored type.
+            noise: supplies what is random (dequantization, missing values); `torch.zeros_like` gives
+                the centre of each bin.
+
+        Returns:
+            `x` (B, *shape) float32 and `log_correction` (B,) float64, in nats.
+        """
+        ...
+
+    def decode(self, x: Tensor) -> np.ndarray:
+        """Decode `x` (B, *shape) to rows (B, *row_shape): in range, rounded, NaN where a value is missing."""
+        ...
+
+    def cells(self, row: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the edges (low, high) of each entry's bin in x, each (B, *shape) float64.
+
+        None where the entries are not whole numbers in bins.
+        """
+        ...
+
+    def known(self, mask: Tensor) -> Tensor:
+        """Map a mask (B, *row_shape), true where an entry is known, to one of x, (B, *shape)."""
+        ...
+
+
+@runtime_checkable
+class Form(Protocol):
+    """How rows look to a person: how they are returned, written and pictured."""
+
+    @property
+    def dtype(self) -> str:
+        """The stored type of an entry, as NumPy names it."""
+        ...
+
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        """The columns of a table in order; empty for what is not a table."""
+        ...
+
+    @property
+    def suggested_out(self) -> str:
+        """A name that rows of this form can be written to, such as "samples.csv"."""
+        ...
+
+    def present(
+        self, rows: np.ndarray
+    ) -> Any:  # an array, a data frame, a table: the user's own type
+        """Return the rows in the form that the data came in."""
+        ...
+
+    def check_out(self, out: Path) -> None:
+        """Raise InputError if rows of this form cannot be written to `out`; writes nothing."""
+        ...
+
+    def save(self, rows: np.ndarray, out: Path, *, labels: np.ndarray | None = None) -> None:
+        """Write the rows to `out`, whole or not at all. Raises InputError as `check_out` does."""
+        ...
+
+    def preview(self, rows: np.ndarray) -> Image.Image:
+        """Return one picture of all these rows."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Data to train on. Finite sets are permuted anew each epoch, streams are sought: nothing has a length."""
+
+    transform: Transform
+    form: Form
+    classes: tuple[str, ...]
+
+    @property
+    def conditions(self) -> Mapping[str, int]:
+        """Name -> number of classes, e.g. {"label": 10}; empty if unconditional."""
+        ...
+
+    def batches(
+        self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield batches {"row": (size, ...), "label": (size,) int64}, a function of the arguments alone."""
+        ...
+
+    def held_out_batch(self, size: int) -> dict[str, Tensor]:
+        """Return the first `size` held-out rows (fewer if there are fewer), always the same ones."""
+        ...
+
+    def sample_batch(self, size: int) -> dict[str, Tensor]:
+        """Return `size` training rows (fewer if there are fewer) spread over the data."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """Return plain data for a run's config.json: path, fingerprint, split, transform, form, classes."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class Player:
+    """One separately optimized part of a model: a diffusion model has one, a GAN two."""
+
+    module: nn.Module
+    averaged: bool = True  # keep a running average of its weights, and sample with that
+    lr_scale: float = 1.0  # its learning rate relative to the run's
+    betas: tuple[float, float] = (
+        0.9,
+        0.99,
+    )  # decay of AdamW's averages of the gradient and its square
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class PartialRows:
+    """Stored rows of which some entries are known; the rest is for a model to draw.
+
+    `rows` (m, ...) has the run's stored type, `known` (m, ...) is true where an entry is known. What `rows` holds
+    elsewhere is not used, but has to be something that can be encoded.
+    """
+
+    rows: np.ndarray
+    known: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What training asks of a model, whichever family it is of."""
+
+    transform: Transform | None
+
+    def meet(self, data: Any) -> Source:  # anything that `load` takes
+        """Size the model to `data` and return the data as a source."""
+        ...
+
+    def players(self) -> dict[str, Player]:
+        """Return what is optimized, by name."""
+        ...
+
+    def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield (player, scalar loss); each is computed after the step on the one before was taken."""
+        ...
+
+    def draw(self, n: int, *, noise: Noise, **options: Any) -> Tensor:
+        """Return `n` samples (n, *shape) at unit scale."""
+        ...
+
+    def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
+        """Return named numbers and curves on held-out `x`; "loss" is watched, a "warning" is shown."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """Return the resolved tree of parts, enough to rebuild the model before its weights are loaded."""
+        ...
