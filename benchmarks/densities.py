@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import undiffuse as ud
-from undiffuse.data.toys import DENSITIES, draw, log_density
+from undiffuse.data.toys import DENSITIES, draw_toy, toy_log_density
 from undiffuse.models import PRESETS
 
 BOUND = 0.05  # nats
@@ -51,8 +51,8 @@ def measure(toy: str, preset: str, *, training: int, rows: int, width: int) -> d
     started = time.perf_counter()
     taken = ud.fit(model, data, steps=training, samples=0)
     trained = time.perf_counter()
-    points = draw(toy, rows, seed=1_000_003)  # of the same law, and none of the training rows
-    truth, found, evaluations = log_density(toy, points), [], []
+    points = draw_toy(toy, rows, seed=1_000_003)  # of the same law, and none of the training rows
+    truth, found, evaluations = toy_log_density(toy, points), [], []
     for first in range(0, rows, 250):
         part = torch.from_numpy(points[first : first + 250])
         likelihood = model.likelihood_rows(part, first=first, method="ode", tolerance=1e-4)

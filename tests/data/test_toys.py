@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from undiffuse.data import load
-from undiffuse.data.toys import DENSITIES, ROWS, TOYS, draw, log_density
+from undiffuse.data.toys import DENSITIES, ROWS, TOYS, draw_toy, toy_log_density
 
 
 @pytest.mark.parametrize("name", TOYS)
 def test_points_follow_from_the_seed(name):
-    np.testing.assert_array_equal(draw(name, 100, seed=3), draw(name, 100, seed=3))
-    assert not np.array_equal(draw(name, 100, seed=3), draw(name, 100, seed=4))
+    np.testing.assert_array_equal(draw_toy(name, 100, seed=3), draw_toy(name, 100, seed=3))
+    assert not np.array_equal(draw_toy(name, 100, seed=3), draw_toy(name, 100, seed=4))
     data = load(name)
     assert (len(data) + len(data.held_out), data.shape, data.held_out.dtype) == (
         ROWS,
@@ -26,17 +26,17 @@ def cells(width):
 
 @pytest.mark.parametrize("name", DENSITIES)
 def test_density_integrates_to_one(name):
-    assert np.exp(log_density(name, cells(0.01))).sum() * 0.01**2 == pytest.approx(1, abs=1e-3)
+    assert np.exp(toy_log_density(name, cells(0.01))).sum() * 0.01**2 == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", DENSITIES)
 def test_points_follow_the_density(name):
     """Chi-squared of 200,000 points in squares of width 1/2; the expected counts come from the density."""
-    points = draw(name, 200_000, seed=0)
+    points = draw_toy(name, 200_000, seed=0)
     fine = cells(0.02)
     edges = np.arange(-3.5, 3.6, 0.5)
     expected, *_ = np.histogram2d(
-        *fine.T, bins=edges, weights=np.exp(log_density(name, fine)) * 0.02**2 * 200_000
+        *fine.T, bins=edges, weights=np.exp(toy_log_density(name, fine)) * 0.02**2 * 200_000
     )
     counts, *_ = np.histogram2d(*points.T, bins=edges)
     common = expected > 20
@@ -47,7 +47,7 @@ def test_points_follow_the_density(name):
 
 
 def test_moons_lie_on_their_arcs():
-    x, y = draw("moons", 5000).T.astype(float)
+    x, y = draw_toy("moons", 5000).T.astype(float)
     upper = np.hypot(x + 0.5, y + 0.25) - 1
     lower = np.hypot(x - 0.5, y - 0.25) - 1
     distance = np.minimum(np.abs(upper), np.abs(lower))

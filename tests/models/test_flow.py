@@ -211,7 +211,7 @@ def test_training_reaches_a_known_density():
     torch.manual_seed(0)
     data = ud.load("gaussians8")
     model = ud.flow().fit(data, steps=400, batch=256, lr=5e-3, device="cpu", precision="float32")
-    x = toys.draw("gaussians8", 4000, seed=77)
-    gap = toys.log_density("gaussians8", x) - model.log_prob(x, batch=1000)
+    x = toys.draw_toy("gaussians8", 4000, seed=77)
+    gap = toys.toy_log_density("gaussians8", x) - model.log_prob(x, batch=1000)
     assert abs(gap.mean()) < 0.1
     assert gap.mean() > -4 * gap.std() / math.sqrt(len(x))  # no density is better than the true one

@@ -51,7 +51,7 @@ def _fashion(name: str, seed: int, progress: Progress | None, *, part: str) -> L
 
 def _toy(name: str, seed: int, progress: Progress | None) -> Loaded:
     """20,000 points (2,) float32 drawn with the seed; see `toys`."""
-    return from_array(toys.draw(name, seed=seed), name=name, path=name)
+    return from_array(toys.draw_toy(name, seed=seed), name=name, path=name)
 
 
 NAMED: dict[str, Callable[[str, int, Progress | None], Loaded]] = {

@@ -1,6 +1,6 @@
 """Points in the plane whose law is known: small enough to train in seconds, and a picture shows what went wrong.
 
-Each toy draws n points (n, 2) float32 from a seed. Where the density has a closed form, `log_density` gives it, in
+Each toy draws n points (n, 2) float32 from a seed. Where the density has a closed form, `toy_log_density` gives it, in
 nats: the truth that learned densities are measured against.
 
     rings         radius R_j + s z with j uniform over 3 rings, angle uniform:  p(x) = sum_j N(r; R_j, s^2) / (3 2 pi r)
@@ -24,19 +24,19 @@ _CENTRES = 2 * np.stack(
 _CENTRE_STD, _MOON_STD = 0.2, 0.06
 
 
-def draw(name: str, n: int = ROWS, *, seed: int = 0) -> np.ndarray:
+def draw_toy(name: str, n: int = ROWS, *, seed: int = 0) -> np.ndarray:
     """`n` points (n, 2) float32 of the toy called `name`; the same ones for the same seed.
 
-    >>> draw("rings", 5).shape
+    >>> draw_toy("rings", 5).shape
     (5, 2)
     """
     return TOYS[name](np.random.default_rng(seed), n).astype(np.float32)
 
 
-def log_density(name: str, x: np.ndarray) -> np.ndarray:
+def toy_log_density(name: str, x: np.ndarray) -> np.ndarray:
     """The log-density (n,) in nats of the toy at the points (n, 2); known for all toys but the moons.
 
-    >>> float(log_density("checkerboard", np.array([[0.5, 0.5]]))[0]) == -math.log(8)
+    >>> float(toy_log_density("checkerboard", np.array([[0.5, 0.5]]))[0]) == -math.log(8)
     True
     """
     return DENSITIES[name](np.asarray(x, np.float64))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from undiffuse.data import drawing as pictures
+from undiffuse.data import pictures
 from undiffuse.data import writing
 from undiffuse.errors import InputError
 
@@ -55,7 +55,7 @@ class ImageForm:
 
     def preview(self, rows: np.ndarray) -> Image.Image:
         """All images side by side."""
-        return pictures.tile(pictures.to_bytes(self._channels_last(rows), 0, self.levels - 1))
+        return pictures.tile_images(pictures.to_bytes(self._channels_last(rows), 0, self.levels - 1))
 
     def _save_folder(self, rows: np.ndarray, out: Path, labels: Any) -> None:
         images = self._channels_last(rows)
@@ -67,7 +67,7 @@ class ImageForm:
             images = np.rint(images * (65535 / (self.levels - 1))).astype(np.uint16)
         else:
             images = pictures.to_bytes(images, 0, self.levels - 1)
-        writing.write_pictures([pictures.to_image(image) for image in images], out, labels)
+        writing.write_pictures([pictures.pixels_to_image(image) for image in images], out, labels)
 
     def _channels_last(self, rows: np.ndarray) -> np.ndarray:
         if self.channel_axis is None:
@@ -120,15 +120,15 @@ class ArrayForm:
         rows = rows.reshape(len(rows), *self.layout)
         match self.layout:
             case (1,):
-                return pictures.histogram(rows[:, 0])
+                return pictures.draw_histogram(rows[:, 0])
             case (2,):
-                return pictures.points(rows)
+                return pictures.draw_points(rows)
             case (_,):
-                return pictures.curves(rows[:, None])
+                return pictures.draw_curves(rows[:, None])
             case (_, _):
-                return pictures.curves(rows)
+                return pictures.draw_curves(rows)
             case _:
-                return pictures.tile(self._tiles(rows))
+                return pictures.tile_images(self._tiles(rows))
 
     def _tiles(self, rows: np.ndarray) -> np.ndarray:
         """Grids (n, C, H, W) as images: three channels are colours, others stand side by side, eight at most."""

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from undiffuse.data.dequantize import bins, dequantize
+from undiffuse.data.whole_numbers import dequantize, quantize
 from undiffuse.models.base import Noise
 
 
@@ -106,7 +106,7 @@ class ImageTransform:
     def decode(self, x: Tensor) -> np.ndarray:
         """X (B, C, H, W) -> rows (B, *row_shape) of the stored type; what lies outside of [-1, 1] is clamped."""
         half = self.levels / 2
-        k = bins(x.detach().cpu(), half, half).clamp(0, self.levels - 1).numpy()
+        k = quantize(x.detach().cpu(), half, half).clamp(0, self.levels - 1).numpy()
         k = k[:, 0] if self.channel_axis is None else np.moveaxis(k, 1, _batched(self.channel_axis))
         return np.ascontiguousarray(k.astype(self.dtype))
 
@@ -211,7 +211,7 @@ class ArrayTransform:
             span = _per_channel(torch.tensor([h - lo for lo, h in zip(self.low, self.high)]), x)[
                 :, v
             ]
-            k = bins(x, mean[:, v], std[:, v]).clamp(torch.zeros_like(span), span.double())
+            k = quantize(x, mean[:, v], std[:, v]).clamp(torch.zeros_like(span), span.double())
             value[:, v] += torch.minimum(k.long(), span.long())
         else:
             value[:, v] = x.double() * std[:, v] + mean[:, v]

@@ -22,9 +22,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from undiffuse.data import drawing as pictures
+from undiffuse.data import pictures
 from undiffuse.data import writing
-from undiffuse.data.dequantize import bins, dequantize
+from undiffuse.data.whole_numbers import dequantize, quantize
 from undiffuse.data.folder import classes_of, fingerprint, walk
 from undiffuse.data.labels import index_labels
 from undiffuse.data.loaded import Loaded, Progress
@@ -95,7 +95,7 @@ class AudioTransform:
         """See `Transform.decode`."""
         x = x.detach().nan_to_num().transpose(1, 2)
         if self.dtype == "int16":
-            rows = bins(x, self.mean, self.scale).clamp(-32768, 32767).to(torch.int16)
+            rows = quantize(x, self.mean, self.scale).clamp(-32768, 32767).to(torch.int16)
         else:
             rows = (x.double() * self.scale + self.mean).clamp(-self.peak, self.peak).float()
         return (rows[..., 0] if self.channels == 1 else rows).cpu().numpy()
@@ -137,7 +137,7 @@ class Recordings:
                 np.maximum.reduceat(waves, at, axis=2),
             )
             waves = np.stack([low, high], 3).reshape(*low.shape[:2], -1)
-        return pictures.curves(waves)
+        return pictures.draw_curves(waves)
 
     def _save_folder(self, rows: np.ndarray, out: Path, labels: Any) -> None:
         library = soundfile("writing recordings")

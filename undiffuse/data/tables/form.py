@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from undiffuse.atomic import atomic_file
-from undiffuse.data.panels import panels, picture
+from undiffuse.data.pictures import figure_to_image, small_axes
 from undiffuse.errors import InputError
 
 MOST_PANELS = 12
@@ -148,7 +148,7 @@ class TableForm:
         """A histogram of each column, of the first twelve if there are more."""
         shown = self.columns[:MOST_PANELS]
         table = self.table(rows)
-        figure, axes = panels(len(shown))
+        figure, axes = small_axes(len(shown))
         for i, (column, axis) in enumerate(zip(shown, axes)):
             codes = rows[:, i][~np.isnan(rows[:, i])]
             axis.set_title(column["name"][:24], fontsize=8)
@@ -169,7 +169,7 @@ class TableForm:
             gone = len(rows) - len(codes)
             if gone:
                 axis.set_xlabel(f"{gone} missing", fontsize=7)
-        return picture(figure)
+        return figure_to_image(figure)
 
 
 def _categories(column: Mapping[str, Any]) -> int:

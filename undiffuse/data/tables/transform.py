@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.special import ndtr, ndtri
 
-from undiffuse.data.bins import inside, negative_log_normal
+from undiffuse.data.whole_numbers import inside
 from undiffuse.errors import InputError
 from undiffuse.models.base import Noise
 
@@ -91,7 +91,7 @@ class Levels:
         mass, below, edges = (table.to(row.device) for table in (self.mass, self.below, self.edges))
         v = below[k] + ndtr(z[:, 0]) * mass[k]
         x = inside(ndtri(v).clamp(-FARTHEST, FARTHEST), edges[k], edges[k + 1])
-        return x[:, None], mass[k].log() + negative_log_normal(x)
+        return x[:, None], mass[k].log() + _negative_log_normal(x)
 
     def decode(self, x: Tensor) -> Tensor:
         k = torch.searchsorted(
@@ -160,7 +160,7 @@ class Number:
             exact, slope = self.map(value)
             x = exact.float()
         x = torch.where(ordinary, x, z[:, 0].float())
-        correction = torch.where(ordinary, slope.log(), negative_log_normal(x))
+        correction = torch.where(ordinary, slope.log(), _negative_log_normal(x))
         if self.states is None:
             return x[:, None], correction
         flag, more = self.states.encode(state, z[:, 1:])
@@ -249,3 +249,8 @@ class TableTransform:
             .cpu()
             .numpy()
         )
+
+
+def _negative_log_normal(x: Tensor) -> Tensor:
+    """Return -log of the standard normal density at `x`, elementwise, in float64."""
+    return 0.5 * x.double() ** 2 + 0.5 * math.log(2 * math.pi)

@@ -1,0 +1,146 @@
+"""Pictures of many rows at once: images side by side, curves, points, histograms.
+
+Figures are drawn without a display and without matplotlib's global state.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:  # importing matplotlib takes a second: only what draws a figure does it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MOST_CURVES = 64  # in one picture
+_TINY = 1e-300  # keeps a range of zero from being divided by
+
+
+def tile_images(images: np.ndarray) -> Image.Image:
+    """Return images side by side in a nearly square picture.
+
+    Small images are enlarged by a whole factor, so that every pixel stays a sharp square.
+
+    Args:
+        images: (n, H, W, C) uint8; C is 1 to 4: grey, grey + alpha, RGB, RGB + alpha.
+
+    >>> tile_images(np.zeros((16, 8, 8, 1), np.uint8)).size
+    (266, 266)
+    """
+    n, h, w, channels = images.shape
+    factor = max(1, round(64 / max(h, w)))
+    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
+    h, w = h * factor, w * factor
+    gap = max(1, min(h, w) // 24)
+    columns = min(max(1, round(math.sqrt(n * h / w))), max(n, 1))
+    lines = -(-n // columns)
+    background = (255,) * channels if channels in (1, 3) else (255,) * (channels - 1) + (0,)
+    canvas = np.empty((lines * (h + gap) + gap, columns * (w + gap) + gap, channels), np.uint8)
+    canvas[:] = background
+    for i, image in enumerate(images):
+        top, left = gap + i // columns * (h + gap), gap + i % columns * (w + gap)
+        canvas[top : top + h, left : left + w] = image
+    return pixels_to_image(canvas)
+
+
+def pixels_to_image(pixels: np.ndarray) -> Image.Image:
+    """Return pixels (H, W, C) uint8, or (H, W, 1) uint16, as an image of the same values."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def to_bytes(values: np.ndarray, low: int | float, high: int | float) -> np.ndarray:
+    """Return values as uint8, with `low` as 0 and `high` as 255, rounded and clipped.
+
+    >>> to_bytes(np.array([0, 8, 16]), 0, 16).tolist()
+    [0, 128, 255]
+    """
+    with np.errstate(invalid="ignore"):
+        scaled = (np.asarray(values, np.float64) - low) * (255 / max(high - low, _TINY))
+    return np.clip(np.rint(np.nan_to_num(scaled)), 0, 255).astype(np.uint8)
+
+
+def draw_curves(sequences: np.ndarray) -> Image.Image:
+    """Return the first 64 of sequences (n, C, L), one cell each, one line per channel, one scale for all."""
+    from matplotlib.collections import LineCollection
+
+    sequences = np.nan_to_num(np.asarray(sequences[:_MOST_CURVES], np.float64))
+    n, channels, length = sequences.shape
+    columns = max(1, math.ceil(math.sqrt(n / 2)))
+    lines = -(-n // columns)
+    low, high = sequences.min(), sequences.max()
+    figure, axes = _single_axes(width=8.0, height=max(1.5, 8.0 * lines / columns / 2))
+    x = np.linspace(0.04, 0.96, length)
+    for channel in range(channels):
+        y = 0.05 + 0.9 * (sequences[:, channel] - low) / max(high - low, _TINY)
+        cells = [np.column_stack([x + i % columns, y_i - i // columns]) for i, y_i in enumerate(y)]
+        axes.add_collection(LineCollection(cells, colors=f"C{channel % 10}", linewidths=0.8))
+    axes.set_xlim(0, columns)
+    axes.set_ylim(1 - lines, 1)
+    axes.axis("off")
+    return figure_to_image(figure)
+
+
+def draw_points(points: np.ndarray) -> Image.Image:
+    """Return a scatter plot of points (n, 2), with equal scales on both axes."""
+    figure, axes = _single_axes(width=5.0, height=5.0)
+    size = max(0.5, min(12.0, 4000 / max(len(points), 1)))
+    axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0)
+    axes.set_aspect("equal", adjustable="datalim")
+    return figure_to_image(figure)
+
+
+def draw_histogram(values: np.ndarray) -> Image.Image:
+    """Return a histogram of values (n,); NaN and infinite ones are left out."""
+    figure, axes = _single_axes(width=5.0, height=3.5)
+    values = np.asarray(values, np.float64)
+    axes.hist(values[np.isfinite(values)], bins=min(60, max(8, len(values) // 10)))
+    return figure_to_image(figure)
+
+
+def small_axes(
+    count: int, columns: int = 4, width: float = 2.2, height: float = 1.7
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `count` small plots, at most `columns` side by side.
+
+    Args:
+        count: number of plots.
+        columns: most plots in one line.
+        width: of one plot, inches.
+        height: of one plot, inches.
+    """
+    from matplotlib.figure import Figure
+
+    across = min(columns, count)
+    down = math.ceil(count / across)
+    figure = Figure(figsize=(width * across, height * down), dpi=100)
+    figure.subplots_adjust(
+        left=0.4 / (width * across),
+        right=1 - 0.15 / (width * across),
+        bottom=0.45 / (height * down),
+        top=1 - 0.25 / (height * down),
+        wspace=0.35,
+        hspace=0.75,
+    )
+    axes = [figure.add_subplot(down, across, i + 1) for i in range(count)]
+    for axis in axes:
+        axis.tick_params(labelsize=6)
+    return figure, axes
+
+
+def figure_to_image(figure: Figure) -> Image.Image:
+    """Return a drawn figure as an RGB image."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def _single_axes(*, width: float, height: float) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout="tight")
+    return figure, figure.add_subplot()
