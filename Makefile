@@ -8,12 +8,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench docs pictures pins clean
+.PHONY: help venv demo test check house mutants bench docs pictures pins clean
+
+PACKAGE ?= undiffuse/diffusion
+SAMPLE ?= 300
+SEED ?= 0
 
 help:
 	@echo "make demo    train on real handwritten digits for 150 seconds, draw samples, and report how good they are"
 	@echo "make test    all tests (under 10 minutes)"
 	@echo "make check   lint, format, types and the fast laws"
+	@echo "make house   files, lines of code, import circles, names defined twice, registries without a law"
+	@echo "make mutants break the code of PACKAGE= in SAMPLE=300 places and count what the tests notice (an hour at most)"
 	@echo "make bench   the overhead benchmark: fit, sample, import, memory"
 	@echo "make docs    write the command line's page, the equation index and the errata; check every link in the docs"
 	@echo "make pictures draw the pictures of docs/systems again (two minutes)"
@@ -51,6 +57,12 @@ check: $(STAMP)
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not slow" tests/test_house.py tests/test_public.py tests/diffusion
+
+house:
+	@$(PYTHON) scripts/house.py
+
+mutants: $(STAMP)
+	@$(BIN)/python scripts/mutants.py $(PACKAGE) --sample $(SAMPLE) --seed $(SEED)
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/overhead.py

@@ -50,7 +50,10 @@ def docstring_lines(tree: ast.AST) -> set[int]:
     """The lines of all docstrings below `tree`."""
     lines: set[int] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | FUNCTION) and ast.get_docstring(node, clean=False) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | FUNCTION)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             lines |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
     return lines
 
@@ -188,7 +191,9 @@ def defined_twice() -> dict[str, list[str]]:
                     places[name].add(module)
     for module, file in files().items():
         *parents, name = module.split(".")
-        in_a_row = parents[:2] in (["undiffuse", "data"], ["undiffuse", "cli"]) and len(parents) >= 2
+        in_a_row = (
+            parents[:2] in (["undiffuse", "data"], ["undiffuse", "cli"]) and len(parents) >= 2
+        )
         if file.name != "__init__.py" and not in_a_row:
             places[f"module {name}"].add(module)
     return {name: sorted(modules) for name, modules in sorted(places.items()) if len(modules) > 1}
@@ -256,10 +261,16 @@ def without_a_law() -> list[str]:
 
 def measures() -> dict[str, object]:
     """All figures as plain data."""
-    parts: dict[str, dict[str, int]] = defaultdict(lambda: {"files": 0, "lines": 0, "statements": 0})
+    parts: dict[str, dict[str, int]] = defaultdict(
+        lambda: {"files": 0, "lines": 0, "statements": 0}
+    )
     for module, file in files().items():
         names = module.split(".")
-        part = names[1] if len(names) > 2 or (PACKAGE / names[-1]).is_dir() and len(names) == 2 else "top"
+        part = (
+            names[1]
+            if len(names) > 2 or (PACKAGE / names[-1]).is_dir() and len(names) == 2
+            else "top"
+        )
         parts[part]["files"] += 1
         parts[part]["lines"] += len(lines_of_code(file))
         parts[part]["statements"] += statements(file)
@@ -283,7 +294,10 @@ def main() -> None:
         print(json.dumps(found, indent=2))
         return
     print(f"{'part':<12}{'files':>7}{'lines of code':>15}{'statements':>12}")
-    rows = {**found["parts"], "all": {name: found[name] for name in ("files", "lines", "statements")}}  # type: ignore[dict-item]
+    rows = {
+        **found["parts"],
+        "all": {name: found[name] for name in ("files", "lines", "statements")},
+    }  # type: ignore[dict-item]
     for name, row in rows.items():
         print(f"{name:<12}{row['files']:>7,}{row['lines']:>15,}{row['statements']:>12,}")
     longest = found["longest_function"]

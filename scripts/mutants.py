@@ -30,8 +30,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("undiffuse", "tests", "scripts", "docs", "benchmarks", "pyproject.toml", "README.md", "Makefile")
-PATIENCE, LEAST = 10, 30.0  # a mutant may take so many times what its tests took, and at least so many seconds
+COPIED = (
+    "undiffuse",
+    "tests",
+    "scripts",
+    "docs",
+    "benchmarks",
+    "pyproject.toml",
+    "README.md",
+    "Makefile",
+)
+PATIENCE, LEAST = (
+    10,
+    30.0,
+)  # a mutant may take so many times what its tests took, and at least so many seconds
 MOST_TESTS = 60  # of those that execute a line, the quickest
 
 COMPARISONS = {
@@ -87,7 +99,9 @@ def places(tree: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a module that may be changed."""
     for field, value in ast.iter_fields(tree):
         for node in value if isinstance(value, list) else [value]:
-            if not isinstance(node, ast.AST) or isinstance(node, ast.Raise | ast.Import | ast.ImportFrom | ast.JoinedStr):
+            if not isinstance(node, ast.AST) or isinstance(
+                node, ast.Raise | ast.Import | ast.ImportFrom | ast.JoinedStr
+            ):
                 continue
             if field in ("annotation", "returns", "type_comment", "decorator_list"):
                 continue
@@ -117,7 +131,13 @@ def mutants(file: Path) -> Iterator[Mutant]:
         for field, value in changes(node):
             was, before = ast.unparse(node), getattr(node, field)
             setattr(node, field, value)
-            yield Mutant(name, node.lineno, was, ast.unparse(node), ast.unparse(ast.fix_missing_locations(tree)))  # type: ignore[attr-defined]
+            yield Mutant(
+                name,
+                node.lineno,
+                was,
+                ast.unparse(node),
+                ast.unparse(ast.fix_missing_locations(tree)),
+            )  # type: ignore[attr-defined]
             setattr(node, field, before)
     for block, i in list(removable(tree)):
         statement = block[i]
@@ -132,7 +152,12 @@ def mutants(file: Path) -> Iterator[Mutant]:
 def run_tests(arguments: list[str], plugins: list[object]) -> int:
     import pytest
 
-    return int(pytest.main([*arguments, "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow"], plugins))
+    return int(
+        pytest.main(
+            [*arguments, "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow"],
+            plugins,
+        )
+    )
 
 
 class Watcher:
@@ -198,7 +223,8 @@ def covered(folder: Path, package: str, tests: list[str]) -> dict[str, object]:
         enter(folder)
         import coverage
 
-        measured = coverage.Coverage(data_file=None, source=[str(folder / package)])
+        where = str(folder / package)
+        measured = coverage.Coverage(data_file=None, include=[where, f"{where}/*"])
         watcher = Watcher(measured)
         measured.start()
         run_tests_without_x = ["-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow"]
@@ -209,11 +235,14 @@ def covered(folder: Path, package: str, tests: list[str]) -> dict[str, object]:
         data = measured.get_data()
         lines = {
             str(Path(file).relative_to(folder)): {
-                str(line): sorted(set(contexts) - {""}) for line, contexts in data.contexts_by_lineno(file).items()
+                str(line): sorted(set(contexts) - {""})
+                for line, contexts in data.contexts_by_lineno(file).items()
             }
             for file in data.measured_files()
         }
-        answer.write_text(json.dumps({"seconds": watcher.seconds, "lines": lines, "failed": watcher.failed}))
+        answer.write_text(
+            json.dumps({"seconds": watcher.seconds, "lines": lines, "failed": watcher.failed})
+        )
         return 0
 
     if forked(work, 3600) or not answer.exists():
@@ -260,9 +289,17 @@ def wilson(killed: int, n: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("package", help="a file or folder of the package, such as undiffuse/diffusion")
-    parser.add_argument("--tests", nargs="*", help="files and folders of tests; by default those of the same name, and doctests")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "package", help="a file or folder of the package, such as undiffuse/diffusion"
+    )
+    parser.add_argument(
+        "--tests",
+        nargs="*",
+        help="files and folders of tests; by default those of the same name, and doctests",
+    )
     parser.add_argument("--sample", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0)
@@ -271,7 +308,9 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.dont_write_bytecode = True
     package = Path(asked.package)
-    files = sorted((ROOT / package).rglob("*.py")) if (ROOT / package).is_dir() else [ROOT / package]
+    files = (
+        sorted((ROOT / package).rglob("*.py")) if (ROOT / package).is_dir() else [ROOT / package]
+    )
     every = [mutant for file in files for mutant in mutants(file)]
     chosen = random.Random(asked.seed).sample(every, min(asked.sample, len(every)))
     tests = asked.tests or [str(package), str(Path("tests", *package.parts[1:2]))]
@@ -285,12 +324,19 @@ def main() -> None:
                 source = ROOT / name
                 (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)
         found = covered(folders[0], str(package), tests)
-        print(f"{len(every):,} mutants of {package}, {len(chosen)} tried; tests took {sum(found['seconds'].values()):.0f} s", flush=True)  # type: ignore[attr-defined]
+        print(
+            f"{len(every):,} mutants of {package}, {len(chosen)} tried; tests took {sum(found['seconds'].values()):.0f} s",
+            flush=True,
+        )  # type: ignore[attr-defined]
         tried, survivors = try_all(chosen, folders, found, began + 60 * asked.minutes)
     low, high = wilson(tried - len(survivors), tried)
-    print(f"killed {tried - len(survivors)} of {tried}: {1 - len(survivors) / tried:.1%} ({low:.1%} to {high:.1%})")
+    print(
+        f"killed {tried - len(survivors)} of {tried}: {1 - len(survivors) / tried:.1%} ({low:.1%} to {high:.1%})"
+    )
     for mutant, count in survivors:
-        print(f"{mutant.file}:{mutant.line} ({count} tests)\n    - {short(mutant.was)}\n    + {short(mutant.now)}")
+        print(
+            f"{mutant.file}:{mutant.line} ({count} tests)\n    - {short(mutant.was)}\n    + {short(mutant.now)}"
+        )
 
 
 def short(text: str) -> str:
@@ -298,7 +344,9 @@ def short(text: str) -> str:
     return text if len(text) <= 160 else text[:157] + "..."
 
 
-def try_all(chosen: list[Mutant], folders: list[Path], found: dict, end: float) -> tuple[int, list[tuple[Mutant, int]]]:
+def try_all(
+    chosen: list[Mutant], folders: list[Path], found: dict, end: float
+) -> tuple[int, list[tuple[Mutant, int]]]:
     """Try the mutants, one process a folder; (how many were tried, survivors with the number of their tests)."""
     seconds, lines, failed = found["seconds"], found["lines"], set(found["failed"])
     imported = {file: {t for ts in at.values() for t in ts} for file, at in lines.items()}
