@@ -1,0 +1,638 @@
+r"""Every option of every verb: its type, its range, its default and its line of help.
+
+    Python    fit(model, data, lr=1e-3)   \
+    words     --training.lr 1e-3           >  checked(kind, values)  ->  what was given, checked
+    TOML      [training] lr = 1e-3        /
+
+There is a dataclass for each verb. A field is `Annotated[type, range, Doc(help)]`; its default is
+the one that the library uses; None means that the library decides, and the help says how. In a help
+text `{default}` stands for the default. Ranges are checked by pydantic, which is imported when
+the first value is checked, so that help pages need not wait for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt, Predicate
+from typing_extensions import Doc
+
+from undiffuse.errors import InputError, unknown
+
+DEFAULT_BUDGET = "10m"  # of a training that is given neither steps nor a budget
+FEWEST_SAMPLES = 16  # that an evaluation can say anything of
+REPORT_SAMPLES = (
+    1000,
+    5000,
+)  # fewest and most samples of an evaluation, unless it is told how many
+
+Count = Annotated[int, Ge(1)]
+Method = Literal[
+    "heun", "dpmpp", "ddim", "ancestral", "euler",
+    "dpmpp3", "dpmpp_2s", "dpmpp_sde", "unipc", "deis", "ipndm",
+    "euler_maruyama", "pc", "langevin", "ode",
+    "likelihood", "mean",
+]  # fmt: skip
+Preset = Literal[
+    "edm", "ddpm", "iddpm", "ncsn", "ssm", "vp", "subvp", "ve", "flow_matching", "vdm",
+    "vae", "gan", "dae", "flow",
+]  # fmt: skip
+
+
+def _width(value: float) -> bool:
+    """0, or a share of the run from 0.001 to 0.288."""
+    return value == 0 or 1e-3 <= value <= 12**-0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printing:
+    """What a verb prints."""
+
+    quiet: Annotated[bool, Doc("Print nothing but errors.")] = False
+    json: Annotated[bool, Doc("Print the result as one JSON object on standard output.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computing:
+    """Where a verb computes, and from which random numbers."""
+
+    seed: Annotated[
+        int, Ge(0), Doc("Random seed: the same seed gives the same result (default {default}).")
+    ] = 0
+    device: Annotated[
+        str, Doc("Device: auto, cpu, cuda, cuda:1 or mps (default {default}: the fastest).")
+    ] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batched(Computing):
+    """The same for a verb that computes on rows in batches."""
+
+    batch: Annotated[
+        Count, Doc("Rows computed at a time; affects only memory and speed (default {default}).")
+    ] = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing(Printing):
+    """A verb that writes to `out`."""
+
+    overwrite: Annotated[bool, Doc("Replace what --out already holds.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetOptions:
+    """Keywords of the presets; each preset takes some of them (see its docstring)."""
+
+    prediction: Annotated[
+        Literal["noise", "data", "v", "posterior_mean"],
+        Doc("What the network predicts (ddpm; default {default})."),
+    ] = "noise"
+    variance: Annotated[
+        Literal["beta", "beta_tilde", "learned"],
+        Doc("Variance of the reverse process (ddpm; default {default})."),
+    ] = "beta_tilde"
+    loss: Annotated[
+        Literal["simple", "min_snr", "vlb", "hybrid"],
+        Doc("Training loss (ddpm; default {default})."),
+    ] = "simple"
+    betas: Annotated[
+        Literal["linear", "cosine", "sigmoid"],
+        Doc("Noise schedule (ddpm; default {default})."),
+    ] = "linear"
+    levels: Annotated[
+        int, Doc("Noise levels T (ddpm, iddpm; default {default}; vdm: continuous unless given).")
+    ] = 1000
+    path: Annotated[
+        Literal["linear", "cosine"],
+        Doc("Path from noise to data (flow_matching; default {default})."),
+    ] = "linear"
+    coupling: Annotated[
+        Literal["independent", "optimal_transport"],
+        Doc("How noise is paired with rows (flow_matching; default {default})."),
+    ] = "independent"
+    latent: Annotated[
+        int | None, Doc("Latent dimensions (vae, gan; default depends on the row size).")
+    ] = None
+    observation: Annotated[
+        Literal["gaussian", "logistic", "bernoulli"] | None,
+        Doc("Decoder distribution p(x given z) (vae; default depends on the data)."),
+    ] = None
+    sigma: Annotated[
+        float, Doc("Noise level, in units of the standardized data (dae; default {default}).")
+    ] = 0.3
+    game: Annotated[
+        Literal["relativistic", "non_saturating"], Doc("Adversarial loss (gan; default {default}).")
+    ] = "relativistic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Dimensions of the network; those that are not given are chosen from the shape of the data."""
+
+    kind: Annotated[
+        Literal["unet", "transformer", "mlp", "coupling", "spline", "autoregressive"] | None,
+        Doc("Network; the last three are for the preset flow."),
+    ] = None
+    width: Annotated[int | None, Doc("Channels, or hidden units per token or row.")] = None
+    depth: Annotated[int | None, Doc("Blocks or hidden layers (U-Nets: see --model.blocks).")] = (
+        None
+    )
+    patch: Annotated[
+        int | None, Doc("Side of the patches that are folded into channels or tokens.")
+    ] = None
+    multipliers: Annotated[
+        tuple[int, ...] | None, Doc("Channels of each level as multiples of the width, e.g. 1,2,2.")
+    ] = None
+    blocks: Annotated[int | None, Doc("Residual blocks on each level.")] = None
+    attention: Annotated[
+        tuple[int, ...] | None, Doc("U-Net levels with attention, counted from 0, e.g. 1,2.")
+    ] = None
+    head_width: Annotated[int | None, Doc("Channels per attention head of a U-Net.")] = None
+    heads: Annotated[int | None, Doc("Attention heads of a transformer.")] = None
+    octaves: Annotated[
+        int | None, Doc("Frequencies of the sines and cosines that an MLP gets of each value.")
+    ] = None
+    dropout: Annotated[float | None, Doc("Share of activations dropped in training.")] = None
+    scales: Annotated[int | None, Doc("Scales of a coupling flow.")] = None
+    transforms: Annotated[int | None, Doc("Transformations of a flow for vectors.")] = None
+    bins: Annotated[int | None, Doc("Pieces of each spline of a spline flow.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingBasics(Computing):
+    """The options of `fit` that a command line names without a group."""
+
+    steps: Annotated[Count | None, Doc("Training steps; either this or --budget.")] = None
+    budget: Annotated[
+        str | float | None, Doc(f"Training time, e.g. 90s, 10m, 1h30m (default {DEFAULT_BUDGET}).")
+    ] = None
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Doc("Arithmetic precision (default {default}: bfloat16 if faster)."),
+    ] = "auto"
+    checkpoint_every: Annotated[Count, Doc("Steps between checkpoints (default {default}).")] = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingDetails:
+    """The options of `fit` in the group `training`."""
+
+    batch: Annotated[
+        Count | None, Doc("Rows per step (default depends on the size and number of rows).")
+    ] = None
+    lr: Annotated[float, Gt(0), Lt(math.inf), Doc("Peak learning rate (default {default}).")] = 1e-3
+    warmup: Annotated[
+        int,
+        Ge(0),
+        Doc("Steps of learning-rate warm-up, at most 5 % of the run (default {default})."),
+    ] = 100
+    decay: Annotated[
+        float,
+        Gt(0),
+        Le(1),
+        Doc("Final share of the run in which the rate decays (default {default})."),
+    ] = 0.7
+    weight_decay: Annotated[
+        float, Ge(0), Lt(math.inf), Doc("Weight decay of AdamW (default {default}).")
+    ] = 0.01
+    clip: Annotated[
+        float, Ge(0), Lt(math.inf), Doc("Largest gradient norm; 0 = no limit (default {default}).")
+    ] = 1.0
+    accumulate: Annotated[
+        Count, Doc("Parts that a batch is computed in, to save memory (default {default}).")
+    ] = 1
+    averaging: Annotated[
+        float,
+        Predicate(_width),
+        Doc("Width of the weight average as a share of the run; 0 = off (default {default})."),
+    ] = 0.1
+    compile: Annotated[
+        bool | None, Doc("Compile the network: true or false (default: true on CUDA only).")
+    ] = None
+    evaluate_every: Annotated[
+        Count | None,
+        Doc("Steps between evaluations on held-out rows (default: about 16 in a run)."),
+    ] = None
+    samples: Annotated[
+        int, Ge(0), Doc("Samples in each preview; 0 = no previews (default {default}).")
+    ] = 16
+    log_every: Annotated[Count, Doc("Steps between lines of log.jsonl (default {default}).")] = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(TrainingBasics, TrainingDetails):
+    """All options of `training.fit`: how weights come out of data, and how often a run is saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The options of `load`: how a source is read and split."""
+
+    size: Annotated[
+        Count | tuple[Count, Count] | None,
+        Doc("Images: longer side, or height,width; recordings: length in samples."),
+    ] = None
+    held_out: Annotated[
+        Annotated[float, Gt(0), Lt(1)] | Count,
+        Doc("Share or number of rows that are held out from training (default {default})."),
+    ] = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(TrainingBasics, PresetOptions, Writing):
+    """The options of `undiffuse train`."""
+
+    out: Annotated[str, Doc("Folder to write the run to, e.g. runs/first.")]
+    preset: Annotated[Preset, Doc("Method to train (default {default}).")] = "edm"
+    config: Annotated[
+        str | None, Doc("TOML file of options; options on the command line take precedence.")
+    ] = None
+    resume: Annotated[bool, Doc("Resume the run in --out; SOURCE may be left out.")] = False
+    init: Annotated[str | None, Doc("Run whose weights to start from.")] = None
+    model: Annotated[ModelOptions, Doc("Model")] = field(default_factory=ModelOptions)
+    training: Annotated[TrainingDetails, Doc("Training")] = field(default_factory=TrainingDetails)
+    data: Annotated[DataOptions, Doc("Data")] = field(default_factory=DataOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(Batched, Writing):
+    """The options of `undiffuse sample`."""
+
+    n: Annotated[
+        Count | None, Doc("Number of samples (with --given: completions of each row).")
+    ] = None
+    out: Annotated[
+        str, Doc("File or folder to write, e.g. samples.png, .npy, .npz, .csv, .parquet, samples/.")
+    ]
+    steps: Annotated[Count | None, Doc("Sampling steps (default depends on the method).")] = None
+    method: Annotated[
+        Method | None,
+        Doc("Sampling method (default depends on the preset); likelihood and mean are for vae."),
+    ] = None
+    label: Annotated[
+        str | None, Doc("Class of all samples, by name or number (default: drawn as in the data).")
+    ] = None
+    guidance: Annotated[
+        float | None,
+        Ge(0),
+        Doc("Classifier-free guidance scale: 1 = off; larger = closer to the class, less varied."),
+    ] = None
+    guidance_from: Annotated[
+        float, Ge(0), Doc("Lowest noise level sigma/alpha that is guided (default {default}).")
+    ] = 0.0
+    guidance_to: Annotated[
+        float, Ge(0), Doc("Highest noise level sigma/alpha that is guided (default {default}).")
+    ] = math.inf
+    autoguide: Annotated[
+        float | None,
+        Ge(0),
+        Doc("Autoguidance scale, against an earlier snapshot of the run: 1 = off."),
+    ] = None
+    given: Annotated[
+        str | None,
+        Doc("Rows to complete where cells are empty, values NaN or pixels transparent."),
+    ] = None
+    trajectory: Annotated[
+        bool, Doc("Also write the samples after every step: OUT-trajectory.png or .npy.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(Batched, Writing):
+    """The options of `undiffuse score`."""
+
+    out: Annotated[str, Doc("File to write, .csv or .parquet, e.g. scores.csv.")]
+    method: Annotated[
+        Literal["elbo", "ode", "importance"] | None,
+        Doc("Bound, probability-flow density or weighted bound (default depends on the model)."),
+    ] = None
+    alarm: Annotated[
+        float | None, Gt(0), Lt(1), Doc("Mark rows at this false-alarm rate, e.g. 0.01.")
+    ] = None
+    draws: Annotated[
+        Count | None, Doc("Random draws averaged per row (default depends on the data).")
+    ] = None
+    evaluations: Annotated[Count, Doc("Network evaluations per row (elbo; default {default}).")] = (
+        64
+    )
+    tolerance: Annotated[
+        float, Gt(0), Doc("Error tolerance of the ODE solver (ode; default {default}).")
+    ] = 1e-5
+    probes: Annotated[
+        int | None,
+        Ge(0),
+        Doc("Probes of the trace; 0 = exact (ode; default 0 up to 64 values a row, else 2)."),
+    ] = None
+    label: Annotated[
+        str | None, Doc("Score rows given this class, by name or number (default: any class).")
+    ] = None
+    importance: Annotated[bool, Doc("Weight the draws by importance: a closer bound (ode).")] = (
+        False
+    )
+    dequantization: Annotated[
+        Literal["uniform", "truncated_normal"],
+        Doc("Noise that is added to whole numbers (default {default})."),
+    ] = "uniform"
+    calibration: Annotated[
+        Count, Doc("Held-out rows to compare with, at most (default {default}).")
+    ] = 1000
+    no_calibration: Annotated[
+        bool, Doc("Score without held-out rows: no quantiles and no alarms.")
+    ] = False
+    held_out: Annotated[
+        str | None, Doc("Rows to compare with (default: those that the run held out).")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(Batched):
+    """The options of `evaluation.evaluate`."""
+
+    n: Annotated[
+        int | None,
+        Ge(FEWEST_SAMPLES),
+        Doc(
+            "Number of samples (default: as many as held-out rows, "
+            f"from {REPORT_SAMPLES[0]} to {REPORT_SAMPLES[1]})."
+        ),
+    ] = None
+    method: Annotated[Method | None, Doc("Sampling method (default depends on the preset).")] = None
+    steps: Annotated[Count | None, Doc("Sampling steps (default depends on the method).")] = None
+    rows: Annotated[
+        Count, Doc("Held-out rows to compute the likelihood of, at most (default {default}).")
+    ] = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions:
+    """What rows are compared by."""
+
+    features: Annotated[
+        str | None,
+        Doc("Features to compare rows by: trained, lite0, raw or whitened (default by the data)."),
+    ] = None
+    inception_weights: Annotated[
+        str | None, Doc("File of Inception weights: compare by Inception features, as FID does.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(EvaluationOptions, FeatureOptions, Writing):
+    """The options of `undiffuse evaluate`."""
+
+    data: Annotated[str | None, Doc("The run's data, if they have moved or came from Python.")] = (
+        None
+    )
+    out: Annotated[str | None, Doc("Folder to write the report to (default: the run).")] = None
+    overwrite: Annotated[bool, Doc("Write to --out even if it holds other files.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonOptions(Batched):
+    """The options of `comparison.compare`."""
+
+    presets: Annotated[
+        tuple[str, ...], Doc("Presets to compare, separated by commas (default {default}).")
+    ] = ("edm", "ddpm", "ncsn", "vae", "gan", "flow")
+    budget: Annotated[
+        str | float, Doc("Training time of each preset, e.g. 90s, 10m, 1h30m (default {default}).")
+    ] = "5m"
+    n: Annotated[int, Ge(FEWEST_SAMPLES), Doc("Number of samples of each (default {default}).")] = (
+        1000
+    )
+    evaluations: Annotated[
+        Count, Doc("Network evaluations per sample, at most (default {default}).")
+    ] = 50
+    rows: Annotated[
+        Count, Doc("Held-out rows to compute the likelihood of, at most (default {default}).")
+    ] = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(ComparisonOptions, FeatureOptions, Writing):
+    """The options of `undiffuse compare`."""
+
+    out: Annotated[str, Doc("Folder to write the runs and the report to, e.g. compared.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoOptions(Printing):
+    """The options of `undiffuse info`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfcheckOptions(Printing):
+    """The options of `undiffuse selfcheck`."""
+
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field of a verb's dataclass: `type` is without None, `help` names the default."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is dataclasses.MISSING
+
+    @property
+    def group(self) -> type | None:
+        """The dataclass of a group of options, None for a single one."""
+        return self.type if dataclasses.is_dataclass(self.type) else None  # pyright: ignore[reportReturnType]
+
+
+@cache
+def options_of(kind: type) -> Mapping[str, Option]:
+    """The options of a dataclass by name: its own first, then those it shares with other verbs.
+
+    >>> options_of(SampleOptions)["seed"].help
+    'Random seed: the same seed gives the same result (default 0).'
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    fields = {one.name: one for one in dataclasses.fields(kind)}
+    order = dict.fromkeys(
+        name for cls in kind.__mro__ for name in vars(cls).get("__annotations__", ())
+    )
+    return {name: _option(fields[name], hints[name]) for name in order}
+
+
+def _option(one: dataclasses.Field, hint: Any) -> Option:
+    made = one.default_factory is not dataclasses.MISSING
+    default = one.default_factory() if made else one.default  # pyright: ignore[reportCallIssue]
+    text = next(part.documentation for part in get_args(hint) if isinstance(part, Doc))
+    if default is not dataclasses.MISSING:
+        text = text.replace("{default}", written(default))
+    kind = get_args(hint)[0]
+    single = tuple(part for part in _alternatives(kind) if part is not type(None))
+    limits = tuple(part for part in get_args(hint)[1:] if not isinstance(part, Doc))
+    bare = Union[single]  # noqa: UP007 - of a tuple
+    return Option(one.name, Annotated[(bare, *limits)] if limits else bare, default, text)
+
+
+def checked(
+    kind: type, values: Mapping[str, Any], *, called: Callable[[Names], str] = ".".join
+) -> dict[str, Any]:
+    """Those of `values` that are given, each checked against its option of the dataclass `kind`.
+
+    Args:
+        kind: a dataclass of this module.
+        values: name -> value; a mapping for a group. None is not given; lists become tuples.
+        called: how the option of these names is called in an error.
+
+    Raises:
+        InputError: for a name that is no option, and for a value of another type or out of range.
+
+    >>> checked(TrainingOptions, {"lr": 1e-3, "batch": None})
+    {'lr': 0.001}
+    >>> checked(TrainingOptions, {"lr": -1.0})
+    Traceback (most recent call last):
+    undiffuse.errors.InputError: lr -1: must be a number above 0.
+    """
+    return _checked(kind, values, called, ())
+
+
+def _checked(
+    kind: type, values: Mapping[str, Any], called: Callable[[Names], str], within: Names
+) -> dict[str, Any]:
+    options, given = options_of(kind), {}
+    for name, value in values.items():
+        names = (*within, name)
+        if name not in options:
+            place, _, shown = called(names).rpartition(" ")
+            known = [".".join((*within, other)) for other in options]
+            raise unknown(place, "option", shown, known)
+        if (group := options[name].group) is None:
+            if value is not None:
+                given[name] = validated(options[name].type, value, called(names))
+        elif isinstance(value, Mapping):
+            given[name] = _checked(group, value, called, names)
+        else:
+            raise InputError(f"{called(names)} {written(value)}: must be a table of options.")
+    return given
+
+
+def validated(hint: Any, value: Any, called: str, *, word: bool = False) -> Any:
+    """Return `value` in the type `hint`; what a person typed (`word`) is converted first.
+
+    Raises:
+        InputError: if the value does not fit.
+
+    >>> validated(tuple[int, ...], "1,2,2", "--model.multipliers", word=True)
+    (1, 2, 2)
+    """
+    from pydantic import ValidationError
+
+    read = value
+    if word and any(get_origin(part) is tuple for part in _alternatives(hint)) and "," in value:
+        read = tuple(value.split(","))
+    elif word and get_origin(hint) is tuple:
+        read = (value,)
+    elif isinstance(value, list):
+        read = tuple(value)
+    try:
+        return _adapter(hint).validate_python(read, strict=not word)
+    except ValidationError:
+        kinds = [part for part in _alternatives(hint) if get_origin(part) is Literal]
+        if kinds:
+            what = called.rpartition(" ")[2].rpartition(".")[2].strip("-").replace("-", " ")
+            raise unknown(called, what, written(value), get_args(kinds[0])) from None
+        raise InputError(f"{called} {written(value)}: must be {requirement(hint)}.") from None
+
+
+@cache
+def _adapter(hint: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(hint)
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_LIMITS = {
+    Ge: ("ge", "of at least"),
+    Gt: ("gt", "above"),
+    Le: ("le", "at most"),
+    Lt: ("lt", "below"),
+}
+
+
+def requirement(hint: Any) -> str:
+    """What a value of type `hint` must be, in words.
+
+    >>> requirement(Annotated[float, Gt(0), Le(1)]), requirement(tuple[int, ...])
+    ('a number above 0 and at most 1', 'whole numbers, such as 1,2')
+    """
+    if get_origin(hint) is Annotated:
+        base, *limits = get_args(hint)
+        for limit in limits:
+            if isinstance(limit, Predicate):
+                return str(limit.func.__doc__).rstrip(".")
+        return " ".join((requirement(base), " and ".join(_limits(limits)))).strip()
+    if get_origin(hint) is tuple:
+        (number, *more) = get_args(hint)
+        one = requirement(number).removeprefix("a ").replace("number", "numbers")
+        if number is str:
+            return "names separated by commas"
+        return f"{'two ' if more != [...] else ''}{one}, such as 1,2"
+    alternatives = _alternatives(hint)
+    if len(alternatives) > 1:
+        return ", or ".join(map(requirement, alternatives))
+    return _KINDS[hint]
+
+
+def _limits(limits: Sequence[Any]) -> Iterator[str]:
+    for limit in limits:
+        name, words = _LIMITS[type(limit)]
+        bound = getattr(limit, name)  # each class of limit has its bound under its own name
+        if bound != math.inf:
+            yield f"{words} {bound}"
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def written(value: Any) -> str:
+    """A value as a person types it.
+
+    >>> written((1, 2)), written(1e-05), written("auto"), written(math.inf)
+    ('1,2', '1e-05', 'auto', 'inf')
+    """
+    if isinstance(value, list | tuple):
+        return ",".join(map(written, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def build(
+    kind: type, values: Mapping[str, Any], *, called: Callable[[Names], str] = ".".join
+) -> Any:
+    """The dataclass `kind` with these values, which `checked` has returned, over the defaults.
+
+    Raises InputError for an option that is missing.
+    """
+    tree: dict[str, Any] = {}
+    for name, option in options_of(kind).items():
+        if option.group is not None:
+            tree[name] = build(option.group, values.get(name, {}))
+        elif name in values:
+            tree[name] = values[name]
+        elif option.required:
+            raise InputError(
+                f"{called((name,))}: missing; {option.help[0].lower()}{option.help[1:]}"
+            )
+    return kind(**tree)
