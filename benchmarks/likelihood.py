@@ -32,7 +32,8 @@ import undiffuse as ud
 from undiffuse.diffusion import Prior, RowNoise
 from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
 from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta, log_density
-from undiffuse.diffusion.likelihood.elbo import elbo, last_time
+from undiffuse.diffusion.likelihood.elbo import elbo
+from undiffuse.diffusion.schedules.process import LEAST_SCORED
 from undiffuse.diffusion.steps.adaptive import flow_rate, flow_time, flow_variable
 from undiffuse.training.folder import read_config
 
@@ -109,7 +110,7 @@ def classic(scored: Scored, tolerance: float, rows: int, seed: int = 0) -> tuple
     ]
     probe = torch.where(torch.cat(noise) < 0, -1.0, 1.0)
     schedule, size = scored.denoiser.schedule, x.numel()
-    t_0 = last_time(schedule)
+    t_0 = schedule.last_time(LEAST_SCORED)
     alpha_0 = schedule(t_0)[0]
 
     def slope(t: float, state: Any) -> Any:
@@ -138,7 +139,7 @@ def classic(scored: Scored, tolerance: float, rows: int, seed: int = 0) -> tuple
 def trace_deviations(scored: Scored, rows: int) -> dict[str, float]:
     """Standard deviation over probes, root mean square over rows, by the law of the probe; same paths for both."""
     (x, _), schedule = scored.encoded(0, rows), scored.denoiser.schedule
-    t_0, t_1 = last_time(schedule), torch.tensor(1.0, dtype=torch.float64)
+    t_0, t_1 = schedule.last_time(LEAST_SCORED), torch.tensor(1.0, dtype=torch.float64)
     alpha_0, sigma_0 = schedule(t_0)
     generator = torch.Generator().manual_seed(0)
     variances = []

@@ -42,7 +42,7 @@ from undiffuse.diffusion import (
 )
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
 from undiffuse.diffusion.oracle import Mixture
-from undiffuse.diffusion.schedules.base import Times
+from undiffuse.diffusion.schedules.process import Times
 from undiffuse.errors import InputError
 from undiffuse.models.methods import METHODS
 

@@ -38,7 +38,7 @@ from undiffuse.diffusion.likelihood.decoder import log_mass
 from undiffuse.diffusion.likelihood.density import Adaptive, log_density
 from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.oracle import Gaussian, Points
-from undiffuse.diffusion.schedules.base import as_times
+from undiffuse.diffusion.schedules.process import LEAST_SCORED, as_times
 from undiffuse.diffusion.target import regression_target
 
 
@@ -145,13 +145,9 @@ def density() -> float:
         mean, std = 0.3 * _normals(1, 2, 2), torch.full((1, 2, 2), 0.6).double()
         oracle, x = Gaussian(schedule, mean, std), mean + 0.6 * _normals(2, 1, 2, 2)
         found = log_density(oracle, x, Prior(schedule, mean, std), solver=Adaptive(1e-6)).nats
-        t = (
-            as_times(schedule.t_min)
-            if schedule.t_min
-            else schedule.inverse(as_times(-2 * math.log(1e-4)))
-        )
+        t = schedule.last_time(LEAST_SCORED)
         alpha, sigma = schedule(t)
-        exact = gaussian.log_density(x, mean, std**2 + (sigma / alpha) ** 2)
+        exact = gaussian.log_prob(x, mean, std**2 + (sigma / alpha) ** 2)
         worst = max(worst, float((found - exact).abs().max()))
     return worst
 
@@ -240,8 +236,8 @@ def divergence() -> float:
     x = torch.linspace(-12, 12, 200_001, dtype=torch.float64)[:, None]
     one = torch.ones(1, 1, dtype=torch.float64)
     log_p, log_q = (
-        gaussian.log_density(x, 0 * one, one),
-        gaussian.log_density(x, 0.5 * one, 2 * one),
+        gaussian.log_prob(x, 0 * one, one),
+        gaussian.log_prob(x, 0.5 * one, 2 * one),
     )
     integral = float((log_p.exp() * (log_p - log_q)).sum() * (x[1, 0] - x[0, 0]))
     return abs(integral - float(gaussian.kl(0 * one, one, 0.5 * one, 2 * one)))

@@ -29,7 +29,7 @@ from undiffuse.diffusion.known import Conditional, Known
 from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta, log_density
 from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.oracle import Mixture
-from undiffuse.diffusion.schedules.base import Times
+from undiffuse.diffusion.schedules.process import Times
 from undiffuse.models.methods import METHODS
 
 COLOURS = (draw.BLUE, draw.RED, draw.GREEN, draw.ORANGE, draw.PURPLE, draw.SKY, draw.BLACK)

@@ -94,7 +94,7 @@ class TwoLevels:
         off = (a - cls.gain_1) * alpha_2 * cls.x + b * cls.x
         L_1 = gaussian.kl(off.reshape(1, 1), v, row(0.0), scalar(cls.v_1))
         L_1 = L_1 + (a - cls.gain_1) ** 2 * sigma_2**2 / (2 * cls.v_1)
-        L_0 = -gaussian.log_density(row(cls.x), cls.gain_0 * alpha_1 * row(cls.x), scalar(cls.v_0))
+        L_0 = -gaussian.log_prob(row(cls.x), cls.gain_0 * alpha_1 * row(cls.x), scalar(cls.v_0))
         L_0 = L_0 + cls.gain_0**2 * sigma_1**2 / (2 * cls.v_0)
         return Terms(float(L_T), float(L_1), float(L_0))
 

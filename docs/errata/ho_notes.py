@@ -79,7 +79,7 @@ def variances_squared() -> Numbers:
     """
     beta, x = Level.beta, line()
     printed = (-x.square() / (2 * beta)).exp() / (math.sqrt(2 * math.pi) * beta)
-    right = gaussian.log_density(x[:, None], row(0.0), scalar(beta)).exp()
+    right = gaussian.log_prob(x[:, None], row(0.0), scalar(beta)).exp()
     return integral(printed, x), integral(right, x), 1.0
 
 

@@ -24,7 +24,7 @@ from undiffuse.diffusion import (
     sample,
     target,
 )
-from undiffuse.diffusion.likelihood.bound import level_terms
+from undiffuse.diffusion.objectives.bound import level_terms
 from undiffuse.errors import InputError
 
 LEVELS = 20
@@ -211,5 +211,5 @@ def test_algorithm_2_as_printed(variance):
 def test_a_chain_of_one_level_has_no_bound(objective):
     denoiser = Denoiser(lambda x, c_noise: x, DiscreteVP(betas=(0.5,)), target.noise)
     x = torch.zeros(2, 1)
-    with pytest.raises(InputError, match="take 2 levels or more"):
+    with pytest.raises(InputError, match="takes 2 levels or more"):
         objective.losses(denoiser, x, x, torch.ones(2, dtype=torch.float64))

@@ -10,8 +10,9 @@ from cases import SCHEDULE_CASES, times
 
 from undiffuse.diffusion import EDM, DiscreteVP, Levels, LinearVP, LogSNR, Prior, linear_betas
 from undiffuse.diffusion.likelihood.decoder import log_mass
-from undiffuse.diffusion.likelihood.elbo import elbo, last_time, prior_term
+from undiffuse.diffusion.likelihood.elbo import elbo, prior_term
 from undiffuse.diffusion.oracle import Gaussian, Mixture
+from undiffuse.diffusion.schedules.process import LEAST_SCORED
 from undiffuse.diffusion.steps.base import Beta, BetaTilde
 from undiffuse.errors import InputError
 from undiffuse.selfcheck import expected_gap
@@ -63,7 +64,7 @@ def test_the_continuous_bound_of_an_exact_denoiser_is_the_exact_log_density(name
     oracle, prior = exact(schedule)
     x = drawn(oracle, 600)
     bound = elbo(oracle, x, prior, evaluations=12, noise=noise())
-    alpha, sigma = schedule(last_time(schedule))
+    alpha, sigma = schedule(schedule.last_time(LEAST_SCORED))
     slack = float(((sigma / alpha) ** 2 / STD.min() ** 2) * len(STD))
     gap = oracle.log_prob(x) - bound.nats
     assert abs(float(gap.mean())) <= 4.5 * float(gap.std()) / len(gap) ** 0.5 + slack

@@ -35,7 +35,7 @@ def test_density_divergence_and_entropy_are_torch_s(shape):
     """On vectors and images, with variances per coordinate, against torch.distributions."""
     (x, m_a, m_b), (v_a, v_b) = drawn(3, 6, *shape), drawn(2, 6, *shape, seed=1, positive=True)
     a, b = Normal(m_a, v_a.sqrt()), Normal(m_b, v_b.sqrt())
-    torch.testing.assert_close(gaussian.log_density(x, m_a, v_a), a.log_prob(x).flatten(1).sum(1))
+    torch.testing.assert_close(gaussian.log_prob(x, m_a, v_a), a.log_prob(x).flatten(1).sum(1))
     torch.testing.assert_close(
         gaussian.kl(m_a, v_a, m_b, v_b), kl_divergence(a, b).flatten(1).sum(1)
     )
@@ -97,7 +97,7 @@ def test_log_density_is_bound_plus_divergence():
     One latent z ~ N(0, 1), x | z ~ N(a z + c, r): Kim and Lee (2024), Eq. 8-13; Malhotra (2024), Eq. 4.1-4.5."""
     a, c, r, x = 1.4, -0.3, 0.6, 1.7
     one, zero = torch.ones(1, 1).double(), torch.zeros(1, 1).double()
-    evidence = gaussian.log_density(x * one, c * one, (a**2 + r) * one)
+    evidence = gaussian.log_prob(x * one, c * one, (a**2 + r) * one)
     summed = integral(
         (
             Normal(a * LINE + c, r**0.5).log_prob(x * one[0]) + Normal(zero[0], 1.0).log_prob(LINE)
@@ -107,7 +107,7 @@ def test_log_density_is_bound_plus_divergence():
 
     posterior = gaussian.product(*gaussian.inverted(a * one, r * one, (x - c) * one), zero, one)
     for m, v in ((0.2, 0.4), (-1.0, 2.0), (float(posterior[0]), float(posterior[1]))):
-        rebuilt = gaussian.log_density(x * one, (a * m + c) * one, r * one) - a**2 * v / (2 * r)
+        rebuilt = gaussian.log_prob(x * one, (a * m + c) * one, r * one) - a**2 * v / (2 * r)
         q = Normal(f64(m), v**0.5)
         one_sample = Normal(a * LINE + c, r**0.5).log_prob(
             x * one[0]
@@ -124,7 +124,7 @@ def test_the_optimal_discriminator_is_the_log_density_ratio():
     """It leaves the generator 2 log 2 - 2 JS(p_data, p_model), largest where the two agree (Kim and Lee, Eq. 1-3)."""
     one = torch.ones(1, 1).double()
     log_p, log_q = (
-        gaussian.log_density(column, m * one, v * one) for m, v in ((0.0, 1.0), (1.0, 0.5))
+        gaussian.log_prob(column, m * one, v * one) for m, v in ((0.0, 1.0), (1.0, 0.5))
     )
     p, q = log_p.exp(), log_q.exp()
     logit = (log_p - log_q).requires_grad_()
@@ -150,7 +150,7 @@ def test_change_of_variables_is_the_slope_of_the_distribution_function():
     x = x.detach()
     torch.testing.assert_close(inverse(x), z.detach(), rtol=1e-12, atol=1e-12)
     one = torch.ones(1, 1).double()
-    log_p = gaussian.log_density(z.detach()[:, None], 0 * one, one) - slope.log()
+    log_p = gaussian.log_prob(z.detach()[:, None], 0 * one, one) - slope.log()
     h, Phi = 1e-5, Normal(torch.zeros(()).double(), 1.0).cdf
     torch.testing.assert_close(
         log_p.exp(), (Phi(inverse(x + h)) - Phi(inverse(x - h))) / (2 * h), rtol=1e-6, atol=0
@@ -231,7 +231,7 @@ def test_the_log_ratio_telescopes():
     """log p(x, x_1..x_T) - log q(x_1..x_T | x) in its two forms, along any path and for any reverse kernels.
 
     Kim and Lee (2024), Eq. 25, 28-30; Notes after Ho et al. (2020), Eq. 2, 3, 5; Malhotra (2024), Eq. 2.3, 3.8."""
-    path, log_density = drawn(6, 1, 1), gaussian.log_density
+    path, log_density = drawn(6, 1, 1), gaussian.log_prob
     gain, variance = drawn(6, seed=4), drawn(6, seed=5, positive=True)
     zero, one = torch.zeros(1, 1).double(), torch.ones(1, 1).double()
     reverse = [log_density(path[i - 1], gain[i] * path[i], variance[i]) for i in range(1, 6)]
@@ -259,7 +259,7 @@ def test_integrating_the_chain_s_joint_density_gives_its_marginal():
     joint = (joint + Normal(0.9 * x_1, 0.5).log_prob(times(x))).exp()
     summed = torch.trapezoid(torch.trapezoid(joint, at, dim=1), at, dim=0)
     variance = 0.9**2 * (0.6**2 + 0.7**2) + 0.5**2
-    known = gaussian.log_density(*f64([[[x]], [[0.0]], [[variance]]]))
+    known = gaussian.log_prob(*f64([[[x]], [[0.0]], [[variance]]]))
     assert math.log(float(summed)) == pytest.approx(float(known), abs=1e-9)
 
 

@@ -22,7 +22,7 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.oracle import Mixture
-from undiffuse.diffusion.target import V
+from undiffuse.diffusion.target import VTarget
 
 HIGH_ORDER = {name: cls() for name, cls in STEPS.items() if (cls().order or 0) >= 2}
 START, END = 5.0, 0.1  # sigma/alpha, inside every schedule
@@ -47,7 +47,7 @@ def mixture(schedule):
 
 
 def network(schedule):
-    return Denoiser(Small(), schedule, V(), sigma_data=0.8)
+    return Denoiser(Small(), schedule, VTarget(), sigma_data=0.8)
 
 
 def arrive(denoiser, schedule, step, steps):

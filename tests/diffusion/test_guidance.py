@@ -10,7 +10,7 @@ from undiffuse.diffusion import DDIM, EDM, Karras, sample
 from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, ClassifierGuided, Interval
 from undiffuse.diffusion.oracle import Gaussian, Mixture
-from undiffuse.diffusion.schedules.base import as_times
+from undiffuse.diffusion.schedules.process import as_times
 from undiffuse.errors import InputError
 
 torch.manual_seed(0)

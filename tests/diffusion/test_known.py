@@ -8,9 +8,9 @@ from cases import SCHEDULE_CASES
 
 from undiffuse.diffusion import DDIM, EDM, STEPS, DPMpp, Heun, Karras, Prior, sample
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
-from undiffuse.diffusion.known import Conditional, Known, noised
+from undiffuse.diffusion.known import Conditional, Known, replaced
 from undiffuse.diffusion.oracle import Mixture
-from undiffuse.diffusion.schedules.base import as_times
+from undiffuse.diffusion.schedules.process import as_times
 from undiffuse.errors import InputError
 
 MASK = torch.tensor([True, False])
@@ -50,7 +50,7 @@ def drawn(denoiser, step, n, *, x_known, mask, steps=30):
     x = Prior.standard(schedule, tuple(x_known.shape[-1:])).draw(
         noise(torch.empty(n, *x_known.shape[-1:]).double())
     )
-    x = noised(x, x_known, mask, schedule, as_times(1.0), noise)
+    x = replaced(x, x_known, mask, schedule, as_times(1.0), noise)
     return sample(denoiser, x, Karras()(schedule, steps), step, noise=noise)
 
 

@@ -10,7 +10,7 @@ from undiffuse import parts
 from undiffuse.diffusion import (
     SCHEDULES,
     LearnedVP,
-    Likelihood,
+    LikelihoodWeight,
     Objective,
     Prior,
     UniformTimes,
@@ -20,7 +20,7 @@ from undiffuse.diffusion.denoiser import Denoiser
 from undiffuse.diffusion.schedules.learned import end_terms, schedule_loss
 from undiffuse.errors import InputError
 
-OBJECTIVE = Objective(weighting=Likelihood(), times=UniformTimes())
+OBJECTIVE = Objective(weighting=LikelihoodWeight(), times=UniformTimes())
 
 
 def shaken(seed=0, **arguments):

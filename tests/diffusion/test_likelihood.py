@@ -12,8 +12,8 @@ from torch import nn
 from undiffuse.diffusion import EDM, CosineVP, Denoiser, LinearVP, Prior
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
 from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta, log_density
-from undiffuse.diffusion.likelihood.elbo import last_time
 from undiffuse.diffusion.oracle import Gaussian, Mixture
+from undiffuse.diffusion.schedules.process import LEAST_SCORED
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError
 from undiffuse.nn.unet import UNet
@@ -43,7 +43,7 @@ def mixture(schedule, shape, components=3):
 
 def truth(oracle, x):
     """The density of x_0 / alpha_0 at x."""
-    t = last_time(oracle.schedule)
+    t = oracle.schedule.last_time(LEAST_SCORED)
     alpha, _ = oracle.schedule(t)
     return oracle.log_prob(alpha * x, t) + x[0].numel() * alpha.log()
 

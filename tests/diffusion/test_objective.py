@@ -17,7 +17,7 @@ from undiffuse.diffusion import (
     EDMWeight,
     FlowMatching,
     Independent,
-    Likelihood,
+    LikelihoodWeight,
     LinearVP,
     LogitNormalTimes,
     LogNormalTimes,
@@ -52,7 +52,7 @@ def test_simple_weight_is_an_unweighted_error_of_the_noise(schedule):
 def test_edm_weight_is_unit_weight_on_the_network(schedule):
     """lambda(sigma) c_out^2 = 1 (Karras et al. 2022, section 5), at any sigma_data and on any schedule."""
     t = times(0.05, 0.4, 0.95)
-    _, c_out = target.edm(0.7).row(schedule, t)
+    _, c_out = target.Preconditioned(0.7).row(schedule, t)
     torch.testing.assert_close(
         EDMWeight(0.7)(schedule, t) * c_out**2, torch.ones(3).double(), rtol=1e-11, atol=0
     )
@@ -74,11 +74,11 @@ def test_likelihood_weight_is_minus_half_the_slope_of_snr(schedule):
     t, h = times(0.0553, 0.4337, 0.9373), 1e-6
     snr = [schedule.log_snr(at).exp() for at in (t - h, t + h)]
     torch.testing.assert_close(
-        Likelihood()(schedule, t), (snr[0] - snr[1]) / (4 * h), rtol=1e-5, atol=0
+        LikelihoodWeight()(schedule, t), (snr[0] - snr[1]) / (4 * h), rtol=1e-5, atol=0
     )
     (alpha, sigma), (_, g2) = schedule(t), schedule.sde(t)
     torch.testing.assert_close(
-        Likelihood()(schedule, t), g2 * alpha**2 / (2 * sigma**4), rtol=1e-8, atol=0
+        LikelihoodWeight()(schedule, t), g2 * alpha**2 / (2 * sigma**4), rtol=1e-8, atol=0
     )
 
 
@@ -103,7 +103,7 @@ def test_vlb_weight_is_the_kl_of_two_posteriors():
 def test_vlb_tends_to_the_likelihood_weight():
     schedule, t = LinearVP(), times(0.3, 0.6, 0.9)
     gaps = [
-        (VLB(levels)(schedule, t) / Likelihood()(schedule, t) - 1).abs()
+        (VLB(levels)(schedule, t) / LikelihoodWeight()(schedule, t) - 1).abs()
         for levels in (1_000, 10_000)
     ]
     assert bool((gaps[1] < gaps[0] / 9).all())

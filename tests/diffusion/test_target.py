@@ -61,7 +61,7 @@ def test_targets_mean_what_they_say(schedule):
 def test_edm_row_gives_unit_variance_targets_and_least_amplification(schedule):
     """Var F* = 1 for data of variance sigma_data^2, and c_out is the least std of x - c_skip x_t (Karras 2022, B.6)."""
     t, d = times(0.02, 0.3, 0.9, 1.0), 0.7
-    row = targets.edm(d)
+    row = targets.Preconditioned(d)
     c_x, c_z = regression_target(schedule, row, t)
     torch.testing.assert_close((c_x * d) ** 2 + c_z**2, torch.ones_like(t), rtol=1e-10, atol=0)
     alpha, sigma = schedule(t)
@@ -165,7 +165,7 @@ def test_at_zero_noise_the_denoiser_returns_the_data():
         raise AssertionError("the network is not asked at sigma = 0")
 
     x = torch.randn(3, 2)
-    x_hat, z_hat = Denoiser(never, EDM(), targets.edm(0.5)).split(x, 0.0)
+    x_hat, z_hat = Denoiser(never, EDM(), targets.Preconditioned(0.5)).split(x, 0.0)
     assert bool((x_hat == x).all())
     assert bool((z_hat == 0).all())
 

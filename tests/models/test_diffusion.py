@@ -12,7 +12,7 @@ from torch import nn
 
 from undiffuse import nn as networks
 from undiffuse import parts
-from undiffuse.diffusion import EDM, FAMILIES, EDMWeight, Karras, LogNormalTimes, Objective
+from undiffuse.diffusion import EDM, PARTS, EDMWeight, Karras, LogNormalTimes, Objective
 from undiffuse.diffusion.steps.base import Heun
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError
@@ -68,7 +68,7 @@ def test_a_model_is_rebuilt_from_strict_json_and_its_weights(preset, shape):
     np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", PARTS)
 def test_every_part_is_rebuilt_from_strict_json(kind):
     """A number that is not finite has no place in JSON, and a default must not be one."""
     times = {"times": LogNormalTimes()}
@@ -78,10 +78,10 @@ def test_every_part_is_rebuilt_from_strict_json(kind):
         "explicit_score_matching": times,
         "sliced_score_matching": times,
     }
-    part = FAMILIES[kind](**made.get(kind, {}))
+    part = PARTS[kind](**made.get(kind, {}))
     assert (
         parts.build(
-            json.loads(json.dumps(parts.describe(part, FAMILIES), allow_nan=False)), FAMILIES
+            json.loads(json.dumps(parts.describe(part, PARTS), allow_nan=False)), PARTS
         )
         == part
     )

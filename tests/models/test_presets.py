@@ -35,7 +35,7 @@ from undiffuse.diffusion import (
     target,
 )
 from undiffuse.diffusion.schedules.levels import largest_distance
-from undiffuse.diffusion.target import Data, Noise, PosteriorMean, V
+from undiffuse.diffusion.target import DataTarget, NoiseTarget, PosteriorMean, VTarget
 from undiffuse.errors import InputError
 from undiffuse.models import PRESETS, build
 from undiffuse.models.losses import LOSSES, hybrid, min_snr, simple, vlb
@@ -123,7 +123,7 @@ def test_noise_levels_are_computed_from_the_data(preset):
 
 @pytest.mark.parametrize("betas", BETAS.values(), ids=BETAS)
 @pytest.mark.parametrize(
-    "prediction", [Noise(), Data(), V(), PosteriorMean()], ids=lambda p: type(p).__name__
+    "prediction", [NoiseTarget(), DataTarget(), VTarget(), PosteriorMean()], ids=lambda p: type(p).__name__
 )
 @pytest.mark.parametrize(
     ("loss", "variance"),
@@ -260,7 +260,7 @@ def test_conditions_that_are_vectors_are_hidden_by_rows_of_nan():
     network = Vectors()
     model = ud.Diffusion(
         schedule=ud.EDM(),
-        target=ud.target.edm(),
+        target=ud.target.Preconditioned(),
         objective=ud.Objective(
             weighting=ud.objective.EDMWeight(), times=ud.objective.LogNormalTimes()
         ),

@@ -39,10 +39,10 @@ from undiffuse.diffusion import (
 )
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
 from undiffuse.diffusion.grid import Karras
-from undiffuse.diffusion.target import Noise, Preconditioned, V
+from undiffuse.diffusion.target import NoiseTarget, Preconditioned, VTarget
 
 CHAIN = DiscreteVP(betas=linear_betas(1000))
-TARGETS = {"epsilon": Noise(), "v_prediction": V()}
+TARGETS = {"epsilon": NoiseTarget(), "v_prediction": VTarget()}
 
 
 def start(reverse=False):
@@ -233,6 +233,6 @@ def test_euler(prediction, total, mean):
         ):  # c_in is undone: the state they step from is the scaled one
             return x / scale * k / (k + 1)
 
-        target = TARGETS["epsilon"] if prediction == "epsilon" else V()
+        target = TARGETS["epsilon"] if prediction == "epsilon" else VTarget()
         x, _ = DDIM()(Denoiser(network, schedule, target), x * scale, t, s, None, torch.zeros_like)
     assert_pinned(x, mean, total)

@@ -31,7 +31,7 @@ from undiffuse.diffusion.guidance import (
     Interval,
 )
 from undiffuse.diffusion.known import Conditional, Known
-from undiffuse.diffusion.likelihood.bound import Hybrid, VariationalBound
+from undiffuse.diffusion.objectives.bound import Hybrid, VariationalBound
 from undiffuse.diffusion.objectives.matching import (
     PROJECTIONS,
     ExplicitScoreMatching,
@@ -49,7 +49,7 @@ from undiffuse.diffusion.objectives.objective import (
     FlowMatching,
     Independent,
     IndependentCoupling,
-    Likelihood,
+    LikelihoodWeight,
     LogitNormalTimes,
     LogNormalTimes,
     LowDiscrepancy,
@@ -61,15 +61,6 @@ from undiffuse.diffusion.objectives.objective import (
 )
 from undiffuse.diffusion.prior import Prior
 from undiffuse.diffusion.sample import RowNoise, sample
-from undiffuse.diffusion.schedules.base import (
-    EDM,
-    VE,
-    CosineVP,
-    Linear,
-    LinearVP,
-    Schedule,
-    SubVP,
-)
 from undiffuse.diffusion.schedules.chain import (
     DiscreteVP,
     cosine_betas,
@@ -78,6 +69,15 @@ from undiffuse.diffusion.schedules.chain import (
 )
 from undiffuse.diffusion.schedules.learned import LearnedVP
 from undiffuse.diffusion.schedules.levels import FittedVE
+from undiffuse.diffusion.schedules.process import (
+    EDM,
+    VE,
+    CosineVP,
+    Linear,
+    LinearVP,
+    Schedule,
+    SubVP,
+)
 from undiffuse.diffusion.steps.adaptive import AdaptiveODE, integrate
 from undiffuse.diffusion.steps.base import (
     COORDINATES,
@@ -143,7 +143,7 @@ OBJECTIVES: dict[str, type[AbstractObjective]] = {
 }
 BETAS = {"linear": linear_betas, "cosine": cosine_betas, "sigmoid": sigmoid_betas}
 
-FAMILIES: dict[str, type] = {
+PARTS: dict[str, type] = {
     **SCHEDULES,
     **TARGETS,
     **CONDITIONS,

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from undiffuse.diffusion.schedules.base import Schedule, Times, as_times, remembered
+from undiffuse.diffusion.schedules.process import Schedule, Times, as_times, remembered
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
 
@@ -141,9 +141,9 @@ class AbstractDenoiser(nn.Module, ABC):
         return expand(d_alpha, x_t) * x_hat + expand(d_sigma, x_t) * z_hat
 
     @final
-    def given(self, **cond: Any) -> Given:
+    def given(self, **cond: Any) -> Conditioned:
         """This denoiser under a fixed condition, e.g. `denoiser.given(label=labels)`: a step never sees conditions."""
-        return Given(self, cond)
+        return Conditioned(self, cond)
 
     @final
     def on(self, schedule: Schedule) -> Reexpressed:
@@ -159,7 +159,7 @@ class Denoiser(AbstractDenoiser):
     half is squashed to v in [0, 1] (Nichol and Dhariwal 2021, Eq. 15). `sigma_data` is the data's standard deviation
     at unit scale. Raises InputError for a target that is undefined where the schedule has no signal left.
 
-    >>> from undiffuse.diffusion.schedules.base import EDM
+    >>> from undiffuse.diffusion.schedules.process import EDM
     >>> from undiffuse.diffusion.target import Preconditioned
     >>> denoiser = Denoiser(lambda x, c_noise: torch.zeros_like(x), EDM(), Preconditioned(0.5), sigma_data=0.5)
     >>> denoiser(torch.ones(1, 2), 0.00625)  # sigma = 0.5 = sigma_data: half the way to the mean
@@ -180,7 +180,7 @@ class Denoiser(AbstractDenoiser):
         alpha_1, _ = schedule(as_times(1.0))
         if target.needs_signal and alpha_1 <= 0:
             raise InputError(
-                f"target {type(target).__name__.lower()}: undefined on {type(schedule).__name__}, which has no signal "
+                f"target {type(target).__name__.removesuffix('Target').lower()}: undefined on {type(schedule).__name__}, which has no signal "
                 "left at t = 1; use v, data or velocity instead."
             )
         self.network, self.schedule, self.target = network, schedule, target
@@ -239,7 +239,7 @@ class Denoiser(AbstractDenoiser):
 
 
 @final
-class Given(AbstractDenoiser):
+class Conditioned(AbstractDenoiser):
     """A denoiser under a fixed condition; conditions given later take precedence."""
 
     def __init__(self, denoiser: AbstractDenoiser, cond: dict[str, Any]) -> None:

@@ -17,11 +17,11 @@ import math
 from torch import Tensor
 
 
-def log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+def log_prob(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """Log N(x; mean, variance) of each row of `x` (B, *), in nats (B,).
 
     >>> import torch
-    >>> log_density(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor(1.0))  # -log(2 pi)
+    >>> log_prob(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor(1.0))  # -log(2 pi)
     tensor([-1.8379])
     """
     terms = (x - mean).square() / variance + (2 * math.pi * variance).log()

@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.schedules.base import Schedule, Times, as_times
+from undiffuse.diffusion.schedules.process import Schedule, Times, as_times
 from undiffuse.errors import InputError
 
 

@@ -17,8 +17,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, Given, expand
-from undiffuse.diffusion.schedules.base import Times
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Conditioned, Estimate, expand
+from undiffuse.diffusion.schedules.process import Times
 from undiffuse.errors import InputError
 
 
@@ -45,7 +45,7 @@ class ClassifierFree(AbstractDenoiser):
     one call of the denoiser on twice the rows. Conditions are tensors (B, *); those of `denoiser.given(...)` count.
 
     >>> from undiffuse.diffusion import EDM, Denoiser, target
-    >>> denoiser = Denoiser(lambda x, c_noise, label: 0 * x + label[:, None], EDM(), target.Data())
+    >>> denoiser = Denoiser(lambda x, c_noise, label: 0 * x + label[:, None], EDM(), target.data)
     >>> guided = ClassifierFree(denoiser, 3.0, label=-1).given(label=torch.tensor([1]))
     >>> guided(torch.zeros(1, 2), 0.5)  # -1 + 3 (1 - -1)
     tensor([[5., 5.]])
@@ -53,8 +53,8 @@ class ClassifierFree(AbstractDenoiser):
 
     def __init__(self, denoiser: AbstractDenoiser, weight: float, **unconditional: Any) -> None:
         super().__init__()
-        self.cond = denoiser.cond if isinstance(denoiser, Given) else {}
-        self.denoiser = denoiser.denoiser if isinstance(denoiser, Given) else denoiser
+        self.cond = denoiser.cond if isinstance(denoiser, Conditioned) else {}
+        self.denoiser = denoiser.denoiser if isinstance(denoiser, Conditioned) else denoiser
         self.weight, self.unconditional, self.schedule = weight, unconditional, denoiser.schedule
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:

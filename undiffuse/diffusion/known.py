@@ -31,12 +31,12 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
-from undiffuse.diffusion.schedules.base import Schedule, Times, as_times
+from undiffuse.diffusion.schedules.process import Schedule, Times, as_times
 from undiffuse.diffusion.steps.base import Moved, Noise, Step
 from undiffuse.errors import InputError
 
 
-def noised(
+def replaced(
     x_t: Tensor, x_known: Tensor, mask: Tensor, schedule: Schedule, t: Times, noise: Noise
 ) -> Tensor:
     """`x_t` with the entries in `mask` (true where known) replaced by alpha_t x_known + sigma_t z."""
@@ -144,9 +144,9 @@ class Known(Step):
         schedule = denoiser.schedule
         t, s = as_times(t), as_times(s)
         for left in reversed(range(self.repetitions)):
-            x_t = noised(x_t, self.x_known, self.mask, schedule, t, noise)
+            x_t = replaced(x_t, self.x_known, self.mask, schedule, t, noise)
             x_s, _ = self.step(denoiser, x_t, t, s, None, noise)
             if left:
                 a, beta = schedule.transition(t, s)
                 x_t = a * x_s + beta.sqrt() * noise(x_s)
-        return noised(x_s, self.x_known, self.mask, schedule, s, noise), None
+        return replaced(x_s, self.x_known, self.mask, schedule, s, noise), None

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
-from undiffuse.diffusion.schedules.base import Schedule, Times, as_times
+from undiffuse.diffusion.schedules.process import Schedule, Times, as_times
 
 
 @final

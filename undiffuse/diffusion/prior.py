@@ -19,7 +19,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from undiffuse.diffusion.schedules.base import Schedule, Times, as_times
+from undiffuse.diffusion.schedules.process import Schedule, Times, as_times
 
 _SETTLED = 10.0  # -log((alpha s / sigma)^2) from which on the noised data are the Gaussian of their moments
 

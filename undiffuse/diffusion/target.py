@@ -8,11 +8,11 @@ are undefined where alpha = 0, which `Denoiser` refuses at construction.
 
 | target         | F stands for                               | c_skip                    | c_out                 |
 |----------------|--------------------------------------------|---------------------------|-----------------------|
-| Data           | x                                          | 0                         | 1                     |
-| Noise          | z                                          | 1/alpha                   | -sigma/alpha          |
-| Score          | sigma times the score, -z                  | 1/alpha                   | sigma/alpha           |
-| V              | alpha z - sigma x                          | alpha/n                   | -sigma/n              |
-| Velocity       | dx_t/dt = alpha' x + sigma' z              | -sigma'/w                 | sigma/w               |
+| DataTarget     | x                                          | 0                         | 1                     |
+| NoiseTarget    | z                                          | 1/alpha                   | -sigma/alpha          |
+| ScoreTarget    | sigma times the score, -z                  | 1/alpha                   | sigma/alpha           |
+| VTarget        | alpha z - sigma x                          | alpha/n                   | -sigma/n              |
+| VelocityTarget | dx_t/dt = alpha' x + sigma' z              | -sigma'/w                 | sigma/w               |
 | PosteriorMean  | a x_t + b x, mean of q(x_s given x_t, x)   | -a/b                      | 1/b                   |
 | Preconditioned | Karras et al. (2022), Table 1              | alpha d^2/m               | sigma d/sqrt(m)       |
 
@@ -28,8 +28,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.schedules.base import Schedule, Times
-from undiffuse.errors import InputError
+from undiffuse.diffusion.schedules.process import Schedule, Times
 
 
 class Target(ABC):
@@ -44,7 +43,7 @@ class Target(ABC):
 
 @final
 @dataclass(frozen=True)
-class Data(Target):
+class DataTarget(Target):
     """F is the data itself (Notes after Ho et al. 2020, Appendix D)."""
 
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
@@ -53,7 +52,7 @@ class Data(Target):
 
 @final
 @dataclass(frozen=True)
-class Noise(Target):
+class NoiseTarget(Target):
     """F is the noise z (Ho et al. 2020, Eq. 11; Kim and Lee 2024, Eq. 38-40; Malhotra 2024, Eq. 3.10)."""
 
     needs_signal = True
@@ -65,7 +64,7 @@ class Noise(Target):
 
 @final
 @dataclass(frozen=True)
-class Score(Target):
+class ScoreTarget(Target):
     """F / sigma is the score of p_t: the network's output divided by the noise level (Song and Ermon 2020)."""
 
     needs_signal = True
@@ -77,7 +76,7 @@ class Score(Target):
 
 @final
 @dataclass(frozen=True)
-class V(Target):
+class VTarget(Target):
     """F = alpha z - sigma x (Salimans and Ho 2022, section 4); not the velocity unless alpha, sigma are cos, sin."""
 
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
@@ -88,7 +87,7 @@ class V(Target):
 
 @final
 @dataclass(frozen=True)
-class Velocity(Target):
+class VelocityTarget(Target):
     """F = dx_t/dt = alpha' x + sigma' z, flow matching's target (Lipman et al. 2023, Eq. 14)."""
 
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
@@ -108,11 +107,7 @@ class PosteriorMean(Target):
     levels: int | None = None
 
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
-        levels = self.levels or schedule.levels
-        if levels is None:
-            raise InputError(
-                "target posterior_mean: this schedule has no levels; give PosteriorMean(levels=T)."
-            )
+        levels = schedule.count_levels(self.levels, "target posterior_mean")
         s = (t - 1 / levels).clamp(min=0)
         s = torch.where(s < 1e-9, 0.0, s)
         a, b, _ = schedule.posterior(t, s)
@@ -140,21 +135,20 @@ def regression_target(schedule: Schedule, target: Target, t: Times) -> tuple[Ten
 
 
 TARGETS: dict[str, type[Target]] = {
-    "data": Data,
-    "noise": Noise,
-    "score": Score,
-    "v": V,
-    "velocity": Velocity,
+    "data": DataTarget,
+    "noise": NoiseTarget,
+    "score": ScoreTarget,
+    "v": VTarget,
+    "velocity": VelocityTarget,
     "posterior_mean": PosteriorMean,
     "preconditioned": Preconditioned,
 }
 
 data, noise, score, v, velocity, posterior_mean = (
-    Data(),
-    Noise(),
-    Score(),
-    V(),
-    Velocity(),
+    DataTarget(),
+    NoiseTarget(),
+    ScoreTarget(),
+    VTarget(),
+    VelocityTarget(),
     PosteriorMean(),
 )
-edm = Preconditioned

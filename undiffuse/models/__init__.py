@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from undiffuse import parts
-from undiffuse.diffusion import FAMILIES
+from undiffuse.diffusion import PARTS
 from undiffuse.models.base import GenerativeModel, Player, Source, Transform
 from undiffuse.models.diffusion import Diffusion
 from undiffuse.models.flow import Flow
@@ -43,4 +43,4 @@ MODELS: dict[str, type[GenerativeModel]] = {
 def build(tree: Mapping[str, Any]) -> GenerativeModel:
     """The model that `GenerativeModel.config` wrote down, its weights not yet loaded. Raises InputError."""
     networks = {**NETWORKS, **AUTOENCODERS, **ADVERSARIAL, **FLOWS}
-    return parts.build(tree, {**FAMILIES, **networks, **OBSERVATIONS, **GAMES, **MODELS}, "model")
+    return parts.build(tree, {**PARTS, **networks, **OBSERVATIONS, **GAMES, **MODELS}, "model")

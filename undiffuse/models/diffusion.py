@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from undiffuse import nn as networks
 from undiffuse.diffusion import (
-    FAMILIES,
+    PARTS,
     AbstractDenoiser,
     AbstractObjective,
     Clipped,
@@ -32,7 +32,7 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.denoiser import Condition
-from undiffuse.diffusion.known import Conditional, Known, noised
+from undiffuse.diffusion.known import Conditional, Known, replaced
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
@@ -268,7 +268,7 @@ class Diffusion(GenerativeModel):
         z = noise(torch.empty(n, *self.shape, device=self.device))
         x = self.prior.draw(z)
         if known is not None:
-            x = noised(x, *known, self.schedule, times[0], noise)
+            x = replaced(x, *known, self.schedule, times[0], noise)
         return sample(denoiser, x, times, step, noise=noise, callback=callback)
 
     def steps_of(self, method: str | None) -> int:
@@ -305,7 +305,7 @@ class Diffusion(GenerativeModel):
 
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
-        return describe(self, {**FAMILIES, **networks.NETWORKS, "diffusion": Diffusion})
+        return describe(self, {**PARTS, **networks.NETWORKS, "diffusion": Diffusion})
 
 
 def _with_sigma_data(part: Any, sigma_data: float) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from undiffuse.diffusion import AbstractObjective, BetaTilde, Denoiser, Schedule, Step
-from undiffuse.diffusion.schedules.base import as_times
+from undiffuse.diffusion.schedules.process import as_times
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
 

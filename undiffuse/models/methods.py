@@ -31,7 +31,7 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
-from undiffuse.diffusion.schedules.base import Times
+from undiffuse.diffusion.schedules.process import Times
 from undiffuse.errors import InputError
 
 FEW = "dpmpp_sde"  # in place of a method that takes too many evaluations

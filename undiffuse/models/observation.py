@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from undiffuse.diffusion.gaussian import log_density
+from undiffuse.diffusion import gaussian
 from undiffuse.errors import InputError
 
 Cells = tuple[Tensor, Tensor]
@@ -75,7 +75,7 @@ class Gaussian(Observation):
         return 1 if self.shared else channels
 
     def log_prob(self, x: Tensor, cells: Cells | None, output: Tensor, log_scale: Tensor) -> Tensor:
-        return log_density(x, output, _per_channel(2 * log_scale, output).exp().expand_as(output))
+        return gaussian.log_prob(x, output, _per_channel(2 * log_scale, output).exp().expand_as(output))
 
     def draw(self, output: Tensor, log_scale: Tensor, z: Tensor) -> Tensor:
         return output + _per_channel(log_scale, output).exp() * z

@@ -31,7 +31,7 @@ from undiffuse.diffusion import (
     Learned,
     LearnedVP,
     Levels,
-    Likelihood,
+    LikelihoodWeight,
     Linear,
     LinearVP,
     LogNormalTimes,
@@ -48,7 +48,13 @@ from undiffuse.diffusion import (
 )
 from undiffuse.diffusion.objectives.coupling import Coupling
 from undiffuse.diffusion.steps.base import ReverseVariance
-from undiffuse.diffusion.target import Noise, Preconditioned, Score, Target, Velocity
+from undiffuse.diffusion.target import (
+    NoiseTarget,
+    Preconditioned,
+    ScoreTarget,
+    Target,
+    VelocityTarget,
+)
 from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel
 from undiffuse.models.diffusion import Diffusion
@@ -79,7 +85,7 @@ def edm(data: Any = None, **sizes: Any) -> Diffusion:
 def ddpm(
     data: Any = None,
     *,
-    prediction: Target = Noise(),  # noqa: B008 - immutable, like all parts
+    prediction: Target = NoiseTarget(),  # noqa: B008 - immutable, like all parts
     variance: ReverseVariance = BetaTilde(),  # noqa: B008
     loss: Loss = simple,
     betas: Callable[[int], tuple[float, ...]] = linear_betas,
@@ -115,7 +121,7 @@ def iddpm(data: Any = None, *, levels: int = 1000, **sizes: Any) -> Diffusion:
     True
     """
     model = _chain(
-        Noise(), Learned(), hybrid(Learned()), cosine_betas, levels, min(250, levels), sizes
+        NoiseTarget(), Learned(), hybrid(Learned()), cosine_betas, levels, min(250, levels), sizes
     )
     return _made("iddpm", model, data)
 
@@ -149,12 +155,12 @@ def vp(data: Any = None, **sizes: Any) -> Diffusion:
 
     The reverse SDE by Euler-Maruyama, 500 steps even in log-SNR (published: 1000 steps even in t).
     """
-    return _made("vp", _sde(LinearVP(), Noise(), sizes), data)
+    return _made("vp", _sde(LinearVP(), NoiseTarget(), sizes), data)
 
 
 def subvp(data: Any = None, **sizes: Any) -> Diffusion:
     """Sub-variance-preserving SDE (Song et al. 2021, Eq. 12), made for likelihoods; otherwise as `vp`."""
-    return _made("subvp", _sde(SubVP(), Noise(), sizes), data)
+    return _made("subvp", _sde(SubVP(), NoiseTarget(), sizes), data)
 
 
 def ve(data: Any = None, **sizes: Any) -> Diffusion:
@@ -162,7 +168,7 @@ def ve(data: Any = None, **sizes: Any) -> Diffusion:
 
     Sampled as `vp`. The paper adds a Langevin correction to each step: `sample(method="pc")`.
     """
-    return _made("ve", _sde(VE(), Score(), sizes), data)
+    return _made("ve", _sde(VE(), ScoreTarget(), sizes), data)
 
 
 def flow_matching(
@@ -183,7 +189,7 @@ def flow_matching(
     """
     model = Diffusion(
         schedule=path,
-        target=Velocity(),
+        target=VelocityTarget(),
         objective=Objective(weighting=FlowMatching(), times=UniformTimes(), coupling=coupling),
         step=Heun(coordinate=Fraction()),
         grid=Uniform(),
@@ -204,13 +210,13 @@ def vdm(data: Any = None, *, levels: int | None = None, **sizes: Any) -> Diffusi
     >>> vdm(levels=100).schedule.levels
     100
     """
-    objective: AbstractObjective = Objective(weighting=Likelihood(), times=UniformTimes())
+    objective: AbstractObjective = Objective(weighting=LikelihoodWeight(), times=UniformTimes())
     if levels is not None:
         objective = Objective(weighting=VLB(), times=DiscreteTimes())
         _enough(levels)
     model = Diffusion(
         schedule=LearnedVP(levels=levels),
-        target=Noise(),
+        target=NoiseTarget(),
         objective=objective,
         step=Ancestral(),
         grid=LogSNR(),
@@ -248,7 +254,7 @@ def _annealed(objective: AbstractObjective, sizes: dict[str, Any]) -> Diffusion:
     schedule = FittedVE()
     return Diffusion(
         schedule=schedule,
-        target=Score(),
+        target=ScoreTarget(),
         objective=objective,
         step=AnnealedLangevin(updates=20),
         grid=Levels(),

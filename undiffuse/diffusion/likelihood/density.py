@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
-from undiffuse.diffusion.likelihood.elbo import last_time
-from undiffuse.diffusion.schedules.base import Times, as_times
+from undiffuse.diffusion.schedules.process import LEAST_SCORED, Times, as_times
 from undiffuse.diffusion.steps.adaptive import (
     Field,
     State,
@@ -169,7 +168,7 @@ def log_density(
         rate = flow_rate(w)
         return expand(rate, state[0]) * slope.double(), expand(rate, state[1]) * traces
 
-    t_0, t_1 = last_time(schedule), as_times(prior.time)
+    t_0, t_1 = schedule.last_time(LEAST_SCORED), as_times(prior.time)
     (alpha_0, sigma_0), (alpha_1, sigma_1) = schedule(t_0), schedule(t_1)
     start = (alpha_0 / (alpha_0 + sigma_0)) * x.double()
     state = (start, torch.zeros(len(x), max(probes, 1), dtype=torch.float64, device=x.device))

@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 from torch.special import ndtr, ndtri
 
-from undiffuse.diffusion.likelihood.elbo import last_time
-from undiffuse.diffusion.schedules.base import Schedule
+from undiffuse.diffusion.schedules.process import LEAST_SCORED, Schedule
 
 
 @final
@@ -39,7 +38,7 @@ class TruncatedNormal:
     @staticmethod
     def of(schedule: Schedule) -> TruncatedNormal:
         """The one for models that are trained on this schedule."""
-        alpha, sigma = schedule(last_time(schedule))
+        alpha, sigma = schedule(schedule.last_time(LEAST_SCORED))
         return TruncatedNormal(float(sigma / alpha))
 
     def __call__(self, z: Tensor, width: Tensor | float) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
 from undiffuse.diffusion.gaussian import kl
 from undiffuse.diffusion.likelihood.decoder import log_mass
 from undiffuse.diffusion.prior import Prior
-from undiffuse.diffusion.schedules.base import Schedule, Times, as_times
+from undiffuse.diffusion.schedules.process import LEAST_SCORED, Schedule, Times, as_times
 from undiffuse.diffusion.steps.base import BetaTilde, ReverseVariance
 from undiffuse.errors import InputError
 
@@ -67,15 +67,6 @@ class Bound(NamedTuple):
     def nats(self) -> Tensor:
         """The bound on log p(x), (B,)."""
         return -(self.prior + self.diffusion + self.decoder)
-
-
-def last_time(schedule: Schedule) -> Tensor:
-    """t_min, or where the schedule goes down to 0 the time at which sigma/alpha is 1e-4."""
-    return (
-        as_times(schedule.t_min)
-        if schedule.t_min > 0
-        else schedule.inverse(as_times(-2 * math.log(1e-4)))
-    )
 
 
 @torch.no_grad()
@@ -118,7 +109,11 @@ def elbo(
         )
     if evaluations is not None and evaluations < 1:
         raise InputError(f"evaluations {evaluations}: a bound takes at least 1.")
-    times = torch.stack([as_times(1.0), last_time(schedule)]) if grid is None else _checked(grid)
+    times = (
+        torch.stack([as_times(1.0), schedule.last_time(LEAST_SCORED)])
+        if grid is None
+        else _checked(grid)
+    )
     if evaluations is None:
         parts, control = _every_level(denoiser, x, times, variance, noise)
     else:

@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from undiffuse.diffusion.denoiser import Denoiser, expand
 from undiffuse.diffusion.objectives.objective import AbstractObjective, noised
 from undiffuse.diffusion.objectives.times import Draw, LowDiscrepancy, TrainingTimes
-from undiffuse.diffusion.schedules.base import Times
+from undiffuse.diffusion.schedules.process import Times
 
 
 class Projection(ABC):

@@ -41,12 +41,12 @@ from undiffuse.diffusion.objectives.weighting import (
     WEIGHTINGS,
     EDMWeight,
     FlowMatching,
-    Likelihood,
+    LikelihoodWeight,
     MinSNR,
     Simple,
     Weighting,
 )
-from undiffuse.diffusion.schedules.base import Schedule, Times
+from undiffuse.diffusion.schedules.process import Schedule, Times
 from undiffuse.diffusion.target import regression_target
 
 __all__ = [
@@ -63,7 +63,7 @@ __all__ = [
     "FlowMatching",
     "Independent",
     "IndependentCoupling",
-    "Likelihood",
+    "LikelihoodWeight",
     "LogNormalTimes",
     "LogitNormalTimes",
     "LowDiscrepancy",

@@ -14,8 +14,7 @@ from typing import final
 
 import torch
 
-from undiffuse.diffusion.schedules.base import Schedule, Times
-from undiffuse.errors import InputError
+from undiffuse.diffusion.schedules.process import Schedule, Times
 
 
 class TrainingTimes(ABC):
@@ -43,11 +42,7 @@ class DiscreteTimes(TrainingTimes):
     levels: int | None = None
 
     def quantile(self, schedule: Schedule, u: Times) -> Times:
-        levels = self.levels or schedule.levels
-        if levels is None:
-            raise InputError(
-                "times discrete: this schedule has no levels; give DiscreteTimes(levels=T) or use uniform."
-            )
+        levels = schedule.count_levels(self.levels, "times discrete_times")
         return ((u * levels).floor() + 1).clamp(max=levels) / levels
 
 

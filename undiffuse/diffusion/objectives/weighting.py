@@ -10,20 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
-from undiffuse.diffusion.schedules.base import Schedule, Times
-from undiffuse.errors import InputError
-
-
-def levels_of(given: int | None, schedule: Schedule, where: str) -> int:
-    """T: the number that was given, or the schedule's own. Raises InputError where neither is at least 2."""
-    levels = given or schedule.levels
-    if levels is None:
-        raise InputError(f"{where}: this schedule has no levels; give levels=T.")
-    if levels < 2:
-        raise InputError(
-            f"{where}: a bound over {levels} level has no terms between its ends; take 2 levels or more."
-        )
-    return levels
+from undiffuse.diffusion.schedules.process import Schedule, Times
 
 
 class Weighting(ABC):
@@ -57,7 +44,7 @@ class VLB(Weighting):
     levels: int | None = None
 
     def __call__(self, schedule: Schedule, t: Times) -> Times:
-        levels = levels_of(self.levels, schedule, "weighting vlb")
+        levels = schedule.count_levels(self.levels, "weighting vlb", least=2)
         t = t.clamp(min=2 / levels)
         s = t - 1 / levels
         return levels * (schedule.log_snr(s).exp() - schedule.log_snr(t).exp()) / 2
@@ -65,7 +52,7 @@ class VLB(Weighting):
 
 @final
 @dataclass(frozen=True)
-class Likelihood(Weighting):
+class LikelihoodWeight(Weighting):
     """w = -(dSNR/dt) / 2 = g^2 alpha^2 / (2 sigma^4): the continuous bound under uniform t (Song et al. 2021b, Eq. 7).
 
     Kingma et al. (2021), Eq. 17: the limit of VLB for T to infinity.
@@ -111,7 +98,7 @@ class FlowMatching(Weighting):
 WEIGHTINGS: dict[str, type[Weighting]] = {
     "simple": Simple,
     "vlb": VLB,
-    "likelihood": Likelihood,
+    "likelihood": LikelihoodWeight,
     "min_snr": MinSNR,
     "edm_weight": EDMWeight,
     "flow_matching": FlowMatching,

@@ -17,7 +17,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.schedules.base import Schedule, Times, preserved, rate_integral
+from undiffuse.diffusion.schedules.process import Schedule, Times, preserved, rate_integral
 from undiffuse.errors import InputError
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from undiffuse.diffusion.denoiser import Denoiser
 from undiffuse.diffusion.objectives.objective import AbstractObjective
 from undiffuse.diffusion.prior import Prior
-from undiffuse.diffusion.schedules.base import Schedule, Times, as_times
+from undiffuse.diffusion.schedules.process import Schedule, Times, as_times
 from undiffuse.errors import InputError
 
 _SLOPES = 8  # of the sigmoids at the start, in units of the interval
@@ -174,7 +174,7 @@ def schedule_loss(
     """The bound on `x` (B, *), nats per coordinate, a scalar, for a denoiser whose schedule is learned.
 
     Its gradient in the end points is that of the bound; in the curve between them that of the mean square of the rows'
-    estimates, which is their variance but for a constant. `objective` is the diffusion part: `Likelihood` or `VLB`
+    estimates, which is their variance but for a constant. `objective` is the diffusion part: `LikelihoodWeight` or `VLB`
     weights under uniform or discrete times.
     """
     schedule, curve = denoiser.schedule, denoiser.schedule.module

@@ -17,11 +17,10 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.schedules.base import VE, Schedule, Times, as_times
+from undiffuse.diffusion.schedules.process import VE, Schedule, Times
 
 _ROWS = 2048  # rows that distances are measured on
 _BLOCK = 256
-_LOWEST = 0.002  # sigma/alpha to stop at where a schedule has no t_min of its own
 _WIDEST = 1.5  # below 20 coordinates Technique 2 asks for ever fewer levels, below 5 for none
 
 
@@ -75,15 +74,6 @@ def step_share(gamma: float, updates: int) -> float:
     """
     e = torch.logspace(-6, 0, 6_001, dtype=torch.float64)
     return float(e[variance_ratio(e, gamma, updates).argmin()])
-
-
-def smallest(schedule: Schedule) -> Times:
-    """The time of the smallest noise level there is a score at: t_min, or where sigma/alpha is 0.002."""
-    return (
-        as_times(schedule.t_min)
-        if schedule.t_min > 0
-        else schedule.inverse(-2 * as_times(_LOWEST).log())
-    )
 
 
 @final

@@ -24,8 +24,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
-from undiffuse.diffusion.schedules.base import Schedule, Times, as_times
-from undiffuse.diffusion.schedules.levels import smallest
+from undiffuse.diffusion.schedules.process import LEAST_SAMPLED, Schedule, Times, as_times
 from undiffuse.diffusion.steps.base import Moved, Noise, Step
 from undiffuse.errors import InputError
 
@@ -237,7 +236,7 @@ class AdaptiveODE(Step):
     one, to sigma_s = 0, returns alpha_s x_hat, from the smallest noise level there is (or from t, if that
     is nearer). `memory` is the number of evaluations each row has taken so far, (B,).
 
-    >>> from undiffuse.diffusion.schedules.base import EDM
+    >>> from undiffuse.diffusion.schedules.process import EDM
     >>> from undiffuse.diffusion.oracle import Gaussian
     >>> oracle, (t, s) = Gaussian(EDM(), torch.zeros(1), torch.ones(1)), as_times([1.0, EDM().t_min]).unbind()
     >>> x, evaluations = AdaptiveODE()(oracle, torch.full((1, 1), 80.0), t, s, None, torch.zeros_like)
@@ -257,7 +256,7 @@ class AdaptiveODE(Step):
     ) -> Moved:
         schedule = denoiser.schedule
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
-        to = s if sigma_s > 0 else torch.minimum(smallest(schedule), t)
+        to = s if sigma_s > 0 else torch.minimum(schedule.last_time(LEAST_SAMPLED), t)
         alpha, sigma = schedule(to)
 
         def field(state: State, w: Tensor, rows: Tensor) -> State:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
-from undiffuse.diffusion.schedules.base import Times
+from undiffuse.diffusion.schedules.process import Times
 from undiffuse.errors import InputError
 
 Noise = Callable[[Tensor], Tensor]

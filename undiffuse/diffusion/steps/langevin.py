@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
-from undiffuse.diffusion.schedules.base import Schedule, Times
-from undiffuse.diffusion.schedules.levels import smallest, step_share
+from undiffuse.diffusion.schedules.levels import step_share
+from undiffuse.diffusion.schedules.process import LEAST_SAMPLED, Schedule, Times
 from undiffuse.diffusion.steps.base import Moved, Noise, Step
 from undiffuse.errors import InputError
 
@@ -93,7 +93,7 @@ class Langevin(Step):
     def __call__(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
-        level = smallest(denoiser.schedule)
+        level = denoiser.schedule.last_time(LEAST_SAMPLED)
 
         def score(x: Tensor) -> Tensor:
             return denoiser.score(x, level)
@@ -153,7 +153,7 @@ class AnnealedLangevin(Step):
         """e, the step in units of the level's variance, for levels `gamma` apart. Raises InputError if e is above 1."""
         if self.epsilon is None:
             return step_share(gamma, self.updates)
-        alpha, sigma = schedule(smallest(schedule))
+        alpha, sigma = schedule(schedule.last_time(LEAST_SAMPLED))
         e = self.epsilon * float(alpha / sigma) ** 2
         if e > 1:
             raise InputError(

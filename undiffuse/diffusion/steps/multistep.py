@@ -12,7 +12,7 @@ from typing import Any, final
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
-from undiffuse.diffusion.schedules.base import Schedule, Times
+from undiffuse.diffusion.schedules.process import Schedule, Times
 from undiffuse.diffusion.steps.base import Moved, Noise, Step
 from undiffuse.diffusion.steps.solvers import (
     BH,

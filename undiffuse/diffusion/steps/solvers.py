@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
-from undiffuse.diffusion.schedules.base import Schedule, Times
+from undiffuse.diffusion.schedules.process import Schedule, Times
 from undiffuse.diffusion.steps.base import Moved, Noise, Step
 from undiffuse.errors import InputError
 

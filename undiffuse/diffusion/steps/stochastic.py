@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
-from undiffuse.diffusion.schedules.base import Schedule, Times
+from undiffuse.diffusion.schedules.process import Schedule, Times
 from undiffuse.diffusion.steps.base import Ancestral, Moved, Noise, Step
 from undiffuse.errors import InputError
 
@@ -29,7 +29,7 @@ def forward(schedule: Schedule, x: Tensor, times: Times, noise: Noise = torch.ra
     x_t = a x_s + sqrt(b) z with (a, b) the transition from s to t, whatever the distance: each stop has the law of the
     SDE. Times i/T of a discrete chain make it the chain, one beta at a time. Raises InputError unless times ascend.
 
-    >>> from undiffuse.diffusion.schedules.base import LinearVP
+    >>> from undiffuse.diffusion.schedules.process import LinearVP
     >>> path = forward(LinearVP(), torch.ones(5, 2), torch.linspace(0, 1, 11, dtype=torch.float64))
     >>> path.shape
     torch.Size([11, 5, 2])

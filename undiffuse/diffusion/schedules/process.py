@@ -25,7 +25,16 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
+from undiffuse.errors import InputError
+
 Times = Float64[Tensor, "*shape"]
+
+LEAST_SAMPLED = 0.002
+"""sigma/alpha at which sampling ends where a schedule has no t_min (Karras et al. 2022, Table 1)."""
+
+LEAST_SCORED = 1e-4
+"""sigma/alpha at which a likelihood ends where a schedule has no t_min."""
+
 Value = TypeVar("Value")
 
 
@@ -78,6 +87,27 @@ class Schedule(ABC):
     def for_data(self, x: Tensor) -> Schedule:
         """The schedule for training rows `x` (N, *): itself, unless the data decide it (see `levels.FittedVE`)."""
         return self
+
+    @final
+    def last_time(self, least: float) -> Times:
+        """Return t_min, or where it is 0 the time at which sigma/alpha is `least`."""
+        if self.t_min > 0:
+            return as_times(self.t_min)
+        return self.inverse(as_times(-2 * math.log(least)))
+
+    @final
+    def count_levels(self, given: int | None, where: str, least: int = 1) -> int:
+        """Return `given`, or this schedule's own number of levels.
+
+        Raises:
+            InputError: naming `where`, if there is neither, or fewer than `least`.
+        """
+        levels = given or self.levels
+        if levels is None:
+            raise InputError(f"{where}: this schedule has no levels; give levels=T.")
+        if levels < least:
+            raise InputError(f"{where}: it takes {least} levels or more, not {levels}.")
+        return levels
 
     @final
     def log_snr(self, t: Times) -> Times:

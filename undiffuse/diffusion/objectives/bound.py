@@ -21,8 +21,8 @@ from torch import Tensor
 from undiffuse.diffusion.denoiser import Denoiser, expand
 from undiffuse.diffusion.objectives.objective import AbstractObjective, noised, weighted_error
 from undiffuse.diffusion.objectives.times import DiscreteTimes, Draw, LowDiscrepancy
-from undiffuse.diffusion.objectives.weighting import Simple, Weighting, levels_of
-from undiffuse.diffusion.schedules.base import Times
+from undiffuse.diffusion.objectives.weighting import Simple, Weighting
+from undiffuse.diffusion.schedules.process import Times
 from undiffuse.diffusion.steps.base import BetaTilde, Learned, ReverseVariance
 
 
@@ -71,7 +71,9 @@ class VariationalBound(AbstractObjective):
         return self.variance.learned
 
     def losses(self, denoiser: Denoiser, x: Tensor, z: Tensor, t: Times, **cond: Any) -> Tensor:
-        levels = levels_of(self.times.levels, denoiser.schedule, "objective variational_bound")
+        levels = denoiser.schedule.count_levels(
+            self.times.levels, "objective variational_bound", least=2
+        )
         x_t = noised(denoiser.schedule, x, z, t)
         output, v = denoiser.outputs(x_t, t, **cond)
         return level_terms(denoiser, self.variance, levels, x, denoiser.data(x_t, output, t), v, t)
@@ -96,7 +98,7 @@ class Hybrid(AbstractObjective):
         return self.variance.learned
 
     def losses(self, denoiser: Denoiser, x: Tensor, z: Tensor, t: Times, **cond: Any) -> Tensor:
-        levels = levels_of(self.times.levels, denoiser.schedule, "objective hybrid")
+        levels = denoiser.schedule.count_levels(self.times.levels, "objective hybrid", least=2)
         x_t = noised(denoiser.schedule, x, z, t)
         output, v = denoiser.outputs(x_t, t, **cond)
         bound = level_terms(
