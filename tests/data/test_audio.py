@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from undiffuse import parts
-from undiffuse.data.recordings.read import AudioTransform, Recordings, read_recordings
+from undiffuse.data.recordings.read import AudioTransform, RecordingsForm, read_recordings
 from undiffuse.data.recordings.windows import Windows
 from undiffuse.errors import InputError
 
 sf = pytest.importorskip("soundfile")
-FAMILY = {"audio": AudioTransform, "recordings": Recordings}
+FAMILY = {"audio": AudioTransform, "recordings": RecordingsForm}
 
 
 @pytest.fixture(autouse=True)
@@ -259,7 +259,7 @@ def test_described_and_built_again_it_is_the_same(tmp_path):
 
 
 def test_the_picture_shows_the_waves():
-    form = Recordings(rate=8000, channels=1, dtype="int16")
+    form = RecordingsForm(rate=8000, channels=1, dtype="int16")
     quiet, loud = np.zeros((4, 3000), np.int16), np.zeros((4, 3000), np.int16)
     loud[:, 1000:2000:2] = 20000
     pictures = [np.asarray(form.preview(rows)).astype(int) for rows in (quiet, loud)]

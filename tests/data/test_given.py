@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from undiffuse.data import load
-from undiffuse.data.given import read_given
+from undiffuse.data import complete
 from undiffuse.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def test_the_encoded_mask_covers_exactly_what_an_entry_of_a_row_decides(name):
 def test_a_table_is_known_where_its_cells_are_filled(tmp_path):
     config = load(FRAME).config()
     (tmp_path / "t.csv").write_text("job,age,weight\npilot,30,\n,,71.5\ncook,,\n")
-    given = read_given(tmp_path / "t.csv", config)
+    given = complete(tmp_path / "t.csv", config)
     assert given.known.tolist() == [
         [1, 1, 0, 0, 0],
         [0, 0, 0, 1, 0],
@@ -74,7 +74,7 @@ def test_a_table_is_known_where_its_cells_are_filled(tmp_path):
     assert back["job"][0] == "pilot"
     assert back["age"][0] == 30
     assert back["weight"][1] == 71.5
-    same = read_given(pd.DataFrame({"job": ["pilot"], "age": [30.0]}), config)
+    same = complete(pd.DataFrame({"job": ["pilot"], "age": [30.0]}), config)
     np.testing.assert_array_equal(same.known[0], given.known[0])
 
 
@@ -93,7 +93,7 @@ def test_a_table_is_known_where_its_cells_are_filled(tmp_path):
 )
 def test_a_table_that_contradicts_the_run_s_is_refused(table, sentence):
     with pytest.raises(InputError, match=sentence.replace("(", r"\(")):
-        read_given(pd.DataFrame(table), load(FRAME).config())
+        complete(pd.DataFrame(table), load(FRAME).config())
 
 
 def test_nan_is_unknown_in_an_array(tmp_path):
@@ -101,12 +101,12 @@ def test_nan_is_unknown_in_an_array(tmp_path):
     rows = np.full((2, 8, 8), np.nan)
     rows[0, :3], rows[1] = 16, 5
     np.save(tmp_path / "g.npy", rows)
-    given = read_given(tmp_path / "g.npy", config)
+    given = complete(tmp_path / "g.npy", config)
     np.testing.assert_array_equal(given.known, ~np.isnan(rows))
     np.testing.assert_array_equal(given.rows[given.known], rows[given.known].astype(np.uint8))
-    assert len(read_given(rows[0], config)) == 1
-    assert read_given(np.zeros((3, 8, 8), int), config).known.all()
-    assert not read_given(np.full((1, 8, 8), np.nan), config).known.any()
+    assert len(complete(rows[0], config)) == 1
+    assert complete(np.zeros((3, 8, 8), int), config).known.all()
+    assert not complete(np.full((1, 8, 8), np.nan), config).known.any()
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_nan_is_unknown_in_an_array(tmp_path):
 def test_an_array_that_contradicts_the_run_s_is_refused(tmp_path, values, sentence):
     np.save(tmp_path / "g.npy", values)
     with pytest.raises(InputError, match=sentence):
-        read_given(tmp_path / "g.npy", load("digits").config())
+        complete(tmp_path / "g.npy", load("digits").config())
 
 
 def test_transparent_pixels_are_unknown(tmp_path):
@@ -133,16 +133,16 @@ def test_transparent_pixels_are_unknown(tmp_path):
     alpha[2:] = 0
     for i in range(2):
         Image.fromarray(np.concatenate([source[i], alpha], 2)).save(tmp_path / f"{i}.png")
-    given = read_given(tmp_path, config)
+    given = complete(tmp_path, config)
     assert given.known[:, :2].all()
     assert not given.known[:, 2:].any()
     np.testing.assert_array_equal(given.rows[:, :2], source[:2, :2])
-    assert len(read_given(tmp_path / "1.png", config)) == 1
+    assert len(complete(tmp_path / "1.png", config)) == 1
     Image.new("RGBA", (9, 6)).save(tmp_path / "wide.png")
     with pytest.raises(
         InputError, match=r"wide.png: is 6 x 9 \(height x width\), and the run's images are 6 x 5"
     ):
-        read_given(tmp_path, config)
+        complete(tmp_path, config)
 
 
 def test_grey_pictures_have_the_levels_of_the_run(tmp_path):
@@ -150,7 +150,7 @@ def test_grey_pictures_have_the_levels_of_the_run(tmp_path):
     data = load("digits")
     rows = np.asarray(data.held_out)[:3]
     data.form.save(rows, tmp_path / "out")
-    np.testing.assert_array_equal(read_given(tmp_path / "out", data.config()).rows, rows)
+    np.testing.assert_array_equal(complete(tmp_path / "out", data.config()).rows, rows)
 
 
 def test_a_short_recording_is_a_known_beginning(tmp_path):
@@ -161,18 +161,18 @@ def test_a_short_recording_is_a_known_beginning(tmp_path):
         soundfile.write(tmp_path / "train" / f"{i}.wav", samples, 4000)
     data = load(tmp_path / "train", size=1024)
     soundfile.write(tmp_path / "begin.wav", wave[0, :300], 4000)
-    given = read_given(tmp_path / "begin.wav", data.config())
+    given = complete(tmp_path / "begin.wav", data.config())
     assert given.rows.shape == given.known.shape == (1, 1024)
     assert given.known[0].tolist() == [True] * 300 + [False] * 724
     np.testing.assert_array_equal(given.rows[0, :300], wave[0, :300])
     with pytest.raises(
         InputError, match=r"0\.wav: has 4,000 samples at 4,000 Hz, and the run's windows 1,024"
     ):
-        read_given(tmp_path / "train" / "0.wav", data.config())
+        complete(tmp_path / "train" / "0.wav", data.config())
 
 
 @pytest.mark.parametrize("name", ["nothing.npy", "nothing/", "x.txt"])
 def test_a_file_that_is_not_there_or_not_of_the_kind_is_refused(tmp_path, name):
     (tmp_path / "x.txt").write_text("x")
-    with pytest.raises(InputError, match=r"no such file|holds no images"):
-        read_given(tmp_path / name, load("digits").config())
+    with pytest.raises(InputError, match=r"no such file|no images are in it"):
+        complete(tmp_path / name, load("digits").config())

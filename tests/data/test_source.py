@@ -119,8 +119,10 @@ def test_a_damaged_config_is_refused():
     config = load("moons").config()
     with pytest.raises(InputError, match='"form" is missing'):
         restore({name: value for name, value in config.items() if name != "form"})
-    with pytest.raises(InputError, match=r"no such kind\. Did you mean array"):
-        restore({**config, "transform": {"kind": "arrays"}})
+    with pytest.raises(InputError, match=r"no such kind\. Did you mean arrays"):
+        restore({**config, "kind": "array"})
+    with pytest.raises(InputError, match=r"no such kind\. \(arrays\)"):
+        restore({**config, "transform": {"kind": "images"}})
 
 
 def test_describe_is_plain_and_tells_the_classes():

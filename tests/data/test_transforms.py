@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as hnp
 
 from undiffuse.data.arrays.read import from_array
 from undiffuse.data.arrays.transform import ArrayTransform, ImageTransform
-from undiffuse.data.families import build_part, describe_part
 from undiffuse.data.rows import as_tensor, chunks
 
 WHOLE = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
@@ -189,24 +188,6 @@ def test_decoded_values_stay_in_range():
     assert image.decode(torch.tensor([[[[-3.0, 3.0]]]])).tolist() == [[[0, 255]]]
     halves = transform_of(np.linspace(-60000, 60000, 50, dtype=np.float16))
     assert halves.decode(torch.tensor([[100.0]])).tolist() == [65504.0]
-
-
-@pytest.mark.parametrize(
-    "rows", [rows_of("float32", (3,)), rows_of("int64", (2, 40)), rows_of("uint8", (4, 5, 3))]
-)
-def test_transform_and_form_round_trip_through_json(rows):
-    loaded = from_array(rows, name="data")
-    for part in (transform_of(rows), loaded.form):
-        tree = json.loads(json.dumps(describe_part(part)))
-        again = build_part(tree)
-        assert type(again) is type(part)
-        assert describe_part(again) == describe_part(part)
-    x, c = transform_of(rows).encode(as_tensor(rows), torch.zeros_like)
-    x2, c2 = build_part(json.loads(json.dumps(describe_part(transform_of(rows))))).encode(
-        as_tensor(rows), torch.zeros_like
-    )
-    assert torch.equal(x, x2)
-    assert torch.equal(c, c2)
 
 
 def test_images_are_channels_first_whatever_they_were():

@@ -158,10 +158,10 @@ def _given(model: GenerativeModel, chosen: SampleOptions) -> Any:
     """The rows of --given, None without it."""
     if chosen.given is None:
         return None
-    from undiffuse.data.given import read_given
+    from undiffuse.data import complete
 
     assert model.data_config is not None
-    return read_given(chosen.given, model.data_config)
+    return complete(chosen.given, model.data_config)
 
 
 def _draw(

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 
-from undiffuse.data.problem import Problem
 from undiffuse.data.rows import as_tensor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a row has no finite score: `nats` is minus infinity where it has no probability, NaN where nobody can tell.
+
+    >>> Problem.unreadable().reason
+    'could not be read'
+    """
+
+    nats: float
+    reason: str
+
+    @staticmethod
+    def unreadable(reason: str = "") -> Problem:
+        """Of a row that cannot be read."""
+        return Problem(math.nan, "could not be read" + (f": {reason}" if reason else ""))
+
+    @staticmethod
+    def impossible(reason: str) -> Problem:
+        """Of a row that the run's model gives no probability."""
+        return Problem(-math.inf, reason)
+
 
 Taken = tuple[np.ndarray, dict[int, Problem]]
 """Rows (B, ...) in the run's stored type, and what is wrong with some of them, by their place among the B."""

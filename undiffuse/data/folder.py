@@ -1,17 +1,73 @@
-"""What a folder of images and a folder of recordings have in common: its files, their state, their classes, the
-place of what was decoded, and the sentence about those that cannot be read.
+"""A folder of files of one kind: which files, their state, their classes, and the rows decoded from them once.
+
+Folders of images and of recordings share all of it. Decoding takes two passes: the headers decide what all files become,
+then each file is decoded, in parallel, and appended to one array on the disk. It lies in the cache folder under a name
+made from the files' paths, sizes and times, so that the next run on the same folder starts at once and a changed folder
+is read again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 from undiffuse.errors import InputError
 
 MOST_UNREADABLE = 0.05  # share of the files
+
+
+@final
+@dataclass(frozen=True)
+class Folder:
+    """Files of one kind in a folder and its subfolders.
+
+    Args:
+        path: the folder, absolute.
+        files: the files of the kind, sorted.
+        what: what they are called in messages, such as "images".
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    what: str
+
+    @property
+    def name(self) -> str:
+        """What the folder is called in messages."""
+        return f"{self.path.name}/"
+
+    @property
+    def called(self) -> list[str]:
+        """Each file by its path within the folder."""
+        return [str(path.relative_to(self.path)) for path in self.files]
+
+    def fingerprint(self) -> str:
+        """Return a name for the state of the files: their relative paths, sizes and times of change."""
+        return fingerprint(self.path, self.files)
+
+    def classes(self, kept: Sequence[int] | None = None) -> tuple[list[str] | None, list[str]]:
+        """Return the class of each file (of those `kept`), and notes.
+
+        The class is the subfolder that a file lies in; None unless all files lie in one of several.
+        """
+        files = self.files if kept is None else [self.files[i] for i in kept]
+        return classes_of(self.path, files, self.name, self.what)
+
+
+def files_for_run(path: Path, suffixes: Collection[str], what: str) -> Folder:
+    """Return the files at `path`, a folder or one file, for a run trained on such. Raises InputError for none."""
+    files = [path] if path.is_file() else walk(path)
+    chosen = tuple(file for file in files if file.suffix.lower() in suffixes)
+    if not chosen:
+        name = path.name if path.is_file() else f"{path.name}/"
+        raise InputError(
+            f"{name}: no {what} are in it, and the run was trained on {what}; check the path."
+        )
+    return Folder(path.parent if path.is_file() else path, chosen, what)
 
 
 def walk(folder: Path) -> list[Path]:

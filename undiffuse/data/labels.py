@@ -39,3 +39,13 @@ def index_labels(
         return given.astype(np.int64), tuple(str(name) for name in classes)
     names, index = np.unique(given, return_inverse=True)
     return index.reshape(-1).astype(np.int64), tuple(str(name) for name in names.tolist())
+
+
+def match_classes(
+    labels: np.ndarray | None, own: Sequence[str], classes: Sequence[str]
+) -> np.ndarray | None:
+    """Return labels (N,), indices into the classes `own`, as indices into `classes` by name; -1 for others."""
+    if labels is None or not classes:
+        return None
+    places = {name: i for i, name in enumerate(classes)}
+    return np.array([places.get(name, -1) for name in own], dtype=np.int64)[labels]

@@ -1,33 +1,21 @@
-"""Anything a person has -> `Data`: which reader a source goes to is decided here, in two literal dicts."""
+"""Data as a person has it -> `Data`, or rows of a run: the kind that reads it is asked for here, and nowhere else."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from undiffuse.data.families import build_part
-from undiffuse.data.folder import walk
-from undiffuse.data.loaded import Loaded, Progress
-from undiffuse.data.recordings.files import SUFFIXES
+from undiffuse.data.conformed import Conformed
+from undiffuse.data.folder import Folder, walk
+from undiffuse.data.kind import KINDS, kind_of
+from undiffuse.data.named import NAMED
+from undiffuse.data.rows import Loaded
 from undiffuse.data.source import Data
 from undiffuse.errors import InputError, unknown
-
-_NOT_PICTURES = (
-    ".pdf",
-    ".eps",
-    ".ps",
-    ".mpg",
-    ".mpeg",
-    ".h5",
-    ".hdf",
-    ".grib",
-    ".bufr",
-    ".emf",
-    ".wmf",
-)
+from undiffuse.interfaces import PartialRows, Progress
 
 
 def load(
@@ -40,13 +28,18 @@ def load(
 ) -> Data:
     """Read a source, split it, and measure how it is to be modelled.
 
-    `source` is a path (a folder of images or of recordings, .npy, .npz, .csv, .tsv, .parquet, an IDX file), a name
-    ("digits", "fashion-mnist", "moons", "rings", "checkerboard", "gaussians8"), or an object: an array, a tensor,
-    (x, labels), a data frame, a map-style torch Dataset. `seed` decides which rows are held out (and draws the toys);
-    `held_out` is a share or a number of rows, a tenth by default. `size` is, for images, the longer side or (height,
-    width) in pixels, and for recordings the length in samples.
+    Args:
+        source: a path (a folder of images or of recordings, .npy, .npz, .csv, .tsv, .parquet, an IDX
+            file), a name ("digits", "fashion-mnist", "moons", "rings", "checkerboard", "gaussians8"),
+            or an object: an array, a tensor, (x, labels), a data frame, a map-style torch Dataset.
+        seed: decides which rows are held out, and draws the toys.
+        held_out: the share or the number of rows to hold out; a tenth by default.
+        size: for images the longer side or (height, width) in pixels, for recordings the length of a
+            window in samples.
+        progress: called now and then.
 
-    Raises InputError for whatever cannot be read or learned from, in one sentence.
+    Raises:
+        InputError: for whatever cannot be read or learned from, in one sentence.
 
     >>> data = load("moons", held_out=0.2)
     >>> len(data), data.shape, data.held_out.dtype
@@ -59,37 +52,104 @@ def load(
 
 
 def restore(config: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...]]:
-    """(transform, form, classes) from `Data.config()`, without the data. Raises InputError if it is damaged.
+    """Return (transform, form, classes) from `Data.config()`, without the data.
+
+    Raises:
+        InputError: if it is damaged.
 
     >>> transform, form, classes = restore(load("digits").config())
     >>> transform.shape, classes[:3]
     ((1, 8, 8), ('0', '1', '2'))
     """
-    missing = [name for name in ("transform", "form", "classes") if name not in config]
-    if missing:
-        raise InputError(
-            f'data: "{missing[0]}" is missing from the run\'s config.json; the run is damaged.'
-        )
-    return build_part(config["transform"]), build_part(config["form"]), tuple(config["classes"])
+    return kind_of(config).restore(config)
 
 
-def read(source: Any, seed: int, size: Any, progress: Progress | None) -> Loaded:
-    """What `load` makes `Data` of: the source as its reader hands it over, neither split nor measured."""
-    from undiffuse.data.arrays.objects import is_frame, read_object
-    from undiffuse.data.named import NAMED
+def conform(
+    source: Any, config: Mapping[str, Any], *, progress: Progress | None = None
+) -> Conformed:
+    """Return the rows of a source in the type that a run stores its own in.
 
+    A run has fixed what a row is: a shape and a type, the columns of a table, the size of an image, the
+    rate of a recording. New data are read as its own were: images decoded to its size and kind of
+    pixels, recordings to its rate and channels, each column of a table coded on its grid or in its
+    categories, other rows converted to its type where that loses nothing.
+
+    Args:
+        source: anything that `load` takes, or a `Data`.
+        config: the run's config["data"].
+        progress: called now and then.
+
+    Returns:
+        The rows in their order. What is wrong with one row alone (a file that cannot be read, a category
+        that training never met) is that row's `Problem`.
+
+    Raises:
+        InputError: for another shape, values that the run's type does not hold, NaN and infinite values,
+            columns that are missing or too many, and values missing where none were in training.
+
+    >>> data = load("digits")
+    >>> rows = conform(data.held_out, data.config())
+    >>> len(rows), next(rows.batches(32))["row"].shape
+    (180, torch.Size([32, 8, 8]))
+    """
+    return kind_of(config).conform(_located(source), config, progress=progress)
+
+
+def complete(source: Any, config: Mapping[str, Any]) -> PartialRows:
+    """Return rows of which some entries are known, for a run to complete.
+
+        a table            empty cells are unknown; so is every column that is left out
+        .npy, .npz         NaN is unknown (so whole numbers come as floats); one row, or several
+        images             a file or a folder; transparent pixels (alpha 0) are unknown
+        recordings         a file or a folder; what lies beyond the end of a shorter one is unknown
+
+    Args:
+        source: a path, an array, a tensor or a data frame.
+        config: the run's config["data"].
+
+    Raises:
+        InputError: for a column that the run does not have, another shape, type, rate or size, and for
+            a known value that the run's data could not hold.
+
+    >>> import numpy as np
+    >>> row = np.full((8, 8), np.nan)
+    >>> row[:4] = 3
+    >>> partial = complete(row, load("digits").config())
+    >>> partial.rows.dtype, int(partial.known.sum())
+    (dtype('uint8'), 32)
+    """
+    place = _located(source)
+    if isinstance(place, str | os.PathLike) and not Path(place).exists():
+        raise InputError(f"{source}: no such file or folder; check the path.")
+    return kind_of(config).complete(place, config)
+
+
+def _located(source: Any) -> Any:
+    """The absolute Path of a path that exists; anything else as it is."""
+    if isinstance(source, str | os.PathLike) and os.fspath(source) and source not in NAMED:
+        path = Path(os.path.expanduser(source))
+        if path.exists():
+            return path.resolve()
+    return source
+
+
+def read(
+    source: Any, seed: int, size: int | tuple[int, ...] | None, progress: Progress | None
+) -> Loaded:
+    """Return the source as its kind reads it, neither split nor measured; see `load`."""
+    if isinstance(source, str) and source in NAMED:
+        _no_size(source, size)
+        return NAMED[source](source, seed, progress)
     if isinstance(source, str | os.PathLike):
-        if isinstance(source, str) and source in NAMED:
-            _no_size(source, size)
-            return NAMED[source](source, seed, progress)
         return _read_path(source, size, progress)
     _no_size("data", size)
-    if is_frame(source):
-        return _read_table(source, progress)
-    return read_object(source, progress)
+    kind = next(kind for kind in KINDS.values() if kind.reads(source))
+    return kind.read(source, progress=progress)
 
 
-def _read_path(source: str | os.PathLike, size: Any, progress: Progress | None) -> Loaded:
+def _read_path(
+    source: str | os.PathLike[str], size: int | tuple[int, ...] | None, progress: Progress | None
+) -> Loaded:
     if not os.fspath(source):
         raise InputError("data: the path is empty; give a file, a folder or a name.")
     path = Path(os.path.expanduser(source))
@@ -103,96 +163,52 @@ def _read_path(source: str | os.PathLike, size: Any, progress: Progress | None) 
         raise InputError(
             f"{source}: could not be read: {problem.strerror or problem}."
         ) from problem
-    from undiffuse.data.named import NAMED
-
     if path.suffix or len(path.parts) > 1 or str(source).endswith(("/", os.sep)):
         raise InputError(f"{source}: no such file or folder; check the path.")
     raise unknown("data", "name or path", str(source), NAMED)
 
 
 def _read_file(path: Path, progress: Progress | None) -> Loaded:
-    from undiffuse.data.arrays.files import is_idx, read_idx
-
-    suffix = path.suffix.lower()
-    if suffix in FILES:
-        return FILES[suffix](path, progress)
-    if is_idx(path):
-        return read_idx(path, progress)
-    if suffix in SUFFIXES or suffix in picture_suffixes():
+    for kind in KINDS.values():
+        if kind.reads(path):
+            return kind.read(path, progress=progress)
+    if any(path.suffix.lower() in kind.folder_suffixes for kind in KINDS.values()):
         raise InputError(
             f"{path.name}: this is a single file; give the folder that holds all of them."
         )
+    suffixes = ", ".join(suffix for kind in KINDS.values() for suffix in kind.file_suffixes)
     raise InputError(
-        f"{path.name}: files of this kind cannot be read; give {', '.join(FILES)}, an IDX file or a folder."
+        f"{path.name}: files of this kind cannot be read; give {suffixes}, an IDX file or a folder."
     )
 
 
-def _read_folder(folder: Path, size: Any, progress: Progress | None) -> Loaded:
-    """Images or recordings, whichever there are more of; the other kind must be no more than strays."""
-    files = walk(folder)
-    pictures = picture_suffixes()
-    images = [path for path in files if path.suffix.lower() in pictures]
-    recordings = [path for path in files if path.suffix.lower() in SUFFIXES]
+def _read_folder(
+    path: Path, size: int | tuple[int, ...] | None, progress: Progress | None
+) -> Loaded:
+    """Read a folder by the one kind whose files are in it."""
+    files = walk(path)
+    kinds = [kind for kind in KINDS.values() if kind.folder_suffixes]
+    known = " or ".join(kind.name for kind in kinds)
     if not files:
-        raise InputError(f"{folder.name}/: the folder is empty; put images or recordings into it.")
-    if not images and not recordings:
-        kinds = [
-            kind or "no suffix" for kind, _ in Counter(path.suffix for path in files).most_common(3)
-        ]
-        raise InputError(
-            f"{folder.name}/: no images or recordings are in it, only files of {', '.join(kinds)}."
-        )
-    if images and recordings:
-        raise InputError(
-            f"{folder.name}/: it holds {len(images):,} images and {len(recordings):,} recordings; "
-            "keep each kind in a folder of its own."
-        )
-    if recordings:
-        from undiffuse.data.recordings.read import read_recordings
-
-        return read_recordings(folder, size=size, progress=progress)
-    from undiffuse.data.images.read import read_images
-
-    return read_images(folder, images, size=size, progress=progress)
+        raise InputError(f"{path.name}/: the folder is empty; put {known} into it.")
+    of_kind = {
+        kind: [file for file in files if file.suffix.lower() in kind.folder_suffixes]
+        for kind in kinds
+    }
+    met = [kind for kind in kinds if of_kind[kind]]
+    if not met:
+        common = Counter(file.suffix for file in files).most_common(3)
+        suffixes = ", ".join(suffix or "no suffix" for suffix, _ in common)
+        raise InputError(f"{path.name}/: no {known} are in it, only files of {suffixes}.")
+    if len(met) > 1:
+        counts = " and ".join(f"{len(of_kind[kind]):,} {kind.name}" for kind in met)
+        raise InputError(f"{path.name}/: it holds {counts}; keep each kind in a folder of its own.")
+    folder = Folder(path, tuple(of_kind[met[0]]), met[0].name)
+    return met[0].read(folder, size=size, progress=progress)
 
 
-def picture_suffixes() -> set[str]:
-    """The suffixes of all image formats that this Pillow reads."""
-    from PIL import Image
-
-    extensions = Image.registered_extensions()
-    return {suffix for suffix, kind in extensions.items() if kind in Image.OPEN} - set(
-        _NOT_PICTURES
-    )
-
-
-def _no_size(name: str, size: Any) -> None:
+def _no_size(name: str, size: int | tuple[int, ...] | None) -> None:
     if size is not None:
         raise InputError(
             f"{name}: a size can be chosen for folders of images or recordings only; leave it out."
         )
-
-
-def _read_npy(path: Path, progress: Progress | None) -> Loaded:
-    from undiffuse.data.arrays.files import read_npy
-
-    return read_npy(path, progress)
-
-
-def _read_npz(path: Path, progress: Progress | None) -> Loaded:
-    from undiffuse.data.arrays.files import read_npz
-
-    return read_npz(path, progress)
-
-
-def _read_table(source: Any, progress: Progress | None) -> Loaded:
-    from undiffuse.data.tables.read import read_table
-
-    return read_table(source, progress=progress)
-
-
-FILES: dict[str, Callable[[Any, Progress | None], Loaded]] = {
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-    **dict.fromkeys((".csv", ".tsv", ".parquet", ".pq"), _read_table),
-}

@@ -12,8 +12,9 @@ import numpy as np
 from undiffuse.data import toys
 from undiffuse.data.arrays.files import read_idx
 from undiffuse.data.arrays.read import from_array
-from undiffuse.data.loaded import Loaded, Progress
+from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Progress
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 _GARMENTS = (

@@ -6,12 +6,14 @@ Nothing here holds more than the rows that were asked for: a memory-mapped file 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
-from undiffuse.data.loaded import Progress, Rows
+from undiffuse.interfaces import Progress, Rows
 
 CHUNK_BYTES = 8 * 2**20
 _SAMPLED_BYTES = 64 * 2**20
@@ -19,6 +21,29 @@ _BLOCK_BYTES = 2**16
 
 # torch computes on fewer integer types than numpy stores: each of these goes to the next larger signed one.
 _WIDER = {np.dtype("uint16"): np.int32, np.dtype("uint32"): np.int64, np.dtype("uint64"): np.int64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """The result of reading one source. `make_transform` is called once, with the training rows in chunks, so that
+    nothing is measured on held-out rows; it may iterate more than once by calling its argument again.
+    """
+
+    kind: str  # a key of KINDS: how the rows are modelled, whoever read them
+    rows: Rows
+    form: Any  # a Form: how rows are presented and written
+    make_transform: Callable[[Callable[[], Iterator[np.ndarray]]], Any]  # a Transform
+    name: str
+    path: str | None  # absolute, None for data that came as an object
+    fingerprint: str  # changes when the data changes
+    labels: np.ndarray | None = None  # (N,) int64, an index into classes
+    classes: tuple[str, ...] = ()
+    groups: np.ndarray | None = (
+        None  # (N,) int64: rows of one group are held out together, or trained on together
+    )
+    notes: tuple[str, ...] = ()  # one sentence each: what was skipped, resized, left out
+    names: Sequence[Any] = ()  # what each row is called; by its number, from 0, if empty
+    facts: dict[str, Any] = field(default_factory=dict)  # plain data for `undiffuse info`
 
 
 class ArrayRows:

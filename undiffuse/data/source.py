@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from undiffuse.data.families import describe_part
-from undiffuse.data.loaded import Loaded, Progress
+from undiffuse.data.kind import KINDS
 from undiffuse.data.permutation import key, permute
-from undiffuse.data.rows import as_tensor, chunk_length
+from undiffuse.data.rows import Loaded, as_tensor, chunk_length
 from undiffuse.data.split import make_split
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Progress
 
 _EPOCH = 2  # what a key is for; the split has others
 
@@ -156,7 +156,7 @@ class Data:
             counts = np.bincount(self.labels, minlength=len(self.classes))
             tree["classes"] = {name: int(count) for name, count in zip(self.classes, counts)}
         tree["modelled_shape"] = list(self.shape)
-        tree["modelled_as"] = getattr(self.transform, "description", "")
+        tree["modelled_as"] = self.transform.description
         tree["notes"] = list(self.notes)
         return tree
 
@@ -169,8 +169,7 @@ class Data:
             "rows": len(self.loaded.rows),
             "size": self.size,
             "split": {"seed": self.seed, "held_out": self.n_held_out},
-            "transform": describe_part(self.transform),
-            "form": describe_part(self.form),
+            **KINDS[self.loaded.kind].describe(self.transform, self.form),
             "classes": list(self.classes),
         }
 

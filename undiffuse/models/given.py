@@ -20,7 +20,7 @@ _KNOWN = (
 class Given:
     """`rows` (m, ...) in a model's stored type, `known` (m, ...) true where an entry is known.
 
-    What `rows` holds elsewhere is not used, but has to be something that can be encoded. `data.given.read_given` makes
+    What `rows` holds elsewhere is not used, but has to be something that can be encoded. `data.complete` makes
     one from a file.
     """
 

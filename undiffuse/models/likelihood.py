@@ -122,7 +122,7 @@ def stored_batches(
         return
     if config is None:
         raise InputError("this model has not met its data yet; call fit, or open a run.")
-    from undiffuse.data.conform import conform
+    from undiffuse.data import conform
 
     yield from ((i * size, part) for i, part in enumerate(conform(data, config).batches(size)))
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from undiffuse.data.arrays.read import from_array
-from undiffuse.data.loaded import Loaded, Progress
+from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Progress
 
 _DATA_KEYS, _LABEL_KEYS = ("data", "x", "images", "arr_0"), ("label", "labels", "y")
 _LARGE = 2**30  # bytes

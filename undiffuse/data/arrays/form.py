@@ -35,6 +35,7 @@ class ImageForm:
         self.channel_axis = channel_axis
         self.levels = levels
         self.dtype = dtype
+        self.columns = ()
 
     def present(self, rows: np.ndarray) -> np.ndarray:
         """The array itself."""
@@ -97,6 +98,7 @@ class ArrayForm:
         self.dtype = dtype
         self.low = low
         self.high = high
+        self.columns = ()
 
     def present(self, rows: np.ndarray) -> np.ndarray:
         """The array itself."""

@@ -10,16 +10,9 @@ import torch
 from PIL import Image
 
 from undiffuse.data.arrays.read import from_array
-from undiffuse.data.loaded import Loaded, Progress
+from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
-
-
-def is_frame(source: Any) -> bool:
-    """Whether this is a data frame or an Arrow table; asked without importing what it may have come from."""
-    return (
-        hasattr(source, "__arrow_c_stream__")
-        or type(source).__module__.partition(".")[0] == "pandas"
-    )
+from undiffuse.interfaces import Progress
 
 
 def read_object(source: Any, progress: Progress | None = None) -> Loaded:

@@ -26,9 +26,9 @@ from undiffuse.data.arrays.form import ArrayForm, ImageForm
 from undiffuse.data.arrays.measure import array_transform
 from undiffuse.data.arrays.transform import ImageTransform
 from undiffuse.data.labels import index_labels
-from undiffuse.data.loaded import Loaded, Progress
-from undiffuse.data.rows import ArrayRows, chunks, fingerprint
+from undiffuse.data.rows import ArrayRows, Loaded, chunks, fingerprint
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Progress
 
 
 def from_array(
@@ -56,11 +56,12 @@ def from_array(
         "least": low.item(),
         "greatest": high.item(),
     }
-    as_rows = _as_images if _is_image(array) else _as_grid
+    kind, as_rows = ("images", _as_images) if _is_image(array) else ("arrays", _as_grid)
     form, make_transform = as_rows(array.shape[1:], rows.dtype, low, high, name)
     if low == high and len(rows) > 1:
         make_transform = partial(_refuse_constant, name, low)
     return Loaded(
+        kind=kind,
         rows=rows,
         form=form,
         make_transform=make_transform,

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.data.whole_numbers import dequantize, quantize
-from undiffuse.models.base import Noise
+from undiffuse.interfaces import Noise
 
 
 class ImageTransform:
@@ -147,6 +147,7 @@ class ArrayTransform:
         self.std = std
         self.low = low
         self.high = high
+        self.levels = None
         self._whole = np.dtype(dtype).kind in "biu"
         self._varies = torch.tensor([s > 0 for s in std])
 

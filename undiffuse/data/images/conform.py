@@ -16,11 +16,11 @@ from typing import final
 import numpy as np
 
 from undiffuse.data.arrays.form import ImageForm
+from undiffuse.data.conformed import Problem
 from undiffuse.data.folder import unreadable
 from undiffuse.data.images.decode import Target, Unreadable, read_header, read_image
-from undiffuse.data.loaded import Progress
-from undiffuse.data.problem import Problem
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Progress
 
 _BLOCK = 64  # headers looked at together
 

@@ -26,8 +26,8 @@ from undiffuse.data.folder import cache_folder, classes_of, fingerprint, refuse_
 from undiffuse.data.images.decode import Header, Target, Unreadable, read_header, read_image
 from undiffuse.data.images.plan import plan
 from undiffuse.data.labels import index_labels
-from undiffuse.data.loaded import Loaded, Progress
-from undiffuse.data.rows import ArrayRows
+from undiffuse.data.rows import ArrayRows, Loaded
+from undiffuse.interfaces import Progress
 
 _FORMAT = 1  # of the cached files
 _WHAT = "images"
@@ -71,6 +71,7 @@ def read_images(
     }
     shared["levels"] = 2 ** (8 * pixels.dtype.itemsize)
     return Loaded(
+        kind="images",
         rows=ArrayRows(pixels),
         form=ImageForm(**shared),
         make_transform=lambda _: ImageTransform(**shared),

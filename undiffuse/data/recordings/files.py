@@ -20,9 +20,9 @@ import numpy as np
 
 from undiffuse.atomic import atomic_folder
 from undiffuse.data.folder import cache_folder, fingerprint, refuse_many, unreadable
-from undiffuse.data.loaded import Progress
 from undiffuse.data.recordings.resample import resample
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Progress
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 _DEEP = ("FLOAT", "DOUBLE", "PCM_24", "PCM_32")  # what 16 bits do not hold

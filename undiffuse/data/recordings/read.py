@@ -27,11 +27,11 @@ from undiffuse.data import writing
 from undiffuse.data.whole_numbers import dequantize, quantize
 from undiffuse.data.folder import classes_of, fingerprint, walk
 from undiffuse.data.labels import index_labels
-from undiffuse.data.loaded import Loaded, Progress
 from undiffuse.data.recordings.files import SUFFIXES, WHAT, decoded, soundfile
 from undiffuse.data.recordings.windows import Windows, window_length, window_notes
+from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
-from undiffuse.models.base import Noise
+from undiffuse.interfaces import Noise, Progress
 
 PICTURED = 256  # bins of a waveform's envelope in a picture
 
@@ -64,6 +64,12 @@ class AudioTransform:
         self.mean = mean
         self.scale = scale
         self.peak = peak
+        self.levels = None
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """(L,) for mono, (L, C) otherwise."""
+        return (self.length,) if self.channels == 1 else (self.length, self.channels)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,13 +108,14 @@ class AudioTransform:
 
 
 @final
-class Recordings:
+class RecordingsForm:
     """How windows are presented and written: arrays (N, L) or (N, L, C) of `dtype`, at `rate` samples per second."""
 
     def __init__(self, *, rate: int, channels: int, dtype: str) -> None:
         self.rate = rate
         self.channels = channels
         self.dtype = dtype
+        self.columns = ()
 
     def present(self, rows: np.ndarray) -> np.ndarray:
         """The array itself."""
@@ -179,8 +186,9 @@ def read_recordings(
     named = None if classes is None else [classes[group] for group in rows.groups]
     labels, names = index_labels(named, len(rows), name)
     return Loaded(
+        kind="recordings",
         rows=rows,
-        form=Recordings(rate=recordings.rate, channels=channels, dtype=dtype),
+        form=RecordingsForm(rate=recordings.rate, channels=channels, dtype=dtype),
         make_transform=partial(_fit, name, channels, length, dtype),
         name=name,
         path=str(folder),

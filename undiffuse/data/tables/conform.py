@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from undiffuse.data.arrays.objects import is_frame
-from undiffuse.data.conformed import Conformed, Taken
-from undiffuse.data.load import restore
-from undiffuse.data.loaded import Progress
-from undiffuse.data.problem import Problem
+from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.source import Data
 from undiffuse.data.tables import read as tables
 from undiffuse.data.tables.form import TableForm, need_pyarrow
+from undiffuse.data.tables.kind import is_frame
 from undiffuse.errors import InputError
+from undiffuse.interfaces import PartialRows, Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +47,7 @@ class _Coded:
 
 
 def conform_table(
-    source: Any, config: Mapping[str, Any], progress: Progress | None = None
+    source: Any, transform: Any, form: Any, progress: Progress | None = None
 ) -> Conformed:
     """See `conform`. Rows are called by their numbers, from 1 as in every message about tables."""
     need_pyarrow("reading tables")
@@ -56,7 +55,6 @@ def conform_table(
 
     from undiffuse.data.tables.column import Column
 
-    transform, form, _ = restore(config)
     table, where = _table(source)
     notes: list[str] = []
     table = tables.checked(table, where, notes, least=1)
@@ -301,3 +299,57 @@ _CODE: dict[str, Callable[[Any, Any, np.ndarray, Any, str], Coded]] = {
     "boolean": _code_boolean,
     "category": _code_category,
 }
+
+
+def complete_table(source: Any, transform: Any, form: Any) -> PartialRows:
+    """Columns by name, coded as the run's are; see `conform_table.py`."""
+    import pyarrow as pa
+
+    from undiffuse.data.tables.column import Column
+
+    table, where = _table(source)
+    table = tables.checked(table, where, [], least=1)
+    names = [column["name"] for column in form.columns]
+    strange = [name for name in table.column_names if name not in names]
+    if strange:
+        raise InputError(
+            f'{where}: column "{strange[0]}" is one that the run was not trained with; remove it.'
+        )
+    rows, known = (
+        np.empty((table.num_rows, len(names))),
+        np.zeros((table.num_rows, len(names)), bool),
+    )
+    for i, (column, support, field) in enumerate(
+        zip(form.columns, transform.columns, form.arrow_schema())
+    ):
+        rows[:, i] = _possible(support)
+        if column["name"] not in table.column_names:
+            continue
+        chunks = table.column(column["name"])
+        array = chunks.chunk(0) if chunks.num_chunks == 1 else pa.concat_arrays(chunks.chunks)
+        here = f'{where}: column "{column["name"]}"'
+        lenient = replace(
+            Column(**{**column, "categories": tuple(column["categories"])}), missing="null"
+        )
+        codes, strange_value = code(lenient, array, field.type, here)
+        known[:, i] = ~np.isnan(codes)
+        strange_value |= known[:, i] & ~_can_hold(support, codes)
+        if strange_value.any():
+            row = int(np.flatnonzero(strange_value)[0])
+            raise InputError(
+                f"{here} holds {array[row].as_py()!r} in row {row + 1:,}, which is none of the values that the run's "
+                "data can have; correct it, or leave the cell empty."
+            )
+        rows[known[:, i], i] = codes[known[:, i]]
+    return PartialRows(rows, known)
+
+
+def _can_hold(support: Mapping[str, Any], codes: np.ndarray) -> np.ndarray:
+    """Which codes the column can hold: its levels, or any number in its range."""
+    if support["code"] == "number":
+        low, high = (
+            min([support["low"], *support["atoms"]]),
+            max([support["high"], *support["atoms"]]),
+        )
+        return (codes >= low) & (codes <= high)
+    return np.isin(codes, np.array(support.get("values", [support.get("value")]), dtype=np.float64))

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from undiffuse.data.loaded import Loaded, Progress
+from undiffuse.data.rows import Loaded
 from undiffuse.data.tables.fit import fit_table
 from undiffuse.data.tables.form import TableForm, need_pyarrow
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,7 +79,9 @@ def read_table(source: Any, *, progress: Progress | None = None) -> Loaded:
         delimiter=delimiter,
     )
     return Loaded(
+        kind="tables",
         rows=TableRows(matrix),
+        names=range(1, len(matrix) + 1),
         form=form,
         make_transform=partial(fit_table, supports),
         name=where,

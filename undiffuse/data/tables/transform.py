@@ -33,7 +33,7 @@ from torch.special import ndtr, ndtri
 
 from undiffuse.data.whole_numbers import inside
 from undiffuse.errors import InputError
-from undiffuse.models.base import Noise
+from undiffuse.interfaces import Noise
 
 FARTHEST = 8.0  # ndtri of the largest float64 below 1 is 8.2: the outermost intervals end here
 

@@ -1,0 +1,149 @@
+"""Kinds of data: one class per kind says how it is read, modelled, presented and compared with a run.
+
+    images       folders of images; arrays of 8- and 16-bit images too, once they are read
+    recordings   folders of recordings
+    tables       CSV and Parquet files, data frames
+    arrays       .npy, .npz and IDX files, arrays, tensors, data sets that are indexed
+
+A kind is a folder with a module `kind.py` and one line in `KINDS`. A class is imported when its kind is first asked for,
+and its module imports what reads the files (pyarrow, soundfile) only where that is used: opening a run of images must
+not need the packages that read tables or recordings.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any, ClassVar, final
+
+from undiffuse import parts
+from undiffuse.data.conformed import Conformed
+from undiffuse.data.rows import Loaded
+from undiffuse.errors import InputError, unknown
+from undiffuse.interfaces import PartialRows, Progress
+
+
+class Kind(ABC):
+    """One kind of data. `name` is its key in `KINDS` and what a run's config records as data.kind."""
+
+    name: ClassVar[str]
+    file_suffixes: ClassVar[tuple[str, ...]]  # of single files it reads, as ".csv"
+
+    @property
+    @abstractmethod
+    def folder_suffixes(self) -> Collection[str]:
+        """The suffixes of files that it reads a folder of; empty for a kind that reads no folders."""
+
+    @property
+    @abstractmethod
+    def transform_class(self) -> type:
+        """The class of its transforms: how rows are modelled."""
+
+    @property
+    @abstractmethod
+    def form_class(self) -> type:
+        """The class of its forms: how rows are presented and written."""
+
+    @abstractmethod
+    def reads(self, source: Any) -> bool:
+        """Return whether it reads `source`: the Path of a file, or an object."""
+
+    @abstractmethod
+    def read(
+        self,
+        source: Any,
+        *,
+        size: int | tuple[int, ...] | None = None,
+        progress: Progress | None = None,
+    ) -> Loaded:
+        """Read a source.
+
+        Args:
+            source: a `Folder`, the absolute Path of a file, or an object.
+            size: the size of a row, for kinds that read folders.
+            progress: called now and then.
+
+        Raises:
+            InputError: for whatever cannot be read or modelled, in one sentence.
+        """
+
+    @abstractmethod
+    def conform(
+        self, source: Any, config: Mapping[str, Any], *, progress: Progress | None = None
+    ) -> Conformed:
+        """Return the rows of `source` in the stored type of a run of this kind; see `undiffuse.data.conform`."""
+
+    @abstractmethod
+    def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
+        """Return the rows of `source` with what is known of them; see `undiffuse.data.complete`."""
+
+    @final
+    def describe(self, transform: Any, form: Any) -> dict[str, Any]:
+        """Return {"kind", "transform", "form"} as plain data, from which `restore` rebuilds both."""
+        return {
+            "kind": self.name,
+            "transform": parts.describe(transform, {self.name: self.transform_class}),
+            "form": parts.describe(form, {self.name: self.form_class}),
+        }
+
+    @final
+    def restore(self, config: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...]]:
+        """Return (transform, form, classes) of a run's config["data"]. Raises InputError if it is damaged."""
+        for name in ("transform", "form", "classes"):
+            if name not in config:
+                raise InputError(
+                    f'data: "{name}" is missing from the run\'s config.json; the run is damaged.'
+                )
+        return (
+            parts.build(config["transform"], {self.name: self.transform_class}, "data"),
+            parts.build(config["form"], {self.name: self.form_class}, "data"),
+            tuple(config["classes"]),
+        )
+
+
+@final
+class _Kinds(Mapping[str, Kind]):
+    """Name -> kind, imported from its place "module:class" when it is first asked for."""
+
+    def __init__(self, places: dict[str, str]) -> None:
+        self.places = places
+
+    def __getitem__(self, name: str) -> Kind:
+        return _kind(self.places[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.places
+
+
+@cache
+def _kind(place: str) -> Kind:
+    module, name = place.split(":")
+    return getattr(import_module(module), name)()  # the table below names classes by text
+
+
+KINDS = _Kinds(
+    {
+        "images": "undiffuse.data.images.kind:Images",
+        "recordings": "undiffuse.data.recordings.kind:Recordings",
+        "tables": "undiffuse.data.tables.kind:Tables",
+        "arrays": "undiffuse.data.arrays.kind:Arrays",
+    }
+)
+"""Every kind by name. A source is read by the first kind that reads it; arrays take whatever object is left."""
+
+
+def kind_of(config: Mapping[str, Any]) -> Kind:
+    """Return the kind of data of a run's config["data"]. Raises InputError if it names none."""
+    if "kind" not in config:
+        raise InputError('data: "kind" is missing from the run\'s config.json; the run is damaged.')
+    if config["kind"] not in KINDS:
+        raise unknown("data", "kind", str(config["kind"]), KINDS)
+    return KINDS[config["kind"]]
