@@ -35,7 +35,6 @@ from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta, log_den
 from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.schedules.process import LEAST_SCORED
 from undiffuse.diffusion.steps.adaptive import flow_rate, flow_time, flow_variable
-from undiffuse.training.folder import read_config
 
 BATCH, PROBES = 48, 8
 GOAL = 0.01
@@ -49,11 +48,8 @@ class Scored:
     """A trained model without conditions, and held-out rows encoded with a dequantization of their own per seed."""
 
     def __init__(self, run: str, rows: int) -> None:
-        self.model = ud.open(run)
-        config = read_config(run)["data"]
-        data = ud.load(
-            config["path"], seed=config["split"]["seed"], held_out=config["split"]["held_out"]
-        )
+        opened = ud.Run(run)
+        self.model, data = opened.model(), opened.data()
         self.row = data.held_out_batch(rows)["row"]
         self.denoiser: AbstractDenoiser = self.model.denoiser.given()
         self.prior: Prior = self.model.prior

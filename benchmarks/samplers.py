@@ -157,12 +157,9 @@ def trained(run: str, rows: int) -> Problem:
     """The model of a run, and its held-out rows at unit scale."""
     import undiffuse as ud
     from undiffuse.diffusion.guidance import Clipped
-    from undiffuse.training.folder import read_config
 
-    model, config = ud.open(run), read_config(run)["data"]
-    source = ud.load(
-        config["path"], seed=config["split"]["seed"], held_out=config["split"]["held_out"]
-    )
+    opened = ud.Run(run)
+    model, source = opened.model(), opened.data()
     labels = model.sample_labels(rows)
 
     def given(first: int, n: int) -> AbstractDenoiser:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from undiffuse.comparison.compare import compare as comparison
+from undiffuse.comparison import compare as comparison
 from undiffuse.errors import InputError
 from undiffuse.evaluation.metrics import Figure
 from undiffuse.models import PRESETS

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 import undiffuse as ud
 from undiffuse.evaluation import evaluate as reports
-from undiffuse.evaluation.history import curves, loss_by_level
+from undiffuse.evaluation.history import loss_by_level
 from undiffuse.evaluation.likelihoods import likelihoods
 from undiffuse.evaluation.references import refer
 from undiffuse.models.base import GenerativeModel, Player
+from undiffuse.run import Run
 
 OPTIONS = {"batch": 16, "device": "cpu", "precision": "float32", "samples": 0}
 ROWS = np.random.default_rng(0).normal(size=(400, 2))
@@ -100,7 +101,7 @@ def test_the_curves_are_those_of_the_log(run, report):
     ]
     elapsed = [look["elapsed"] for look in found]
     assert elapsed == sorted(elapsed)
-    training, _ = curves(run)
+    training, _ = Run(run).curves()
     assert [look["step"] for look in training] == [
         event["step"] for event in events if event["event"] == "step"
     ]
@@ -230,7 +231,7 @@ class Planted(GenerativeModel):
 
 def planted_report(run, tmp_path, monkeypatch, rows: np.ndarray) -> reports.Report:
     data = ud.load(run.parent / "x.npy")
-    monkeypatch.setattr(reports, "open_run", lambda path: Planted(rows, data))
+    monkeypatch.setattr(reports.Run, "model", lambda run, **where: Planted(rows, data))
     found = reports.evaluate(
         shutil.copytree(run, tmp_path / "run"), **{**QUICKLY, "n": 360, "steps": None}
     )

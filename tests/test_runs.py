@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import undiffuse as ud
 from undiffuse.errors import InputError
-from undiffuse.run import summary
+from undiffuse.run import Run
 
 OPTIONS = {"batch": 16, "device": "cpu", "precision": "float32", "samples": 0}
 
@@ -78,8 +78,9 @@ def truncate(path: Path) -> None:
 DAMAGE = {
     "no such folder": shutil.rmtree,
     "not a run": lambda path: (path / "config.json").unlink(),
-    "cannot be read": lambda path: (path / "config.json").write_text('{"format": 1,'),
-    "upgrade undiffuse": lambda path: edit(path, lambda config: config.update(format=2)),
+    "cannot be read": lambda path: (path / "config.json").write_text('{"format": 2,'),
+    "upgrade undiffuse": lambda path: edit(path, lambda config: config.update(format=3)),
+    "by an older undiffuse": lambda path: edit(path, lambda config: config.update(format=1)),
     "no such kind. Did you mean diffusion": lambda path: edit(
         path, lambda c: c["model"].update(kind="difusion")
     ),
@@ -107,9 +108,9 @@ def test_a_file_is_no_run(tmp_path):
         ud.open(tmp_path / "x.npy")
 
 
-def test_a_summary_tells_what_a_run_is_and_how_to_go_on(trained, copy):
+def test_a_summary_tells_what_a_run_is_and_how_to_resume(trained, copy):
     out, model = trained
-    tree = summary(out)
+    tree = Run(out).summary()
     assert (tree["steps"], tree["asked"], tree["finished"], tree["skipped"]) == (
         10,
         {"steps": 10},
@@ -119,18 +120,18 @@ def test_a_summary_tells_what_a_run_is_and_how_to_go_on(trained, copy):
     assert tree["parameters"] == sum(p.numel() for p in model.parameters())
     assert tree["weights"]
     assert len(tree["held_out"]["levels"]["loss"]) == len(tree["held_out"]["levels"]["log_snr"])
-    assert tree["go_on"].endswith(f"--out {out} --resume --steps 20")
+    assert tree["resume"].endswith(f"--out {out} --resume --steps 20")
     assert json.loads(json.dumps(tree)) == tree
     shutil.rmtree(copy / "state")  # a run that was given away: the log tells
-    given = summary(copy)
+    given = Run(copy).summary()
     assert (given["steps"], given["finished"], given["held_out"]) == (10, True, tree["held_out"])
     for path in (copy / "log.jsonl", copy / "weights.safetensors"):
         path.unlink()
-    bare = summary(copy)
+    bare = Run(copy).summary()
     assert (bare["steps"], bare["finished"], bare["held_out"], bare["weights"]) == (
         0,
         False,
         None,
         False,
     )
-    assert bare["go_on"].endswith("--resume")
+    assert bare["resume"].endswith("--resume")

@@ -8,6 +8,7 @@ still there, nothing new is left behind, and the reason comes as an InputError i
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from undiffuse.errors import InputError
 
@@ -80,6 +82,12 @@ def atomic_folder(path: str | Path, *, replace: str = "") -> Iterator[Path]:
                 _flush(Path(folder) / name)
             _flush_folder(Path(folder))
         _swap(temporary, target)
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Write plain data as JSON, whole or not at all; NaN and infinite numbers are a ValueError."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 @contextmanager

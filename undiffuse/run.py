@@ -1,145 +1,304 @@
-"""Opening a run: from a folder on disk back to a model that samples, and to what is known about it.
+"""A run: the folder that training leaves behind, read once and handed on.
 
-`open_run` (`ud.open`) reads config.json and weights.safetensors, nothing else, and never unpickles: the model is built
-from its tree of parts, the transform and the form of the data from theirs, and the weights are checked tensor by
-tensor. `summary` reads only the small files, and says how to go on.
+    Run(path).model()   the trained model: config.json and weights.safetensors, never unpickled
+    Run(path).data()    the data that it was trained on, split as they were
+    Run(path).log       what happened in training
+
+A model is built from the tree of parts in config.json, the transform and the form of the data from
+theirs, and the weights are checked tensor by tensor.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
+
+from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Progress
+from undiffuse.training.checkpoint import load_weights
+from undiffuse.training.folder import (
+    LOG,
+    WEIGHTS,
+    read_config,
+    read_snapshot,
+    read_state,
+    read_weights,
+    snapshots,
+)
+from undiffuse.training.log import read_log
 
 if TYPE_CHECKING:
-    from undiffuse.models.base import GenerativeModel
+    from undiffuse.data import Conformed, Data
+    from undiffuse.models import GenerativeModel
 
-_NOT_A_RESULT = ("event", "step")
+POINTS = 200  # of a loss curve
 
 
-def open_run(path: str | Path, *, snapshot: int | None = None) -> GenerativeModel:
-    """The trained model in the run directory `path`, with its averaged weights, on the CPU, ready to sample.
+@final
+class Run:
+    """A run directory. Making one reads config.json; everything else is read when it is asked for.
 
-    `snapshot` is a step whose averaged weights the run has kept (see `training/folder.py`), to open instead. Raises
-    InputError if there is no such folder or snapshot, it is no run, training had not reached its first checkpoint, the
-    run is of a newer version, or its configuration or weights are damaged.
+    Attributes:
+        given: the path as it was typed, for messages and commands.
+        path: the folder.
+        config: config.json.
 
-    >>> open_run("no/such/run")
+    Raises:
+        InputError: there is no such folder, it is not a run, its config.json is damaged, or it was
+            written by another version.
+
+    >>> Run("no/such/run")
     Traceback (most recent call last):
     undiffuse.errors.InputError: no/such/run: no such folder; check the path of the run.
     """
-    from undiffuse.training.checkpoint import load_weights
-    from undiffuse.training.folder import read_config, read_snapshot, read_weights
 
-    config = read_config(path)
-    weights = read_weights(path) if snapshot is None else read_snapshot(path, snapshot)
-    model = _rebuild(config, str(path))
-    load_weights(model, weights, str(path))
-    return model.eval()
+    def __init__(self, path: str | Path) -> None:
+        self.given = str(path)
+        self.path = Path(os.path.expanduser(path))
+        self.config = read_config(path)
 
+    @classmethod
+    def of(cls, run: str | Path | Run) -> Run:
+        """Return `run`, opened if it is a path."""
+        return run if isinstance(run, Run) else cls(run)
 
-def open_weaker(path: str | Path) -> GenerativeModel:
-    """The run as it was at its latest snapshot of at most half the steps it has now: what autoguidance moves away from.
+    # --- the model
 
-    Raises InputError, besides `open_run`'s reasons, if there is no such snapshot.
-    """
-    from undiffuse.training.folder import LOG, read_config, read_state, snapshots
-    from undiffuse.training.log import read_log
+    def model(self, snapshot: int | None = None, device: Any = "cpu") -> GenerativeModel:
+        """Return the trained model with its averaged weights, in evaluation mode.
 
-    read_config(path)
-    state = read_state(path) or _state_from(read_log(Path(os.path.expanduser(path)) / LOG))
-    weaker = [step for step in snapshots(path) if step <= state["step"] / 2]
-    if not weaker:
-        raise InputError(
-            f"{path}: has kept no snapshot from its first half, which autoguidance needs; train for longer, "
-            "or with a smaller --checkpoint-every."
+        Args:
+            snapshot: a step in `snapshots`, to take the weights of instead of the newest ones.
+            device: where to put the weights, a torch.device or its name.
+
+        Raises:
+            InputError: training had not reached its first checkpoint, there is no such snapshot, or
+                the configuration or the weights are damaged.
+        """
+        weights = (
+            read_weights(self.given) if snapshot is None else read_snapshot(self.given, snapshot)
         )
-    return open_run(path, snapshot=weaker[-1])
+        model = self._build()
+        load_weights(model, weights, self.given)
+        return model.to(device).eval()
+
+    def weaker(self, device: Any = "cpu") -> GenerativeModel:
+        """Return the model at its latest snapshot within the first half, for autoguidance.
+
+        Raises:
+            InputError: there is no such snapshot, besides the reasons of `model`.
+        """
+        early = [step for step in self.snapshots if step <= self.state["step"] / 2]
+        if not early:
+            raise InputError(
+                f"{self.given}: has kept no snapshot from its first half, which autoguidance "
+                "needs; train for longer, or with a smaller --checkpoint-every."
+            )
+        return self.model(snapshot=early[-1], device=device)
+
+    def _build(self) -> GenerativeModel:
+        """The model with the transform and the form of its data, its weights not yet loaded."""
+        from undiffuse import data, models
+
+        try:
+            model = models.build(self.config["model"])
+            model.transform, model.form, classes = data.restore(self.config["data"])
+        except InputError as problem:
+            raise InputError(
+                f"{self.given}: its config.json cannot be used: {problem}"
+            ) from problem
+        except (KeyError, TypeError, ValueError) as problem:
+            raise InputError(
+                f"{self.given}: its config.json is damaged ({type(problem).__name__}: {problem}); "
+                "restore that file."
+            ) from problem
+        model.classes = tuple(classes)
+        model.data_config = self.config["data"]
+        return model
+
+    # --- the data
+
+    def data(self, source: Any = None, *, progress: Progress | None = None) -> Data | Conformed:
+        """Return the run's own data, or other data in the form of a run's rows.
+
+        Args:
+            source: anything `undiffuse.load` takes; None for where the data were in training.
+            progress: called while files are read.
+
+        Returns:
+            `Data` with the split of the run if the source is what it was trained on, wherever it
+            is now (its fingerprint says so); else `Conformed`.
+
+        Raises:
+            InputError: the data are no longer where they were, have changed, or cannot be read as
+                rows of this run.
+        """
+        return self._data(source, "say where the data are with --data", progress)
+
+    def held_out(self, source: Any = None, *, progress: Progress | None = None) -> Conformed:
+        """Return the rows that the run held out, or all rows of another `source`; see `data`."""
+        from undiffuse.data import Data, conform
+
+        advice = (
+            "give other rows it was not trained on (--held-out), or do without quantiles "
+            "(--no-calibration)"
+        )
+        data = self._data(source, advice, progress)
+        if not isinstance(data, Data):
+            return data
+        rows = conform(data, self.config["data"], progress=progress)
+        return rows.only(data.split.held_out(np.arange(data.n_held_out)))
+
+    def _data(self, source: Any, advice: str, progress: Progress | None) -> Data | Conformed:
+        from undiffuse.data import Data, conform
+        from undiffuse.data.load import read
+
+        config = self.config["data"]
+        given = config.get("path") if source is None else source
+        if given is None:
+            raise InputError(
+                f"{self.given}: was trained on data from Python, which are not kept; {advice}."
+            )
+        size, split = config.get("size"), config["split"]
+        size = tuple(size) if isinstance(size, list) else size
+        try:
+            loaded = (
+                given.loaded
+                if isinstance(given, Data)
+                else read(given, split["seed"], size, progress)
+            )
+        except InputError as problem:
+            if source is None:
+                why = str(problem).split(";")[0].rstrip(".")
+                raise InputError(
+                    f"{self.given}: its data are not there any more: {why}; {advice}."
+                ) from problem
+            loaded = None  # `conform` says what is wrong with it as rows of this run
+        if loaded is not None and loaded.fingerprint == config["fingerprint"]:
+            own: dict[str, Any] = {"size": size, "progress": progress}
+            return Data(loaded, seed=split["seed"], held_out=split["held_out"], **own)
+        if source is None:
+            raise InputError(
+                f"{self.given}: {given} is not what it was trained on, or has changed since; "
+                f"{advice}."
+            )
+        return conform(source, config, progress=progress)
+
+    # --- the training
+
+    @cached_property
+    def log(self) -> list[dict[str, Any]]:
+        """The events of log.jsonl in order (see `training.log`); empty without one."""
+        return read_log(self.path / LOG)
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """The counters of the newest checkpoint: step, elapsed (s), skipped, finished.
+
+        Taken from the log if the run was given away without its resume state. Raises InputError for
+        damage.
+        """
+        state = read_state(self.given)
+        if state is not None:
+            return state
+        steps = [event for event in self.log if event.get("event") in ("step", "end")]
+        last = steps[-1] if steps else {}
+        skipped = next((event["skipped"] for event in reversed(steps) if "skipped" in event), 0)
+        return {
+            "step": last.get("step", 0),
+            "elapsed": last.get("elapsed", 0.0),
+            "skipped": skipped,
+            "finished": last.get("reason") == "done",
+        }
+
+    @property
+    def snapshots(self) -> list[int]:
+        """The steps of which the averaged weights were kept, in order."""
+        return list(snapshots(self.given))
+
+    @property
+    def resume_command(self) -> str:
+        """The command that resumes the run, or extends it to twice its length if it is finished."""
+        data = self.config.get("data", {})
+        source = str(data.get("path") or data.get("name") or "SOURCE")
+        command = f"undiffuse train {shlex.quote(source)} --out {shlex.quote(self.given)} --resume"
+        if not self.state["finished"]:
+            return command
+        if self.config.get("training", {}).get("steps"):
+            return f"{command} --steps {2 * self.state['step']}"
+        return f"{command} --budget {format_duration(2 * self.state['elapsed'])}"
+
+    def curves(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return the (training, held-out) losses over time, each {"step", "elapsed" (s), "loss"}.
+
+        The loss of one step is that of a batch at random times, so training losses are means over
+        at most 200 groups of steps. Held-out losses are of the averaged weights, always on the same
+        rows and noise, and not smoothed.
+        """
+        steps = [e for e in self.log if e["event"] == "step" and e.get("elapsed") is not None]
+        looks = [e for e in self.log if e["event"] == "held_out" and e.get("loss") is not None]
+        known = [(e["step"], e["elapsed"], e["loss"]) for e in steps if e["loss"] is not None]
+        points = np.array(known, dtype=float).reshape(-1, 3)
+        training: list[dict[str, Any]] = [
+            {
+                "step": int(group[-1, 0]),
+                "elapsed": float(group[-1, 1]),
+                "loss": float(group[:, 2].mean()),
+            }
+            for group in np.array_split(points, min(POINTS, max(len(known), 1)))
+            if len(group)
+        ]
+        times = ([e["step"] for e in steps], [e["elapsed"] for e in steps])
+        held_out = [
+            {
+                "step": e["step"],
+                "elapsed": float(np.interp(e["step"], *times)) if steps else None,
+                "loss": e["loss"],
+            }
+            for e in looks
+        ]
+        return training, held_out
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is known of the run as plain data, for `undiffuse info`.
+
+        Keys: run, data (its config), preset, parameters, steps (taken), asked ({"steps"} or
+        {"budget"}), finished, elapsed (s), skipped, held_out (the latest diagnostics, None before
+        the first), training (the options), weights (whether there are any yet), resume (a command).
+        """
+        training, state = self.config.get("training", {}), self.state
+        looks = [event for event in self.log if event.get("event") == "held_out"]
+        latest = dict(looks[-1]) if looks else {}
+        latest = {name: value for name, value in latest.items() if name not in ("event", "step")}
+        kind = "steps" if training.get("steps") else "budget"
+        return {
+            "run": self.given,
+            "data": self.config.get("data", {}),
+            "preset": self.config.get("preset"),
+            "parameters": self.config.get("parameters"),
+            "steps": state["step"],
+            "asked": {kind: training.get(kind)},
+            "finished": state["finished"],
+            "elapsed": state["elapsed"],
+            "skipped": state["skipped"],
+            "held_out": state.get("held_out") or latest or None,
+            "training": training,
+            "weights": (self.path / WEIGHTS).exists(),
+            "resume": self.resume_command,
+        }
 
 
-def _rebuild(config: dict[str, Any], path: str) -> GenerativeModel:
-    from undiffuse import data, models
+def open(path: str | Path, *, snapshot: int | None = None, device: Any = "cpu") -> GenerativeModel:
+    """Return the trained model of the run in the folder `path`, ready to sample; see `Run.model`.
 
-    try:
-        model = models.build(config["model"])
-        model.transform, model.form, classes = data.restore(config["data"])
-    except InputError as problem:
-        raise InputError(f"{path}: its config.json cannot be used: {problem}") from problem
-    except (KeyError, TypeError, ValueError) as problem:
-        raise InputError(
-            f"{path}: its config.json is damaged ({type(problem).__name__}: {problem}); restore that file."
-        ) from problem
-    model.classes = tuple(classes)
-    model.data_config = config["data"]
-    return model
-
-
-def summary(path: str | Path) -> dict[str, Any]:
-    """What is known about a run, as plain data, for `undiffuse info`.
-
-    Keys: run, data (name, path, fingerprint ...), preset, parameters, steps (taken), asked ({"steps"} or
-    {"budget"}), finished, elapsed (seconds), skipped, held_out (the last diagnostics, None before the first),
-    training (the resolved options), weights (whether there are any yet) and go_on (a command line).
-
-    Raises InputError for what is no run.
+    >>> open("no/such/run")
+    Traceback (most recent call last):
+    undiffuse.errors.InputError: no/such/run: no such folder; check the path of the run.
     """
-    from undiffuse.training.folder import LOG, WEIGHTS, read_config, read_state
-    from undiffuse.training.log import read_log
-
-    config = read_config(path)
-    folder = Path(os.path.expanduser(path))
-    events = read_log(folder / LOG)
-    state = read_state(path) or _state_from(events)
-    looks = [event for event in events if event.get("event") == "held_out"]
-    training = config.get("training", {})
-    kind = "steps" if training.get("steps") else "budget"
-    held_out = (
-        {key: value for key, value in looks[-1].items() if key not in _NOT_A_RESULT}
-        if looks
-        else None
-    )
-    return {
-        "run": str(path),
-        "data": config.get("data", {}),
-        "preset": config.get("preset"),
-        "parameters": config.get("parameters"),
-        "steps": state["step"],
-        "asked": {kind: training.get(kind)},
-        "finished": state["finished"],
-        "elapsed": state["elapsed"],
-        "skipped": state["skipped"],
-        "held_out": state.get("held_out") or held_out,
-        "training": training,
-        "weights": (folder / WEIGHTS).exists(),
-        "go_on": _go_on(path, config, state),
-    }
-
-
-def _state_from(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """The counters as the log tells them, for a run that was given away without its resume state."""
-    steps = [event for event in events if event.get("event") in ("step", "end")]
-    last = steps[-1] if steps else {}
-    skipped = next((event["skipped"] for event in reversed(steps) if "skipped" in event), 0)
-    return {
-        "step": last.get("step", 0),
-        "elapsed": last.get("elapsed", 0.0),
-        "skipped": skipped,
-        "finished": last.get("reason") == "done",
-    }
-
-
-def _go_on(path: str | Path, config: dict[str, Any], state: dict[str, Any]) -> str:
-    """The command that resumes a run, or extends it to twice what it has had if it is finished."""
-    from undiffuse.training.duration import words
-
-    data = config.get("data", {})
-    source = data.get("path") or data.get("name") or "SOURCE"
-    command = f"undiffuse train {shlex.quote(str(source))} --out {shlex.quote(str(path))} --resume"
-    if not state["finished"]:
-        return command
-    if config.get("training", {}).get("steps"):
-        return f"{command} --steps {2 * state['step']}"
-    return f"{command} --budget {words(2 * state['elapsed'])}"
+    return Run(path).model(snapshot, device)

@@ -233,7 +233,7 @@ def test_info_of_a_run_is_what_the_run_was(cli, make) -> None:
         f"{told['held_out']['loss']:.4g}",
     ):
         assert fragment in shown.out
-    assert told["go_on"] in shown.out
+    assert told["resume"] in shown.out
     assert shown.out.count("━") > len(told["held_out"]["levels"]["loss"])
 
 

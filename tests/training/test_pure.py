@@ -10,8 +10,9 @@ import torch
 from undiffuse.errors import InputError
 from undiffuse.training import schedule
 from undiffuse.training.averaging import WIDEST, PowerAverage, averaged, exponent
-from undiffuse.training.duration import seconds, words
-from undiffuse.training.options import batch_for, find_device, merge
+from undiffuse.duration import parse_duration, format_duration
+from undiffuse.device import find_device
+from undiffuse.training.options import batch_for, merge
 from undiffuse.training.randomness import Randomness, mix
 
 
@@ -28,7 +29,7 @@ from undiffuse.training.randomness import Randomness, mix
     ],
 )
 def test_durations_read_as_people_write_them(text, value):
-    assert seconds(text) == value
+    assert parse_duration(text) == value
 
 
 @pytest.mark.parametrize(
@@ -36,18 +37,18 @@ def test_durations_read_as_people_write_them(text, value):
 )
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(InputError, match="10m or 1h30m"):
-        seconds(text)
+        parse_duration(text)
 
 
 @pytest.mark.parametrize("number", [0, -3.0, float("nan"), float("inf")])
 def test_budgets_that_are_no_length_of_time_are_refused(number):
     with pytest.raises(InputError, match="budget"):
-        seconds(number)
+        parse_duration(number)
 
 
 @pytest.mark.parametrize("duration", [1, 59, 60, 3600, 5400, 86400 * 3])
 def test_words_read_back(duration):
-    assert seconds(words(duration)) == duration
+    assert parse_duration(format_duration(duration)) == duration
 
 
 @pytest.mark.parametrize("decay", [0.3, 0.7, 1.0])

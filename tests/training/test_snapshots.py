@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from training_fakes import Gaussian, Points
 
 from undiffuse.errors import InputError
-from undiffuse.run import open_weaker
+from undiffuse.run import Run
 from undiffuse.training import fit
 from undiffuse.training.folder import read_snapshot, snapshots
 
@@ -93,4 +93,4 @@ def test_what_is_not_there_is_said_in_one_sentence(tmp_path):
         InputError,
         match="no snapshot from its first half, which autoguidance needs; train for longer",
     ):
-        open_weaker(tmp_path / "brief")
+        Run(tmp_path / "brief").weaker()

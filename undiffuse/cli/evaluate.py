@@ -98,19 +98,18 @@ def evaluate(
 
     from undiffuse.cli.progress import Bar
     from undiffuse.cli.terminal import Terminal
+    from undiffuse.device import find_device
     from undiffuse.evaluation.evaluate import evaluate as evaluate_run
-    from undiffuse.training.folder import read_config, read_weights
-    from undiffuse.training.options import find_device
+    from undiffuse.run import Run
 
     terminal = Terminal(quiet=chosen.quiet, as_json=chosen.json)
     find_device(chosen.device or "auto")
-    read_config(run)
-    read_weights(run)
+    opened = Run(run)
     names = ("data", "n", "method", "steps", "rows", "seed", "batch", "device")
     asked = {name: value for name in names if (value := getattr(chosen, name)) is not None}
     with Interruption(quiet=terminal.quiet) as interruption, Bar(terminal) as bar:
         report = evaluate_run(
-            run, features=features, progress=bar, stop=interruption.stopped, **asked
+            opened, features=features, progress=bar, stop=interruption.stopped, **asked
         )
     if report is None:
         terminal.result({"run": run, "stopped": True})

@@ -141,12 +141,16 @@ def _tables(tree: Mapping[str, Any]) -> Facts:
 
 
 def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
-    from undiffuse.run import summary
-    from undiffuse.training.duration import words
+    from undiffuse.duration import format_duration
+    from undiffuse.run import Run
 
-    tree = summary(what)
+    tree = Run(what).summary()
     asked = tree["asked"]
-    goal = f"{asked['steps']:,} steps" if asked.get("steps") else words(asked.get("budget") or 0)
+    goal = (
+        f"{asked['steps']:,} steps"
+        if asked.get("steps")
+        else format_duration(asked.get("budget") or 0)
+    )
     state = (
         "finished"
         if tree["finished"]
@@ -159,7 +163,10 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
         ("run", f"{what} ({state})"),
         ("data", f"{data.get('name')} ({data.get('rows', 0):,} rows)"),
         ("model", f"{tree['preset'] or 'made in Python'}, {tree['parameters'] or 0:,} parameters"),
-        ("trained", f"{tree['steps']:,} steps in {words(tree['elapsed'])} (asked for {goal})"),
+        (
+            "trained",
+            f"{tree['steps']:,} steps in {format_duration(tree['elapsed'])} (asked for {goal})",
+        ),
     ]
     if tree["skipped"]:
         facts.append(("skipped", f"{tree['skipped']:,} steps without a finite loss"))
@@ -169,7 +176,7 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
     ]
     if held_out.get("warning"):
         facts.append(("warning", held_out["warning"]))
-    facts.append(("go on with", tree["go_on"]))
+    facts.append(("go on with", tree["resume"]))
     if tree["weights"]:
         facts.append(("sample with", f"undiffuse sample {what} -n 64 --out FILE"))
     return tree, [*facts, *_curves(held_out)]

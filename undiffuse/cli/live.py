@@ -90,7 +90,7 @@ class Live:
 
     def line(self, event: Mapping[str, Any]) -> str:
         """The line for a "step" event."""
-        from undiffuse.training.duration import words
+        from undiffuse.duration import format_duration
 
         steps = self.start.get("steps")
         parts = [
@@ -98,7 +98,9 @@ class Live:
             f"loss {number(self.loss)}",
             f"held-out {number(self.held_out.get('loss'))}",
             f"{number(event['rate'])} rows/s",
-            f"{words(event['left'])} left" if event["left"] else "looking at what was learned",
+            f"{format_duration(event['left'])} left"
+            if event["left"]
+            else "looking at what was learned",
             f"{event['skipped']} skipped" if event.get("skipped") else "",
         ]
         return "   ".join(part for part in parts if part)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from undiffuse.cli.terminal import Terminal
     from undiffuse.models import GenerativeModel
+    from undiffuse.run import Run
 
 Method = Literal[
     "heun", "dpmpp", "ddim", "ancestral", "euler",
@@ -113,22 +114,23 @@ def sample(
     refuse_taken(chosen.out, out, bool(chosen.overwrite))
 
     from undiffuse.cli.terminal import Terminal
-    from undiffuse.run import open_run
-    from undiffuse.training.options import find_device
+    from undiffuse.device import find_device
+    from undiffuse.run import Run
 
     terminal = Terminal(quiet=chosen.quiet, as_json=chosen.json)
     device = find_device(chosen.device or "auto")
-    model = open_run(run).to(device)
+    opened = Run(run)
+    model = opened.model(device=device)
     if chosen.label is not None:
         model.label_index(chosen.label)
-    choices = {"wrap": _guidance(model, run, chosen), "given": _given(model, chosen)}
+    choices = {"wrap": _guidance(model, opened, chosen), "given": _given(model, chosen)}
     rehearse(model, chosen.out, out)
     return _draw(
         model, run, chosen, {k: v for k, v in choices.items() if v is not None}, out, terminal
     )
 
 
-def _guidance(model: GenerativeModel, run: str, chosen: SampleOptions) -> Any:
+def _guidance(model: GenerativeModel, run: Run, chosen: SampleOptions) -> Any:
     """The wrapper that the options on guidance ask for, None if they ask for none."""
     if chosen.guidance is None and chosen.autoguide is None:
         if chosen.guidance_from is not None or chosen.guidance_to is not None:
@@ -145,9 +147,8 @@ def _guidance(model: GenerativeModel, run: str, chosen: SampleOptions) -> Any:
             "--guidance: the class of given rows is not known; say it with --label, or leave guidance out."
         )
     from undiffuse.models.guided import guided
-    from undiffuse.run import open_weaker
 
-    weaker = open_weaker(run).to(model.device) if chosen.autoguide is not None else None
+    weaker = run.weaker(model.device) if chosen.autoguide is not None else None
     weight = chosen.guidance if chosen.autoguide is None else chosen.autoguide
     assert weight is not None
     to = math.inf if chosen.guidance_to is None else chosen.guidance_to

@@ -124,16 +124,15 @@ def score(
     from undiffuse.cli.progress import Bar
     from undiffuse.cli.terminal import Terminal
     from undiffuse.data import conform
+    from undiffuse.device import find_device
     from undiffuse.evaluation import check_out
-    from undiffuse.run import open_run
-    from undiffuse.training.folder import read_config
-    from undiffuse.training.options import find_device
+    from undiffuse.run import Run
 
     terminal = Terminal(quiet=chosen.quiet, as_json=chosen.json)
     check_out(out)
     device = find_device(chosen.device or "auto")
-    config = read_config(run)["data"]
-    model = open_run(run).to(device)
+    opened = Run(run)
+    config, model = opened.config["data"], opened.model(device=device)
     _rehearse(model, _scoring(model, chosen))
     with Bar(terminal) as bar:
         rows = conform(data, config, progress=bar)

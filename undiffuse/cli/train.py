@@ -83,16 +83,17 @@ def _chosen(options: TrainOptions | None) -> TrainOptions:
 
 def _folder(chosen: TrainOptions) -> dict[str, Any] | None:
     """The config of the run to go on with, None for a new one; the folder, budget and device are checked here."""
-    from undiffuse.training.duration import seconds
-    from undiffuse.training.folder import RunFolder, read_config
-    from undiffuse.training.options import find_device
+    from undiffuse.device import find_device
+    from undiffuse.duration import parse_duration
+    from undiffuse.run import Run
+    from undiffuse.training.folder import RunFolder
 
     assert chosen.out is not None
     if chosen.budget is not None:
-        seconds(chosen.budget)
+        parse_duration(chosen.budget)
     find_device(chosen.device or "auto")
     if chosen.init is not None:
-        read_config(chosen.init)
+        Run(chosen.init)
     return RunFolder(
         chosen.out, resume=bool(chosen.resume), overwrite=bool(chosen.overwrite)
     ).config
@@ -155,7 +156,7 @@ def _model(chosen: TrainOptions, recorded: dict[str, Any] | None, data: Data) ->
 
     from undiffuse.cli.choices import NAMES, model_of
     from undiffuse.models import build
-    from undiffuse.training.folder import read_config
+    from undiffuse.run import Run
 
     sizes, preset, seed = given(chosen.model), chosen.preset, chosen.seed or 0
     words = {name: word for name, word in given(chosen).items() if name in NAMES}
@@ -170,7 +171,7 @@ def _model(chosen: TrainOptions, recorded: dict[str, Any] | None, data: Data) ->
             return model
         sizes, preset = sizes or _sizes(recorded), preset or recorded["preset"]
     elif chosen.init is not None:
-        start = read_config(chosen.init)
+        start = Run(chosen.init).config
         sizes, preset = _sizes(start) | sizes, preset or start["preset"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -220,17 +221,17 @@ def _introduce(
 
 
 def _how_long(chosen: TrainOptions, recorded: dict[str, Any] | None) -> str:
-    from undiffuse.training.duration import seconds, words
+    from undiffuse.duration import format_duration, parse_duration
 
     if chosen.steps is not None:
         return f"{chosen.steps:,} steps"
     if chosen.budget is not None:
-        return words(seconds(chosen.budget))
+        return format_duration(parse_duration(chosen.budget))
     before = (recorded or {}).get("training", {})
     if before.get("steps"):
         return f"{before['steps']:,} steps, as the run was given"
     if before.get("budget"):
-        return f"{words(before['budget'])}, as the run was given"
+        return f"{format_duration(before['budget'])}, as the run was given"
     return f"{DEFAULT_BUDGET} (by default; --budget or --steps choose another)"
 
 
@@ -282,16 +283,16 @@ def _conclude(
     """Words at the end: what was made and where, and what to type next."""
     from undiffuse.cli.place import suggestion
     from undiffuse.cli.terminal import number
-    from undiffuse.run import summary
-    from undiffuse.training.duration import words
+    from undiffuse.duration import format_duration
+    from undiffuse.run import Run
 
     loss = number((result.held_out or {}).get("loss"))
     if result.stopped:
         terminal.say(f"stopped at step {result.step:,} and saved; to go on:")
-        terminal.say(f"  {summary(chosen.out or '')['go_on']}", "bold")
+        terminal.say(f"  {Run(chosen.out or '').resume_command}", "bold")
         return
     terminal.say(
-        f"trained {result.step:,} steps in {words(result.elapsed)}; held-out loss {loss}; saved in {chosen.out}"
+        f"trained {result.step:,} steps in {format_duration(result.elapsed)}; held-out loss {loss}; saved in {chosen.out}"
     )
     if warning := (result.held_out or {}).get("warning"):
         terminal.say(warning, "yellow")

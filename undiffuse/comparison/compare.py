@@ -22,15 +22,15 @@ from undiffuse import __version__
 from undiffuse.comparison.facts import comparison_facts
 from undiffuse.comparison.folder import ComparisonFolder, Kept
 from undiffuse.data import Data, Progress, load
+from undiffuse.device import find_device
+from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError, unknown
 from undiffuse.evaluation.evaluate import evaluate
 from undiffuse.evaluation.references import Reference, refer
 from undiffuse.models import PRESETS
-from undiffuse.run import open_run
+from undiffuse.run import Run
 from undiffuse.training import fit
-from undiffuse.training.duration import seconds
-from undiffuse.training.folder import CONFIG, read_state
-from undiffuse.training.options import find_device
+from undiffuse.training.folder import CONFIG
 
 COMPARED = ("edm", "ddpm", "ncsn", "vae", "gan", "flow")
 SAMPLES = 1000
@@ -85,7 +85,7 @@ def compare(
     comparison of other data or with another budget or seed (unless `overwrite` says that it may go). What goes wrong
     with one model is said in its place: status "failed" and the problem.
     """
-    names, length = _checked(presets, evaluations), seconds(budget)
+    names, length = _checked(presets, evaluations), parse_duration(budget)
     find_device(device)
     folder = ComparisonFolder(out, overwrite=overwrite)
     data = load(source, seed=seed, progress=progress)
@@ -160,7 +160,8 @@ class _Job:
 
     def about(self, preset: str, asked: Mapping[str, int]) -> dict[str, int]:
         """What an evaluation of a run hangs on: what is asked, and how far the run has been trained."""
-        return {**asked, "step": (read_state(self.folder.run(preset)) or {}).get("step", 0)}
+        place = self.folder.run(preset)
+        return {**asked, "step": Run(place).state["step"] if (place / CONFIG).exists() else 0}
 
     def each(self, phase: str, work: Callable[[str, Callable[[], None]], bool]) -> bool:
         """Do `work(preset, begin)` for each that has not failed; whether all was done, and nobody stopped it. It calls
@@ -216,7 +217,7 @@ def _train(job: _Job, preset: str, begin: Callable[[], None], budget: float) -> 
     """Train the preset until its time is over; whether it is."""
     place = job.folder.run(preset)
     begun = (place / CONFIG).exists()
-    if begun and (state := read_state(place)) and state["finished"]:
+    if begun and Run(place).state["finished"]:
         return True
     begin()
     model = PRESETS[preset]()
@@ -257,7 +258,7 @@ def _evaluate(
         kept = None  # of a function that is another one now
     if kept is None:
         begin()
-        way = open_run(place).within(asked["evaluations"])
+        way = Run(place).model().within(asked["evaluations"])
         options = {name: asked[name] for name in ("n", "rows", "batch")}
         calls = {"progress": job.progress, "stop": job.stop}
         report = evaluate(

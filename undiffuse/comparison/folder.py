@@ -18,13 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
-from undiffuse.atomic import atomic_file
+from undiffuse.atomic import atomic_file, write_json
+from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
 from undiffuse.evaluation.features.base import Features
 from undiffuse.evaluation.features.choice import save_features
 from undiffuse.evaluation.report import render_comparison
-from undiffuse.training.duration import words
-from undiffuse.training.folder import write_json
 
 SETTINGS = "comparison-settings.json"
 FEATURES = "features.safetensors"
@@ -149,5 +148,5 @@ def _contradiction(where: str, name: str, recorded: Any, asked: Any) -> str:
             f"{where}: was begun with other data than these, or they have changed since; {advice}."
         )
     if name == "budget":
-        recorded, asked = words(recorded or 0), words(asked)
+        recorded, asked = format_duration(recorded or 0), format_duration(asked)
     return f"{where}: was begun with {name} {recorded}, and not {asked}; give the same, {advice}."

@@ -13,7 +13,7 @@ oracle     exact denoisers and densities
 gaussian   densities, products and divergences in closed form
 """
 
-from undiffuse.diffusion import target
+from undiffuse.diffusion import grid, oracle, target
 from undiffuse.diffusion.denoiser import (
     CONDITIONS,
     AbstractDenoiser,

@@ -20,24 +20,22 @@ from pathlib import Path
 from typing import Any, final
 
 from undiffuse import __version__
-from undiffuse.atomic import atomic_file
-from undiffuse.data import Data, Progress, conform, restore
-from undiffuse.data.load import read
+from undiffuse.atomic import atomic_file, write_json
+from undiffuse.data import Data, Progress, restore
+from undiffuse.device import find_device
 from undiffuse.errors import InputError
 from undiffuse.evaluation.by_evaluations import by_evaluations
 from undiffuse.evaluation.drawn import FOLDER, Drawn, draw
 from undiffuse.evaluation.facts import as_fact, coverage_facts, figures, memorization_facts
-from undiffuse.evaluation.history import curves, loss_by_level
+from undiffuse.evaluation.history import loss_by_level
 from undiffuse.evaluation.likelihoods import Likelihoods, likelihoods, refusal
 from undiffuse.evaluation.references import FEWEST, Chosen, Reference, refer, refer_to_others
 from undiffuse.evaluation.speed import latency, peak_memory
 from undiffuse.evaluation.views import views
 from undiffuse.evaluation.yardsticks import Sampled, Yardsticks, measure, sampled, tables
 from undiffuse.models import GenerativeModel
-from undiffuse.run import open_run, summary
+from undiffuse.run import Run
 from undiffuse.training.evaluate import plain
-from undiffuse.training.folder import read_config, write_json
-from undiffuse.training.options import find_device
 
 __all__ = ["Report", "evaluate", "refer"]
 
@@ -68,7 +66,7 @@ class Report:
 
 
 def evaluate(
-    run: str | Path,
+    run: str | Path | Run,
     *,
     data: Any = None,
     n: int | None = None,
@@ -97,7 +95,8 @@ def evaluate(
         raise InputError(
             f"n {n}, rows {rows}, batch {batch}: give at least {FEWEST} samples, and 1 of the others."
         )
-    model = open_run(run).to(find_device(device))
+    run = Run.of(run)
+    model = run.model(device=find_device(device))
     asked = (("method", method), ("steps", steps))
     options: dict[str, Any] = {name: value for name, value in asked if value is not None}
     if options:
@@ -108,9 +107,7 @@ def evaluate(
         reference = _reference(run, data, features, seed, progress)
     if n is None:
         n = min(MOST, max(LEAST, len(reference.held_out)))
-    work = _Work(
-        model, reference, Path(os.path.expanduser(run)) / FOLDER, seed, batch, progress, stop
-    )
+    work = _Work(model, reference, run.path / FOLDER, seed, batch, progress, stop)
     drawn = work.draw(n, options)
     if drawn is None:
         return None
@@ -118,40 +115,14 @@ def evaluate(
 
 
 def _reference(
-    run: str | Path, source: Any, features: Chosen, seed: int, progress: Progress | None
+    run: Run, source: Any, features: Chosen, seed: int, progress: Progress | None
 ) -> Reference:
     """The run's own split where `source` is its data (None: where they were), or other rows of their kind."""
-    config = read_config(run)["data"]
-    advice = "say where the data are with --data"
-    if source is None and config.get("path") is None:
-        raise InputError(f"{run}: was trained on data from Python, which are not kept; {advice}.")
-    size, split = config.get("size"), config["split"]
-    size = tuple(size) if isinstance(size, list) else size
-    try:
-        given = source if source is not None else config["path"]
-        loaded = (
-            given.loaded if isinstance(given, Data) else read(given, split["seed"], size, progress)
-        )
-    except InputError as problem:
-        if source is None:
-            words = str(problem).rstrip(".")
-            raise InputError(
-                f"{run}: its data are not there any more: {words}; {advice}."
-            ) from problem
-        loaded = None  # what is wrong with it is said where it is read as rows of the run
-    given_seed: dict[str, Any] = {"features": features, "seed": seed, "progress": progress}
-    if loaded is not None and loaded.fingerprint == config["fingerprint"]:
-        own = Data(
-            loaded, seed=split["seed"], held_out=split["held_out"], size=size, progress=progress
-        )
-        return refer(own, **given_seed)
-    if source is None:
-        raise InputError(
-            f"{run}: {config['path']} is not what it was trained on, or has changed since; {advice}."
-        )
-    return refer_to_others(
-        conform(source, config, progress=progress), *restore(config), **given_seed
-    )
+    rows = run.data(source, progress=progress)
+    shared: dict[str, Any] = {"features": features, "seed": seed, "progress": progress}
+    if isinstance(rows, Data):
+        return refer(rows, **shared)
+    return refer_to_others(rows, *restore(run.config["data"]), **shared)
 
 
 @final
@@ -185,7 +156,7 @@ class _Work:
 
 
 def _report(
-    run: str | Path, work: _Work, drawn: Drawn, options: Mapping[str, Any], rows: int
+    run: Run, work: _Work, drawn: Drawn, options: Mapping[str, Any], rows: int
 ) -> Report | None:
     from undiffuse.evaluation.verdict.verdict import verdict
 
@@ -209,7 +180,11 @@ def _report(
     work.says("comparing tables and drawing pictures")
     scores, refused = score
     table = tables(samples, reference, seed=work.seed)
-    (training, held_out), levels, about = curves(run), loss_by_level(model, reference), summary(run)
+    (training, held_out), levels, about = (
+        run.curves(),
+        loss_by_level(model, reference),
+        run.summary(),
+    )
     said = verdict(
         training=training,
         held_out=held_out,
@@ -222,7 +197,7 @@ def _report(
         "format": 1,
         "kind": "report",
         "undiffuse": __version__,
-        "run": str(run),
+        "run": run.given,
         "preset": about["preset"],
         "family": type(model).__name__.lower(),
         **_identity(reference, drawn, work, options),

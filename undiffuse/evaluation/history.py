@@ -1,14 +1,8 @@
-"""What a run's log and its loss say of its training: curves over time, and the loss at each noise level.
-
-The loss of one step is that of a batch at random times; so steps are put together in bins. Held-out losses are those
-of the averaged weights, always at the same rows and noise, and are not smoothed.
-"""
+"""The loss of a model at each noise level, on held-out and on training rows."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,37 +13,8 @@ from undiffuse.diffusion import RowNoise
 from undiffuse.evaluation.references import Reference, Side
 from undiffuse.models import GenerativeModel
 from undiffuse.seeds import mix
-from undiffuse.training.folder import LOG
-from undiffuse.training.log import read_log
 
-POINTS = 200  # of the training curve
 LOOKED_AT, BLOCKS = 256, 8  # rows of each side, and in how many blocks
-
-
-def curves(run: str | Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(training, held-out) looks {"step", "elapsed" (seconds), "loss"} from the log of the run; empty without one."""
-    events = read_log(Path(os.path.expanduser(run)) / LOG)
-    timed = [e for e in events if e.get("event") == "step" and e.get("elapsed") is not None]
-    known = [(e["step"], e["elapsed"], e["loss"]) for e in timed if e.get("loss") is not None]
-    looks = [e for e in events if e.get("event") == "held_out" and e.get("loss") is not None]
-    bins = np.array_split(
-        np.array(known, dtype=float).reshape(-1, 3), min(POINTS, max(len(known), 1))
-    )
-    training: list[dict[str, Any]] = [
-        {"step": int(part[-1, 0]), "elapsed": float(part[-1, 1]), "loss": float(part[:, 2].mean())}
-        for part in bins
-        if len(part)
-    ]
-    steps, elapsed = [e["step"] for e in timed], [e["elapsed"] for e in timed]
-    held_out = [
-        {
-            "step": e["step"],
-            "elapsed": float(np.interp(e["step"], steps, elapsed)) if timed else None,
-            "loss": e["loss"],
-        }
-        for e in looks
-    ]
-    return training, held_out
 
 
 def loss_by_level(model: GenerativeModel, reference: Reference) -> dict[str, Any] | None:

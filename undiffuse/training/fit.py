@@ -19,13 +19,14 @@ from typing import Any
 
 import torch
 
+from undiffuse.device import find_device
 from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel, Source
 from undiffuse.training.checkpoint import initialize
 from undiffuse.training.evaluate import PREPARE
 from undiffuse.training.folder import RunFolder
 from undiffuse.training.log import Listener
-from undiffuse.training.options import Options, batch_for, find_device, merge
+from undiffuse.training.options import Options, batch_for, merge
 from undiffuse.training.randomness import Randomness
 from undiffuse.training.run import Run
 from undiffuse.training.schedule import evaluation_due

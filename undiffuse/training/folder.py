@@ -29,10 +29,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from undiffuse.atomic import atomic_file, atomic_folder
+from undiffuse.atomic import atomic_file, atomic_folder, write_json
 from undiffuse.errors import InputError
 
-FORMAT = 1
+FORMAT = 2  # of config.json
 CONFIG, WEIGHTS, LOG, SAMPLES = "config.json", "weights.safetensors", "log.jsonl", "samples"
 SNAPSHOTS, MOST_SNAPSHOTS = "snapshots", 5
 
@@ -45,7 +45,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         number = config["format"]
-        newer = number > FORMAT
+        newer, older = number > FORMAT, number < FORMAT
     except FileNotFoundError:
         raise InputError(
             f"{path}: not a run, for there is no config.json in it; check the path."
@@ -57,6 +57,11 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if newer:
         raise InputError(
             f"{path}: written in format {number}, this undiffuse reads {FORMAT}; upgrade undiffuse."
+        )
+    if older:
+        raise InputError(
+            f"{path}: written in format {number} by an older undiffuse, this one reads {FORMAT}; "
+            "train it again."
         )
     return config
 
@@ -116,12 +121,6 @@ def read_state(path: str | Path) -> dict[str, Any] | None:
         )
     except (OSError, ValueError) as problem:
         raise _damaged(path, name, problem) from problem
-
-
-def write_json(path: Path, tree: Any) -> None:
-    """Write `tree` whole or not at all."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 class RunFolder:

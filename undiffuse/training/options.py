@@ -11,11 +11,9 @@ from dataclasses import asdict, dataclass, fields
 from math import prod
 from typing import Any
 
-import torch
-
+from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError, unknown
 from undiffuse.training.averaging import WIDEST
-from undiffuse.training.duration import seconds
 
 BUDGET = 600.0  # seconds, if neither steps nor a budget are given
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -74,7 +72,7 @@ def merge(given: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
     values = asdict(Options()) | kept | asked
     check(values)
     if values["budget"] is not None:
-        values["budget"] = seconds(values["budget"])
+        values["budget"] = parse_duration(values["budget"])
     elif values["steps"] is None:
         values["budget"] = BUDGET
     floats = ("lr", "decay", "weight_decay", "clip", "averaging")
@@ -150,19 +148,3 @@ def batch_for(shape: tuple[int, ...], *, rows: int | None = None, accelerated: b
     if rows is not None:
         batch = max(min(batch, rows // 8), min(16, rows), 1)
     return 1 << (batch.bit_length() - 1)
-
-
-def find_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is the fastest that is there. Raises InputError for one that is not."""
-    accelerators = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    present = [kind for kind, available in accelerators.items() if available()] + ["cpu"]
-    if name == "auto":
-        return torch.device(present[0])
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", *accelerators) or not (index == "" or index.isdigit()):
-        raise unknown("device", "device", name, ("auto", "cpu", *accelerators))
-    if kind not in present or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
-        raise InputError(
-            f"device {name}: there is none on this machine; use {' or '.join(present)}."
-        )
-    return torch.device(name)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from undiffuse import __version__
+from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel, Source
-from undiffuse.training.duration import words
 from undiffuse.training.folder import FORMAT, RunFolder
 from undiffuse.training.options import Options
 
@@ -84,7 +84,7 @@ def refuse_if_done(where: str, state: Mapping[str, Any], options: Options) -> No
         and state["finished"]
         and max(elapsed, had_before) >= options.budget
     ):
-        had, more = words(elapsed), f"--budget {words(2 * elapsed)}"
+        had, more = format_duration(elapsed), f"--budget {format_duration(2 * elapsed)}"
     else:
         return
     raise InputError(f"{where}: has already had {had}; give more, such as {more}, to extend it.")

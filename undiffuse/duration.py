@@ -11,12 +11,18 @@ _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "": 1.0}
 _PART = r"(\d+(?:\.\d+)?|\.\d+)\s*(d|h|min|m|s|)\s*"
 
 
-def seconds(text: str | float | int) -> float:
-    """The duration in seconds; a bare number is seconds. Raises InputError for what is none, or not positive.
+def parse_duration(text: str | float | int) -> float:
+    """Return a duration in seconds.
 
-    >>> seconds("1h30m"), seconds("1.5h"), seconds("90 s"), seconds(90)
+    Args:
+        text: a number of seconds, or text such as "90s", "10m", "1h30m".
+
+    Raises:
+        InputError: it is not a duration, or not a positive and finite one.
+
+    >>> parse_duration("1h30m"), parse_duration("1.5h"), parse_duration("90 s"), parse_duration(90)
     (5400.0, 5400.0, 90.0, 90.0)
-    >>> seconds("soon")
+    >>> parse_duration("soon")
     Traceback (most recent call last):
     undiffuse.errors.InputError: budget soon: not a duration; write 90s, 10m or 1h30m.
     """
@@ -27,22 +33,20 @@ def seconds(text: str | float | int) -> float:
         total = sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, written))
     else:
         total = math.nan
-    if not math.isfinite(total) and not math.isinf(total):
+    if math.isnan(total):
         raise InputError(f"budget {text}: not a duration; write 90s, 10m or 1h30m.")
-    if total <= 0 or math.isinf(total):
-        raise InputError(
-            f"budget {text}: a budget is longer than nothing; write 90s, 10m or 1h30m."
-        )
+    if not 0 < total < math.inf:
+        raise InputError(f"budget {text}: must be positive and finite; write 90s, 10m or 1h30m.")
     return total
 
 
-def words(duration: float | int) -> str:
-    """Seconds as a person would say them, in two units at most.
+def format_duration(seconds: float | int) -> str:
+    """Write a number of seconds with at most two units.
 
-    >>> words(5400), words(61.2), words(9), words(172800)
+    >>> format_duration(5400), format_duration(61.2), format_duration(9), format_duration(172800)
     ('1h30m', '1m1s', '9s', '2d')
     """
-    left, parts = round(duration), []
+    left, parts = round(seconds), []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         count, left = divmod(left, size)
         if count:
