@@ -14,18 +14,22 @@ from undiffuse.models.methods import METHODS
 from undiffuse.models.observation import OBSERVATIONS
 from undiffuse.models.presets import (
     PRESETS,
+    WORDS,
+    dae,
     ddpm,
     edm,
+    flow,
     flow_matching,
+    gan,
     iddpm,
     ncsn,
     ssm,
     subvp,
+    vae,
     vdm,
     ve,
     vp,
 )
-from undiffuse.models.presets_families import dae, flow, gan, vae
 from undiffuse.models.vae import VAE
 from undiffuse.nn import NETWORKS
 from undiffuse.nn.adversarial import ADVERSARIAL
