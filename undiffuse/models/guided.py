@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from undiffuse.diffusion.denoiser import AbstractDenoiser, Given
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Conditioned
 from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, Interval
 from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel
@@ -48,7 +48,7 @@ def guided(
             moved: AbstractDenoiser = ClassifierFree(denoiser, weight, label=-1)
         else:
             assert weaker.denoiser is not None
-            cond: dict[str, Any] = denoiser.cond if isinstance(denoiser, Given) else {}
+            cond: dict[str, Any] = denoiser.cond if isinstance(denoiser, Conditioned) else {}
             moved = Autoguided(denoiser, weaker.denoiser.given(**cond), weight)
         return Interval(moved, denoiser, low, high)
 
