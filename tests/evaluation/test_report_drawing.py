@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from report_facts import figure
 from report_reader import Page, read
 
-from undiffuse.evaluation.report.bars import bar
-from undiffuse.evaluation.report.charts import Axis, Point, Series, plot
+from undiffuse.evaluation.report.charts import Axis, Chart, Point, Series, bar
 from undiffuse.evaluation.report.numbers import value_text
-from undiffuse.evaluation.report.scales import Scale, fit
+from undiffuse.evaluation.report.page import _environment
+from undiffuse.evaluation.report.scales import Scale, scale_for
+
+PARTS = _environment().get_template("parts.html").module
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-4, 1e6))
@@ -34,7 +36,7 @@ def test_ticks_are_few_even_and_inside(low: float, width: float) -> None:
 
 def test_marks_stand_where_the_numbers_are() -> None:
     """A bar from 0 to 10: the value 5 in the middle, its interval from 40 % to 60 %, the floor at 10 %."""
-    drawn = Page(bar(figure(5.0, 1.0, floor=1.0), Scale(0.0, 10.0))).opened
+    drawn = Page(PARTS.draw_bar(bar(figure(5.0, 1.0, floor=1.0), Scale(0.0, 10.0)))).opened
     marks = {given.get("class"): given for _, given in drawn}
     assert marks["dot"]["cx"] == "50.00%"
     assert (marks["interval"]["x"], marks["interval"]["width"]) == ("40.00%", "20.00%")
@@ -46,9 +48,9 @@ def test_points_stand_where_the_numbers_are() -> None:
     linear = [Point(float(x), 3.0 * x + 2) for x in (0, 1, 5, 9)]
     power = [Point(10.0**x, 5 * 100.0**-x) for x in (0, 1, 2.5, 4)]
     for points, log in ((linear, False), (power, True)):
-        drawn = Page(
-            plot([Series("one", points)], Axis("x", log=log), Axis("y", log=log), alt="a line")
-        ).opened
+        axes = Axis("x", log=log), Axis("y", log=log)
+        chart = Chart("one", [Series("one", points)], *axes, alt="a line")
+        drawn = Page(PARTS.draw_chart(chart)).opened
         path = next(given["points"] or "" for name, given in drawn if name == "polyline")
         (ax, ay), *between, (bx, by) = (
             [float(v) for v in each.split(",")] for each in path.split()
@@ -60,8 +62,8 @@ def test_points_stand_where_the_numbers_are() -> None:
 
 
 def test_scales_hold_what_they_are_made_for() -> None:
-    assert fit([0.2, 0.4], low=0.0, high=1.0) == Scale(0.0, 1.0)
-    beyond = fit([-0.2, 1.4], low=0.0, high=1.0)
+    assert scale_for([0.2, 0.4], low=0.0, high=1.0) == Scale(0.0, 1.0)
+    beyond = scale_for([-0.2, 1.4], low=0.0, high=1.0)
     assert beyond.low < -0.2
     assert beyond.high > 1.4
-    assert fit([3.0]).low < 3.0 < fit([3.0]).high
+    assert scale_for([3.0]).low < 3.0 < scale_for([3.0]).high

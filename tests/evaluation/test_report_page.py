@@ -109,7 +109,7 @@ def test_the_verdict_comes_first() -> None:
         "Do they reach",
         "How probable",
         "What do samples cost",
-        "Loss while training",
+        "Loss during training",
         "How it was made",
     ]
     places = [text.index(words) for words in order]
@@ -127,7 +127,7 @@ def test_samples_that_are_near_without_being_copies_are_not_called_copies() -> N
     facts = report_facts()
     facts["memorization"] |= {"caught": True, "p": 2.3e-9, "z": -6.1}
     words = Page(render(facts, {})).texts["memorization"]
-    assert "Nearer, and no copies" in words
+    assert "Closer than chance, but not copies" in words
     assert "Caught copying" not in words
 
 
@@ -193,7 +193,7 @@ def test_pictures_are_inside_as_they_were_given() -> None:
     )
     assert all(given["alt"] for name, given in page.opened if name == "img")
     with pytest.raises(ValueError, match="PNG"):
-        picture(b"GIF89a", "no")
+        picture(b"GIF89a")
 
 
 def test_a_comparison_shows_every_run() -> None:
@@ -213,7 +213,7 @@ def test_a_comparison_shows_every_run() -> None:
     for claim in facts["textbook"]:
         assert claim["claim"] in text
         assert claim["measured"] in text
-    assert [text.count(word) for word in ("agrees", "disagrees", "cannot be said")] == [
+    assert [text.count(word) for word in ("agrees", "disagrees", "undecided")] == [
         7,
         1,
         2,

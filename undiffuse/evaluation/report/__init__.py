@@ -1,12 +1,9 @@
-"""What a reader gets: a report of one run, or of several side by side, as one HTML document that needs nothing else.
+"""The report of one run, or of several side by side, as one HTML document that needs nothing else.
 
-render(facts, pictures)               facts as in report.json; pictures: name -> PNG
-render_comparison(facts, pictures)    facts as in comparison.json; pictures: preset -> PNG of its samples
-
-Both are pure functions of plain data. A section shows what the facts hold: none knows models or kinds of data.
+Both functions are pure: they see plain data, as report.json and comparison.json hold it, and PNGs. A
+section shows what the data hold; none knows families or kinds of data.
 """
 
-from undiffuse.evaluation.report.comparison import render_comparison
-from undiffuse.evaluation.report.single import render
+from undiffuse.evaluation.report.page import render, render_comparison
 
 __all__ = ["render", "render_comparison"]

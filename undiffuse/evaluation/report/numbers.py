@@ -7,37 +7,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 DASH = "–"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MOST = 6  # decimals; smaller numbers take a power of ten, and so do those from
 _LARGE = 1e9  # on
 
-Figure = Mapping[
+FigureFacts = Mapping[
     str, Any
 ]  # value, low, high, stderr, n, floor, warning, better; any number may be None
 
 
 def is_figure(fact: object) -> bool:
-    """Whether a fact is a figure: a number with its interval."""
+    """Return whether a fact is a figure: a number with its interval."""
     return isinstance(fact, Mapping) and {"value", "low", "high"} <= fact.keys()
 
 
-def is_known(number: object) -> bool:
-    """Whether a fact is a finite number."""
-    return (
-        isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
-    )
+def is_known(fact: object) -> TypeGuard[float]:
+    """Return whether a fact is a finite number."""
+    return isinstance(fact, int | float) and not isinstance(fact, bool) and math.isfinite(fact)
 
 
 def known_ones(numbers: Iterable[Any]) -> list[float]:
-    """Those of some facts that are finite numbers."""
+    """Return those of some facts that are finite numbers."""
     return [float(number) for number in numbers if is_known(number)]
 
 
-def decimals(figure: Figure) -> int:
-    """How many decimals its value and interval deserve.
+def decimals(figure: FigureFacts) -> int:
+    """Return the number of decimals of its value and interval: two digits of the half width.
 
     >>> decimals({"value": 12.345, "low": 11.9, "high": 12.8})
     2
@@ -52,14 +50,13 @@ def decimals(figure: Figure) -> int:
 
 
 def number(value: object, places: int | None = None) -> str:
-    """A number with `places` decimals, or three significant digits; a dash if there is none.
+    """Write a number with `places` decimals, or three significant digits; a dash if there is none.
 
     >>> number(12345.678, 1), number(0.0), number(-0.25), number(None), number(3.2e-9)
     ('12,345.7', '0', '−0.250', '–', '3.20 × 10⁻⁹')
     """
     if not is_known(value):
         return DASH
-    assert isinstance(value, int | float)
     if places is None:
         places = decimals({"value": value, "low": None, "high": None})
     if value != 0 and (places > _MOST or abs(value) >= _LARGE):
@@ -74,13 +71,13 @@ def _signed(text: str) -> str:
     return "−" + text[1:] if text.startswith("-") else text
 
 
-def value_text(figure: Figure) -> str:
-    """The value of a figure, to the digits that it deserves."""
+def value_text(figure: FigureFacts) -> str:
+    """Write the value of a figure, with the decimals of its interval."""
     return number(figure["value"], decimals(figure))
 
 
-def interval_text(figure: Figure) -> str:
-    """The interval of a figure; empty if there is none.
+def interval_text(figure: FigureFacts) -> str:
+    """Write the interval of a figure; empty if there is none.
 
     >>> interval_text({"value": 12.345, "low": 11.9, "high": 12.8})
     '11.90 to 12.80'
@@ -95,14 +92,13 @@ def interval_text(figure: Figure) -> str:
 
 
 def duration(seconds: object) -> str:
-    """A length of time in its natural unit.
+    """Write a length of time in its natural unit.
 
     >>> [duration(s) for s in (0.0021, 12.34, 150, 9000.0, None)]
     ['2.1 ms', '12.3 s', '2 min 30 s', '2 h 30 min', '–']
     """
     if not is_known(seconds):
         return DASH
-    assert isinstance(seconds, int | float)
     if seconds < 1:
         return f"{seconds * 1000:.3g} ms" if seconds * 1000 >= 10 else f"{seconds * 1000:.2g} ms"
     if seconds < 100:
@@ -113,14 +109,13 @@ def duration(seconds: object) -> str:
 
 
 def size(count: object) -> str:
-    """A number of bytes.
+    """Write a number of bytes.
 
     >>> size(1_500_000_000), size(None)
     ('1.50 GB', '–')
     """
     if not is_known(count):
         return DASH
-    assert isinstance(count, int | float)
     amount, unit = next(
         ((count / 10**p, u) for p, u in ((9, "GB"), (6, "MB"), (3, "kB")) if count >= 10**p),
         (count, "B"),

@@ -1,4 +1,4 @@
-"""From numbers to places on a chart: linear and logarithmic scales, and ticks at numbers that people count in."""
+"""From numbers to places on a chart: linear and logarithmic scales, and ticks at round numbers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PAD = 0.06  # of the scale, left free at an end that is not fixed
 @final
 @dataclass(frozen=True)
 class Scale:
-    """An axis from `low` to `high`, linear or (`log`) of powers."""
+    """An axis from `low` to `high`, linear or logarithmic."""
 
     low: float
     high: float
     log: bool = False
 
     def at(self, value: float) -> float:
-        """Where a value lies, 0 at the low end and 1 at the high end.
+        """Return where a value lies: 0 at the low end, 1 at the high end.
 
         >>> Scale(0.0, 10.0).at(2.5), Scale(1.0, 100.0, log=True).at(10.0)
         (0.25, 0.5)
@@ -28,8 +28,14 @@ class Scale:
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
         return (value - low) / (high - low)
 
+    def percent(self, value: float) -> float:
+        """Return where a value lies in per cent of the axis, values beyond an end at that end."""
+        if self.log and value <= 0:
+            return 0.0
+        return 100 * min(max(self.at(float(value)), 0.0), 1.0)
+
     def ticks(self, most: int = 6) -> list[float]:
-        """Round numbers on the axis, at most about `most`.
+        """Return round numbers on the axis, about `most` of them or fewer.
 
         >>> Scale(0.0, 1.0).ticks(), Scale(0.02, 3.0, log=True).ticks()
         ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.1, 1.0])
@@ -45,26 +51,25 @@ class Scale:
 
     def _powers(self, most: int) -> list[float]:
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        low, high = self.low * (1 - 1e-9), self.high * (1 + 1e-9)
         for factors in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0)):
-            found = [f * 10.0**p for p in range(first, last + 1) for f in factors]
-            found = [
-                tick for tick in found if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)
-            ]
-            if len(found) >= 2:
-                return found[:: -(-len(found) // most)]
+            every = [f * 10.0**p for p in range(first, last + 1) for f in factors]
+            inside = [tick for tick in every if low <= tick <= high]
+            if len(inside) >= 2:
+                return inside[:: -(-len(inside) // most)]
         return Scale(self.low, self.high)._steps(most)
 
 
-def fit(
+def scale_for(
     values: Iterable[float],
     *,
     low: float | None = None,
     high: float | None = None,
     log: bool = False,
 ) -> Scale:
-    """A scale that holds all values; an end that is given stays where it is, unless a value lies beyond it.
+    """Return a scale that holds all values; an end that is given stays, unless a value lies beyond it.
 
-    >>> fit([0.2, 0.7], low=0.0, high=1.0)
+    >>> scale_for([0.2, 0.7], low=0.0, high=1.0)
     Scale(low=0.0, high=1.0, log=False)
     """
     known = sorted(values) or [0.0, 1.0]
@@ -81,7 +86,7 @@ def fit(
 
 
 def spans_decades(values: Sequence[float], decades: float = 1.0) -> bool:
-    """Whether a logarithmic axis serves these values: all positive, over at least so many powers of ten.
+    """Return whether the values are positive and span at least so many powers of ten.
 
     >>> spans_decades([0.1, 2.0]), spans_decades([0.0, 2.0])
     (True, False)
@@ -90,7 +95,7 @@ def spans_decades(values: Sequence[float], decades: float = 1.0) -> bool:
 
 
 def tick_text(value: float) -> str:
-    """A number beside an axis, as short as can be.
+    """Return a number as it is written beside an axis, as short as possible.
 
     >>> [tick_text(v) for v in (0.0, 0.25, 2500.0, 20000.0, 1e-05)]
     ['0', '0.25', '2.5k', '20k', '1e−5']

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-_REAL = "real rows against each other get {}"
+_REAL = "its floor, between two disjoint sets of real rows, is {}"
 
 
 @final
@@ -140,6 +140,26 @@ PICTURES = {
     "reconstructions": "Held-out rows and what the model makes of them",
     "traversal": "A walk along single latent dimensions",
 }
+
+
+NEARNESS = {
+    "memorizing": "Caught copying: samples lie closer to training rows than held-out rows do, by more "
+    "than chance explains",
+    "near": "Closer than chance, but not copies: samples lie closer to training rows than held-out rows "
+    "do, as blurred or unvaried samples also do",
+    "none": "No sign of copying: samples lie no closer to training rows than held-out rows do",
+}
+
+FOOTNOTES = (
+    "A 95 % interval holds the truth in 95 of 100 cases. Intervals of the Fréchet distance and of "
+    "neighbour counts come from halves of the rows drawn without replacement: a bootstrap would put "
+    "copies among them and bias both.",
+    "A floor is the same figure between two disjoint sets of real rows: what a perfect sampler would "
+    "get. Only the distance to the floor is due to the model.",
+    "Compare a figure on n samples with a figure on n samples only: the Fréchet distance above all "
+    "grows as n falls.",
+    "Likelihood and sample quality may disagree: either can be good while the other is bad.",
+)
 
 
 def meaning(key: str) -> Meaning:
