@@ -38,11 +38,12 @@ def auroc(ordinary: np.ndarray, anomalous: np.ndarray) -> tuple[float, float]:
 def by_likelihood(train: np.ndarray, *, seconds: float, evaluations: int, seed: int) -> Callable:
     """A model trained for so long, as a function from rows to their log-likelihoods."""
     import undiffuse as ud
+    from undiffuse.models.likelihood import Bound
 
     model = ud.edm()
     data = ud.load(train, seed=seed, held_out=64)
     model.fit(data, budget=f"{seconds:g}s", seed=seed)
-    return lambda rows: model.log_prob(rows, method="elbo", evaluations=evaluations, seed=seed)
+    return lambda rows: model.log_prob(rows, how=Bound(evaluations), seed=seed)
 
 
 def by_neighbour(train: np.ndarray) -> Callable:

@@ -22,6 +22,7 @@ import torch
 import undiffuse as ud
 from undiffuse.data.toys import DENSITIES, draw_toy, toy_log_density
 from undiffuse.models import PRESETS
+from undiffuse.models.likelihood import Density
 
 BOUND = 0.05  # nats
 SYSTEMS = [
@@ -55,7 +56,7 @@ def measure(toy: str, preset: str, *, training: int, rows: int, width: int) -> d
     truth, found, evaluations = toy_log_density(toy, points), [], []
     for first in range(0, rows, 250):
         part = torch.from_numpy(points[first : first + 250])
-        likelihood = model.likelihood_rows(part, first=first, method="ode", tolerance=1e-4)
+        likelihood = model.likelihood_rows(part, first=first, how=Density(tolerance=1e-4))
         found.append(likelihood.nats.numpy())
         evaluations.append(likelihood.evaluations)
     lost = truth - np.concatenate(found)

@@ -29,6 +29,7 @@ import torch
 
 import undiffuse as ud
 from undiffuse.models import PRESETS, Diffusion
+from undiffuse.models.likelihood import Bound, Density
 
 SYSTEMS = [
     name
@@ -84,12 +85,9 @@ def measure(preset: str, folder: Path, rows: int) -> dict[str, float | str]:
         text=True,
     )
     found["steps"] = json.loads(info.stdout)["steps"]
-    for method, options in (
-        ("elbo", {"evaluations": 64}),
-        ("ode", {"tolerance": 1e-3, "probes": 1}),
-    ):
+    for method, how in (("elbo", Bound(64)), ("ode", Density(tolerance=1e-3, probes=1))):
         started = time.perf_counter()
-        scores = model.likelihood_rows(held_out, method=method, seed=0, **options)
+        scores = model.likelihood_rows(held_out, how=how, seed=0)
         bits = -scores.nats / (dimensions * np.log(2))
         found[f"{method}_bits"], found[f"{method}_error"] = (
             float(bits.mean()),

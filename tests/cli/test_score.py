@@ -271,7 +271,6 @@ def test_data_that_have_moved_leave_scores_without_quantiles(
 
 def test_every_method_of_scoring_can_be_named() -> None:
     from undiffuse.cli.score import Method
-    from undiffuse.models.diffusion_likelihood import LIKELIHOODS
-    from undiffuse.models.vae import BOUNDS
+    from undiffuse.models.likelihood import HOW
 
-    assert set(get_args(Method)) == set(LIKELIHOODS) | set(BOUNDS)
+    assert set(get_args(Method)) == set(HOW)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from undiffuse.data import conform, load
 from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
+from undiffuse.models.likelihood import Bound, Density
 from undiffuse.evaluation import Calibration, Scoring, calibrate, held_out_rows, score
 
 N, D = 300, 3
@@ -47,15 +48,15 @@ class Gaussian(nn.Module):
         draws=None,
         label=None,
         importance=False,
-        method=None,
-        power=1,
+        how=None,
+        dequantization=None,
     ):
         self.calls.append((first, len(rows)))
         s, x = float(self.s.detach()), rows.double()
         nats = -0.5 * (x / s).square().sum(1) - x.shape[1] * math.log(s * math.sqrt(2 * math.pi))
         nats += (
             self.wobble
-            * power
+            * (2 if how == Bound(2) else 1)
             * RowNoise(seed, len(rows), first)(torch.empty(len(rows), 1)).double()[:, 0]
         )
         nats[x[:, 0] == 99] = torch.nan
@@ -168,7 +169,7 @@ def test_interrupted_and_continued_is_as_if_never_interrupted(rows, tmp_path, ba
     [
         ({"seed": 1}, "seed"),
         ({"draws": 3}, "draws"),
-        ({"method": "ode"}, "method"),
+        ({"how": Density()}, "how"),
         ({"importance": True}, "importance"),
     ],
 )
@@ -203,7 +204,7 @@ def test_a_row_depends_on_the_seed_and_its_number_alone(rows, tmp_path):
 
     np.testing.assert_array_equal(nats("a.csv", batch=1), nats("b.csv", batch=50))
     assert not np.any(nats("c.csv", scoring=Scoring(seed=1)) == nats("d.csv"))
-    doubled = nats("e.csv", scoring=Scoring(options={"power": 2})) - density(stacked(rows))
+    doubled = nats("e.csv", scoring=Scoring(how=Bound(2))) - density(stacked(rows))
     np.testing.assert_allclose(doubled, 2 * (nats("f.csv") - density(stacked(rows))), atol=1e-12)
 
 

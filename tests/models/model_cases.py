@@ -37,6 +37,18 @@ class Identity:
     def encode(self, row: Tensor, noise: Any) -> tuple[Tensor, Tensor]:
         return row, torch.zeros(len(row), dtype=torch.float64)
 
+    description, levels, bin_width = "", None, None
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return self.shape
+
+    def cells(self, row: Tensor) -> None:
+        return None
+
+    def known(self, mask: Tensor) -> Tensor:
+        return mask
+
     def decode(self, x: Tensor) -> np.ndarray:
         return x.numpy()
 

@@ -14,6 +14,7 @@ import undiffuse as ud
 from undiffuse.data import toys
 from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
+from undiffuse.models.likelihood import how_of
 from undiffuse.models import build
 
 zuko = pytest.importorskip("zuko")
@@ -84,9 +85,10 @@ def test_the_likelihood_is_exact_and_takes_no_options():
     assert (found.kind, found.evaluations) == ("exact", 1.0)
     assert found.stderr.tolist() == [0.0] * 5
     assert found.nats.dtype == torch.float64
-    for name, value in {"method": "elbo", "evaluations": 8}.items():
-        with pytest.raises(InputError, match=f"{name} {value}: the density of a flow is exact"):
-            model.likelihood(x, noise=RowNoise(0, 5), cond={}, **{name: value})
+    with pytest.raises(InputError, match="method elbo: flow models are not scored by it; its density"):
+        how_of(model, "elbo")
+    with pytest.raises(InputError, match="evaluations: scoring by this model takes no options"):
+        how_of(model, evaluations=8)
 
 
 def test_the_loss_is_both_terms_of_the_change_of_variables():

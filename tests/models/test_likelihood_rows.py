@@ -17,9 +17,9 @@ from undiffuse.diffusion.steps.base import Heun
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError
 from undiffuse.models import Diffusion, edm
-from undiffuse.models.likelihood import bits_per_dimension
+from undiffuse.models.likelihood import Bound, Density, bits_per_dimension, how_of
 
-ODE = {"method": "ode", "tolerance": 1e-4}
+ODE = {"how": Density(tolerance=1e-4)}
 
 
 class Flat(nn.Module):
@@ -137,8 +137,8 @@ def test_whole_numbers_in_bins_need_no_dequantization():
     transform = ImageTransform(row_shape=(1, 1), channel_axis=None, levels=8, dtype="uint8")
     model = known([0.1], 0.4, transform, sigma_min=0.05)
     k = torch.arange(8, dtype=torch.uint8)[:, None, None]
-    bound = model.likelihood_rows(k, method="elbo", evaluations=200)
-    coarse = known([0.1], 0.4, transform, sigma_min=0.02).takes_cells("elbo", transform.bin_width)
+    bound = model.likelihood_rows(k, how=Bound(200))
+    coarse = known([0.1], 0.4, transform, sigma_min=0.02).takes_cells(Bound(), transform.bin_width)
     assert (
         not coarse
     )  # bins so wide beside the noise would cost log(width / sigma sqrt(2 pi e)) nats each
@@ -164,11 +164,10 @@ def met(**changes):
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"method": "elbo", "evaluations": 4}, {"method": "ode", "steps": 3, "probes": 1}],
-    ids=["elbo", "ode"],
+    "how", [Bound(4), Density(steps=3, probes=1)], ids=["elbo", "ode"]
 )
-def test_a_row_depends_on_its_seed_and_number_alone(options):
+def test_a_row_depends_on_its_seed_and_number_alone(how):
+    options = {"how": how}
     model, rows = met(), torch.randn(6, 3)
     together = model.likelihood_rows(rows, seed=5, first=10, **options).nats
     apart = torch.cat(
@@ -195,7 +194,7 @@ def test_a_label_is_given_or_hidden():
     rows = torch.randn(3, 3)
     for label, seen in ((None, -1), ("b", 1), (0, 0)):
         network.seen.clear()
-        model.likelihood_rows(rows, label=label, method="elbo", evaluations=2)
+        model.likelihood_rows(rows, label=label, how=Bound(2))
         assert network.seen
         assert all(bool((value == seen).all()) for value in network.seen)
     with pytest.raises(InputError, match="no such class"):
@@ -227,18 +226,18 @@ def test_one_impossible_or_broken_row_is_its_own_affair():
 def test_what_cannot_be_done_is_said():
     model, rows = met(), torch.randn(2, 3)
     with pytest.raises(InputError, match=r"method elbow: .*Did you mean elbo\?"):
-        model.likelihood_rows(rows, method="elbow")
+        how_of(model, "elbow")
     with pytest.raises(InputError, match="use method ode"):
-        model.likelihood_rows(rows, method="elbo", importance=True, draws=2)
+        model.likelihood_rows(rows, how=Bound(), importance=True, draws=2)
     with pytest.raises(
         InputError,
-        match=r"^method elbo: takes no probes, only evaluations; leave that option out\.$",
+        match=r"^probes: method elbo takes only evaluations; leave it out\.$",
     ):
-        model.likelihood_rows(rows, method="elbo", probes=2)
+        how_of(model, "elbo", probes=2)
     with pytest.raises(
-        InputError, match=r"^method ode: takes no evaluations, only tolerance, steps, probes; "
+        InputError, match=r"^evaluations: method ode takes only tolerance, steps, probes; "
     ):
-        model.likelihood_rows(rows, method="ode", evaluations=2)
+        how_of(model, "ode", evaluations=2)
     with pytest.raises(InputError, match="draws 0"):
         model.likelihood_rows(rows, draws=0)
     with pytest.raises(InputError, match="batch 0"):

@@ -17,6 +17,7 @@ from undiffuse.diffusion import RowNoise
 from undiffuse.diffusion.gaussian import kl
 from undiffuse.errors import InputError
 from undiffuse.models import VAE, build
+from undiffuse.models.likelihood import Bound, Density, Weighted, how_of
 from undiffuse.models.observation import OBSERVATIONS, Bernoulli, Gaussian, Logistic
 from undiffuse.nn.autoencoder import Autoencoder, autoencoder
 
@@ -77,10 +78,10 @@ def score(model, x, **options):
 
 def test_the_bound_is_tight_with_the_optimal_encoder():
     x, log_p = truth(300)
-    weighted = score(components(Posterior()), x, method="importance", evaluations=3)
+    weighted = score(components(Posterior()), x, how=Weighted(3))
     torch.testing.assert_close(weighted.nats, log_p, rtol=0, atol=1e-10)  # every weight is p(x)
     assert float(weighted.stderr.max()) < 1e-10
-    bound = score(components(Posterior()), x, method="elbo", evaluations=400)
+    bound = score(components(Posterior()), x, how=Bound(400))
     assert float(((bound.nats - log_p) / bound.stderr).abs().max()) < 4.5
     assert bound.kind == weighted.kind == "bound"
     assert weighted.evaluations == 4
@@ -91,7 +92,7 @@ def test_with_another_encoder_the_bound_is_below_by_the_divergence_from_the_post
     """log p(x) - bound = KL(q | p(z | x)) (Kim and Lee 2024, Eq. 11, where the inequality is)."""
     (x, log_p), encoder = truth(2000), Posterior(moved, wider)
     gap = kl(*encoder.moments(x), *Posterior().moments(x))
-    bound = score(components(encoder), x, method="elbo", evaluations=50)
+    bound = score(components(encoder), x, how=Bound(50))
     assert float(gap.min()) > 0
     excess = bound.nats - (log_p - gap)
     assert abs(float(excess.mean())) < 4 * float(excess.std()) / math.sqrt(len(x))
@@ -99,7 +100,7 @@ def test_with_another_encoder_the_bound_is_below_by_the_divergence_from_the_post
 
 def test_the_weighted_bound_grows_with_its_samples_and_approaches():
     (x, log_p), model = truth(1500), components(Posterior(0.3, 1.4))
-    found = {k: score(model, x, evaluations=k) for k in (1, 4, 16, 64)}
+    found = {k: score(model, x, how=Weighted(k)) for k in (1, 4, 16, 64)}
     gaps = [float((log_p - bound.nats).mean()) for bound in found.values()]
     assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] > 8 * gaps[3] > 0
     assert gaps[3] < 0.02
@@ -155,11 +156,13 @@ def test_what_is_not_there_to_choose_is_refused():
     with pytest.raises(
         InputError, match=r"method elbow: no such method of scoring. Did you mean elbo\?"
     ):
-        model.likelihood_rows(x, method="elbow")
-    with pytest.raises(InputError, match="tolerance: not for this method"):
-        model.likelihood_rows(x, tolerance=1e-3)
-    with pytest.raises(InputError, match="evaluations 0: "):
-        model.likelihood_rows(x, evaluations=0)
+        how_of(components(Posterior()), "elbow")
+    with pytest.raises(InputError, match="tolerance: scoring by this model takes only evaluations"):
+        how_of(components(Posterior()), tolerance=1e-3)
+    with pytest.raises(InputError, match="method ode: vae models are not scored by it; use elbo or"):
+        components(Posterior()).likelihood_rows(x, how=Density())
+    with pytest.raises(InputError, match="draws 0: "):
+        Weighted(0)
     with pytest.raises(InputError, match="latent 0"):
         ud.vae(latent=0)
     with pytest.raises(InputError, match="has not met its data"):

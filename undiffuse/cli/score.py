@@ -185,6 +185,7 @@ def _scoring(model: GenerativeModel, chosen: ScoreOptions) -> Scoring:
     """How rows are scored, with what is named resolved."""
     from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
     from undiffuse.evaluation import Scoring
+    from undiffuse.models.likelihood import how_of
 
     dequantization = None
     if chosen.dequantization == "truncated_normal":
@@ -194,19 +195,20 @@ def _scoring(model: GenerativeModel, chosen: ScoreOptions) -> Scoring:
                 "--dequantization truncated_normal: is for models with noise levels; leave it out."
             )
         dequantization = TruncatedNormal.of(schedule)
-    own = {
-        "evaluations": chosen.evaluations,
-        "tolerance": chosen.tolerance,
-        "probes": chosen.probes,
-    }
+    how = how_of(
+        model,
+        chosen.method,
+        evaluations=chosen.evaluations,
+        tolerance=chosen.tolerance,
+        probes=chosen.probes,
+    )
     return Scoring(
-        method=chosen.method,
+        how=how,
         seed=chosen.seed or 0,
         draws=chosen.draws,
         label=chosen.label,
         importance=bool(chosen.importance),
         dequantization=dequantization,
-        options={name: value for name, value in own.items() if value is not None},
     )
 
 

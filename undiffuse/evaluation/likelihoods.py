@@ -23,7 +23,6 @@ import torch
 
 from undiffuse.data import Conformed, Progress
 from undiffuse.data.conformed import Taken
-from undiffuse.data.rows import as_tensor
 from undiffuse.errors import InputError
 from undiffuse.evaluation.metrics import Figure
 from undiffuse.evaluation.metrics.figure import normal, of_mean
@@ -67,11 +66,7 @@ class _Stored:
 
 def refusal(model: GenerativeModel, reference: Reference) -> str | None:
     """Why the model has no likelihood, in a sentence; None if it has."""
-    try:
-        model.likelihood_rows(as_tensor(reference.held_out.rows[:1]))
-    except InputError as problem:
-        return str(problem)
-    return None
+    return model.no_density or None
 
 
 def likelihoods(

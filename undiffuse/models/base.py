@@ -19,14 +19,17 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from torch import Tensor, nn
 
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.sample import RowNoise
 from undiffuse.errors import InputError
-from undiffuse.models.given import Given
-from undiffuse.models.likelihood import Likelihood, likelihood_rows, stored_batches
+from undiffuse.interfaces import PartialRows
+from undiffuse.models.likelihood import How, Likelihood, likelihood_rows, stored_batches
 
+_KNOWN = 0x6B0317  # keeps the stream that encodes known entries apart from the one that draws
+_WIDER: dict[str, DTypeLike] = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 _LABELS = 0x1ABE15  # keeps the stream that draws classes apart from the one that draws samples
 
 Noise = Callable[[Tensor], Tensor]
@@ -108,6 +111,8 @@ class GenerativeModel(nn.Module, ABC):
         False  # whether `draw` takes `known`, (x_known, mask) of (B, *shape), and draws the rest
     )
     preview_options: Mapping[str, Any] = {}  # what `draw` is given for quick looks during training
+    scored_by: tuple[type[How], ...] = ()  # ways of scoring that can be asked for, the default first
+    no_density: str = ""  # why there is no likelihood, in a sentence; "" if there is one
     data_config: Mapping[str, Any] | None = (
         None  # what the data said of themselves, for reading more of their kind
     )
@@ -149,15 +154,30 @@ class GenerativeModel(nn.Module, ABC):
         """The resolved tree of parts, enough to rebuild the model before its weights are loaded."""
 
     def likelihood(
-        self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any
+        self,
+        x: Tensor,
+        *,
+        noise: Noise,
+        cond: Mapping[str, Tensor],
+        how: How | None = None,
+        cells: tuple[Tensor, Tensor] | None = None,
     ) -> Likelihood:
-        """Log p(x | cond) of rows (B, *shape) at unit scale. Raises InputError for a family that has no density."""
-        raise InputError(
-            f"{type(self).__name__.lower()}: this family has no density; score with another model."
-        )
+        """Return log p(x | cond) of rows (B, *shape) at unit scale, in nats.
 
-    def takes_cells(self, method: str | None, width: float) -> bool:
-        """Whether `likelihood` by this method takes `cells`, the edges of the bins of whole numbers, `width` apart."""
+        Args:
+            x: rows (B, *shape).
+            noise: supplies what is random.
+            cond: the condition of each row.
+            how: one of `scored_by`; None is the family's own choice.
+            cells: the edges (low, high) of each value's bin, where `takes_cells` says so.
+
+        Raises:
+            InputError: for a model with `no_density`.
+        """
+        raise InputError(self.no_density)
+
+    def takes_cells(self, how: How | None, width: float) -> bool:
+        """Return whether `likelihood` in this way takes `cells` of bins of this width."""
         return False
 
     @final
@@ -210,7 +230,7 @@ class GenerativeModel(nn.Module, ABC):
         self,
         n: int,
         *,
-        given: Given | None = None,
+        given: PartialRows | None = None,
         label: int | str | None = None,
         seed: int = 0,
         first: int = 0,
@@ -246,7 +266,7 @@ class GenerativeModel(nn.Module, ABC):
             for start in range(0, total, batch):
                 places = np.arange(start, min(start + batch, total)) // n
                 cond = (
-                    given.condition(places, self.transform, seed, first + start, self.device)
+                    self._known(given, places, seed, first + start)
                     if given
                     else {}
                 )
@@ -256,10 +276,23 @@ class GenerativeModel(nn.Module, ABC):
                     len(places), noise=RowNoise(seed, len(places), first + start), **cond, **options
                 )
                 drawn = self.transform.decode(x.float().cpu())
-                rows.append(given.put_back(drawn, places) if given else drawn)
+                if given:
+                    drawn = np.where(given.known[places], given.rows[places], drawn).astype(drawn.dtype)
+                rows.append(drawn)
         finally:
             self.train(was_training)
         return np.concatenate(rows)
+
+    def _known(
+        self, given: PartialRows, places: np.ndarray, seed: int, first: int
+    ) -> dict[str, Any]:
+        """The option `known` of `draw`: (x_known, mask) of the given rows at these places."""
+        assert self.transform is not None
+        rows = given.rows[places]
+        stored = torch.from_numpy(np.ascontiguousarray(rows, _WIDER.get(rows.dtype.name, rows.dtype)))
+        x, _ = self.transform.encode(stored, RowNoise(seed ^ _KNOWN, len(rows), first))
+        mask = self.transform.known(torch.from_numpy(np.ascontiguousarray(given.known[places])))
+        return {"known": (x.to(self.device), mask.to(self.device))}
 
     @final
     def sample(self, n: int, **options: Any) -> Any:
@@ -272,19 +305,27 @@ class GenerativeModel(nn.Module, ABC):
         self,
         rows: Tensor,
         *,
+        how: How | None = None,
         first: int = 0,
         seed: int = 0,
         draws: int | None = None,
         label: int | str | None = None,
         importance: bool = False,
-        method: str | None = None,
         dequantization: TruncatedNormal | None = None,
-        **options: Any,
     ) -> Likelihood:
-        """The log-likelihood of rows (B, ...) of the stored type, nats in the data's own units.
+        """Return the log-likelihood of rows (B, ...) of the stored type, nats in the data's units.
 
-        Row i depends on (`seed`, `first` + i) alone. What the transform draws is averaged over `draws` (2, or 1 if it
-        draws nothing), or weighted by `importance`. No `label`: the class is hidden. The rest is the family's.
+        Row i depends on (`seed`, `first` + i) alone.
+
+        Args:
+            rows: rows (B, ...) of the stored type.
+            how: a way of scoring, one of `scored_by`; None is the family's own choice.
+            first: the number of the first row.
+            seed: decides everything random.
+            draws: draws of what the transform adds; default 2, or 1 if it adds nothing.
+            label: score given this class; None hides the class.
+            importance: weight the draws by importance instead of averaging them.
+            dequantization: the noise that whole numbers are given; None is uniform.
         """
         if self.transform is None:
             raise InputError("this model has not met its data yet; call fit, or open a run.")
@@ -292,18 +333,19 @@ class GenerativeModel(nn.Module, ABC):
         if self.classes or label is not None:
             index = -1 if label is None else self.label_index(label)
             cond["label"] = torch.full((len(rows),), index, dtype=torch.int64, device=self.device)
-        given = {
-            "first": first,
-            "seed": seed,
-            "draws": draws,
-            "importance": importance,
-            "method": method,
-        }
         was_training = self.training
         self.eval()
         try:
             return likelihood_rows(
-                self, rows, dequantization=dequantization, cond=cond, options=options, **given
+                self,
+                rows,
+                how=how,
+                first=first,
+                seed=seed,
+                draws=draws,
+                importance=importance,
+                dequantization=dequantization,
+                cond=cond,
             )
         finally:
             self.train(was_training)

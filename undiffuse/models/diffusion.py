@@ -32,16 +32,17 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.denoiser import Condition
-from undiffuse.diffusion.known import Conditional, Known, replaced
+from undiffuse.diffusion.known import Conditional, replaced
+from undiffuse.diffusion.likelihood.density import EXACT, Adaptive, RungeKutta, log_density
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
+from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
-from undiffuse.diffusion.steps.base import BetaTilde
+from undiffuse.diffusion.steps.base import ReverseVariance
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
-from undiffuse.models.diffusion_likelihood import default_method, likelihood
-from undiffuse.models.likelihood import Likelihood
+from undiffuse.models.likelihood import Bound, Density, How, Likelihood
 from undiffuse.models.meeting import (
     check_classes,
     check_parts,
@@ -56,6 +57,15 @@ from undiffuse.parts import describe
 
 _MOMENT_ROWS = 4096  # rows that sigma_data, the prior's moments and the range are measured on
 _LEVELS = 16  # noise levels in the diagnostics
+CHEAP = 16  # coordinates up to which the exact trace costs no more than the bound
+_BOUND = (
+    "the bound of the reverse diffusion; the density of the probability flow (--method ode) of the "
+    "same network equals it only where the denoiser is exact"
+)
+_DENSITY = (
+    "the density of the probability flow; the likelihood of the reverse diffusion (--method elbo) "
+    "of the same network equals it only where the denoiser is exact"
+)
 _SCHEDULE_SHARE = 4  # a learned schedule takes every fourth row of a batch
 
 Wrap = Callable[[AbstractDenoiser], AbstractDenoiser]
@@ -124,6 +134,7 @@ class Diffusion(GenerativeModel):
             self.preview_options = {"steps": 16}
 
     completes = True
+    scored_by = (Density, Bound)
     preview_options = {"method": "dpmpp", "steps": 16}  # noqa: RUF012 - read only
 
     def _assemble(self, network: nn.Module) -> None:
@@ -233,15 +244,13 @@ class Diffusion(GenerativeModel):
         method: str | None = None,
         wrap: Wrap | None = None,
         known: tuple[Tensor, Tensor] | None = None,
-        repetitions: int = 1,
         callback: Callback | None = None,
         **cond: Tensor,
     ) -> Tensor:
         """`n` samples (n, *shape): by `method`, a name in METHODS (default: the preset's own), in `steps` steps.
 
         `wrap` changes the denoiser that is sampled, before its prediction is kept in range: guidance. `known` is
-        (x_known, mask), each (n, *shape): what is true in the mask is given, and the rest drawn by `Conditional`, with
-        `repetitions` of each step by `Known`.
+        (x_known, mask), each (n, *shape): what is true in the mask is given, and the rest drawn by `Conditional`.
         Raises InputError for an unknown method or an impossible number of steps.
         """
         denoiser: AbstractDenoiser = self._ready().given(**cond)
@@ -261,7 +270,6 @@ class Diffusion(GenerativeModel):
             denoiser = wrap(denoiser)
         if known is not None:
             denoiser = Conditional(denoiser, *known)
-            step = step if repetitions == 1 else Known(step, *known, repetitions)
         if self.clip and self.data_range is not None:
             denoiser = Clipped(denoiser, *self.data_range)
         times = grid(self.schedule, count)
@@ -279,33 +287,104 @@ class Diffusion(GenerativeModel):
         own = Method(self.step, self.grid, self.steps)
         return within(evaluations, own, self.schedule, replaceable=not self.one_level)
 
-    def likelihood(
-        self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any
-    ) -> Likelihood:
-        """Log p(x) for rows (B, *shape), by `method` "ode" (the default up to 16 dimensions) or "elbo".
-
-        See `diffusion_likelihood` for the options of either. Raises InputError for a model of one noise level.
-        """
-        if self.one_level:
-            raise InputError(
-                "a model of one noise level knows the slope of the density there, and not the density; score with a "
-                "model of another preset, such as edm."
-            )
-        kept = self.data_range if self.clip else None
-        variance = getattr(self.step, "variance", BetaTilde())
-        denoiser = self._ready().given(**cond)
-        return likelihood(
-            denoiser, x, self.prior, noise=noise, variance=variance, data_range=kept, **options
+    @property
+    def no_density(self) -> str:
+        """Why there is no likelihood, in a sentence: a model of one noise level has none."""
+        if not self.one_level:
+            return ""
+        return (
+            "a model of one noise level knows the slope of the density there, and not the density; "
+            "score with a model of another preset, such as edm."
         )
 
-    def takes_cells(self, method: str | None, width: float) -> bool:
-        """The bound does where bins are no wider than the least noise; else it would lose log(width / 4.1 sigma)."""
+    def likelihood(
+        self,
+        x: Tensor,
+        *,
+        noise: Noise,
+        cond: Mapping[str, Tensor],
+        how: How | None = None,
+        cells: tuple[Tensor, Tensor] | None = None,
+    ) -> Likelihood:
+        """Return log p(x | cond) of rows (B, *shape) at unit scale, in nats.
+
+        Args:
+            x: rows (B, *shape).
+            noise: supplies what is random.
+            cond: the condition of each row.
+            how: `Density` (the default up to 16 coordinates) or `Bound`.
+            cells: the edges (low, high) of each value's bin, which `Bound` takes.
+
+        Raises:
+            InputError: for a model of one noise level.
+        """
+        if self.no_density:
+            raise InputError(self.no_density)
+        denoiser, how = self._ready().given(**cond), how or self._own_way()
+        if isinstance(how, Bound):
+            kept = Clipped(denoiser, *self.data_range) if self.clip and self.data_range else denoiser
+            return _by_bound(kept, x, self.prior, how, self.step.reverse_variance, cells, noise)
+        return _by_density(denoiser, x, self.prior, how, noise)
+
+    def _own_way(self) -> Bound | Density:
+        return Density() if math.prod(self.shape or ()) <= CHEAP else Bound()
+
+    def takes_cells(self, how: How | None, width: float) -> bool:
+        """Return whether `how` is a bound, and bins are no wider than the least noise.
+
+        Wider ones would lose log(width / 4.1 sigma) nats each.
+        """
         narrow = width <= 5 * TruncatedNormal.of(self.schedule).std
-        return narrow and (method or default_method(math.prod(self.shape or ()))) == "elbo"
+        return narrow and isinstance(how or self._own_way(), Bound)
 
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
         return describe(self, {**PARTS, **networks.NETWORKS, "diffusion": Diffusion})
+
+
+def _by_bound(
+    denoiser: AbstractDenoiser,
+    x: Tensor,
+    prior: Prior,
+    how: Bound,
+    variance: ReverseVariance,
+    cells: tuple[Tensor, Tensor] | None,
+    noise: Noise,
+) -> Likelihood:
+    """The bound, from points drawn per row, or from every level where there are no more of them."""
+    levels = denoiser.schedule.levels
+    grid = None if levels is None else torch.arange(levels, 0, -1, dtype=torch.float64) / levels
+    count = None if levels is not None and levels - 1 <= how.evaluations else how.evaluations
+    bound = elbo(
+        denoiser,
+        x,
+        prior,
+        grid=grid,
+        variance=variance,
+        evaluations=count,
+        cells=cells,
+        noise=noise,
+    )
+    return Likelihood(bound.nats, bound.stderr, "bound", float(bound.evaluations), meaning=_BOUND)
+
+
+def _by_density(
+    denoiser: AbstractDenoiser, x: Tensor, prior: Prior, how: Density, noise: Noise
+) -> Likelihood:
+    """The density of the probability flow, exact or with an estimated trace."""
+    solver = Adaptive(how.tolerance) if how.steps is None else RungeKutta(how.steps)
+    density = log_density(
+        denoiser, x, prior.settled(), solver=solver, probes=how.probes, noise=noise
+    )
+    exact = (x[0].numel() <= EXACT) if how.probes is None else how.probes == 0
+    return Likelihood(
+        density.nats,
+        density.stderr,
+        "exact" if exact else "estimate",
+        float(density.evaluations.double().mean()),
+        float(density.products.double().mean()),
+        meaning=_DENSITY,
+    )
 
 
 def _with_sigma_data(part: Any, sigma_data: float) -> Any:

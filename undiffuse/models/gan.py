@@ -27,7 +27,6 @@ from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
 from undiffuse.models.gan_losses import GAMES, Game, Relativistic
-from undiffuse.models.likelihood import Likelihood
 from undiffuse.models.meeting import (
     check_classes,
     check_one_pass,
@@ -61,6 +60,11 @@ class GAN(GenerativeModel):
     drop_condition             share of training rows whose label is hidden
     class_shares               how often each class is drawn; measured if empty
     """
+
+    no_density = (
+        "a GAN has no density: its samples are a function of random numbers that cannot be inverted; score with a "
+        "model of another preset, such as edm."
+    )
 
     def __init__(
         self,
@@ -181,15 +185,6 @@ class GAN(GenerativeModel):
         if callback is not None:
             callback(1, 1, torch.zeros(()), x)
         return x
-
-    def likelihood(
-        self, x: Tensor, *, noise: Noise, cond: Mapping[str, Tensor], **options: Any
-    ) -> Likelihood:
-        """Raises InputError."""
-        raise InputError(
-            "a GAN has no density: its samples are a function of fewer or other numbers that is not inverted, so it "
-            "cannot say how likely a row is; score with a model of another preset, such as edm."
-        )
 
     def config(self) -> dict[str, Any]:
         """The game, the networks and their dimensions, as a run's config.json keeps them."""

@@ -2,45 +2,53 @@
 
     log p(row) >= E[log p(x) + log_correction],    x, log_correction = transform.encode(row, noise)
 
-The expectation runs over what the transform adds (dequantization, the fill of missing values) and is averaged over
-`draws` of it; weighted by importance, log mean exp over the draws is a closer bound (Burda et al. 2016, Eq. 8). A
-transform that can give the bins of whole numbers, `cells`, spares families that can use them all of this: the bound is
-then one on the probability of the numbers themselves.
+The expectation runs over what the transform adds (dequantization, the fill of missing values) and
+is averaged over `draws` of it; weighted by importance, log mean exp over the draws is a closer bound
+(Burda et al. 2016, Eq. 8). A transform that gives the bins of whole numbers, `cells`, spares the
+families that can use them all of this: the bound is then one on the probability of the numbers.
 
-In importance weighting every draw of a row meets the same noise of the likelihood (the same trace probes): independent
-noise of standard deviation s inside a log mean exp adds up to s^2/2 nats that are not there.
+In importance weighting every draw of a row meets the same noise of the likelihood (the same trace
+probes): independent noise of standard deviation s inside a log mean exp would add s^2/2 nats.
+
+A way of scoring is an object: `Bound`, `Density` or `Weighted`; `HOW` holds their names.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, final
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor
 
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.sample import RowNoise
-from undiffuse.errors import InputError
+from undiffuse.errors import InputError, unknown
+from undiffuse.interfaces import Transform
 from undiffuse.seeds import mix
 
-_ENCODING, _SCORING = (
-    0xE2C0DE,
-    0x5C02E,
-)  # keep the streams of the two apart from each other and from sampling's
+if TYPE_CHECKING:
+    from undiffuse.models.base import GenerativeModel
+
+_ENCODING, _SCORING = 0xE2C0DE, 0x5C02E  # two streams of noise, apart from that of sampling
 _AVERAGED, _WEIGHTED = 2, 8  # draws unless asked otherwise, where encoding draws at all
 
 
 @final
 @dataclass(frozen=True)
 class Likelihood:
-    """The log-likelihood of rows: `nats` (B,) and its standard error `stderr` (B,), float64.
+    """The log-likelihood of rows.
 
-    stderr is 0 where nothing is random and nan where it cannot be known. `kind` is "exact" (a density), "bound" (its
-    expectation is no more than the log-likelihood) or "estimate" (of a density, without bias). `evaluations` of the
-    network and `products`, vector-Jacobian products, are means per row. `meaning` says in words which number this is.
+    Attributes:
+        nats: (B,) float64.
+        stderr: (B,) float64, the standard error; 0 where nothing is random, nan where unknown.
+        kind: "exact" (a density), "bound" (its mean is at most the log-likelihood) or "estimate"
+            (of a density, unbiased).
+        evaluations: evaluations of the network, mean per row.
+        products: vector-Jacobian products, mean per row.
+        meaning: one sentence on which number this is.
     """
 
     nats: Tensor
@@ -51,10 +59,135 @@ class Likelihood:
     meaning: str = ""
 
 
-def bits_per_dimension(nats: Any, dimensions: int) -> Any:
-    """-nats / (d log 2), d the number of entries of a stored row (an image's pixels times channels; a row's cells).
+@final
+@dataclass(frozen=True)
+class Bound:
+    """Score by the evidence lower bound.
 
-    For whole numbers, the length of the code in bits per number; for a density, it depends on the data's units.
+    Args:
+        evaluations: points of the chain (diffusion) or draws of z (vae) per row, at least 1.
+    """
+
+    evaluations: int = 64
+
+    def __post_init__(self) -> None:
+        _at_least(1, "evaluations", self.evaluations)
+
+
+@final
+@dataclass(frozen=True)
+class Density:
+    """Score by the density of the probability flow.
+
+    Args:
+        tolerance: error allowed per row, relative and absolute, above 0.
+        steps: take so many equal Runge-Kutta steps instead of adaptive ones.
+        probes: Rademacher probes of the trace; 0 is the exact trace; None is exact up to 64
+            coordinates.
+    """
+
+    tolerance: float = 1e-5
+    steps: int | None = None
+    probes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tolerance > 0:
+            raise InputError(f"tolerance {self.tolerance}: give a number above 0, such as 1e-5.")
+        _at_least(1, "steps", self.steps)
+        _at_least(0, "probes", self.probes)
+
+
+@final
+@dataclass(frozen=True)
+class Weighted:
+    """Score by the importance-weighted bound of a vae (Burda et al. 2016, Eq. 8).
+
+    Args:
+        draws: draws of z per row, at least 1: the more, the closer the bound.
+    """
+
+    draws: int = 64
+
+    def __post_init__(self) -> None:
+        _at_least(1, "draws", self.draws)
+
+
+How = Bound | Density | Weighted
+HOW: dict[str, type[How]] = {"elbo": Bound, "ode": Density, "importance": Weighted}
+"""Ways of scoring by name."""
+
+
+def _at_least(least: int, name: str, value: int | None) -> None:
+    if value is not None and value < least:
+        raise InputError(f"{name} {value}: give a whole number of at least {least}.")
+
+
+def how_of(model: GenerativeModel, name: str | None = None, **options: Any) -> How | None:
+    """Return the way of scoring that is called `name`, with these options.
+
+    Args:
+        model: the model to be scored with.
+        name: a key of HOW; None is the model's first way that takes the options.
+        options: fields of the way; None counts as not given. `evaluations` is also accepted for
+            the draws of `Weighted`.
+
+    Returns:
+        The way; None, the model's own choice, if neither a name nor an option is given.
+
+    Raises:
+        InputError: for a model without a density, a name or an option that it does not take.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    if model.no_density:
+        raise InputError(model.no_density)
+    if name is None and not given:
+        return None
+    if name is not None and name not in HOW:
+        raise unknown("method", "method of scoring", name, HOW)
+    ways = {key: way for key, way in HOW.items() if way in model.scored_by}
+    if name is None:
+        takers = [way for way in model.scored_by if set(given) <= set(_names(way))]
+        if not takers:
+            known = sorted({key for way in ways.values() for key in _names(way)})
+            raise InputError(f"{', '.join(given)}: {_only('scoring by this model', known)}")
+        return _made(takers[0], given)
+    check_how(model, HOW[name])
+    for key in given:
+        if key not in _names(HOW[name]):
+            raise InputError(f"{key}: {_only(f'method {name}', _names(HOW[name]))}")
+    return _made(HOW[name], given)
+
+
+def check_how(model: GenerativeModel, way: type[How] | None) -> None:
+    """Raise InputError if the model has no density, or is not scored in this way."""
+    if model.no_density:
+        raise InputError(model.no_density)
+    if way is not None and way not in model.scored_by:
+        name = next(key for key, value in HOW.items() if value is way)
+        own = " or ".join(key for key, value in HOW.items() if value in model.scored_by)
+        family = type(model).__name__.lower()
+        advice = f"use {own}" if own else "its density is exact; leave the method out"
+        raise InputError(f"method {name}: {family} models are not scored by it; {advice}.")
+
+
+def _names(way: type[How]) -> list[str]:
+    """The options of a way of scoring, as people give them."""
+    return ["evaluations"] if way is Weighted else [field.name for field in fields(way)]
+
+
+def _made(way: type[How], options: dict[str, Any]) -> How:
+    return Weighted(options.get("evaluations", 64)) if way is Weighted else way(**options)
+
+
+def _only(who: str, names: list[str]) -> str:
+    return f"{who} takes {'only ' + ', '.join(names) if names else 'no options'}; leave it out."
+
+
+def bits_per_dimension(nats: Any, dimensions: int) -> Any:  # a number or an array, as given
+    """Return -nats / (d log 2), d the number of entries of a stored row.
+
+    An image has as many entries as pixels times channels, a table as columns. For whole numbers it
+    is the length of the code in bits per number; for a density it depends on the data's units.
 
     >>> bits_per_dimension(-8 * math.log(2), 4)  # one chance in 2^8, over four numbers
     2.0
@@ -63,60 +196,71 @@ def bits_per_dimension(nats: Any, dimensions: int) -> Any:
 
 
 def likelihood_rows(
-    model: Any,
+    model: GenerativeModel,
     rows: Tensor,
     *,
+    how: How | None,
     first: int,
     seed: int,
     draws: int | None,
     importance: bool,
-    method: str | None,
     dequantization: TruncatedNormal | None,
     cond: dict[str, Tensor],
-    options: dict[str, Any],
 ) -> Likelihood:
-    """What `GenerativeModel.likelihood_rows` does, whose arguments these are; `cond` is the condition of each row."""
-    if draws is not None and draws < 1:
-        raise InputError(f"draws {draws}: average over at least 1.")
-    transform, device = model.transform, model.device
-    chosen = dict(options) if method is None else {**options, "method": method}
-    in_cells = (
-        dequantization is None
-        and hasattr(transform, "cells")
-        and model.takes_cells(method, float(transform.bin_width))
-    )
-    given = (
-        {"cells": tuple(edges.to(device) for edges in transform.cells(rows))} if in_cells else {}
-    )
+    """Do what `GenerativeModel.likelihood_rows` does, whose arguments these are.
+
+    `cond` holds the condition of each row.
+    """
+    check_how(model, None if how is None else type(how))
+    _at_least(1, "draws", draws)
+    transform = model.transform
+    assert transform is not None
+    cells = _cells(model, transform, rows, how) if dequantization is None else None
     parts: list[Likelihood] = []
     count = draws or 1
     while len(parts) < count:
         encoding = _Encoding(
             RowNoise(mix(seed, _ENCODING, len(parts)), len(rows), first), transform, dequantization
         )
-        x, correction = transform.encode(rows, torch.zeros_like if in_cells else encoding)
-        correction = torch.zeros_like(correction) if in_cells else correction + encoding.correction
+        x, correction = transform.encode(rows, encoding if cells is None else torch.zeros_like)
+        correction = correction + encoding.correction if cells is None else 0 * correction
         if draws is None and not parts and encoding.called:
             count = _WEIGHTED if importance else _AVERAGED
         stream = 0 if importance else len(parts)
         noise = RowNoise(mix(seed, _SCORING, stream), len(rows), first)
-        part = model.likelihood(x.to(device), noise=noise, cond=cond, **given, **chosen)
+        part = model.likelihood(x.to(model.device), noise=noise, cond=cond, how=how, cells=cells)
         if importance and part.kind == "bound":
             raise InputError(
-                "importance: weighting the estimate of a bound would overstate it; leave it out, or use method ode."
+                "importance: weighting the estimate of a bound would overstate it; leave it out, "
+                "or use method ode."
             )
         parts.append(_corrected(part, correction, encoding.called))
-    return _combined(parts, importance)
+    return combined(parts, importance)
+
+
+def _cells(
+    model: GenerativeModel, transform: Transform, rows: Tensor, how: How | None
+) -> tuple[Tensor, Tensor] | None:
+    """The edges of the rows' bins, where there are bins and the model takes them."""
+    edges = transform.cells(rows)
+    if edges is None or not model.takes_cells(how, float(transform.bin_width or 0)):
+        return None
+    return edges[0].to(model.device), edges[1].to(model.device)
 
 
 def stored_batches(
-    data: Any, config: Mapping[str, Any] | None, size: int
+    data: Any,  # anything that `load` takes
+    config: Mapping[str, Any] | None,
+    size: int,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(number of the first row, batch of `size` rows of the stored type) for a tensor of them, or for a source that is
-    converted to what `config` says of the data.
+    """Yield (number of the first row, batch of `size` rows of the stored type).
+
+    Args:
+        data: rows of the stored type as a tensor, or a source, converted to what `config` says.
+        config: what a run records of its data.
+        size: rows in a batch.
     """
-    if size < 1:
-        raise InputError(f"batch {size}: score at least 1 row at a time.")
+    _at_least(1, "batch", size)
     if isinstance(data, Tensor):
         yield from ((i * size, {"row": part}) for i, part in enumerate(data.split(size)))
         return
@@ -128,28 +272,29 @@ def stored_batches(
 
 
 class _Encoding:
-    """The noise a transform is given: whether it was asked for, and what its density adds to the correction."""
+    """A transform's noise: whether it was drawn, and what its density adds to the correction."""
 
     def __init__(
-        self, noise: RowNoise, transform: Any, dequantization: TruncatedNormal | None
+        self, noise: RowNoise, transform: Transform, dequantization: TruncatedNormal | None
     ) -> None:
         self.noise, self.transform, self.dequantization = noise, transform, dequantization
         self.called, self.correction = False, torch.zeros(())
-        if dequantization is not None and getattr(transform, "bin_width", None) is None:
+        if dequantization is not None and transform.bin_width is None:
             raise InputError(
-                "dequantization truncated normal: it is for images and arrays of whole numbers; leave it out."
+                "dequantization truncated normal: it is for images and arrays of whole numbers; "
+                "leave it out."
             )
 
     def __call__(self, like: Tensor) -> Tensor:
         self.called = True
         z = self.noise(like)
-        if self.dequantization is not None:
+        if self.dequantization is not None and self.transform.bin_width is not None:
             z, self.correction = self.dequantization(z, self.transform.bin_width)
         return z
 
 
 def _corrected(part: Likelihood, correction: Tensor, random: bool) -> Likelihood:
-    """In the data's units; what the transform holds to be impossible is so, whatever the model says of the rest."""
+    """The same in the data's units; what the transform holds to be impossible stays so."""
     nats, stderr = part.nats.double().cpu(), part.stderr.double().cpu()
     correction = correction.cpu()
     impossible = correction == -math.inf
@@ -158,8 +303,17 @@ def _corrected(part: Likelihood, correction: Tensor, random: bool) -> Likelihood
     return replace(part, nats=nats, stderr=torch.where(impossible, 0.0, stderr), kind=kind)
 
 
-def _combined(parts: list[Likelihood], importance: bool) -> Likelihood:
-    """One likelihood from those of independent draws: their mean, or the log of the mean of their exponentials."""
+def combined(parts: list[Likelihood], importance: bool) -> Likelihood:
+    """Return one likelihood from those of several draws of the encoding.
+
+    Averaged, the spread of the parts holds their own errors too, which are independent. Weighted by
+    importance, all parts share the noise of the likelihood: the spread of the weights does not see
+    it, and its variance is added.
+
+    Args:
+        parts: one for each draw, all of the same rows.
+        importance: log of the mean of the exponentials instead of the mean.
+    """
     n, nats = len(parts), torch.stack([part.nats for part in parts])
     inner = torch.stack([part.stderr for part in parts]).square().mean(0)
     if n == 1:
@@ -171,7 +325,10 @@ def _combined(parts: list[Likelihood], importance: bool) -> Likelihood:
     else:
         value, stderr = nats.mean(0), nats.std(0) / n**0.5
     stderr = torch.where(value == -math.inf, 0.0, stderr)
-    total = {
-        name: sum(getattr(part, name) for part in parts) for name in ("evaluations", "products")
-    }
-    return replace(parts[0], nats=value, stderr=stderr, **total)
+    return replace(
+        parts[0],
+        nats=value,
+        stderr=stderr,
+        evaluations=sum(part.evaluations for part in parts),
+        products=sum(part.products for part in parts),
+    )

@@ -26,7 +26,7 @@ from undiffuse.diffusion.gaussian import kl
 from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import GenerativeModel, Noise, Player, Source
-from undiffuse.models.likelihood import Likelihood
+from undiffuse.models.likelihood import Bound, How, Likelihood, Weighted
 from undiffuse.models.meeting import check_classes, check_shape, hide, shares_of, unmet
 from undiffuse.models.observation import (
     OBSERVATIONS,
@@ -56,6 +56,8 @@ class VAE(GenerativeModel):
     shape, levels    of the data at unit scale: a row's shape, and how many whole numbers fill [-1, 1] (None: it is
                      other data); taken from the data if the shape is None
     """
+
+    scored_by = (Weighted, Bound)
 
     def __init__(
         self,
@@ -198,25 +200,17 @@ class VAE(GenerativeModel):
         *,
         noise: Noise,
         cond: Mapping[str, Tensor],
-        method: str | None = None,
-        evaluations: int = 64,
+        how: How | None = None,
         cells: Cells | None = None,
-        **options: Any,
     ) -> Likelihood:
-        """A bound on log p(x | cond) for rows (B, *shape), by `evaluations` draws of z: with importance weights
-        (method "importance", the default; the more draws, the closer), or with the closed divergence ("elbo").
+        """Return a bound on log p(x | cond) for rows (B, *shape).
 
-        Without `cells`, whole numbers count as densities that are even within their bins. Raises InputError for other
-        options. The standard error of the weighted bound is that of a ratio to first order: too small where few draws
-        carry all the weight.
+        `Weighted` (the default) weights draws of z by importance, `Bound` has the divergence in closed form. Without
+        `cells`, whole numbers count as densities that are even within their bins. The standard error of the weighted
+        bound is that of a ratio to first order: too small where few draws carry all the weight.
         """
-        if method is not None and method not in BOUNDS:
-            raise unknown("method", "method of scoring", method, BOUNDS)
-        if options or evaluations < 1:
-            wrong = next(iter(options), f"evaluations {evaluations}")
-            raise InputError(
-                f"{wrong}: not for this method of scoring, which takes 1 or more evaluations."
-            )
+        how = how or Weighted()
+        evaluations = how.evaluations if isinstance(how, Bound) else how.draws
         seen, own = self._seen(x)
         low, high = cells or own or (None, None)
         edges = None if low is None or high is None else (low.double(), high.double())
@@ -235,15 +229,13 @@ class VAE(GenerativeModel):
             torch.zeros_like(mean).double(),
             std.double() * 0 + 1,
         )
-        nats, stderr = BOUNDS[method or "importance"](
-            torch.stack(found), torch.stack(ratios), divergence
-        )
+        nats, stderr = BOUNDS[type(how)](torch.stack(found), torch.stack(ratios), divergence)
         if own is not None and cells is None:
             assert self.levels is not None
             nats = nats + x[0].numel() * math.log(self.levels / 2)
         return Likelihood(nats, stderr, "bound", float(evaluations + 1))
 
-    def takes_cells(self, method: str | None, width: float) -> bool:
+    def takes_cells(self, how: How | None, width: float) -> bool:
         return self.observation is not None and self.observation.discrete
 
     def pictures(self, rows: np.ndarray) -> dict[str, Any]:
@@ -293,10 +285,10 @@ def _mean(observation: Observation, output: Tensor, log_scale: Tensor, noise: No
     return observation.mean(output)
 
 
-BOUNDS: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-    "elbo": elbo,
-    "importance": importance,
+BOUNDS: dict[type, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    Bound: elbo,
+    Weighted: importance,
 }
-"""Methods of scoring by name."""
+"""The bound of each way of scoring."""
 DRAWS: dict[str, Callable[..., Tensor]] = {"likelihood": _drawn, "mean": _mean}
 """Methods of sampling by name."""

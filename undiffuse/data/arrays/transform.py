@@ -197,6 +197,10 @@ class ArrayTransform:
         std = self._columns[2][self._varies]
         return 1 / std.reshape(1, -1, *[1] * (len(self.layout) - 1)) if self._whole else None
 
+    def cells(self, row: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return None: bins are dequantized."""
+        return None
+
     def known(self, mask: Tensor) -> Tensor:
         """Which entries of x are known where `mask` (B, *row_shape) says it of the row's, (B, *shape)."""
         mask = mask.moveaxis(-1, 1) if self.channels_last else mask

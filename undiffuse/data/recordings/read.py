@@ -93,6 +93,18 @@ class AudioTransform:
         correction = -self.channels * self.length * math.log(self.scale)
         return x, torch.full((len(row),), correction, dtype=torch.float64, device=row.device)
 
+    bin_width = None
+    levels = None
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """(L,) for one channel, else (L, C)."""
+        return (self.length,) if self.channels == 1 else (self.length, self.channels)
+
+    def cells(self, row: Tensor) -> None:
+        """Return None: there are no bins of one width."""
+        return None
+
     def known(self, mask: Tensor) -> Tensor:
         """Which entries of x are known where `mask` (B, L) or (B, L, C) says it of the window's, (B, C, L)."""
         return mask.reshape(len(mask), self.length, self.channels).transpose(1, 2)

@@ -237,6 +237,18 @@ class TableTransform:
         x = torch.cat([part for part, _ in encoded], 1)
         return x, torch.stack([correction for _, correction in encoded]).sum(0)
 
+    bin_width = None
+    levels = None
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """(columns,)."""
+        return (len(self.columns),)
+
+    def cells(self, row: Tensor) -> None:
+        """Return None: there are no bins of one width."""
+        return None
+
     def known(self, mask: Tensor) -> Tensor:
         """Which entries of x are known where `mask` (B, columns) says it of the columns, (B, D)."""
         return mask.repeat_interleave(torch.tensor(self._widths, device=mask.device), 1)

@@ -50,7 +50,7 @@ Noise = Callable[[Tensor], Tensor]
 _DECODINGS = 2  # draws of x_t for L_0: the least that show how far it varies
 
 
-class Bound(NamedTuple):
+class BoundTerms(NamedTuple):
     """-ELBO in its terms, nats (B,) float64; `stderr` is that of their sum, `evaluations` the network's for each row.
 
     `terms` (B, n) holds every L_{t-1}, t descending, where all of them were computed.
@@ -80,7 +80,7 @@ def elbo(
     evaluations: int | None = None,
     cells: tuple[Tensor, Tensor] | None = None,
     noise: Noise = torch.randn_like,
-) -> Bound:
+) -> BoundTerms:
     """The bound on log p(x) for each row of `x` (B, *) at unit scale, in nats.
 
     `grid`: descending times from 1, as a sampler takes them; a last time of 0 is the decoder's step and left out. None:
@@ -131,7 +131,7 @@ def elbo(
             for _ in range(_DECODINGS)
         ]
     )
-    return Bound(
+    return BoundTerms(
         prior=prior_term(schedule, x, prior),
         diffusion=parts.sum(1),
         decoder=decodings.mean(0),

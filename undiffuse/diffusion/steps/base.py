@@ -45,6 +45,11 @@ class Step(ABC):
     ) -> Moved:
         """(x_s, memory) from x_t (B, *) and scalar float64 times s < t."""
 
+    @property
+    def reverse_variance(self) -> ReverseVariance:
+        """The variance of p(x_s | x_t) that the bound takes: beta-tilde unless the step has one of its own."""
+        return BetaTilde()
+
 
 class ReverseVariance(ABC):
     """v_t, the variance of p(x_s | x_t): a number, or one per coordinate; `learned` if it takes the network's v."""
@@ -104,6 +109,10 @@ class Ancestral(Step):
 
     variance: ReverseVariance = BetaTilde()
     weak_order: ClassVar[int | None] = 1
+
+    @property
+    def reverse_variance(self) -> ReverseVariance:
+        return self.variance
 
     def __call__(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise

@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,10 +23,12 @@ import numpy as np
 import torch
 
 from undiffuse.data import Conformed, Progress, conform, load
+from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.errors import InputError
 from undiffuse.evaluation.scores.conformal import Calibration
 from undiffuse.evaluation.scores.file import ScoreFile
 from undiffuse.evaluation.scores.table import Summary, check_out, write_table
+from undiffuse.models.likelihood import How
 from undiffuse.seeds import mix
 
 FOLDER = "held_out_scores"  # in the run's
@@ -48,22 +50,24 @@ class Scorer(Protocol):
 class Scoring:
     """How rows are scored: what `likelihood_rows` is given besides them; None is the family's own choice."""
 
-    method: str | None = None
+    how: How | None = None
     seed: int = 0
     draws: int | None = None
     label: int | str | None = None
     importance: bool = False
-    dequantization: Any = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    dequantization: TruncatedNormal | None = None
 
     def of(self, model: Scorer, rows: torch.Tensor, first: int) -> Any:
         """The `Likelihood` of rows (B, ...), the first of which has number `first`."""
-        names = ("method", "draws", "label", "dequantization")
-        chosen = {
-            name: value for name in names if (value := getattr(self, name)) is not None
-        } | dict(self.options)
         return model.likelihood_rows(
-            rows, first=first, seed=self.seed, importance=self.importance, **chosen
+            rows,
+            how=self.how,
+            first=first,
+            seed=self.seed,
+            draws=self.draws,
+            label=self.label,
+            importance=self.importance,
+            dequantization=self.dequantization,
         )
 
 
@@ -170,7 +174,7 @@ def identity(model: Scorer, rows: Conformed, scoring: Scoring) -> dict[str, Any]
         digest.update(
             tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         )
-    return {"weights": digest.hexdigest()[:16], "data": rows.fingerprint, **asdict(scoring)}
+    return {"weights": digest.hexdigest()[:16], "data": rows.fingerprint, **asdict(scoring), "how": repr(scoring.how)}
 
 
 def held_out_rows(
