@@ -198,7 +198,7 @@ def test_training_on_a_gaussian_reaches_its_entropy():
         precision="float32",
     )
     x = law.sample((1000,))
-    gap = law.log_prob(x).double() - model.likelihood_rows(x, evaluations=32).nats
+    gap = law.log_prob(x).double() - model.likelihood_rows(x, how=Weighted(32)).nats
     assert -4 * float(gap.std()) / math.sqrt(1000) < float(gap.mean()) < 0.1
     samples = torch.from_numpy(model.sample(4000, seed=4))
     correlation = (samples.T.cov() - law.covariance_matrix).abs() / torch.outer(
@@ -250,7 +250,7 @@ def test_whole_numbers_are_scored_the_same_with_cells_and_as_an_even_density():
     model, k = tiny(4, Logistic()), torch.tensor([[[0, 3]], [[1, 2]]], dtype=torch.uint8)
     x, correction = model.transform.encode(k, torch.zeros_like)
     cells = model.transform.cells(k)
-    given = {"noise": RowNoise(0, 2), "cond": {}, "evaluations": 5}
+    given = {"noise": RowNoise(0, 2), "cond": {}, "how": Weighted(5)}
     in_cells = model.likelihood(x, cells=cells, **given)
     as_density = model.likelihood(x, **{**given, "noise": RowNoise(0, 2)})
     torch.testing.assert_close(in_cells.nats, as_density.nats + correction, rtol=1e-6, atol=1e-6)

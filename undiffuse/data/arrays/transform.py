@@ -127,6 +127,8 @@ class ArrayTransform:
     (tensor([[1., 0.]]), -0.693, array([[3., 0., 5.]], dtype=float32))
     """
 
+    levels = None
+
     def __init__(
         self,
         *,
