@@ -83,7 +83,10 @@ from .models import ve as ve
 from .models import vp as vp
 from .models.gan_losses import NonSaturating as NonSaturating
 from .models.gan_losses import Relativistic as Relativistic
+from .models.likelihood import Bound as Bound
+from .models.likelihood import Density as Density
 from .models.likelihood import Likelihood as Likelihood
+from .models.likelihood import Weighted as Weighted
 from .models.likelihood import bits_per_dimension as bits_per_dimension
 from .run import Run as Run
 from .run import open as open
