@@ -1,15 +1,17 @@
-"""Does a digit that a model has never met stand out? AUROC of the log-likelihood, beside two classical scores.
+"""Does a digit that a model has never met stand out? AUROC of the log-likelihood, beside two
+classical scores.
 
-For each class c of scikit-learn's digits (1,797 images of 8 x 8, values 0 to 16) a model is trained on four fifths of
-the images of the other nine classes, without labels. It then scores the remaining fifth and all images of c: by the
-variational bound on log P(image), in nats. The area under the ROC curve is the chance that an image of c scores below
-an ordinary one. On the same rows, from the same training rows:
+For each class c of scikit-learn's digits (1,797 images of 8 x 8, values 0 to 16) a model is trained
+on four fifths of the images of the other nine classes, without labels. It then scores the remaining
+fifth and all images of c: by the variational bound on log P(image), in nats. The area under the ROC
+curve is the chance that an image of c scores below an ordinary one. On the same rows, from the same
+training rows:
 
     nearest neighbour   the distance to the nearest training image (Euclidean, on the 64 values)
     isolation forest    scikit-learn's, 500 trees, its own defaults otherwise (Liu, Ting, Zhou 2008)
 
-The interval is 1.96 standard errors of the area by placement values (DeLong, DeLong, Clarke-Pearson 1988, Eq. 5), over
-the rows that are scored: it holds the training set and the trained model fixed.
+The interval is 1.96 standard errors of the area by placement values (DeLong, DeLong, Clarke-Pearson
+1988, Eq. 5), over the rows that are scored: it holds the training set and the trained model fixed.
 
     python benchmarks/anomaly.py [--classes 0,1,2] [--seconds 60] [--evaluations 64] [--seed 0]
 """
@@ -106,7 +108,8 @@ def main() -> None:
     }
     print("| mean | " + " | ".join(f"{mean:.3f}" for mean in means.values()) + " |")
     print(
-        f"\n{asked.seconds:g} s of training each, seed {asked.seed}; {time.perf_counter() - began:.0f} s in all."
+        f"\n{asked.seconds:g} s of training each, seed {asked.seed}; "
+        f"{time.perf_counter() - began:.0f} s in all."
     )
 
 

@@ -1,11 +1,14 @@
-"""Every preset's learned density beside the true one, on points in the plane whose density is known.
+"""Every preset's learned density beside the true one, on points in the plane whose density is
+known.
 
-For each toy and preset: train a perceptron for `--steps`, then on held-out points report the mean true
-log-density, the mean log-density of the model's probability-flow ODE, and their difference: what the model loses. In
-expectation it is the divergence KL(truth || model), at least 0; the standard error is that of the mean of the
-differences, row by row, so the spread of the data itself is not in it.
+For each toy and preset: train a perceptron for `--steps`, then on held-out points report the mean
+true log-density, the mean log-density of the model's probability-flow ODE, and their difference:
+what the model loses. In expectation it is the divergence KL(truth || model), at least 0; the
+standard error is that of the mean of the differences, row by row, so the spread of the data itself
+is not in it.
 
-    python benchmarks/densities.py [--steps 4000] [--rows 1000] [--toys rings,gaussians8] [--presets edm,vp] [--out F]
+    python benchmarks/densities.py [--steps 4000] [--rows 1000] [--toys rings,gaussians8] [--presets
+    edm,vp] [--out F]
 """
 
 from __future__ import annotations

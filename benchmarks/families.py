@@ -4,7 +4,8 @@
     undiffuse compare digits --budget 1m --out compared/digits
     python benchmarks/families.py compared/fashion compared/digits
 
-Reads comparison.json in each folder; prints Markdown. Bold is the best of a column, ties within error included.
+Reads comparison.json in each folder; prints Markdown. Bold is the best of a column, ties within
+error included.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def main() -> None:
     for folder in parser.parse_args().folders:
         facts = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
         print(
-            f"## {facts['source']}, {facts['budget']:g} s each, {facts['samples']:,} samples\n\n{table(facts)}\n"
+            f"## {facts['source']}, {facts['budget']:g} s each, {facts['samples']:,} "
+            f"samples\n\n{table(facts)}\n"
         )
 
 

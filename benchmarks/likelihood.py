@@ -1,16 +1,20 @@
-"""What a log-likelihood costs: network passes to a given error of the mean, ours and the classic recipe.
+"""What a log-likelihood costs: network passes to a given error of the mean, ours and the classic
+recipe.
 
-The classic recipe (Song et al. 2021, section 4.3 and Appendix D.2, from its description): the probability-flow ODE
-in t by scipy's RK45 with rtol = atol = 1e-5, the whole batch as one state, the trace by one Gaussian probe per row.
+The classic recipe (Song et al. 2021, section 4.3 and Appendix D.2, from its description): the
+probability-flow ODE in t by scipy's RK45 with rtol = atol = 1e-5, the whole batch as one state, the
+trace by one Gaussian probe per row.
 
-A pass is a forward pass; a vector-Jacobian product counts two more. All errors are in bits per dimension (bpd), and
-each method is held to its own limit: the ODE to its solution (RK4 in our coordinates, 32 steps; the row of 16 shows how
-far to trust that), the bound to its expectation. What separates the two limits is a fact about the model, shown last.
+A pass is a forward pass; a vector-Jacobian product counts two more. All errors are in bits per
+dimension (bpd), and each method is held to its own limit: the ODE to its solution (RK4 in our
+coordinates, 32 steps; the row of 16 shows how far to trust that), the bound to its expectation.
+What separates the two limits is a fact about the model, shown last.
 
-    (a) solver    against the reference at the same probe and the same dequantization, on the first rows
+    (a) solver    against the reference at the same probe and dequantization, on the first rows
     (b) trace     standard deviation over probes, Rademacher and Gaussian, along the same paths
     (c) cost      passes until the error of the mean over all rows is below 0.01 bpd:
-                  sqrt(bias^2 + variance/rows), the bias that of the solver, the variance over probes and dequantization
+                  sqrt(bias^2 + variance/rows), the bias that of the solver, the variance over
+                  probes and dequantization
 
     python benchmarks/likelihood.py --run RUN [--rows 1000] [--first 96] [--out FOLDER]
 """
@@ -45,7 +49,9 @@ FORWARD, WITH_PRODUCT = 1, 3  # passes of an evaluation
 
 
 class Scored:
-    """A trained model without conditions, and held-out rows encoded with a dequantization of their own per seed."""
+    """A trained model without conditions, and held-out rows encoded with a dequantization of their
+    own per seed.
+    """
 
     def __init__(self, run: str, rows: int) -> None:
         opened = ud.Run(run)
@@ -83,7 +89,9 @@ def by_ode(scored: Scored, solver: Any, rows: int, seed: int = 0) -> tuple[Tenso
 
 
 def by_bound(scored: Scored, points: int, rows: int, seed: int = 0) -> tuple[Tensor, float]:
-    """(bits per dimension (rows,), evaluations per row): the continuous bound at `points` of its integral."""
+    """(bits per dimension (rows,), evaluations per row): the continuous bound at `points` of its
+    integral.
+    """
     x, correction = scored.encoded(seed, rows)
     nats, evaluations = [], 0
     for first in range(0, rows, BATCH):
@@ -96,7 +104,9 @@ def by_bound(scored: Scored, points: int, rows: int, seed: int = 0) -> tuple[Ten
 
 
 def classic(scored: Scored, tolerance: float, rows: int, seed: int = 0) -> tuple[Tensor, float]:
-    """(bits per dimension (rows,), evaluations): the classic recipe, at the probe of `by_ode` in place of its own."""
+    """(bits per dimension (rows,), evaluations): the classic recipe, at the probe of `by_ode` in
+    place of its own.
+    """
     from scipy.integrate import solve_ivp
 
     x, correction = scored.encoded(seed, rows)
@@ -133,7 +143,10 @@ def classic(scored: Scored, tolerance: float, rows: int, seed: int = 0) -> tuple
 
 
 def trace_deviations(scored: Scored, rows: int) -> dict[str, float]:
-    """Standard deviation over probes, root mean square over rows, by the law of the probe; same paths for both."""
+    """Standard deviation over probes, root mean square over rows, by the law of the probe.
+
+    Same paths for both.
+    """
     (x, _), schedule = scored.encoded(0, rows), scored.denoiser.schedule
     t_0, t_1 = schedule.last_time(LEAST_SCORED), torch.tensor(1.0, dtype=torch.float64)
     alpha_0, sigma_0 = schedule(t_0)
@@ -211,7 +224,9 @@ def solvers(scored: Scored, first: int) -> tuple[dict[str, dict[str, float]], Te
 def row_variance(
     scored: Scored, method: Callable[..., tuple[Tensor, float]], setting: Any, rows: int
 ) -> float:
-    """Variance of one row's value over probes, points and dequantization: from two independent replicates."""
+    """Variance of one row's value over probes, points and dequantization: from two independent
+    replicates.
+    """
     a, b = (method(scored, setting, rows, seed)[0] for seed in (1, 2))
     return float((a - b).square().mean() / 2)
 
@@ -251,7 +266,10 @@ def costs(
 
 
 def cheapest(table: list[dict[str, Any]], kind: str) -> dict[str, Any] | None:
-    """The setting of `kind` that reaches the goal with the fewest passes; the classic recipe is none of them."""
+    """The setting of `kind` that reaches the goal with the fewest passes.
+
+    The classic recipe is none of them.
+    """
     good = [
         r
         for r in table
@@ -264,7 +282,8 @@ def report(result: dict[str, Any]) -> str:
     """The page, in markdown."""
     rows, first, trace = result["rows"], result["first"], result["trace"]
     lines = [
-        f"## (a) Solver error at a shared probe, bpd, {first} rows, against RK4 with {REFERENCE} steps",
+        f"## (a) Solver error at a shared probe, bpd, {first} rows, against RK4 with "
+        f"{REFERENCE} steps",
         "",
     ]
     lines += [
@@ -273,7 +292,8 @@ def report(result: dict[str, Any]) -> str:
     ]
     for name, r in result["solvers"].items():
         lines.append(
-            f"| {name} | {r['evaluations']:.0f} | {r['bias']:+.5f} | {r['row_rms']:.5f} | {r['seconds']:.0f} |"
+            f"| {name} | {r['evaluations']:.0f} | {r['bias']:+.5f} | {r['row_rms']:.5f} | "
+            f"{r['seconds']:.0f} |"
         )
     lines += [
         "",
@@ -291,7 +311,8 @@ def report(result: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r['method']} | {r['passes']:.0f} | {r['bias']:+.5f} | {r['std']:.5f} | {r['error']:.5f} "
+        f"| {r['method']} | {r['passes']:.0f} | {r['bias']:+.5f} | {r['std']:.5f} | "
+        f"{r['error']:.5f} "
         f"| {r['cheaper']:.1f} |"
         for r in result["costs"]
     ]

@@ -1,16 +1,18 @@
-"""All yardsticks of 5,000 samples against 10,000 real images of 28 x 28, beside torchmetrics and prdc in one run.
+"""All yardsticks of 5,000 samples against 10,000 real images of 28 x 28, beside torchmetrics and
+prdc in one run.
 
-Images are made up (smooth random fields, 8 bits); what is timed does not depend on what they show. First like with
-like, on the raw 784 pixels, each as a process of its own so that its peak of resident memory is its own: the Frechet
-distance, the kernel distance on one subset of full size (5,000 against 5,000, as the peer needs), and precision,
-recall, density and coverage; the best of three turns, ours and the peer's one after the other. Then all of them with
-their intervals, floors and memorization on the features of an encoder, whose fit is in the time; once.
+Images are made up (smooth random fields, 8 bits); what is timed does not depend on what they show.
+First like with like, on the raw 784 pixels, each as a process of its own so that its peak of
+resident memory is its own: the Frechet distance, the kernel distance on one subset of full size
+(5,000 against 5,000, as the peer needs), and precision, recall, density and coverage; the best of
+three turns, ours and the peer's one after the other. Then all of them with their intervals, floors
+and memorization on the features of an encoder, whose fit is in the time; once.
 
     python benchmarks/metrics.py [--quick] [--threads 2]
 
-Beside the seconds stands the processor time of both threads: it hardly depends on what else the machine does, the
-seconds do, and the load average says how much that was. The exit code is 1 where a figure of ours takes longer than
-the peer's or all of them more than 60 seconds.
+Beside the seconds stands the processor time of both threads: it hardly depends on what else the
+machine does, the seconds do, and the load average says how much that was. The exit code is 1 where
+a figure of ours takes longer than the peer's or all of them more than 60 seconds.
 """
 
 from __future__ import annotations
@@ -142,7 +144,9 @@ PARTS = {
 
 
 def measure(part: str, side: int, options: argparse.Namespace) -> dict:
-    """Seconds, processor seconds, peak resident memory in MB above inputs and imports: in a process of its own."""
+    """Seconds, processor seconds, peak resident memory in MB above inputs and imports: in a process
+    of its own.
+    """
     command = [
         sys.executable,
         __file__,

@@ -1,14 +1,16 @@
-"""What the library costs beyond the bare computation: in time per training step, per sample, per import, in memory.
+"""What the library costs beyond the bare computation: in time per training step, per sample, per
+import, in memory.
 
-    fit       a training step through `fit`     over  the same step written by hand      at most 1.05
-    sample    a 20-step `sample`                over  20 bare forward passes             at most 1.03
-    import    `import undiffuse`                over  `import torch`                     at most 1.2
-    memory    training from an array of 4 GB    less  training from one of 4 MB          at most 100 MB
+    fit       a training step through `fit`    over  the same step written by hand   at most 1.05
+    sample    a 20-step `sample`               over  20 bare forward passes          at most 1.03
+    import    `import undiffuse`               over  `import torch`                  at most 1.2
+    memory    training from an array of 4 GB   less  training from one of 4 MB       at most 100 MB
 
-The network is a U-Net whose forward pass on 16 x 1 x 28 x 28 in float32 on one thread takes about 10 ms here: its width
-is searched for, since the smaller the network, the more an overhead shows. What is compared alternates (A B A B ...),
-step by step; the ratio is that of the medians, and the quartiles of the ratios of neighbours stand beside it.
-Memory is anonymous memory alone (RssAnon, so Linux only): pages of the mapped file are the kernel's to drop.
+The network is a U-Net whose forward pass on 16 x 1 x 28 x 28 in float32 on one thread takes about
+10 ms here: its width is searched for, since the smaller the network, the more an overhead shows.
+What is compared alternates (A B A B ...), step by step; the ratio is that of the medians, and the
+quartiles of the ratios of neighbours stand beside it. Memory is anonymous memory alone (RssAnon, so
+Linux only): pages of the mapped file are the kernel's to drop.
 
     python benchmarks/overhead.py [fit] [sample] [import] [memory]
 """
@@ -73,7 +75,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def forward_time(network: Any, repeats: int = 15) -> float:
-    """Seconds of one forward pass without gradients: the fastest of several, as on an idle machine."""
+    """Seconds of one forward pass without gradients: the fastest of several."""
     import torch
 
     x, c_noise = torch.randn(BATCH, 1, *SHAPE), torch.zeros(BATCH)
@@ -89,7 +91,9 @@ def random_images(rows: int) -> np.ndarray:
 
 @cache
 def trained() -> tuple[Any, Any, np.ndarray]:
-    """A model of the default preset whose forward pass is nearest to 10 ms, its data, and the same rows bare."""
+    """A model of the default preset whose forward pass is nearest to 10 ms, its data, and the same
+    rows bare.
+    """
     import torch
 
     import undiffuse as ud
@@ -103,7 +107,8 @@ def trained() -> tuple[Any, Any, np.ndarray]:
     parameters = sum(p.numel() for p in models[best].network.parameters())
     width = models[best].network.width
     print(
-        f"U-Net of width {width}, {parameters:,} parameters: forward pass {1e3 * times[best]:.1f} ms",
+        f"U-Net of width {width}, {parameters:,} parameters: forward pass "
+        f"{1e3 * times[best]:.1f} ms",
         flush=True,
     )
     return models[best], data, rows
@@ -113,7 +118,9 @@ def trained() -> tuple[Any, Any, np.ndarray]:
 
 
 class HandWritten:
-    """The loop that one would write for this one model (Karras et al. 2022, Algorithm and Table 1, EDM column)."""
+    """The loop that one would write for this one model (Karras et al. 2022,
+    Algorithm and Table 1, EDM column).
+    """
 
     def __init__(self, model: Any, rows: np.ndarray) -> None:
         import copy
@@ -154,7 +161,10 @@ class HandWritten:
 
 
 def bench_fit() -> list[Row]:
-    """A step by hand is taken whenever `fit` reports one of its own; a step of `fit` is what lies between."""
+    """A step by hand is taken whenever `fit` reports one of its own.
+
+    A step of `fit` is what lies between.
+    """
     from undiffuse.training import fit
 
     model, data, rows = trained()
@@ -179,7 +189,9 @@ def bench_fit() -> list[Row]:
 
 
 def bench_sample() -> list[Row]:
-    """`model.sample`, from the seed to bytes, against its network on a fixed input once in every callback."""
+    """`model.sample`, from the seed to bytes, against its network on a fixed input once in every
+    callback.
+    """
     import torch
 
     model, _, _ = trained()
@@ -213,7 +225,10 @@ def bench_sample() -> list[Row]:
 
 
 def bench_import() -> list[Row]:
-    """Each in a process of its own, timed inside it; the second also reaches for a name, which imports torch."""
+    """Each in a process of its own, timed inside it.
+
+    The second also reaches for a name, which imports torch.
+    """
     statements = {
         "torch": "import torch",
         "bare": "import undiffuse",
@@ -222,7 +237,8 @@ def bench_import() -> list[Row]:
     times: dict[str, list[float]] = {name: [] for name in statements}
     for turn in range(IMPORTS + 1):
         for name, statement in statements.items():
-            code = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
+            clock = "time.perf_counter()"
+            code = f"import time; start = {clock}; {statement}; print({clock} - start)"
             done = subprocess.run(
                 [sys.executable, "-c", code], capture_output=True, text=True, check=True
             )
@@ -240,7 +256,9 @@ def bench_import() -> list[Row]:
 
 
 def bench_memory() -> list[Row]:
-    """Both trainings in processes of their own, on files that are written for it and removed after it."""
+    """Both trainings in processes of their own, on files that are written for it and removed after
+    it.
+    """
     peaks = {}
     with tempfile.TemporaryDirectory() as folder:
         for size in (SMALL, LARGE):

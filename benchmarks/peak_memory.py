@@ -1,4 +1,5 @@
-"""The anonymous memory that training from an array on disk takes, as a process of its own; prints bytes.
+"""The anonymous memory that training from an array on disk takes, as a process of its own; prints
+bytes.
 
 python benchmarks/peak_memory.py ARRAY.npy
 """
@@ -16,7 +17,9 @@ BLOCK = 5000  # rows written at a time
 
 
 def write_images(path: Path, size: int) -> None:
-    """A .npy of at least `size` bytes of images with bytes that vary, written block by block through a map."""
+    """A .npy of at least `size` bytes of images with bytes that vary, written block by block
+    through a map.
+    """
     block = np.random.default_rng(0).integers(0, 256, (BLOCK, *SHAPE), dtype=np.uint8)
     count = -(-size // block.nbytes)
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count * BLOCK, *SHAPE))
@@ -36,7 +39,9 @@ def anonymous_memory() -> int:
 
 
 def peak_while_training(path: str) -> int:
-    """The largest anonymous memory of this process, in bytes, from before loading the array to the last step."""
+    """The largest anonymous memory of this process, in bytes, from before loading the array to the
+    last step.
+    """
     import torch
 
     import undiffuse as ud

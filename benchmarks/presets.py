@@ -1,16 +1,19 @@
-"""Every diffusion preset on the same data for the same time: what it learned, what a sample costs, what it looks like.
+"""Every diffusion preset on the same data for the same time: what it learned, what a sample costs,
+what it looks like.
 
     python benchmarks/presets.py --seconds 120 --out presets/
 
-Each preset is trained from the command line on scikit-learn's digits (8 x 8, 17 values), one thread each, `--jobs` at a
-time. Then, for each:
+Each preset is trained from the command line on scikit-learn's digits (8 x 8, 17 values), one thread
+each, `--jobs` at a time. Then, for each:
 
-held-out bits per dimension    by the bound and by the probability-flow ODE, each with its standard error over rows
-recognized                     the share of 128 samples of known class that a nearest-neighbour classifier, fitted on
-                               the training rows, gives that class; for real held-out digits, see the title
+held-out bits per dimension    by the bound and by the probability-flow ODE, with standard errors
+recognized                     the share of 128 samples of known class that a nearest-neighbour
+                               classifier, fitted on the training rows, gives that class; for real
+                               held-out digits, see the title
 evaluations, seconds           of the network for one sample, and of the clock for 128 of them
 
-and a picture of 64 samples, FOLDER/PRESET.png. What is in FOLDER already is neither trained nor measured again.
+and a picture of 64 samples, FOLDER/PRESET.png. What is in FOLDER already is neither trained nor
+measured again.
 """
 
 from __future__ import annotations
@@ -126,13 +129,15 @@ def table(found: list[dict], title: str) -> str:
     lines = [
         title,
         "",
-        "| preset | bound, bits/dim | ODE, bits/dim | recognized | evaluations | seconds for 128 | steps |",
+        "| preset | bound, bits/dim | ODE, bits/dim | recognized | evaluations | seconds for "
+        "128 | steps |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| `{row['preset']}` | {row['elbo_bits']:.3f} ± {row['elbo_error']:.3f} "
         f"| {row['ode_bits']:.3f} ± {row['ode_error']:.3f} ({row['ode_evaluations']:.0f}) "
-        f"| {row['recognized']:.2f} | {row['evaluations']:.0f} | {row['seconds']:.1f} | {row['steps']:,} |"
+        f"| {row['recognized']:.2f} | {row['evaluations']:.0f} | {row['seconds']:.1f} | "
+        f"{row['steps']:,} |"
         for row in found
     ]
     return "\n".join(lines)
@@ -155,7 +160,8 @@ def main() -> None:
         list(pool.map(lambda name: train(name, chosen.seconds, chosen.out), names))
     held_out = ud.load(DATA).held_out_batch(chosen.rows)
     real = recognized(held_out["row"].numpy(), held_out["label"].numpy())
-    title = f"{DATA}, {chosen.seconds} s each, {chosen.rows} held-out rows, {real:.2f} of them recognized"
+    rows = f"{chosen.rows} held-out rows, {real:.2f} of them recognized"
+    title = f"{DATA}, {chosen.seconds} s each, {rows}"
     kept = chosen.out / "presets.json"
     found = json.loads(kept.read_text()) if kept.exists() else []
     for name in (name for name in names if name not in [row["preset"] for row in found]):

@@ -1,17 +1,21 @@
-"""Every sampling method: its error against the network evaluations it took, on an exact mixture and on a trained model.
+"""Every sampling method: its error against the network evaluations it took, on an exact mixture and
+on a trained model.
 
-    path      distance per coordinate to where the probability-flow ODE ends, of the median row, for deterministic
-              steps; the median, because a row that starts near a watershed and falls on its other side says little
-    samples   energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| to exact samples (or held-out rows), for all steps
+    path      distance per coordinate to where the probability-flow ODE ends, of the median row, for
+              deterministic steps; the median, because a row that starts near a separatrix and falls
+              on its other side says little
+    samples   energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| to exact samples (or held-out
+              rows), for all steps
 
-Methods are compared at the same number of evaluations, not of steps: what a method may take is counted by a wrapper
-around the denoiser, and it gets as many steps as fit. Adaptive methods are given tolerances instead, and stand where
-their evaluations, averaged over rows, put them. Every method runs on its own grid, and, if that is not it, on Karras'
-as well, because a grid can matter more than a step. All start from the same noise and end with the same last step, to
-x_hat at t_min. The floor is what the energy distance shows between two sets of exact samples of the same sizes.
+Methods are compared at the same number of evaluations, not of steps: what a method may take is
+counted by a wrapper around the denoiser, and it gets as many steps as fit. Adaptive methods are
+given tolerances instead, and stand where their evaluations, averaged over rows, put them. Every
+method runs on its own grid, and, if that is not it, on Karras' as well, because a grid can matter
+more than a step. All start from the same noise and end with the same last step, to x_hat at t_min.
+The floor is what the energy distance shows between two sets of exact samples of the same sizes.
 
-The mixture: 10 Gaussians in 16 dimensions, on the schedule of LinearVP, float64. The model: `--run`, sampled as it
-would be by `undiffuse sample`, on fewer rows and in its own precision.
+The mixture: 10 Gaussians in 16 dimensions, on the schedule of LinearVP, float64. The model:
+`--run`, sampled as it would be by `undiffuse sample`, on fewer rows and in its own precision.
 
     python benchmarks/samplers.py [--run RUN] [--evaluations 5,10,20,40,80] [--out FOLDER] [--quick]
 """
@@ -51,7 +55,10 @@ FLOORS = 8  # pairs of exact sets behind a floor
 
 
 class Counted(AbstractDenoiser):
-    """The same denoiser; `asked` counts the rows it was asked about, with those that copies of it were asked about."""
+    """The same denoiser.
+
+    `asked` counts the rows it was asked about, with those that copies of it were asked about.
+    """
 
     def __init__(self, denoiser: AbstractDenoiser) -> None:
         super().__init__()
@@ -64,7 +71,8 @@ class Counted(AbstractDenoiser):
 
 @dataclass(frozen=True)
 class Problem:
-    """What is sampled: a denoiser, the noise it starts from, where the ODE ends, and what the samples should be like.
+    """What is sampled: a denoiser, the noise it starts from, where the ODE ends, and what the
+    samples should be like.
 
     `given(first, count)` is the denoiser for these rows: classes are per row.
     """
@@ -108,12 +116,16 @@ def mean_distance(a: Tensor, b: Tensor) -> float:
 
 
 def energy_distance(a: Tensor, b: Tensor) -> float:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, each expectation without bias: it can fall a little below zero."""
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, each expectation without bias: it can fall a little below
+    zero.
+    """
     return 2 * mean_distance(a, b) - mean_distance(a, a) - mean_distance(b, b)
 
 
 def floor_of(draw: Callable[[int], Tensor], truth: Tensor) -> float:
-    """Root mean square energy distance between exact sets and `truth`: what cannot be told from none."""
+    """Root mean square energy distance between exact sets and `truth`: what cannot be told from
+    none.
+    """
     return float(
         torch.tensor([energy_distance(draw(i), truth) for i in range(FLOORS)])
         .square()
@@ -221,7 +233,10 @@ def outcome(
 def settings(
     problem: Problem, step: Step, grid: Grid, allowed: list[int]
 ) -> Iterator[tuple[int | None, Step, int]]:
-    """(evaluations allowed, step, steps): the most steps that fit, counted on one row; or a step per tolerance."""
+    """(evaluations allowed, step, steps): the most steps that fit, counted on one row.
+
+    Or a step per tolerance.
+    """
     if hasattr(step, "tolerance"):
         yield from ((None, replace(step, tolerance=tolerance), 2) for tolerance in TOLERANCES)
         return
@@ -234,7 +249,10 @@ def settings(
 
 
 def measure(problem: Problem, allowed: list[int]) -> Iterator[Result]:
-    """Every method at every number of evaluations; one that refuses the schedule is named and left out."""
+    """Every method at every number of evaluations.
+
+    One that refuses the schedule is named and left out.
+    """
     for name, step, grid in methods(problem):
         kind = type(grid).__name__
         try:
@@ -261,7 +279,9 @@ def measure(problem: Problem, allowed: list[int]) -> Iterator[Result]:
 
 
 def table(results: list[Result], what: str, allowed: list[int]) -> list[str]:
-    """Markdown: a row per method, a column per number of evaluations, adaptive methods in the nearest column."""
+    """Markdown: a row per method, a column per number of evaluations, adaptive methods in the
+    nearest column.
+    """
     rows: dict[tuple[str, str], dict[int, str]] = {}
     for r in results:
         value = getattr(r, what)

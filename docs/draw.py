@@ -1,4 +1,5 @@
-"""Draw the pictures of docs/systems from the library, with exact denoisers: `python docs/draw.py [name ...]`.
+"""Draw the pictures of docs/systems from the library, with exact denoisers: `python docs/draw.py
+[name ...]`.
 
 Without names all of them, in about a minute; each is a PNG beside the page that shows it.
 """

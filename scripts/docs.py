@@ -1,6 +1,8 @@
-"""Write docs/cli.md from the command line's own help, the equation index and the errata, and check every relative link.
+"""Write docs/cli.md from the command line's own help, the equation index and the errata, and check
+every relative link.
 
-The page is what `--help` prints at 100 columns, so it cannot say anything that the program does not.
+The page is what `--help` prints at 100 columns, so it cannot say anything that the program does
+not.
 """
 
 import os

@@ -1,7 +1,9 @@
-"""Write docs/equations.md from docs/equations.toml, and docs/errata.md from the computations in docs/errata/.
+"""Write docs/equations.md from docs/equations.toml, and docs/errata.md from the computations in
+docs/errata/.
 
-The table names formulas, each with the symbols that compute it and the tests that hold it, and lists for each document
-which formula stands under which number. A symbol or test that does not exist is an error, here and in the tests.
+The table names formulas, each with the symbols that compute it and the tests that hold it, and
+lists for each document which formula stands under which number. A symbol or test that does not
+exist is an error, here and in the tests.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ class Formula:
 
 @dataclass(frozen=True)
 class Entry:
-    """One number of a document: the formula behind it, what differs there, and the slips that concern it."""
+    """One number of a document: the formula behind it, what differs there, and the slips that
+    concern it.
+    """
 
     number: str
     formula: Formula
@@ -90,7 +94,9 @@ def _tests(file: str) -> dict[str, ast.FunctionDef]:
 
 
 def asserts(law: str) -> bool:
-    """Whether `tests/...py::test_name` exists and asserts something (an assert, or a function that does)."""
+    """Whether `tests/...py::test_name` exists and asserts something (an assert, or a function that
+    does).
+    """
     file, _, name = law.partition("::")
     test = _tests(file).get(name) if (ROOT / file).exists() and name.startswith("test_") else None
     if test is None:
@@ -112,7 +118,9 @@ def _cell(text: str) -> str:
 
 
 def _formula(text: str) -> str:
-    """Code where the text is a formula, prose where it is not: what stands between backquotes is kept."""
+    """Code where the text is a formula, prose where it is not: what stands between backquotes is
+    kept.
+    """
     return _cell(text if "`" in text else f"`{text}`")
 
 
@@ -166,14 +174,19 @@ def equations_page() -> str:
     lines = [
         "# The equation index",
         "",
-        "Written by `make docs` from `docs/equations.toml`. A test fails when a symbol or a law named here is gone.",
+        "Written by `make docs` from `docs/equations.toml`. A test fails when a symbol or a law "
+        "named here is gone.",
         "",
-        f"Five documents define what this library implements. Their {len(entries)} equations, lemmas, theorems and "
-        f"algorithms are {len(formulas)} formulas, computed by {len(symbols)} functions and classes and held by "
+        f"Five documents define what this library implements. Their {len(entries)} equations, "
+        "lemmas, theorems and "
+        f"algorithms are {len(formulas)} formulas, computed by {len(symbols)} functions and "
+        "classes and held by "
         f"{len(laws)} laws.",
         "",
-        "A row reads: the number in the document; what it says, in this library's symbols, as it should read; the "
-        "function or class that computes it; the law that holds it, a test that is named by what it asserts; and, "
+        "A row reads: the number in the document; what it says, in this library's symbols, as "
+        "it should read; the "
+        "function or class that computes it; the law that holds it, a test that is named by "
+        "what it asserts; and, "
         "where the document slips, what is wrong with it, on [the errata page](errata.md).",
         "",
         "## Notation",
@@ -222,13 +235,18 @@ def errata_page() -> str:
     lines = [
         "# Errata",
         "",
-        "Written by `make docs`: every number below was computed by the functions in `docs/errata/`, and the tests "
+        "Written by `make docs`: every number below was computed by the functions in "
+        "`docs/errata/`, and the tests "
         "hold the right form to the truth and the printed one away from it.",
         "",
-        f"The five documents that this library follows slip in {len(SLIPS) - elsewhere} places that matter to someone "
-        f"who implements them; {elsewhere} more slips are often met elsewhere. For each: what is printed, what is "
-        "right, and one computation that decides it. The truth in the last line of each table knows neither form: it "
-        "integrates a definition, differentiates, or runs a recursion. The right form is computed by the library "
+        f"The five documents that this library follows slip in {len(SLIPS) - elsewhere} places "
+        "that matter to someone "
+        f"who implements them; {elsewhere} more slips are often met elsewhere. For each: what is "
+        "printed, what is "
+        "right, and one computation that decides it. The truth in the last line of each table "
+        "knows neither form: it "
+        "integrates a definition, differentiates, or runs a recursion. The right form is "
+        "computed by the library "
         "where the library has it. ᾱ_t is the product of the factors 1 - beta, our alpha_t²: see "
         "[the notation](equations.md#notation).",
         "",

@@ -3,10 +3,10 @@
     python scripts/house.py            a table, a row per part of the package
     python scripts/house.py --json     the same as JSON
 
-Everything is read from the source; nothing of the package is imported. A line of code is a line that holds a token
-other than a comment or a docstring. An import counts wherever it stands: at the top, inside a function, under
-TYPE_CHECKING. `from undiffuse.diffusion import Heun` is an import of the module that defines `Heun`, not of the
-package's `__init__`, which only hands the name on.
+Everything is read from the source; nothing of the package is imported. A line of code is a line
+that holds a token other than a comment or a docstring. An import counts wherever it stands: at the
+top, inside a function, under TYPE_CHECKING. `from undiffuse.diffusion import Heun` is an import of
+the module that defines `Heun`, not of the package's `__init__`, which only hands the name on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 FIT = ("undiffuse.models.base", "undiffuse.training")  # `model.fit`: the one import that may go up
 SAME_BY_DESIGN = {"cli"}  # a verb of the command line bears the name of its library function
 NO_TOKENS = {
-    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
+    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE,
+    tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 }  # fmt: skip
 
 
@@ -104,7 +105,9 @@ def imported(module: str) -> Iterator[str]:
 
 @cache
 def handed_on(module: str) -> dict[str, str]:
-    """Name -> module it comes from, for what a package's `__init__` imports from within the package."""
+    """Name -> module it comes from, for what a package's `__init__` imports from within the
+    package.
+    """
     names = {}
     for node in tree_of(files()[module]).body:
         if isinstance(node, ast.ImportFrom) and node.module in files():
@@ -175,10 +178,11 @@ def strongly_connected(graph: dict[str, set[str]]) -> list[set[str]]:
 
 
 def defined_twice() -> dict[str, list[str]]:
-    """Public classes, functions and type aliases that more than one module defines, and modules of one name.
+    """Public classes, functions and type aliases that more than one module defines, and modules of
+    one name.
 
-    A verb of the command line may bear the name of its library function, and each kind of data or verb may have
-    modules of the same names (`read`, `transform`, `form`, ...).
+    A verb of the command line may bear the name of its library function, and each kind of data or
+    verb may have modules of the same names (`read`, `transform`, `form`, ...).
     """
     places: dict[str, set[str]] = defaultdict(set)
     for module, file in files().items():
@@ -220,7 +224,9 @@ def alias_name(node: ast.stmt) -> str:
 
 
 def registries() -> dict[str, str]:
-    """NAME -> module, for every public dictionary at the top of a module whose values are classes or functions."""
+    """NAME -> module, for every public dictionary at the top of a module whose values are classes
+    or functions.
+    """
     found = {}
     for module, file in files().items():
         for node in tree_of(file).body:
@@ -235,7 +241,9 @@ def registries() -> dict[str, str]:
 
 
 def is_part(value: ast.expr | None) -> bool:
-    """A class, a function, or an object made of one: what registries hold, and tables of numbers or words do not."""
+    """A class, a function, or an object made of one: what registries hold, and tables of numbers or
+    words do not.
+    """
     if isinstance(value, ast.Call):
         value = value.func
     return isinstance(value, ast.Name | ast.Attribute | ast.Lambda)
@@ -244,8 +252,8 @@ def is_part(value: ast.expr | None) -> bool:
 def without_a_law() -> list[str]:
     """Registries that no test runs over, or of which no test has seen a wrong entry caught.
 
-    A test runs over a registry if it names it; a wrong entry is caught by a test with "wrong" in its name, in a file
-    that names the registry.
+    A test runs over a registry if it names it; a wrong entry is caught by a test with "wrong" in
+    its name, in a file that names the registry.
     """
     tests = [file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("*.py")]
     missing = []
@@ -268,7 +276,7 @@ def measures() -> dict[str, object]:
         names = module.split(".")
         part = (
             names[1]
-            if len(names) > 2 or (PACKAGE / names[-1]).is_dir() and len(names) == 2
+            if len(names) > 2 or ((PACKAGE / names[-1]).is_dir() and len(names) == 2)
             else "top"
         )
         parts[part]["files"] += 1

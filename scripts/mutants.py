@@ -1,22 +1,24 @@
 """Break the code in many small ways and see which breaks the tests notice.
 
-    python scripts/mutants.py undiffuse/diffusion [--sample 300] [--seed 0] [--minutes 60] [--workers 2]
+    python scripts/mutants.py undiffuse/diffusion [--sample 300] [--seed 0] [--minutes 60]
+    [--workers 2]
 
-A mutant is the package with one change: a comparison, an operator, a constant, a condition, a keyword argument or a
-statement. Strings, annotations and `raise` statements stay as they are. Of all possible mutants of the files below
-PACKAGE a random sample is tried. Tests are first run once under coverage, so that a mutant meets only the tests that
-execute its line, the quickest first; it is killed by the first that fails, or by taking ten times as long.
+A mutant is the package with one change: a comparison, an operator, a constant, a condition, a
+keyword argument or a statement. Strings, annotations and `raise` statements stay as they are. Of
+all possible mutants of the files below PACKAGE a random sample is tried. Tests are first run once
+under coverage, so that a mutant meets only the tests that execute its line, the quickest first; it
+is killed by the first that fails, or by taking ten times as long.
 
-Each mutant runs in a process that is forked from one in which torch and the other libraries are loaded already, in a
-copy of the working tree. Tests marked slow are left out. The score is the share killed, with its Wilson interval of
-95 %; survivors are listed with the changed line.
+Each mutant runs in a process that is forked from one in which torch and the other libraries are
+loaded already, in a copy of the working tree. Tests marked slow are left out. The score is the
+share killed, with its Wilson interval of 95 %; survivors are listed with the changed line.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import copy
+import contextlib
 import json
 import os
 import random
@@ -47,19 +49,23 @@ PATIENCE, LEAST = (
 MOST_TESTS = 60  # of those that execute a line, the quickest
 
 COMPARISONS = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
 }  # fmt: skip
 OPERATORS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
-    ast.FloorDiv: ast.Div, ast.Mod: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.MatMult: ast.Add,
+    ast.FloorDiv: ast.Div, ast.Mod: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+    ast.MatMult: ast.Add,
     ast.BitXor: ast.BitAnd, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: the file, the line, what it was and what it is, and the whole text of the changed file."""
+    """One change: the file, the line, what it was and what it is, and the whole text of the changed
+    file.
+    """
 
     file: str
     line: int
@@ -75,9 +81,9 @@ def changes(node: ast.AST) -> Iterator[tuple[str, object]]:
     """What can be changed at a node: (field, new value)."""
     if isinstance(node, ast.Compare):
         yield "ops", [COMPARISONS[type(node.ops[0])](), *node.ops[1:]]
-    elif isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-        yield "op", OPERATORS[type(node.op)]()
-    elif isinstance(node, ast.AugAssign) and type(node.op) in OPERATORS:
+    elif (isinstance(node, ast.BinOp) and type(node.op) in OPERATORS) or (
+        isinstance(node, ast.AugAssign) and type(node.op) in OPERATORS
+    ):
         yield "op", OPERATORS[type(node.op)]()
     elif isinstance(node, ast.BoolOp):
         yield "op", ast.Or() if isinstance(node.op, ast.And) else ast.And()
@@ -202,10 +208,8 @@ def forked(work: object, seconds: float) -> int:
 
 
 def kill(group: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def enter(folder: Path) -> None:
@@ -216,7 +220,9 @@ def enter(folder: Path) -> None:
 
 
 def covered(folder: Path, package: str, tests: list[str]) -> dict[str, object]:
-    """Run the tests once in `folder`: seconds of each, and which of them execute each line of the package."""
+    """Run the tests once in `folder`: seconds of each, and which of them execute each line of the
+    package.
+    """
     answer = folder / "covered.json"
 
     def work() -> int:
@@ -325,17 +331,20 @@ def main() -> None:
                 (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)
         found = covered(folders[0], str(package), tests)
         print(
-            f"{len(every):,} mutants of {package}, {len(chosen)} tried; tests took {sum(found['seconds'].values()):.0f} s",
+            f"{len(every):,} mutants of {package}, {len(chosen)} tried; tests took "
+            f"{sum(found['seconds'].values()):.0f} s",
             flush=True,
         )  # type: ignore[attr-defined]
         tried, survivors = try_all(chosen, folders, found, began + 60 * asked.minutes)
     low, high = wilson(tried - len(survivors), tried)
     print(
-        f"killed {tried - len(survivors)} of {tried}: {1 - len(survivors) / tried:.1%} ({low:.1%} to {high:.1%})"
+        f"killed {tried - len(survivors)} of {tried}: {1 - len(survivors) / tried:.1%} "
+        f"({low:.1%} to {high:.1%})"
     )
     for mutant, count in survivors:
         print(
-            f"{mutant.file}:{mutant.line} ({count} tests)\n    - {short(mutant.was)}\n    + {short(mutant.now)}"
+            f"{mutant.file}:{mutant.line} ({count} tests)\n    - {short(mutant.was)}\n    + "
+            f"{short(mutant.now)}"
         )
 
 
@@ -347,7 +356,10 @@ def short(text: str) -> str:
 def try_all(
     chosen: list[Mutant], folders: list[Path], found: dict, end: float
 ) -> tuple[int, list[tuple[Mutant, int]]]:
-    """Try the mutants, one process a folder; (how many were tried, survivors with the number of their tests)."""
+    """Try the mutants, one process a folder.
+
+    Returns how many were tried, and the survivors with the number of their tests.
+    """
     seconds, lines, failed = found["seconds"], found["lines"], set(found["failed"])
     imported = {file: {t for ts in at.values() for t in ts} for file, at in lines.items()}
     outcomes = Path(folders[0]) / "outcomes.jsonl"

@@ -1,6 +1,8 @@
-"""Print what the development environment holds: all requirements in pyproject.toml but the extra `cluster`.
+"""Print what the development environment holds: all requirements in pyproject.toml but the extra
+`cluster`.
 
-pip reads dependency groups only from version 25.1 on, and Debian ships an older one: so they are read here.
+pip reads dependency groups only from version 25.1 on, and Debian ships an older one: so they are
+read here.
 """
 
 import tomllib

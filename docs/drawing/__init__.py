@@ -1,1 +1,3 @@
-"""The pictures of the pages about systems, drawn from exact denoisers: nothing here is trained or downloaded."""
+"""The pictures of the pages about systems, drawn from exact denoisers: nothing here is trained or
+downloaded.
+"""

@@ -1,8 +1,10 @@
-"""One look for all pictures: the data, the colours, and the four panels that most systems are shown with.
+"""One look for all pictures: the data, the colours, and the four panels that most systems are shown
+with.
 
-The data are two half circles made of 2 x 20 narrow Gaussians, at unit scale. That is a mixture, so the denoiser, the
-score and the density are closed forms at every time (`undiffuse.diffusion.oracle`), and whatever a picture shows is the
-method's doing, never a network's.
+The data are two half circles made of 2 x 20 narrow Gaussians, at unit scale. That is a mixture, so
+the denoiser, the score and the density are closed forms at every time
+(`undiffuse.diffusion.oracle`), and whatever a picture shows is the method's doing, never a
+network's.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ TITLE, LABEL, TICK = 13, 12, 10.5
 
 
 def moons(schedule: Schedule) -> Mixture:
-    """The exact denoiser of the two half circles, float64, zero mean and unit variance over all coordinates."""
+    """The exact denoiser of the two half circles, float64, zero mean and unit variance over all
+    coordinates.
+    """
     angle = torch.linspace(0, math.pi, 20, dtype=torch.float64)
     upper = torch.stack([angle.cos(), angle.sin()], dim=1)
     lower = torch.stack([1 - angle.cos(), 0.5 - angle.sin()], dim=1)
@@ -172,7 +176,8 @@ def forward(
     straight: bool = False,
     title: str = "Forward: x to noise",
 ) -> None:
-    """The first coordinate's density over time, and six paths: of the chain, or straight from data to noise.
+    """The first coordinate's density over time, and six paths: of the chain, or straight from data
+    to noise.
 
     `times` ascending from near 0; `axis` is where each is drawn.
     """
@@ -218,7 +223,9 @@ def field(
     title: str,
     vector: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> None:
-    """The marginal p_t in grey and the score (or another vector field) as arrows, drawn at unit scale."""
+    """The marginal p_t in grey and the score (or another vector field) as arrows, drawn at unit
+    scale.
+    """
     time = torch.tensor(t, dtype=torch.float64)
     scale = unit(oracle.schedule, time)
     density(ax, lambda points: oracle.log_prob(points * scale, time))

@@ -1,4 +1,6 @@
-"""One picture per system: its forward process, its score field, its sampler's trajectories, its samples."""
+"""One picture per system: its forward process, its score field, its sampler's trajectories, its
+samples.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ def flow_matching() -> Figure:
 
 
 def score_matching() -> Figure:
-    """At one noise level: what a denoising autoencoder moves, the score, the objectives, and plain Langevin."""
+    """At one noise level: what a denoising autoencoder moves, the score, the objectives, and plain
+    Langevin.
+    """
     oracle, sigma = draw.moons(VE(sigma_min=0.01, sigma_max=10.0)), 0.25
     t = oracle.schedule.inverse(torch.tensor(-2 * np.log(sigma)))
     fig, (a, b, c, d) = draw.figure()
@@ -111,9 +115,11 @@ def score_matching() -> Figure:
 
 
 def _objectives(ax, oracle, t: torch.Tensor, sigma: float) -> None:
-    """The three objectives at the scores c grad log p, as functions of c, each less its value at c = 1.
+    """The three objectives at the scores c grad log p, as functions of c, each less its value at c
+    = 1.
 
-    E|s|^2 / 2, E[tr ds/dx] and E[s . (x~ - x)] / sigma^2 are scaled by c^2, c and c: one sample gives all of them.
+    E|s|^2 / 2, E[tr ds/dx] and E[s . (x~ - x)] / sigma^2 are scaled by c^2, c and c: one sample
+    gives all of them.
     """
     generator = torch.Generator().manual_seed(4)
     x = oracle.draw(20_000, generator)
@@ -145,7 +151,9 @@ def _objectives(ax, oracle, t: torch.Tensor, sigma: float) -> None:
 
 
 def vdm() -> Figure:
-    """The bound is an area under the denoising error: its integrand by schedule, its discrete form, and samples."""
+    """The bound is an area under the denoising error: its integrand by schedule, its discrete form,
+    and samples.
+    """
     schedules = {"linear": LinearVP(), "cosine": CosineVP()}
     oracle = draw.moons(schedules["linear"])
     fig, (a, b, c, d) = draw.figure()
@@ -207,7 +215,9 @@ def _interpolated(at: torch.Tensor, log_snr: torch.Tensor, error: torch.Tensor) 
 
 
 def _gap(levels: int, log_snr: torch.Tensor, error: torch.Tensor) -> float:
-    """sum of (SNR_s - SNR_t) E|x_hat - x|^2 / 2 over `levels` even log-SNR intervals, less the integral."""
+    """sum of (SNR_s - SNR_t) E|x_hat - x|^2 / 2 over `levels` even log-SNR intervals, less the
+    integral.
+    """
     fine = torch.linspace(8, -8, 2**14 + 1, dtype=torch.float64)
     at = fine[:: 2**14 // levels]
 

@@ -1,4 +1,6 @@
-"""Pictures for the pages about a task and not about one system: solvers, guidance, known entries, likelihood."""
+"""Pictures for the pages about a task and not about one system: solvers, guidance, known entries,
+likelihood.
+"""
 
 from __future__ import annotations
 

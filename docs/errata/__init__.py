@@ -1,9 +1,10 @@
 """What the five documents print, what is right, and a computation that decides it.
 
-A slip is a function of no arguments that returns three numbers: what the printed form gives, what the right form gives
-(computed by the library wherever it has the formula), and the truth, found in a way that knows neither: the trapezoid
-rule on a definition, differentiation, an exact recursion. Its docstring says in words what went wrong. `make docs`
-writes `docs/errata.md` from them, and the tests hold the right form to the truth and the printed one away from it.
+A slip is a function of no arguments that returns three numbers: what the printed form gives, what
+the right form gives (computed by the library wherever it has the formula), and the truth, found in
+a way that knows neither: the trapezoid rule on a definition, differentiation, an exact recursion.
+Its docstring says in words what went wrong. `make docs` writes `docs/errata.md` from them, and the
+tests hold the right form to the truth and the printed one away from it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ SLIPS: dict[str, Slip] = {}
 def slip(
     document: str, where: str, *, printed: str, right: str, decided: str, bound: float = 1e-9
 ) -> Callable[[Callable[[], Numbers]], Callable[[], Numbers]]:
-    """Register the function below as a slip; `bound` is how far the right form may be from the truth."""
+    """Register the function below as a slip.
+
+    `bound` is how far the right form may be from the truth.
+    """
 
     def register(numbers: Callable[[], Numbers]) -> Callable[[], Numbers]:
         title, _, story = (getdoc(numbers) or "").partition("\n\n")
@@ -78,7 +82,7 @@ def line(middle: float = 0.0, width: float = 1.0, points: int = 4001) -> Tensor:
 
 
 def log_normal(x: Tensor, mean: Tensor | float, variance: float) -> Tensor:
-    """log N(x; mean, variance), from torch.distributions: the computations of truth use nothing of ours."""
+    """log N(x; mean, variance), from torch.distributions: the truth uses nothing of ours."""
     mean = torch.as_tensor(mean, dtype=torch.float64)
     return torch.distributions.Normal(mean, math.sqrt(variance)).log_prob(x)
 
@@ -95,7 +99,9 @@ def integrated_kl(mean_a: float, variance_a: float, mean_b: float, variance_b: f
 
 
 def moments(log_weight: Tensor, at: Tensor) -> tuple[float, float]:
-    """Mean and variance of the density that is proportional to exp(log_weight), by the trapezoid rule."""
+    """Mean and variance of the density that is proportional to exp(log_weight), by the trapezoid
+    rule.
+    """
     density = (log_weight - log_weight.max()).exp()
     total = integral(density, at)
     mean = integral(density * at, at) / total
@@ -107,4 +113,5 @@ def least(loss: Tensor, at: Tensor) -> float:
     return float(at[loss.argmin()])
 
 
-from errata import elsewhere, handwritten, ho_notes, kim_lee, liu, malhotra  # noqa: E402  they register
+# They register themselves.
+from errata import elsewhere, handwritten, ho_notes, kim_lee, liu, malhotra  # noqa: E402

@@ -1,4 +1,6 @@
-"""Chains short enough that the truth is an integral: one level of a long chain, and a whole chain of two levels."""
+"""Chains short enough that the truth is an integral: one level of a long chain, and a whole chain
+of two levels.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from undiffuse.diffusion import DiscreteVP, gaussian, linear_betas
 
 
 class Level:
-    """Level 3 of the chain with betas (0.1, 0.2, 0.3): `bar` and `before` are the products at 3 and at 2."""
+    """Level 3 of the chain with betas (0.1, 0.2, 0.3): `bar` and `before` are the products at 3 and
+    at 2.
+    """
 
     betas = (0.1, 0.2, 0.3)
     schedule = DiscreteVP(betas=betas)
@@ -55,7 +59,9 @@ class Terms(NamedTuple):
 
 
 class TwoLevels:
-    """x = 1.2, betas (0.3, 0.5), p(x_2) = N(0, 1), p(x_1 | x_2) = N(0.6 x_2, 0.5), p(x | x_1) = N(0.9 x_1, 0.2)."""
+    """x = 1.2, betas (0.3, 0.5), p(x_2) = N(0, 1), p(x_1 | x_2) = N(0.6 x_2, 0.5), p(x | x_1) =
+    N(0.9 x_1, 0.2).
+    """
 
     x, betas = 1.2, (0.3, 0.5)
     gain_1, v_1 = 0.6, 0.5
@@ -64,7 +70,9 @@ class TwoLevels:
 
     @classmethod
     def integrated(cls, *, log_ratio: bool = True) -> float:
-        """E_q of log p(x, x_1, x_2) / q(x_1, x_2 | x), or of the ratio itself, on a grid of the plane."""
+        """E_q of log p(x, x_1, x_2) / q(x_1, x_2 | x), or of the ratio itself, on a grid of the
+        plane.
+        """
         x_1, x_2, log_p, log_q = cls._plane()
         values = log_q.exp() * (log_p - log_q) if log_ratio else log_p.exp()
         return float(torch.trapezoid(torch.trapezoid(values, x_2, dim=1), x_1, dim=0))
@@ -85,12 +93,16 @@ class TwoLevels:
 
     @classmethod
     def terms(cls) -> Terms:
-        """L_T, L_1, L_0 from the library's kernel, posterior and divergence; expectations of squares by moments."""
+        """L_T, L_1, L_0 from the library's kernel, posterior and divergence.
+
+        Expectations of squares by moments.
+        """
         half, whole = scalar(0.5), scalar(1.0)
         (alpha_1, sigma_1), (alpha_2, sigma_2) = cls.schedule(half), cls.schedule(whole)
         L_T = gaussian.kl(alpha_2 * row(cls.x), sigma_2**2, row(0.0), whole)
         a, b, v = cls.schedule.posterior(whole, half)
-        # the posterior's mean less the model's is (a - gain) x_2 + b x: its square has a mean and a variance
+        # the posterior's mean less the model's is (a - gain) x_2 + b x: its square has a mean and a
+        # variance
         off = (a - cls.gain_1) * alpha_2 * cls.x + b * cls.x
         L_1 = gaussian.kl(off.reshape(1, 1), v, row(0.0), scalar(cls.v_1))
         L_1 = L_1 + (a - cls.gain_1) ** 2 * sigma_2**2 / (2 * cls.v_1)

@@ -25,14 +25,15 @@ def _rate(t: float) -> tuple[float, float]:
     "sub-VP",
     printed="sigma_t = sqrt(1 - exp(-B))",
     right="sigma_t = 1 - exp(-B)",
-    decided="at t = 0.2, solving dv/dt = -beta v + beta (1 - exp(-2B)) for the variance by Runge-Kutta",
+    decided="at t = 0.2, solving dv/dt = -beta v + beta (1 - exp(-2B)) for the variance by "
+    "Runge-Kutta",
     bound=1e-8,
 )
 def root_of_sub_vp() -> Numbers:
     """The sub-VP standard deviation has no root
 
-    In sub-VP the variance is the square of what it is in VP, and so smaller, hence the name. Song et al. (2021),
-    Equation 29.
+    In sub-VP the variance is the square of what it is in VP, and so smaller, hence the name. Song
+    et al. (2021), Equation 29.
     """
 
     def slope(t: float, v: float) -> float:
@@ -112,8 +113,8 @@ def half_of_the_diffusion() -> Numbers:
 def beta_of_a_strided_chain() -> Numbers:
     """A strided chain has betas of its own
 
-    Between levels j < i there is the noise of all the steps between them. With the level's own beta a strided sampler
-    hardly adds noise at all.
+    Between levels j < i there is the noise of all the steps between them. With the level's own beta
+    a strided sampler hardly adds noise at all.
     """
     variance = 0.0
     for beta in Thousand.betas[400:500].tolist():
@@ -127,13 +128,14 @@ def beta_of_a_strided_chain() -> Numbers:
     "the discretized decoder",
     printed="half a bin is 1/255, whatever the scale of the data",
     right="half a bin is half the distance of two values: 1/255 on [-1, 1], 1/510 on [0, 1]",
-    decided="total probability of the 256 values under N(0.5, 0.1²) on [0, 1]; probabilities sum to 1",
+    decided="total probability of the 256 values under N(0.5, 0.1²) on [0, 1]; probabilities "
+    "sum to 1",
 )
 def half_a_bin() -> Numbers:
     """Half a bin depends on how bytes are scaled
 
-    Bins 1/255 to either side tile the line only where bytes were mapped to 2u/255 - 1. On [0, 1] they overlap, and
-    every likelihood is too good by one bit per dimension.
+    Bins 1/255 to either side tile the line only where bytes were mapped to 2u/255 - 1. On [0, 1]
+    they overlap, and every likelihood is too good by one bit per dimension.
     """
     u = torch.arange(256, dtype=torch.float64) / 255
     normal = torch.distributions.Normal(scalar(0.5), scalar(0.1))
@@ -151,13 +153,15 @@ def half_a_bin() -> Numbers:
     "reports of likelihood",
     printed="-L_simple, the mean error of the noise",
     right="-(L_T + sum L_(t-1) + L_0)",
-    decided="E[log p(x)] in nats for data N(0, 0.25), exact reverse kernels, T = 100: minus the entropy",
+    decided="E[log p(x)] in nats for data N(0, 0.25), exact reverse kernels, T = 100: minus "
+    "the entropy",
 )
 def simple_loss_as_likelihood() -> Numbers:
     """L_simple is no likelihood
 
-    It leaves out the weights of the bound, the prior term and the decoder, and is not even in nats. With the exact
-    reverse kernels of Gaussian data the whole bound has no gap; L_simple says something else.
+    It leaves out the weights of the bound, the prior term and the decoder, and is not even in nats.
+    With the exact reverse kernels of Gaussian data the whole bound has no gap; L_simple says
+    something else.
     """
     s2, levels = 0.25, 100
     schedule = LinearVP()

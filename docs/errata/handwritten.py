@@ -21,7 +21,8 @@ Numbers = tuple[float, float, float]
 def variance_squared() -> Numbers:
     """A variance is squared
 
-    1 - alpha_t is the variance of the second Gaussian already. The last line of the derivation is right.
+    1 - alpha_t is the variance of the second Gaussian already. The last line of the derivation is
+    right.
     """
     b_1, b_2, _ = Level.betas
     printed = (1 - b_2) * b_1 + b_2**2
@@ -34,7 +35,8 @@ def variance_squared() -> Numbers:
     "b), the posterior mean",
     printed="sqrt(1 - ᾱ_(t-1)) beta_t / (1 - ᾱ_t) before x_0",
     right="sqrt(ᾱ_(t-1)) beta_t / (1 - ᾱ_t) before x_0",
-    decided="mean of q(x_2 | x_3, x) at x_3 = -0.5, x = 0.8, betas 0.1, 0.2, 0.3, by integrating Bayes' rule",
+    decided="mean of q(x_2 | x_3, x) at x_3 = -0.5, x = 0.8, betas 0.1, 0.2, 0.3, by "
+    "integrating Bayes' rule",
 )
 def noise_rate_for_signal_rate() -> Numbers:
     """The noise rate stands for the signal rate in the posterior mean
@@ -56,7 +58,8 @@ def noise_rate_for_signal_rate() -> Numbers:
 def first_level_for_last() -> Numbers:
     """The first level stands for the last in L_T
 
-    The telescoping product leaves q(x_T | x_0), which the last line, with the divergence in it, does have.
+    The telescoping product leaves q(x_T | x_0), which the last line, with the divergence in it,
+    does have.
     """
     alpha, sigma = Level.schedule(Level.t)
     right = float(gaussian.kl(alpha * row(Level.x), sigma**2, row(0.0), scalar(1.0)))
@@ -79,8 +82,8 @@ def first_level_for_last() -> Numbers:
 def inverse_of_the_wrong_covariance() -> Numbers:
     """The quadratic form has the inverse of the wrong covariance
 
-    Distances are measured with the second Gaussian's covariance. With equal covariances, as in the line that uses it,
-    the slip has no effect.
+    Distances are measured with the second Gaussian's covariance. With equal covariances, as in the
+    line that uses it, the slip has no effect.
     """
     printed = (1 / 2 - 1 + 1 / 1 + math.log(2)) / 2
     right = float(gaussian.kl(row(1.0), scalar(1.0), row(0.0), scalar(2.0)))

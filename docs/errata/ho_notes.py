@@ -16,13 +16,14 @@ Numbers = tuple[float, float, float]
     "(7), (8d) and Appendix A",
     printed="sqrt(ᾱ_t) (1 - ᾱ_(t-1)) / (1 - ᾱ_t) before x_t",
     right="sqrt(1 - beta_t) (1 - ᾱ_(t-1)) / (1 - ᾱ_t) before x_t, as in Appendix D",
-    decided="mean of q(x_2 | x_3, x) at x_3 = -0.5, x = 0.8, betas 0.1, 0.2, 0.3, by integrating Bayes' rule",
+    decided="mean of q(x_2 | x_3, x) at x_3 = -0.5, x = 0.8, betas 0.1, 0.2, 0.3, by "
+    "integrating Bayes' rule",
 )
 def product_for_factor() -> Numbers:
     """The product stands for the factor in the posterior mean
 
-    What multiplies x_t is the root of the chain's own factor 1 - beta_t, not of the product of all of them. Appendix D
-    has it right.
+    What multiplies x_t is the root of the chain's own factor 1 - beta_t, not of the product of all
+    of them. Appendix D has it right.
     """
     a, b, _ = Level.coefficients()
     printed = math.sqrt(Level.bar) * (1 - Level.before) / (1 - Level.bar) * Level.x_t + b * Level.x
@@ -39,8 +40,8 @@ def product_for_factor() -> Numbers:
 def indices_of_beta_tilde() -> Numbers:
     """Beta-tilde has its indices one off
 
-    Since 1 - alpha_t is beta_t, the printed variance is 1 - ᾱ_t: all the noise there is at level t, more than one step
-    could ever add.
+    Since 1 - alpha_t is beta_t, the printed variance is 1 - ᾱ_t: all the noise there is at level t,
+    more than one step could ever add.
     """
     printed = Level.beta * (1 - Level.bar) / Level.beta
     return printed, Level.coefficients()[2], Level.integrated_posterior()[1]
@@ -51,13 +52,14 @@ def indices_of_beta_tilde() -> Numbers:
     "(8)",
     printed="L_(t-1) = |mu_tilde - mu|² / (2 v_t), for any v_t",
     right="the same + d/2 (beta-tilde/v_t - 1 + log(v_t/beta-tilde))",
-    decided="KL in nats at v_t = beta_t = 0.3, means 0.2 apart, by the trapezoid rule on its definition",
+    decided="KL in nats at v_t = beta_t = 0.3, means 0.2 apart, by the trapezoid rule on its "
+    "definition",
 )
 def variance_replaced() -> Numbers:
     """The posterior's variance is replaced without a word
 
-    The third line of (8) writes sigma_t² where q has beta-tilde. For the other choice, sigma_t² = beta_t, a term is
-    lost: a constant for training, a part of the bound otherwise.
+    The third line of (8) writes sigma_t² where q has beta-tilde. For the other choice, sigma_t² =
+    beta_t, a term is lost: a constant for training, a part of the bound otherwise.
     """
     v, apart = Level.beta, 0.2
     right = gaussian.kl(row(apart), scalar(Level.beta_tilde), row(0.0), scalar(v))
@@ -74,8 +76,9 @@ def variance_replaced() -> Numbers:
 def variances_squared() -> Numbers:
     """Variances are squared in the densities
 
-    beta_t is a variance; the appendix squares it in the name and leaves it unrooted in the normalization, so the
-    printed densities do not integrate to one, and the constant of the posterior after them is off in the same way.
+    beta_t is a variance; the appendix squares it in the name and leaves it unrooted in the
+    normalization, so the printed densities do not integrate to one, and the constant of the
+    posterior after them is off in the same way.
     """
     beta, x = Level.beta, line()
     printed = (-x.square() / (2 * beta)).exp() / (math.sqrt(2 * math.pi) * beta)

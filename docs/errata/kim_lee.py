@@ -25,8 +25,8 @@ Numbers = tuple[float, float, float]
 def upside_down_logarithm() -> Numbers:
     """The logarithm of Lemma 3 stands upside down
 
-    Equation (34) itself is right; its special case for multiples of the identity turns log(|B|/|A|) over. A divergence
-    cannot be negative, and the printed one is.
+    Equation (34) itself is right; its special case for multiples of the identity turns log(|B|/|A|)
+    over. A divergence cannot be negative, and the printed one is.
     """
     v_a, v_b = 1.0, 2.0
     printed = (v_a / v_b - 1 + math.log(v_a / v_b)) / 2
@@ -39,14 +39,16 @@ def upside_down_logarithm() -> Numbers:
     "(1)",
     printed="y = 0 for real, y = 1 for fake",
     right="y = 1 for real, y = 0 for fake, as (2) and (3) then use",
-    decided="what the discriminator reports as the probability of real, where 8 of 10 observations are",
+    decided="what the discriminator reports as the probability of real, where 8 of 10 "
+    "observations are",
     bound=1e-3,
 )
 def labels_of_the_discriminator() -> Numbers:
     """The labels of real and fake are exchanged
 
-    The discriminator returns the logit of the probability that an observation is real. Under the loss (1) with the
-    labels as printed, the best it can do is to report the probability that it is fake.
+    The discriminator returns the logit of the probability that an observation is real. Under the
+    loss (1) with the labels as printed, the best it can do is to report the probability that it is
+    fake.
     """
     logit, real = torch.linspace(-5, 5, 20_001, dtype=torch.float64), 0.8
 
@@ -65,13 +67,15 @@ def labels_of_the_discriminator() -> Numbers:
     "(2)-(3)",
     printed="-log sign(f) for a real observation",
     right="-log sigmoid(f), that is log(1 + e^-f)",
-    decided="slope of the loss in the logit at f = 1, differentiating a Bernoulli's log-probability",
+    decided="slope of the loss in the logit at f = 1, differentiating a Bernoulli's "
+    "log-probability",
 )
 def sign_for_sigmoid() -> Numbers:
     """`sign` stands for the sigmoid
 
-    As printed, a real observation costs 0 at every positive logit and an undefined amount at the others: there is no
-    slope to follow. The loss is binary cross-entropy on the sigmoid of the logit.
+    As printed, a real observation costs 0 at every positive logit and an undefined amount at the
+    others: there is no slope to follow. The loss is binary cross-entropy on the sigmoid of the
+    logit.
     """
     f = torch.ones((), dtype=torch.float64, requires_grad=True)
     log_probability = torch.distributions.Bernoulli(logits=f).log_prob(torch.ones_like(f))
@@ -84,14 +88,15 @@ def sign_for_sigmoid() -> Numbers:
     "(5)",
     printed="minimize sum log |df/dz|",
     right="minimize sum (log |df/dz| - log f_Z(z_i))",
-    decided="scale s of the flow x = s z fitted to data of standard deviation 2, s searched from 0.01 to 10",
+    decided="scale s of the flow x = s z fitted to data of standard deviation 2, s searched "
+    "from 0.01 to 10",
     bound=1e-3,
 )
 def density_lost_from_the_flow() -> Numbers:
     """The second line of the flow's likelihood loses the base density
 
-    Dropping log f_Z(z_i) is no constant, since z_i moves with the parameters. A linear flow would collapse: the
-    smaller its scale, the better.
+    Dropping log f_Z(z_i) is no constant, since z_i moves with the parameters. A linear flow would
+    collapse: the smaller its scale, the better.
     """
     data = torch.tensor(
         [-3.0, -1.0, 1.0, 3.0, 0.0, 2.0, -2.0, 2.0, -2.0, 2.0, -2.0], dtype=torch.float64
@@ -113,8 +118,8 @@ def density_lost_from_the_flow() -> Numbers:
 def densities_summed() -> Numbers:
     """Densities are summed where their logarithms are meant
 
-    The probability of independent observations is the product of their densities. A sum of densities is largest where
-    most observations crowd and does not mind the others at all.
+    The probability of independent observations is the product of their densities. A sum of
+    densities is largest where most observations crowd and does not mind the others at all.
     """
     data, m = (
         torch.tensor([0.0, 0.2, 4.0], dtype=torch.float64),
@@ -134,8 +139,8 @@ def densities_summed() -> Numbers:
 def argument_left_out() -> Numbers:
     """Lemma 1 (a) leaves out what is the variable
 
-    The left side is a density of v, the right side one of w. Read as a statement about one variable it is false; read
-    as a change of which one varies it is what the proof of Theorem 2 needs.
+    The left side is a density of v, the right side one of w. Read as a statement about one variable
+    it is false; read as a change of which one varies it is what the proof of Theorem 2 needs.
     """
     a, variance, v = 0.5, 0.3, 1.5
     _, right = gaussian.inverted(scalar(a), scalar(variance), scalar(v))
@@ -148,13 +153,14 @@ def argument_left_out() -> Numbers:
     "(30)-(31)",
     printed="ELBO = -L_0 - sum L_(t-1)",
     right="ELBO = -L_T - L_0 - sum L_(t-1), L_T = KL(q(x_T | x) | p(x_T))",
-    decided="a chain with T = 2 at x = 1.2, in nats, by integrating definition (28) over both latents",
+    decided="a chain with T = 2 at x = 1.2, in nats, by integrating definition (28) over "
+    "both latents",
 )
 def prior_term_dropped() -> Numbers:
     """The bound loses its prior term
 
-    L_T does not depend on the parameters, so training may leave it out; a reported bound may not. Without it the
-    number is larger than the bound, and nothing keeps it below the log-likelihood.
+    L_T does not depend on the parameters, so training may leave it out; a reported bound may not.
+    Without it the number is larger than the bound, and nothing keeps it below the log-likelihood.
     """
     terms = TwoLevels.terms()
     return -terms.L_1 - terms.L_0, terms.bound, TwoLevels.integrated()
@@ -165,13 +171,14 @@ def prior_term_dropped() -> Numbers:
     "(35)-(37)",
     printed="sqrt(ᾱ_(t-1) beta_t) / (1 - ᾱ_t) before x",
     right="sqrt(ᾱ_(t-1)) beta_t / (1 - ᾱ_t) before x, as in Theorem 2 and (39)",
-    decided="mean of q(x_2 | x_3, x) at x_3 = -0.5, x = 0.8, betas 0.1, 0.2, 0.3, by integrating Bayes' rule",
+    decided="mean of q(x_2 | x_3, x) at x_3 = -0.5, x = 0.8, betas 0.1, 0.2, 0.3, by "
+    "integrating Bayes' rule",
 )
 def root_over_beta() -> Numbers:
     """The root reaches over beta in the posterior mean
 
-    Theorem 2 and (39) have beta_t outside the root. As (35) to (37) are set, the network would be trained towards a
-    mean that no chain has.
+    Theorem 2 and (39) have beta_t outside the root. As (35) to (37) are set, the network would be
+    trained towards a mean that no chain has.
     """
     a, b, _ = Level.coefficients()
     printed = a * Level.x_t + math.sqrt(Level.before * Level.beta) / (1 - Level.bar) * Level.x
@@ -200,13 +207,15 @@ def sign_of_the_noise() -> Numbers:
     "(44)",
     printed="x_t = x_(t-1) + eta/2 ∇log p(x_t) + sqrt(eta) z",
     right="x_t = x_(t-1) + eta/2 ∇log p(x_(t-1)) + sqrt(eta) z",
-    decided="variance that the recursion settles at for p = N(0, 1), eta = 1, run with the gradient it has",
+    decided="variance that the recursion settles at for p = N(0, 1), eta = 1, run with the "
+    "gradient it has",
 )
 def gradient_of_what_is_not_there_yet() -> Numbers:
     """Langevin's gradient is taken at the point that is being computed
 
-    As printed, x_t stands on both sides: an implicit step, which settles at the variance 1/(1 + eta/4). What is run,
-    here and everywhere, takes the gradient at x_(t-1) and settles at 1/(1 - eta/4).
+    As printed, x_t stands on both sides: an implicit step, which settles at the variance 1/(1 +
+    eta/4). What is run, here and everywhere, takes the gradient at x_(t-1) and settles at 1/(1 -
+    eta/4).
     """
     eta = 1.0
     at = torch.zeros((), dtype=torch.float64, requires_grad=True)

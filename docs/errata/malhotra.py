@@ -28,8 +28,8 @@ def _data_from(noise: float) -> float:
 def variance_of_which_process() -> Numbers:
     """The posterior's variance is called the forward one
 
-    Both are published choices for the reverse process, but they are two: (3.6) is beta-tilde, and Algorithm 2 adds
-    noise of variance beta_t.
+    Both are published choices for the reverse process, but they are two: (3.6) is beta-tilde, and
+    Algorithm 2 adds noise of variance beta_t.
     """
     return Level.beta, Level.coefficients()[2], Level.integrated_posterior()[1]
 
@@ -39,13 +39,14 @@ def variance_of_which_process() -> Numbers:
     "(4.6)",
     printed="E[log p(x | z_1) + sum log p(z_(t-1) | z_t) / q(z_t | z_(t-1), x)]",
     right="E[log p(x | z_1) + sum log p(z_(t-1) | z_t) / q(z_(t-1) | z_t, x)] - L_T",
-    decided="a chain with T = 2 at x = 1.2, in nats, by integrating definition (4.4) over both latents",
+    decided="a chain with T = 2 at x = 1.2, in nats, by integrating definition (4.4) over "
+    "both latents",
 )
 def transition_the_wrong_way() -> Numbers:
     """A transition stands the wrong way round in the bound
 
-    The reverse step is compared with the forward transition q(z_t | z_(t-1)) instead of the posterior
-    q(z_(t-1) | z_t, x). Going over from one to the other is what produces L_T.
+    The reverse step is compared with the forward transition q(z_t | z_(t-1)) instead of the
+    posterior q(z_(t-1) | z_t, x). Going over from one to the other is what produces L_T.
     """
     terms = TwoLevels.terms()
     x_1, x_2, _, log_q = TwoLevels._plane()
@@ -77,13 +78,14 @@ def prior_term_lost() -> Numbers:
     "(4.12)",
     printed="mu(z_t) = (z_t - sqrt(1 - ᾱ_t) g) / sqrt(ᾱ_t)",
     right="mu(z_t) = (z_t - beta_t g / sqrt(1 - ᾱ_t)) / sqrt(1 - beta_t), which is (3.11)",
-    decided="mean of q(x_2 | x_3, x_hat) at x_3 = -0.5 and noise 0.4 off, by integrating Bayes' rule",
+    decided="mean of q(x_2 | x_3, x_hat) at x_3 = -0.5 and noise 0.4 off, by integrating "
+    "Bayes' rule",
 )
 def data_for_mean() -> Numbers:
     """The predicted data is called the mean of the reverse step
 
-    (4.12) is x_hat, the data that the predicted noise implies. The mean of p(z_(t-1) | z_t) is (3.11), a small step
-    towards it; sampling with (4.12) would jump to the end at once.
+    (4.12) is x_hat, the data that the predicted noise implies. The mean of p(z_(t-1) | z_t) is
+    (3.11), a small step towards it; sampling with (4.12) would jump to the end at once.
     """
     printed = _data_from(GUESS)
     right = (Level.x_t - Level.beta * GUESS / math.sqrt(1 - Level.bar)) / math.sqrt(1 - Level.beta)
@@ -100,8 +102,8 @@ def data_for_mean() -> Numbers:
 def weight_of_another_variance() -> Numbers:
     """The weight belongs to another variance
 
-    (4.15) holds for v_t = beta_t, up to a constant. With the variance (3.6) that it is stated for, the weight is that
-    of beta-tilde, (SNR_(t-1)/SNR_t - 1)/2.
+    (4.15) holds for v_t = beta_t, up to a constant. With the variance (3.6) that it is stated for,
+    the weight is that of beta-tilde, (SNR_(t-1)/SNR_t - 1)/2.
     """
     apart = (GUESS - Level.noise) ** 2
     printed = Level.beta / (2 * (1 - Level.bar) * (1 - Level.beta))
@@ -122,7 +124,8 @@ def weight_of_another_variance() -> Numbers:
 def sign_of_the_objective() -> Numbers:
     """A loss with a minus sign is called minimized
 
-    With the sign as printed the best network is as wrong as it can be. The chapter's Algorithm 1 has the right sign.
+    With the sign as printed the best network is as wrong as it can be. The chapter's Algorithm 1
+    has the right sign.
     """
     g = torch.linspace(-3, 3, 6001, dtype=torch.float64)
     loss = (g - 0.5).square()

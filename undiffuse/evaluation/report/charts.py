@@ -1,7 +1,7 @@
 """Where everything in a chart or a bar stands; the templates draw it as SVG.
 
-A chart is 360 units wide, so that its letters keep their size on a phone, and holds no ids, so that any
-number of charts fits in a page. The places in a bar are percentages of its width.
+A chart is 360 units wide, so that its letters keep their size on a phone, and holds no ids, so that
+any number of charts fits in a page. The places in a bar are percentages of its width.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LETTER = 6.9  # units of width
 _MOST = 150  # points of a curve; more are averaged over windows
 _TRAINING, _HELD_OUT = 1, 0  # colours
 _CORNERS = ("quality", "coverage", "speed")
-_UNIT = {"low": -0.04, "high": 1.04}  # of the triangle's axes: a dot at 0 or 1 stands inside
+_UNIT = (-0.04, 1.04)  # ends of the triangle's axes: a dot at 0 or 1 stands inside
 
 Ends = tuple[float, float]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -80,8 +80,9 @@ class Axis:
 @final
 @dataclass(frozen=True)
 class Chart:
-    """Series in one frame. `labelled`: the name of each stands beside its first point, else in a legend.
+    """Series in one frame.
 
+    `labelled`: the name of each stands beside its first point; otherwise a legend lists them.
     `floor` is a dashed line across; `alt` says what the picture shows, `note` stands below it.
     """
 
@@ -195,7 +196,10 @@ def _overlap(box: Box, taken: Sequence[Box]) -> float:
 @final
 @dataclass(frozen=True)
 class Bar:
-    """A figure on a scale, in per cent of the width: value, interval (left, width), floor, and the scale's ends."""
+    """A figure on a scale, in per cent of the width.
+
+    `interval` is (left, width); `ends` are the ends of the scale, in words.
+    """
 
     figure: FigureFacts
     value: float | None
@@ -293,7 +297,7 @@ def level_losses(facts: Mapping[str, Any] | None) -> Chart | None:
 
 
 def against_evaluations(entries: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Each figure that was measured at several numbers of network evaluations, in a chart of its own."""
+    """Each figure measured at several numbers of network evaluations, in a chart of its own."""
     names = list(dict.fromkeys(key for entry in entries for key in entry if is_figure(entry[key])))
     charts = []
     for color, name in enumerate(names):
@@ -328,7 +332,7 @@ def class_scale(entries: Sequence[Mapping[str, Any]]) -> Scale:
 
 
 def thin(points: Sequence[Point]) -> tuple[list[Point], int]:
-    """Return a limited number of points, each the mean of as many neighbours as the second number says.
+    """Return fewer points, each the mean of as many neighbours as the second number says.
 
     >>> points, window = thin([Point(float(i), 1.0) for i in range(600)])
     >>> len(points), window, points[0].x
@@ -372,8 +376,8 @@ def triangle_charts(corners: Sequence[Mapping[str, Any]], tones: Mapping[str, in
         chart = Chart(
             f"{across.capitalize()} and {up}",
             series,
-            Axis(f"{across} →", **_UNIT),
-            Axis(f"{up} →", **_UNIT),
+            Axis(f"{across} →", False, *_UNIT),
+            Axis(f"{up} →", False, *_UNIT),
             alt=f"{up.capitalize()} against {across} of {names}.",
             labelled=True,
         )
@@ -395,7 +399,7 @@ def triangle_charts(corners: Sequence[Mapping[str, Any]], tones: Mapping[str, in
     alt = "Quality, coverage and speed of each preset."
     return [
         *charts,
-        Chart("All three at once", together, across, Axis("better →", **_UNIT), alt=alt),
+        Chart("All three at once", together, across, Axis("better →", False, *_UNIT), alt=alt),
     ]
 
 

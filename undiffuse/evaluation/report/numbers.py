@@ -1,6 +1,7 @@
-"""Numbers as they are read: as many digits as the error allows, thousands apart, a dash for what is not known.
+"""Numbers as people read them: digits by the error, thousands apart, a dash for the unknown.
 
-A value is written to two significant digits of the half width of its interval, and so are the ends of the interval.
+A value is written to two significant digits of the half width of its interval, and so are the ends
+of the interval.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MOST = 6  # decimals; smaller numbers take a power of ten, and so do those from
 _LARGE = 1e9  # on
 
-FigureFacts = Mapping[
-    str, Any
-]  # value, low, high, stderr, n, floor, warning, better; any number may be None
+FigureFacts = Mapping[str, Any]
+"""value, low, high, stderr, n, floor, warning, better; any number may be None."""
 
 
 def is_figure(fact: object) -> bool:

@@ -1,7 +1,7 @@
 """From facts to HTML: what the templates are given.
 
-Text is escaped by Jinja wherever it comes from. The style stands in the document, pictures are data, and
-a policy in its head forbids whatever else a browser could fetch or run.
+Text is escaped by Jinja wherever it comes from. The style stands in the document, pictures are
+data, and a policy in its head forbids whatever else a browser could fetch or run.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _environment() -> Environment:
         "figure_rows": figure_rows,
         "panels": _panels,
         "scale_of": charts.scale_of,
-        "style": Markup(style.read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        "style": Markup(style.read_text(encoding="utf-8")),
         "terms": _terms,
         "words": words,
     }
@@ -168,7 +168,7 @@ def sentence(text: object) -> str:
 
 
 def closed(text: object) -> str:
-    """Return a text with a full stop and printed signs; its first letter stays, it may name a preset.
+    """Return a text with a full stop and printed signs; its first letter stays as it is.
 
     >>> closed("edm is better by -3.1 +- 0.2")
     'edm is better by −3.1 ± 0.2.'

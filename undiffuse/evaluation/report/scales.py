@@ -67,7 +67,7 @@ def scale_for(
     high: float | None = None,
     log: bool = False,
 ) -> Scale:
-    """Return a scale that holds all values; an end that is given stays, unless a value lies beyond it.
+    """Return a scale that holds all values; a given end stays, unless a value lies beyond it.
 
     >>> scale_for([0.2, 0.7], low=0.0, high=1.0)
     Scale(low=0.0, high=1.0, log=False)

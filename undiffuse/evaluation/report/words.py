@@ -11,7 +11,7 @@ _REAL = "its floor, between two disjoint sets of real rows, is {}"
 @final
 @dataclass(frozen=True)
 class Meaning:
-    """Of a figure: title, one sentence, unit, the ends of its scale where they are fixed, and how its floor is said.
+    """What is said of a figure: title, one sentence, unit, fixed ends of its scale, its floor.
 
     `log`: several are compared on a logarithmic scale, if they span one.
     """
@@ -28,12 +28,14 @@ class Meaning:
 MEANINGS = {
     "frechet": Meaning(
         "Fréchet distance",
-        "How far the samples are from held-out rows as a whole, by the mean and covariance of their features.",
+        "How far the samples are from held-out rows as a whole, by the mean and covariance "
+        "of their features.",
         low=0.0,
     ),
     "kernel": Meaning(
         "Kernel distance",
-        "The same question without taking the features for Gaussian. It has no bias, so it may fall just below zero.",
+        "The same question without taking the features for Gaussian. It has no bias, so it "
+        "may fall just below zero.",
         low=0.0,
     ),
     "precision": Meaning(
@@ -44,12 +46,14 @@ MEANINGS = {
     ),
     "density": Meaning(
         "Density",
-        "How thickly real rows surround a sample. Unlike precision, one outlier among the real rows cannot lift it.",
+        "How thickly real rows surround a sample. Unlike precision, one outlier among the "
+        "real rows cannot lift it.",
         low=0.0,
     ),
     "recall": Meaning(
         "Recall",
-        "The share of real rows that lie where samples lie: how much of the variety the model reaches.",
+        "The share of real rows that lie where samples lie: how much of the variety the "
+        "model reaches.",
         low=0.0,
         high=1.0,
     ),
@@ -61,18 +65,21 @@ MEANINGS = {
     ),
     "modes": Meaning(
         "Classes reached",
-        "Classes that turn up among the samples at least a tenth as often as among real rows, by a classifier.",
+        "Classes that turn up among the samples at least a tenth as often as among real "
+        "rows, by a classifier.",
         low=0.0,
         floor="real rows have {}",
     ),
     "class_variation": Meaning(
         "Class imbalance",
-        "The share of samples that would have to change class for the mix of classes to be the real one.",
+        "The share of samples that would have to change class for the mix of classes to be "
+        "the real one.",
         low=0.0,
     ),
     "closer": Meaning(
         "Nearer than held-out rows",
-        "How often a sample lies nearer to the training rows than a held-out row does: one half if nothing is copied.",
+        "How often a sample lies nearer to the training rows than a held-out row does: one "
+        "half if nothing is copied.",
         low=0.0,
         high=1.0,
         floor="a perfect sampler gets {}",
@@ -95,7 +102,8 @@ MEANINGS = {
     ),
     "gap": Meaning(
         "Training less held-out",
-        "How much more likely the model finds the rows it was trained on: near zero unless it overfits.",
+        "How much more likely the model finds the rows it was trained on: near zero unless "
+        "it overfits.",
         "nats per row",
         low=0.0,
     ),
@@ -143,18 +151,22 @@ PICTURES = {
 
 
 NEARNESS = {
-    "memorizing": "Caught copying: samples lie closer to training rows than held-out rows do, by more "
+    "memorizing": "Caught copying: samples lie closer to training rows than held-out rows "
+    "do, by more "
     "than chance explains",
-    "near": "Closer than chance, but not copies: samples lie closer to training rows than held-out rows "
+    "near": "Closer than chance, but not copies: samples lie closer to training rows than "
+    "held-out rows "
     "do, as blurred or unvaried samples also do",
     "none": "No sign of copying: samples lie no closer to training rows than held-out rows do",
 }
 
 FOOTNOTES = (
     "A 95 % interval holds the truth in 95 of 100 cases. Intervals of the Fréchet distance and of "
-    "neighbour counts come from halves of the rows drawn without replacement: a bootstrap would put "
+    "neighbour counts come from halves of the rows drawn without replacement: a bootstrap "
+    "would put "
     "copies among them and bias both.",
-    "A floor is the same figure between two disjoint sets of real rows: what a perfect sampler would "
+    "A floor is the same figure between two disjoint sets of real rows: what a perfect "
+    "sampler would "
     "get. Only the distance to the floor is due to the model.",
     "Compare a figure on n samples with a figure on n samples only: the Fréchet distance above all "
     "grows as n falls.",
