@@ -18,7 +18,8 @@ from undiffuse.evaluation import evaluate as reports
 from undiffuse.evaluation.history import loss_by_level
 from undiffuse.evaluation.likelihoods import likelihoods
 from undiffuse.evaluation.references import refer
-from undiffuse.models.base import GenerativeModel, Player
+from undiffuse.interfaces import Player
+from undiffuse.models.base import GenerativeModel
 from undiffuse.run import Run
 
 OPTIONS = {"batch": 16, "device": "cpu", "precision": "float32", "samples": 0}

@@ -9,6 +9,7 @@ Everybody may import this module; it imports nothing of undiffuse.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ Progress = Callable[[int, int, str], None]
 
 Stop = Callable[[], bool]
 """`stop()`: polled by work that can last; True ends it early, keeping what is done."""
+
+Listener = Callable[[dict[str, Any]], None]
+"""`listener(event)`: called with what happens, as plain data with an "event" in it."""
 
 
 @runtime_checkable
@@ -200,32 +204,31 @@ class PartialRows:
         return len(self.rows)
 
 
-@runtime_checkable
-class Trainable(Protocol):
+class Trainable(nn.Module, ABC):
     """What training asks of a model, whichever family it is of."""
 
-    transform: Transform | None
+    preset: str | None = None  # the recipe it was made by, for the run's record
 
+    @abstractmethod
     def meet(self, data: Any) -> Source:  # anything that `load` takes
         """Size the model to `data` and return the data as a source."""
-        ...
 
+    @abstractmethod
     def players(self) -> dict[str, Player]:
         """Return what is optimized, by name."""
-        ...
 
+    @abstractmethod
     def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield (player, scalar loss); each is computed after the step on the one before was taken."""
-        ...
 
-    def draw(self, n: int, *, noise: Noise, **options: Any) -> Tensor:
-        """Return `n` samples (n, *shape) at unit scale."""
-        ...
-
+    @abstractmethod
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Return named numbers and curves on held-out `x`; "loss" is watched, a "warning" is shown."""
-        ...
 
+    @abstractmethod
+    def preview(self, n: int, *, seed: int) -> Image.Image | None:
+        """Draw `n` samples and return a picture of them; None for data that have no pictures."""
+
+    @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Return the resolved tree of parts, enough to rebuild the model before its weights are loaded."""
-        ...
+        """Return the resolved tree of parts, enough to rebuild the model before its weights load."""

@@ -18,7 +18,8 @@ from undiffuse.evaluation.facts import as_fact, coverage_facts
 from undiffuse.evaluation.features.trained import Trained
 from undiffuse.evaluation.references import Side, refer
 from undiffuse.evaluation.yardsticks import measure, quick, sampled, tables
-from undiffuse.models.base import GenerativeModel, Player
+from undiffuse.interfaces import Player
+from undiffuse.models.base import GenerativeModel
 
 rng = np.random.default_rng(0)
 

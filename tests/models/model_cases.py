@@ -60,7 +60,7 @@ class Rows:
         self, rows: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] = ()
     ) -> None:
         self.rows, self.labels, self.classes = rows.float(), labels, classes
-        self.transform = Identity(tuple(rows.shape[1:]))
+        self.transform, self.form = Identity(tuple(rows.shape[1:])), None
         self.conditions = {"label": len(classes)} if classes else {}
 
     def _batch(self, pick: Tensor) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import nn
 from training_fakes import Form, Gaussian, Points, TwoPlayers, same_weights
 
 from undiffuse.errors import InputError
-from undiffuse.models.base import Player
+from undiffuse.interfaces import Player
 from undiffuse.training import fit
 from undiffuse.training.learner import Learner
 from undiffuse.training.options import Options

@@ -7,11 +7,11 @@ from itertools import pairwise
 import pytest
 import torch
 
+from undiffuse.device import find_device
+from undiffuse.duration import format_duration, parse_duration
 from undiffuse.errors import InputError
 from undiffuse.training import schedule
 from undiffuse.training.averaging import WIDEST, PowerAverage, averaged, exponent
-from undiffuse.duration import parse_duration, format_duration
-from undiffuse.device import find_device
 from undiffuse.training.options import batch_for, merge
 from undiffuse.training.randomness import Randomness, mix
 

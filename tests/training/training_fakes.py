@@ -11,13 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from undiffuse.models.base import GenerativeModel, Player
+from undiffuse.interfaces import Player
+from undiffuse.models.base import GenerativeModel
 
 
 class Identity:
     """A transform of integer rows (B, 2): dequantized, then scaled by ten."""
 
-    shape = (2,)
+    row_shape = shape = (2,)
+    description, levels, bin_width = "whole numbers, dequantized and divided by ten", None, 0.1
 
     def encode(self, row: Tensor, noise: Any) -> tuple[Tensor, Tensor]:
         x = (row.float() + torch.special.ndtr(noise(row.float()))) / 10
@@ -25,6 +27,12 @@ class Identity:
 
     def decode(self, x: Tensor) -> np.ndarray:
         return (x * 10).floor().to(torch.int32).numpy()
+
+    def cells(self, row: Tensor) -> None:
+        return None
+
+    def known(self, mask: Tensor) -> Tensor:
+        return mask
 
 
 class Form:
@@ -45,7 +53,7 @@ class Points:
         self.rows = torch.from_numpy(
             (rng.standard_normal((n, 2)) * [3, 8] + [20, -10]).round().astype(np.int32)
         )
-        self.transform, self.conditions, self.form = Identity(), {}, form
+        self.transform, self.conditions, self.form, self.classes = Identity(), {}, form, ()
         self.fingerprint, self.asked = fingerprint, []
 
     def batches(

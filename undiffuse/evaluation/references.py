@@ -26,7 +26,7 @@ from undiffuse.errors import InputError
 from undiffuse.evaluation.features.base import Features
 from undiffuse.evaluation.features.choice import choose_features
 from undiffuse.evaluation.features.trained import Trained
-from undiffuse.models.base import Transform
+from undiffuse.interfaces import Transform
 from undiffuse.seeds import mix
 
 MOST_ROWS = 10_000  # of each side

@@ -5,7 +5,8 @@ from typing import Any
 
 from undiffuse import parts
 from undiffuse.diffusion import PARTS
-from undiffuse.models.base import GenerativeModel, Player, Source, Transform
+from undiffuse.interfaces import Player, Source, Transform
+from undiffuse.models.base import GenerativeModel
 from undiffuse.models.diffusion import Diffusion
 from undiffuse.models.flow import Flow
 from undiffuse.models.gan import GAN

@@ -12,106 +12,41 @@ where the correction is the log-determinant of the encoding less the log-density
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, final, runtime_checkable
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, final
 
 import numpy as np
 import torch
 from numpy.typing import DTypeLike
-from torch import Tensor, nn
+from PIL import Image
+from torch import Tensor
 
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.sample import RowNoise
 from undiffuse.errors import InputError
-from undiffuse.interfaces import PartialRows
+from undiffuse.interfaces import Noise, PartialRows, Source, Trainable, Transform
 from undiffuse.models.likelihood import How, Likelihood, likelihood_rows, stored_batches
 
 _KNOWN = 0x6B0317  # keeps the stream that encodes known entries apart from the one that draws
 _WIDER: dict[str, DTypeLike] = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 _LABELS = 0x1ABE15  # keeps the stream that draws classes apart from the one that draws samples
 
-Noise = Callable[[Tensor], Tensor]
-"""`noise(like) -> z`: standard normal draws of the shape, type and device of `like`; one stream per row."""
 
-
-@runtime_checkable
-class Transform(Protocol):
-    """Between the rows that a person has and the tensors at unit scale that a model is trained on."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one encoded row: (D,) vectors, (C, L) sequences, (C, H, W) images and grids."""
-        ...
-
-    def encode(self, row: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Rows (B, ...) in their stored type -> `x` (B, *shape) float32 and `log_correction` (B,) float64, in nats;
-        `noise` supplies what is random (dequantization, missing values): `torch.zeros_like` is the centre of each bin.
-        """
-        ...
-
-    def decode(self, x: Tensor) -> np.ndarray:
-        """`x` (B, *shape) -> rows (B, ...) in the stored type: in range, rounded, NaN where a value is missing."""
-        ...
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Data to train on. Finite sets are permuted anew each epoch, streams are sought: nothing here has a length."""
-
-    transform: Transform
-
-    @property
-    def conditions(self) -> Mapping[str, int]:
-        """Name -> number of classes, e.g. {"label": 10}; empty if unconditional."""
-        ...
-
-    def batches(
-        self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1
-    ) -> Iterator[dict]:
-        """Batches {"row": (size, ...), "label": (size,) int64} from `start_step` on, a function of its arguments."""
-        ...
-
-    def held_out_batch(self, size: int) -> dict:
-        """The first `size` held-out rows (fewer if there are fewer), in the same form; always the same ones."""
-        ...
-
-    def sample_batch(self, size: int) -> dict:
-        """`size` training rows (fewer if there are fewer) spread over the data, to measure moments on."""
-        ...
-
-    def config(self) -> dict[str, Any]:
-        """Plain data for a run's config.json: path, fingerprint, split, transform, form, classes."""
-        ...
-
-
-@dataclass(frozen=True)
-class Player:
-    """One separately optimized part of a model: a diffusion model has one, a GAN two."""
-
-    module: nn.Module
-    averaged: bool = True  # keep a running average of its weights, and sample with that
-    lr_scale: float = 1.0  # its learning rate relative to the run's
-    betas: tuple[float, float] = (
-        0.9,
-        0.99,
-    )  # how long its AdamW remembers the gradient, and its square
-
-
-class GenerativeModel(nn.Module, ABC):
+class GenerativeModel(Trainable):
     """A trainable distribution over rows; `transform` and `form` are None until it has met its data."""
 
     transform: Transform | None = None
     form: Any = None
-    preset: str | None = None  # the recipe it was made by, for the run's record
     classes: tuple[str, ...] = ()
     class_shares: tuple[float, ...] = ()
     completes: bool = (
         False  # whether `draw` takes `known`, (x_known, mask) of (B, *shape), and draws the rest
     )
     preview_options: Mapping[str, Any] = {}  # what `draw` is given for quick looks during training
-    scored_by: tuple[type[How], ...] = ()  # ways of scoring that can be asked for, the default first
+    scored_by: tuple[
+        type[How], ...
+    ] = ()  # ways of scoring that can be asked for, the default first
     no_density: str = ""  # why there is no likelihood, in a sentence; "" if there is one
     data_config: Mapping[str, Any] | None = (
         None  # what the data said of themselves, for reading more of their kind
@@ -120,14 +55,6 @@ class GenerativeModel(nn.Module, ABC):
     @abstractmethod
     def prepare(self, source: Source) -> None:
         """Take from the data what is not yet decided: the network's size, sigma_data, the prior's moments."""
-
-    @abstractmethod
-    def players(self) -> dict[str, Player]:
-        """What is optimized, by name."""
-
-    @abstractmethod
-    def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield (player, scalar loss) in turn; each is computed after the step on the one before was taken."""
 
     @abstractmethod
     def draw(self, n: int, *, noise: Noise, **options: Any) -> Tensor:
@@ -144,14 +71,6 @@ class GenerativeModel(nn.Module, ABC):
     def pictures(self, rows: np.ndarray) -> dict[str, Any]:
         """Pictures of the family's own, name -> PIL image, of stored rows (n, ...) that it was not trained on."""
         return {}
-
-    @abstractmethod
-    def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
-        """Named numbers and curves on held-out `x`, noise fixed; "loss" is to be watched, a "warning" to be said."""
-
-    @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """The resolved tree of parts, enough to rebuild the model before its weights are loaded."""
 
     def likelihood(
         self,
@@ -265,11 +184,7 @@ class GenerativeModel(nn.Module, ABC):
         try:
             for start in range(0, total, batch):
                 places = np.arange(start, min(start + batch, total)) // n
-                cond = (
-                    self._known(given, places, seed, first + start)
-                    if given
-                    else {}
-                )
+                cond = self._known(given, places, seed, first + start) if given else {}
                 if labels is not None:
                     cond["label"] = torch.from_numpy(labels[start : start + batch]).to(self.device)
                 x = self.draw(
@@ -277,7 +192,9 @@ class GenerativeModel(nn.Module, ABC):
                 )
                 drawn = self.transform.decode(x.float().cpu())
                 if given:
-                    drawn = np.where(given.known[places], given.rows[places], drawn).astype(drawn.dtype)
+                    drawn = np.where(given.known[places], given.rows[places], drawn).astype(
+                        drawn.dtype
+                    )
                 rows.append(drawn)
         finally:
             self.train(was_training)
@@ -289,10 +206,19 @@ class GenerativeModel(nn.Module, ABC):
         """The option `known` of `draw`: (x_known, mask) of the given rows at these places."""
         assert self.transform is not None
         rows = given.rows[places]
-        stored = torch.from_numpy(np.ascontiguousarray(rows, _WIDER.get(rows.dtype.name, rows.dtype)))
+        stored = torch.from_numpy(
+            np.ascontiguousarray(rows, _WIDER.get(rows.dtype.name, rows.dtype))
+        )
         x, _ = self.transform.encode(stored, RowNoise(seed ^ _KNOWN, len(rows), first))
         mask = self.transform.known(torch.from_numpy(np.ascontiguousarray(given.known[places])))
         return {"known": (x.to(self.device), mask.to(self.device))}
+
+    @final
+    def preview(self, n: int, *, seed: int) -> Image.Image | None:
+        """`n` samples drawn quickly, in one picture; None without a form."""
+        if self.form is None:
+            return None
+        return self.form.preview(self.sample_rows(n, seed=seed, **self.preview_options))
 
     @final
     def sample(self, n: int, **options: Any) -> Any:

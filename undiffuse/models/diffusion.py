@@ -41,7 +41,8 @@ from undiffuse.diffusion.schedules.learned import schedule_loss
 from undiffuse.diffusion.steps.base import ReverseVariance
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError, unknown
-from undiffuse.models.base import GenerativeModel, Noise, Player, Source
+from undiffuse.interfaces import Noise, Player, Source
+from undiffuse.models.base import GenerativeModel
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
 from undiffuse.models.meeting import (
     check_classes,

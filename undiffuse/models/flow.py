@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError
-from undiffuse.models.base import GenerativeModel, Noise, Player, Source
+from undiffuse.interfaces import Noise, Player, Source
+from undiffuse.models.base import GenerativeModel
 from undiffuse.models.likelihood import How, Likelihood
 from undiffuse.models.meeting import (
     check_classes,

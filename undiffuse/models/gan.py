@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError
-from undiffuse.models.base import GenerativeModel, Noise, Player, Source
+from undiffuse.interfaces import Noise, Player, Source
+from undiffuse.models.base import GenerativeModel
 from undiffuse.models.gan_losses import GAMES, Game, Relativistic
 from undiffuse.models.meeting import (
     check_classes,

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from undiffuse.diffusion.gaussian import kl
 from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError, unknown
-from undiffuse.models.base import GenerativeModel, Noise, Player, Source
+from undiffuse.interfaces import Noise, Player, Source
+from undiffuse.models.base import GenerativeModel
 from undiffuse.models.likelihood import Bound, How, Likelihood, Weighted
 from undiffuse.models.meeting import check_classes, check_shape, hide, shares_of, unmet
 from undiffuse.models.observation import (

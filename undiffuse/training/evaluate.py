@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from undiffuse.atomic import atomic_file
-from undiffuse.models.base import GenerativeModel, Source
+from undiffuse.interfaces import Source
+from undiffuse.models.base import GenerativeModel
 from undiffuse.training.averaging import averaged
 from undiffuse.training.checkpoint import averages
 from undiffuse.training.learner import Learner

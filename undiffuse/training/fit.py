@@ -21,7 +21,8 @@ import torch
 
 from undiffuse.device import find_device
 from undiffuse.errors import InputError
-from undiffuse.models.base import GenerativeModel, Source
+from undiffuse.interfaces import Source
+from undiffuse.models.base import GenerativeModel
 from undiffuse.training.checkpoint import initialize
 from undiffuse.training.evaluate import PREPARE
 from undiffuse.training.folder import RunFolder

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from undiffuse.models.base import Player
+from undiffuse.interfaces import Player
 from undiffuse.training.averaging import PowerAverage
 from undiffuse.training.options import Options
 

@@ -11,7 +11,8 @@ import torch
 from undiffuse import __version__
 from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
-from undiffuse.models.base import GenerativeModel, Source
+from undiffuse.interfaces import Source
+from undiffuse.models.base import GenerativeModel
 from undiffuse.training.folder import FORMAT, RunFolder
 from undiffuse.training.options import Options
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from undiffuse.models.base import GenerativeModel, Source
+from undiffuse.interfaces import Source
+from undiffuse.models.base import GenerativeModel
 from undiffuse.training import schedule
 from undiffuse.training.checkpoint import averaged_weights, averages, resume_from, resume_tensors
 from undiffuse.training.evaluate import Evaluator

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from undiffuse.models.base import GenerativeModel, Transform
+from undiffuse.interfaces import Transform
+from undiffuse.models.base import GenerativeModel
 from undiffuse.training.learner import Learner
 from undiffuse.training.randomness import Randomness
 
