@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from undiffuse.data import load
-from undiffuse.data.arrays.form import ArrayForm, ImageForm
+from undiffuse.data.arrays.form import ArrayForm
+from undiffuse.data.images.form import ImageForm
 from undiffuse.errors import InputError
 
 
@@ -122,7 +123,10 @@ def test_deep_colour_is_no_png_but_an_array(tmp_path):
         image_form(4, 4, 3, levels=65536, dtype="uint16"),
         pixels(2, 4, 4, 3, dtype=np.uint16),
     )
-    with pytest.raises(InputError, match="PNG files of 16-bit colour are not supported; write"):
+    with pytest.raises(
+        InputError,
+        match=r"images of 16-bit colour cannot be written as folder/; use one of \.npy, \.npz, \.png",
+    ):
         form.save(rows, tmp_path / "out")
     form.save(rows, tmp_path / "x.npy")
     assert form.preview(rows).mode == "RGB"

@@ -90,7 +90,7 @@ def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):
     whole = rows(load(folder))
     (place,) = (tmp_path / "cache").iterdir()
     for name, content in (
-        ("rows.npy", b"\x93NUMPY"),
+        ("values.npy", b"\x93NUMPY"),
         ("facts.json", b"{"),
         ("facts.json", json.dumps({}).encode()),
     ):

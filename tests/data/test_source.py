@@ -129,7 +129,7 @@ def test_describe_is_plain_and_tells_the_classes():
     tree = load("digits").describe()
     assert (tree["rows"], tree["row_shape"], tree["greatest"]) == (1797, [8, 8], 16)
     assert sum(tree["classes"].values()) == 1797
-    assert "17 whole-number values" in tree["modelled_as"]
+    assert "whole numbers from 0 to 16" in tree["modelled_as"]
 
 
 def test_training_rows_are_read_where_they_are_indexed():

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from undiffuse.data.arrays.read import from_array
-from undiffuse.data.arrays.transform import ArrayTransform, ImageTransform
+from undiffuse.data.arrays.transform import ArrayTransform
+from undiffuse.data.images.transform import image_transform
 from undiffuse.data.rows import as_tensor, chunks
 
 WHOLE = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
@@ -78,7 +79,7 @@ def test_whole_numbers_come_back_exactly(rows, offset, seed):
 def test_every_level_survives_the_edges_of_its_bin(levels):
     """Uniform draws of exactly 0 and 1, which float32 gives far out in the tails, still decode to the same level."""
     shape = (1, levels)
-    transform = ImageTransform(row_shape=shape, channel_axis=None, levels=levels, dtype="uint16")
+    transform = image_transform(row_shape=shape, channel_axis=None, levels=levels, dtype="uint16")
     rows = torch.arange(levels).reshape(1, *shape)
     for edge in (-40.0, 40.0):
         x, _ = transform.encode(rows, lambda like, edge=edge: torch.full_like(like, edge))
@@ -88,7 +89,7 @@ def test_every_level_survives_the_edges_of_its_bin(levels):
 
 
 def test_noise_fills_each_bin_evenly():
-    transform = ImageTransform(row_shape=(1, 1), channel_axis=None, levels=4, dtype="uint8")
+    transform = image_transform(row_shape=(1, 1), channel_axis=None, levels=4, dtype="uint8")
     torch.manual_seed(0)
     x, _ = transform.encode(torch.full((20000, 1, 1), 3), torch.randn_like)
     u = (x.flatten().double() - 0.5) / 0.5
@@ -100,7 +101,7 @@ def test_noise_fills_each_bin_evenly():
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_uniform_model_on_the_cube_gives_every_image_its_exact_probability(levels):
-    transform = ImageTransform(row_shape=(5, 4, 3), channel_axis=-1, levels=levels, dtype="uint8")
+    transform = image_transform(row_shape=(5, 4, 3), channel_axis=-1, levels=levels, dtype="uint8")
     x, log_correction = transform.encode(
         torch.zeros(2, 5, 4, 3, dtype=torch.uint8), torch.randn_like
     )
@@ -184,7 +185,7 @@ def test_decoded_values_stay_in_range():
     far = torch.tensor([[-1e9, 0.0, 1e9]])
     low, _, high = transform_of(rows).decode(far)[0]
     assert (low, high) == (rows[:, 0].min(), rows[:, 2].max())
-    image = ImageTransform(row_shape=(1, 2), channel_axis=None, levels=256, dtype="uint8")
+    image = image_transform(row_shape=(1, 2), channel_axis=None, levels=256, dtype="uint8")
     assert image.decode(torch.tensor([[[[-3.0, 3.0]]]])).tolist() == [[[0, 255]]]
     halves = transform_of(np.linspace(-60000, 60000, 50, dtype=np.float16))
     assert halves.decode(torch.tensor([[100.0]])).tolist() == [65504.0]
@@ -192,8 +193,8 @@ def test_decoded_values_stay_in_range():
 
 def test_images_are_channels_first_whatever_they_were():
     pixels = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
-    last = ImageTransform(row_shape=(4, 5, 3), channel_axis=-1, levels=256, dtype="uint8")
-    first = ImageTransform(row_shape=(3, 4, 5), channel_axis=0, levels=256, dtype="uint8")
+    last = image_transform(row_shape=(4, 5, 3), channel_axis=-1, levels=256, dtype="uint8")
+    first = image_transform(row_shape=(3, 4, 5), channel_axis=0, levels=256, dtype="uint8")
     a, _ = last.encode(as_tensor(pixels), torch.zeros_like)
     b, _ = first.encode(as_tensor(np.moveaxis(pixels, -1, 1)), torch.zeros_like)
     assert torch.equal(a, b)
@@ -204,4 +205,6 @@ def test_parts_say_how_rows_are_modelled():
     assert "constant" in transform_of(np.column_stack([np.ones(9), np.arange(9.0)])).description
     assert isinstance(transform_of(rows_of("float32", (3,))), ArrayTransform)
     image = transform_of(np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8) * 2)
-    assert image.description.startswith("images of 8 x 8 (height x width) with 1 channel of 25")
+    assert image.description == (
+        "images with 1 channel of 8 x 8 values, whole numbers from 0 to 255, dequantized and scaled to [-1, 1]."
+    )

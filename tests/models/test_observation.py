@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from undiffuse.data.arrays.transform import ImageTransform
+from undiffuse.data.images.transform import image_transform
 from undiffuse.models.observation import Bernoulli, Gaussian, Logistic, cells_of
 
 
@@ -78,7 +78,7 @@ def test_the_gaussian_is_a_density_with_a_scale_for_each_channel_or_one(shared):
 @pytest.mark.parametrize("observation", [Logistic(), Bernoulli()], ids=lambda o: type(o).__name__)
 def test_draws_come_as_often_as_their_masses_say(observation):
     levels, n = (2 if isinstance(observation, Bernoulli) else 5), 50_000
-    transform = ImageTransform(row_shape=(1, 1), channel_axis=None, levels=levels, dtype="uint8")
+    transform = image_transform(row_shape=(1, 1), channel_axis=None, levels=levels, dtype="uint8")
     centres, cells = edges(levels)
     log_scale = torch.full((observation.scales(1),), math.log(0.4), dtype=torch.float64)
     masses = (
@@ -92,7 +92,7 @@ def test_draws_come_as_often_as_their_masses_say(observation):
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_bins_are_those_of_the_transform_wherever_in_them_a_point_lies(levels):
-    transform = ImageTransform(
+    transform = image_transform(
         row_shape=(1, levels), channel_axis=None, levels=levels, dtype="uint8"
     )
     k = torch.arange(levels, dtype=torch.uint8).reshape(1, 1, levels)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from undiffuse.data.arrays.form import ImageForm
-from undiffuse.data.arrays.transform import ImageTransform
+from undiffuse.data.images.form import ImageForm
+from undiffuse.data.images.transform import image_transform
 from undiffuse.errors import InputError
 from undiffuse.models import VAE
 from undiffuse.models.observation import Logistic
@@ -35,7 +35,7 @@ class Back(nn.Module):
 def faithful():
     network = Autoencoder(encoder=Pixels(), decoder=Back(), scales=1)
     model = VAE(observation=Logistic(), latent=4, network=network, shape=(1, 2, 2), levels=17)
-    model.transform, model.form = ImageTransform(**IMAGE), ImageForm(**IMAGE)
+    model.transform, model.form = image_transform(**IMAGE), ImageForm(**IMAGE)
     return model
 
 

@@ -1,23 +1,15 @@
-"""A folder of files of one kind: which files, their state, their classes, and the rows decoded from them once.
-
-Folders of images and of recordings share all of it. Decoding takes two passes: the headers decide what all files become,
-then each file is decoded, in parallel, and appended to one array on the disk. It lies in the cache folder under a name
-made from the files' paths, sizes and times, so that the next run on the same folder starts at once and a changed folder
-is read again.
-"""
+"""A folder of files of one kind: which files, their state, and their classes."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from undiffuse.errors import InputError
-
-MOST_UNREADABLE = 0.05  # share of the files
 
 
 @final
@@ -112,21 +104,3 @@ def classes_of(
         ]
     classes = [part[0] for part in parts]
     return (None if outside or len(set(classes)) < 2 else classes), []
-
-
-def refuse_many(name: str, files: Sequence[Path], failed: Mapping[int, object], what: str) -> None:
-    """Raise InputError if over 5 % of the files, or all of them, cannot be read."""
-    if len(failed) == len(files) or len(failed) > MOST_UNREADABLE * len(files):
-        raise InputError(f"{unreadable(name, files, failed, what)}; repair or remove them.")
-
-
-def unreadable(name: str, files: Sequence[Path], failed: Mapping[int, object], what: str) -> str:
-    """ "photos/: 2 of 90 images could not be read (a.jpg, b.jpg)", the first three by name, a reason where known."""
-    shown = [
-        files[i].name + (f": {failed[i]}" if str(failed[i]) else "") for i in sorted(failed)[:3]
-    ]
-    if len(failed) > 3:
-        shown.append("...")
-    return (
-        f"{name}: {len(failed):,} of {len(files):,} {what} could not be read ({', '.join(shown)})"
-    )

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from undiffuse.interfaces import Progress, Rows
+from undiffuse.interfaces import Progress, Rows, Transform
 
 CHUNK_BYTES = 8 * 2**20
 _SAMPLED_BYTES = 64 * 2**20
 _BLOCK_BYTES = 2**16
+
+MakeTransform = Callable[[Callable[[], Iterator[np.ndarray]]], Transform]
+"""`make_transform(chunks)`: the transform measured on rows that `chunks()` gives some at a time."""
 
 # torch computes on fewer integer types than numpy stores: each of these goes to the next larger signed one.
 _WIDER = {np.dtype("uint16"): np.int32, np.dtype("uint32"): np.int64, np.dtype("uint64"): np.int64}
@@ -31,8 +34,8 @@ class Loaded:
 
     kind: str  # a key of KINDS: how the rows are modelled, whoever read them
     rows: Rows
-    form: Any  # a Form: how rows are presented and written
-    make_transform: Callable[[Callable[[], Iterator[np.ndarray]]], Any]  # a Transform
+    form: Any  # a Form
+    make_transform: MakeTransform
     name: str
     path: str | None  # absolute, None for data that came as an object
     fingerprint: str  # changes when the data changes

@@ -1,15 +1,15 @@
 """Arrays of any shape and numeric type: what is refused, and how a row is laid out for the model.
 
-| array                                              | what a row is                                     |
-|----------------------------------------------------|---------------------------------------------------|
-| (N,)                                               | a vector of one column                            |
-| (N, D)                                             | a vector of D columns                             |
-| uint8, uint16 (N, H, W), (N, H, W, C), (N, C, H, W)| an image, C in 1, 2, 3, 4                         |
-| (N, a, b), a at most 16 and b at least 4 a         | a sequence of a channels and length b             |
-| (N, a, b) otherwise                                | a grid with one channel                           |
-| (N, H, W, C), C in 1, 3, 4 and H, W at least 8     | a grid with its channels last                     |
-| (N, C, H, W) otherwise                             | a grid with its channels first                    |
-| five and more dimensions                           | a grid; all but the last two are merged to channels |
+| array                                               | a row is                                               |
+|-----------------------------------------------------|--------------------------------------------------------|
+| (N,)                                                | a vector of one column                                 |
+| (N, D)                                              | a vector of D columns                                  |
+| uint8, uint16 (N, H, W), (N, H, W, C), (N, C, H, W) | an image, C in 1, 2, 3, 4                              |
+| (N, a, b), a at most 16 and b at least 4 a          | a sequence of a channels and length b                  |
+| (N, a, b) otherwise                                 | a grid with one channel                                |
+| (N, H, W, C), C in 1, 3, 4 and H, W at least 8      | a grid with its channels last                          |
+| (N, C, H, W) otherwise                              | a grid with its channels first                         |
+| five and more dimensions                            | a grid; all axes but the last two together are channels |
 
 Whatever the layout, rows come back in the shape and type they had.
 """
@@ -18,15 +18,16 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from undiffuse.data.arrays.form import ArrayForm, ImageForm
-from undiffuse.data.arrays.measure import array_transform
-from undiffuse.data.arrays.transform import ImageTransform
+from undiffuse.data.arrays.form import ArrayForm
+from undiffuse.data.arrays.transform import ArrayTransform, measure
+from undiffuse.data.images.form import ImageForm
+from undiffuse.data.images.transform import image_transform
 from undiffuse.data.labels import index_labels
-from undiffuse.data.rows import ArrayRows, Loaded, chunks, fingerprint
+from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks, fingerprint
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 
@@ -36,27 +37,31 @@ def from_array(
     *,
     name: str,
     path: str | None = None,
-    labels: Any = None,
+    labels: Any = None,  # whatever `index_labels` takes
     classes: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> Loaded:
-    """Rows (N, ...) in memory or memory-mapped, with one label per row if there are `labels`.
+    """Return an array as data.
 
-    Raises InputError for a type that is no real number, for no rows or rows without values, for NaN or infinite
-    values, and for labels that do not fit; its `make_transform` for values that are all the same.
+    Args:
+        array: rows (N, ...) in memory or memory-mapped.
+        name: what the data is called in messages.
+        path: what `load` takes to read it again, if anything.
+        labels: one for each row, or None.
+        classes: names of the classes 0, 1, ... if they are known.
+        notes: sentences for the user, passed on.
+        progress: is told how many values have been checked.
+
+    Raises:
+        InputError: a type that is no real number, no rows, rows without values, NaN or infinite values, or
+            labels that do not fit; from its `make_transform`, values that are all the same.
     """
     _check_type(array, name)
     rows = ArrayRows(array)
     low, high = _check_values(rows, name, progress)
     index, classes = index_labels(labels, len(rows), name, classes)
-    facts = {
-        "row_shape": list(array.shape[1:]),
-        "dtype": rows.dtype.name,
-        "least": low.item(),
-        "greatest": high.item(),
-    }
-    kind, as_rows = ("images", _as_images) if _is_image(array) else ("arrays", _as_grid)
+    kind, as_rows = ("images", _as_images) if _is_image(array) else ("arrays", _as_grids)
     form, make_transform = as_rows(array.shape[1:], rows.dtype, low, high, name)
     if low == high and len(rows) > 1:
         make_transform = partial(_refuse_constant, name, low)
@@ -71,40 +76,56 @@ def from_array(
         labels=index,
         classes=classes,
         notes=notes,
-        facts=facts,
+        facts={
+            "row_shape": list(array.shape[1:]),
+            "dtype": rows.dtype.name,
+            "least": low.item(),
+            "greatest": high.item(),
+        },
     )
 
 
-def _refuse_constant(name: str, value: np.generic, training_chunks: Any) -> Any:
+def _refuse_constant(name: str, value: np.generic, training_chunks: object) -> NoReturn:
     raise InputError(f"{name}: every value is {value}; there is nothing to learn.")
 
 
 def _as_images(
     row_shape: tuple[int, ...], dtype: np.dtype, low: Any, high: Any, name: str
-) -> tuple:
+) -> tuple[ImageForm, MakeTransform]:
     axis = None if len(row_shape) == 2 else -1 if row_shape[-1] <= 4 else 0
-    size = 8 * dtype.itemsize
+    bits = 8 * dtype.itemsize
     # Masks, quantized and 12-bit images use less than half of their type: their own range is the grid then.
-    levels = 2**size if int(high) >= 2 ** (size - 1) else int(high) + 1
-    shared = {"row_shape": row_shape, "channel_axis": axis, "levels": levels, "dtype": dtype.name}
-    return ImageForm(**shared), lambda _: ImageTransform(**shared)
+    levels = 2**bits if int(high) >= 2 ** (bits - 1) else int(high) + 1
+    form = ImageForm(row_shape=row_shape, channel_axis=axis, levels=levels, dtype=dtype.name)
+    return form, lambda _: image_transform(
+        row_shape=row_shape, channel_axis=axis, levels=levels, dtype=dtype.name
+    )
 
 
-def _as_grid(row_shape: tuple[int, ...], dtype: np.dtype, low: Any, high: Any, name: str) -> tuple:
+def _as_grids(
+    row_shape: tuple[int, ...], dtype: np.dtype, low: Any, high: Any, name: str
+) -> tuple[ArrayForm, MakeTransform]:
     layout, channels_last = layout_of(row_shape)
-    shared = {
-        "row_shape": row_shape,
-        "layout": layout,
-        "channels_last": channels_last,
-        "dtype": dtype.name,
-    }
-    measure = partial(array_transform, name=name, **shared)
-    form = ArrayForm(**shared, low=float(low), high=float(high))
-    return form, lambda training_chunks: measure(training_chunks())
+    form = ArrayForm(
+        row_shape=row_shape,
+        layout=layout,
+        channels_last=channels_last,
+        dtype=dtype.name,
+        low=float(low),
+        high=float(high),
+    )
+    return form, lambda training_chunks: measure(
+        training_chunks(),
+        name=name,
+        row_shape=row_shape,
+        layout=layout,
+        channels_last=channels_last,
+        dtype=dtype.name,
+    )
 
 
 def layout_of(row_shape: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
-    """How the model sees a row of this shape, and whether its channels are the row's last axis.
+    """Return how the model sees a row of this shape, and whether its channels are the row's last axis.
 
     >>> layout_of((5, 33, 20)), layout_of((32, 32, 3)), layout_of((2, 1000)), layout_of((30, 40))
     (((5, 33, 20), False), ((3, 32, 32), True), ((2, 1000), False), ((1, 30, 40), False))

@@ -1,123 +1,48 @@
-"""Between stored rows and unit scale, for images and for arrays of any shape.
+"""Between stored rows and unit scale: every column or channel is shifted and scaled.
 
-Images, whole numbers 0 ... K - 1 at each of d places, fill the cube [-1, 1]^d:
+    x = (v - mean) / std,                    log p(v) = log p(x) - sum log std
 
-    x = 2 (k + u) / K - 1,   u ~ U[0, 1),       log P(k) >= E[log p(x)] + d log(2 / K).
+for real numbers v. Whole numbers are first dequantized on their own grid, v = k - low + u, u ~ U[0, 1), so that
 
-Arrays are standardized, with one mean and deviation for each column of vectors, each channel of anything larger:
+    log P(k) >= E_u[log p(x)] - sum log std     (see `whole_numbers`).
 
-    x = (v - mean) / std,                       log p(v) = log p(x) - sum log std,
-
-whole numbers after dequantization on their own grid (v = k + u). A constant column has nothing to model: it is left
-out of x and restored, and a row that differs from it has log-density minus infinity.
+Vectors have one mean and std for each column, anything larger for each channel. A constant column has nothing to
+model: it is left out of x and restored, and a row that differs from it has log-density minus infinity.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import cached_property
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from undiffuse.data.whole_numbers import dequantize, quantize
+from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 
 
-class ImageTransform:
-    """Images with `levels` whole-number values, stored as `dtype` in rows of shape `row_shape`.
-
-    `channel_axis` is the place of the channels within a row: -1 (H, W, C), 0 (C, H, W), or None for (H, W).
-
-    >>> transform = ImageTransform(row_shape=(2, 2, 3), channel_axis=-1, levels=256, dtype="uint8")
-    >>> x, log_correction = transform.encode(torch.zeros(1, 2, 2, 3, dtype=torch.uint8), torch.zeros_like)
-    >>> x.shape, round(float(log_correction[0]), 3)
-    (torch.Size([1, 3, 2, 2]), -58.224)
-    """
-
-    def __init__(
-        self, *, row_shape: tuple[int, ...], channel_axis: int | None, levels: int, dtype: str
-    ) -> None:
-        self.row_shape = row_shape
-        self.channel_axis = channel_axis
-        self.levels = levels
-        self.dtype = dtype
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        if self.channel_axis is None:
-            return (1, self.row_shape[0], self.row_shape[1])
-        sides = list(self.row_shape)
-        channels = sides.pop(self.channel_axis)
-        return (channels, sides[0], sides[1])
-
-    @property
-    def description(self) -> str:
-        """One sentence on how the rows are modelled."""
-        c, h, w = self.shape
-        return (
-            f"images of {h} x {w} (height x width) with {c} channel{'s' * (c > 1)} of {self.levels:,} whole-number "
-            "values each, dequantized and scaled to [-1, 1]."
-        )
-
-    def encode(self, row: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Rows (B, *row_shape) -> x (B, C, H, W) float32 in [-1, 1] and the log correction (B,), d log(2 / K)."""
-        half = self.levels / 2
-        k = (
-            row.unsqueeze(1)
-            if self.channel_axis is None
-            else row.moveaxis(_batched(self.channel_axis), 1)
-        )
-        x = dequantize(k.double().contiguous(), half, half, noise)
-        correction = math.prod(self.shape) * math.log(2 / self.levels)
-        return x, torch.full((len(row),), correction, dtype=torch.float64, device=row.device)
-
-    @property
-    def bin_width(self) -> float:
-        """The width of one value's bin in x."""
-        return 2 / self.levels
-
-    def cells(self, row: Tensor) -> tuple[Tensor, Tensor]:
-        """The edges (low, high) of the bins of rows (B, *row_shape) in x, each (B, C, H, W) float64.
-
-        Value k has 2k/K - 1 and 2(k + 1)/K - 1; the first bin begins at -inf and the last ends at +inf.
-        """
-        k = (
-            row.unsqueeze(1)
-            if self.channel_axis is None
-            else row.moveaxis(_batched(self.channel_axis), 1)
-        )
-        k = k.double()
-        low, high = 2 * k / self.levels - 1, 2 * (k + 1) / self.levels - 1
-        return torch.where(k <= 0, -math.inf, low), torch.where(
-            k >= self.levels - 1, math.inf, high
-        )
-
-    def known(self, mask: Tensor) -> Tensor:
-        """Which entries of x are known where `mask` (B, *row_shape) says it of the row's, (B, C, H, W)."""
-        return (
-            mask.unsqueeze(1)
-            if self.channel_axis is None
-            else mask.moveaxis(_batched(self.channel_axis), 1)
-        )
-
-    def decode(self, x: Tensor) -> np.ndarray:
-        """X (B, C, H, W) -> rows (B, *row_shape) of the stored type; what lies outside of [-1, 1] is clamped."""
-        half = self.levels / 2
-        k = quantize(x.detach().cpu(), half, half).clamp(0, self.levels - 1).numpy()
-        k = k[:, 0] if self.channel_axis is None else np.moveaxis(k, 1, _batched(self.channel_axis))
-        return np.ascontiguousarray(k.astype(self.dtype))
-
-
+@final
 class ArrayTransform:
-    """Rows of any shape and real type, standardized; `measure.array_transform` makes one from data.
+    """The transform of images, arrays and recordings: any shape and any real type.
 
-    `layout` is the shape in which the model sees a row with nothing left out: (D,), (C, L) or (C, H, W), with one
-    mean, std, low (least value) and high (greatest) for each entry of its first axis; std is 0 where all values are
-    `low`. `channels_last` says that a row's last axis is the first of the layout. For whole-number types (`dtype`
-    bool, int*, uint*) mean and std are those of value - low + 1/2.
+    `measure` makes one from data, `image_transform` from the number of levels of images.
+
+    Args:
+        row_shape: the shape of a stored row.
+        layout: the shape in which the model sees a row with nothing left out: (D,), (C, L) or (C, H, W).
+        channels_last: whether a row's last axis is the first of the layout.
+        dtype: the stored type, as NumPy names it.
+        mean: for each entry of the layout's first axis; of value - low + 1/2 for whole numbers.
+        std: in the same way; 0 where all values are `low`.
+        low: least values.
+        high: greatest values.
+        levels: K if every entry is a whole number 0 ... K - 1 and x fills [-1, 1].
+        bounded: whether decoded numbers are kept between `low` and `high`; whole numbers always are.
 
     >>> transform = ArrayTransform(row_shape=(3,), layout=(3,), channels_last=False, dtype="float32",
     ...                            mean=(1.0, 0.0, 5.0), std=(2.0, 1.0, 0.0), low=(0.0, -1.0, 5.0),
@@ -126,8 +51,6 @@ class ArrayTransform:
     >>> x, round(float(log_correction[0]), 3), transform.decode(x)
     (tensor([[1., 0.]]), -0.693, array([[3., 0., 5.]], dtype=float32))
     """
-
-    levels = None
 
     def __init__(
         self,
@@ -140,6 +63,8 @@ class ArrayTransform:
         std: tuple[float, ...],
         low: tuple[int | float, ...],
         high: tuple[int | float, ...],
+        levels: int | None = None,
+        bounded: bool = False,
     ) -> None:
         self.row_shape = row_shape
         self.layout = layout
@@ -149,113 +74,226 @@ class ArrayTransform:
         self.std = std
         self.low = low
         self.high = high
-        self.levels = None
+        self.levels = levels
+        self.bounded = bounded
         self._whole = np.dtype(dtype).kind in "biu"
-        self._varies = torch.tensor([s > 0 for s in std])
+        self._varying = torch.tensor([i for i, s in enumerate(std) if s > 0], dtype=torch.int64)
+        self._constant = torch.tensor([i for i, s in enumerate(std) if s == 0], dtype=torch.int64)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The layout less its constant columns or channels."""
-        return (sum(s > 0 for s in self.std), *self.layout[1:])
+        return (len(self._varying), *self.layout[1:])
 
     @property
     def description(self) -> str:
         """One sentence on how the rows are modelled."""
-        n, *rest = self.shape
-        part = "column" if not rest else "channel"
-        what = (
-            f"vectors of {n} {part}s"
-            if not rest
-            else f"{n} {part}s of {' x '.join(map(str, rest))} values"
-        )
-        grid = ", dequantized on their whole-number grid," if self._whole else ""
-        constant = len(self.std) - n
-        left_out = f"; {constant} constant {part}s are left out and restored" * (constant > 0)
-        return f"{what.replace('1 ' + part + 's', '1 ' + part)}{grid} standardized per {part}{left_out}."
-
-    def encode(self, row: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Rows (B, *row_shape) -> x (B, *shape) float32 and the log correction (B,), minus the sum of log std."""
-        row = row.moveaxis(-1, 1) if self.channels_last else row
-        row = row.reshape(len(row), *self.layout)
-        low, mean, std = (_per_channel(values, row) for values in self._columns)
-        varies = self._varies.to(row.device)
-        if (
-            self._whole
-        ):  # the difference is taken in whole numbers, where it is exact however large they are
-            offset = (row.long() - low.long()).double()
-            x = dequantize(offset[:, varies], mean[:, varies], std[:, varies], noise)
-            differs = offset[:, ~varies] != 0
-        else:
-            x = ((row[:, varies].double() - mean[:, varies]) / std[:, varies]).float()
-            differs = row[:, ~varies].double() != low[:, ~varies]
-        correction = torch.full(
-            (len(row),), self._log_correction, dtype=torch.float64, device=row.device
-        )
-        return x, correction.masked_fill(differs.flatten(1).any(1), -math.inf)
+        count, *sides = self.shape
+        part = "channel" if sides else "column"
+        what = f"{count} {part}{'s' * (count != 1)}"
+        what += f" of {' x '.join(f'{side:,}' for side in sides)} values" if sides else ""
+        if self.levels is not None:
+            return (
+                f"images with {what}, whole numbers from 0 to {self.levels - 1:,}, "
+                "dequantized and scaled to [-1, 1]."
+            )
+        grid = ", whole numbers, dequantized and" if self._whole else ","
+        constant = len(self._constant)
+        rest = f"; {constant} constant {part}{'s are' if constant > 1 else ' is'} left out and restored"
+        return f"{what}{grid} standardized per {part}{rest if constant else ''}."
 
     @property
-    def bin_width(self) -> Tensor | None:
+    def bin_width(self) -> Tensor | float | None:
         """The width of a whole number's bin in x, broadcasting against it; None for real numbers."""
-        std = self._columns[2][self._varies]
+        if self.levels is not None:
+            return 2 / self.levels
+        std = self._moments[1]
         return 1 / std.reshape(1, -1, *[1] * (len(self.layout) - 1)) if self._whole else None
 
-    def cells(self, row: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return None: bins are dequantized."""
-        return None
-
-    def known(self, mask: Tensor) -> Tensor:
-        """Which entries of x are known where `mask` (B, *row_shape) says it of the row's, (B, *shape)."""
-        mask = mask.moveaxis(-1, 1) if self.channels_last else mask
-        return mask.reshape(len(mask), *self.layout)[:, self._varies]
+    def encode(self, row: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Return x (B, *shape) float32 and the log correction (B,); see `interfaces.Transform`."""
+        v = self._as_layout(row)
+        if self._whole:  # the difference of whole numbers is exact, however large they are
+            v = (v.long() - _per_channel(self._low, v)).double()
+        mean, std = (_per_channel(values, v) for values in self._moments)
+        varying = self._select(v)
+        if self._whole:
+            x = dequantize(varying, mean, std, noise)
+        else:
+            x = ((varying.double() - mean) / std).float()
+        correction = -math.prod(self.layout[1:]) * sum(math.log(s) for s in self.std if s > 0)
+        log_correction = torch.full((len(row),), correction, dtype=torch.float64, device=row.device)
+        if len(self._constant):
+            where = self._constant.to(row.device)
+            value = 0 if self._whole else _per_channel(self._low[self._constant], v)
+            differs = (v[:, where] != value).flatten(1).any(1)
+            log_correction.masked_fill_(differs, -math.inf)
+        return x, log_correction
 
     def decode(self, x: Tensor) -> np.ndarray:
-        """X (B, *shape) -> rows (B, *row_shape) of the stored type; whole numbers stay in the range observed."""
+        """Return rows (B, *row_shape) of the stored type; whole numbers are in the range observed."""
         x = x.detach().cpu()
-        low, mean, std = (_per_channel(values, x) for values in self._columns)
-        value = low.expand(len(x), *self.layout).clone()
-        v = self._varies
+        mean, std = (_per_channel(values, x) for values in self._moments)
+        low, high = (_per_channel(values[self._varying], x) for values in (self._low, self._high))
         if self._whole:
-            span = _per_channel(torch.tensor([h - lo for lo, h in zip(self.low, self.high)]), x)[
-                :, v
-            ]
-            k = quantize(x, mean[:, v], std[:, v]).clamp(torch.zeros_like(span), span.double())
-            value[:, v] += torch.minimum(k.long(), span.long())
+            steps = quantize(x.nan_to_num(), mean, std).clamp(min=0).minimum((high - low).double())
+            values = low + steps.long().minimum(
+                high - low
+            )  # in float64, high - low may be rounded up
         else:
-            value[:, v] = x.double() * std[:, v] + mean[:, v]
-        rows = value.numpy()
-        if not self._whole:
             limit = np.finfo(self.dtype)
-            rows = np.clip(rows, float(limit.min), float(limit.max))
-        rows = (
-            np.moveaxis(rows.reshape(len(rows), *self._moved), 1, -1)
-            if self.channels_last
-            else rows
-        )
-        return np.ascontiguousarray(rows.reshape(len(rows), *self.row_shape).astype(self.dtype))
+            values = (x.double() * std + mean).clamp(float(limit.min), float(limit.max))
+            values = values.nan_to_num().clamp(low, high) if self.bounded else values
+        rows = _per_channel(self._low, x).expand(len(x), *self.layout).clone()
+        rows[:, self._varying] = values
+        array = rows.numpy()
+        if self.channels_last:
+            array = np.moveaxis(
+                array.reshape(len(x), self.row_shape[-1], *self.row_shape[:-1]), 1, -1
+            )
+        return np.ascontiguousarray(array.reshape(len(x), *self.row_shape).astype(self.dtype))
 
-    @cached_property
-    def _columns(self) -> tuple[Tensor, Tensor, Tensor]:
-        low = torch.tensor(self.low, dtype=torch.int64 if self._whole else torch.float64)
+    def cells(self, row: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the edges of each entry's bin in x, each (B, *shape) float64; None without `levels`.
+
+        Value k has the edges 2k/K - 1 and 2(k + 1)/K - 1; the first bin begins at -inf and the last ends at inf.
+        """
+        if self.levels is None:
+            return None
+        k = self._as_layout(row).double()
+        low, high = 2 * k / self.levels - 1, 2 * (k + 1) / self.levels - 1
         return (
-            low,
-            torch.tensor(self.mean, dtype=torch.float64),
-            torch.tensor(self.std, dtype=torch.float64),
+            torch.where(k <= 0, -math.inf, low),
+            torch.where(k >= self.levels - 1, math.inf, high),
         )
 
-    @property
-    def _moved(self) -> tuple[int, ...]:
-        """The row's shape with the channels first."""
-        return (self.row_shape[-1], *self.row_shape[:-1])
+    def known(self, mask: Tensor) -> Tensor:
+        """Return which entries of x (B, *shape) are known where `mask` (B, *row_shape) says it of the row's."""
+        return self._select(self._as_layout(mask))
+
+    def _as_layout(self, row: Tensor) -> Tensor:
+        row = row.moveaxis(-1, 1) if self.channels_last else row
+        return row.reshape(len(row), *self.layout)
+
+    def _select(self, v: Tensor) -> Tensor:
+        """Return the columns that vary, of values (B, *layout)."""
+        return v[:, self._varying.to(v.device)] if len(self._constant) else v
 
     @cached_property
-    def _log_correction(self) -> float:
-        return -math.prod(self.layout[1:]) * sum(math.log(s) for s in self.std if s > 0)
+    def _low(self) -> Tensor:
+        return torch.tensor(self.low, dtype=torch.int64 if self._whole else torch.float64)
+
+    @cached_property
+    def _high(self) -> Tensor:
+        return torch.tensor(self.high, dtype=torch.int64 if self._whole else torch.float64)
+
+    @cached_property
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and std of the columns that vary."""
+        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (self.mean, self.std))
+        return mean[self._varying], std[self._varying]
 
 
-def _batched(axis: int) -> int:
-    return axis if axis < 0 else axis + 1
+def measure(
+    chunks: Iterator[np.ndarray],
+    *,
+    name: str,
+    row_shape: tuple[int, ...],
+    layout: tuple[int, ...],
+    channels_last: bool,
+    dtype: str,
+    bounded: bool = False,
+) -> ArrayTransform:
+    """Return the transform with the mean and std of the given rows, found in one pass.
+
+    Whole numbers count as spread evenly over their bins: mean k + 1/2, variance larger by 1/12.
+
+    Args:
+        chunks: the rows, some (B, *row_shape) at a time.
+        name: of the data, for messages.
+        row_shape: as in `ArrayTransform`, and so are the others.
+
+    Raises:
+        InputError: all rows are the same, or numbers are too large or too close together for their squares.
+    """
+    whole = np.dtype(dtype).kind in "biu"
+    moments = _Moments(layout[0], whole)
+    for chunk in chunks:
+        values = np.moveaxis(chunk, -1, 1) if channels_last else chunk
+        moments.add(values.reshape(len(values), layout[0], -1))
+    low, high = moments.low.tolist(), moments.high.tolist()
+    varies = [h > lo for lo, h in zip(low, high)]
+    if not any(varies):
+        raise InputError(f"{name}: all training rows are the same; there is nothing to learn.")
+    if whole and any(int(h) - int(lo) >= 2**62 for lo, h in zip(low, high)):
+        raise InputError(
+            f"{name}: the whole numbers span more than 62 bits; convert them to floats."
+        )
+    mean, std = moments.mean_and_std()
+    if not np.isfinite(std).all():
+        raise InputError(
+            f"{name}: values as large as {max(high):g} overflow when squared; divide them first."
+        )
+    if any(v and s == 0 for v, s in zip(varies, std)):
+        raise InputError(
+            f"{name}: values differ by so little that their squares vanish; multiply them first."
+        )
+    return ArrayTransform(
+        row_shape=row_shape,
+        layout=layout,
+        channels_last=channels_last,
+        dtype=dtype,
+        mean=tuple(mean.tolist()),
+        std=tuple(float(s) if v else 0.0 for s, v in zip(std, varies)),
+        low=tuple(int(lo) if whole else lo for lo in low),
+        high=tuple(int(h) if whole else h for h in high),
+        bounded=bounded,
+    )
+
+
+class _Moments:
+    """Running count, extremes, mean and sum of squared deviations of each channel.
+
+    Chunks are merged by Chan, Golub, LeVeque (1983). Values are taken relative to the first chunk's least, for
+    precision far from zero.
+    """
+
+    def __init__(self, channels: int, whole: bool) -> None:
+        self.whole = whole
+        self.count = 0
+        self.mean, self.squares = np.zeros(channels), np.zeros(channels)
+        self.low = self.high = self.origin = np.zeros(0)
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in values (B, C, n)."""
+        low, high = values.min((0, 2)), values.max((0, 2))
+        if not self.count:
+            self.low, self.high, self.origin = low, high, low
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        with np.errstate(over="ignore", invalid="ignore"):
+            shifted = self._difference(values, self.origin[:, None])
+            count, mean = values.shape[0] * values.shape[2], shifted.mean((0, 2))
+            squares = ((shifted - mean[:, None]) ** 2).sum((0, 2))
+            total = self.count + count
+            step = mean - self.mean
+            self.squares += squares + step**2 * (self.count * count / total)
+            self.mean += step * (count / total)
+            self.count = total
+
+    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return those of the values; for whole numbers, of value - low + u."""
+        variance = self.squares / self.count
+        if self.whole:
+            mean = self.mean + self._difference(self.origin, self.low) + 0.5
+            return mean, np.sqrt(variance + 1 / 12)
+        return self.mean + self.origin.astype(np.float64), np.sqrt(variance)
+
+    def _difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Return a - b in float64, taken in whole numbers where both are, so that large ones lose nothing."""
+        exact = np.int64 if self.whole else np.float64
+        return (a.astype(exact) - b.astype(exact)).astype(np.float64)
 
 
 def _per_channel(values: Tensor, like: Tensor) -> Tensor:
-    """(C,) -> (1, C, 1, ...), on the device of `like`, to go with (B, C, ...)."""
+    """Return values (C,) as (1, C, 1, ...), on the device of `like` (B, C, ...)."""
     return values.to(like.device).reshape(1, -1, *[1] * (like.ndim - 2))

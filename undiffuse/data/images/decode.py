@@ -1,28 +1,40 @@
-"""One image file -> one array of the size and kind that the whole folder shares.
+"""Image files -> arrays of one size and one kind of pixels.
 
-Upright (EXIF), then grey, grey + alpha, RGB or RGB + alpha, then resized to cover the target and cropped about its
-centre; an image that has the target's size already keeps its values exactly. JPEG files are decoded at a fraction of
-their size (1/2, 1/4, 1/8) where that still covers the target, which is several times faster.
+An image is turned upright (EXIF), made grey, grey + alpha, RGB or RGB + alpha, resized to cover the wanted size and
+cropped about its centre; one that has the size already keeps its values exactly. JPEG files are decoded at a fraction
+of their size (1/2, 1/4, 1/8) where that still covers the wanted one, which is several times faster.
+
+16 bits become 8 by division by 257 = 65535 / 255, so that white stays white, and 8 bits become 16 by multiplication.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-_ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 lie on their side
-_GREY, _DEEP = (
-    ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I"),
-    ("I;16", "I;16L", "I;16B", "I"),
-)
+from undiffuse.data.decoding import Unreadable
+from undiffuse.data.folder import Folder
+from undiffuse.errors import InputError
+
+LONGEST_SIDE = 64
+"""Pixels of the longer side, unless a size is asked for."""
+
+_ORIENTATION, _SIDEWAYS = (
+    0x0112,
+    (5, 6, 7, 8),
+)  # an EXIF tag, and its values for images on their side
+_DEEP = ("I;16", "I;16L", "I;16B", "I")
+_GREY = ("1", "L", "LA", "La", *_DEEP)
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """What is known of an image before it is decoded: its upright size and its kind of pixels."""
 
     height: int
@@ -33,7 +45,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Target:
+class PixelFormat:
     """What every image becomes: (height, width, channels) of 8 bits, or one channel of 16."""
 
     height: int
@@ -41,31 +53,53 @@ class Target:
     channels: int
     deep: bool
 
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """(H, W) for one channel, (H, W, C) for more."""
-        return (
-            (self.height, self.width, self.channels)
-            if self.channels > 1
-            else (self.height, self.width)
+
+def plan_images(
+    folder: Folder, headers: Mapping[int, ImageHeader], size: int | Sequence[int] | None
+) -> tuple[PixelFormat, list[str]]:
+    """Return what every image becomes, and notes on what that changes.
+
+    The size is the one that at least half of the images have, or else the median height and width; reduced so that
+    the longer side is at most 64, or to `size`. The pixels are the richest met: colour if any image has colour, alpha
+    if any is truly transparent somewhere, 16 bits if all are grey and some have them.
+
+    Args:
+        folder: the files.
+        headers: those that can be read, by position.
+        size: the longer side, or height and width, in pixels; None for the default.
+
+    Raises:
+        InputError: a size that is not positive.
+    """
+    height, width, notes = _plan_size(folder.name, headers, size)
+    colour = any(header.colour for header in headers.values())
+    deep = any(header.deep for header in headers.values())
+    with_alpha = [folder.files[i] for i, header in headers.items() if header.alpha]
+    alpha = any(map(_is_transparent, with_alpha))
+    if with_alpha and not alpha:
+        notes.append(
+            f"{folder.name}: no pixel of any image is transparent; the alpha channel is left out."
         )
+    if deep and (colour or alpha):
+        notes.append(
+            f"{folder.name}: 16-bit images are reduced to 8 bits, as others have colour or transparency."
+        )
+    grey = sum(not header.colour for header in headers.values())
+    if colour and grey:
+        notes.append(
+            f"{folder.name}: {grey:,} of {len(headers):,} images are grey and are turned into RGB."
+        )
+    channels = (3 if colour else 1) + alpha
+    return PixelFormat(height, width, channels, deep=deep and channels == 1), notes
 
-    def plain(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
 
-
-class Unreadable(Exception):
-    """An image that cannot be used, with the reason if it is worth saying."""
-
-
-def read_header(path: Path) -> Header:
-    """Open an image without decoding it. Raises Unreadable."""
+def read_image_header(path: Path) -> ImageHeader:
+    """Return what is known of an image without decoding it. Raises Unreadable."""
     with _opened(path) as image:
         width, height = image.size
-        if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+        if _is_sideways(image):
             width, height = height, width
-        return Header(
+        return ImageHeader(
             height=height,
             width=width,
             colour=_is_colour(image),
@@ -74,65 +108,85 @@ def read_header(path: Path) -> Header:
         )
 
 
-def is_transparent(path: Path) -> bool:
-    """Whether any pixel of an image with an alpha channel is not opaque. Raises Unreadable."""
-    with _opened(path) as image:
-        return bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())
-
-
-def read_image(path: Path, target: Target) -> np.ndarray:
-    """The pixels as uint8, or uint16 for a deep target, of shape `target.row_shape`. Raises Unreadable."""
+def read_image(path: Path, target: PixelFormat) -> np.ndarray:
+    """Return the pixels (H, W, C) of an image as uint8, or uint16 for a deep target. Raises Unreadable."""
     size = (target.width, target.height)
     with _opened(path) as image:
-        sideways = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-        image.draft(None, size[::-1] if sideways else size)  # type: ignore[arg-type]
+        image.draft(None, size[::-1] if _is_sideways(image) else size)  # pyright: ignore[reportArgumentType]
         upright = ImageOps.exif_transpose(image)
         if target.deep:
-            return _fit_deep(upright, size)
-        mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[target.channels]
-        pixels = _shallow(upright)
-        if (
-            pixels.mode == "P"
-        ):  # a palette's transparency is lost on a direct way to grey or RGB with alpha
-            pixels = pixels.convert("RGBA" if pixels.has_transparency_data else "RGB")
-        return np.asarray(_fit(pixels.convert(mode), size))
+            fitted = _fit(Image.fromarray(_deep_values(upright)), size)
+            pixels = np.clip(np.rint(np.asarray(fitted)), 0, 65535).astype(np.uint16)
+        else:
+            mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[target.channels]
+            pixels = np.asarray(_fit(_shallow(upright).convert(mode), size))
+    return pixels.reshape(target.height, target.width, target.channels)
 
 
-class _opened:
-    """`Image.open`, with everything that can go wrong inside, from the header to the last pixel, as Unreadable."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Image.Image:
-        try:
-            self.image = Image.open(self.path)
-            self._check_size()
-        except Exception as problem:
-            raise _unreadable(problem) from problem
-        return self.image
-
-    def _check_size(self) -> None:
-        if self.image.mode == "F":
-            raise Unreadable("floating-point pixels")
-        if Image.MAX_IMAGE_PIXELS and self.image.width * self.image.height > Image.MAX_IMAGE_PIXELS:
-            raise Image.DecompressionBombError
-
-    def __exit__(self, kind: Any, problem: BaseException | None, trace: Any) -> None:
-        self.image.close()
-        if isinstance(problem, Exception):
-            raise _unreadable(problem) from problem
+def read_with_alpha(path: Path, *, grey: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels (H, W, 1 or 3) of an image as it is, uint8, and its alpha (H, W, 1). Raises Unreadable."""
+    with _opened(path) as image:
+        rgba = image.convert("RGBA")
+        pixels = np.asarray(rgba.convert("RGB").convert("L") if grey else rgba.convert("RGB"))
+        return pixels.reshape(rgba.height, rgba.width, -1), np.asarray(rgba)[..., 3:]
 
 
-def _unreadable(problem: Exception) -> Unreadable:
-    """Pillow's readers raise whatever their code meets: OSError, SyntaxError, ValueError, struct.error and more."""
-    if isinstance(problem, Unreadable):
-        return problem
-    if isinstance(problem, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return Unreadable(
-            f"over {Image.MAX_IMAGE_PIXELS or 0:,} pixels, which may be a decompression bomb"
+def _plan_size(
+    name: str, headers: Mapping[int, ImageHeader], size: int | Sequence[int] | None
+) -> tuple[int, int, list[str]]:
+    sizes = Counter((header.height, header.width) for header in headers.values())
+    (height, width), count = sizes.most_common(1)[0]
+    if 2 * count < len(headers):
+        height, width = (
+            int(np.median([pair[side] for pair in sizes.elements()])) for side in (0, 1)
         )
-    return Unreadable("")
+    sides = (size,) if isinstance(size, int) else size or (LONGEST_SIDE,)
+    if len(sides) > 2 or min(sides) < 1:
+        raise InputError(
+            f"size {size}: give the longer side, or height and width, as whole numbers of pixels."
+        )
+    if len(sides) == 2:
+        chosen = (sides[0], sides[1])
+    else:
+        scale = sides[0] / max(height, width)
+        scale = min(scale, 1.0) if size is None else scale
+        chosen = (max(1, round(height * scale)), max(1, round(width * scale)))
+    target = f"{chosen[0]} x {chosen[1]} (height x width)"
+    choice = "" if size is not None else "; give a size to choose another"
+    notes = []
+    if len(sizes) > 1:
+        notes = [
+            f"{name}: the images come in {len(sizes):,} sizes; "
+            f"each is resized and centre-cropped to {target}{choice}."
+        ]
+    elif chosen != (height, width):
+        notes = [f"{name}: the images of {height} x {width} are resized to {target}{choice}."]
+    return *chosen, notes
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Give an open image; whatever goes wrong, from its header to its last pixel, is raised as Unreadable."""
+    try:
+        with Image.open(path) as image:
+            if image.mode == "F":
+                raise Unreadable("floating-point pixels")
+            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError
+            yield image
+    except Unreadable:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
+        most = Image.MAX_IMAGE_PIXELS or 0
+        raise Unreadable(f"over {most:,} pixels, which may be a decompression bomb") from problem
+    except (
+        Exception
+    ) as problem:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
+        raise Unreadable("") from problem
+
+
+def _is_sideways(image: Image.Image) -> bool:
+    return image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
 
 
 def _is_colour(image: Image.Image) -> bool:
@@ -142,25 +196,34 @@ def _is_colour(image: Image.Image) -> bool:
     return bool((palette != palette[:, :1]).any())
 
 
+def _is_transparent(path: Path) -> bool:
+    """Return whether any pixel is not opaque; False for an image that turns out to be unreadable."""
+    try:
+        with _opened(path) as image:
+            return bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())
+    except Unreadable:
+        return False
+
+
 def _shallow(image: Image.Image) -> Image.Image:
-    """16 bits as 8: Pillow's own conversion clips at 255 instead of scaling."""
-    if image.mode not in _DEEP:
-        return image
-    return Image.fromarray(np.rint(_deep_values(image) / 257).astype(np.uint8))
+    """Return an image of 8 bits that can be converted to any mode without loss.
+
+    Pillow's own conversion clips 16 bits at 255, and loses a palette's transparency on a direct way to grey.
+    """
+    if image.mode in _DEEP:
+        return Image.fromarray(np.rint(_deep_values(image) / 257).astype(np.uint8))
+    if image.mode == "P":
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image
 
 
 def _deep_values(image: Image.Image) -> np.ndarray:
-    """Grey values as float32 from 0 to 65535, from an image of 16 or of 8 bits."""
+    """Return grey values from 0 to 65535 as float32, from an image of 16 or of 8 bits."""
     if image.mode in _DEEP:
         return np.clip(np.asarray(image), 0, 65535).astype(np.float32)
     return np.asarray(image.convert("L")).astype(np.float32) * 257
 
 
-def _fit_deep(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    fitted = _fit(Image.fromarray(_deep_values(image)), size)
-    return np.clip(np.rint(np.asarray(fitted)), 0, 65535).astype(np.uint16)
-
-
 def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Cover and crop; nothing is touched if the size is right."""
+    """Return an image that covers the size, cropped; the image itself if it has the size."""
     return image if image.size == size else ImageOps.fit(image, size, Image.Resampling.LANCZOS)

@@ -7,34 +7,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
-
 from undiffuse.data.arrays.conform import complete_rows, conform_rows
-from undiffuse.data.arrays.form import ImageForm
-from undiffuse.data.arrays.transform import ImageTransform
+from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.data.conformed import Conformed
-from undiffuse.data.folder import Folder, files_for_run
-from undiffuse.data.images.conform import Pictures
-from undiffuse.data.images.read import read_images
+from undiffuse.data.folder import files_for_run
+from undiffuse.data.images.form import ImageForm
+from undiffuse.data.images.read import complete_images, conform_images, read_images
 from undiffuse.data.kind import Kind
-from undiffuse.data.labels import index_labels, match_classes
 from undiffuse.data.rows import Loaded
-from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 
-_NO_IMAGES = (
-    ".pdf",
-    ".eps",
-    ".ps",
-    ".mpg",
-    ".mpeg",
-    ".h5",
-    ".hdf",
-    ".grib",
-    ".bufr",
-    ".emf",
-    ".wmf",
-)
+# what Pillow lists among its formats and is no image to train on, or needs another program
+_NO_IMAGES = ".pdf .eps .ps .mpg .mpeg .h5 .hdf .grib .bufr .emf .wmf".split()
 
 
 @final
@@ -57,7 +41,7 @@ class Images(Kind):
     @property
     def transform_class(self) -> type:
         """See `Kind`."""
-        return ImageTransform
+        return ArrayTransform
 
     @property
     def form_class(self) -> type:
@@ -76,8 +60,7 @@ class Images(Kind):
         progress: Progress | None = None,
     ) -> Loaded:
         """See `Kind.read`."""
-        folder: Folder = source
-        return read_images(folder.path, folder.files, size=size, progress=progress)
+        return read_images(source, size=size, progress=progress)
 
     def conform(
         self, source: Any, config: Mapping[str, Any], *, progress: Progress | None = None
@@ -87,56 +70,12 @@ class Images(Kind):
         if not (isinstance(source, Path) and source.is_dir()):
             return conform_rows(source, config, transform, form, classes, progress)
         folder = files_for_run(source, self.folder_suffixes, self.name)
-        rows = Pictures(folder.files, form, folder.name)
-        notes = rows.changes(progress)
-        own, _ = folder.classes()
-        return Conformed(
-            rows,
-            folder.called,
-            name=folder.name,
-            fingerprint=folder.fingerprint(),
-            labels=match_classes(*index_labels(own, len(folder.files), folder.name), classes),
-            notes=notes,
-        )
+        return conform_images(folder, form, classes, progress)
 
     def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
         """See `Kind.complete`."""
         transform, form, _ = self.restore(config)
         if isinstance(source, Path) and source.suffix.lower() not in (".npy", ".npz"):
-            return _pictures(
-                files_for_run(source, self.folder_suffixes, self.name), transform, form
-            )
+            folder = files_for_run(source, self.folder_suffixes, self.name)
+            return complete_images(folder, form)
         return complete_rows(source, transform, form)
-
-
-def _pictures(folder: Folder, transform: Any, form: Any) -> PartialRows:
-    from PIL import Image
-
-    c, h, w = transform.shape
-    if c not in (1, 3) or transform.levels > 256:
-        raise InputError(
-            f"{folder.name}: the run's images are not 8-bit grey or RGB; give .npy, with NaN for unknown."
-        )
-    rows, known = [], []
-    for file in folder.files:
-        try:
-            with Image.open(file) as image:
-                rgba = np.asarray(image.convert("RGBA"))
-                grey = np.asarray(image.convert("RGBA").convert("RGB").convert("L"))[..., None]
-        except Exception as problem:
-            raise InputError(
-                f"{file.name}: could not be read as an image; repair or remove it."
-            ) from problem
-        if rgba.shape[:2] != (h, w):
-            there, here = f"{rgba.shape[0]} x {rgba.shape[1]}", f"{h} x {w}"
-            raise InputError(
-                f"{file.name}: is {there} (height x width), and the run's images are {here}; resize it."
-            )
-        pixels = np.rint((grey if c == 1 else rgba[..., :3]) / 255 * (transform.levels - 1))
-        rows.append(_as_row(pixels.astype(form.dtype), form.channel_axis))
-        known.append(_as_row(np.repeat(rgba[..., 3:] > 0, c, 2), form.channel_axis))
-    return PartialRows(np.stack(rows), np.stack(known))
-
-
-def _as_row(pixels: np.ndarray, channel_axis: int | None) -> np.ndarray:
-    return pixels[..., 0] if channel_axis is None else np.moveaxis(pixels, -1, channel_axis)

@@ -1,177 +1,211 @@
-"""A folder of images -> rows in a memory map, decoded once.
-
-Two passes: headers decide what all images become (the size most of them have, the richest kind of pixels met), then
-each is decoded, in parallel, into one array on the disk. It lies in the cache folder under a name made from the
-files' paths, sizes and times, so the next run on the same folder starts at once and a changed folder is read anew.
-"""
+"""A folder of images, and new images for a run."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import final
 
 import numpy as np
 
-from undiffuse.atomic import atomic_folder
-from undiffuse.data.arrays.form import ImageForm
-from undiffuse.data.arrays.transform import ImageTransform
-from undiffuse.data.folder import cache_folder, classes_of, fingerprint, refuse_many, unreadable
-from undiffuse.data.images.decode import Header, Target, Unreadable, read_header, read_image
-from undiffuse.data.images.plan import plan
-from undiffuse.data.labels import index_labels
+from undiffuse.data.conformed import Conformed, Problem, Taken
+from undiffuse.data.decoding import Unreadable, decode_once, for_each, unreadable
+from undiffuse.data.folder import Folder
+from undiffuse.data.images.decode import (
+    PixelFormat,
+    plan_images,
+    read_image,
+    read_image_header,
+    read_with_alpha,
+)
+from undiffuse.data.images.form import ImageForm
+from undiffuse.data.images.transform import image_transform
+from undiffuse.data.labels import index_labels, match_classes
 from undiffuse.data.rows import ArrayRows, Loaded
-from undiffuse.interfaces import Progress
+from undiffuse.errors import InputError
+from undiffuse.interfaces import PartialRows, Progress
 
-_FORMAT = 1  # of the cached files
-_WHAT = "images"
-_BLOCK = 64  # images decoded at a time
+_AHEAD = 64  # images that wait in memory
 
 
 def read_images(
-    folder: Path,
-    files: Sequence[Path],
-    *,
-    size: int | tuple[int, int] | None = None,
-    progress: Progress | None = None,
+    folder: Folder, *, size: int | Sequence[int] | None = None, progress: Progress | None = None
 ) -> Loaded:
-    """The images `files` of `folder`, as rows (H, W) or (H, W, C) of uint8, or (H, W) of uint16.
+    """Return a folder of images as rows (H, W) or (H, W, C) of uint8, or (H, W) of uint16.
 
-    `size` is the longer side, or (height, width). If every file lies in one of several subfolders, these are the
-    classes. Raises InputError if over 5 % of the files, or all, cannot be read.
+    If every file lies in one of several subfolders, these are the classes.
+
+    Args:
+        folder: the image files.
+        size: the longer side, or height and width, in pixels; see `plan_images` for the default.
+        progress: called after each file.
+
+    Raises:
+        InputError: over 5 % of the files, or all of them, cannot be read.
     """
-    name = f"{folder.name}/"
-    mark = fingerprint(folder, files)
-    key = hashlib.sha256(f"{mark} {size} {_FORMAT}".encode()).hexdigest()[:24]
-    place = cache_folder() / f"images-{key}"
-    found = _cached(place)
-    if found is None:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow's remarks on odd files; the bombs are looked for by hand
-            _decode_all(place, name, files, size, progress)
-        found = _cached(place)
-        assert found is not None
-    pixels, facts = found
-    kept = [files[i] for i in facts["kept"]]
-    classes, notes = classes_of(folder, kept, name, _WHAT)
-    index, names = index_labels(classes, len(kept), name)
-    channel_axis = None if pixels.ndim == 3 else -1
-    shared = {
-        "row_shape": pixels.shape[1:],
+    decoded = decode_once(
+        folder,
+        read_image_header,
+        lambda headers: plan_images(folder, headers, size),
+        lambda path, target: read_image(path, target)[None],
+        key=str(size),
+        ahead=_AHEAD,
+        progress=progress,
+    )
+    pixels = decoded.values
+    channel_axis = None if pixels.shape[-1] == 1 else -1
+    rows = ArrayRows(pixels[..., 0] if channel_axis is None else pixels)
+    classes, notes = folder.classes(decoded.kept)
+    index, names = index_labels(classes, len(rows), folder.name)
+    row_shape, levels = rows.array.shape[1:], 2 ** (8 * pixels.dtype.itemsize)
+    looks = {
+        "row_shape": row_shape,
         "channel_axis": channel_axis,
+        "levels": levels,
         "dtype": pixels.dtype.name,
     }
-    shared["levels"] = 2 ** (8 * pixels.dtype.itemsize)
     return Loaded(
         kind="images",
-        rows=ArrayRows(pixels),
-        form=ImageForm(**shared),
-        make_transform=lambda _: ImageTransform(**shared),
-        name=name,
-        path=str(folder),
-        fingerprint=mark,
+        rows=rows,
+        form=ImageForm(**looks),
+        make_transform=lambda _: image_transform(**looks),
+        name=folder.name,
+        path=str(folder.path),
+        fingerprint=folder.fingerprint(),
         labels=index,
         classes=names,
-        notes=(*facts["notes"], *notes),
-        facts={
-            "images": len(kept),
-            "row_shape": list(pixels.shape[1:]),
-            "dtype": pixels.dtype.name,
-        },
+        notes=(*decoded.notes, *notes),
+        facts={"images": len(rows), "row_shape": list(row_shape), "dtype": pixels.dtype.name},
     )
 
 
-def _cached(place: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """The decoded rows and what is noted about them, or None if they are not there whole."""
-    try:
-        facts = json.loads((place / "facts.json").read_text())
-        pixels = np.load(place / "rows.npy", mmap_mode="r", allow_pickle=False)
-        return (pixels, facts) if len(pixels) == len(facts["kept"]) else None
-    except (OSError, ValueError, EOFError, LookupError, TypeError):
-        return None
+@final
+class ImageFiles:
+    """Image files as rows of a run, each decoded when its batch is asked for.
 
+    They are decoded as for training; here the format is given instead of found, and a file that cannot be read costs
+    one row.
 
-def _decode_all(
-    place: Path,
-    name: str,
-    files: Sequence[Path],
-    size: int | tuple[int, int] | None,
-    progress: Progress | None,
-) -> None:
-    """Read every image and write rows.npy and facts.json into `place`, which appears whole or not at all."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    with ThreadPoolExecutor(min(32, cores)) as pool:
-        failed: dict[int, Unreadable] = {}
-        headers: dict[int, Header] = {}
-        for i, header in _each(pool, read_header, files, progress, f"looking at {name}"):
+    Args:
+        folder: the image files.
+        form: the form of the run's rows.
+
+    Raises:
+        InputError: no image file holds rows of this form.
+    """
+
+    def __init__(self, folder: Folder, form: ImageForm) -> None:
+        if form.levels not in (256, 65536):
+            raise InputError(
+                f"{folder.name}: the run was trained on arrays of the values 0 to {form.levels - 1}, "
+                "which image files do not hold; give such an array."
+            )
+        height, width, channels = form.size
+        deep = form.levels > 256
+        if deep and channels > 1:
+            raise InputError(
+                f"{folder.name}: the run was trained on 16-bit colour, "
+                "which image files do not hold; give an array."
+            )
+        self.folder, self.form = folder, form
+        self.target = PixelFormat(height, width, channels, deep)
+
+    def take(self, indices: np.ndarray) -> Taken:
+        """Return the images at these positions; one that cannot be read is black and has a problem."""
+        rows = np.zeros((len(indices), *self.form.row_shape), self.form.dtype)
+        problems = {}
+        files = [self.folder.files[i] for i in indices]
+        for i, pixels in for_each(files, partial(read_image, target=self.target), ahead=_AHEAD):
+            if isinstance(pixels, Unreadable):
+                problems[i] = Problem.unreadable(str(pixels))
+            else:
+                rows[i] = self.form.as_row(pixels)
+        return rows, problems
+
+    def changes(self, progress: Progress | None) -> tuple[str, ...]:
+        """Return what is done to files of another format, a sentence each.
+
+        Raises:
+            InputError: no file can be read.
+        """
+        other_size, other_kind, failed = 0, 0, {}
+        folder, target = self.folder, self.target
+        looking = f"looking at {folder.name}"
+        for i, header in for_each(
+            folder.files, read_image_header, ahead=_AHEAD, progress=progress, what=looking
+        ):
             if isinstance(header, Unreadable):
                 failed[i] = header
-            else:
-                headers[i] = header
-        refuse_many(name, files, failed, _WHAT)
-        target, notes = plan(name, files, headers, size)
-        with atomic_folder(place, replace=".*") as temporary:
-            readable = list(headers)
-            rows = _each(
-                pool,
-                partial(read_image, target=target),
-                [files[i] for i in readable],
-                progress,
-                f"decoding {name}",
-            )
-            kept = []
-            with (temporary / "rows.npy").open("wb") as stream:
-                start = _write_header(stream, target, len(readable))
-                for j, row in rows:
-                    if isinstance(row, Unreadable):
-                        failed[readable[j]] = row
-                    else:
-                        stream.write(row.tobytes())
-                        kept.append(readable[j])
-                refuse_many(name, files, failed, _WHAT)
-                stream.seek(0)
-                assert _write_header(stream, target, len(kept)) == start
-            if failed:
-                sentence = unreadable(name, files, failed, _WHAT)
-                notes.insert(0, f"{sentence}; training on the other {len(kept):,}.")
-            (temporary / "facts.json").write_text(json.dumps({"kept": kept, "notes": notes}))
+                continue
+            other_size += (header.height, header.width) != (target.height, target.width)
+            other_kind += (header.colour, header.deep) != (target.channels > 2, target.deep)
+        total = len(folder.files)
+        if len(failed) == total:
+            raise InputError(f"{unreadable(folder, failed)}; repair or remove them.")
+        size = f"{target.height} x {target.width} (height x width)"
+        changes = {
+            f"resized and centre-cropped to the run's {size}": other_size,
+            "turned into the run's kind of pixels": other_kind,
+        }
+        return tuple(
+            f"{folder.name}: {count:,} of {total:,} images are {change}."
+            for change, count in changes.items()
+            if count
+        )
 
 
-def _each(
-    pool: ThreadPoolExecutor,
-    work: Callable[[Path], Any],
-    files: Sequence[Path],
-    progress: Progress | None,
-    what: str,
-) -> Iterator[tuple[int, Any]]:
-    """(index, result or Unreadable) of `work` on each file, in order; only a block is ever waiting in memory."""
+def conform_images(
+    folder: Folder, form: ImageForm, classes: tuple[str, ...], progress: Progress | None
+) -> Conformed:
+    """Return the images of a folder as rows of a run.
 
-    def attempt(path: Path) -> Any:
+    Args:
+        folder: the image files.
+        form: the form of the run's rows.
+        classes: the names of the run's classes.
+        progress: called after each file.
+
+    Raises:
+        InputError: no image file holds rows of this form, or none can be read.
+    """
+    rows = ImageFiles(folder, form)
+    own, _ = folder.classes()
+    return Conformed(
+        rows,
+        folder.called,
+        name=folder.name,
+        fingerprint=folder.fingerprint(),
+        labels=match_classes(*index_labels(own, len(folder.files), folder.name), classes),
+        notes=rows.changes(progress),
+    )
+
+
+def complete_images(folder: Folder, form: ImageForm) -> PartialRows:
+    """Return images with transparent pixels (alpha 0) as rows of which these are unknown.
+
+    Raises:
+        InputError: a file cannot be read or has another size, or the run's images are not 8-bit grey or RGB.
+    """
+    height, width, channels = form.size
+    if channels not in (1, 3) or form.levels > 256:
+        raise InputError(
+            f"{folder.name}: the run's images are not 8-bit grey or RGB; "
+            "give .npy, with NaN for unknown."
+        )
+    rows, known = [], []
+    for file in folder.files:
         try:
-            return work(path)
+            pixels, alpha = read_with_alpha(file, grey=channels == 1)
         except Unreadable as problem:
-            return problem
-
-    for start in range(0, len(files), _BLOCK):
-        block = files[start : start + _BLOCK]
-        yield from enumerate(pool.map(attempt, block), start)
-        if progress:
-            progress(start + len(block), len(files), what)
-
-
-def _write_header(stream: Any, target: Target, rows: int) -> int:
-    """The .npy header for this many rows; numpy leaves room in it, so that its length is the same for fewer."""
-    dtype = np.dtype(np.uint16 if target.deep else np.uint8)
-    fields = {"descr": dtype.str, "fortran_order": False, "shape": (rows, *target.row_shape)}
-    np.lib.format.write_array_header_1_0(stream, fields)
-    return stream.tell()
+            raise InputError(
+                f"{file.name}: could not be read as an image; repair or remove it."
+            ) from problem
+        if pixels.shape[:2] != (height, width):
+            raise InputError(
+                f"{file.name}: is {pixels.shape[0]} x {pixels.shape[1]} (height x width), "
+                f"and the run's images are {height} x {width}; resize it."
+            )
+        levels = np.rint(pixels / 255 * (form.levels - 1)).astype(form.dtype)
+        rows.append(form.as_row(levels))
+        known.append(form.as_row(np.repeat(alpha > 0, channels, axis=2)))
+    return PartialRows(np.stack(rows), np.stack(known))

@@ -1,0 +1,222 @@
+"""The files of a folder, decoded in parallel and only once.
+
+Two passes: the headers decide what all files become (a size, a rate, a kind of pixels), then each file is decoded and
+appended to one array on the disk, which is memory-mapped. It lies in the cache folder under a name made from the
+files' paths, sizes and times of change, so the next run on the same folder starts at once and a changed folder is
+read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from undiffuse.atomic import atomic_folder
+from undiffuse.data.folder import Folder, cache_folder
+from undiffuse.errors import InputError
+from undiffuse.interfaces import Progress
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+MOST_UNREADABLE = 0.05  # share of the files
+_FORMAT = 2  # of the cached files
+
+Result = TypeVar("Result")
+Header = TypeVar("Header")
+Target = TypeVar("Target", bound="DataclassInstance")
+
+
+class Unreadable(Exception):
+    """A file that cannot be used, with the reason if it is worth saying."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """All readable files of a folder, one after another.
+
+    Args:
+        values: memory-mapped (total, ...); file `kept[i]` has the next `lengths[i]` of them.
+        kept: positions of the readable files among the folder's.
+        lengths: number of entries of each.
+        target: what every file became, as plain data.
+        notes: what was skipped and changed, one sentence each.
+    """
+
+    values: np.ndarray
+    kept: tuple[int, ...]
+    lengths: tuple[int, ...]
+    target: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def decode_once(
+    folder: Folder,
+    read_header: Callable[[Path], Header],
+    plan: Callable[[Mapping[int, Header]], tuple[Target, list[str]]],
+    decode: Callable[[Path, Target], np.ndarray],
+    *,
+    key: str,
+    ahead: int,
+    rest: str = "training on",
+    progress: Progress | None = None,
+) -> Decoded:
+    """Return what the files of a folder hold, from the cache or decoded now.
+
+    Args:
+        folder: the files.
+        read_header: reads the header of a file, or raises Unreadable.
+        plan: what every file becomes (a dataclass), given the headers by position; notes on what that changes.
+        decode: returns an array (n, ...) for a file, of the same type and trailing shape for all, or raises
+            Unreadable.
+        key: whatever the result depends on besides the files.
+        ahead: the most files that wait in memory at a time.
+        rest: what happens with the files that can be read, for messages.
+        progress: called after each file.
+
+    Raises:
+        InputError: over 5 % of the files, or all of them, cannot be read.
+    """
+    name = f"{folder.fingerprint()} {key} {_FORMAT}"
+    place = cache_folder() / f"{folder.what}-{hashlib.sha256(name.encode()).hexdigest()[:24]}"
+    cached = _cached(place)
+    if cached is not None:
+        return cached
+    failed: dict[int, Unreadable] = {}
+    headers: dict[int, Header] = {}
+    looking, decoding = f"looking at {folder.name}", f"decoding {folder.name}"
+    for i, header in for_each(folder.files, read_header, ahead=64, progress=progress, what=looking):
+        if isinstance(header, Unreadable):
+            failed[i] = header
+        else:
+            headers[i] = header
+    _refuse_many(folder, failed)
+    target, notes = plan(headers)
+    readable = list(headers)
+    lengths: dict[int, int] = {}
+    with atomic_folder(place, replace=".*") as temporary:
+        with (temporary / "values.npy").open("wb") as stream:
+            values: np.ndarray | None = None
+            decoded = for_each(
+                [folder.files[i] for i in readable],
+                lambda path: decode(path, target),
+                ahead=ahead,
+                progress=progress,
+                what=decoding,
+            )
+            for j, part in decoded:
+                if isinstance(part, Unreadable):
+                    failed[readable[j]] = part
+                    continue
+                if values is None:
+                    values = part
+                    _write_npy_header(stream, values, 0)
+                stream.write(np.ascontiguousarray(part).data)
+                lengths[readable[j]] = len(part)
+            _refuse_many(folder, failed)
+            assert values is not None  # or all had failed
+            stream.seek(0)
+            _write_npy_header(stream, values, sum(lengths.values()))
+        if failed:
+            notes = [f"{unreadable(folder, failed)}; {rest} the other {len(lengths):,}.", *notes]
+        facts = {
+            "kept": list(lengths),
+            "lengths": list(lengths.values()),
+            "target": asdict(target),
+            "notes": notes,
+        }
+        (temporary / "facts.json").write_text(json.dumps(facts))
+    cached = _cached(place)
+    assert cached is not None
+    return cached
+
+
+def for_each(
+    files: Sequence[Path],
+    work: Callable[[Path], Result],
+    *,
+    ahead: int,
+    progress: Progress | None = None,
+    what: str = "",
+) -> Iterator[tuple[int, Result | Unreadable]]:
+    """Yield (position, result) of `work` on each file, in order, worked out in parallel.
+
+    Args:
+        files: the files.
+        work: what is done with each; where it raises Unreadable, that is the result.
+        ahead: the most results that wait in memory at a time.
+        progress: called after each file.
+        what: what is being done, for `progress`.
+    """
+
+    def attempt(path: Path) -> Result | Unreadable:
+        try:
+            return work(path)
+        except Unreadable as problem:
+            return problem
+
+    waiting: deque[Future[Result | Unreadable]] = deque()
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(32, ahead, os.cpu_count() or 1)) as pool:
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd files
+        for i in range(len(files)):
+            while len(waiting) < min(ahead, len(files) - i):
+                waiting.append(pool.submit(attempt, files[i + len(waiting)]))
+            yield i, waiting.popleft().result()
+            if progress:
+                progress(i + 1, len(files), what)
+
+
+def unreadable(folder: Folder, failed: Mapping[int, Unreadable]) -> str:
+    """Return "photos/: 2 of 90 images could not be read (a.jpg, b.jpg)": three names, reasons where known."""
+    shown = [
+        folder.files[i].name + (f": {failed[i]}" if str(failed[i]) else "")
+        for i in sorted(failed)[:3]
+    ] + ["..."] * (len(failed) > 3)
+    return (
+        f"{folder.name}: {len(failed):,} of {len(folder.files):,} {folder.what} could not be read "
+        f"({', '.join(shown)})"
+    )
+
+
+def _refuse_many(folder: Folder, failed: Mapping[int, Unreadable]) -> None:
+    total = len(folder.files)
+    if len(failed) == total or len(failed) > MOST_UNREADABLE * total:
+        raise InputError(f"{unreadable(folder, failed)}; repair or remove them.")
+
+
+def _cached(place: Path) -> Decoded | None:
+    """Return what was decoded before; None if it is not there whole."""
+    try:
+        facts: dict[str, Any] = json.loads((place / "facts.json").read_text())
+        values = np.load(place / "values.npy", mmap_mode="r", allow_pickle=False)
+        if len(values) != sum(facts["lengths"]):
+            return None
+        return Decoded(
+            values=np.asarray(values),
+            kept=tuple(facts["kept"]),
+            lengths=tuple(facts["lengths"]),
+            target=facts["target"],
+            notes=tuple(facts["notes"]),
+        )
+    except (OSError, ValueError, EOFError, LookupError, TypeError):
+        return None
+
+
+def _write_npy_header(stream: Any, values: np.ndarray, length: int) -> None:
+    """Write a .npy header for `length` entries like `values`; numpy leaves room for any length in it."""
+    fields = {
+        "descr": np.lib.format.dtype_to_descr(values.dtype),
+        "fortran_order": False,
+        "shape": (length, *values.shape[1:]),
+    }
+    np.lib.format.write_array_header_1_0(stream, fields)
