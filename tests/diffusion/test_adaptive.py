@@ -6,7 +6,19 @@ import pytest
 import torch
 from cases import SCHEDULE_CASES, times
 
-from undiffuse.diffusion import EDM, Linear, LinearVP, RowNoise, sample
+from undiffuse.diffusion import (
+    EDM,
+    Autoguided,
+    ClassifierFree,
+    ClassifierGuided,
+    Clipped,
+    Conditional,
+    Interval,
+    Linear,
+    LinearVP,
+    RowNoise,
+    sample,
+)
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
 from undiffuse.diffusion.oracle import Gaussian, Mixture
 from undiffuse.diffusion.steps.adaptive import AdaptiveODE, flow_time, flow_variable, integrate
@@ -89,6 +101,47 @@ def test_a_row_does_not_know_its_batch(schedule):
     torch.testing.assert_close(whole, torch.cat([x for x, _ in alone]), rtol=0, atol=1e-12)
     assert counts.tolist() == [int(n) for _, n in alone]
     assert len(set(counts.tolist())) > 1
+
+
+WHERE = torch.tensor([[0.0], [3.0], [100.0], [-40.0]]).double()
+WRAPPED = {
+    "given": lambda d, rows: d.given(where=WHERE[rows]),
+    "classifier_free": lambda d, rows: ClassifierFree(d.given(where=WHERE[rows]), 1.5, where=0.0),
+    "autoguided": lambda d, rows: Autoguided(
+        d.given(where=WHERE[rows]), d.given(where=WHERE[rows] / 2), 2.0
+    ),
+    "classifier": lambda d, rows: ClassifierGuided(
+        d.given(where=WHERE[rows]), lambda x, t: -(x - WHERE[rows]).square().sum(1) / 2
+    ),
+    "clipped": lambda d, rows: Clipped(d.given(where=WHERE[rows]), -9.0, 9.0),
+    "interval": lambda d, rows: Interval(
+        Clipped(d.given(where=WHERE[rows]), -9.0, 9.0), d.given(where=WHERE[rows]), 0.1, 2.0
+    ),
+    "known": lambda d, rows: Conditional(
+        d.given(where=WHERE[rows].expand(-1, 2)),
+        WHERE[rows] + torch.tensor([[1.0, 0.0]]).double(),
+        torch.tensor([[True, False]]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_what_a_wrapper_holds_for_each_row_stays_with_it(name):
+    """Rows that still move are evaluated without the others: each ends where it ends alone."""
+    made, schedule = WRAPPED[name], LinearVP()
+    start = torch.tensor([[0.1], [1.0], [-2.0], [0.5]]).double().expand(4, 1 + (name == "known"))
+
+    def end(rows):
+        counted = Counted(Shifted(schedule))
+        x, _ = AdaptiveODE(1e-3)(
+            made(counted, rows), start[rows], *times(1.0, 0.001), None, torch.zeros_like
+        )
+        return x, min(counted.rows)
+
+    together, fewest = end(torch.arange(4))
+    apart = torch.cat([end(torch.tensor([i]))[0] for i in range(4)])
+    assert fewest < 4
+    torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-9)
 
 
 def test_arrived_rows_leave_the_batch_and_conditions_stay_with_their_rows():

@@ -12,6 +12,7 @@ in float32 would be off by 6e-5 at sigma = 0.002.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, final
@@ -141,6 +142,25 @@ class AbstractDenoiser(nn.Module, ABC):
         return expand(d_alpha, x_t) * x_hat + expand(d_sigma, x_t) * z_hat
 
     @final
+    def of_rows(self, rows: Tensor, like: Tensor) -> AbstractDenoiser:
+        """Return this denoiser for some rows of a batch.
+
+        Args:
+            rows: (b,) int64, the numbers of the rows that are kept.
+            like: (B, *), the whole batch, which the denoiser was made for.
+        """
+        part = copy.copy(self)
+        part._modules = {
+            name: module.of_rows(rows, like) if isinstance(module, AbstractDenoiser) else module
+            for name, module in self._modules.items()
+        }
+        part.keep(rows, like)
+        return part
+
+    def keep(self, rows: Tensor, like: Tensor) -> None:
+        """Keep only `rows` of what is held for each row of `like`; nothing is, unless overridden."""
+
+    @final
     def given(self, **cond: Any) -> Conditioned:
         """This denoiser under a fixed condition, e.g. `denoiser.given(label=labels)`: a step never sees conditions."""
         return Conditioned(self, cond)
@@ -246,8 +266,21 @@ class Conditioned(AbstractDenoiser):
         super().__init__()
         self.denoiser, self.cond, self.schedule = denoiser, cond, denoiser.schedule
 
+    def keep(self, rows: Tensor, like: Tensor) -> None:
+        self.cond = kept_conditions(self.cond, rows, like)
+
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
         return self.denoiser.estimate(x_t, t, **{**self.cond, **cond})
+
+
+def kept_conditions(cond: dict[str, Any], rows: Tensor, like: Tensor) -> dict[str, Any]:
+    """Return the conditions of some rows (b,) of the batch `like` (B, *)."""
+    return {
+        name: value[rows.to(value.device)]
+        if isinstance(value, Tensor) and value.ndim and len(value) == len(like)
+        else value
+        for name, value in cond.items()
+    }
 
 
 @final

@@ -17,7 +17,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.denoiser import AbstractDenoiser, Conditioned, Estimate, expand
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Conditioned, Estimate, expand, kept_conditions
 from undiffuse.diffusion.schedules.process import Times
 from undiffuse.errors import InputError
 
@@ -56,6 +56,9 @@ class ClassifierFree(AbstractDenoiser):
         self.cond = denoiser.cond if isinstance(denoiser, Conditioned) else {}
         self.denoiser = denoiser.denoiser if isinstance(denoiser, Conditioned) else denoiser
         self.weight, self.unconditional, self.schedule = weight, unconditional, denoiser.schedule
+
+    def keep(self, rows: Tensor, like: Tensor) -> None:
+        self.cond = kept_conditions(self.cond, rows, like)
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
         cond = {**self.cond, **cond}
@@ -161,6 +164,17 @@ class ClassifierGuided(AbstractDenoiser):
             weight,
             denoiser.schedule,
         )
+
+    def keep(self, rows: Tensor, like: Tensor) -> None:
+        log_prob = self.log_prob  # of all rows: it is asked with the others filled in
+
+        def of_kept(x_t: Tensor, t: Times) -> Tensor:
+            place = torch.zeros(len(like), dtype=torch.int64)
+            place[rows] = torch.arange(len(rows))
+            whole = log_prob(x_t[place.to(x_t.device)], t[place.to(t.device)] if t.ndim else t)
+            return whole[rows.to(whole.device)]
+
+        self.log_prob = of_kept
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
         x_hat, z_hat, v = self.denoiser.estimate(x_t, t, **cond)

@@ -65,6 +65,11 @@ class Conditional(AbstractDenoiser):
         self.denoiser, self.x_known, self.mask, self.products = denoiser, x_known, mask, products
         self.schedule = denoiser.schedule
 
+    def keep(self, rows: Tensor, like: Tensor) -> None:
+        places = rows.to(like.device)
+        self.x_known = self.x_known.expand_as(like)[places]
+        self.mask = self.mask.expand_as(like)[places]
+
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
         if not bool((alpha > 0).all()) or not bool(

@@ -34,7 +34,6 @@ from undiffuse.diffusion.steps.adaptive import (
     flow_time,
     flow_variable,
     integrate,
-    of_rows,
 )
 from undiffuse.errors import InputError
 
@@ -162,7 +161,7 @@ def log_density(
 
     def field(state: State, w: Tensor, rows: Tensor) -> State:
         t, y = flow_time(schedule, w), state[0].to(x.dtype)
-        part = denoiser if len(rows) == len(x) else of_rows(denoiser, rows, len(x))
+        part = denoiser if len(rows) == len(x) else denoiser.of_rows(rows, x)
         slope, traces = _slope(part, y, t, e[rows.to(e.device)])
         traces = traces if probes else traces.sum(1, keepdim=True)
         rate = flow_rate(w)

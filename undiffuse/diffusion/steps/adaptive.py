@@ -15,7 +15,6 @@ depends on itself alone, and one that has arrived leaves the batch.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, final
@@ -261,7 +260,7 @@ class AdaptiveODE(Step):
 
         def field(state: State, w: Tensor, rows: Tensor) -> State:
             (y,), time = state, flow_time(schedule, w)
-            part = denoiser if len(rows) == len(x_t) else of_rows(denoiser, rows, len(x_t))
+            part = denoiser if len(rows) == len(x_t) else denoiser.of_rows(rows, x_t)
             scale = torch.stack(schedule(time)).sum(0)
             x_hat, z_hat = part.split(expand(scale, y) * y, time)
             return (expand(flow_rate(w), y) * (z_hat - x_hat),)
@@ -273,22 +272,3 @@ class AdaptiveODE(Step):
         )
         x, evaluations = (alpha + sigma) * y, evaluations + (0 if memory is None else memory)
         return (alpha_s * denoiser(x, to), evaluations + 1) if sigma_s == 0 else (x, evaluations)
-
-
-def of_rows(denoiser: AbstractDenoiser, rows: Tensor, count: int) -> AbstractDenoiser:
-    """The denoiser for some `rows` of a batch of `count`: conditions of its own, or of those in it, are cut to them."""
-    part = copy.copy(denoiser)
-    inner = {
-        name: of_rows(m, rows, count) if isinstance(m, AbstractDenoiser) else m
-        for name, m in part._modules.items()
-    }
-    part._modules = inner
-    if "cond" in vars(part):
-        cond: Any = {**vars(part)["cond"]}
-        cut = {
-            k: v[rows.to(v.device)]
-            for k, v in cond.items()
-            if isinstance(v, Tensor) and v.ndim and len(v) == count
-        }
-        part.cond = cond | cut
-    return part
