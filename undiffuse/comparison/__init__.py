@@ -1,1 +1,1 @@
-"""Several presets trained alike and compared."""
+"""Several presets trained alike on the same data and compared by the same yardsticks."""

@@ -1,8 +1,9 @@
 """A comparison as plain data: what the reports of several runs say, side by side.
 
-    reports --> a table, a row per run --> the best of each column, the triangle, the textbook's claims, words
+    reports --> a table, a row per run --> the best of each column, triangle, textbook's claims,
+    words
 
-Every figure comes from a report as it is; a run without one stands there with the reason.
+Every figure comes from a report as it is; a run without a report is listed with the reason.
 """
 
 from __future__ import annotations
@@ -10,26 +11,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from undiffuse.comparison.textbook import textbook, words
-from undiffuse.comparison.triangle import WORDS, best, triangle
+from undiffuse.comparison.textbook import conclusions, textbook
+from undiffuse.comparison.triangle import EXPLANATION, best, triangle
 
-FORMAT = 1
 _QUALITY = ("frechet", "kernel", "precision", "density")
 _COVERAGE = ("recall", "coverage", "modes", "class_variation")
 _SPEED = (
-    "samples_per_second", "evaluations_per_sample", "latency", "training_seconds", "steps", "parameters", "peak_memory",
+    "samples_per_second", "evaluations_per_sample", "latency", "training_seconds", "steps",
+    "parameters", "peak_memory",
 )  # fmt: skip
 
 
 def comparison_facts(runs: Mapping[str, Mapping[str, Any]], **about: Any) -> dict[str, Any]:
-    """The facts of a comparison: `about` it, and its runs, preset -> {"folder", "status", "problem", "report"}.
+    """Return the facts of a comparison.
 
-    `report` holds the facts of the run's own report, None if there is none.
+    Args:
+        runs: preset -> {"folder", "status", "problem", "report"}; "report" holds the facts of the
+            run's own report, None if there is none.
+        about: further facts, written as they are.
     """
     rows = [table_row(preset, run["report"]) for preset, run in runs.items() if run["report"]]
     winners, claims = best(rows), textbook(rows)
     return {
-        "format": FORMAT,
+        "format": 1,
         "kind": "comparison",
         **about,
         "features": next((run["report"]["features"] for run in runs.values() if run["report"]), {}),
@@ -37,14 +41,14 @@ def comparison_facts(runs: Mapping[str, Mapping[str, Any]], **about: Any) -> dic
         "table": rows,
         "best": winners,
         "triangle": triangle(rows),
-        "triangle_words": WORDS,
+        "triangle_words": EXPLANATION,
         "textbook": claims,
-        "words": words(rows, winners, claims) or ["No model is evaluated yet."],
+        "words": conclusions(rows, winners, claims) or ["No model is evaluated yet."],
     }
 
 
 def table_row(preset: str, report: Mapping[str, Any]) -> dict[str, Any]:
-    """One row of the table: the yardsticks of a report, and how its samples were drawn; None for what it has not."""
+    """Return one row of the table: the yardsticks of a report and its sampler; None if absent."""
     likelihood, speed, sampler = report["likelihood"], report["speed"], report["sampler"]
     drawn = f"{sampler['method']}, {sampler['steps']} steps" if sampler.get("steps") else "one pass"
     return {

@@ -1,10 +1,10 @@
-"""What a comparison keeps on the disk, so that it can be interrupted at any time and gone on with.
+"""The folder of a comparison: what it keeps, so that it can be interrupted at any time and resumed.
 
-comparison-settings.json     the data, the budget and the seed: what the runs hang on
+comparison-settings.json     the data, the budget and the seed: what the runs depend on
 features.safetensors         what rows are compared by, fitted once
 runs/PRESET/                 a run like any other, with its own report in it
-evaluated/PRESET.json, .png  what was asked of it, and the facts that came out; its samples
-problems/PRESET.txt          what it died of, if it did
+evaluated/PRESET.json, .png  the settings of an evaluation and the facts it gave; its samples
+problems/PRESET.txt          the traceback of a preset that failed
 comparison.html, .json       the comparison
 """
 
@@ -29,16 +29,16 @@ SETTINGS = "comparison-settings.json"
 FEATURES = "features.safetensors"
 OURS = (SETTINGS, FEATURES, "runs", "evaluated", "problems", "comparison.html", "comparison.json")
 REAL = "real.png"
-Kept = tuple[
-    dict[str, Any], bytes | None, bytes | None
-]  # facts, a picture of samples, one of real rows
+Kept = tuple[dict[str, Any], bytes | None, bytes | None]
+"""Facts, a picture of samples, one of real rows."""
 
 
 @final
 class ComparisonFolder:
-    """The folder of a comparison; making one changes nothing on the disk, `begin` writes first.
+    """The folder of a comparison. Making one changes nothing on the disk; `begin` writes first.
 
-    Raises InputError for a place that is a file, or holds other things.
+    Raises:
+        InputError: for a place that is a file, or that holds other things.
     """
 
     def __init__(self, out: str | Path, *, overwrite: bool = False) -> None:
@@ -52,13 +52,19 @@ class ComparisonFolder:
             )
 
     def begin(self, settings: Mapping[str, Any], features: str | None) -> None:
-        """Write down what the runs hang on, and the features asked for; other ones let those that are kept go.
+        """Record the settings the runs depend on; a change of features discards cached evaluations.
 
-        Raises InputError if a comparison with other settings is there, and may not be replaced.
+        Args:
+            settings: name -> value; a comparison with others is refused, or replaced if allowed.
+            features: the name of the features asked for.
+
+        Raises:
+            InputError: a comparison with other settings is there, and may not be replaced.
         """
         recorded = self._recorded()
         if recorded and self.overwrite:
-            self._clear()
+            for place in (self.path / name for name in OURS):
+                shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
             recorded = {}
         for name, value in settings.items() if recorded else ():
             if recorded.get(name) != value:
@@ -77,21 +83,19 @@ class ComparisonFolder:
                 f"{file}: cannot be read ({problem}); restore it, or choose another folder."
             ) from problem
 
-    def _clear(self) -> None:
-        for name in OURS:
-            place = self.path / name
-            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
-
     def run(self, preset: str) -> Path:
-        """Where the run of this preset is."""
+        """Return the folder of this preset's run."""
         return self.path / "runs" / preset
 
+    def begun(self, preset: str) -> bool:
+        """Return whether this preset has a run, finished or not."""
+        return (self.run(preset) / "config.json").exists()
+
     def kept(self, preset: str, asked: Mapping[str, Any]) -> Kept | None:
-        """What an evaluation of this preset left, if just this was asked of it."""
+        """Return what an evaluation of this preset with these settings left, if there is one."""
         with suppress(OSError, ValueError, KeyError):
-            tree = json.loads(
-                (self.path / "evaluated" / f"{preset}.json").read_text(encoding="utf-8")
-            )
+            file = self.path / "evaluated" / f"{preset}.json"
+            tree = json.loads(file.read_text(encoding="utf-8"))
             if tree["asked"] == dict(asked):
                 return tree["report"], self._picture(f"{preset}.png"), self._picture(REAL)
         return None
@@ -104,15 +108,16 @@ class ComparisonFolder:
         samples: bytes | None,
         real: bytes | None,
     ) -> None:
-        """Keep what an evaluation brought; the facts last, which say that all is there."""
+        """Keep the results of an evaluation.
+
+        The facts are written last, so they mean that all is there.
+        """
         for name, png in ((f"{preset}.png", samples), (REAL, real)):
             if png is not None:
                 with atomic_file(self.path / "evaluated" / name) as temporary:
                     temporary.write_bytes(png)
-        write_json(
-            self.path / "evaluated" / f"{preset}.json",
-            {"asked": dict(asked), "report": dict(facts)},
-        )
+        tree = {"asked": dict(asked), "report": dict(facts)}
+        write_json(self.path / "evaluated" / f"{preset}.json", tree)
         (self.path / "problems" / f"{preset}.txt").unlink(missing_ok=True)
 
     def _picture(self, name: str) -> bytes | None:
@@ -120,18 +125,16 @@ class ComparisonFolder:
         return file.read_bytes() if file.exists() else None
 
     def keep_features(self, features: Features) -> None:
-        """Keep the features, all but a function, which no file can hold."""
+        """Keep the features, unless they are a function, which no file can hold."""
         with suppress(InputError):
             save_features(features, self.features)
 
     def note(self, preset: str, text: str) -> str:
-        """Write down what a preset died of; the name of the file, in the folder."""
-        with (
-            suppress(InputError),
-            atomic_file(self.path / "problems" / f"{preset}.txt") as temporary,
-        ):
+        """Write the traceback of a preset that failed; return the file's name in the folder."""
+        name = f"problems/{preset}.txt"
+        with suppress(InputError), atomic_file(self.path / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        return f"problems/{preset}.txt"
+        return name
 
     def write(self, facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> None:
         """Write comparison.html and comparison.json."""
@@ -141,12 +144,10 @@ class ComparisonFolder:
 
 
 def _contradiction(where: str, name: str, recorded: Any, asked: Any) -> str:
-    """The sentence on a comparison that was begun otherwise."""
-    advice = "choose another folder, or --overwrite to begin anew"
+    """The sentence on a comparison that was started with other settings."""
+    advice = "choose another folder, or --overwrite to start anew"
     if name == "fingerprint":
-        return (
-            f"{where}: was begun with other data than these, or they have changed since; {advice}."
-        )
+        return f"{where}: was started with other data, or they have changed since; {advice}."
     if name == "budget":
         recorded, asked = format_duration(recorded or 0), format_duration(asked)
-    return f"{where}: was begun with {name} {recorded}, and not {asked}; give the same, {advice}."
+    return f"{where}: was started with {name} {recorded}, not {asked}; give the same, {advice}."

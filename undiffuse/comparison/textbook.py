@@ -1,12 +1,13 @@
-"""The textbook's triangle, put to the test: each family is said to have two of three things (Xiao et al. 2022, Fig. 1).
+"""The textbook's triangle, tested: each family is said to have two of three things.
 
     GAN             sharp and fast, not complete
     VAE, flow       complete and fast, not sharp
-    diffusion       sharp and complete, not fast
+    diffusion       sharp and complete, not fast         (Xiao et al. 2022, Fig. 1)
 
-That is a statement about who is better than whom: on each axis, a family that has the thing is better than each family
-that lacks it, at its best. A difference within the 95 % error decides nothing, so an answer is True, False or None, and
-"and" is Kleene's: one clear no refutes a claim, and it holds only if every part of it does.
+Read as a statement about who is better than whom: on each axis, a family that has the thing is
+better than the best preset of each family that lacks it. A difference within the 95 % error decides
+nothing, so an answer is True, False or None, and "and" is Kleene's: one clear no refutes a claim,
+and a claim holds only if every part of it does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from undiffuse.comparison.triangle import AXES, Row, figure_of, on_axis
+from undiffuse.comparison.triangle import AXES, TableRow, figure_of, on_axis
 from undiffuse.evaluation.metrics.figure import Figure
 
 HAS = {
@@ -30,16 +31,20 @@ _LESS = {"quality": "less sharp", "coverage": "less complete", "speed": "slower"
 Answer = bool | None
 
 
-def textbook(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """For each row of the table that is of a family the textbook knows: what it claims, what was measured, and whether
-    they agree. Rows have "preset", "family" and the figures of the axes.
+def textbook(rows: Sequence[TableRow]) -> list[dict[str, Any]]:
+    """Return the textbook's claim about each row of a known family, and what was measured.
 
-    {"preset", "claim", "measured", "agrees", "axes": {axis: its answer}}, an answer None for what cannot be told.
+    Args:
+        rows: of the table, with "preset", "family" and the figures of the axes.
+
+    Returns:
+        {"preset", "claim", "measured", "agrees", "axes": {axis: answer}}; an answer is None where
+        the figures do not decide.
     """
     return [_claim(row, rows) for row in rows if row.get("family") in HAS]
 
 
-def _claim(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
+def _claim(row: TableRow, rows: Sequence[TableRow]) -> dict[str, Any]:
     family = row["family"]
     has = [_ADJECTIVES[axis] for axis in AXES if axis in HAS[family]]
     lacks = [_ADJECTIVES[axis] for axis in AXES if axis not in HAS[family]]
@@ -59,15 +64,15 @@ def _claim(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _best(axis: str, family: str, rows: Sequence[Row]) -> tuple[str, Figure] | None:
+def _best(axis: str, family: str, rows: Sequence[TableRow]) -> tuple[str, Figure] | None:
     """The preset of `family` that is best on an axis, and its figure."""
     of_family = [row for row in rows if row.get("family") == family]
     found = [(row["preset"], decisive[1]) for row in of_family if (decisive := on_axis(row, axis))]
     return max(found, key=lambda pair: pair[1].value, default=None)
 
 
-def _on(axis: str, row: Row, rivals: Sequence[tuple[str, Figure]]) -> tuple[str, Answer]:
-    """What one axis says of a row against its rivals: a sentence, and whether that is what the textbook says."""
+def _on(axis: str, row: TableRow, rivals: Sequence[tuple[str, Figure]]) -> tuple[str, Answer]:
+    """A sentence on one axis of a row and its rivals, and whether the textbook is right there."""
     decisive = on_axis(row, axis)
     if decisive is None:
         return (
@@ -76,13 +81,13 @@ def _on(axis: str, row: Row, rivals: Sequence[tuple[str, Figure]]) -> tuple[str,
         )
     own, number = decisive[1], _number(row, decisive[0])
     if not rivals:
-        return f"{number}: there is nobody here to compare with.", None
+        return f"{number}: no other model to compare with.", None
     groups: dict[Answer, list[str]] = {True: [], False: [], None: []}
     for preset, other in rivals:
         groups[None if own.ties(other) else own.value > other.value].append(preset)
     parts = [f"{_MORE[axis]} than {listed(groups[True])}"] if groups[True] else []
     parts += [f"{_LESS[axis]} than {listed(groups[False])}"] if groups[False] else []
-    parts += [f"not to be told from {listed(groups[None])}"] if groups[None] else []
+    parts += [f"indistinguishable from {listed(groups[None])}"] if groups[None] else []
     better = every(answer for answer, presets in groups.items() for _ in presets)
     worse = every(
         None if answer is None else not answer
@@ -92,8 +97,8 @@ def _on(axis: str, row: Row, rivals: Sequence[tuple[str, Figure]]) -> tuple[str,
     return f"{number}: {', '.join(parts)}.", better if axis in HAS[row["family"]] else worse
 
 
-def _number(row: Row, name: str) -> str:
-    """The figure as the table has it, and its floor: "Recall 0.56 of 0.99", "1,000 samples per second"."""
+def _number(row: TableRow, name: str) -> str:
+    """A figure of the table in words: "Recall 0.56 of 0.99", "1,000 samples per second"."""
     figure = figure_of(row[name])
     assert figure is not None
     if not figure.floor:
@@ -103,7 +108,7 @@ def _number(row: Row, name: str) -> str:
 
 
 def every(answers: Iterable[Answer]) -> Answer:
-    """Kleene's conjunction: False if any is, True if all are, None otherwise; None of nothing.
+    """Return Kleene's conjunction: False if any is, True if all are, else None; None of nothing.
 
     >>> every([True, None]), every([None, False]), every([True, True]), every([])
     (None, False, True, None)
@@ -114,47 +119,50 @@ def every(answers: Iterable[Answer]) -> Answer:
     return True if found and None not in found else None
 
 
-def words(
-    rows: Sequence[Row], best: Mapping[str, Sequence[str]], claims: Sequence[Mapping[str, Any]]
+def conclusions(
+    rows: Sequence[TableRow], best: Mapping[str, Sequence[str]], claims: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """The comparison in sentences: who is best at what, where the textbook is right here, and who copies."""
+    """Return the comparison in sentences: the best of each, the textbook's claims, who copies."""
     said = []
     for name, verb in _BEST.items():
         if winners := best.get(name):
-            tied = ", which cannot be told from each other" if len(winners) > 1 else ""
+            tied = " (tied within the error)" if len(winners) > 1 else ""
             said.append(f"{verb}: {listed(winners)}{tied}.")
     kinds = sorted({str(row["likelihood_kind"]) for row in rows if row.get("likelihood_kind")})
     if len(kinds) > 1:
         said.append(
-            f"These likelihoods are of several kinds ({listed(kinds)}): a bound makes its model look worse."
+            f"The likelihoods are of several kinds ({listed(kinds)}): a bound makes a model look "
+            "worse than it is."
         )
     for answer, opening in _ANSWERS.items():
         if presets := [claim["preset"] for claim in claims if claim["agrees"] is answer]:
             said.append(f"{opening} {listed(presets)}.")
     if copying := [row["preset"] for row in rows if row.get("caught")]:
         said.append(
-            f"Memorization: samples of {listed(copying)} are nearer to training rows than held-out rows are, so the "
-            "quality there is not to be trusted."
+            f"Memorization: samples of {listed(copying)} are copies of training rows, so their "
+            "quality cannot be trusted."
         )
     return said
 
 
 _BEST = {
-    "frechet": "Nearest to the real rows (Frechet distance)",
+    "frechet": "Closest to the real rows (Frechet distance)",
     "precision": "Samples most like real rows (precision)",
     "coverage": "Most of the real rows reached (coverage)",
     "bits_per_dim": "Best likelihood of held-out rows (bits per dimension)",
     "samples_per_second": "Fastest (samples per second)",
 }
 _ANSWERS: dict[Answer, str] = {
-    True: "Measured here as the textbook has it:",
-    False: "Measured otherwise than the textbook has it:",
-    None: "Not decided, within the error, or for want of somebody to compare with:",
+    True: "The measurements agree with the textbook on",
+    False: "The measurements disagree with the textbook on",
+    None: "Undecided, within the error or without another model to compare with:",
 }
 
 
 def listed(names: Sequence[str]) -> str:
-    """>>> listed(["edm"]), listed(["edm", "gan", "vae"])
+    """Join names with commas and "and".
+
+    >>> listed(["edm"]), listed(["edm", "gan", "vae"])
     ('edm', 'edm, gan and vae')
     """
     *most, last = names

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from undiffuse.comparison.facts import comparison_facts
-from undiffuse.comparison.textbook import HAS, every, listed, textbook, words
+from undiffuse.comparison.textbook import HAS, conclusions, every, listed, textbook
 from undiffuse.comparison.triangle import AXES, best, figure_of, triangle
 
 HIGH, LOW, FAST, SLOW = 0.9, 0.5, 1000.0, 10.0
@@ -96,7 +96,7 @@ def test_what_ties_within_its_error_is_not_decided() -> None:
     claim = textbook(table)[1]
     assert claim["axes"] == {"quality": None, "coverage": True, "speed": True}
     assert claim["agrees"] is None
-    assert "Precision 0.54 of 0.95: not to be told from vae and flow." in claim["measured"]
+    assert "Precision 0.54 of 0.95: indistinguishable from vae and flow." in claim["measured"]
     table[1] = {**table[1], "precision": cell(LOW + 0.06, floor=0.95)}
     assert textbook(table)[1]["agrees"] is True
     table[1] = {**table[1], "precision": cell(0.99, None, floor=0.95)}  # of unknown error
@@ -131,7 +131,7 @@ def test_alone_nothing_can_be_told_and_unknown_families_are_passed_over() -> Non
         [row("gan", HIGH, LOW, FAST), {**row("other", HIGH, LOW, FAST), "family": "other"}]
     )
     assert [(claim["preset"], claim["agrees"]) for claim in alone] == [("gan", None)]
-    assert "nobody here to compare with" in alone[0]["measured"]
+    assert "no other model to compare with" in alone[0]["measured"]
     unmeasured = textbook(
         [{**row("gan", HIGH, LOW, FAST), "coverage": None}, *textbook_table()[:1]]
     )
@@ -214,14 +214,14 @@ def test_a_figure_without_an_error_ties_with_all() -> None:
 def test_the_words_say_who_won_who_agrees_and_who_copies() -> None:
     table = textbook_table()
     table[1]["caught"] = True
-    said = words(table, best(table), textbook(table))
+    said = conclusions(table, best(table), textbook(table))
     assert (
-        "Samples most like real rows (precision): diffusion and gan, which cannot be told from each other."
+        "Samples most like real rows (precision): diffusion and gan (tied within the error)."
         in said
     )
-    assert "Measured here as the textbook has it: diffusion, gan, vae and flow." in said
-    assert any(sentence.startswith("Memorization: samples of gan are nearer") for sentence in said)
-    assert not any("otherwise" in sentence for sentence in said)
+    assert "The measurements agree with the textbook on diffusion, gan, vae and flow." in said
+    assert any(sentence.startswith("Memorization: samples of gan are copies") for sentence in said)
+    assert not any("disagree" in sentence for sentence in said)
     assert listed(["a", "b"]) == "a and b"
 
 
@@ -232,9 +232,10 @@ def test_likelihoods_of_several_kinds_are_not_compared_in_silence() -> None:
         for kind in ("bound", "exact")
     ]
     assert any(
-        "several kinds (bound and exact)" in sentence for sentence in words(table, best(table), [])
+        "several kinds (bound and exact)" in sentence
+        for sentence in conclusions(table, best(table), [])
     )
-    assert not any("kinds" in sentence for sentence in words(table[:1], best(table[:1]), []))
+    assert not any("kinds" in sentence for sentence in conclusions(table[:1], best(table[:1]), []))
 
 
 def test_a_run_without_a_report_is_not_in_the_table() -> None:
