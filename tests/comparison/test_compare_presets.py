@@ -1,4 +1,4 @@
-"""A comparison treats its models alike, survives those that fail, and goes on from wherever it was stopped.
+"""A comparison treats models alike, survives those that fail, and resumes wherever it stopped.
 
 Training is cut to two steps and the reports are planted, so that it is the comparison that is
 looked at.
@@ -244,7 +244,7 @@ def test_more_costs_only_what_it_adds(watched: Watched, rows: str, tmp_path: Pat
 
 
 def test_features_are_fitted_once(watched: Watched, rows: str, tmp_path: Path, monkeypatch) -> None:
-    """What is compared later is compared by the very same features, though they would come out otherwise now."""
+    """What is compared later is compared by the same features, though new ones would differ."""
     call = {"out": tmp_path / "c", "features": "trained", **BUDGET}
     comparison.compare(rows, presets=["edm"], **call)
     monkeypatch.setattr("undiffuse.evaluation.features.trained.STEPS", 3)

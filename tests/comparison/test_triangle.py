@@ -1,4 +1,4 @@
-"""Planted tables: the triangle, the winners and the textbook's claims come out as they were planted."""
+"""Planted tables: triangle, winners and the textbook's claims come out as they were planted."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_family_is_measured_against_the_best_of_each_other() -> None:
 
 @pytest.mark.parametrize("name", AXES["coverage"])
 def test_complete_is_what_both_figures_of_coverage_say(name: str) -> None:
-    """Variety lost within neighbourhoods shows in recall, samples far off everything in coverage: either is enough."""
+    """Variety lost within neighbourhoods shows in recall, distant samples in coverage."""
     table = [
         row("diffusion", HIGH, HIGH, SLOW),
         {**row("gan", HIGH, HIGH, FAST), name: cell(LOW, floor=1.0)},

@@ -130,7 +130,7 @@ def test_too_few_looks_are_unclear():
     assert judge(looks(slow, EVEN[:2]))["state"] == "unclear"
     assert judge([])["state"] == "unclear"
     missing = [{**look, "loss": None} for look in looks(slow, EVEN)]
-    assert "0 looks" in judge(missing)["evidence"][0]
+    assert "evaluated 0 times" in judge(missing)["evidence"][0]
 
 
 def test_scatter_that_hides_the_trend_is_unclear():
@@ -214,7 +214,7 @@ def test_copies_are_told_without_any_curve():
     assert judge([], memorization=sampled("copies"))["state"] == "memorizing"
     honest = judge([], memorization=sampled("honest"))
     assert honest["state"] == "unclear"
-    assert "no copies" in honest["sentence"]
+    assert "not copies" in honest["sentence"]
 
 
 def test_honest_samples_and_blurs_are_no_copies():

@@ -32,7 +32,8 @@ AXES = {
 EXPLANATION = (
     "Each axis is a figure of the table, scaled to lie between 0 and 1. Quality is precision, the "
     "share of samples that lie where real rows do, divided by its floor, the value that two "
-    "disjoint sets of real rows give. Coverage is the lower of two figures divided by their floors: recall, "
+    "disjoint sets of real rows give. Coverage is the lower of two figures divided by their "
+    "floors: recall, "
     "the share of real rows that lie where samples do, and coverage, the share of real rows that "
     "have a sample nearby. Speed is samples per second on a logarithmic scale, from the slowest of "
     "the compared models (0) to the fastest (1); it says nothing about other models. Bars are 95 % "

@@ -1,16 +1,19 @@
-"""How a loss goes on: what twice the training would bring, and whether the loss has risen since its best.
+"""The trend of a loss: what twice the training would gain, and whether it has risen since its best.
 
-Training twice as long would lower the held-out loss by the gain g that a power law (Hestness et al. 2017) foretells:
+Training twice as long would lower the held-out loss by a gain g, by a power law (Hestness et al.
+2017):
 
-    loss(s) = a + b phi_c(s / S),   phi_c(r) = (r^-c - 1) / c  (-log r for c = 0),   g = -b phi_c(2),   S the last step
+    loss(s) = a + b phi_c(s / S),  phi_c(r) = (r^-c - 1) / c  (-log r for c = 0),  g = -b phi_c(2),
 
-For each exponent c in [0, 2], a and b are fitted to the looks of the last three quarters by least squares. c is
-averaged over, each with the weight RSS^(-df/2) that the looks give it (a flat prior, and the usual one for the
-noise); the error of g is that of b and the spread over c. Looks are at the same rows and the same noise, and few: a
-prior that is worth NOISE_LOOKS of them says how much they scatter. While the learning rate falls, the loss falls
-faster than it would at the same step of a longer run: there g is an upper estimate.
+with S the last step. For each exponent c in [0, 2], a and b are fitted to the evaluations of the
+last three quarters by least squares. c is averaged over with the weight RSS^(-df/2) that the
+evaluations give it (a flat prior, and the usual one for the noise); the error of g is that of b and
+the spread over c. Evaluations use the same rows and the same noise, and are few: a prior worth
+NOISE_LOOKS of them says how much they scatter. While the learning rate falls, the loss falls faster
+than it would at the same step of a longer run: then g is an upper estimate.
 
-A rise is the mean of the last fifth of the looks less the lowest mean of as many earlier ones.
+A rise is the mean of the last fifth of the evaluations less the lowest mean of as many earlier
+ones.
 """
 
 from __future__ import annotations
@@ -23,28 +26,27 @@ from typing import Any, final
 import numpy as np
 from scipy.special import stdtrit
 
-FEWEST = 3  # looks: two parameters and one residual
-WORTH = 0.1  # of the fall of the loss over the last three quarters of the run: a gain or rise below it does not matter
-UNSEEN = (
-    0.003  # of the loss itself: neither does one below this, however little the loss has fallen
-)
-OPEN = 0.3  # of that fall: a gain that may be larger, and may be none, is not known
+FEWEST = 3  # evaluations: two parameters and one residual
+WORTH = 0.1  # of the fall over the last three quarters of the run: a smaller gain does not matter
+UNSEEN = 0.003  # of the loss itself: nor does a smaller one, however little the loss has fallen
+OPEN = 0.3  # of that fall: a gain that may be larger, and may be none, is unknown
 NOISE, NOISE_LOOKS = (
     0.03,
     1,
-)  # scatter of looks as a share of that fall, and how many looks that is worth
-SURE = 2.0  # errors by which a gain must differ from none
-CHANCE = 0.01  # that a curve which only scatters counts as risen
+)  # scatter as a share of that fall, and how many evaluations that is worth
+SURE = 2.0  # standard errors by which a gain must differ from none
+CHANCE = 0.01  # probability that a curve which only scatters counts as risen
 _EXPONENTS = np.linspace(0.0, 2.0, 21)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Trend:
-    """Of the looks at `steps`: the gain by twice the training, and the rise since the step `best`, with their errors.
+    """The gain by twice the training, and the rise since the step `best`, with standard errors.
 
-    `fall` is the scale of both: how far the loss has come down since a quarter of the run, or UNSEEN / WORTH of the
-    loss itself if that is more. `rise_needed` is how many errors a rise must exceed, the best being chosen among many.
+    `fall` is the scale of both: how far the loss has fallen since a quarter of the run, or
+    UNSEEN / WORTH of the loss itself if that is more. `rise_needed` is how many errors a rise must
+    exceed, the best being chosen among many.
     """
 
     steps: tuple[int, ...]
@@ -59,28 +61,28 @@ class Trend:
 
     @property
     def risen(self) -> bool:
-        """Whether the loss has been lower, by more than chance and by enough to matter."""
+        """Whether the loss was lower before, by more than chance and by enough to matter."""
         return self.rise > max(self.rise_needed * self.rise_error, WORTH * self.fall)
 
     @property
     def improving(self) -> bool:
-        """Whether twice the training is worth it."""
+        """Whether twice the training would gain enough to matter."""
         return self.gain > max(SURE * self.gain_error, WORTH * self.fall)
 
     @property
     def perhaps_risen(self) -> bool:
-        """Whether it seems to have been lower, which so few looks cannot make sure."""
+        """Whether the loss seems to have been lower, with too few evaluations to be sure."""
         return not self.risen and self.rise > max(2 * self.rise_error, OPEN * self.fall)
 
     @property
     def open(self) -> bool:
-        """Whether a gain or a rise that matters can neither be seen nor be excluded."""
+        """Whether a gain or a rise that matters can neither be seen nor be ruled out."""
         hidden = self.gain + SURE * self.gain_error > OPEN * self.fall or self.perhaps_risen
         return hidden and not (self.improving or self.risen)
 
 
 def trend(looks: Sequence[Mapping[str, Any]]) -> Trend | None:
-    """The trend of looks {"step", "loss"}; None for fewer than FEWEST with a finite loss.
+    """Return the trend of evaluations {"step", "loss"}; None with fewer than FEWEST finite losses.
 
     >>> slow = trend([{"step": s, "loss": 1 + 2 * s**-0.5} for s in range(100, 1700, 100)])
     >>> round(slow.gain, 3), round(2 * 1600**-0.5 - 2 * 3200**-0.5, 3)
@@ -117,7 +119,7 @@ def trend(looks: Sequence[Mapping[str, Any]]) -> Trend | None:
 
 
 def finite(value: Any) -> bool:
-    """Whether it is a number, and a finite one."""
+    """Return whether a value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
@@ -144,8 +146,9 @@ def _gain(r: np.ndarray, y: np.ndarray, noise: float) -> tuple[float, float]:
 
 
 def _scatter(x: np.ndarray, y: np.ndarray, noise: float) -> tuple[float, float]:
-    """Standard deviation of looks about a smooth curve, each against the line of its neighbours (Gasser et al. 1986),
-    and its degrees of freedom.
+    """Standard deviation about a smooth curve, and its degrees of freedom.
+
+    Each evaluation is compared with the line of its neighbours (Gasser et al. 1986).
     """
     share = (x[2:] - x[1:-1]) / (x[2:] - x[:-2])
     off = y[1:-1] - share * y[:-2] - (1 - share) * y[2:]

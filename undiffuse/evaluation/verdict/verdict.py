@@ -1,14 +1,15 @@
-"""Converged, still improving, overfitting or memorizing: what a run's curves and samples say, in words and numbers.
+"""The verdict on a run: converged, still improving, overfitting or memorizing, with its evidence.
 
     memorizing    samples are copies of training rows, whatever the curves say
-    overfitting   the held-out loss has risen since its best, or stands still far above that of training rows
-    improving     twice the training would lower the held-out loss by an amount that matters (see `trend`)
+    overfitting   the held-out loss has risen since its best, or has stopped far above that of
+                  training rows
+    improving     twice the training would lower the held-out loss by enough to matter (`trend`)
     converged     it would not
-    unclear       the looks are too few, or scatter too much, to tell
+    unclear       there are too few evaluations, or they scatter too much
 
-Samples that are nearer to training rows than held-out rows are (`metrics.memorization`) need not be copies: blurred
-ones lie near everything. They are where the ratio of distances says so too, or where the loss of training rows is
-far below that of held-out rows, which no blur brings about.
+Samples that lie closer to training rows than held-out rows do (`metrics.memorization`) need not be
+copies: blurred samples lie close to everything. They are copies if the ratio of distances says so
+too, or if the loss of training rows is far below that of held-out rows, which blur does not cause.
 """
 
 from __future__ import annotations
@@ -24,17 +25,15 @@ from undiffuse.evaluation.metrics.figure import Figure
 from undiffuse.evaluation.metrics.memorization import Memorization
 from undiffuse.evaluation.verdict.trend import FEWEST, WORTH, Trend, finite, trend
 
-LARGE = 0.2  # of the held-out loss: a difference to training rows that matters while the loss stands still
-SEEN = 0.02  # of the loss where there is little noise: a smaller difference to training rows is not worth a word
-MANY = (
-    3.0  # errors by which copies must exceed what held-out rows show, and a difference be no chance
-)
+LARGE = 0.2  # share of the held-out loss: a gap to training rows that matters once the loss stops
+SEEN = 0.02  # share of the loss at low noise: a smaller gap to training rows is not mentioned
+MANY = 3.0  # standard errors that make an excess of copies, or a gap, more than chance
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Levels:
-    """How much higher the loss of held-out rows is than that of training rows, as a share of it, and where."""
+class LevelLosses:
+    """By which share the loss of held-out rows exceeds that of training rows, and where."""
 
     share: float
     error: float | None
@@ -46,11 +45,11 @@ class Levels:
 
     @property
     def large(self) -> bool:
-        """Whether the difference is large, and no chance as far as its error is known."""
+        """Whether the difference is large, and more than chance as far as its error is known."""
         return self.share > max(LARGE, MANY * (self.error or 0.0))
 
 
-def _levels(levels: Mapping[str, Any] | None) -> Levels | None:
+def _level_losses(levels: Mapping[str, Any] | None) -> LevelLosses | None:
     """The difference per noise level; None without one."""
     if levels is None or not levels.get("training") or not levels.get("held_out"):
         return None
@@ -75,7 +74,7 @@ def _levels(levels: Mapping[str, Any] | None) -> Levels | None:
     there, elsewhere = (
         float(shares[part].mean()) if part.any() else 0.0 for part in (little_noise, ~little_noise)
     )
-    return Levels(
+    return LevelLosses(
         share=share,
         error=error,  # the levels share their rows: errors add up
         worst=float(shares[worst]),
@@ -95,24 +94,29 @@ def verdict(
     gap: Figure | None,
     finished: bool,
 ) -> dict[str, Any]:
-    """What to think of a run: {"state", "sentence", "evidence", "advice"}.
+    """Judge a run by its curves and samples.
 
-    training, held_out   looks {"step", "elapsed", "loss"}; held_out ones at the same rows, with the averaged weights
-    levels               {"log_snr", "held_out", "training"}: losses per noise level of the model as it is, and, if
-                         known, "stderr", that of their difference
-    memorization         of samples of the model; None if it was not looked for
-    gap                  log-likelihood of training rows less that of held-out rows, nats per row
-    finished             whether training has come to its end, where the learning rate is zero
+    Args:
+        training: {"step", "elapsed", "loss"} of training rows, in order.
+        held_out: the same of held-out rows, always the same rows, with the averaged weights.
+        levels: {"log_snr", "held_out", "training"}, losses per noise level of the trained model,
+            and "stderr" of their difference if it is known.
+        memorization: of samples of the model; None if it was not measured.
+        gap: log-likelihood of training rows less that of held-out rows, nats per row.
+        finished: whether training has come to its end, where the learning rate is zero.
 
-    state is "memorizing" (samples are copies), "overfitting" (the held-out loss has risen, or is far above that of
-    training rows), "improving" (twice the training would lower it), "converged", or "unclear".
+    Returns:
+        {"state", "sentence", "evidence", "advice"}; the states are listed at the top of this
+        module.
 
-    >>> looks = [{"step": s, "elapsed": s / 10, "loss": 1 + 2 * s**-0.5} for s in range(100, 1700, 100)]
-    >>> found = verdict(training=[], held_out=looks, levels=None, memorization=None, gap=None, finished=True)
+    >>> steps = range(100, 1700, 100)
+    >>> looks = [{"step": s, "elapsed": s / 10, "loss": 1 + 2 * s**-0.5} for s in steps]
+    >>> more = {"training": [], "levels": None, "memorization": None, "gap": None}
+    >>> found = verdict(held_out=looks, finished=True, **more)
     >>> found["state"], found["advice"]
     ('improving', 'Train for longer.')
     """
-    course, split = trend(held_out), _levels(levels)
+    course, split = trend(held_out), _level_losses(levels)
     large = split is not None and split.large
     apart = large or (gap is not None and gap.value > MANY * gap.stderr)
     copies = _copies(memorization, large)
@@ -120,17 +124,26 @@ def verdict(
     if copies:
         assert memorization is not None
         state = "memorizing"
-        sentence = f"Memorizing: {memorization.copies.value:.1%} of the samples are near copies of training rows."
+        share = f"{memorization.copies.value:.1%}"
+        sentence = f"Memorizing: {share} of the samples are near copies of training rows."
         if memorization.copies.value <= (memorization.copies.floor or 0.0):
-            sentence = "Memorizing: samples are nearer to training rows than new rows of the same kind are."
-        advice = "Use more data or a smaller network, or train for less long; look at the pairs before sharing samples."
+            sentence = "Memorizing: samples lie closer to training rows than new rows do."
+        advice = (
+            "Use more data or a smaller network, or train for a shorter time; look at the pairs "
+            "before sharing samples."
+        )
     elif not finished and state in ("improving", "converged"):
         sentence += " Training was stopped before its end."
-        advice = "Let training come to its end first: the last part, with a falling learning rate, brings most."
+        advice = (
+            "Resume training to its end first: the last part, with a falling learning rate, "
+            "improves the model most."
+        )
     elif course is None and memorization is not None:
-        sentence += " By the samples alone: they are no copies of training rows."
+        sentence += " The samples are not copies of training rows."
     elif apart and state == "converged":
-        advice = "Nothing to be gained from longer training; more data would help: training rows are modelled better."
+        advice = (
+            "Longer training would not help; more data would: training rows are modelled better."
+        )
     evidence = [
         *_course_words(course, held_out),
         *_level_words(split),
@@ -141,30 +154,37 @@ def verdict(
 
 
 def _copies(found: Memorization | None, large: bool) -> bool:
-    """Whether samples are copies: nearer to training rows, and alike by ratio or with a far lower loss of these."""
+    """Whether samples are copies: closer to training rows, and by ratio or by these rows' loss."""
     if found is None or not found.caught:
         return False
-    floor, n = (
-        found.copies.floor or 0.0,
-        max(found.closer.n, 1),
-    )  # as many held-out rows, or fewer, gave the floor
+    floor, n = found.copies.floor or 0.0, max(found.closer.n, 1)  # the floor is of at most n rows
     error = math.hypot(found.copies.stderr, math.sqrt((floor * (1 - floor) + 1 / n) / n))
     return large or found.copies.value - floor > MANY * error
 
 
 def _judged(
-    course: Trend | None, split: Levels | None, training: Sequence[Mapping[str, Any]]
+    course: Trend | None, split: LevelLosses | None, training: Sequence[Mapping[str, Any]]
 ) -> tuple[str, str, str]:
     """State, sentence and advice by the curves alone."""
     if course is None:
-        words = "Unclear: too few looks at held-out rows to tell whether training has converged."
-        return "unclear", words, "Train for longer, or look more often while training."
+        words = (
+            "Unclear: held-out rows were evaluated too rarely to tell whether training has "
+            "converged."
+        )
+        return "unclear", words, "Train for longer, or evaluate more often during training."
     if course.risen and not _falling(training, course.best):
-        words = f"Unclear: the loss has risen since step {course.best:,}, of training rows as well: training is unsteady."
+        words = (
+            f"Unclear: the loss has risen since step {course.best:,}, of training rows as well: "
+            "training is unstable."
+        )
         return "unclear", words, "Train with a lower learning rate."
     if course.risen:
-        words = f"Overfitting: the model did best on new data around step {course.best:,}, and has got worse since."
-        return "overfitting", words, "Use more data or a smaller network, or train for less long."
+        words = (
+            f"Overfitting: the model was best on new data around step {course.best:,} and has "
+            "become worse since."
+        )
+        advice = "Use more data or a smaller network, or train for a shorter time."
+        return "overfitting", words, advice
     if course.improving:
         words = (
             "Still improving: twice the training would lower the held-out loss "
@@ -172,20 +192,26 @@ def _judged(
         )
         return "improving", words, "Train for longer."
     if split is not None and split.large:
-        words = f"Overfitting: the loss of new rows is {split.share:.0%} above that of training rows, and no longer falls."
+        words = (
+            f"Overfitting: the loss of new rows is {split.share:.0%} above that of training rows, "
+            "and no longer falls."
+        )
         return "overfitting", words, "Use more data or a smaller network."
     if course.open:
-        words = "Unclear: the held-out loss scatters too much, or was looked at too rarely, to tell whether it still falls."
-        return "unclear", words, "Train for longer, or look more often while training."
+        words = (
+            "Unclear: the held-out loss scatters too much, or was evaluated too rarely, to tell "
+            "whether it still falls."
+        )
+        return "unclear", words, "Train for longer, or evaluate more often during training."
     return (
         "converged",
         "Converged: the held-out loss no longer falls.",
-        "Nothing to be gained from longer training.",
+        "Longer training would not help.",
     )
 
 
 def _falling(training: Sequence[Mapping[str, Any]], best: int) -> bool:
-    """Whether the training loss is no higher in the last fifth of the run than about the step `best`, or unknown."""
+    """Whether the training loss is no higher at the end than about the step `best`, or unknown."""
     looks = [
         (int(look["step"]), float(look["loss"])) for look in training if finite(look.get("loss"))
     ]
@@ -214,15 +240,16 @@ def _course_words(course: Trend | None, held_out: Sequence[Mapping[str, Any]]) -
     if course is None:
         n = sum(finite(look.get("loss")) for look in held_out)
         return [
-            f"There are {n} looks at held-out rows with a loss; a trend takes at least {FEWEST}."
+            f"Held-out rows were evaluated {n} times with a loss; a trend takes at least {FEWEST}."
         ]
     first, last, lowest = course.losses[0], course.losses[-1], min(course.losses)
     words = [
-        f"Held-out loss over {len(course.steps)} looks: {first:.4g} at step {course.steps[0]:,}, "
+        f"Held-out loss, {len(course.steps)} times: {first:.4g} at step {course.steps[0]:,}, "
         f"{last:.4g} at the end, step {course.steps[-1]:,}; lowest {lowest:.4g}, at step "
         f"{course.steps[course.losses.index(lowest)]:,}.",
-        f"Extrapolated by a power law, twice the training would change it by {_plus(-course.gain, course.gain_error)}; "
-        f"less than {WORTH * course.fall:.2g} is not worth it.",
+        "Extrapolated by a power law, twice the training would change it by "
+        f"{_plus(-course.gain, course.gain_error)}; less than {WORTH * course.fall:.2g} does not "
+        "matter.",
     ]
     if course.risen or course.perhaps_risen:
         words.append(
@@ -231,13 +258,14 @@ def _course_words(course: Trend | None, held_out: Sequence[Mapping[str, Any]]) -
     return words
 
 
-def _level_words(split: Levels | None) -> list[str]:
+def _level_words(split: LevelLosses | None) -> list[str]:
     if split is None:
         return []
     error = "" if split.error is None else f" +- {split.error:.1%}"
     side = "below" if split.share >= 0 else "above"
     words = (
-        f"The loss of training rows is {abs(split.share):.1%}{error} {side} that of held-out rows; it is "
+        f"The loss of training rows is {abs(split.share):.1%}{error} {side} that of held-out rows; "
+        "it is "
         f"lower at {split.higher} of {split.count} noise levels"
     )
     if split.share > 0:
@@ -251,7 +279,7 @@ def _gap_words(gap: Figure | None) -> list[str]:
     if gap is None or not finite(gap.value):
         return []
     return [
-        f"Training rows are likelier than held-out rows by {gap.value:.3g} nats per row "
+        f"Training rows are more likely than held-out rows by {gap.value:.3g} nats per row "
         f"(95 % interval {gap.low:.3g} to {gap.high:.3g})."
     ]
 
@@ -261,12 +289,12 @@ def _memorization_words(found: Memorization | None, copies: bool) -> list[str]:
         return []
     floor = "" if found.copies.floor is None else f" (of held-out rows {found.copies.floor:.1%})"
     words = [
-        f"A sample is nearer to the training rows than a held-out row is in {found.closer.value:.1%} of pairs "
-        f"(50 % without memorization; p = {found.p:.2g}), and {found.copies.value:.1%} of the samples look like "
-        f"copies{floor}."
+        f"A sample lies closer to the training rows than a held-out row does in "
+        f"{found.closer.value:.1%} of pairs (50 % without memorization; p = {found.p:.2g}), and "
+        f"{found.copies.value:.1%} of the samples look like copies{floor}."
     ]
     if found.caught and not copies:
         words.append(
-            "That they are nearer without being copies is what blurred or unvaried samples show."
+            "Closer than chance, but not copies: blurred or unvaried samples show the same."
         )
     return words
