@@ -13,13 +13,15 @@ from runpy import run_path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+HOUSE = run_path(str(ROOT / "scripts" / "house.py"))
 PACKAGE = sorted((ROOT / "undiffuse").rglob("*.py"))
 PYTHON = PACKAGE + [
     file for part in ("tests", "benchmarks", "scripts") for file in (ROOT / part).rglob("*.py")
 ]
 TEXT = {".py", ".md", ".toml", ".txt", ".html", ".js", ".css", ".yml", ".yaml", ".json", ""}
 
-# What each part may import of undiffuse, besides itself; what is not listed may import all but the front.
+# What each part may import of undiffuse, besides itself; what is not listed may import all but the
+# front.
 INTERFACES = {"interfaces", "models.base", "errors", "parts", "atomic", "seeds", "device"}
 MAY_IMPORT = {
     "errors": set(),
@@ -97,6 +99,29 @@ def test_imports_go_one_way(file: Path) -> None:
         if within(part, FRONT) or not within(part, allowed):
             wrong.append(f"{module or 'undiffuse'} imports {target}")
     assert not wrong
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Deferred and type-checking imports count.
+
+    `model.fit`'s import of training is the exception.
+    """
+    assert HOUSE["circles"]() == []
+
+
+def test_a_circle_would_be_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}
+    assert {"a", "b", "c"} in HOUSE["strongly_connected"](graph)
+
+
+def test_every_name_is_defined_once() -> None:
+    """Public classes, functions, type aliases and modules, over the whole package."""
+    assert HOUSE["defined_twice"]() == {}
+
+
+def test_every_registry_has_a_law_that_has_caught_a_wrong_entry() -> None:
+    assert HOUSE["registries"](), "none found"
+    assert HOUSE["without_a_law"]() == []
 
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "torchvision"}
