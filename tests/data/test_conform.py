@@ -160,8 +160,8 @@ def open_(column):
     """A column's support with its numbers unlimited, so that only the coding is tested."""
     return (
         column
-        if column["code"] == "constant"
-        else {"code": "number", "low": 0.0, "name": column["name"], **ENDS}
+        if column["kind"] == "constant"
+        else {"kind": "number", "low": 0.0, "name": column["name"], **ENDS}
     )
 
 

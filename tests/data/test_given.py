@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from undiffuse.data import load
-from undiffuse.data import complete
+from undiffuse.data import complete, load
 from undiffuse.errors import InputError
 
 RNG = np.random.default_rng(0)

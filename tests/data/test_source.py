@@ -121,7 +121,7 @@ def test_a_damaged_config_is_refused():
         restore({name: value for name, value in config.items() if name != "form"})
     with pytest.raises(InputError, match=r"no such kind\. Did you mean arrays"):
         restore({**config, "kind": "array"})
-    with pytest.raises(InputError, match=r"no such kind\. \(arrays\)"):
+    with pytest.raises(InputError, match=r"no such kind\. \(form, transform\)"):
         restore({**config, "transform": {"kind": "images"}})
 
 

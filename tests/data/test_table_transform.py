@@ -1,7 +1,6 @@
 """Laws of the table transform: round trips, and corrections that make probabilities sum to one."""
 
 import itertools
-import json
 import math
 
 import numpy as np
@@ -10,15 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undiffuse import parts
-from undiffuse.data.tables.fit import fit_table
-from undiffuse.data.tables.read import read_table
-from undiffuse.data.tables.transform import TableTransform
+from undiffuse.data import KINDS
+from undiffuse.data.tables.columns import FloatColumn
+from undiffuse.data.tables.transform import LevelColumn, NumberColumn, TableTransform
 from undiffuse.errors import InputError
 
 pa = pytest.importorskip("pyarrow")
 
-FAMILY = {"table": TableTransform}
+TABLES = KINDS["tables"]
+read_table = TABLES.read
 
 
 def normal_log_density(x, mean=0.0, std=1.0):
@@ -80,14 +79,14 @@ def test_every_row_comes_back(table, seed):
     assert torch.isfinite(correction).all()
     back = transform.decode(x)
     for column, before, after in zip(loaded.form.columns, rows.T, back.T):
-        np.testing.assert_array_equal(np.isnan(after), np.isnan(before), column["name"])
-        if column["sort"] == "float" and not column["unit"]:
+        np.testing.assert_array_equal(np.isnan(after), np.isnan(before), column.name)
+        if isinstance(column, FloatColumn):
             spread = np.nanmax(before) - np.nanmin(before)
             np.testing.assert_allclose(
-                after, before, rtol=0, atol=2e-6 * spread, err_msg=column["name"]
+                after, before, rtol=0, atol=2e-6 * spread, err_msg=column.name
             )
         else:
-            np.testing.assert_array_equal(after, before, column["name"])
+            np.testing.assert_array_equal(after, before, column.name)
     presented = loaded.form.present(rows)
     assert presented.equals(table)
 
@@ -106,8 +105,8 @@ def test_the_probabilities_of_all_rows_sum_to_one():
     marginals = []
     for column in range(3):
         single = TableTransform(columns=[transform.columns[column]])
-        values = [*transform.columns[column]["values"]]
-        values += [math.nan] if len(transform.columns[column]["masses"]) > len(values) else []
+        values = [*transform.columns[column].values]
+        values += [math.nan] if transform.columns[column].missing else []
         chances = []
         for value in values:
             x, correction = single.encode(torch.full((4000, 1), value, dtype=torch.float64), grid)
@@ -140,12 +139,9 @@ def test_the_density_of_a_number_integrates_to_one(missing):
     # the coordinate that says "ordinary" is at the middle of its bin: integrate over the noise there instead
     state = TableTransform(
         columns=[
-            {
-                "code": "levels",
-                "name": "s",
-                "values": [0, 1, 2][: 2 + missing],
-                "masses": transform.columns[0]["states"],
-            }
+            LevelColumn(
+                name="s", values=[0, 1, 2][: 2 + missing], masses=transform.columns[0].states
+            )
         ]
     )
     grid = uniform_grid(4000)
@@ -166,7 +162,7 @@ def test_the_density_of_a_number_integrates_to_one(missing):
 def test_a_wide_whole_number_sums_to_one():
     rng = np.random.default_rng(1)
     _, _, transform = fitted(pa.table({"n": rng.integers(0, 600, 2000)}))
-    assert transform.columns[0]["code"] == "number"
+    assert isinstance(transform.columns[0], NumberColumn)
     total = 0.0
     for u in (np.arange(64) + 0.5) / 64:
         z = torch.special.ndtri(torch.tensor(u))
@@ -245,56 +241,28 @@ def test_held_out_rows_are_not_measured_but_have_a_probability():
     other = loaded.make_transform(
         lambda: iter([loaded.rows.take(np.arange(10)), loaded.rows.take(np.arange(10, 20))])
     )
-    assert parts.describe(transform, FAMILY) == parts.describe(other, FAMILY)
+    assert TABLES.describe(transform, loaded.form) == TABLES.describe(other, loaded.form)
     rows = torch.from_numpy(loaded.rows.take(np.arange(20, 22)))
     x, correction = transform.encode(rows, torch.zeros_like)
     assert torch.isfinite(correction).all()
     np.testing.assert_allclose(transform.decode(x), rows, rtol=1e-6)
 
 
-def test_described_and_built_again_it_is_the_same():
+def test_constants_have_no_coordinate_and_missing_numbers_have_two():
     rng = np.random.default_rng(5)
-    table = pa.table(
-        {
-            "word": pa.array(["a", None, "b", "a"] * 20),
-            "fixed": [1.5] * 80,
-            "real": np.where(rng.random(80) < 0.2, np.nan, rng.normal(size=80)),
-        }
-    )
-    _, rows, transform = fitted(table)
-    tree = parts.describe(transform, FAMILY)
-    text = json.dumps(tree, allow_nan=False)
-    again = parts.build(json.loads(text), FAMILY)
-    assert json.dumps(parts.describe(again, FAMILY)) == text
-    torch.manual_seed(0)
-    x, correction = transform.encode(torch.from_numpy(rows), torch.randn_like)
-    torch.manual_seed(0)
-    x_again, correction_again = again.encode(torch.from_numpy(rows), torch.randn_like)
-    assert torch.equal(x, x_again)
-    assert torch.equal(correction, correction_again)
+    real = np.where(rng.random(80) < 0.2, np.nan, rng.normal(size=80))
+    words = pa.array(["a", None, "b", "a"] * 20)
+    _, _, transform = fitted(pa.table({"word": words, "fixed": [1.5] * 80, "real": real}))
     assert transform.shape == (3,)
     assert "1 constant" in transform.description
 
 
 def test_a_value_that_the_data_does_not_hold_is_refused():
-    levels = {
-        "code": "levels",
-        "missing": False,
-        "ordered": True,
-        "name": "size",
-        "values": [0.0, 1.0, 5.0],
-    }
-    number = {
-        "code": "number",
-        "missing": False,
-        "name": "price",
-        "whole": False,
-        "low": 0.0,
-        "high": 9.0,
-        "atoms": [],
-    }
-    rows = np.array([[0.0, 0.1], [1.0, 7.3], [5.0, 9.0]])
-    transform = fit_table([levels, number], lambda: iter([rows]))
+    size = LevelColumn(name="size", values=[0.0, 1.0, 5.0], masses=[1, 1, 1])
+    price = NumberColumn(
+        name="price", whole=False, low=0.0, high=9.0, knots=[0.0, 9.0], marks=[-1.0, 1.0]
+    )
+    transform = TableTransform(columns=[size, price])
     for bad, sentence in (
         ([2.0, 1.0], 'column "size": holds a value'),
         ([1.0, math.nan], 'column "price": a value is'),

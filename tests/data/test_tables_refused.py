@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from undiffuse.data import load
-from undiffuse.data.tables.read import read_table
+from undiffuse.data import KINDS, load
 from undiffuse.errors import InputError
 
 pa = pytest.importorskip("pyarrow")
 csv, pq = pytest.importorskip("pyarrow.csv"), pytest.importorskip("pyarrow.parquet")
+read_table = KINDS["tables"].read
 
 
 FILES = {
@@ -124,7 +124,7 @@ def test_a_missing_file_and_a_missing_library_are_named(tmp_path, monkeypatch):
     with pytest.raises(
         InputError, match=r"reading tables needs pyarrow; pip install 'undiffuse\[tables\]'\."
     ):
-        read_table("t.csv")
+        read_table(Path("t.csv"))
 
 
 def test_load_takes_every_file_that_holds_a_table(tmp_path):

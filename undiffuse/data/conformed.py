@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 
 from undiffuse.data.rows import as_tensor
+from undiffuse.interfaces import Rows
 
 
+@final
 @dataclass(frozen=True)
 class Problem:
-    """Why a row has no finite score: `nats` is minus infinity where it has no probability, NaN where nobody can tell.
+    """Why a row has no finite score.
+
+    Args:
+        nats: minus infinity where it has no probability, NaN where that cannot be told.
+        reason: for the person who scores it.
 
     >>> Problem.unreadable().reason
     'could not be read'
@@ -25,12 +31,12 @@ class Problem:
 
     @staticmethod
     def unreadable(reason: str = "") -> Problem:
-        """Of a row that cannot be read."""
+        """Return the problem of a row that cannot be read."""
         return Problem(math.nan, "could not be read" + (f": {reason}" if reason else ""))
 
     @staticmethod
     def impossible(reason: str) -> Problem:
-        """Of a row that the run's model gives no probability."""
+        """Return the problem of a row that the run's model gives no probability."""
         return Problem(-math.inf, reason)
 
 
@@ -42,15 +48,45 @@ Taken = tuple[np.ndarray, dict[int, Problem]]
 class Readable(Protocol):
     """Rows by number, some of which may have a problem; such a row is filled with one that can be encoded."""
 
-    def take(self, indices: np.ndarray) -> Taken: ...
+    def take(self, indices: np.ndarray) -> Taken:
+        """Return the rows at these positions, and their problems."""
+        ...
+
+
+@final
+class CheckedRows:
+    """Rows whose problems are known before they are taken.
+
+    Args:
+        rows: the rows.
+        problems: what is wrong, by the number of the row.
+        dtype: the type that they are converted to, if it is not theirs.
+    """
+
+    def __init__(
+        self, rows: Rows, problems: Mapping[int, Problem] | None = None, dtype: Any = None
+    ) -> None:
+        self.rows, self.problems, self.dtype = rows, problems or {}, dtype
+
+    def take(self, indices: np.ndarray) -> Taken:
+        """See `Readable`."""
+        rows = self.rows.take(indices)
+        numbers = enumerate(indices.tolist() if self.problems else ())
+        problems = {i: self.problems[row] for i, row in numbers if row in self.problems}
+        return (rows if self.dtype is None else rows.astype(self.dtype)), problems
 
 
 @final
 class Conformed:
     """The rows of a source, in its order and in a run's stored type; made by `conform`.
 
-    `names` says what each row is called: a number, a file, a recording and where in it the window begins. `labels`
-    (N,) are indices into the run's classes, -1 where the class is none of them, or None.
+    Args:
+        readable: the rows.
+        names: what each is called: a number, a file, a recording and where in it the window begins.
+        name: what the source is called.
+        fingerprint: changes when the source changes.
+        labels: (N,) indices into the run's classes, -1 where the class is none of them; or None.
+        notes: what was changed, one sentence each.
     """
 
     def __init__(
@@ -71,12 +107,13 @@ class Conformed:
         self.notes = notes
 
     def __len__(self) -> int:
+        """Return the number of rows."""
         return len(self.names)
 
     def only(self, indices: np.ndarray) -> Conformed:
-        """The rows at these positions."""
+        """Return the rows at these positions alone."""
         return Conformed(
-            _Chosen(self.readable, indices),
+            _Subset(self.readable, indices),
             [self.names[i] for i in indices],
             name=self.name,
             fingerprint=self.fingerprint,
@@ -85,8 +122,11 @@ class Conformed:
         )
 
     def batches(self, size: int, start: int = 0) -> Iterator[dict[str, Any]]:
-        """{"row": (size, ...), "problems": {place in the batch: Problem}} from row `start` to the last, in order; and
-        "label" (size,) int64 where the source has classes that are the run's.
+        """Yield the rows in order, `size` at a time, from row `start` on.
+
+        Yields:
+            {"row": (size, ...), "problems": {place in the batch: Problem}}, and "label" (size,) int64
+            where the source has classes that are the run's.
         """
         for first in range(start, len(self), size):
             indices = np.arange(first, min(first + size, len(self)))
@@ -98,7 +138,7 @@ class Conformed:
 
 
 @final
-class _Chosen:
+class _Subset:
     """Some of the rows of another."""
 
     def __init__(self, readable: Readable, indices: np.ndarray) -> None:

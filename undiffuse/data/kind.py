@@ -30,21 +30,14 @@ class Kind(ABC):
 
     name: ClassVar[str]
     file_suffixes: ClassVar[tuple[str, ...]]  # of single files it reads, as ".csv"
+    parts: ClassVar[
+        Mapping[str, type]
+    ]  # what its runs record: "transform", "form", and their parts
 
     @property
     @abstractmethod
     def folder_suffixes(self) -> Collection[str]:
         """The suffixes of files that it reads a folder of; empty for a kind that reads no folders."""
-
-    @property
-    @abstractmethod
-    def transform_class(self) -> type:
-        """The class of its transforms: how rows are modelled."""
-
-    @property
-    @abstractmethod
-    def form_class(self) -> type:
-        """The class of its forms: how rows are presented and written."""
 
     @abstractmethod
     def reads(self, source: Any) -> bool:
@@ -84,8 +77,8 @@ class Kind(ABC):
         """Return {"kind", "transform", "form"} as plain data, from which `restore` rebuilds both."""
         return {
             "kind": self.name,
-            "transform": parts.describe(transform, {self.name: self.transform_class}),
-            "form": parts.describe(form, {self.name: self.form_class}),
+            "transform": parts.describe(transform, self.parts),
+            "form": parts.describe(form, self.parts),
         }
 
     @final
@@ -97,8 +90,8 @@ class Kind(ABC):
                     f'data: "{name}" is missing from the run\'s config.json; the run is damaged.'
                 )
         return (
-            parts.build(config["transform"], {self.name: self.transform_class}, "data"),
-            parts.build(config["form"], {self.name: self.form_class}, "data"),
+            parts.build(config["transform"], self.parts, "data"),
+            parts.build(config["form"], self.parts, "data"),
             tuple(config["classes"]),
         )
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from undiffuse.data.conformed import CheckedRows, Conformed
 from undiffuse.data.kind import KINDS
 from undiffuse.data.permutation import key, permute
 from undiffuse.data.rows import Loaded, as_tensor, chunk_length
@@ -133,6 +134,19 @@ class Data:
                 permute(within, len(self), key(_EPOCH, seed, epochs))
             ):
                 yield self._batch(indices)
+
+    def held_out_rows(self) -> Conformed:
+        """Return the held-out rows in their stored type, called as the rows of the source are."""
+        loaded = self.loaded
+        every = Conformed(
+            CheckedRows(loaded.rows),
+            loaded.names or range(len(loaded.rows)),
+            name=loaded.name,
+            fingerprint=loaded.fingerprint,
+            labels=loaded.labels,
+            notes=loaded.notes,
+        )
+        return every.only(self.split.held_out(np.arange(self.n_held_out)))
 
     def held_out_batch(self, size: int) -> dict:
         """The first `size` held-out rows, or all if there are fewer; always the same ones."""

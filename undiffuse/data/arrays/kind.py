@@ -24,22 +24,13 @@ class Arrays(Kind):
     """Arrays: see `Kind`. Arrays of 8- and 16-bit images are read here too, as images."""
 
     name = "arrays"
+    parts: Mapping[str, type] = {"transform": ArrayTransform, "form": ArrayForm}
     file_suffixes = (".npy", ".npz")
 
     @property
     def folder_suffixes(self) -> Collection[str]:
         """None: arrays are single files."""
         return ()
-
-    @property
-    def transform_class(self) -> type:
-        """See `Kind`."""
-        return ArrayTransform
-
-    @property
-    def form_class(self) -> type:
-        """See `Kind`."""
-        return ArrayForm
 
     def reads(self, source: Any) -> bool:
         """Any object; of files, .npy, .npz and whatever begins as an IDX file does."""

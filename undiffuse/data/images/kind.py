@@ -26,6 +26,7 @@ class Images(Kind):
     """Images: see `Kind`."""
 
     name = "images"
+    parts: Mapping[str, type] = {"transform": ArrayTransform, "form": ImageForm}
     file_suffixes = ()
 
     @cached_property
@@ -37,16 +38,6 @@ class Images(Kind):
         return {suffix for suffix, form in extensions.items() if form in Image.OPEN} - set(
             _NO_IMAGES
         )
-
-    @property
-    def transform_class(self) -> type:
-        """See `Kind`."""
-        return ArrayTransform
-
-    @property
-    def form_class(self) -> type:
-        """See `Kind`."""
-        return ImageForm
 
     def reads(self, source: Any) -> bool:
         """No single file, and no object: images are read from folders, or by `arrays`."""

@@ -27,22 +27,13 @@ class Recordings(Kind):
     """Recordings: see `Kind`."""
 
     name = "recordings"
+    parts: Mapping[str, type] = {"transform": ArrayTransform, "form": RecordingForm}
     file_suffixes = ()
 
     @property
     def folder_suffixes(self) -> Collection[str]:
         """The suffixes of sound files."""
         return SUFFIXES
-
-    @property
-    def transform_class(self) -> type:
-        """See `Kind`."""
-        return ArrayTransform
-
-    @property
-    def form_class(self) -> type:
-        """See `Kind`."""
-        return RecordingForm
 
     def reads(self, source: Any) -> bool:
         """No single file, and no object: recordings are read from folders."""

@@ -1,15 +1,33 @@
-"""Tables: CSV and Parquet files, and data frames."""
+"""Tables: CSV and Parquet files, and data frames.
+
+A row is a vector of float64 codes, one per column; see `columns` for the codes and `transform` for how they are modelled.
+New rows, and rows to be completed, are coded by the same columns as those of training.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
-from undiffuse.data.conformed import Conformed
+import numpy as np
+
+from undiffuse.data.conformed import CheckedRows, Conformed, Problem
 from undiffuse.data.kind import Kind
-from undiffuse.data.rows import Loaded
+from undiffuse.data.rows import ArrayRows, Loaded
+from undiffuse.data.source import Data
+from undiffuse.data.tables.columns import COLUMNS, Column, IntegerColumn, measure_column
+from undiffuse.data.tables.form import TableForm, need_pyarrow, schema_to_text
+from undiffuse.data.tables.transform import MODELLED, TableTransform, choose_model
+from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
+
+if TYPE_CHECKING:
+    from undiffuse.data.tables.read import TableSource
+
+_FEW = 3  # columns named in a sentence
 
 
 @final
@@ -18,31 +36,19 @@ class Tables(Kind):
 
     name = "tables"
     file_suffixes = (".csv", ".tsv", ".parquet", ".pq")
-
-    @property
-    def folder_suffixes(self) -> Collection[str]:
-        """None: tables are single files."""
-        return ()
-
-    @property
-    def transform_class(self) -> type:
-        """See `Kind`."""
-        from undiffuse.data.tables.transform import TableTransform
-
-        return TableTransform
-
-    @property
-    def form_class(self) -> type:
-        """See `Kind`."""
-        from undiffuse.data.tables.form import TableForm
-
-        return TableForm
+    folder_suffixes = ()
+    parts: Mapping[str, type] = {
+        "transform": TableTransform,
+        "form": TableForm,
+        **MODELLED,
+        **COLUMNS,
+    }
 
     def reads(self, source: Any) -> bool:
-        """Files by their suffix; whatever speaks Arrow's C stream, and pandas' objects."""
+        """Return True for files by their suffix, for what speaks Arrow, and for pandas' objects."""
         if isinstance(source, Path):
             return source.suffix.lower() in self.file_suffixes
-        return is_frame(source)
+        return _is_frame(source)
 
     def read(
         self,
@@ -51,29 +57,194 @@ class Tables(Kind):
         size: int | tuple[int, ...] | None = None,
         progress: Progress | None = None,
     ) -> Loaded:
-        """See `Kind.read`."""
-        from undiffuse.data.tables.read import read_table
+        """Read a table; see `Kind.read`. Refusals name the table and the column."""
+        need_pyarrow("reading tables")
+        from undiffuse.data.tables.read import open_table
 
-        return read_table(source, progress=progress)
+        opened = open_table(source)
+        columns, matrix = _measured(opened, progress)
+        schema = opened.table.schema
+        chosen = [
+            choose_model(column, codes, field.type)
+            for column, codes, field in zip(columns, matrix.T, schema)
+        ]
+
+        def make_transform(chunks: Any) -> TableTransform:
+            rows = np.concatenate(list(chunks()))
+            return TableTransform(
+                columns=[measure(codes) for (measure, _), codes in zip(chosen, rows.T)]
+            )
+
+        facts = [
+            {
+                "name": column.name,
+                "type": str(field.type),
+                "missing": int(np.isnan(codes).sum()),
+                "values": column.summary(codes, field.type),
+                "modelled as": phrase,
+            }
+            for column, codes, field, (_, phrase) in zip(columns, matrix.T, schema, chosen)
+        ]
+        return Loaded(
+            kind=self.name,
+            rows=ArrayRows(matrix),
+            names=range(1, len(matrix) + 1),
+            form=TableForm(
+                library=opened.library,
+                schema=schema_to_text(schema),
+                columns=columns,
+                delimiter=opened.delimiter,
+            ),
+            make_transform=make_transform,
+            name=opened.name,
+            path=str(source) if isinstance(source, Path) else None,
+            fingerprint=_fingerprint(opened, columns, matrix),
+            notes=(*opened.notes, *_row_numbers(opened, columns, matrix)),
+            facts={"rows": len(matrix), "columns": facts},
+        )
 
     def conform(
         self, source: Any, config: Mapping[str, Any], *, progress: Progress | None = None
     ) -> Conformed:
-        """See `Kind.conform`."""
-        from undiffuse.data.tables.conform import conform_table
+        """Code each column as in training; see `Kind.conform`.
 
-        return conform_table(source, *self.restore(config)[:2], progress)
+        A value between two steps of a grid, or a category that training never met, has probability zero
+        under the model: it makes its row a `Problem`. So does another value of a column that had one
+        value in training, or few. Rows are called by their numbers, from 1 as in all messages.
+        """
+        transform, form, _ = self.restore(config)
+        opened = _open_for_run(source)
+        _check_names(
+            [column.name for column in form.columns], opened.table.column_names, opened.name
+        )
+        matrix = np.empty((opened.table.num_rows, len(form.columns)))
+        problems: dict[int, Problem] = {}
+        columns = list(zip(form.columns, transform.columns, form.arrow_schema()))
+        for i, (column, model, field) in enumerate(columns):
+            array = opened.column(column.name)
+            codes, impossible = column.encode(array, field.type, opened.where(column.name))
+            impossible |= ~model.has_density(codes) & ~np.isnan(codes)
+            for row in np.flatnonzero(impossible).tolist():
+                reason = f'column "{column.name}": the training data have no {array[row].as_py()!r}'
+                problems.setdefault(row, Problem.impossible(reason))
+            codes[impossible] = model.some_code
+            matrix[:, i] = codes
+            if progress is not None:
+                progress(i + 1, len(columns), "columns")
+        return Conformed(
+            CheckedRows(ArrayRows(matrix), problems),
+            range(1, len(matrix) + 1),
+            name=opened.name,
+            fingerprint=_fingerprint(opened, form.columns, matrix),
+            notes=opened.notes,
+        )
 
     def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
-        """See `Kind.complete`."""
-        from undiffuse.data.tables.conform import complete_table
+        """Return rows known where a cell is filled; see `Kind.complete`."""
+        transform, form, _ = self.restore(config)
+        opened = _open_for_run(source)
+        names = [column.name for column in form.columns]
+        _refuse_others(opened.table.column_names, names, opened.name)
+        rows = np.empty((opened.table.num_rows, len(names)))
+        known = np.zeros(rows.shape, dtype=bool)
+        columns = zip(form.columns, transform.columns, form.arrow_schema())
+        for i, (column, model, field) in enumerate(columns):
+            rows[:, i] = model.some_code
+            if column.name not in opened.table.column_names:
+                continue
+            array, where = opened.column(column.name), opened.where(column.name)
+            codes, impossible = column.encode(array, field.type, where, gaps=True)
+            known[:, i] = ~np.isnan(codes)
+            impossible |= known[:, i] & ~model.can_hold(codes)
+            if impossible.any():
+                row = int(np.flatnonzero(impossible)[0])
+                raise InputError(
+                    f"{where} holds {array[row].as_py()!r} in row {row + 1:,}, which is none of the "
+                    "values that the run's data can have; correct it, or leave the cell empty."
+                )
+            rows[known[:, i], i] = codes[known[:, i]]
+        return PartialRows(rows, known)
 
-        return complete_table(source, *self.restore(config)[:2])
 
-
-def is_frame(source: Any) -> bool:
-    """Whether this is a data frame or an Arrow table; asked without importing what it may have come from."""
+def _is_frame(source: Any) -> bool:
+    """Return whether this is a data frame or an Arrow table, without importing its library."""
     return (
-        hasattr(source, "__arrow_c_stream__")  # Arrow's PyCapsule interface: any library's tables
+        hasattr(source, "__arrow_c_stream__")  # how any library offers its tables to Arrow
         or type(source).__module__.partition(".")[0] == "pandas"
     )
+
+
+def _measured(opened: TableSource, progress: Progress | None) -> tuple[list[Column], np.ndarray]:
+    """Return how each column is stored, and the codes (N, columns) of all."""
+    names = opened.table.column_names
+    matrix = np.empty((opened.table.num_rows, len(names)))
+    columns = []
+    for i, name in enumerate(names):
+        array, where = opened.column(name), opened.where(name)
+        column = measure_column(name, array, where)
+        matrix[:, i], _ = column.encode(array, array.type, where)
+        columns.append(column)
+        if progress is not None:
+            progress(i + 1, len(names), "columns")
+    if all(np.all(codes == codes[0]) for codes in matrix.T):
+        raise InputError(
+            f"{opened.name}: every column holds one value in all rows; there is nothing to learn from."
+        )
+    return columns, matrix
+
+
+def _row_numbers(opened: TableSource, columns: Sequence[Column], matrix: np.ndarray) -> list[str]:
+    """Return a note for each column that counts the rows."""
+    counter = np.arange(len(matrix))
+    return [
+        f"{opened.where(column.name)} counts the rows; remove it unless that is meant."
+        for column, codes in zip(columns, matrix.T)
+        if isinstance(column, IntegerColumn) and len(codes) >= 20
+        if np.array_equal(codes, counter)
+    ]
+
+
+def _fingerprint(opened: TableSource, columns: Sequence[Column], matrix: np.ndarray) -> str:
+    """Return a name for the content of a table, whatever file it came from."""
+    digest = hashlib.sha256(schema_to_text(opened.table.schema).encode())
+    digest.update(repr(list(columns)).encode())
+    digest.update(matrix.data)
+    return digest.hexdigest()[:16]
+
+
+def _open_for_run(source: Any) -> TableSource:
+    """Return the table of a file, a frame, or a `Data` of a table."""
+    need_pyarrow("reading tables")
+    from undiffuse.data.tables.read import TableSource, open_table
+
+    if isinstance(source, Data) and isinstance(source.form, TableForm):
+        rows = source.loaded.rows.take(np.arange(len(source.loaded.rows)))
+        return TableSource(source.form.table(rows), source.name)
+    if isinstance(source, str | os.PathLike):
+        return open_table(Path(source), least=1)
+    if not _is_frame(source):
+        raise InputError(
+            f"data: the run was trained on a table, and this is a {type(source).__name__}; give a "
+            "table."
+        )
+    return open_table(source, least=1)
+
+
+def _check_names(needed: list[str], found: list[str], where: str) -> None:
+    """Refuse a table that lacks columns of the run, or has others."""
+    lacking = [name for name in needed if name not in found]
+    if lacking:
+        raise InputError(f"{where}: {_named(lacking, 'is missing')}; the run was trained with it.")
+    _refuse_others(found, needed, where)
+
+
+def _refuse_others(found: list[str], needed: list[str], where: str) -> None:
+    others = [name for name in found if name not in needed]
+    if others:
+        verb = "is one that the run was not trained with"
+        raise InputError(f"{where}: {_named(others, verb)}; remove it.")
+
+
+def _named(names: list[str], verb: str) -> str:
+    shown = ", ".join(f'"{name}"' for name in names[:_FEW]) + ", ..." * (len(names) > _FEW)
+    return f"column {shown} {verb}" + (f" ({len(names)} such columns)" if len(names) > 1 else "")

@@ -1,138 +1,86 @@
-"""Tables -> `Loaded`: CSV and Parquet files, and frames of pandas, polars, pyarrow or anything that speaks Arrow.
+"""CSV and Parquet files, and frames of pandas, polars, pyarrow or anything that speaks Arrow -> Arrow tables.
 
-Every column is packed into one float64 matrix (see `table_column`), NaN where a value is missing. What a column can
-hold decides how it is modelled, before anything is measured on the training rows:
-
-    one value in every row                                    left out, and put back
-    a category, a boolean, at most 256 values on a grid       levels
-    anything else                                             a number; values in over 5 % of rows stand apart
+What is wrong with a file is said in terms of its lines.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
-from dataclasses import asdict
-from functools import partial
+import csv
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, final
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 
-from undiffuse.data.rows import Loaded
-from undiffuse.data.tables.fit import fit_table
-from undiffuse.data.tables.form import TableForm, need_pyarrow
 from undiffuse.errors import InputError
-from undiffuse.interfaces import Progress
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from undiffuse.data.tables.column import Column
-
-MOST_LEVELS = 256  # of a column on a grid; with more it is modelled as a number
-REPEATS = 4  # rows per value, on average, below which a column on a grid is a number too: new values must be possible
-ATOM = 0.05  # a value of a number column in more than this share of the rows stands apart
+DELIMITERS = (",", ";", "\t", "|")
+SNIFFED = 65536  # characters of the file that are looked at for the delimiter
+NULLS = ["", "NA", "N/A", "n/a", "#N/A", "NULL", "null", "NaN", "nan", "None", "?"]
+_DECIMAL_COMMA = re.compile(r"(^|;)\s*-?\d+,\d+\s*(;|$)", re.MULTILINE)
 
 
-class TableRows:
-    """The packed matrix (N, columns)."""
+@final
+@dataclass(frozen=True)
+class TableSource:
+    """An Arrow table, each column in one piece, and what is known about where it came from.
 
-    def __init__(self, values: np.ndarray) -> None:
-        self.values = values
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def take(self, indices: np.ndarray) -> np.ndarray:
-        """The rows at these positions, (B, columns) float64."""
-        return self.values[indices]
-
-
-def read_table(source: Any, *, progress: Progress | None = None) -> Loaded:
-    """Read a table: the path of a .csv, .tsv or .parquet file, or a frame.
-
-    Raises InputError, naming the table and the column, for whatever cannot be modelled.
+    Args:
+        table: the table.
+        name: what it is called in messages.
+        library: the library of the frame it came in, "arrow" for a file; a key of `form.LIBRARIES`.
+        delimiter: what separates its fields as CSV.
+        notes: what was left out, one sentence each.
     """
-    need_pyarrow("reading tables")
-    path = Path(os.path.expanduser(source)).resolve() if isinstance(source, str | Path) else None
-    table, library, delimiter, where = from_file(path) if path else from_object(source)
-    notes: list[str] = []
-    table = checked(table, where, notes)
-    columns, matrix = _packed(table, where, progress)
-    supports = [_support(column, codes) for column, codes in zip(columns, matrix.T)]
-    if all(support["code"] == "constant" for support in supports):
+
+    table: pa.Table
+    name: str
+    library: str = "arrow"
+    delimiter: str = ","
+    notes: tuple[str, ...] = ()
+
+    def column(self, name: str) -> pa.Array:
+        """Return a column as one array."""
+        chunks = self.table.column(name)
+        return chunks.chunk(0) if chunks.num_chunks == 1 else pa.concat_arrays(chunks.chunks)
+
+    def where(self, name: str) -> str:
+        """Return what a column is called in messages."""
+        return f'{self.name}: column "{name}"'
+
+
+def open_table(source: Path | Any, *, least: int = 2) -> TableSource:
+    """Return the table in a file or a frame.
+
+    Args:
+        source: the Path of a .csv, .tsv or .parquet file, or a frame.
+        least: the fewest rows it must have, 1 or 2.
+
+    Raises:
+        InputError: for a damaged file, what is no table, two columns of one name, and too few rows.
+    """
+    if not isinstance(source, Path):
+        return _checked(*_from_frame(source), least=least)
+    if not source.is_file():
+        raise InputError(f"{source}: no such file; check the path.")
+    if source.suffix.lower() not in READERS:
         raise InputError(
-            f"{where}: every column holds one value in all rows; there is nothing to learn from."
+            f"{source.name}: not a table that can be read ({', '.join(READERS)}); convert it."
         )
-    notes += [
-        note
-        for column, codes in zip(columns, matrix.T)
-        if (note := _row_number(column, codes, where))
-    ]
-    schema = schema_text(table)
-    form = TableForm(
-        library=library,
-        schema=schema,
-        columns=[asdict(column) for column in columns],
-        delimiter=delimiter,
-    )
-    return Loaded(
-        kind="tables",
-        rows=TableRows(matrix),
-        names=range(1, len(matrix) + 1),
-        form=form,
-        make_transform=partial(fit_table, supports),
-        name=where,
-        path=None if path is None else str(path),
-        fingerprint=fingerprint(schema, columns, matrix),
-        notes=tuple(notes),
-        facts={"rows": len(matrix), "columns": _facts(table, columns, supports, matrix)},
-    )
+    table, delimiter = READERS[source.suffix.lower()](source)
+    return _checked(table, source.name, "arrow", delimiter, least=least)
 
 
-def schema_text(table: pa.Table) -> str:
-    """The Arrow schema as text."""
-    return base64.b64encode(table.schema.serialize().to_pybytes()).decode("ascii")
-
-
-def fingerprint(schema: str, columns: list[Column], matrix: np.ndarray) -> str:
-    """A name for the content of a table, whatever file it came from."""
-    digest = hashlib.sha256(schema.encode())
-    digest.update(repr(columns).encode())
-    digest.update(matrix.data)
-    return digest.hexdigest()[:16]
-
-
-def from_file(path: Path) -> tuple[pa.Table, str, str, str]:
-    """(table, library, delimiter, what to call it) of a file."""
-    from undiffuse.data.tables.files import READERS
-
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; check the path.")
-    if path.suffix.lower() not in READERS:
-        raise InputError(
-            f"{path.name}: not a table that can be read ({', '.join(READERS)}); convert it."
-        )
-    table, delimiter = READERS[path.suffix.lower()](path)
-    return table, "arrow", delimiter, path.name
-
-
-def _is_pandas(source: Any) -> bool:
-    return type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "columns")
-
-
-def from_object(source: Any) -> tuple[pa.Table, str, str, str]:
-    """The same of a frame."""
-    import pyarrow as pa
-
+def _from_frame(source: Any) -> tuple[pa.Table, str, str]:
     origin = type(source).__module__.partition(".")[0]
-    library = origin if origin in ("pandas", "polars") else "arrow"
-    where = f"{origin} table"
+    name = f"{origin} table"
     try:
-        if _is_pandas(source):
-            _unique(list(source.columns), where)
+        if origin == "pandas" and hasattr(source, "columns"):  # a frame, not a series
+            _refuse_twins(list(source.columns), name)
             table = pa.Table.from_pandas(source.reset_index(drop=True))
         else:
             table = pa.table(source)
@@ -141,118 +89,142 @@ def from_object(source: Any) -> tuple[pa.Table, str, str, str]:
             raise
         reason = str(problem.args[0] if problem.args else problem).splitlines()[0].rstrip(".")
         raise InputError(
-            f"{where}: not a table of plain columns ({reason}); convert it."
+            f"{name}: not a table of plain columns ({reason}); convert it."
         ) from problem
-    return table, library, ",", where
+    return table, name, origin if origin in ("pandas", "polars") else "arrow"
 
 
-def _unique(names: list[Any], where: str) -> None:
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if twice is not None:
-        raise InputError(f'{where}: two columns are called "{twice}"; rename one.')
-
-
-def checked(table: pa.Table, where: str, notes: list[str], least: int = 2) -> pa.Table:
-    """The table without a frame's index, its columns in one piece; refused with fewer than `least` rows."""
-    index = [name for name in table.column_names if name.startswith("__index_level_")]
+def _checked(
+    table: pa.Table, name: str, library: str, delimiter: str = ",", *, least: int
+) -> TableSource:
+    """Return the table without a frame's index."""
+    notes = ()
+    index = [column for column in table.column_names if column.startswith("__index_level_")]
     if index:
         table = table.drop_columns(index)
-        notes.append(f"{where}: the frame's index was left out.")
+        notes = (f"{name}: the frame's index was left out.",)
     if table.num_columns == 0:
-        raise InputError(f"{where}: has no columns; there is nothing to learn from.")
-    _unique(table.column_names, where)
+        raise InputError(f"{name}: has no columns; there is nothing to learn from.")
+    _refuse_twins(table.column_names, name)
     if table.num_rows < least:
         rows = "one row" if table.num_rows else "no rows"
+        needed = "two are" if least == 2 else "one is"
+        raise InputError(f"{name}: has {rows}; at least {needed} needed.")
+    whole = table.unify_dictionaries().combine_chunks()
+    return TableSource(whole, name, library, delimiter, notes)
+
+
+def _refuse_twins(names: Sequence[Any], where: str) -> None:
+    twin = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twin is not None:
+        raise InputError(f'{where}: two columns are called "{twin}"; rename one.')
+
+
+def _read_csv(path: Path) -> tuple[pa.Table, str]:
+    """Return the table and its delimiter; the first line names the columns."""
+    head = _head(path)
+    delimiter = sniff_delimiter(head)
+    names = next(csv.reader(head.splitlines(), delimiter=delimiter), [])
+    if names and all(_is_number(name) for name in names):
         raise InputError(
-            f"{where}: has {rows}; at least {'two are' if least == 2 else 'one is'} needed."
+            f"{path.name}: the first line holds numbers, not column names; add a line of names."
         )
-    return table.unify_dictionaries().combine_chunks()
+    comma = delimiter == ";" and _DECIMAL_COMMA.search(head) is not None
+    try:
+        table = pacsv.read_csv(
+            path,
+            parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in head),
+            convert_options=pacsv.ConvertOptions(
+                null_values=NULLS, strings_can_be_null=True, decimal_point="," if comma else "."
+            ),
+        )
+    except pa.ArrowInvalid as problem:
+        raise _located(path, delimiter, problem) from problem
+    except OSError as problem:
+        raise InputError(
+            f"{path.name}: could not be read ({problem}); check the file."
+        ) from problem
+    binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+    if binary:
+        raise InputError(
+            f'{path.name}: column "{binary[0]}" is not UTF-8 text; save the file as UTF-8.'
+        )
+    return table, delimiter
 
 
-def _packed(
-    table: pa.Table, where: str, progress: Progress | None
-) -> tuple[list[Column], np.ndarray]:
-    import pyarrow as pa
-
-    from undiffuse.data.tables.column import pack
-
-    matrix = np.empty((table.num_rows, table.num_columns))
-    columns = []
-    for i, name in enumerate(table.column_names):
-        chunks = table.column(i)
-        array = chunks.chunk(0) if chunks.num_chunks == 1 else pa.concat_arrays(chunks.chunks)
-        column, matrix[:, i] = pack(name, array, where)
-        columns.append(column)
-        if progress is not None:
-            progress(i + 1, table.num_columns, "columns")
-    return columns, matrix
+def _head(path: Path) -> str:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            head = file.read(SNIFFED)
+    except UnicodeDecodeError as problem:
+        raise InputError(f"{path.name}: is not UTF-8 text; save the file as UTF-8.") from problem
+    except OSError as problem:
+        raise InputError(
+            f"{path.name}: could not be read ({problem.strerror}); check the file."
+        ) from problem
+    if not head.strip():
+        raise InputError(f"{path.name}: the file is empty; check the path.")
+    return head
 
 
-def _support(column: Column, codes: np.ndarray) -> dict[str, Any]:
-    """What a column can hold, and so how it is modelled; the input of `table_fit`."""
-    values, counts = np.unique(codes[~np.isnan(codes)], return_counts=True)
-    support = {"name": column.name, "missing": column.missing != "no", "ordered": column.ordered}
-    if len(values) == 1 and not support["missing"]:
-        return support | {"code": "constant", "value": values.item()}
-    atoms = counts > ATOM * len(codes)
-    ordinary = values[~atoms]
-    repeated = len(values) <= min(MOST_LEVELS, counts.sum() / REPEATS)
-    few = column.sort in ("category", "boolean") or (column.unit > 0 and repeated)
-    if few or len(ordinary) < 2:
-        return support | {"code": "levels", "values": values.tolist()}
-    ends = {"low": ordinary[0].item(), "high": ordinary[-1].item()}
-    return (
-        support
-        | ends
-        | {"code": "number", "whole": column.unit > 0, "atoms": values[atoms].tolist()}
-    )
+def sniff_delimiter(head: str) -> str:
+    """Return the delimiter that splits the first lines most evenly into the most fields.
+
+    >>> sniff_delimiter("a;b\\n1,5;2\\n")
+    ';'
+    """
+    lines = head.splitlines()
+    lines = (lines[:-1] if len(lines) > 1 and len(head) >= SNIFFED else lines)[:50]
+
+    def evenness(delimiter: str) -> tuple[bool, int]:
+        fields = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
+        most_common = max(set(fields), key=fields.count)
+        return fields[0] > 1 and fields.count(most_common) > 0.9 * len(fields), fields[0]
+
+    return max(DELIMITERS, key=evenness)
 
 
-def _row_number(column: Column, codes: np.ndarray, where: str) -> str | None:
-    if (
-        column.sort != "integer"
-        or len(codes) < 20
-        or not np.array_equal(codes, np.arange(len(codes)))
-    ):
-        return None
-    return f'{where}: column "{column.name}" counts the rows; remove it unless that is meant.'
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
-def _facts(
-    table: pa.Table, columns: list[Column], supports: list[dict], matrix: np.ndarray
-) -> list[dict]:
-    """One plain mapping per column, for people to read."""
-    return [
-        {
-            "name": column.name,
-            "type": str(field.type),
-            "missing": int(np.isnan(codes).sum()),
-            "values": _shown(field, column, codes),
-            "modelled as": _modelled(column, support),
-        }
-        for field, column, support, codes in zip(table.schema, columns, supports, matrix.T)
-    ]
+def _located(path: Path, delimiter: str, problem: Exception) -> InputError:
+    """Return the error for the first line with another number of fields than the header, if any."""
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        try:
+            expected = len(next(reader))
+            for row in reader:
+                if row and len(row) != expected:
+                    return InputError(
+                        f"{path.name}: line {reader.line_num:,} has {len(row)} fields where the "
+                        f"header has {expected}; make them equal."
+                    )
+        except (csv.Error, StopIteration):
+            pass
+    reason = str(problem).splitlines()[0]
+    return InputError(f"{path.name}: could not be read as CSV ({reason}); check the file.")
 
 
-def _shown(field: pa.Field, column: Column, codes: np.ndarray) -> str:
-    """The most frequent categories, or the least and the greatest value."""
-    if column.sort in ("category", "boolean"):
-        values, counts = np.unique(codes[~np.isnan(codes)], return_counts=True)
-        top = values[np.argsort(-counts, kind="stable")[:5]]
-        more = f", ... ({len(values)} in all)" if len(values) > len(top) else ""
-        return ", ".join(str(value) for value in column.unpack(top, field.type).to_pylist()) + more
-    ends = np.array([np.nanmin(codes), np.nanmax(codes)])
-    low, high = column.unpack(ends, field.type).to_pylist()
-    return f"{low} to {high}"
+def _read_parquet(path: Path) -> tuple[pa.Table, str]:
+    """Return the table, and the comma, should it be written as CSV."""
+    try:
+        return pq.read_table(path), ","
+    except (pa.ArrowException, OSError, ValueError) as problem:
+        reason = str(problem).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"{path.name}: could not be read as Parquet ({reason}); check the file."
+        ) from problem
 
 
-def _modelled(column: Column, support: dict[str, Any]) -> str:
-    texts = {
-        "constant": lambda: "a constant: left out of the model and put back",
-        "levels": lambda: f"one of {len(support['values'])} values",
-        "number": lambda: "whole steps" if support["whole"] else "a continuous number",
-    }
-    text = texts[support["code"]]()
-    apart = [f"{value:g}" for value in column.values(np.array(support.get("atoms", [])))]
-    text += f", with {', '.join(apart)} apart" if apart else ""
-    return text + (", or missing" if support["missing"] else "")
+READERS: Mapping[str, Callable[[Path], tuple[pa.Table, str]]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": _read_parquet,
+    ".pq": _read_parquet,
+}
+"""Suffix -> what reads such a file to (table, delimiter)."""

@@ -1,12 +1,13 @@
 """Rows of a table <-> vectors whose coordinates are each close to a standard normal.
 
-A column becomes one or two coordinates, or none. Every one of its values is put by a monotone map where a standard
-normal would put its rank, so that a model meets coordinates it already knows and learns how they hang together.
+A column becomes one or two coordinates, or none. Each of its values is put by a monotone map where a standard normal
+would put its rank, so that a model meets coordinates it already knows and learns how they depend on each other.
 
 *Levels* (categories, booleans, whole numbers with few values, and "missing" as one more level). Level k owns the
 interval (F_k, F_k + w_k) of probabilities, w_k its smoothed share of the training rows. With u uniform,
 
-    v = F_k + u w_k,   x = Phi^-1(v),   log P(k) = log E_u[w_k p(x)/phi(x)] >= E_u[log p(x) + log w_k - log phi(x)]
+    v = F_k + u w_k,   x = Phi^-1(v),
+    log P(k) = log E_u[w_k p(x)/phi(x)] >= E_u[log p(x) + log w_k - log phi(x)],
 
 which is an equality when x is standard normal. Categories without an order stand by falling frequency: rare ones lie
 in a tail, where an interval of the same probability is wider.
@@ -18,93 +19,193 @@ they become a second coordinate of levels {ordinary, atom 1, ..., missing}, and 
 is filled with z ~ N(0, 1), whose log-density is subtracted.
 
 *Constants* are left out and put back.
+
+What a column *can* hold is known from the whole table, so that every row has a probability; how often it does is
+measured on the training rows alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, final
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.special import ndtr, ndtri
 
+from undiffuse.data.tables.columns import Column
 from undiffuse.data.whole_numbers import inside
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 FARTHEST = 8.0  # ndtri of the largest float64 below 1 is 8.2: the outermost intervals end here
+SHARED = 0.01  # of the probability, spread evenly over the levels, so that none is too thin to hit
+MOST_LEVELS = 256  # of a column on a grid; with more it is modelled as a number
+REPEATS = 4  # rows per value, on average, with fewer of which a column on a grid is a number
+ATOM = 0.05  # a value of a number column in more than this share of the rows is an atom
+KNOTS = 33  # at most; with fewer than eight rows to a knot there are fewer
+EXACT_STEPS = 2**20  # whole numbers with up to this many steps come back exactly from float32
+LEAST_SLOPE = 3e-6  # of the map on such a column: a bin is then several ulps wide, even in a tail
+
+
+class ModelledColumn(ABC):
+    """How one column is modelled. Codes and x stand one below the other: (B,) and (B, width)."""
+
+    name: str
+    width: int  # coordinates of x
+
+    @abstractmethod
+    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode codes (B,) with noise z (B, width): x (B, width) float32 and its log correction (B,)."""
+
+    @abstractmethod
+    def decode(self, x: Tensor) -> Tensor:
+        """Decode x (B, width) to codes (B,) float64."""
+
+    @abstractmethod
+    def has_density(self, codes: np.ndarray) -> np.ndarray:
+        """Return which codes (N,) the model gives a probability; numbers may lie outside of the data."""
+
+    @abstractmethod
+    def can_hold(self, codes: np.ndarray) -> np.ndarray:
+        """Return which codes (N,) a row drawn by the model can have."""
+
+    @property
+    @abstractmethod
+    def some_code(self) -> float:
+        """A code that the column can hold."""
 
 
 @final
-class Constant:
+class ConstantColumn(ModelledColumn):
     """A column with one value: no coordinate."""
 
     width = 0
 
-    def __init__(self, *, name: str, value: float | None) -> None:
+    def __init__(self, *, name: str, value: float) -> None:
         self.name = name
-        self.value = math.nan if value is None else value
+        self.value = value
 
-    def encode(self, row: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        return z.float(), torch.zeros_like(row)
+    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ModelledColumn`."""
+        return z.float(), torch.zeros_like(codes)
 
     def decode(self, x: Tensor) -> Tensor:
+        """See `ModelledColumn`."""
         return torch.full(x.shape[:1], self.value, dtype=torch.float64, device=x.device)
+
+    def has_density(self, codes: np.ndarray) -> np.ndarray:
+        """See `ModelledColumn`."""
+        return codes == self.value
+
+    can_hold = has_density
+
+    @property
+    def some_code(self) -> float:
+        """See `ModelledColumn`."""
+        return self.value
 
 
 @final
-class Levels:
-    """A column with few values, in the order of `values`; `masses` has one entry more if it can be missing."""
+class LevelColumn(ModelledColumn):
+    """A column with few values.
+
+    Args:
+        name: the column's name, for messages.
+        values: its codes, in the order of their intervals.
+        masses: the share of each, and of missing as one more if it can be missing.
+    """
 
     width = 1
 
-    def __init__(
-        self, *, name: str, values: Sequence[float | int], masses: Sequence[float | int]
-    ) -> None:
+    def __init__(self, *, name: str, values: Sequence[float | int], masses: Sequence[float | int]) -> None:
         self.name = name
+        self.values = values
+        self.masses = masses
         self.missing = len(masses) > len(values)
-        listed = torch.tensor([*values, *([math.nan] if self.missing else [])], dtype=torch.float64)
-        self.values = listed
-        self.mass = torch.tensor(masses, dtype=torch.float64) / math.fsum(masses)
-        self.below = self.mass.cumsum(0) - self.mass
+        listed = [*values, *([math.nan] if self.missing else [])]
+        self._values = torch.tensor(listed, dtype=torch.float64)
+        self._mass = torch.tensor(masses, dtype=torch.float64) / math.fsum(masses)
+        self._below = self._mass.cumsum(0) - self._mass
         ends = torch.tensor([math.inf], dtype=torch.float64)
-        self.edges = torch.cat([-ends, ndtri(self.below[1:]), ends])
-        self.sorted, self.order = listed[: len(values)].sort()
+        self._edges = torch.cat([-ends, ndtri(self._below[1:]), ends])
+        self._sorted, self._order = self._values[: len(values)].sort()
 
-    def index(self, row: Tensor) -> Tensor:
-        """The level of each value. Raises InputError for a value that is none of them."""
-        known, order = self.sorted.to(row.device), self.order.to(row.device)
-        place = torch.searchsorted(known, row.nan_to_num()).clamp(max=len(known) - 1)
-        found = known[place] == row
-        empty = row.isnan()
+    @classmethod
+    def measure(
+        cls, rows: np.ndarray, *, name: str, values: np.ndarray, ordered: bool, missing: bool
+    ) -> LevelColumn:
+        """Return the column of training rows (N,) whose codes are among the rising `values`."""
+        present = rows[~np.isnan(rows)]
+        counts = np.bincount(np.searchsorted(values, present), minlength=len(values))
+        if not ordered:
+            falling = np.argsort(-counts, kind="stable")
+            values, counts = values[falling], counts[falling]
+        if missing:
+            counts = np.append(counts, len(rows) - len(present))
+        return cls(name=name, values=values.tolist(), masses=_shares(counts))
+
+    def _index(self, codes: Tensor) -> Tensor:
+        """Return the level of each code. Raises InputError for a code that is none of them."""
+        known, order = self._sorted.to(codes.device), self._order.to(codes.device)
+        place = torch.searchsorted(known, codes.nan_to_num()).clamp(max=len(known) - 1)
+        found = known[place] == codes
+        empty = codes.isnan()
         if not bool((found | empty).all()) or (not self.missing and bool(empty.any())):
             raise InputError(
-                f'column "{self.name}": holds a value that the training data does not; remove those rows.'
+                f'column "{self.name}": holds a value that the training data does not; remove those '
+                "rows."
             )
-        return torch.where(empty, len(self.values) - 1, order[place])
+        return torch.where(empty, len(self._values) - 1, order[place])
 
-    def encode(self, row: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        k = self.index(row)
-        mass, below, edges = (table.to(row.device) for table in (self.mass, self.below, self.edges))
+    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ModelledColumn`. Raises InputError for a code that is no level."""
+        k = self._index(codes)
+        mass, below, edges = (
+            table.to(codes.device) for table in (self._mass, self._below, self._edges)
+        )
         v = below[k] + ndtr(z[:, 0]) * mass[k]
         x = inside(ndtri(v).clamp(-FARTHEST, FARTHEST), edges[k], edges[k + 1])
         return x[:, None], mass[k].log() + _negative_log_normal(x)
 
     def decode(self, x: Tensor) -> Tensor:
-        k = torch.searchsorted(
-            self.edges[1:-1].to(x.device), x[:, 0].double().contiguous(), right=True
-        )
-        return self.values.to(x.device)[k]
+        """See `ModelledColumn`."""
+        inner = self._edges[1:-1].to(x.device)
+        k = torch.searchsorted(inner, x[:, 0].double().contiguous(), right=True)
+        return self._values.to(x.device)[k]
+
+    def has_density(self, codes: np.ndarray) -> np.ndarray:
+        """See `ModelledColumn`."""
+        return np.isin(codes, np.asarray(self.values, dtype=np.float64))
+
+    can_hold = has_density
+
+    @property
+    def some_code(self) -> float:
+        """See `ModelledColumn`."""
+        return self.values[0]
 
 
 @final
-class Number:
-    """A column of numbers in [low, high]: `knots` in its values, `marks` in x.
+class NumberColumn(ModelledColumn):
+    """A column of numbers.
 
-    `states` are the shares of {ordinary, each of `atoms`, missing if one more}, empty where all are ordinary.
+    Args:
+        name: the column's name, for messages.
+        whole: whether its codes are whole numbers.
+        low: its least ordinary code.
+        high: its greatest ordinary code.
+        knots: rising points y of the map.
+        marks: the x of each.
+        atoms: codes that stand apart.
+        states: the shares of {ordinary, each atom, missing if one more}; empty if all are ordinary.
     """
 
     def __init__(
@@ -120,100 +221,220 @@ class Number:
         states: Sequence[float] = (),
     ) -> None:
         self.name, self.whole, self.low, self.high = name, whole, low, high
-        self.knots = torch.tensor(knots, dtype=torch.float64)
-        self.marks = torch.tensor(marks, dtype=torch.float64)
-        self.slopes = self.marks.diff() / self.knots.diff()
-        self.atoms = torch.tensor(atoms, dtype=torch.float64)
+        self.knots, self.marks, self.atoms, self.states = knots, marks, atoms, states
         self.missing = len(states) > len(atoms) + 1
-        self.states = (
-            Levels(name=name, values=list(range(len(states))), masses=states) if states else None
+        self.width = 2 if states else 1
+        self._knots = torch.tensor(knots, dtype=torch.float64)
+        self._marks = torch.tensor(marks, dtype=torch.float64)
+        self._slopes = self._marks.diff() / self._knots.diff()
+        self._state = LevelColumn(name=name, values=range(len(states)), masses=states or [1.0])
+
+    @classmethod
+    def measure(
+        cls,
+        rows: np.ndarray,
+        *,
+        name: str,
+        whole: bool,
+        low: float,
+        high: float,
+        atoms: Sequence[float],
+        missing: bool,
+    ) -> NumberColumn:
+        """Return the column of training rows (N,), of what the whole column can hold."""
+        special = [rows == atom for atom in atoms]
+        if missing:
+            special.append(np.isnan(rows))
+        ordinary = ~np.any(special, axis=0) if special else np.ones(len(rows), dtype=bool)
+        counts = np.array([ordinary.sum(), *(mask.sum() for mask in special)])
+        knots, marks = _knots(rows[ordinary], whole, low, high)
+        return cls(
+            name=name,
+            whole=whole,
+            low=low,
+            high=high,
+            knots=knots,
+            marks=marks,
+            atoms=atoms,
+            states=_shares(counts) if special else [],
         )
-        self.width = 1 if self.states is None else 2
 
-    def map(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """X = m(y) and m'(y)."""
-        knots, marks, slopes = (
-            table.to(y.device) for table in (self.knots, self.marks, self.slopes)
-        )
-        j = torch.searchsorted(knots[1:-1], y.contiguous(), right=True)
-        return marks[j] + (y - knots[j]) * slopes[j], slopes[j]
-
-    def state(self, row: Tensor) -> Tensor:
-        """0 where ordinary, 1 + i at atom i, the last where missing. InputError where missing cannot be."""
-        if not self.missing and bool(row.isnan().any()):
-            raise InputError(
-                f'column "{self.name}": a value is missing, and none was in the training data; fill it.'
-            )
-        state = torch.zeros_like(row)
-        for i, atom in enumerate(self.atoms.tolist()):
-            state = torch.where(row == atom, i + 1.0, state)
-        return torch.where(row.isnan(), len(self.atoms) + 1.0, state)
-
-    def encode(self, row: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        state = self.state(row)
+    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ModelledColumn`. Raises InputError where missing cannot be."""
+        state = self._state_of(codes)
         ordinary = state == 0
-        value = torch.where(ordinary, row, self.low)
+        value = torch.where(ordinary, codes, self.low)
         if self.whole:
-            exact, slope = self.map(value + ndtr(z[:, 0]))
-            x = inside(exact, self.map(value)[0], self.map(value + 1)[0])
+            exact, slope = self._map(value + ndtr(z[:, 0]))
+            x = inside(exact, self._map(value)[0], self._map(value + 1)[0])
         else:
-            exact, slope = self.map(value)
+            exact, slope = self._map(value)
             x = exact.float()
         x = torch.where(ordinary, x, z[:, 0].float())
         correction = torch.where(ordinary, slope.log(), _negative_log_normal(x))
-        if self.states is None:
+        if not self.states:
             return x[:, None], correction
-        flag, more = self.states.encode(state, z[:, 1:])
+        flag, more = self._state.encode(state, z[:, 1:])
         return torch.cat([x[:, None], flag], 1), correction + more
 
     def decode(self, x: Tensor) -> Tensor:
+        """See `ModelledColumn`."""
         knots, marks, slopes = (
-            table.to(x.device) for table in (self.knots, self.marks, self.slopes)
+            table.to(x.device) for table in (self._knots, self._marks, self._slopes)
         )
         exact = x[:, 0].double().contiguous()
         j = torch.searchsorted(marks[1:-1], exact, right=True)
         y = knots[j] + (exact - marks[j]) / slopes[j]
         y = (y.floor() if self.whole else y).clamp(self.low, self.high)
-        if self.states is None:
+        if not self.states:
             return y
-        special = [*self.atoms.tolist(), *([math.nan] if self.missing else [])]
-        state = self.states.decode(x[:, 1:]).long()
-        return torch.where(
-            state == 0,
-            y,
-            torch.tensor([0.0, *special], dtype=torch.float64, device=x.device)[state],
+        special = [0.0, *self.atoms, *([math.nan] if self.missing else [])]
+        state = self._state.decode(x[:, 1:]).long()
+        apart = torch.tensor(special, dtype=torch.float64, device=x.device)[state]
+        return torch.where(state == 0, y, apart)
+
+    def has_density(self, codes: np.ndarray) -> np.ndarray:
+        """See `ModelledColumn`: any number has one."""
+        return np.ones(len(codes), dtype=bool)
+
+    def can_hold(self, codes: np.ndarray) -> np.ndarray:
+        """See `ModelledColumn`: any number in the range of the data."""
+        low, high = min([self.low, *self.atoms]), max([self.high, *self.atoms])
+        return (codes >= low) & (codes <= high)
+
+    @property
+    def some_code(self) -> float:
+        """See `ModelledColumn`."""
+        return self.low
+
+    def _map(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return m(y) and m'(y)."""
+        knots, marks, slopes = (
+            table.to(y.device) for table in (self._knots, self._marks, self._slopes)
         )
+        j = torch.searchsorted(knots[1:-1], y.contiguous(), right=True)
+        return marks[j] + (y - knots[j]) * slopes[j], slopes[j]
+
+    def _state_of(self, codes: Tensor) -> Tensor:
+        """Return 0 where ordinary, 1 + i at atom i, the last state where missing."""
+        if not self.missing and bool(codes.isnan().any()):
+            raise InputError(
+                f'column "{self.name}": a value is missing, and none was in the training data; fill '
+                "it."
+            )
+        state = torch.zeros_like(codes)
+        for i, atom in enumerate(self.atoms):
+            state = torch.where(codes == atom, i + 1.0, state)
+        return torch.where(codes.isnan(), len(self.atoms) + 1.0, state)
 
 
-CODES: dict[str, type] = {"constant": Constant, "levels": Levels, "number": Number}
+MODELLED: Mapping[str, type[ModelledColumn]] = {
+    "constant": ConstantColumn,
+    "levels": LevelColumn,
+    "number": NumberColumn,
+}
+"""Every way to model a column, by the name it is recorded under."""
+
+Measure = Callable[[np.ndarray], ModelledColumn]
+"""`measure(rows)`: the column as modelled, from its codes (N,) in the training rows."""
+
+
+def choose_model(column: Column, codes: np.ndarray, arrow_type: pa.DataType) -> tuple[Measure, str]:
+    """Decide from all codes (N,) of a column of an Arrow type how it is modelled.
+
+        one value in every row                                    left out, and put back
+        a category, a boolean, at most 256 values on a grid       levels
+        anything else                                             a number; its atoms stand apart
+
+    Returns:
+        What measures it on the training rows, and a phrase about it for people.
+    """
+    values, counts = np.unique(codes[~np.isnan(codes)], return_counts=True)
+    missing = column.missing != "no"
+    if len(values) == 1 and not missing:
+        constant = ConstantColumn(name=column.name, value=values.item())
+        return lambda rows: constant, "a constant: left out of the model and put back"
+    or_missing = ", or missing" if missing else ""
+    atoms = counts > ATOM * len(codes)
+    ordinary = values[~atoms]
+    repeated = len(values) <= min(MOST_LEVELS, counts.sum() / REPEATS)
+    if column.size or (column.on_grid and repeated) or len(ordinary) < 2:
+        measure = partial(
+            LevelColumn.measure,
+            name=column.name,
+            values=values,
+            ordered=column.ordered,
+            missing=missing,
+        )
+        return measure, f"one of {len(values)} values{or_missing}"
+    measure = partial(
+        NumberColumn.measure,
+        name=column.name,
+        whole=column.on_grid,
+        low=ordinary[0].item(),
+        high=ordinary[-1].item(),
+        atoms=values[atoms].tolist(),
+        missing=missing,
+    )
+    named = ", ".join(column.texts(values[atoms], arrow_type))
+    apart = f", with {named} apart" if named else ""
+    what = "whole steps" if column.on_grid else "a continuous number"
+    return measure, f"{what}{apart}{or_missing}"
+
+
+def _shares(counts: np.ndarray) -> list[float]:
+    """Return the shares of levels, with a small part spread evenly over them all."""
+    return ((1 - SHARED) * counts / max(counts.sum(), 1) + SHARED / len(counts)).tolist()
+
+
+def _knots(
+    values: np.ndarray, whole: bool, low: float, high: float
+) -> tuple[list[float], list[float]]:
+    """Return quantiles at evenly spaced normal scores; equal ones share the mean of their scores."""
+    n, half = len(values), 0.5 if whole else 0.0
+    farthest = float(ndtri(torch.tensor(1 - 0.5 / max(n, 2), dtype=torch.float64)))
+    scores = np.linspace(-farthest, farthest, int(np.clip(n // 8, 2, KNOTS)))
+    shares = ndtr(torch.tensor(scores)).numpy()
+    quantiles = np.quantile(values + half, shares) if n else np.zeros(2)
+    knots, group = np.unique(quantiles, return_inverse=True)
+    marks = np.bincount(group, weights=scores) / np.bincount(group)
+    apart = np.diff(knots) > 1e-12 * np.maximum(np.abs(knots[1:]), np.abs(knots[:-1])) + 1e-290
+    knots, marks = knots[np.append(True, apart)], marks[np.append(True, apart)]
+    if len(knots) < 2:  # hardly any ordinary value in the training rows: spread the whole range
+        knots, marks = np.array([low, high + 2 * half]), np.array([-1.0, 1.0])
+    if whole and high - low < EXACT_STEPS:
+        rises = np.maximum(np.diff(marks), LEAST_SLOPE * np.diff(knots))
+        wider = np.append(0.0, rises.cumsum())
+        marks = wider - wider[len(marks) // 2] + marks[len(marks) // 2]
+    return knots.tolist(), marks.tolist()
 
 
 @final
 class TableTransform:
     """Rows (B, columns) float64, NaN where missing, <-> x (B, D) float32; see the head of this module.
 
-    `columns` are plain mappings, one per column: "code" (a key of `CODES`), and that code's arguments.
-
-    >>> transform = TableTransform(columns=[{"code": "levels", "name": "a", "values": [0, 1], "masses": [3, 1]}])
-    >>> x, correction = transform.encode(torch.tensor([[0.0], [1.0]], dtype=torch.float64), torch.zeros_like)
+    >>> column = LevelColumn(name="a", values=[0, 1], masses=[3, 1])
+    >>> transform = TableTransform(columns=[column])
+    >>> x, _ = transform.encode(torch.tensor([[0.0], [1.0]]), torch.zeros_like)
     >>> transform.decode(x).tolist()
     [[0.0], [1.0]]
     """
 
-    def __init__(self, *, columns: Sequence[Mapping[str, Any]]) -> None:
-        self.columns = tuple(dict(column) for column in columns)
-        given = [
-            {name: value for name, value in column.items() if name != "code"}
-            for column in self.columns
-        ]
-        self._codes = [
-            CODES[column["code"]](**arguments) for column, arguments in zip(self.columns, given)
-        ]
-        self._widths = [code.width for code in self._codes]
+    levels: ClassVar[None] = None
+    bin_width: ClassVar[None] = None
+
+    def __init__(self, *, columns: Sequence[ModelledColumn]) -> None:
+        self.columns = tuple(columns)
+        self._widths = [column.width for column in self.columns]
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """(columns,)."""
+        return (len(self.columns),)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(D,): one coordinate per column, two where values can be missing or stand apart, none where constant."""
+        """(D,): one coordinate per column, two if values are missing or stand apart, none if constant."""
         return (sum(self._widths),)
 
     @property
@@ -221,48 +442,37 @@ class TableTransform:
         """One sentence on how rows are modelled."""
         left_out = self._widths.count(0)
         constants = f"; {left_out} constant left out and put back" if left_out else ""
-        return f"{len(self._codes)} columns as {self.shape[0]} numbers of unit scale{constants}"
+        return f"{len(self.columns)} columns as {self.shape[0]} numbers of unit scale{constants}"
 
     def encode(self, row: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """(B, columns) -> x (B, D) float32, log_correction (B,) float64 in nats. See `Transform.encode`.
+        """Encode rows (B, columns); see `Transform.encode`.
 
-        Raises InputError for a category or a whole number that was not in the data, naming the column.
+        Raises:
+            InputError: for a category or a whole number that was not in the data, naming the column.
         """
         row = row.double()
         z = noise(row.new_zeros((len(row), *self.shape)))
         encoded = [
-            code.encode(column, part)
-            for code, column, part in zip(self._codes, row.unbind(1), z.split(self._widths, 1))
+            column.encode(codes, part)
+            for column, codes, part in zip(self.columns, row.unbind(1), z.split(self._widths, 1))
         ]
         x = torch.cat([part for part, _ in encoded], 1)
         return x, torch.stack([correction for _, correction in encoded]).sum(0)
 
-    bin_width = None
-    levels = None
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """(columns,)."""
-        return (len(self.columns),)
+    def decode(self, x: Tensor) -> np.ndarray:
+        """Decode x (B, D) to rows (B, columns) in which every column can hold its value."""
+        parts = x.detach().nan_to_num().split(self._widths, 1)
+        codes = [column.decode(part) for column, part in zip(self.columns, parts)]
+        return torch.stack(codes, 1).cpu().numpy()
 
     def cells(self, row: Tensor) -> None:
-        """Return None: there are no bins of one width."""
-        return None
+        """Return None: levels have intervals of probability, not bins of equal width."""
 
     def known(self, mask: Tensor) -> Tensor:
-        """Which entries of x are known where `mask` (B, columns) says it of the columns, (B, D)."""
+        """Map a mask (B, columns) of known values to one of x, (B, D)."""
         return mask.repeat_interleave(torch.tensor(self._widths, device=mask.device), 1)
-
-    def decode(self, x: Tensor) -> np.ndarray:
-        """(B, D) -> rows (B, columns) float64 in which every value is one that its column can hold."""
-        parts = x.detach().nan_to_num().split(self._widths, 1)
-        return (
-            torch.stack([code.decode(part) for code, part in zip(self._codes, parts)], 1)
-            .cpu()
-            .numpy()
-        )
 
 
 def _negative_log_normal(x: Tensor) -> Tensor:
-    """Return -log of the standard normal density at `x`, elementwise, in float64."""
+    """Return -log of the standard normal density at `x`, in float64."""
     return 0.5 * x.double() ** 2 + 0.5 * math.log(2 * math.pi)
