@@ -113,8 +113,8 @@ class Form(Protocol):
         ...
 
     @property
-    def columns(self) -> tuple[Any, ...]:
-        """The columns of a table in order; empty for what is not a table."""
+    def column_sizes(self) -> Mapping[str, int]:
+        """For a table, column name -> number of categories, 0 for numbers; else empty."""
         ...
 
     @property

@@ -34,7 +34,7 @@ def conform_rows(
         loaded = source.loaded
     else:
         loaded = read(source, config.get("split", {}).get("seed", 0), None, progress)
-    if loaded.form.columns:
+    if loaded.form.column_sizes:
         raise InputError(
             f"{loaded.name}: this is a table, and the run was trained on arrays; give rows like those."
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from PIL import Image
@@ -32,7 +33,7 @@ class ArrayForm:
     `low` and `high` are the least and greatest value of the data: black and white, where a row is shown as an image.
     """
 
-    columns = ()
+    column_sizes: ClassVar[Mapping[str, int]] = {}
     suggested_out = "samples.npy"
 
     def __init__(

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from undiffuse.data.arrays.form import ArrayForm
-from undiffuse.data.arrays.transform import ArrayTransform, measure
+from undiffuse.data.arrays.transform import measure
 from undiffuse.data.images.form import ImageForm
 from undiffuse.data.images.transform import image_transform
 from undiffuse.data.labels import index_labels

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from PIL import Image
@@ -33,7 +34,7 @@ class ImageForm:
     (134, 134)
     """
 
-    columns = ()
+    column_sizes: ClassVar[Mapping[str, int]] = {}
     suggested_out = "samples.png"
 
     def __init__(

@@ -125,7 +125,9 @@ class LevelColumn(ModelledColumn):
 
     width = 1
 
-    def __init__(self, *, name: str, values: Sequence[float | int], masses: Sequence[float | int]) -> None:
+    def __init__(
+        self, *, name: str, values: Sequence[float | int], masses: Sequence[float | int]
+    ) -> None:
         self.name = name
         self.values = values
         self.masses = masses
