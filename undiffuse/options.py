@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt, Predicate
 from typing_extensions import Doc
@@ -169,6 +169,8 @@ class ModelOptions:
 class TrainingBasics(Computing):
     """The options of `fit` that a command line names without a group."""
 
+    exclusive: ClassVar = (("steps", "budget"),)
+
     steps: Annotated[Count | None, Doc("Training steps; either this or --budget.")] = None
     budget: Annotated[
         str | float | None, Doc(f"Training time, e.g. 90s, 10m, 1h30m (default {DEFAULT_BUDGET}).")
@@ -249,6 +251,8 @@ class DataOptions:
 class TrainOptions(TrainingBasics, PresetOptions, Writing):
     """The options of `undiffuse train`."""
 
+    exclusive: ClassVar = (("resume", "overwrite"), ("resume", "init"))
+
     out: Annotated[str, Doc("Folder to write the run to, e.g. runs/first.")]
     preset: Annotated[Preset, Doc("Method to train (default {default}).")] = "edm"
     config: Annotated[
@@ -264,6 +268,8 @@ class TrainOptions(TrainingBasics, PresetOptions, Writing):
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions(Batched, Writing):
     """The options of `undiffuse sample`."""
+
+    exclusive: ClassVar = (("guidance", "autoguide"),)
 
     n: Annotated[
         Count | None, Doc("Number of samples (with --given: completions of each row).")
@@ -307,6 +313,10 @@ class SampleOptions(Batched, Writing):
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions(Batched, Writing):
     """The options of `undiffuse score`."""
+
+    exclusive: ClassVar = tuple(
+        (name, "no_calibration") for name in ("alarm", "held_out", "calibration")
+    )
 
     out: Annotated[str, Doc("File to write, .csv or .parquet, e.g. scores.csv.")]
     method: Annotated[
@@ -373,6 +383,8 @@ class EvaluationOptions(Batched):
 @dataclass(frozen=True, kw_only=True)
 class FeatureOptions:
     """What rows are compared by."""
+
+    exclusive: ClassVar = (("features", "inception_weights"),)
 
     features: Annotated[
         str | None,
@@ -467,7 +479,12 @@ def options_of(kind: type) -> Mapping[str, Option]:
     order = dict.fromkeys(
         name for cls in kind.__mro__ for name in vars(cls).get("__annotations__", ())
     )
-    return {name: _option(fields[name], hints[name]) for name in order}
+    return {name: _option(fields[name], hints[name]) for name in order if name in fields}
+
+
+def conflicts(kind: type) -> list[tuple[str, str]]:
+    """The pairs of options of which one at most can be given: the class attributes `exclusive`."""
+    return [pair for cls in kind.__mro__ for pair in vars(cls).get("exclusive", ())]
 
 
 def _option(one: dataclasses.Field, hint: Any) -> Option:
@@ -494,7 +511,8 @@ def checked(
         called: how the option of these names is called in an error.
 
     Raises:
-        InputError: for a name that is no option, and for a value of another type or out of range.
+        InputError: for a name that is no option, for a value of another type or out of range, and
+            for two options that exclude each other.
 
     >>> checked(TrainingOptions, {"lr": 1e-3, "batch": None})
     {'lr': 0.001}
@@ -513,6 +531,7 @@ def _checked(
         names = (*within, name)
         if name not in options:
             place, _, shown = called(names).rpartition(" ")
+            place = place or "options:"
             known = [".".join((*within, other)) for other in options]
             raise unknown(place, "option", shown, known)
         if (group := options[name].group) is None:
@@ -522,6 +541,10 @@ def _checked(
             given[name] = _checked(group, value, called, names)
         else:
             raise InputError(f"{called(names)} {written(value)}: must be a table of options.")
+    for pair in conflicts(kind):
+        if all(given.get(name) not in (None, False) for name in pair):
+            one, other = (called((*within, name)) for name in pair)
+            raise InputError(f"{one} and {other}: these exclude each other; leave one of them out.")
     return given
 
 

@@ -1,20 +1,21 @@
 """`undiffuse info`: what a run is, or what data look like and how they would be modelled.
 
-Both are asked for as plain data (`runs.summary`, `Data.describe`) and printed as they come: a number as a number, a
-mapping as its entries, a list of mappings as a table. What a new kind of data says of itself needs nothing here.
+Both are asked for as plain data (`Run.summary`, `Data.describe`) and printed as they come: a number as a number, a
+mapping as its entries, a list of mappings as a table. A new kind of data needs nothing here.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from undiffuse.cli.settings import check, flag, given
+from undiffuse.cli.terminal import Terminal, print_facts
+from undiffuse.cli.verb import Asked, verb
+from undiffuse.options import InfoOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,36 +25,21 @@ MOST_CLASSES = 12
 Facts = list[tuple[str, Any]]
 
 
-@dataclass(kw_only=True)
-class InfoOptions:
-    """Everything but what is asked about."""
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic reads it off the class
-
-    json: Annotated[bool | None, flag("Print one JSON object.")] = None
-    quiet: Annotated[
-        bool | None, flag("Print nothing but errors (with --json: and the object).")
-    ] = None
-
-
+@verb("RUN_OR_SOURCE [OPTIONS]", example="undiffuse info runs/digits")
 def info(
+    asked: Asked[InfoOptions],
     what: Annotated[
-        str, Parameter(name="RUN_OR_SOURCE", help="Folder of a run, or anything train takes.")
+        str, Parameter(name="RUN_OR_SOURCE", help="Folder of a run, or any data that train takes.")
     ],
-    /,
-    *,
-    options: Annotated[InfoOptions | None, Parameter(name="*")] = None,
 ) -> int:
-    """Say what a run is, or what data look like.
+    """Describe a run or data.
 
-    Of a run: its data, model and held-out loss, and how to go on. Of data: shape, range, classes, missing values.
+    Of a run: its data, model, held-out loss and the command that resumes it. Of data: shape, range,
+    classes, missing values.
     """
     from rich.console import Console
 
-    from undiffuse.cli.terminal import Terminal, print_facts
-
-    chosen = check(InfoOptions, given(options))
-    terminal = Terminal(quiet=chosen.quiet, as_json=chosen.json)
+    terminal = asked.terminal
     is_run = (Path(os.path.expanduser(what)) / "config.json").is_file()
     tree, shown = _run(what) if is_run else _source(what, terminal)
     terminal.result(tree)
@@ -67,7 +53,7 @@ def info(
     return 0
 
 
-def _source(what: str, terminal: Any) -> tuple[Mapping[str, Any], Facts]:
+def _source(what: str, terminal: Terminal) -> tuple[Mapping[str, Any], Facts]:
     from undiffuse.cli.progress import Bar
     from undiffuse.data import load
 

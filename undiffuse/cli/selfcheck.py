@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from undiffuse.cli.settings import check, flag, given
+from undiffuse.cli.verb import Asked, verb
+from undiffuse.options import SelfcheckOptions
 
 
-@dataclass(kw_only=True)
-class SelfcheckOptions:
-    """How the findings are shown."""
+@verb("[OPTIONS]", example="undiffuse selfcheck --json")
+def selfcheck(asked: Asked[SelfcheckOptions]) -> int:
+    """Check the mathematics of this installation against closed forms.
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic reads it off the class
-
-    json: Annotated[bool | None, flag("Print one JSON object.")] = None
-    quiet: Annotated[
-        bool | None, flag("Print nothing but errors (with --json: and the object).")
-    ] = None
-
-
-def selfcheck(*, options: Annotated[SelfcheckOptions | None, Parameter(name="*")] = None) -> int:
-    """Check the mathematics against closed forms, here and now.
-
-    A table of law, error and bound, in seconds. The exit code is 1 if a law does not hold.
+    Prints a table of law, error and bound within seconds. The exit code is 1 if a law fails.
     """
     from rich.console import Console
     from rich.table import Table
 
-    from undiffuse.cli.terminal import Terminal
     from undiffuse.selfcheck import check as findings
 
-    chosen = check(SelfcheckOptions, given(options))
-    terminal = Terminal(quiet=chosen.quiet, as_json=chosen.json)
+    terminal = asked.terminal
     found = list(findings())
     holds = all(finding.holds for finding in found)
     laws = [{**finding._asdict(), "holds": finding.holds} for finding in found]

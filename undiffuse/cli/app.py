@@ -1,0 +1,123 @@
+"""The commands by name, and what is wrong with the words of a command line, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cyclopts import App
+from cyclopts.exceptions import (
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    RepeatArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+
+from undiffuse.cli.compare import compare
+from undiffuse.cli.evaluate import evaluate
+from undiffuse.cli.info import info
+from undiffuse.cli.sample import sample
+from undiffuse.cli.score import score
+from undiffuse.cli.selfcheck import selfcheck
+from undiffuse.cli.train import train
+from undiffuse.errors import InputError, unknown
+
+VERBS = (train, sample, score, evaluate, compare, info, selfcheck)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("undiffuse")
+
+
+app = App(
+    name="undiffuse",
+    help="Train generative models on your own images, arrays, tables and recordings, and sample them.",
+    help_epilogue="Example: undiffuse train digits --out runs/digits --budget 2m",
+    help_format="plaintext",
+    version=_version,
+    suppress_keyboard_interrupt=False,
+)
+for _verb in VERBS:
+    app.command(
+        _verb.command,
+        name=_verb.name,
+        usage=f"Usage: undiffuse {_verb.name} {_verb.usage}",
+        help_epilogue=f"Example: {_verb.example}",
+    )
+
+
+def call(words: Sequence[str]) -> int:
+    """Run the command that `words` spell and return its exit code. Raises InputError for words that spell none."""
+    if len(words) == 2 and words[1] in app.help_flags and words[0] in [v.name for v in VERBS]:
+        app.help_print([words[0]])  # as `app` does, which would first match the other options
+        return 0
+    try:
+        code = app(
+            list(words),
+            exit_on_error=False,
+            print_error=False,
+            verbose=False,
+            result_action="return_value",
+        )
+    except CycloptsError as problem:
+        raise _refusal(problem) from problem
+    return code if isinstance(code, int) else 0
+
+
+def _refusal(problem: CycloptsError) -> InputError:
+    """What was wrong with the words of the command line, where, and what to do."""
+    for kind, say in _SENTENCES.items():
+        if isinstance(problem, kind):
+            said = say(problem)
+            return said if isinstance(said, InputError) else InputError(str(said))
+    return InputError(str(problem))
+
+
+def _command(problem: CycloptsError) -> str:
+    return " ".join(("undiffuse", *(problem.command_chain or ())))
+
+
+def _unknown_option(problem: Any) -> InputError:
+    name = (problem.token.keyword or problem.token.value).split("=")[0]
+    options = [
+        name
+        for argument in problem.argument_collection
+        for name in argument.names
+        if name[:1] == "-"
+    ]
+    group = name.rpartition(".")[0]
+    siblings = [option for option in options if option.rpartition(".")[0] == group]
+    return unknown(_command(problem), "option", name, siblings or options)
+
+
+def _unknown_command(problem: Any) -> InputError:
+    return unknown("undiffuse", "command", problem.unused_tokens[0], [verb.name for verb in VERBS])
+
+
+def _missing(problem: Any) -> str:
+    argument, command = problem.argument, _command(problem)
+    name = problem.keyword or argument.name
+    if problem.keyword or argument.tokens:
+        return f"{name}: a value must follow."
+    shown = name if name.startswith("-") else name.upper()
+    return f"{command}: {shown} is missing; see {command} --help."
+
+
+def _unused(problem: Any) -> str:
+    command = _command(problem)
+    return f"{command}: {problem.unused_tokens[0]} was not expected here; see {command} --help."
+
+
+_SENTENCES = {
+    CoercionError: lambda problem: problem.__cause__ or problem,
+    UnknownOptionError: _unknown_option,
+    UnknownCommandError: _unknown_command,
+    RepeatArgumentError: lambda problem: f"{problem.token.keyword}: given twice; give it once.",
+    MissingArgumentError: _missing,
+    UnusedCliTokensError: _unused,
+}

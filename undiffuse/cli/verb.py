@@ -1,0 +1,254 @@
+"""A command of the command line: a function of its arguments and of what was asked for.
+
+    words of the command line --cyclopts--> a tree of values  \\
+                                                               merged, words win --options--> Asked
+    FILE.toml                 --tomllib---> a tree of values  /
+
+Options are declared in `undiffuse.options`. On the command line each of them may be left out, so that a tree holds
+only what somebody chose: what nobody chose is the library's to decide.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass
+from functools import cache
+from pathlib import Path
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    TypeVar,
+    final,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from cyclopts import Group, Parameter
+
+from undiffuse.cli.terminal import Terminal
+from undiffuse.errors import InputError
+from undiffuse.options import Option, build, checked, conflicts, options_of, validated
+
+Options = TypeVar("Options")
+Tree = dict[str, Any]
+
+
+@final
+@dataclass(frozen=True)
+class Asked(Generic[Options]):
+    """What a command was asked for: its options, which of them were `given`, and where it speaks."""
+
+    options: Options
+    given: Tree
+    terminal: Terminal
+
+    def chosen(self, *names: str) -> Tree:
+        """Those of the options that were given."""
+        return {name: self.given[name] for name in names if name in self.given}
+
+
+@final
+@dataclass(frozen=True)
+class Verb:
+    """A command: what cyclopts calls, and what its help page says besides."""
+
+    name: str
+    command: Callable[..., int]
+    usage: str
+    example: str
+
+
+def verb(usage: str, example: str) -> Callable[[Callable[..., int]], Verb]:
+    """Make a command of a function `(asked: Asked[SomeOptions], *arguments) -> exit code`."""
+
+    def decorate(function: Callable[..., int]) -> Verb:
+        hints = get_type_hints(function, include_extras=True)
+        _, *arguments = inspect.signature(function).parameters.values()
+        kind = get_args(hints["asked"])[0]
+
+        def command(*given: Any, options: Any = None) -> int:
+            return function(ask(kind, _tree(options)), *given)
+
+        command.__doc__, command.__name__ = function.__doc__, function.__name__
+        words = inspect.Parameter("options", inspect.Parameter.KEYWORD_ONLY, default=None)
+        parameters = [
+            *(
+                one.replace(kind=one.POSITIONAL_ONLY, annotation=hints[one.name])
+                for one in arguments
+            ),
+            words.replace(annotation=Annotated[typed(kind) | None, Parameter(name="*")]),
+        ]
+        command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        return Verb(function.__name__, command, usage, example)
+
+    return decorate
+
+
+def ask(kind: type[Options], words: Tree) -> Asked[Options]:
+    """The options that `words`, and the file that they name as `config`, spell.
+
+    Raises:
+        InputError: for the first option that is unknown, missing, out of range or at odds with another.
+    """
+    file = File(words["config"]) if "config" in words else None
+
+    def called(names: tuple[str, ...]) -> str:
+        if file is None or _holds(words, names):
+            return typed_as(names)
+        return f"{file.where(names)} {'.'.join(names)}"
+
+    kept = dict(file.tree) if file else {}
+    for one, other in conflicts(kind):
+        for typed, filed in ((one, other), (other, one)):
+            if typed in words:
+                kept.pop(filed, None)
+    given = checked(kind, merge(kept, words), called=called)
+    options = build(kind, given, called=typed_as)
+    said = Terminal(quiet=given.get("quiet", False), as_json=given.get("json", False))
+    return Asked(options, given, said)
+
+
+@cache
+def typed(kind: type) -> Any:
+    """The dataclass `kind` as cyclopts reads it: each field is a word or None, and has its line of help."""
+    made = []
+    for name, option in options_of(kind).items():
+        if option.group is None:
+            hint: Any = Annotated[_word_type(option) | None, _parameter(option)]
+        else:
+            group = Group.create_ordered(option.help)
+            hint = Annotated[typed(option.group) | None, Parameter(group=group)]
+        made.append((name, hint, None))
+    return make_dataclass(kind.__name__, made, kw_only=True, namespace={"__module__": __name__})
+
+
+def _word_type(option: Option) -> Any:
+    """What cyclopts matches, and names in the help: one word, whose value is checked by the option's own type."""
+    if get_origin(option.type) is Literal or option.type in (int, float, bool):
+        return option.type
+    return next((kind for kind in (int, float) if get_args(option.type)[:1] == (kind,)), str)
+
+
+def _parameter(option: Option) -> Parameter:
+    shared: Tree = {"help": option.help, "negative": (), "show_default": False}
+    if len(option.name) == 1:
+        shared["name"] = f"-{option.name}"
+    if option.type is bool and option.default is False:
+        return Parameter(**shared)
+
+    def convert(_: Any, tokens: Any) -> Any:
+        word = ",".join(token.value for token in tokens)
+        return validated(option.type, word, tokens[0].keyword, word=True)
+
+    hyphen = float in get_args(option.type)  # "-5m" is a length of time, though of none that can be
+    return Parameter(**shared, converter=convert, allow_leading_hyphen=hyphen)
+
+
+def typed_as(names: tuple[str, ...]) -> str:
+    """How an option is typed.
+
+    >>> typed_as(("training", "weight_decay")), typed_as(("n",))
+    ('--training.weight-decay', '-n')
+    """
+    dotted = ".".join(names).replace("_", "-")
+    return f"--{dotted}" if len(dotted) > 1 else f"-{dotted}"
+
+
+def _tree(options: Any) -> Tree:
+    """What is not None in a dataclass of fields and of further dataclasses; {} of None."""
+    tree: Tree = {}
+    for field in fields(options) if options is not None else ():
+        value = getattr(options, field.name)
+        value = _tree(value) if is_dataclass(value) else value
+        if value is not None and value != {}:
+            tree[field.name] = value
+    return tree
+
+
+def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> Tree:
+    """Both trees in one; where they disagree `upper` is right.
+
+    >>> merge({"seed": 1, "model": {"width": 8}}, {"model": {"width": 16}})
+    {'seed': 1, 'model': {'width': 16}}
+    """
+    tree = dict(lower)
+    for key, value in upper.items():
+        both = isinstance(value, Mapping) and isinstance(tree.get(key), Mapping)
+        tree[key] = merge(tree[key], value) if both else value
+    return tree
+
+
+def _holds(tree: Any, names: tuple[str, ...]) -> bool:
+    for name in names:
+        if not isinstance(tree, Mapping) or name not in tree:
+            return False
+        tree = tree[name]
+    return True
+
+
+@final
+class File:
+    """A TOML file of options: its `tree`, and where in it something stands.
+
+    Raises InputError if it cannot be read, with the line where its syntax goes wrong.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self.text = Path(os.path.expanduser(path)).read_text(encoding="utf-8")
+            self.tree: Tree = _underscored(tomllib.loads(self.text))
+        except FileNotFoundError:
+            raise InputError(f"--config {path}: no such file; check the path.") from None
+        except tomllib.TOMLDecodeError as problem:
+            raise InputError(f"{path}: not valid TOML: {problem}; correct it there.") from None
+        except (OSError, UnicodeDecodeError) as problem:
+            reason = problem.strerror if isinstance(problem, OSError) else "it is not text"
+            raise InputError(
+                f"--config {path}: could not be read: {reason}; give a TOML file."
+            ) from None
+
+    def where(self, names: tuple[str, ...]) -> str:
+        """ "FILE, line 3:" for ("model", "width")."""
+        table = ""
+        for number, line in enumerate(self.text.splitlines(), start=1):
+            words = line.replace("-", "_").replace('"', "").strip()
+            if header := re.match(r"\[\s*([\w.\s]+?)\s*\]", words):
+                key, table = header[1], header[1] + "."
+            elif entry := re.match(r"([\w.\s]+?)\s*=", words):
+                key = table + entry[1]
+            else:
+                continue
+            if key == ".".join(names):
+                return f"{self.path}, line {number}:"
+        return f"{self.path}:"
+
+
+def _underscored(tree: Any) -> Any:
+    """The tree with `checkpoint-every` written `checkpoint_every`: a file may use either."""
+    if isinstance(tree, dict):
+        return {key.replace("-", "_"): _underscored(value) for key, value in tree.items()}
+    return tree
+
+
+def free_place(typed: str, *, overwrite: bool) -> Path:
+    """Where `--out` leads. Raises InputError if something is there already, or nothing can be put there."""
+    out = Path(os.path.expanduser(typed))
+    if os.path.lexists(out) and not overwrite and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(
+            f"--out {typed}: already exists; choose another name, or --overwrite to replace it."
+        )
+    place = next(folder for folder in out.absolute().parents if folder.exists())
+    if not place.is_dir():
+        raise InputError(f"--out {typed}: {place} is a file, not a folder; choose another place.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"--out {typed}: {place} cannot be written to; choose another place.")
+    return out
