@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @verb(
     "SOURCE --out FOLDER [OPTIONS]",
-    example="undiffuse compare digits --presets edm,vae,gan --budget 2m --out compared",
+    example="undiffuse compare digits --presets edm,vae,gan --out compared",
 )
 def compare(
     asked: Asked[CompareOptions],

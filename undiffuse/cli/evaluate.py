@@ -42,10 +42,12 @@ def evaluate(
         out = _free_folder(options.out, overwrite=options.overwrite)
 
     from undiffuse.evaluation.evaluate import evaluate as evaluate_run
+    from undiffuse.run import Run
 
+    opened = Run(run)
     with Interruption(quiet=terminal.quiet) as interruption, Bar(terminal) as bar:
         report = evaluate_run(
-            run,
+            opened,
             features=features(options),
             progress=bar,
             stop=interruption.stopped,

@@ -156,7 +156,7 @@ class Live:
 
     def line(self, event: Mapping[str, Any]) -> str:
         """The line for a "step" event."""
-        from undiffuse.training.duration import words
+        from undiffuse.duration import format_duration
 
         steps = self.start.get("steps")
         parts = [
@@ -164,7 +164,7 @@ class Live:
             f"loss {number(self.loss)}",
             f"held-out {number(self.held_out.get('loss'))}",
             f"{number(event['rate'])} rows/s",
-            f"{words(event['left'])} left" if event["left"] else "evaluating",
+            f"{format_duration(event['left'])} left" if event["left"] else "evaluating",
             f"{event['skipped']} skipped" if event.get("skipped") else "",
         ]
         return "   ".join(part for part in parts if part)

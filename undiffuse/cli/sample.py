@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from undiffuse.models import GenerativeModel
+    from undiffuse.run import Run
 
 
 @verb(
@@ -40,23 +41,26 @@ def sample(
         raise InputError("-n: missing; say how many samples to draw, such as -n 64.")
     out = free_place(options.out, overwrite=options.overwrite)
 
-    from undiffuse.run import open_run
-    from undiffuse.training.options import find_device
+    from undiffuse.cli.place import rehearse
+    from undiffuse.device import find_device
+    from undiffuse.run import Run
 
     device = find_device(options.device)
-    model = open_run(run).to(device)
+    opened = Run(run)
+    model = opened.model(device=device)
     if options.label is not None:
         model.label_index(options.label)
-    more = {"wrap": _guidance(model, run, options), "given": _given(model, options)}
+    more = {"wrap": _guidance(model, opened, asked), "given": _given(model, options)}
     rehearse(model, options.out, out)
     return _draw(model, run, asked, {k: v for k, v in more.items() if v is not None}, out)
 
 
-def _guidance(model: GenerativeModel, run: str, options: SampleOptions) -> Any:
+def _guidance(model: GenerativeModel, run: Run, asked: Asked[SampleOptions]) -> Any:
     """The wrapper that the options on guidance ask for, None if they ask for none."""
+    options = asked.options
     scale = options.guidance if options.autoguide is None else options.autoguide
     if scale is None:
-        if (options.guidance_from, options.guidance_to) != (0.0, math.inf):
+        if asked.chosen("guidance_from", "guidance_to"):
             raise InputError(
                 "--guidance-from, --guidance-to: of which guidance? Give --guidance or --autoguide too."
             )
@@ -66,9 +70,8 @@ def _guidance(model: GenerativeModel, run: str, options: SampleOptions) -> Any:
             "--guidance: the class of given rows is not known; say it with --label, or leave guidance out."
         )
     from undiffuse.models.guided import guided
-    from undiffuse.run import open_weaker
 
-    weaker = None if options.autoguide is None else open_weaker(run).to(model.device)
+    weaker = None if options.autoguide is None else run.weaker(model.device)
     return guided(model, scale, weaker=weaker, low=options.guidance_from, high=options.guidance_to)
 
 
@@ -76,10 +79,10 @@ def _given(model: GenerativeModel, options: SampleOptions) -> Any:
     """The rows of --given, None without it."""
     if options.given is None:
         return None
-    from undiffuse.data.given import read_given
+    from undiffuse.data import complete
 
     assert model.data_config is not None
-    return read_given(options.given, model.data_config)
+    return complete(options.given, model.data_config)
 
 
 def _draw(

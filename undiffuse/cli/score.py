@@ -8,9 +8,7 @@ What can be refused is refused before the first row is scored; what is scored is
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -50,15 +48,14 @@ def score(
     out = free_place(options.out, overwrite=options.overwrite)
 
     from undiffuse.data import conform
+    from undiffuse.device import find_device
     from undiffuse.evaluation import check_out
-    from undiffuse.run import open_run
-    from undiffuse.training.folder import read_config
-    from undiffuse.training.options import find_device
+    from undiffuse.run import Run
 
     check_out(out)
     device = find_device(options.device)
-    config = read_config(run)["data"]
-    model = open_run(run).to(device)
+    opened = Run(run)
+    config, model = opened.config["data"], opened.model(device=device)
     _rehearse(model, _scoring(model, asked))
     with Bar(terminal) as bar:
         rows = conform(data, config, progress=bar)

@@ -8,7 +8,7 @@ from undiffuse.options import SelfcheckOptions
 
 @verb("[OPTIONS]", example="undiffuse selfcheck --json")
 def selfcheck(asked: Asked[SelfcheckOptions]) -> int:
-    """Check the mathematics of this installation against closed forms.
+    """Check the installed mathematics against closed forms.
 
     Prints a table of law, error and bound within seconds. The exit code is 1 if a law fails.
     """

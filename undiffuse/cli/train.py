@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import Parameter
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 @verb(
     "SOURCE --out RUN [OPTIONS]",
-    example="undiffuse train photos/ --out runs/photos --budget 30m --model.width 96",
+    example="undiffuse train photos/ --out runs/photos --budget 30m",
 )
 def train(
     asked: Asked[TrainOptions],
@@ -55,27 +56,51 @@ def train(
             "SOURCE: missing; name the data to train on, such as undiffuse train digits --out RUN."
         )
     recorded = _folder(asked.options)
+    make = _maker(asked, recorded)
+    make()  # what a preset does not take is refused before the data is read
     data = _load(source, asked, recorded)
-    model = _model(asked, recorded, data)
+    seed = asked.options.seed if recorded is None else recorded["training"]["seed"]
+    model = _met(make, data, seed)
     _introduce(model, data, asked, recorded)
     return _fit(model, data, asked)
 
 
 def _folder(options: TrainOptions) -> dict[str, Any] | None:
-    """The config of the run to resume, None for a new one; the folder, budget and device are checked here."""
-    from undiffuse.training.duration import seconds
-    from undiffuse.training.folder import RunFolder, read_config
-    from undiffuse.training.options import find_device
+    """The config of the run to resume, None for a new one; the folder, budget and device are checked."""
+    from undiffuse.device import find_device
+    from undiffuse.duration import parse_duration
+    from undiffuse.training.folder import RunFolder
 
     if options.budget is not None:
-        seconds(options.budget)
+        parse_duration(options.budget)
     find_device(options.device)
-    if options.init is not None:
-        read_config(options.init)
     return RunFolder(options.out, resume=options.resume, overwrite=options.overwrite).config
 
 
-def _load(source: str | None, asked: Asked[TrainOptions], recorded: dict[str, Any] | None) -> Data:
+def _maker(
+    asked: Asked[TrainOptions], recorded: Mapping[str, Any] | None
+) -> Callable[[], GenerativeModel]:
+    """What makes the preset with the keywords and dimensions given, that of --init, or the model to resume."""
+    from undiffuse.models import PRESETS, build
+    from undiffuse.run import Run
+
+    sizes, preset = asked.given.get("model", {}), asked.given.get("preset")
+    words = asked.chosen(*options_of(PresetOptions))
+    start = recorded
+    if recorded is not None:
+        if not sizes and not words and preset in (None, recorded["preset"]):
+            return partial(build, recorded["model"])
+        sizes = sizes or _sizes(recorded)
+    elif asked.options.init is not None:
+        start = Run(asked.options.init).config
+        sizes = _sizes(start) | sizes
+    preset = preset or (start and start["preset"]) or asked.options.preset
+    return partial(PRESETS[preset], **words, **sizes)
+
+
+def _load(
+    source: str | None, asked: Asked[TrainOptions], recorded: Mapping[str, Any] | None
+) -> Data:
     """The source, split as in the run that is resumed."""
     from undiffuse.data import load
 
@@ -101,38 +126,13 @@ def _load(source: str | None, asked: Asked[TrainOptions], recorded: dict[str, An
     return data
 
 
-def _model(
-    asked: Asked[TrainOptions], recorded: dict[str, Any] | None, data: Data
-) -> GenerativeModel:
-    """The preset with the keywords and dimensions given, those of --init, or the model resumed; sized to the data.
-
-    A run that has no checkpoint yet begins as it began before: the same parts, their weights from the same seed.
-    """
+def _met(make: Callable[[], GenerativeModel], data: Data, seed: int) -> GenerativeModel:
+    """The model sized to the data, with initial weights from `seed`: the same ones each time."""
     import torch
 
-    from undiffuse.models import PRESETS, build
-    from undiffuse.training.folder import read_config
-
-    sizes, preset = asked.given.get("model", {}), asked.given.get("preset")
-    words = asked.chosen(*options_of(PresetOptions))
-    seed = asked.options.seed if recorded is None else recorded["training"]["seed"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if (
-            recorded is not None
-            and not sizes
-            and not words
-            and preset in (None, recorded["preset"])
-        ):
-            model = build(recorded["model"])
-            model.preset = recorded["preset"]
-        else:
-            if recorded is not None:
-                sizes, preset = sizes or _sizes(recorded), preset or recorded["preset"]
-            elif asked.options.init is not None:
-                start = read_config(asked.options.init)
-                sizes, preset = _sizes(start) | sizes, preset or start["preset"]
-            model = PRESETS[preset or asked.options.preset](**words, **sizes)
+        model = make()
         model.meet(data)
     return model
 
@@ -170,17 +170,17 @@ def _introduce(
 
 
 def _how_long(options: TrainOptions, recorded: dict[str, Any] | None) -> str:
-    from undiffuse.training.duration import seconds, words
+    from undiffuse.duration import format_duration, parse_duration
 
     if options.steps is not None:
         return f"{options.steps:,} steps"
     if options.budget is not None:
-        return words(seconds(options.budget))
+        return format_duration(parse_duration(options.budget))
     before = (recorded or {}).get("training", {})
     if before.get("steps"):
         return f"{before['steps']:,} steps, as recorded in the run"
     if before.get("budget"):
-        return f"{words(before['budget'])}, as recorded in the run"
+        return f"{format_duration(before['budget'])}, as recorded in the run"
     return f"{DEFAULT_BUDGET} (default; change it with --budget or --steps)"
 
 
@@ -223,16 +223,17 @@ def _conclude(
     result: Result, model: GenerativeModel, out: str, preview: str | None, terminal: Terminal
 ) -> None:
     """Say what was made and where, and what to type next."""
-    from undiffuse.run import summary
-    from undiffuse.training.duration import words
+    from undiffuse.cli.place import suggestion
+    from undiffuse.duration import format_duration
+    from undiffuse.run import Run
 
     if result.stopped:
         terminal.say(f"stopped at step {result.step:,} and saved; to resume:")
-        terminal.say(f"  {summary(out)['go_on']}", "bold")
+        terminal.say(f"  {Run(out).resume_command}", "bold")
         return
     held_out = result.held_out or {}
     terminal.say(
-        f"trained {result.step:,} steps in {words(result.elapsed)}; "
+        f"trained {result.step:,} steps in {format_duration(result.elapsed)}; "
         f"held-out loss {number(held_out.get('loss'))}; saved in {out}"
     )
     if warning := held_out.get("warning"):
@@ -240,6 +241,4 @@ def _conclude(
     if preview:
         terminal.say(f"samples so far: {preview}")
     terminal.say("next, draw new ones:")
-    terminal.say(
-        f"  undiffuse sample {shlex.quote(out)} -n 64 --out {model.form.suggested_out}", "bold"
-    )
+    terminal.say(f"  undiffuse sample {shlex.quote(out)} -n 64 --out {suggestion(model)}", "bold")

@@ -18,12 +18,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from functools import cache
 from pathlib import Path
+from types import UnionType
 from typing import (
     Annotated,
     Any,
     Generic,
     Literal,
     TypeVar,
+    Union,
     final,
     get_args,
     get_origin,
@@ -60,6 +62,7 @@ class Verb:
     """A command: what cyclopts calls, and what its help page says besides."""
 
     name: str
+    kind: type  # of its options
     command: Callable[..., int]
     usage: str
     example: str
@@ -87,7 +90,7 @@ def verb(usage: str, example: str) -> Callable[[Callable[..., int]], Verb]:
         ]
         command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
         command.__annotations__ = {one.name: one.annotation for one in parameters}
-        return Verb(function.__name__, command, usage, example)
+        return Verb(function.__name__, kind, command, usage, example)
 
     return decorate
 
@@ -122,7 +125,7 @@ def typed(kind: type) -> Any:
     made = []
     for name, option in options_of(kind).items():
         if option.group is None:
-            hint: Any = Annotated[_word_type(option) | None, _parameter(option)]
+            hint = _word(option)
         else:
             group = Group.create_ordered(option.help)
             hint = Annotated[typed(option.group) | None, Parameter(group=group)]
@@ -130,26 +133,39 @@ def typed(kind: type) -> Any:
     return make_dataclass(kind.__name__, made, kw_only=True, namespace={"__module__": __name__})
 
 
-def _word_type(option: Option) -> Any:
-    """What cyclopts matches, and names in the help: one word, whose value is checked by the option's own type."""
-    if get_origin(option.type) is Literal or option.type in (int, float, bool):
-        return option.type
-    return next((kind for kind in (int, float) if get_args(option.type)[:1] == (kind,)), str)
-
-
-def _parameter(option: Option) -> Parameter:
+def _word(option: Option) -> Any:
+    """A flag, or a word whose value the option's own type checks, as cyclopts takes it."""
     shared: Tree = {"help": option.help, "negative": (), "show_default": False}
     if len(option.name) == 1:
         shared["name"] = f"-{option.name}"
     if option.type is bool and option.default is False:
-        return Parameter(**shared)
+        return Annotated[bool | None, Parameter(**shared)]
 
     def convert(_: Any, tokens: Any) -> Any:
-        word = ",".join(token.value for token in tokens)
-        return validated(option.type, word, tokens[0].keyword, word=True)
+        return validated(option.type, tokens[0].value, tokens[0].keyword, word=True)
 
-    hyphen = float in get_args(option.type)  # "-5m" is a length of time, though of none that can be
-    return Parameter(**shared, converter=convert, allow_leading_hyphen=hyphen)
+    if literal := get_origin(option.type) is Literal:  # whose choices the page shows
+        shared["metavar"] = "CHOICE"
+    parameter = Parameter(
+        **{"metavar": metavar(option.type), **shared},
+        converter=convert,
+        n_tokens=1,
+        allow_leading_hyphen=float in get_args(option.type),  # so that -5m is taken, and refused
+    )
+    return Annotated[option.type | None if literal else Any, parameter]
+
+
+def metavar(hint: Any) -> str:
+    """What a value is called on a help page.
+
+    >>> metavar(float), metavar(tuple[int, ...]), metavar(int | tuple[int, int])
+    ('FLOAT', 'INT,INT', 'INT')
+    """
+    if get_origin(hint) in (Annotated, Union, UnionType):
+        return metavar(get_args(hint)[0])
+    if get_origin(hint) is tuple:
+        return ",".join([metavar(get_args(hint)[0])] * 2)
+    return {int: "INT", float: "FLOAT", bool: "BOOL"}.get(hint, "TEXT")
 
 
 def typed_as(names: tuple[str, ...]) -> str:
