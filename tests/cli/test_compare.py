@@ -121,14 +121,14 @@ REFUSED = {
         ("x.npy", "--out", "c", "--budget", "soon"),
         "budget soon: not a duration",
     ),
-    "too few samples": (("x.npy", "--out", "c", "-n", 3), "-n 3: must be at least 16"),
+    "too few samples": (("x.npy", "--out", "c", "-n", 3), "-n 3: must be a whole number of at least 16"),
     "no evaluation": (
         ("x.npy", "--out", "c", "--evaluations", 0),
-        "--evaluations 0: must be at least 1",
+        "--evaluations 0: must be a whole number of at least 1",
     ),
     "features twice": (
         ("x.npy", "--out", "c", "--features", "raw", "--inception-weights", "w"),
-        "leave one out",
+        "leave one of them out",
     ),
     "a file": (("x.npy", "--out", "x.npy"), "this is a file"),
     "a folder of other things": (("x.npy", "--out", "."), "other files and no comparison"),

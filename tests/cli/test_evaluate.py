@@ -117,7 +117,7 @@ def test_interrupted_and_typed_again_it_ends_as_if_it_had_not_been(
         stopped = cli("evaluate", run, *QUICK, "--json")
     assert stopped.code == 130
     assert json.loads(stopped.out) == {"run": str(run), "stopped": True}
-    assert "goes on from there" in stopped.err
+    assert "the same command resumes" in stopped.err
     assert not (run / "report.html").exists()
     kept = {file: file.stat().st_mtime_ns for file in (run / "evaluation").rglob("*.npz")}
     assert 1 <= len(kept) < 3
@@ -142,19 +142,19 @@ REFUSED = {
     "no such run": (("none",), "no such folder"),
     "no run": ((".",), "not a run"),
     "a run without weights": (("begun",), "had not reached its first checkpoint"),
-    "too few samples": (("run", "-n", 5), "-n 5: must be at least 16"),
+    "too few samples": (("run", "-n", 5), "-n 5: must be a whole number of at least 16"),
     "unknown features": (
         ("run", "--features", "wite"),
         "wite: no such features. Did you mean white",
     ),
     "features twice": (
         ("run", "--features", "raw", "--inception-weights", "w.pth"),
-        "leave one out",
+        "leave one of them out",
     ),
     "no such weights": (("run", "--inception-weights", "none.pth"), "none.pth"),
     "an unknown method": (("run", "--method", "hun"), "--method hun: no such method"),
     "a method of another family": (("run", "--method", "mean"), "mean"),
-    "steps of no number": (("run", "--steps", 0), "--steps 0: must be at least 1"),
+    "steps of no number": (("run", "--steps", 0), "--steps 0: must be a whole number of at least 1"),
     "no such data": (("run", "--data", "none.npy"), "none.npy"),
     "data of another shape": (("run", "--data", "other.npy"), "other.npy"),
 }

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from undiffuse.cli import live, progress
-from undiffuse.cli.live import Live
-from undiffuse.cli.progress import Bar
+from undiffuse.cli import progress
+from undiffuse.cli.progress import Bar, Live
 from undiffuse.cli.terminal import Terminal
 
 
@@ -61,7 +60,7 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     made, stream = terminal(lively=False)
     with Live(made) as shown:
         for event in events(10):
@@ -78,7 +77,7 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(
 
 def test_on_a_terminal_the_line_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     made, _ = terminal(lively=True)
     with Live(made) as shown:
         for event in events(10)[:-1]:
@@ -121,7 +120,7 @@ def test_the_budget_nobody_gave_is_said(
     monkeypatch.setattr(undiffuse.training, "fit", fit)
     said = cli("train", "moons", "--out", tmp_path / "r", "--seed", 3)
     assert said.code == 130
-    assert "10m (by default; --budget or --steps choose another)" in said.err
+    assert "10m (default; change it with --budget or --steps)" in said.err
     assert "interrupted" in said.err
     assert "budget" not in given, "the library's own default holds"
     assert given["seed"] == 3

@@ -56,7 +56,7 @@ def score(
     device = find_device(options.device)
     opened = Run(run)
     config, model = opened.config["data"], opened.model(device=device)
-    _rehearse(model, _scoring(model, asked))
+    scoring = _scoring(model, asked)
     with Bar(terminal) as bar:
         rows = conform(data, config, progress=bar)
         held_out = _held_out(model, config, options, bar)
@@ -67,7 +67,7 @@ def score(
             f"{data}: holds the rows that the run was trained on, which score higher than new ones.",
             "yellow",
         )
-    return _score(model, run, rows, held_out, asked)
+    return _score(model, run, rows, held_out, scoring, asked)
 
 
 def _held_out(
@@ -88,12 +88,14 @@ def _held_out(
 
 
 def _scoring(model: GenerativeModel, asked: Asked[ScoreOptions]) -> Scoring:
-    """How rows are scored, with what is named resolved."""
+    """How rows are scored, what is named resolved. Raises InputError for what the model cannot do."""
     from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
     from undiffuse.evaluation import Scoring
     from undiffuse.models.likelihood import how_of
 
     options, dequantization = asked.options, None
+    if options.label is not None:
+        model.label_index(options.label)
     if options.dequantization == "truncated_normal":
         schedule: Any = getattr(model, "schedule", None)
         if schedule is None:
@@ -111,28 +113,19 @@ def _scoring(model: GenerativeModel, asked: Asked[ScoreOptions]) -> Scoring:
     )
 
 
-def _rehearse(model: GenerativeModel, scoring: Scoring) -> None:
-    """Score one grey row: what the family does not take, or has no density for, is refused before data are read."""
-    import torch
-
-    from undiffuse.data.rows import as_tensor
-
-    assert model.transform is not None
-    scoring.of(model, as_tensor(model.transform.decode(torch.zeros(1, *model.transform.shape))), 0)
-
-
 def _score(
     model: GenerativeModel,
     run: str,
     rows: Conformed,
     held_out: Conformed | None,
+    scoring: Scoring,
     asked: Asked[ScoreOptions],
 ) -> int:
     """Score the held-out rows, then the rows; say what came of it. Returns the exit code."""
     from undiffuse.evaluation import calibrate
     from undiffuse.evaluation import score as score_to_file
 
-    options, terminal, scoring = asked.options, asked.terminal, _scoring(model, asked)
+    options, terminal = asked.options, asked.terminal
     with Interruption(quiet=terminal.quiet) as interruption, Bar(terminal) as bar:
         shared: dict[str, Any] = {
             "scoring": scoring,

@@ -81,7 +81,7 @@ def _maker(
     asked: Asked[TrainOptions], recorded: Mapping[str, Any] | None
 ) -> Callable[[], GenerativeModel]:
     """What makes the preset with the keywords and dimensions given, that of --init, or the model to resume."""
-    from undiffuse.models import PRESETS, build
+    from undiffuse.models import PRESETS
     from undiffuse.run import Run
 
     sizes, preset = asked.given.get("model", {}), asked.given.get("preset")
@@ -89,13 +89,22 @@ def _maker(
     start = recorded
     if recorded is not None:
         if not sizes and not words and preset in (None, recorded["preset"]):
-            return partial(build, recorded["model"])
+            return partial(_rebuilt, recorded)
         sizes = sizes or _sizes(recorded)
     elif asked.options.init is not None:
         start = Run(asked.options.init).config
         sizes = _sizes(start) | sizes
     preset = preset or (start and start["preset"]) or asked.options.preset
     return partial(PRESETS[preset], **words, **sizes)
+
+
+def _rebuilt(recorded: Mapping[str, Any]) -> GenerativeModel:
+    """The model of a run with new weights."""
+    from undiffuse.models import build
+
+    model = build(recorded["model"])
+    model.preset = recorded["preset"]
+    return model
 
 
 def _load(
