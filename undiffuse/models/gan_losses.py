@@ -1,16 +1,19 @@
-"""What the two players of a GAN minimize, given the discriminator's logits D on real rows x and generated rows y.
+"""The losses of a GAN's two players, from the discriminator's logits D of real rows x and samples y.
 
-    NonSaturating   discriminator  E[softplus(-D(x))] + E[softplus(D(y))]              (Goodfellow et al. 2014, Eq. 1)
-                    generator      E[softplus(-D(y))]                                  (Sec. 3, the -log D trick)
-    Relativistic    discriminator  E[softplus(D(y) - D(x))] + gamma/2 (R1 + R2)        (Huang et al. 2024, Sec. 2)
-                    generator      E[softplus(D(x) - D(y))]
-                    R1 = E|grad D(x)|^2,  R2 = E|grad D(y)|^2,  x and y paired at random
+    non_saturating   discriminator  E[softplus(-D(x))] + E[softplus(D(y))]
+                                                             (Goodfellow et al. 2014, Eq. 1)
+                     generator      E[softplus(-D(y))]       (Sec. 3, the -log D trick)
+    relativistic     discriminator  E[softplus(D(y) - D(x))] + gamma/2 (R1 + R2)
+                                                             (Huang et al. 2024, Sec. 2)
+                     generator      E[softplus(D(x) - D(y))]
+                     R1 = E|grad D(x)|^2,  R2 = E|grad D(y)|^2,  x and y paired at random
 
-The first two are binary cross-entropy on sigmoid(D) with labels 1 for real and 0 for generated rows (Kim and Lee 2024,
-Eq. 1-3, where labels and sign are inconsistent): -log sigmoid(D) = softplus(-D). At the best discriminator,
-D = log p(x) - log q(x), the first is 2 log 2 - 2 JSD(p, q). The relativistic loss compares each generated row with a
-real one, so that a generator cannot leave modes out without losing to the rows in them; the penalties, zero-centred
-and on both sides, make the game converge where the plain one circles (Mescheder et al. 2018).
+The first is binary cross-entropy on sigmoid(D) with labels 1 for real rows and 0 for samples (Kim
+and Lee 2024, Eq. 1-3, where labels and sign are inconsistent): -log sigmoid(D) = softplus(-D). At
+the best discriminator, D = log p(x) - log q(x), it is 2 log 2 - 2 JSD(p, q). The relativistic loss
+compares each sample with a real row, so that a generator that leaves out modes loses to the rows in
+them. The penalties are centred at zero and on both sides: with them the game converges where the
+plain one circles (Mescheder et al. 2018).
 """
 
 from __future__ import annotations
@@ -34,17 +37,29 @@ class Game(ABC):
 
     @abstractmethod
     def discriminator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
-        """The discriminator's loss, a scalar; `y` carries no gradient."""
+        """Return the discriminator's loss, a scalar.
+
+        Args:
+            critic: the discriminator.
+            x: real rows (B, *).
+            y: samples (B, *) without gradient.
+        """
 
     @abstractmethod
     def generator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
-        """The generator's loss, a scalar with a gradient through `y`."""
+        """Return the generator's loss, a scalar with a gradient through `y`.
+
+        Args:
+            critic: the discriminator.
+            x: real rows (B, *).
+            y: samples (B, *).
+        """
 
 
 @final
 @dataclass(frozen=True)
 class NonSaturating(Game):
-    """The classical game; without care it circles, or loses modes.
+    """The classical game, which can circle or lose modes.
 
     >>> even = torch.zeros(4)  # logits of a discriminator that cannot tell
     >>> f"{NonSaturating().discriminator(lambda x: even, even, even):.4f}"  # 2 log 2
@@ -52,38 +67,45 @@ class NonSaturating(Game):
     """
 
     def discriminator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+        """Return E[softplus(-D(x))] + E[softplus(D(y))]."""
         return F.softplus(-critic(x)).mean() + F.softplus(critic(y)).mean()
 
     def generator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+        """Return E[softplus(-D(y))]."""
         return F.softplus(-critic(y)).mean()
 
 
 @final
 @dataclass(frozen=True)
 class Relativistic(Game):
-    """The relativistic pairing game with zero-centred gradient penalties on real and generated rows.
+    """The relativistic pairing game with zero-centred gradient penalties on real rows and samples.
 
-    The penalties' weight gamma is `penalty` sqrt(d) for rows of d numbers at unit scale: 0.04 in the plane, and within
-    what was published for images of 32 x 32 to 256 x 256 (Huang et al. 2024: from 0.05 to 150, the more the larger).
+    The penalties' weight gamma is `penalty` sqrt(d) for rows of d numbers at unit scale: 0.04 in
+    the plane, and within the published range for images of 32 x 32 to 256 x 256 (Huang et al. 2024:
+    from 0.05 to 150, larger for larger images).
     """
 
     penalty: float = 0.03
 
     def discriminator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+        """Return E[softplus(D(y) - D(x))] + gamma/2 (R1 + R2)."""
         x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
         real, fake = critic(x), critic(y)
-        slopes = squared_slope(real, x) + squared_slope(fake, y)
-        return (
-            F.softplus(fake - real).mean()
-            + self.penalty / 2 * math.sqrt(x[0].numel()) * slopes.mean()
-        )
+        slopes = (squared_slope(real, x) + squared_slope(fake, y)).mean()
+        gamma = self.penalty * math.sqrt(x[0].numel())
+        return F.softplus(fake - real).mean() + gamma / 2 * slopes
 
     def generator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+        """Return E[softplus(D(x) - D(y))]."""
         return F.softplus(critic(x) - critic(y)).mean()
 
 
 def squared_slope(logits: Tensor, x: Tensor) -> Tensor:
-    """|grad D(x)|^2 of each row (B,), itself differentiable; each logit (B,) hangs on its own row of x (B, *) alone.
+    """Return |grad D(x)|^2 of each row (B,), itself differentiable.
+
+    Args:
+        logits: D(x) (B,), each of which depends on its own row alone.
+        x: rows (B, *) that require a gradient.
 
     >>> x = torch.tensor([[1.0, 2.0], [0.0, 3.0]], requires_grad=True)
     >>> squared_slope((x**2).sum(1), x)  # |2 x|^2
@@ -94,3 +116,4 @@ def squared_slope(logits: Tensor, x: Tensor) -> Tensor:
 
 
 GAMES: dict[str, type[Game]] = {"non_saturating": NonSaturating, "relativistic": Relativistic}
+"""The games by name."""
