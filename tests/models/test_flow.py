@@ -14,8 +14,8 @@ import undiffuse as ud
 from undiffuse.data import toys
 from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
-from undiffuse.models.likelihood import how_of
 from undiffuse.models import build
+from undiffuse.models.likelihood import how_of
 
 zuko = pytest.importorskip("zuko")
 SMALL = {"width": 16, "transforms": 2}
@@ -85,7 +85,9 @@ def test_the_likelihood_is_exact_and_takes_no_options():
     assert (found.kind, found.evaluations) == ("exact", 1.0)
     assert found.stderr.tolist() == [0.0] * 5
     assert found.nats.dtype == torch.float64
-    with pytest.raises(InputError, match="method elbo: flow models are not scored by it; its density"):
+    with pytest.raises(
+        InputError, match="method elbo: flow models are not scored by it; its density"
+    ):
         how_of(model, "elbo")
     with pytest.raises(InputError, match="evaluations: scoring by this model takes no options"):
         how_of(model, evaluations=8)

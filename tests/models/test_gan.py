@@ -202,7 +202,7 @@ def test_a_density_steps_and_half_a_pair_are_refused():
     for option in ({"steps": 5}, {"method": "heun"}):
         with pytest.raises(InputError, match="draws in one pass"):
             model.sample_rows(3, **option)
-    with pytest.raises(InputError, match="latent is 0; give a whole number of at least 1"):
+    with pytest.raises(InputError, match="latent 0: give a whole number of at least 1"):
         ud.gan(data(), latent=0)
     with pytest.raises(InputError, match="give both a generator and a discriminator"):
         ud.GAN(generator=nn.Linear(2, 2))

@@ -164,9 +164,7 @@ def met(**changes):
     return shaken(model).eval()
 
 
-@pytest.mark.parametrize(
-    "how", [Bound(4), Density(steps=3, probes=1)], ids=["elbo", "ode"]
-)
+@pytest.mark.parametrize("how", [Bound(4), Density(steps=3, probes=1)], ids=["elbo", "ode"])
 def test_a_row_depends_on_its_seed_and_number_alone(how):
     options = {"how": how}
     model, rows = met(), torch.randn(6, 3)

@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from undiffuse.data.images.transform import image_transform
-from undiffuse.models.observation import Bernoulli, Gaussian, Logistic, cells_of
+from undiffuse.models.observation import (
+    BernoulliObservation,
+    GaussianObservation,
+    LogisticObservation,
+    cells_of,
+)
 
 
 def edges(levels):
@@ -23,7 +28,7 @@ def edges(levels):
 @pytest.mark.parametrize("mean", [0.0, -0.71, 1.0, 8.0])
 def test_the_masses_of_the_logistic_sum_to_one(levels, scale, mean):
     centres, cells = edges(levels)
-    nats = Logistic().log_prob(
+    nats = LogisticObservation().log_prob(
         centres,
         cells,
         torch.full_like(centres, mean),
@@ -36,7 +41,7 @@ def test_the_masses_of_the_logistic_sum_to_one(levels, scale, mean):
 def test_each_mass_is_the_difference_of_the_distribution_function():
     centres, (low, high) = edges(17)
     mean, s = torch.full_like(centres, 0.2), 0.3
-    nats = Logistic().log_prob(
+    nats = LogisticObservation().log_prob(
         centres, (low, high), mean, torch.tensor([math.log(s)], dtype=torch.float64)
     )
     mass = torch.sigmoid((high - mean) / s) - torch.sigmoid((low - mean) / s)
@@ -49,7 +54,7 @@ def test_gradients_are_finite_however_far_the_mean_is_off(dtype):
     for mean in (-40.0, 0.0, 40.0):
         output = torch.full((256, 1), mean, dtype=dtype, requires_grad=True)
         log_scale = torch.full((1,), -5.0, dtype=dtype, requires_grad=True)
-        Logistic().log_prob(centres.to(dtype), cells, output, log_scale).sum().backward()
+        LogisticObservation().log_prob(centres.to(dtype), cells, output, log_scale).sum().backward()
         assert bool(output.grad.isfinite().all())
         assert bool(log_scale.grad.isfinite().all())
         assert mean * float(output.grad.sum()) <= 0  # towards the data
@@ -58,14 +63,16 @@ def test_gradients_are_finite_however_far_the_mean_is_off(dtype):
 def test_the_bernoulli_s_two_masses_are_a_sigmoid_and_the_rest():
     centres, cells = edges(2)
     for logit in (-30.0, -1.0, 0.0, 2.0):
-        nats = Bernoulli().log_prob(centres, cells, torch.full_like(centres, logit), torch.zeros(0))
+        nats = BernoulliObservation().log_prob(
+            centres, cells, torch.full_like(centres, logit), torch.zeros(0)
+        )
         assert float(nats.exp().sum()) == pytest.approx(1, abs=1e-14)
         assert float(nats[1].exp()) == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-12)
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_gaussian_is_a_density_with_a_scale_for_each_channel_or_one(shared):
-    observation = Gaussian(shared)
+    observation = GaussianObservation(shared)
     log_scale = torch.tensor([0.3] if shared else [0.3, -1.0, 0.5]).double()
     assert observation.scales(3) == len(log_scale)
     torch.manual_seed(0)
@@ -75,9 +82,11 @@ def test_the_gaussian_is_a_density_with_a_scale_for_each_channel_or_one(shared):
     torch.testing.assert_close(observation.log_prob(x, None, output, log_scale), expected)
 
 
-@pytest.mark.parametrize("observation", [Logistic(), Bernoulli()], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    "observation", [LogisticObservation(), BernoulliObservation()], ids=lambda o: type(o).__name__
+)
 def test_draws_come_as_often_as_their_masses_say(observation):
-    levels, n = (2 if isinstance(observation, Bernoulli) else 5), 50_000
+    levels, n = (2 if isinstance(observation, BernoulliObservation) else 5), 50_000
     transform = image_transform(row_shape=(1, 1), channel_axis=None, levels=levels, dtype="uint8")
     centres, cells = edges(levels)
     log_scale = torch.full((observation.scales(1),), math.log(0.4), dtype=torch.float64)

@@ -18,7 +18,12 @@ from undiffuse.diffusion.gaussian import kl
 from undiffuse.errors import InputError
 from undiffuse.models import VAE, build
 from undiffuse.models.likelihood import Bound, Density, Weighted, how_of
-from undiffuse.models.observation import OBSERVATIONS, Bernoulli, Gaussian, Logistic
+from undiffuse.models.observation import (
+    OBSERVATIONS,
+    BernoulliObservation,
+    GaussianObservation,
+    LogisticObservation,
+)
 from undiffuse.nn.autoencoder import Autoencoder, autoencoder
 
 W = torch.tensor(
@@ -58,7 +63,7 @@ class Posterior(nn.Module):
 def components(encoder, latent=2):
     network = Autoencoder(encoder=encoder, decoder=Components(), scales=1).double()
     model = VAE(
-        observation=Gaussian(shared=True), latent=latent, network=network, shape=(4,)
+        observation=GaussianObservation(shared=True), latent=latent, network=network, shape=(4,)
     ).eval()
     with torch.no_grad():
         network.scale.fill_(math.log(S) / 10)
@@ -150,7 +155,7 @@ def test_what_is_not_there_to_choose_is_refused():
     model = components(Posterior())
     with pytest.raises(InputError, match=r"method meen: no such method. Did you mean mean\?"):
         model.sample_rows(1, method="meen")
-    with pytest.raises(InputError, match="draws in one step; leave it out"):
+    with pytest.raises(InputError, match="draws in one pass; leave it out"):
         model.sample_rows(1, steps=5)
     x = truth(2)[0]
     with pytest.raises(
@@ -159,7 +164,9 @@ def test_what_is_not_there_to_choose_is_refused():
         how_of(components(Posterior()), "elbow")
     with pytest.raises(InputError, match="tolerance: scoring by this model takes only evaluations"):
         how_of(components(Posterior()), tolerance=1e-3)
-    with pytest.raises(InputError, match="method ode: vae models are not scored by it; use elbo or"):
+    with pytest.raises(
+        InputError, match="method ode: vae models are not scored by it; use elbo or"
+    ):
         components(Posterior()).likelihood_rows(x, how=Density())
     with pytest.raises(InputError, match="draws 0: "):
         Weighted(0)
@@ -224,10 +231,12 @@ def tiny(levels, observation):
     return model
 
 
-@pytest.mark.parametrize("observation", [Logistic(), Bernoulli()], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    "observation", [LogisticObservation(), BernoulliObservation()], ids=lambda o: type(o).__name__
+)
 def test_the_probabilities_of_all_images_sum_to_one(observation):
     """With q(z | x) = p(z) and the same z for every image, the weights of a draw are p(k | z)."""
-    levels = 2 if isinstance(observation, Bernoulli) else 4
+    levels = 2 if isinstance(observation, BernoulliObservation) else 4
     model = tiny(levels, observation)
     with torch.no_grad():
         model.network.encoder.leave.weight.zero_()
@@ -247,7 +256,7 @@ def test_the_probabilities_of_all_images_sum_to_one(observation):
 
 
 def test_whole_numbers_are_scored_the_same_with_cells_and_as_an_even_density():
-    model, k = tiny(4, Logistic()), torch.tensor([[[0, 3]], [[1, 2]]], dtype=torch.uint8)
+    model, k = tiny(4, LogisticObservation()), torch.tensor([[[0, 3]], [[1, 2]]], dtype=torch.uint8)
     x, correction = model.transform.encode(k, torch.zeros_like)
     cells = model.transform.cells(k)
     given = {"noise": RowNoise(0, 2), "cond": {}, "how": Weighted(5)}
@@ -258,17 +267,17 @@ def test_whole_numbers_are_scored_the_same_with_cells_and_as_an_even_density():
 
 
 def test_the_observation_follows_the_data_and_refuses_others():
-    assert ud.vae(images(17), width=8).observation == Logistic()
+    assert ud.vae(images(17), width=8).observation == LogisticObservation()
     assert ud.vae(images(17), width=8).levels == 17
-    assert ud.vae(images(17).astype(np.float32), width=8).observation == Gaussian()
+    assert ud.vae(images(17).astype(np.float32), width=8).observation == GaussianObservation()
     vectors = np.random.default_rng(0).normal(size=(50, 3))
-    assert ud.vae(vectors).observation == Gaussian()
-    with pytest.raises(InputError, match="observation logistic: is for images of whole numbers"):
-        ud.vae(vectors, observation=Logistic())
+    assert ud.vae(vectors).observation == GaussianObservation()
+    with pytest.raises(InputError, match="observation logistic: it is for images of whole numbers"):
+        ud.vae(vectors, observation=LogisticObservation())
     with pytest.raises(
-        InputError, match="observation bernoulli: is for two values, and these have 17"
+        InputError, match="observation bernoulli: it is for two values, and these data have 17"
     ):
-        ud.vae(images(17), observation=Bernoulli())
+        ud.vae(images(17), observation=BernoulliObservation())
 
 
 @pytest.mark.parametrize("name", OBSERVATIONS)

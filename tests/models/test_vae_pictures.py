@@ -11,8 +11,7 @@ from undiffuse.data.images.form import ImageForm
 from undiffuse.data.images.transform import image_transform
 from undiffuse.errors import InputError
 from undiffuse.models import VAE
-from undiffuse.models.observation import Logistic
-from undiffuse.models.vae_pictures import reconstructions, traversal
+from undiffuse.models.observation import LogisticObservation
 from undiffuse.nn.autoencoder import Autoencoder
 
 IMAGE = {"row_shape": (2, 2), "channel_axis": None, "levels": 17, "dtype": "uint8"}
@@ -34,7 +33,9 @@ class Back(nn.Module):
 
 def faithful():
     network = Autoencoder(encoder=Pixels(), decoder=Back(), scales=1)
-    model = VAE(observation=Logistic(), latent=4, network=network, shape=(1, 2, 2), levels=17)
+    model = VAE(
+        observation=LogisticObservation(), latent=4, network=network, shape=(1, 2, 2), levels=17
+    )
     model.transform, model.form = image_transform(**IMAGE), ImageForm(**IMAGE)
     return model
 
@@ -53,7 +54,7 @@ def drawn(row):
 
 def test_reconstructions_stand_beneath_their_rows():
     rows = np.random.default_rng(0).integers(0, 17, (5, 2, 2)).astype(np.uint8)
-    above, beneath = tiles(reconstructions(faithful(), rows), 2, 5)
+    above, beneath = tiles(faithful().reconstructions(rows), 2, 5)
     for row, one, other in zip(rows, above, beneath):
         np.testing.assert_array_equal(one, drawn(row))
         np.testing.assert_array_equal(other, drawn(row))
@@ -63,7 +64,7 @@ def test_a_traversal_moves_the_units_that_vary_most_and_no_others():
     rows = np.full((9, 2, 2), 4, np.uint8)
     rows[:, 0, 1] = np.arange(9)  # varies most, then the last pixel
     rows[:, 1, 1] += np.arange(9, dtype=np.uint8) % 2
-    lines = tiles(traversal(faithful(), rows, units=2, points=3, span=1.0), 2, 3)
+    lines = tiles(faithful().traversal(rows, units=2, points=3, span=1.0), 2, 3)
     for place, line in zip(((0, 1), (1, 1)), lines):
         for value, tile in zip((0, 8, 16), line):
             expected = rows[0].copy()
@@ -74,10 +75,10 @@ def test_a_traversal_moves_the_units_that_vary_most_and_no_others():
 def test_what_cannot_be_drawn_is_refused():
     rows = np.zeros((2, 2, 2), np.uint8)
     with pytest.raises(InputError, match="at least 1 unit and 2 points"):
-        traversal(faithful(), rows, points=1)
+        faithful().traversal(rows, points=1)
     with pytest.raises(InputError, match="trained without labels"):
-        reconstructions(faithful(), rows, label=1)
+        faithful().reconstructions(rows, label=1)
     model = faithful()
     model.transform = None
     with pytest.raises(InputError, match="has not met its data"):
-        reconstructions(model, rows)
+        model.reconstructions(rows)

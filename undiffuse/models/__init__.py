@@ -5,7 +5,6 @@ from typing import Any
 
 from undiffuse import parts
 from undiffuse.diffusion import PARTS
-from undiffuse.interfaces import Player, Source, Transform
 from undiffuse.models.base import GenerativeModel
 from undiffuse.models.diffusion import Diffusion
 from undiffuse.models.flow import Flow
@@ -43,9 +42,14 @@ MODELS: dict[str, type[GenerativeModel]] = {
     "gan": GAN,
     "flow": Flow,
 }
+"""The families by name."""
 
 
 def build(tree: Mapping[str, Any]) -> GenerativeModel:
-    """The model that `GenerativeModel.config` wrote down, its weights not yet loaded. Raises InputError."""
+    """Return the model that `GenerativeModel.config` described, its weights not yet loaded.
+
+    Raises:
+        InputError: for a kind that is in no family, or an argument that it does not take.
+    """
     networks = {**NETWORKS, **AUTOENCODERS, **ADVERSARIAL, **FLOWS}
     return parts.build(tree, {**PARTS, **networks, **OBSERVATIONS, **GAMES, **MODELS}, "model")

@@ -1,76 +1,108 @@
-"""What a user trains, and the two interfaces it is trained through.
+"""What a user trains: a distribution over rows, of any family.
 
-`GenerativeModel` is the noun of the library: a family implements some methods at unit scale, tensors in and tensors
-out; those a user calls are final, in the data's own units. `data/` implements the protocols `Transform` and `Source`.
+A family implements some methods at unit scale, tensors in and tensors out. The methods that a user
+calls are final, and work in the data's own units through the transform:
 
     row  --encode-->  x (unit scale)  --model-->  x  --decode-->  row
 
     log p(row) >= E[log p(x) + log_correction]
 
-where the correction is the log-determinant of the encoding less the log-density of any noise it added.
+where the correction is the log-determinant of the encoding less the log-density of any noise it
+added.
 """
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, final
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, TypeVar, final
 
 import numpy as np
 import torch
 from numpy.typing import DTypeLike
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
-from undiffuse.diffusion.sample import RowNoise
+from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError
-from undiffuse.interfaces import Noise, PartialRows, Source, Trainable, Transform
-from undiffuse.models.likelihood import How, Likelihood, likelihood_rows, stored_batches
+from undiffuse.interfaces import Form, Noise, PartialRows, Source, Trainable, Transform
+from undiffuse.models.likelihood import How, Likelihood, likelihood_rows
+from undiffuse.seeds import mix
 
-_KNOWN = 0x6B0317  # keeps the stream that encodes known entries apart from the one that draws
+_LABELS, _KNOWN = 0x1ABE15, 0x6B0317  # streams of classes and of encodings, apart from the samples'
 _WIDER: dict[str, DTypeLike] = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
-_LABELS = 0x1ABE15  # keeps the stream that draws classes apart from the one that draws samples
+_COUNTED = 4096  # rows that the shares of the classes are counted on
+
+Model = TypeVar("Model", bound="GenerativeModel")
 
 
 class GenerativeModel(Trainable):
-    """A trainable distribution over rows; `transform` and `form` are None until it has met its data."""
+    """A trainable distribution over rows.
+
+    Args:
+        shape: of a row at unit scale; None: taken from the data.
+        class_shares: how often each class is drawn; empty: counted on the data.
+        drop_condition: share of training rows whose conditions are hidden.
+
+    Attributes:
+        transform: the map between stored rows and unit scale; None before the model met its data.
+        form: how rows look to a person, likewise.
+        data_config: what the data recorded of themselves, for reading more of their kind; likewise.
+        classes: the names of the classes; empty without labels.
+        sizes: dimensions of the network that override those chosen from the data.
+        measured: whether all that depends on the data is known, measured on them or loaded.
+        completes: whether `draw` takes `known`, (x_known, mask) of (B, *shape), and draws the rest.
+        preview_options: options of `draw` for previews during training.
+        scored_by: ways of scoring that can be asked for, the default first.
+        no_density: why there is no likelihood, in a sentence; "" if there is one.
+    """
 
     transform: Transform | None = None
-    form: Any = None
+    form: Form | None = None
+    data_config: Mapping[str, Any] | None = None
     classes: tuple[str, ...] = ()
-    class_shares: tuple[float, ...] = ()
-    completes: bool = (
-        False  # whether `draw` takes `known`, (x_known, mask) of (B, *shape), and draws the rest
-    )
-    preview_options: Mapping[str, Any] = {}  # what `draw` is given for quick looks during training
-    scored_by: tuple[
-        type[How], ...
-    ] = ()  # ways of scoring that can be asked for, the default first
-    no_density: str = ""  # why there is no likelihood, in a sentence; "" if there is one
-    data_config: Mapping[str, Any] | None = (
-        None  # what the data said of themselves, for reading more of their kind
-    )
+    sizes: Mapping[str, Any] = {}
+    measured: bool = False
+    completes: bool = False
+    preview_options: Mapping[str, Any] = {}
+    scored_by: tuple[type[How], ...] = ()
+    no_density: str = ""
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, ...] | None = None,
+        class_shares: tuple[float, ...] = (),
+        drop_condition: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.shape: tuple[int, ...] | None = shape
+        self.class_shares: tuple[float, ...] = class_shares
+        self.drop_condition = drop_condition
+        self.register_load_state_dict_post_hook(_loaded)  # pyright: ignore[reportUnknownMemberType]
+
+    # --- what a family implements, at unit scale, besides `players`, `losses`, `diagnostics`, `config`
 
     @abstractmethod
     def prepare(self, source: Source) -> None:
-        """Take from the data what is not yet decided: the network's size, sigma_data, the prior's moments."""
+        """Take from the data what is still undecided: the network's size, moments of the data.
+
+        Called with data of the model's own shape. Raises InputError for data that do not fit.
+        """
 
     @abstractmethod
     def draw(self, n: int, *, noise: Noise, **options: Any) -> Tensor:
-        """`n` samples (n, *shape) at unit scale."""
+        """Return `n` samples (n, *shape).
 
-    def within(self, evaluations: int) -> dict[str, Any]:
-        """Options of `draw` that take at most so many evaluations of the network a sample; {}: its own way does."""
-        return {}
-
-    def steps_of(self, method: str | None) -> int | None:
-        """How many steps `draw` takes by `method` unless told; None: it draws in one pass."""
-        return None
-
-    def pictures(self, rows: np.ndarray) -> dict[str, Any]:
-        """Pictures of the family's own, name -> PIL image, of stored rows (n, ...) that it was not trained on."""
-        return {}
+        Args:
+            n: how many.
+            noise: supplies what is random, one stream per sample.
+            options: conditions, and what the family offers, such as steps and method.
+        """
 
     def likelihood(
         self,
@@ -81,13 +113,13 @@ class GenerativeModel(Trainable):
         how: How | None = None,
         cells: tuple[Tensor, Tensor] | None = None,
     ) -> Likelihood:
-        """Return log p(x | cond) of rows (B, *shape) at unit scale, in nats.
+        """Return log p(x | cond) of each row, in nats.
 
         Args:
             x: rows (B, *shape).
-            noise: supplies what is random.
+            noise: supplies what is random, one stream per row.
             cond: the condition of each row.
-            how: one of `scored_by`; None is the family's own choice.
+            how: one of `scored_by`; None: the family's own choice.
             cells: the edges (low, high) of each value's bin, where `takes_cells` says so.
 
         Raises:
@@ -99,50 +131,101 @@ class GenerativeModel(Trainable):
         """Return whether `likelihood` in this way takes `cells` of bins of this width."""
         return False
 
-    @final
-    def meet(self, data: Any) -> Source:
-        """Size the model to `data` (anything `ud.load` takes) and return the data as a source. Idempotent."""
-        source = data
-        if not isinstance(data, Source):
-            from undiffuse.data import load
+    def within(self, evaluations: int) -> dict[str, Any]:
+        """Return options of `draw` that take at most so many evaluations of the network a sample.
 
-            source = load(data)
+        Empty if the family's own way takes no more. Raises InputError if none takes so few.
+        """
+        return {}
+
+    def steps_of(self, method: str | None) -> int | None:
+        """Return how many steps `draw` takes by default; None for families that draw in one pass.
+
+        Args:
+            method: the sampling method; None: the model's own.
+        """
+        return None
+
+    def pictures(self, rows: np.ndarray) -> dict[str, Image.Image]:
+        """Return pictures for the report that only this family has, by name.
+
+        Args:
+            rows: held-out rows (n, ...) of the stored type.
+        """
+        return {}
+
+    # --- from data to a trained model
+
+    @final
+    def meet(self, data: Any) -> Source:  # anything that `load` takes
+        """Size the model to data and return these as a source. Can be repeated.
+
+        Args:
+            data: a source, or anything `ud.load` takes.
+
+        Raises:
+            InputError: for data of another shape, or other classes, than the model was made for.
+        """
+        source = data if isinstance(data, Source) else _upward()[0].load(data)
+        shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
+        if self.shape is not None and tuple(self.shape) != shape:
+            raise InputError(
+                f"the data has rows of shape {shape}, but the model was made for "
+                f"{tuple(self.shape)}; make a new model for these data."
+            )
         self.prepare(source)
-        self.transform = source.transform
-        self.form = getattr(source, "form", None)
-        self.classes = tuple(getattr(source, "classes", ()))
-        self.data_config = source.config()
+        if classes and not self.class_shares:
+            label = source.sample_batch(_COUNTED)["label"]
+            counts = torch.bincount(label, minlength=classes).double() + 1e-3  # none is impossible
+            self.class_shares = tuple(float(share) for share in counts / counts.sum())
+        self.shape, self.classes, self.measured = shape, tuple(source.classes), True
+        self.transform, self.form, self.data_config = source.transform, source.form, source.config()
         return source
 
     @final
-    def fit(self, data: Any, **options: Any) -> GenerativeModel:
-        """Train on `data` (anything `ud.load` takes), options as `undiffuse.training.fit`; returns self."""
-        from undiffuse.training import fit
+    def fit(self: Model, data: Any, **options: Any) -> Model:
+        """Train the model and return it, ready to sample.
 
-        fit(self, data, **options)
+        Args:
+            data: anything `ud.load` takes.
+            options: as for `undiffuse.fit`: steps or budget, out, batch, lr, device, ...
+
+        Raises:
+            InputError: as `undiffuse.fit` does.
+        """
+        _upward()[1].fit(self, data, **options)
         return self
 
-    @final
-    def sample_labels(
-        self, n: int, *, label: int | str | None = None, seed: int = 0, first: int = 0
-    ) -> np.ndarray | None:
-        """The class of each of `n` samples (n,): `label` for all, or drawn with the training data's shares.
+    def hidden(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return conditions (B, *) in which a random share of the rows has none.
 
-        None without classes. Raises InputError for a label the model does not know.
+        The share is `drop_condition`; hidden labels are -1, hidden vectors NaN.
         """
-        if label is not None:
-            return np.full(n, self.label_index(label), dtype=np.int64)
-        if not self.classes:
+        if not cond:
+            return {}
+        rows = len(next(iter(cond.values())))
+        dropped = torch.rand(rows) < self.drop_condition
+        return {name: _without(value, dropped.to(value.device)) for name, value in cond.items()}
+
+    # --- samples
+
+    @final
+    def sample(self, n: int, **options: Any) -> Any:  # the form that the data came in
+        """Return `n` samples in the form the data came in: an array, a data frame, recordings.
+
+        Args:
+            n: how many.
+            options: as for `sample_rows`.
+        """
+        rows = self.sample_rows(n, **options)
+        return rows if self.form is None else self.form.present(rows)
+
+    @final
+    def preview(self, n: int, *, seed: int) -> Image.Image | None:
+        """Return a picture of `n` samples, drawn with `preview_options`; None without a form."""
+        if self.form is None:
             return None
-        shares = np.cumsum(self.class_shares or np.full(len(self.classes), 1 / len(self.classes)))
-        u = torch.special.ndtr(
-            RowNoise(seed ^ _LABELS, n, first)(torch.empty(n, 1, dtype=torch.float64))
-        )[:, 0].numpy()
-        return (
-            np.searchsorted(shares / shares[-1], u, side="right")
-            .clip(max=len(shares) - 1)
-            .astype(np.int64)
-        )
+        return self.form.preview(self.sample_rows(n, seed=seed, **self.preview_options))
 
     @final
     def sample_rows(
@@ -156,75 +239,131 @@ class GenerativeModel(Trainable):
         batch: int = 64,
         **options: Any,
     ) -> np.ndarray:
-        """`n` samples as rows (n, ...) in their stored type; with `given`, `n` completions of each of its rows in turn.
+        """Return `n` samples as rows (n, ...) of the stored type.
 
-        A row depends on `seed` and its number (from `first`) alone. `options` are the family's. No `label`: given rows
-        hide theirs.
+        A sample depends on `seed` and its number alone.
+
+        Args:
+            n: how many; with `given`, how many completions of each of its rows.
+            given: rows of which some entries are known, to be completed.
+            label: the class of all samples, by name or number; None: drawn with the shares of the
+                training data, or hidden where rows are given.
+            seed: decides everything random.
+            first: the number of the first sample.
+            batch: samples computed at a time.
+            options: what the family offers, such as steps and method.
+
+        Returns:
+            Rows (n, ...), or (len(given) n, ...): the completions of the first row, then the next.
+
+        Raises:
+            InputError: for a model that has not met its data, a class that it does not know, given
+                rows if it cannot complete any, and options that the family does not have.
         """
         if n < 1 or batch < 1:
-            raise InputError(
-                f"n {n}, batch {batch}: draw at least 1 sample, and at least 1 at a time."
-            )
-        if self.transform is None:
-            raise InputError("this model has not met its data yet; call fit, or open a run.")
+            raise InputError(f"n {n}, batch {batch}: both must be at least 1.")
         if given is not None and not self.completes:
-            raise InputError(
-                f"given: {type(self).__name__.lower()} models draw whole rows only; leave it out."
-            )
-        total = n * (len(given) if given else 1)
-        labels = self.sample_labels(total, label=label, seed=seed, first=first)
-        labels = (
-            labels
-            if given is None or label is not None or labels is None
-            else np.full_like(labels, -1)
-        )
-        was_training = self.training
-        self.eval()
-        rows = []
-        try:
+            family = type(self).__name__.lower()
+            raise InputError(f"given: {family} models draw whole rows only; leave it out.")
+        transform, total = self._met(), n if given is None else n * len(given)
+        if given is not None and label is None and self.classes:
+            labels = np.full(total, -1)
+        else:
+            labels = self.sample_labels(total, label=label, seed=seed, first=first)
+        rows: list[np.ndarray] = []
+        with self._evaluating():
             for start in range(0, total, batch):
-                places = np.arange(start, min(start + batch, total)) // n
-                cond = self._known(given, places, seed, first + start) if given else {}
+                numbers = np.arange(start, min(start + batch, total))
+                cond: dict[str, Any] = {}
                 if labels is not None:
-                    cond["label"] = torch.from_numpy(labels[start : start + batch]).to(self.device)
-                x = self.draw(
-                    len(places), noise=RowNoise(seed, len(places), first + start), **cond, **options
-                )
-                drawn = self.transform.decode(x.float().cpu())
-                if given:
-                    drawn = np.where(given.known[places], given.rows[places], drawn).astype(
-                        drawn.dtype
-                    )
-                rows.append(drawn)
-        finally:
-            self.train(was_training)
+                    cond["label"] = torch.as_tensor(labels[numbers]).to(self.device)
+                part = None
+                if given is not None:
+                    part = PartialRows(given.rows[numbers // n], given.known[numbers // n])
+                    cond["known"] = self._encoded(part, seed, first + start)
+                noise = RowNoise(seed, len(numbers), first + start)
+                x = self.draw(len(numbers), noise=noise, **cond, **options)
+                drawn = transform.decode(x.float().cpu())
+                rows.append(drawn if part is None else _completed(part, drawn))
         return np.concatenate(rows)
 
-    def _known(
-        self, given: PartialRows, places: np.ndarray, seed: int, first: int
-    ) -> dict[str, Any]:
-        """The option `known` of `draw`: (x_known, mask) of the given rows at these places."""
-        assert self.transform is not None
-        rows = given.rows[places]
-        stored = torch.from_numpy(
-            np.ascontiguousarray(rows, _WIDER.get(rows.dtype.name, rows.dtype))
-        )
-        x, _ = self.transform.encode(stored, RowNoise(seed ^ _KNOWN, len(rows), first))
-        mask = self.transform.known(torch.from_numpy(np.ascontiguousarray(given.known[places])))
-        return {"known": (x.to(self.device), mask.to(self.device))}
-
     @final
-    def preview(self, n: int, *, seed: int) -> Image.Image | None:
-        """`n` samples drawn quickly, in one picture; None without a form."""
-        if self.form is None:
+    def sample_labels(
+        self, n: int, *, label: int | str | None = None, seed: int = 0, first: int = 0
+    ) -> np.ndarray | None:
+        """Return the classes of `n` samples, (n,) int64; None for a model without classes.
+
+        They are independent of what is drawn given them.
+
+        Args:
+            n: how many.
+            label: the class of all of them; None: drawn with the shares of the training data.
+            seed: as for `sample_rows`.
+            first: the number of the first sample.
+
+        Raises:
+            InputError: for a class that the model does not know.
+        """
+        if label is not None:
+            return np.full(n, self.label_index(label), dtype=np.int64)
+        if not self.classes:
             return None
-        return self.form.preview(self.sample_rows(n, seed=seed, **self.preview_options))
+        shares = self.class_shares or (1.0,) * len(self.classes)
+        edges = torch.tensor(shares, dtype=torch.float64).cumsum(0)
+        z = RowNoise(mix(seed, _LABELS), n, first)(torch.empty(n, 1, dtype=torch.float64))[:, 0]
+        u = torch.erfc(-z / 2**0.5) / 2  # the standard normal distribution function
+        return torch.bucketize(u * edges[-1], edges[:-1], right=True).numpy()
+
+    def _encoded(self, given: PartialRows, seed: int, first: int) -> tuple[Tensor, Tensor]:
+        """(x, mask), each (B, *shape), of partial rows for the samples number `first`, ..."""
+        transform, dtype = self._met(), given.rows.dtype
+        stored = np.ascontiguousarray(given.rows, dtype=_WIDER.get(dtype.name, dtype))
+        noise = RowNoise(mix(seed, _KNOWN), len(given), first)
+        x, _ = transform.encode(torch.as_tensor(stored), noise)
+        mask = transform.known(torch.as_tensor(given.known))
+        return x.to(self.device), mask.to(self.device)
+
+    # --- likelihoods
 
     @final
-    def sample(self, n: int, **options: Any) -> Any:
-        """`n` samples in the form the data came in: an array, a data frame, recordings. Options as `sample_rows`."""
-        rows = self.sample_rows(n, **options)
-        return rows if self.form is None else self.form.present(rows)
+    def log_prob(
+        self,
+        data: Any,  # anything that `load` takes
+        *,
+        batch: int = 64,
+        **options: Any,
+    ) -> np.ndarray:
+        """Return the log-likelihood of each row, (N,) float64, in nats and the data's own units.
+
+        Args:
+            data: anything `ud.load` takes, or stored rows as a tensor.
+            batch: rows computed at a time.
+            options: as for `likelihood_rows`.
+
+        Returns:
+            nats; -inf for what training rules out, such as a new category, nan for rows that could
+            not be read.
+
+        Raises:
+            InputError: for data unlike the training data, and as `likelihood_rows` does.
+        """
+        if batch < 1:
+            raise InputError(f"batch {batch}: score at least 1 row at a time.")
+        self._met()
+        parts: Iterator[Mapping[str, Any]] = (
+            ({"row": data[start : start + batch]} for start in range(0, len(data), batch))
+            if isinstance(data, Tensor)
+            else _upward()[0].conform(data, self.data_config).batches(batch)
+        )
+        first, found = 0, [np.zeros(0)]
+        for part in parts:
+            scored = self.likelihood_rows(part["row"], first=first, **options)
+            nats = scored.nats.numpy().copy()
+            for row, problem in part.get("problems", {}).items():
+                nats[row] = problem.nats
+            first += len(nats)
+            found.append(nats)
+        return np.concatenate(found)
 
     @final
     def likelihood_rows(
@@ -239,29 +378,27 @@ class GenerativeModel(Trainable):
         importance: bool = False,
         dequantization: TruncatedNormal | None = None,
     ) -> Likelihood:
-        """Return the log-likelihood of rows (B, ...) of the stored type, nats in the data's units.
+        """Return the log-likelihood of stored rows, in nats and the data's own units.
 
-        Row i depends on (`seed`, `first` + i) alone.
+        Row i depends on `seed` and its number, `first` + i, alone.
 
         Args:
             rows: rows (B, ...) of the stored type.
-            how: a way of scoring, one of `scored_by`; None is the family's own choice.
+            how: a way of scoring, one of `scored_by`; None: the family's own choice.
             first: the number of the first row.
             seed: decides everything random.
-            draws: draws of what the transform adds; default 2, or 1 if it adds nothing.
+            draws: draws of what the transform adds; None: 2, or 1 if it adds nothing.
             label: score given this class; None hides the class.
             importance: weight the draws by importance instead of averaging them.
-            dequantization: the noise that whole numbers are given; None is uniform.
+            dequantization: the noise that whole numbers are given; None: uniform.
+
+        Raises:
+            InputError: for a model that has no density or has not met its data, a class that it
+                does not know, and a way of scoring that it does not have.
         """
-        if self.transform is None:
-            raise InputError("this model has not met its data yet; call fit, or open a run.")
-        cond = {}
-        if self.classes or label is not None:
-            index = -1 if label is None else self.label_index(label)
-            cond["label"] = torch.full((len(rows),), index, dtype=torch.int64, device=self.device)
-        was_training = self.training
-        self.eval()
-        try:
+        self._met()
+        cond = self.label_condition(len(rows), label)
+        with self._evaluating():
             return likelihood_rows(
                 self,
                 rows,
@@ -273,42 +410,117 @@ class GenerativeModel(Trainable):
                 dequantization=dequantization,
                 cond=cond,
             )
-        finally:
-            self.train(was_training)
 
-    @final
-    def log_prob(self, data: Any, *, batch: int = 64, **options: Any) -> np.ndarray:
-        """The log-likelihood of each row of `data` (anything `ud.load` takes, or stored rows as a tensor), (N,) nats.
-
-        -inf for what training rules out, such as a new category; nan for an unreadable row. See `likelihood_rows`.
-        """
-        values = [np.zeros(0)]
-        for first, part in stored_batches(data, self.data_config, batch):
-            found = self.likelihood_rows(part["row"], first=first, **options).nats.numpy().copy()
-            for place, problem in part.get("problems", {}).items():
-                found[place] = problem.nats
-            values.append(found)
-        return np.concatenate(values)
+    # --- labels, and where the model stands
 
     @final
     def label_index(self, label: int | str) -> int:
-        """The index of a class given by name or by number. Raises InputError for one the model does not know."""
+        """Return the index of a class.
+
+        Args:
+            label: its name, or its number unless the names are numbers themselves.
+
+        Raises:
+            InputError: for a class that the model does not know.
+        """
         if not self.classes:
-            raise InputError(
-                f"label {label}: this model was trained without labels; leave the label out."
-            )
-        names = list(self.classes)
-        if str(label) in names:
-            return names.index(str(label))
-        numbers = any(
-            name.removeprefix("-").isdecimal() for name in names
-        )  # then a number is a name
-        if str(label).isdecimal() and not numbers and int(label) < len(names):
+            raise InputError(f"label {label}: this model was trained without labels; leave it out.")
+        if str(label) in self.classes:
+            return self.classes.index(str(label))
+        numbered = any(name.removeprefix("-").isdecimal() for name in self.classes)
+        if str(label).isdecimal() and not numbered and int(label) < len(self.classes):
             return int(label)
-        shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        shown = ", ".join(self.classes[:20]) + (", ..." if len(self.classes) > 20 else "")
         raise InputError(f"label {label}: no such class; the model knows {shown}.")
+
+    @final
+    def label_condition(self, n: int, label: int | str | None) -> dict[str, Tensor]:
+        """Return the condition of `n` rows of one class, hidden if None; {} without classes."""
+        if not self.classes and label is None:
+            return {}
+        index = -1 if label is None else self.label_index(label)
+        return {"label": torch.full((n,), index, dtype=torch.int64, device=self.device)}
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    def _met(self) -> Transform:
+        if self.transform is None:
+            raise unmet()
+        return self.transform
+
+    @contextmanager
+    def _evaluating(self) -> Generator[None]:
+        """Evaluation mode inside, the mode from before afterwards."""
+        was_training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(was_training)
+
+
+def unmet() -> InputError:
+    """Return the error for a model that is used before it has met its data."""
+    return InputError(
+        "this model has not met its data yet; call fit, give the preset the data, or open a run."
+    )
+
+
+def check_classes(network: nn.Module, classes: int) -> None:
+    """Raise InputError unless the network takes the labels of data with so many classes (0: none).
+
+    It needs an argument `label`, and the same number of `classes` if it has that attribute.
+    """
+    if not classes:
+        return
+    takes = inspect.signature(network.forward).parameters.values()
+    if not any(one.name == "label" or one.kind is one.VAR_KEYWORD for one in takes):
+        raise InputError(
+            f"network {type(network).__name__}: the data have {classes} classes, but its forward "
+            "takes no `label`; give it that argument, or train on data without labels."
+        )
+    own = getattr(network, "classes", classes)  # a network of the user's may not have it
+    if own != classes:
+        raise InputError(
+            f"the data have {classes} classes, but the network was made for {own}; "
+            "make a new model."
+        )
+
+
+def one_pass(x: Tensor, callback: Callback | None) -> Tensor:
+    """Return the samples of a family that draws in one pass, reported as its one step."""
+    if callback is not None:
+        callback(1, 1, torch.zeros((), dtype=torch.float64), x)
+    return x
+
+
+def check_one_pass(family: str, **asked: Any) -> None:
+    """Raise InputError if such a family was asked for anything, such as steps or a method."""
+    for name, value in asked.items():
+        if value is not None:
+            raise InputError(f"{name} {value}: {family} draws in one pass; leave it out.")
+
+
+def _upward() -> tuple[ModuleType, ModuleType]:
+    """`undiffuse.data` and `undiffuse.training`: the only import that goes up, so deferred."""
+    from undiffuse import data, training
+
+    return data, training
+
+
+def _loaded(model: GenerativeModel, _: object) -> None:
+    """The weights hold what was measured on the data."""
+    model.measured = True
+
+
+def _without(value: Tensor, dropped: Tensor) -> Tensor:
+    none = float("nan") if value.is_floating_point() else -1
+    return torch.where(dropped.reshape(-1, *[1] * (value.ndim - 1)), none, value)
+
+
+def _completed(given: PartialRows, drawn: np.ndarray) -> np.ndarray:
+    """The drawn rows, with what is known exactly as it was given."""
+    return np.where(given.known, given.rows, drawn).astype(drawn.dtype)

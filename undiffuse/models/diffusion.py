@@ -38,21 +38,13 @@ from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
+from undiffuse.diffusion.schedules.process import as_times
 from undiffuse.diffusion.steps.base import ReverseVariance
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Noise, Player, Source
-from undiffuse.models.base import GenerativeModel
+from undiffuse.models.base import GenerativeModel, check_classes, unmet
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
-from undiffuse.models.meeting import (
-    check_classes,
-    check_parts,
-    check_shape,
-    hide,
-    loaded,
-    shares_of,
-    unmet,
-)
 from undiffuse.models.methods import METHODS, Method, within
 from undiffuse.parts import describe
 
@@ -106,28 +98,21 @@ class Diffusion(GenerativeModel):
         data_range: tuple[float, float] | None = None,
         class_shares: tuple[float, ...] = (),
     ) -> None:
-        super().__init__()
+        super().__init__(shape=shape, class_shares=class_shares, drop_condition=drop_condition)
+        check_parts(schedule, target, objective, step)
         self.schedule, self.target, self.objective = schedule, target, objective
         self.step, self.grid, self.steps = step, grid, steps
-        self.condition, self.sigma_data, self.clip, self.drop_condition = (
-            condition,
-            sigma_data,
-            clip,
-            drop_condition,
-        )
-        self.shape, self.data_range, self.class_shares = shape, data_range, class_shares
+        self.condition, self.sigma_data, self.clip = condition, sigma_data, clip
+        self.data_range = data_range
         self.learned = (
             schedule.module
         )  # None but for a learned schedule: its weights are the model's
         self.sizes: Mapping[str, Any] = network if isinstance(network, Mapping) else {}
         self.denoiser: Denoiser | None = None
-        self.measured = False  # whether the prior is the data's: measured on them, or loaded
-        self.register_load_state_dict_post_hook(loaded)
         if isinstance(network, nn.Module):
             self._assemble(network)
             if shape is not None:
                 self.prior = Prior.standard(schedule, tuple(shape))  # until measured or loaded
-        check_parts(schedule, target, objective, step)
         self.one_level = (
             schedule.levels == 1
         )  # a denoising autoencoder: sampled by its own step alone, no density
@@ -168,7 +153,6 @@ class Diffusion(GenerativeModel):
         data, or has loaded its weights, only checks that these data fit: InputError for another shape or classes.
         """
         shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
-        check_shape(shape, self.shape)
         if self.denoiser is not None:
             check_classes(self.denoiser.network, classes)
         if self.measured:
@@ -183,7 +167,6 @@ class Diffusion(GenerativeModel):
             self.steps = min(self.steps, self.schedule.levels)
         if self.sigma_data is None:
             self.sigma_data = float(x.double().std(correction=0))
-        self.class_shares = self.class_shares or shares_of(batch, classes)
         if self.denoiser is None:
             out = 2 if self.objective.learned_variance else 1
             network = networks.for_shape(
@@ -194,7 +177,6 @@ class Diffusion(GenerativeModel):
         self._assemble(network)
         std = x.double().std(0, correction=0)
         self.prior = Prior(self.schedule, x.double().mean(0).float(), std.float())
-        self.measured = True
 
     def players(self) -> dict[str, Player]:
         """The network, and the schedule if it is learned."""
@@ -205,7 +187,7 @@ class Diffusion(GenerativeModel):
         """The objective at freshly drawn times and noise (Ho et al. 2020, Algorithm 1); then a learned schedule's."""
         denoiser = self._ready()
         t = self.objective.sample_times(self.schedule, len(x))
-        cond = hide(cond, self.drop_condition)
+        cond = self.hidden(cond)
         yield "denoiser", self.objective.losses(denoiser, x, torch.randn_like(x), t, **cond).mean()
         if self.learned is not None:
             x, cond = (
@@ -323,7 +305,9 @@ class Diffusion(GenerativeModel):
             raise InputError(self.no_density)
         denoiser, how = self._ready().given(**cond), how or self._own_way()
         if isinstance(how, Bound):
-            kept = Clipped(denoiser, *self.data_range) if self.clip and self.data_range else denoiser
+            kept = (
+                Clipped(denoiser, *self.data_range) if self.clip and self.data_range else denoiser
+            )
             return _by_bound(kept, x, self.prior, how, self.step.reverse_variance, cells, noise)
         return _by_density(denoiser, x, self.prior, how, noise)
 
@@ -386,6 +370,25 @@ def _by_density(
         float(density.products.double().mean()),
         meaning=_DENSITY,
     )
+
+
+def check_parts(
+    schedule: Schedule, target: Target, objective: AbstractObjective, step: Step
+) -> None:
+    """Raise InputError for parts that can never work together, before any data is read.
+
+    These are a target that is undefined on the schedule, levels that it does not have, and a
+    learned variance that the objective does not train.
+    """
+    t = objective.times.quantile(schedule, as_times([0.5]))
+    Denoiser(nn.Identity(), schedule, target).row(t)
+    weighting = getattr(objective, "weighting", None)  # not every objective has one
+    if weighting is not None:
+        weighting(schedule, t)
+    if step.reverse_variance.learned and not objective.learned_variance:
+        raise InputError(
+            "variance learned: this objective trains none; use Hybrid, or beta or beta_tilde."
+        )
 
 
 def _with_sigma_data(part: Any, sigma_data: float) -> Any:

@@ -1,11 +1,11 @@
-"""Normalizing flows: an invertible network between the data and a normal distribution (Rezende and Mohamed 2015).
+"""Normalizing flows: an invertible network between the data and a normal distribution.
 
-    x = f(z),  z ~ N(0, I)
-    log p(x) = log N(z; 0, I) + log |det dz/dx|,   z = f^-1(x)                           (Kim and Lee 2024, Eq. 4)
+    x = f(z),  z ~ N(0, I)                                       (Rezende and Mohamed 2015)
+    log p(x) = log N(z; 0, I) + log |det dz/dx|,   z = f^-1(x)   (Kim and Lee 2024, Eq. 4)
 
-Training maximizes it: both terms, of which the second form of their Eq. 5 leaves out the first, so that a linear f
-would shrink all data to a point's neighbourhood and gain without end. It is a density, exactly, of rows at unit scale;
-a draw takes one pass through f (Eq. 6), a density one through f^-1 (Eq. 7).
+Training maximizes it, both terms. The second form of their Eq. 5 leaves out the first: without it a
+linear f would shrink all data towards one point and gain without end. It is the exact density of
+rows at unit scale; a sample takes one pass through f (Eq. 6), a density one through f^-1 (Eq. 7).
 """
 
 from __future__ import annotations
@@ -17,24 +17,15 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from undiffuse.diffusion.gaussian import log_prob
 from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
-from undiffuse.models.base import GenerativeModel
+from undiffuse.models.base import GenerativeModel, check_classes, check_one_pass, one_pass, unmet
 from undiffuse.models.likelihood import How, Likelihood
-from undiffuse.models.meeting import (
-    check_classes,
-    check_one_pass,
-    check_shape,
-    hide,
-    loaded,
-    shares_of,
-    unmet,
-)
 from undiffuse.nn.flows.size import FLOWS, flow_for_shape
 from undiffuse.parts import describe
 
-_SHARE_ROWS = 4096  # rows that the classes are counted in
 _START_ROWS = 512  # rows that the normalizations start from
 
 
@@ -42,9 +33,11 @@ _START_ROWS = 512  # rows that the normalizations start from
 class Flow(GenerativeModel):
     """A normalizing flow.
 
-    network          one of `undiffuse.nn.flows.size`, or sizes that override those chosen from the data
-    drop_condition   share of training rows whose conditions are hidden
-    shape            of the data at unit scale; taken from the data if None
+    Args:
+        network: an invertible network, or dimensions that override those chosen from the data.
+        drop_condition: share of training rows whose conditions are hidden.
+        shape: of a row at unit scale; None: taken from the data.
+        class_shares: how often each class is drawn; empty: counted on the data.
     """
 
     def __init__(
@@ -55,57 +48,46 @@ class Flow(GenerativeModel):
         shape: tuple[int, ...] | None = None,
         class_shares: tuple[float, ...] = (),
     ) -> None:
-        super().__init__()
-        self.drop_condition, self.shape, self.class_shares = drop_condition, shape, class_shares
-        self.sizes: Mapping[str, Any] = network if isinstance(network, Mapping) else {}
+        super().__init__(shape=shape, class_shares=class_shares, drop_condition=drop_condition)
+        self.sizes = network if isinstance(network, Mapping) else {}
         self.bijection = network if isinstance(network, nn.Module) else None
-        self.measured = False  # whether the normalizations have started: from the data, or loaded
-        self.register_load_state_dict_post_hook(loaded)
 
     @property
-    def network(self) -> Any:
+    def network(self) -> Any:  # any module with `inverse` and `initialize`, see nn.flows
         """The invertible network. Raises InputError before the model has met its data."""
         if self.bijection is None:
             raise unmet()
         return self.bijection
 
     def prepare(self, source: Source) -> None:
-        """Choose the network's size and start its normalizations. A model that has met its data, or has loaded its
-        weights, only checks that these data fit: InputError for another shape or classes.
-        """
+        """Choose the network's size, and start its normalizations from the data, both once."""
         shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
-        check_shape(shape, self.shape)
-        if self.bijection is not None:
-            check_classes(self.bijection, classes)
-        if self.measured:
-            return
-        batch = source.sample_batch(_SHARE_ROWS)
-        self.shape, self.class_shares = shape, self.class_shares or shares_of(batch, classes)
         if self.bijection is None:
             self.bijection = flow_for_shape(shape, classes=classes, **self.sizes)
-        batch = {name: value[:_START_ROWS] for name, value in batch.items()}
-        x, _ = source.transform.encode(batch["row"], RowNoise(0, len(batch["row"])))
-        label = batch["label"].to(self.device) if classes else None
-        self.network.initialize(x.to(self.device), label)
-        self.measured = True
+        check_classes(self.bijection, classes)
+        if not self.measured:
+            batch = source.sample_batch(_START_ROWS)
+            x, _ = source.transform.encode(batch["row"], RowNoise(0, len(batch["row"])))
+            label = batch["label"].to(self.device) if classes else None
+            self.network.initialize(x.to(self.device), label)
 
     def players(self) -> dict[str, Player]:
-        """The network: there is one loss."""
+        """Return the network: there is one loss."""
         return {"flow": Player(self.network)}
 
     def log_density(self, x: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
-        """Log p(x | cond) (B,) in nats and z (B, D), for rows (B, *shape) at unit scale."""
+        """Return log p(x | cond) (B,), in nats, and z (B, D), of rows (B, *shape)."""
         z, log_det = self.network(x, **cond)
-        return log_det - z.square().sum(1) / 2 - z.shape[1] * math.log(2 * math.pi) / 2, z
+        return log_det + log_prob(z, torch.zeros_like(z), torch.ones_like(z)), z
 
     def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """-log p(x), nats per coordinate."""
-        nats, _ = self.log_density(x, **hide(cond, self.drop_condition))
+        """Yield -log p(x), in nats per coordinate."""
+        nats, _ = self.log_density(x, **self.hidden(cond))
         yield "flow", -nats.mean() / x[0].numel()
 
     @torch.no_grad()
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
-        """The loss on `x`, and the mean square of z: 1 for rows that are as the training's."""
+        """Return the loss on `x`, and the mean square of z: 1 for rows like the training rows."""
         nats, z = self.log_density(x, **cond)
         return {"loss": float(-nats.mean()) / x[0].numel(), "square_of_z": float(z.square().mean())}
 
@@ -121,22 +103,26 @@ class Flow(GenerativeModel):
         callback: Callback | None = None,
         **cond: Tensor,
     ) -> Tensor:
-        """`n` samples (n, *shape) in one pass; z is multiplied by `temperature`, below 1 for likelier rows than data.
+        """Return `n` samples (n, *shape), in one pass.
 
-        Raises InputError for a temperature below 0, and if asked for steps or a method.
+        Args:
+            n: how many.
+            noise: supplies z.
+            temperature: what z is multiplied by; below 1, samples are likelier than data.
+            steps: refused, as is a method: there is nothing to choose.
+            method: likewise.
+            callback: called once.
+            cond: the condition of each sample.
+
+        Raises:
+            InputError: for a temperature below 0, and if steps or a method are given.
         """
         check_one_pass("a flow", steps=steps, method=method)
         if not 0 <= temperature < math.inf:
-            raise InputError(
-                f"temperature {temperature:g}: give a number of at least 0; 1 is the model's own law."
-            )
+            raise InputError(f"temperature {temperature:g}: give a number of at least 0, 1 = off.")
         network = self.network
-        assert self.shape is not None
-        z = temperature * noise(torch.empty(n, math.prod(self.shape), device=self.device))
-        x = network.inverse(z, **cond)
-        if callback is not None:
-            callback(1, 1, torch.zeros((), dtype=torch.float64), x)
-        return x
+        z = noise(torch.empty(n, math.prod(self.shape or ()), device=self.device))
+        return one_pass(network.inverse(temperature * z, **cond), callback)
 
     @torch.no_grad()
     def likelihood(
@@ -154,5 +140,5 @@ class Flow(GenerativeModel):
         return Likelihood(nats, torch.zeros_like(nats), "exact", 1.0)
 
     def config(self) -> dict[str, Any]:
-        """The network and its dimensions, as a run's config.json keeps them."""
+        """Return the network and its dimensions, as a run's config.json keeps them."""
         return describe(self, {**FLOWS, "flow": Flow})

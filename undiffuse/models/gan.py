@@ -1,14 +1,16 @@
-"""Generative adversarial networks: a generator and a discriminator that are trained against each other.
+"""Generative adversarial networks: a generator and a discriminator, trained against each other.
 
     x_hat = G(z, label),  z ~ N(0, I)          D(x, label): how real x looks, a logit
 
-Each step trains the discriminator on real rows and on generated ones, then the generator against the discriminator
-that has just moved (Goodfellow et al. 2014, Algorithm 1; Kim and Lee 2024, Eq. 1-3); what each minimizes is the game,
-see `gan_losses`. A label is the same for a real row and the one generated beside it, and hidden from both at random.
+Each step trains the discriminator on real rows and on samples, then the generator against the
+discriminator that has just moved (Goodfellow et al. 2014, Algorithm 1; Kim and Lee 2024, Eq. 1-3);
+what each minimizes is the game, see `gan_losses`. A real row and the sample beside it have the same
+label, hidden from both networks at random.
 
-A GAN's losses say how the game stands, not how good the samples are. What is watched instead, on held-out rows x and
-as many samples y of the same labels, is the energy distance (Szekely and Rizzo 2013) as a share of the rows'
-own spread, without bias: 0 for the data's own law, comparable over a run, and never a density.
+A GAN's losses say how the game stands, not how good the samples are. The number to watch is instead
+the energy distance (Szekely and Rizzo 2013) between held-out rows x and as many samples y of the
+same labels, as a share of the rows' own spread, unbiased: 0 if both have the same distribution,
+comparable over a run, and never a density.
 
     loss = (2 E|x - y| - E|x - x'| - E|y - y'|) / E|x - x'|
 """
@@ -16,7 +18,7 @@ own spread, without bias: 0 for the data's own law, comparable over a run, and n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, final
 
@@ -26,45 +28,38 @@ from torch import Tensor, nn
 from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
-from undiffuse.models.base import GenerativeModel
+from undiffuse.models.base import GenerativeModel, check_classes, check_one_pass, one_pass, unmet
 from undiffuse.models.gan_losses import GAMES, Game, Relativistic
-from undiffuse.models.meeting import (
-    check_classes,
-    check_one_pass,
-    check_shape,
-    hide,
-    shares_of,
-    unmet,
-)
 from undiffuse.nn.adversarial import ADVERSARIAL, adversarial_pair
 from undiffuse.parts import describe
 
-_LATENTS = (16, 128)  # the fewest and the most, unless asked for
-_COUNTED = 4096  # rows that the shares of the classes are counted on
-_LR = {
-    1: 3.0
-}  # of both players, relative to the run's, by the number of axes: vectors learn faster, others as given
-_BETAS = (0.0, 0.99)  # no momentum, which makes the game circle
-_ALIKE, _TOLD = 0.2, 0.99  # diversity below which, and separation above which, something is wrong
-_ENOUGH = 16  # rows that this is told from, at least
+_LATENTS = (16, 128)  # fewest and most coordinates of z, unless told
+_LR = {1: 3.0}  # of both players, by the number of axes: vectors learn faster, others as given
+_BETAS = (0.0, 0.99)  # of AdamW: momentum makes the game circle
+_COLLAPSED, _WON = 0.2, 0.99  # a diversity below, or a separation above, is worth a warning
+_FEWEST = 16  # rows that a warning takes
+_LEAST = 1e-12  # instead of dividing by zero where all rows are equal
 
 
 @final
 class GAN(GenerativeModel):
     """A generator, a discriminator, and the game they play.
 
-    game                       the losses, `NonSaturating` or `Relativistic`
-    latent                     how many numbers z has; None: as many as a row, within 16 and 128
-    generator, discriminator   networks called as G(z) and D(x), and with label= if the data have classes; chosen from
-                               the data if None
-    sizes                      dimensions that override those chosen from the data
-    drop_condition             share of training rows whose label is hidden
-    class_shares               how often each class is drawn; measured if empty
+    Args:
+        game: the losses, `NonSaturating` or `Relativistic`.
+        latent: coordinates of z, at least 1; None: as many as a row has, within 16 and 128.
+        generator: a network called as G(z), and with label= if the data have classes; None:
+            chosen from the data, as is the discriminator.
+        discriminator: a network called as D(x), likewise.
+        sizes: dimensions of both that override those chosen from the data.
+        drop_condition: share of training rows whose label is hidden.
+        shape: of a row at unit scale; None: taken from the data.
+        class_shares: how often each class is drawn; empty: counted on the data.
     """
 
     no_density = (
-        "a GAN has no density: its samples are a function of random numbers that cannot be inverted; score with a "
-        "model of another preset, such as edm."
+        "a GAN has no density: its generator cannot be inverted, so it cannot say how likely a row "
+        "is; score with a model of another preset, such as edm."
     )
 
     def __init__(
@@ -79,40 +74,25 @@ class GAN(GenerativeModel):
         shape: tuple[int, ...] | None = None,
         class_shares: tuple[float, ...] = (),
     ) -> None:
-        super().__init__()
+        super().__init__(shape=shape, class_shares=class_shares, drop_condition=drop_condition)
         if (generator is None) != (discriminator is None):
             raise InputError(
                 "gan: one network of two; give both a generator and a discriminator, or neither."
             )
-        self.game, self.generator, self.discriminator, self.sizes = (
-            game,
-            generator,
-            discriminator,
-            dict(sizes or {}),
-        )
-        self.latent, self.drop_condition, self.shape, self.class_shares = (
-            latent,
-            drop_condition,
-            shape,
-            class_shares,
-        )
+        if latent is not None and latent < 1:
+            raise InputError(f"latent {latent}: give a whole number of at least 1.")
+        self.game, self.latent, self.sizes = game, latent, dict(sizes or {})
+        self.generator, self.discriminator = generator, discriminator
 
     def prepare(self, source: Source) -> None:
-        """Choose the networks' size, count the classes. A model that has its networks only checks that these data fit:
-        InputError for rows of another shape, or other classes.
-        """
+        """Choose the networks' size, once."""
         shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
-        check_shape(shape, self.shape)
-        self.shape = shape
-        if self.latent is None:
-            self.latent = min(max(math.prod(shape), _LATENTS[0]), _LATENTS[1])
+        self.latent = self.latent or min(max(math.prod(shape), _LATENTS[0]), _LATENTS[1])
         if self.generator is None:
             pair = adversarial_pair(shape, latent=self.latent, classes=classes, **self.sizes)
             self.generator, self.discriminator = pair
         for network in self._ready():
             check_classes(network, classes)
-        if classes and not self.class_shares:
-            self.class_shares = shares_of(source.sample_batch(_COUNTED), classes)
 
     def _ready(self) -> tuple[nn.Module, nn.Module]:
         if self.generator is None or self.discriminator is None or self.latent is None:
@@ -120,18 +100,18 @@ class GAN(GenerativeModel):
         return self.generator, self.discriminator
 
     def players(self) -> dict[str, Player]:
-        """Both networks; the generator is averaged, which is what makes its samples steady."""
+        """Return both networks; averaging the generator makes its samples steady."""
         generator, discriminator = self._ready()
-        hints: dict[str, Any] = {"lr_scale": _LR.get(len(self.shape or ()), 1.0), "betas": _BETAS}
+        lr_scale = _LR.get(len(self.shape or ()), 1.0)
         return {
-            "discriminator": Player(discriminator, averaged=False, **hints),
-            "generator": Player(generator, **hints),
+            "discriminator": Player(discriminator, False, lr_scale, _BETAS),
+            "generator": Player(generator, True, lr_scale, _BETAS),
         }
 
     def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """The discriminator's, then the generator's against the discriminator that has just moved."""
+        """Yield the discriminator's, then the generator's against the moved discriminator."""
         _, discriminator = self._ready()
-        cond = hide(cond, self.drop_condition)
+        cond = self.hidden(cond)
 
         def critic(rows: Tensor) -> Tensor:
             return discriminator(rows, **cond)
@@ -146,28 +126,24 @@ class GAN(GenerativeModel):
     def _generated(self, noise: Noise, n: int, **cond: Tensor) -> Tensor:
         """`n` rows (n, *shape), each from `latent` normals of its own."""
         generator, _ = self._ready()
-        assert self.latent is not None
-        return generator(noise(torch.empty(n, self.latent, device=self.device)), **cond)
+        return generator(noise(torch.empty(n, self.latent or 0, device=self.device)), **cond)
 
     @torch.no_grad()
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
-        """Of held-out `x` and as many samples, with fixed noise:
+        """Return numbers on held-out `x` and as many samples, drawn with fixed noise.
 
-        loss         the energy distance between them, as a share of the rows' own
-        diversity    distance of a sample to its nearest other, over that of a row: 0 if all samples are one
-        variance     of the samples, over that of the rows
-        separation   share of pairs in which the discriminator takes the row for more real: 0.5 if it cannot tell, near
-                     1 if it wins
-
-        and a `warning`, a sentence where these are signs of collapse and the rows are enough to tell.
+        loss: the energy distance between them, as a share of the rows' own. diversity and variance:
+        see `compared`. separation: share of pairs in which the discriminator finds the row more
+        real than the sample, 0.5 if it cannot tell. A warning is added where these are signs of
+        collapse and the rows are enough to tell.
         """
         _, discriminator = self._ready()
         y = self._generated(RowNoise(0, len(x)), len(x), **cond)
         real, fake = discriminator(x, **cond).double(), discriminator(y, **cond).double()
         won = (real[:, None] > fake).double() + 0.5 * (real[:, None] == fake).double()
-        found = {**compared(x, y), "separation": float(won.mean())}
-        warning = _warning(found) if len(x) >= _ENOUGH else None
-        return found if warning is None else {**found, "warning": warning}
+        numbers = {**compared(x, y), "separation": float(won.mean())}
+        warning = _warning(numbers) if len(x) >= _FEWEST else None
+        return numbers if warning is None else {**numbers, "warning": warning}
 
     @torch.no_grad()
     def draw(
@@ -180,39 +156,53 @@ class GAN(GenerativeModel):
         callback: Callback | None = None,
         **cond: Tensor,
     ) -> Tensor:
-        """`n` samples (n, *shape), in one pass of the generator. Raises InputError if asked for steps or a method."""
+        """Return `n` samples (n, *shape), in one pass of the generator.
+
+        Args:
+            n: how many.
+            noise: supplies z.
+            steps: refused, as is a method: there is nothing to choose.
+            method: likewise.
+            callback: called once.
+            cond: the condition of each sample.
+
+        Raises:
+            InputError: if steps or a method are given.
+        """
         check_one_pass("a GAN", steps=steps, method=method)
-        x = self._generated(noise, n, **cond)
-        if callback is not None:
-            callback(1, 1, torch.zeros(()), x)
-        return x
+        return one_pass(self._generated(noise, n, **cond), callback)
 
     def config(self) -> dict[str, Any]:
-        """The game, the networks and their dimensions, as a run's config.json keeps them."""
+        """Return the game, the networks and their dimensions, as a run's config.json keeps them."""
         return describe(self, {**GAMES, **ADVERSARIAL, "gan": GAN})
 
 
 def compared(x: Tensor, y: Tensor) -> dict[str, float]:
-    """loss, diversity and variance (see `GAN.diagnostics`) of samples y beside rows x, each (N, *), N at least 2.
+    """Return how samples compare with rows.
 
-    >>> torch.manual_seed(0)
-    <torch._C.Generator object at ...>
+    Args:
+        x: rows (N, *).
+        y: samples (N, *).
+
+    Returns:
+        loss: the energy distance, over the mean distance of two rows. diversity: the mean distance
+        of a sample to the nearest other, over that of a row; 0 if all samples are equal. variance:
+        of the samples, over that of the rows.
+
+    >>> _ = torch.manual_seed(0)
     >>> same = compared(torch.randn(200, 3), torch.randn(200, 3))
     >>> abs(same["loss"]) < 0.03, 0.8 < same["diversity"] < 1.25
     (True, True)
     """
     x, y = x.flatten(1).double(), y.flatten(1).double()
     within, of_samples, between = _distances(x, x), _distances(y, y), _distances(x, y)
-    off = len(x) * max(len(x) - 1, 1)
-    spread = within.sum() / off
-    energy = 2 * between.mean() - spread - of_samples.sum() / off
+    pairs = len(x) * max(len(x) - 1, 1)
+    spread = within.sum() / pairs
+    energy = 2 * between.mean() - spread - of_samples.sum() / pairs
     diversity = _nearest(of_samples) / _nearest(within).clamp_min(_LEAST)
     variance = y.var(0, correction=0).sum() / x.var(0, correction=0).sum().clamp_min(_LEAST)
     loss = energy / spread.clamp_min(_LEAST)
     return {"loss": float(loss), "diversity": float(diversity), "variance": float(variance)}
-
-
-_LEAST = 1e-12  # instead of dividing by zero where all rows are one
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
@@ -220,31 +210,30 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _nearest(distances: Tensor) -> Tensor:
-    """The mean distance to the nearest other row."""
-    other = distances + torch.diag(
-        torch.full((len(distances),), torch.inf, dtype=distances.dtype).to(distances.device)
-    )
-    nearest = other.amin(1)
+    """The mean distance to the nearest other row; 0 for a single row."""
+    itself = torch.eye(len(distances), dtype=torch.bool, device=distances.device)
+    nearest = distances.masked_fill(itself, math.inf).amin(1)
     return nearest[nearest.isfinite()].sum() / len(distances)
 
 
-def _warning(found: Mapping[str, float]) -> str | None:
-    """What the numbers say is wrong, if anything."""
-    if found["diversity"] < _ALIKE:
+def _warning(numbers: Mapping[str, float]) -> str | None:
+    """What the diagnostics say is wrong, if anything."""
+    if numbers["diversity"] < _COLLAPSED:
         return (
-            f"signs of collapse: samples lie {found['diversity']:.2g} times as far apart as the rows do "
-            f"(variance {found['variance']:.2g}); try a lower --training.lr or a larger --training.batch."
+            f"signs of collapse: samples lie {numbers['diversity']:.2g} times as far apart as the "
+            f"rows do (variance {numbers['variance']:.2g}); try a lower --training.lr or a larger "
+            "--training.batch."
         )
-    if found["separation"] > _TOLD:
+    if numbers["separation"] > _WON:
         return (
-            f"the discriminator wins: in {found['separation']:.1%} of pairs it takes the row for more real than the "
-            "sample; train for longer, or try a lower --training.lr."
+            f"the discriminator wins: in {numbers['separation']:.1%} of pairs it finds the row more "
+            "real than the sample; train for longer, or try a lower --training.lr."
         )
     return None
 
 
 @contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
+def _frozen(module: nn.Module) -> Generator[None]:
     """Inside, what is computed with the module has no gradient for its parameters."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     for parameter in parameters:

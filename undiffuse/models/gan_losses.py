@@ -1,4 +1,4 @@
-"""The losses of a GAN's two players, from the discriminator's logits D of real rows x and samples y.
+"""The losses of a GAN's two players, from its logits D of real rows x and samples y.
 
     non_saturating   discriminator  E[softplus(-D(x))] + E[softplus(D(y))]
                                                              (Goodfellow et al. 2014, Eq. 1)

@@ -16,7 +16,6 @@ A way of scoring is an object: `Bound`, `Density` or `Weighted`; `HOW` holds the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, final
 
@@ -246,29 +245,6 @@ def _cells(
     if edges is None or not model.takes_cells(how, float(transform.bin_width or 0)):
         return None
     return edges[0].to(model.device), edges[1].to(model.device)
-
-
-def stored_batches(
-    data: Any,  # anything that `load` takes
-    config: Mapping[str, Any] | None,
-    size: int,
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (number of the first row, batch of `size` rows of the stored type).
-
-    Args:
-        data: rows of the stored type as a tensor, or a source, converted to what `config` says.
-        config: what a run records of its data.
-        size: rows in a batch.
-    """
-    _at_least(1, "batch", size)
-    if isinstance(data, Tensor):
-        yield from ((i * size, {"row": part}) for i, part in enumerate(data.split(size)))
-        return
-    if config is None:
-        raise InputError("this model has not met its data yet; call fit, or open a run.")
-    from undiffuse.data import conform
-
-    yield from ((i * size, part) for i, part in enumerate(conform(data, config).batches(size)))
 
 
 class _Encoding:

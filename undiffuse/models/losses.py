@@ -1,10 +1,10 @@
 """The losses of a DDPM: functions from a reverse variance to an objective, for `ddpm(loss=...)`.
 
-    simple    E |z_hat - z|^2, the variance fixed                        (Ho et al. 2020, Eq. 14)
-    min_snr   the same, weighted by min(SNR, 5) on the data error        (Hang et al. 2023, Eq. 9)
-    vlb       the variational bound, all Gaussian KLs; fixed or learned variance
-    hybrid    simple + 0.001 vlb with the mean held fixed, the variance learned
-                                                           (Nichol and Dhariwal 2021, Eq. 16)
+simple    E |z_hat - z|^2, the variance fixed                        (Ho et al. 2020, Eq. 14)
+min_snr   the same, weighted by min(SNR, 5) on the data error        (Hang et al. 2023, Eq. 9)
+vlb       the variational bound, all Gaussian KLs; fixed or learned variance
+hybrid    simple + 0.001 vlb with the mean held fixed, the variance learned
+                                                       (Nichol and Dhariwal 2021, Eq. 16)
 """
 
 from __future__ import annotations
