@@ -22,17 +22,16 @@ from typing import Any, final
 from undiffuse import __version__
 from undiffuse.atomic import atomic_file, write_json
 from undiffuse.data import Data, Progress, restore
+from undiffuse.data.rows import as_tensor
 from undiffuse.device import find_device
 from undiffuse.errors import InputError
-from undiffuse.evaluation.by_evaluations import by_evaluations
-from undiffuse.evaluation.drawn import FOLDER, Drawn, draw
-from undiffuse.evaluation.facts import as_fact, coverage_facts, figures, memorization_facts
+from undiffuse.evaluation.drawn import FOLDER, Drawn, draw, peak_memory, time_singles
 from undiffuse.evaluation.history import loss_by_level
-from undiffuse.evaluation.likelihoods import Likelihoods, likelihoods, refusal
+from undiffuse.evaluation.metrics import Figure, Timings, as_facts, figures_of
 from undiffuse.evaluation.references import FEWEST, Chosen, Reference, refer, refer_to_others
-from undiffuse.evaluation.speed import latency, peak_memory
+from undiffuse.evaluation.scores import Likelihoods, likelihoods
 from undiffuse.evaluation.views import views
-from undiffuse.evaluation.yardsticks import Sampled, Yardsticks, measure, sampled, tables
+from undiffuse.evaluation.yardsticks import Sampled, measure, quality_by_steps, sampled
 from undiffuse.models import GenerativeModel
 from undiffuse.run import Run
 from undiffuse.training.evaluate import plain
@@ -162,10 +161,10 @@ def _report(
 
     model, reference = work.model, work.reference
     samples = sampled(drawn.rows, reference)
-    work.says("measuring quality and coverage")
+    work.says("measuring quality, coverage and tables")
     found = measure(samples, reference, seed=work.seed)
     score = _likelihood(work, rows)
-    settings = score and by_evaluations(
+    settings = score and quality_by_steps(
         drawn,
         options.get("steps") or model.steps_of(options.get("method")),
         lambda n, steps: work.draw(
@@ -174,12 +173,15 @@ def _report(
         reference,
         seed=work.seed,
     )
-    one = None if settings is None else latency(model, options, seed=work.seed, stop=work.stop)
-    if score is None or settings is None or one is None or work.stop():
+    singles = None
+    if settings is not None:
+        singles = time_singles(model, options, seed=work.seed, stop=work.stop)
+    if score is None or settings is None or singles is None or work.stop():
         return None
-    work.says("comparing tables and drawing pictures")
+    work.says("drawing pictures")
     scores, refused = score
-    table = tables(samples, reference, seed=work.seed)
+    likelihood = {} if scores is None else figures_of(scores.scored)
+    difference = likelihood.get("gap")
     (training, held_out), levels, about = (
         run.curves(),
         loss_by_level(model, reference),
@@ -190,7 +192,7 @@ def _report(
         held_out=held_out,
         levels=levels,
         memorization=found.memorization,
-        gap=None if scores is None else scores.gap,
+        gap=difference if isinstance(difference, Figure) else None,
         finished=bool(about["finished"]),
     )
     facts = {
@@ -202,10 +204,16 @@ def _report(
         "family": type(model).__name__.lower(),
         **_identity(reference, drawn, work, options),
         "verdict": said,
-        **_yardsticks(found, reference),
-        "likelihood": _likelihood_facts(scores, refused),
-        "speed": _speed(model, drawn, one, about),
-        "table": None if table is None else plain(as_fact(table)),
+        **found.facts(reference.classes),
+        "likelihood": {"none": refused}
+        if scores is None
+        else {
+            **as_facts(likelihood),
+            "meaning": scores.meaning,
+            "kind": scores.kind,
+            "rows": scores.rows,
+        },
+        "speed": _speed(model, drawn, singles, about),
         "curves": {
             "training": training,
             "held_out": held_out,
@@ -252,20 +260,10 @@ def _identity(
     }
 
 
-def _yardsticks(found: Yardsticks, reference: Reference) -> dict[str, Any]:
-    return {
-        "quality": figures(found.quality),
-        **coverage_facts(found, reference.classes),
-        "memorization": None
-        if found.memorization is None
-        else memorization_facts(found.memorization),
-    }
-
-
 def _likelihood(work: _Work, rows: int) -> tuple[Likelihoods | None, str] | None:
     """(the likelihood, "") or (None, why there is none); None if stopped."""
-    refused = refusal(work.model, work.reference)
-    if refused is not None:
+    refused = _no_density(work)
+    if refused:
         return None, refused
     found = likelihoods(
         work.model,
@@ -280,19 +278,23 @@ def _likelihood(work: _Work, rows: int) -> tuple[Likelihoods | None, str] | None
     return None if found is None else (found, "")
 
 
-def _likelihood_facts(found: Likelihoods | None, refused: str) -> dict[str, Any]:
-    if found is None:
-        return {"none": refused}
-    own = {"nats": found.nats, "bits_per_dim": found.bits_per_dim}
-    own |= {} if found.gap is None else {"gap": found.gap}
-    return {**figures(own), "meaning": found.meaning, "kind": found.kind, "rows": found.rows}
+def _no_density(work: _Work) -> str:
+    """Why the model has no density, "" if it has one."""  # TODO: model.no_density
+    said = getattr(work.model, "no_density", None)
+    if said is not None:
+        return said
+    try:
+        work.model.likelihood_rows(as_tensor(work.reference.held_out.rows[:1]))
+    except InputError as problem:
+        return str(problem)
+    return ""
 
 
 def _speed(
-    model: GenerativeModel, drawn: Drawn, one: Any, about: Mapping[str, Any]
+    model: GenerativeModel, drawn: Drawn, singles: tuple[float, ...], about: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
-        **figures({"samples_per_second": drawn.rate, "latency": one}),
+        **as_facts(figures_of(Timings(batches=drawn.batches, singles=singles))),
         "evaluations_per_sample": drawn.evaluations,
         "training_seconds": about["elapsed"],
         "steps": about["steps"],

@@ -1,18 +1,22 @@
-"""The yardsticks of one set of samples beside its reference, each figure with its interval and its floor.
+"""The figures of one set of samples beside its reference.
 
     quality       frechet, kernel, precision, density       are samples where real rows are?
     coverage      recall, coverage, modes, class variation  are real rows where samples are?
-    memorization  nearest training rows                     are samples new?
-    tables        columns, associations, detection, use     for rows that are records
+    memorization  closer, copies                            are samples new?
+    table         columns, associations, detection, usefulness
 
-Samples go the way of real rows: stored type, encoded at bin centres, features. Those whose features are not finite
-are left out and counted.
+Samples go the way of real rows: stored type, encoded at the centres of bins, features. Those whose
+features are not finite are left out and counted.
+
+Quality is also measured against the cost of a sample: around the number of steps n in use lie 2 n, n/2,
+n/4, ...; of these, those that cost at most `DEAREST` evaluations a sample, the first `SETTINGS` that
+together cost no more than `EXTRA`.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import numpy as np
@@ -20,69 +24,103 @@ import torch
 from torch import Tensor
 
 from undiffuse.errors import InputError
+from undiffuse.evaluation.drawn import Drawn
 from undiffuse.evaluation.metrics import (
-    Figure,
+    METRICS,
+    Found,
     Matched,
     Memorization,
     Modes,
-    detection,
-    fidelity_figures,
-    frechet_figure,
-    kernel_figure,
+    Tables,
+    as_facts,
+    figures_of,
     manifold_figures,
-    match,
+    match_features,
     memorization,
     modes,
-    usefulness,
 )
 from undiffuse.evaluation.references import FEWEST, Reference
 
-NEIGHBOURS = 5
 TABLE_ROWS, TABLE_FEWEST = 3000, 20
-TARGETS = 8  # columns of a table that are predicted
+QUICK = ("frechet", "precision")
+SAMPLES = 500  # at each number of steps
+DEAREST, EXTRA, SETTINGS = 200, 120, 3
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """Samples (m, ...) of the stored type and their features (m, D), all finite; how many were left out."""
+    """Samples (m, ...) of the stored type with features (m, D), all finite; how many were left out."""
 
     rows: np.ndarray
     features: Tensor
     lost: int
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.rows)
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class Yardsticks:
-    """Figures by name; `modes` and `memorization` are None where there is nothing to tell them by."""
-
-    quality: dict[str, Figure]
-    coverage: dict[str, Figure]
-    modes: Modes | None
-    memorization: Memorization | None
-
-
 def sampled(rows: np.ndarray, reference: Reference) -> Sampled:
-    """The samples with their features. Raises InputError if fewer than 8 of them have finite ones."""
+    """Compute the features of samples (m, ...).
+
+    Raises:
+        InputError: if fewer than 8 samples have finite features.
+    """
     features = reference.features_of(rows)
     finite = torch.isfinite(features).all(1)
     lost = int((~finite).sum())
     if len(rows) - lost < FEWEST:
         raise InputError(
-            f"samples: {lost:,} of {len(rows):,} hold values that are no numbers, too many to compare; the model has "
-            "diverged: train it again with a lower --training.lr."
+            f"samples: {lost:,} of {len(rows):,} hold values that are no numbers, too many to "
+            "compare; the model has diverged: train it again with a lower --training.lr."
             if lost
             else f"samples: {len(rows)} are too few to compare; draw at least {FEWEST}."
         )
     return Sampled(rows=rows[finite.numpy()], features=features[finite], lost=lost)
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Yardsticks:
+    """The figures of samples by name; `modes` and `memorization` are None without classes or training rows."""
+
+    figures: dict[str, Found]
+    modes: Modes | None
+    memorization: Memorization | None
+
+    def facts(self, classes: tuple[str, ...]) -> dict[str, Any]:
+        """Return {"quality", "coverage", "classes", "memorization", "table"} as plain data."""
+        found = as_facts(self.figures)
+        sections: dict[str, dict[str, Any]] = {}
+        for name, fact in found.items():
+            sections.setdefault(METRICS[name].section, {})[name] = fact
+        shares = []
+        if self.modes is not None:
+            shares = [
+                {"name": name, "share": {**asdict(share), "better": ""}, "real": real}
+                for name, share, real in zip(classes, self.modes.shares, self.modes.real)
+            ]
+        copies = self.memorization
+        return {
+            "quality": sections.get("quality", {}),
+            "coverage": sections.get("coverage", {}),
+            "classes": shares,
+            "memorization": None
+            if copies is None
+            else {
+                "caught": copies.caught,
+                "p": copies.p,
+                "z": copies.z,
+                **sections["memorization"],
+                "pairs": [asdict(pair) for pair in copies.pairs],
+            },
+            "table": sections.get("table"),
+        }
+
+
 def measure(samples: Sampled, reference: Reference, *, seed: int = 0) -> Yardsticks:
-    """Quality, coverage and memorization of samples against held-out rows, of as many of either as there are of both.
+    """Compute the figures of samples against held-out rows, of as many of either.
 
     >>> from undiffuse.data import load
     >>> from undiffuse.evaluation.references import refer
@@ -91,73 +129,90 @@ def measure(samples: Sampled, reference: Reference, *, seed: int = 0) -> Yardsti
     >>> measure(copies, reference).memorization.caught
     True
     """
-    sets = match(reference.held_out.features, samples.features, seed=seed)
-    figures = neighbourhood(sets, seed=seed)
-    training = reference.training
-    found = None
+    training, held_out, classes, copies = reference.training, reference.held_out, None, None
     if reference.classifier is not None:
-        known = [reference.classes_of(rows) for rows in (reference.held_out.rows, samples.rows)]
-        found = modes(*known, classes=len(reference.classes), seed=seed)
-    return Yardsticks(
-        quality={
-            "frechet": frechet_figure(sets, seed=seed),
-            "kernel": kernel_figure(sets),
-            "precision": figures["precision"],
-            "density": figures["density"],
-        },
-        coverage={"recall": figures["recall"], "coverage": figures["coverage"]},
-        modes=found,
-        memorization=memorization(training.features, reference.held_out.features, samples.features)
-        if training is not None and len(training) >= FEWEST
-        else None,
+        known = [reference.classes_of(rows) for rows in (held_out.rows, samples.rows)]
+        classes = modes(*known, classes=len(reference.classes), seed=seed)
+    if training is not None and len(training) >= FEWEST:
+        copies = memorization(training.features, held_out.features, samples.features)
+    sets = _matched(samples, reference, seed)
+    table = tables(samples, reference, seed=seed)
+    figures = figures_of(sets, manifold_figures(sets), classes, copies, table)
+    return Yardsticks(figures=figures, modes=classes, memorization=copies)
+
+
+def _matched(samples: Sampled, reference: Reference, seed: int) -> Matched:
+    return match_features(reference.held_out.features, samples.features, seed=seed)
+
+
+def tables(samples: Sampled, reference: Reference, *, seed: int = 0) -> Tables | None:
+    """Return samples and reference as tables.
+
+    None for rows without columns, and for fewer than 20 on either side.
+    """
+    sizes = reference.form.column_sizes
+    ours, theirs, training = samples.rows, reference.held_out.rows, reference.training
+    if not sizes or min(len(ours), len(theirs)) < TABLE_FEWEST:
+        return None
+    real, fake = (rows[:TABLE_ROWS].astype(np.float64) for rows in (theirs, ours))
+    known = training is not None and len(training) >= TABLE_FEWEST
+    return Tables(
+        real=real,
+        fake=fake,
+        training=training.rows[:TABLE_ROWS].astype(np.float64) if training and known else None,
+        sizes=sizes,
+        seed=seed,
     )
 
 
-def neighbourhood(sets: Matched, *, seed: int = 0) -> dict[str, Figure]:
-    """Precision, recall, density and coverage, by as many neighbours as the smallest of the sets has, 5 at most."""
-    smallest = min(len(sets.fake) // 2, len(sets.halves[0]))
-    return manifold_figures(sets, max(1, min(NEIGHBOURS, smallest - 1)), seed=seed)
+def quick(samples: Sampled, reference: Reference, *, seed: int = 0) -> dict[str, Found]:
+    """Compute the Frechet distance and precision alone, to compare settings of one sampler."""
+    sets = _matched(samples, reference, seed)
+    return figures_of(sets, manifold_figures(sets), names=QUICK)
 
 
-def quick(samples: Sampled, reference: Reference, *, seed: int = 0) -> dict[str, Figure]:
-    """The Frechet distance and precision alone, for comparing settings of one sampler."""
-    sets = match(reference.held_out.features, samples.features, seed=seed)
-    return {
-        "frechet": frechet_figure(sets, seed=seed),
-        "precision": neighbourhood(sets, seed=seed)["precision"],
-    }
+def quality_by_steps(
+    drawn: Drawn,
+    own: int | None,
+    draw: Callable[[int, int], Drawn | None],
+    reference: Reference,
+    *,
+    seed: int = 0,
+) -> list[dict[str, Any]] | None:
+    """Compute quality against the evaluations that a sample costs.
 
+    Args:
+        drawn: the samples in `own` steps.
+        own: None for a family that draws in one pass.
+        draw: `draw(n, steps)` draws others; None if it was stopped.
+        reference: what samples are compared with.
+        seed: of the figures.
 
-def tables(samples: Sampled, reference: Reference, *, seed: int = 0) -> dict[str, Any] | None:
-    """{"columns": {name: figure}, "associations", "detection", "usefulness": {name: figure}} of rows whose form says
-    what their columns are; None for other rows, and for fewer than 20 on either side.
-
-    Each categorical column (the last column, if there is none) is predicted from the others; 8 columns at most, and
-    none of which too few values are known.
+    Returns:
+        Plain data {"evaluations", "steps", "frechet", "precision"}, by ascending number of steps; none
+        for one pass. None if `draw` was stopped.
     """
-    columns: dict[str, int] | None = getattr(reference.form, "column_sizes", None)
-    ours, theirs = samples.rows[:TABLE_ROWS], reference.held_out.rows[:TABLE_ROWS]
-    if columns is None or min(len(ours), len(theirs)) < TABLE_FEWEST:
-        return None
-    names, sizes = list(columns), list(columns.values())
-    figures = fidelity_figures(theirs, ours, sizes, list(map(str, range(len(names)))), seed=seed)
-    associations = figures.pop("associations")
-    useful: dict[str, Figure] = {}
-    if (
-        reference.training is not None
-        and len(reference.training) >= TABLE_FEWEST
-        and len(names) > 1
-    ):
-        training = reference.training.rows[:TABLE_ROWS]
-        targets = [i for i, size in enumerate(sizes) if size > 1] or [len(sizes) - 1]
-        for i in targets[:TARGETS]:
-            with suppress(
-                InputError
-            ):  # of a column that is hardly ever known nothing can be learned
-                useful[names[i]] = usefulness(training, ours, theirs, sizes, i, seed=seed)
-    return {
-        "columns": dict(zip(names, figures.values())),
-        "associations": associations,
-        "detection": detection(theirs, ours, sizes, seed=seed),
-        "usefulness": useful,
-    }
+    if own is None:
+        return []
+    found = {own: drawn}
+    n, spent = min(SAMPLES, len(drawn.rows)), 0.0
+    for steps in [2 * own, *(own // 2**k for k in range(1, own.bit_length()))]:
+        cost = drawn.evaluations * steps / own
+        if steps < 2 or cost > DEAREST or spent + cost > EXTRA or len(found) > SETTINGS:
+            continue
+        try:
+            more = draw(n, steps)
+        except InputError:  # more steps than the model has levels
+            continue
+        if more is None:
+            return None
+        found[steps] = more
+        spent += more.evaluations
+    lines = []
+    for steps in sorted(found) if len(found) > 1 else ():
+        try:
+            values = quick(sampled(found[steps].rows[:n], reference), reference, seed=seed)
+        except InputError:  # samples in so few steps may be no numbers
+            continue
+        lines.append({"evaluations": found[steps].evaluations, "steps": steps, **as_facts(values)})
+    return lines

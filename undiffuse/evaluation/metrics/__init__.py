@@ -1,35 +1,70 @@
-"""The yardsticks of quality and coverage, as pure functions of feature matrices (rows, features), each with its error.
+"""The figures of a report: `METRICS`, what each is computed from, how it is read, and its laws.
 
-match(real, fake)              equal numbers of samples and reference rows, and two real halves for the floor
-frechet, kernel_distance       distances between two sets; frechet_figure, kernel_figure with interval and floor
-precision_recall, density_coverage                         manifold_figures: the four, with intervals and floors
-memorization(training, held_out, samples), modes(real, fake)     copies; the classes reached
-fidelity_figures, detection, usefulness                          tables
+    matched features   frechet, kernel; the manifold: precision, recall, density, coverage
+    classes            modes, class_variation
+    distances          closer, copies                        (memorization)
+    tables             columns, associations, detection, usefulness
+    scores             nats, bits_per_dim, gap
+    times              samples_per_second, latency
+
+A new figure is a function of one of these inputs and a line in `METRICS`: the report's words, which way
+is better and the tests of its laws follow from that line.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
+from operator import attrgetter
+from typing import Any, final
+
 from undiffuse.evaluation.metrics.coverage import (
+    Manifold,
     density_coverage,
     manifold,
     manifold_figures,
     precision_recall,
 )
-from undiffuse.evaluation.metrics.figure import Figure, Matched, match
+from undiffuse.evaluation.metrics.figure import Figure, Matched, match, match_features
 from undiffuse.evaluation.metrics.frechet import frechet, frechet_figure
 from undiffuse.evaluation.metrics.kernel import kernel_distance, kernel_figure
 from undiffuse.evaluation.metrics.memorization import Memorization, Pair, memorization
+from undiffuse.evaluation.metrics.model import (
+    Scored,
+    Timings,
+    bits_per_dim,
+    gap,
+    latency,
+    nats,
+    samples_per_second,
+)
 from undiffuse.evaluation.metrics.modes import Modes, modes
 from undiffuse.evaluation.metrics.neighbours import nearest
-from undiffuse.evaluation.metrics.tables import detection, fidelity_figures, usefulness
+from undiffuse.evaluation.metrics.tables import (
+    Tables,
+    association_figure,
+    column_figures,
+    detection,
+    usefulness,
+)
 
 __all__ = [
+    "METRICS",
     "Figure",
+    "Found",
+    "Manifold",
     "Matched",
+    "Meaning",
     "Memorization",
+    "Metric",
     "Modes",
     "Pair",
+    "Scored",
+    "Tables",
+    "Timings",
+    "as_facts",
     "density_coverage",
-    "detection",
-    "fidelity_figures",
+    "figures_of",
     "frechet",
     "frechet_figure",
     "kernel_distance",
@@ -37,9 +72,342 @@ __all__ = [
     "manifold",
     "manifold_figures",
     "match",
+    "match_features",
     "memorization",
     "modes",
     "nearest",
     "precision_recall",
-    "usefulness",
 ]
+
+Found = Figure | dict[str, Figure]
+"""A figure, or one for each column of a table, by name."""
+
+
+@final
+@dataclass(frozen=True)
+class Meaning:
+    """How a figure is read.
+
+    Attributes:
+        title: its name in a report.
+        says: what it means, in one sentence.
+        unit: of its value.
+        low, high: the ends of its scale, where they are fixed.
+        floor: how its floor is said; {} stands for the value.
+        log: whether several are compared on a logarithmic scale.
+    """
+
+    title: str
+    says: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    floor: str = "its floor, between two disjoint sets of real rows, is {}"
+    log: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a report.
+
+    Attributes:
+        of: computes it, or one for each column of a table; None if the input has no such figure.
+        needs: the type of its input.
+        section: the part of the report that it belongs to.
+        better: "lower", "higher", or "floor": neither side of its floor is better.
+        meaning: how it is read.
+        perfect: its expectation for a perfect model, where that is known.
+        mirror: the figure that it becomes if samples and real rows are exchanged, if any.
+        unchanged: maps of real rows and samples alike that do not change it: "rotation", "shift",
+            "scale" of features, "renaming" of classes, "monotone" maps of columns.
+    """
+
+    of: Callable[[Any], Found | None]
+    needs: type
+    section: str
+    better: str
+    meaning: Meaning
+    perfect: float | None = None
+    mirror: str = ""
+    unchanged: tuple[str, ...] = ()
+
+
+_RIGID = ("rotation", "shift")
+_SHAPE = (*_RIGID, "scale")
+
+METRICS: dict[str, Metric] = {
+    "frechet": Metric(
+        frechet_figure,
+        Matched,
+        "quality",
+        "lower",
+        Meaning(
+            "Fréchet distance",
+            "How far the samples are from held-out rows as a whole, by the mean and covariance of "
+            "their features.",
+            low=0.0,
+        ),
+        perfect=0.0,
+        mirror="frechet",
+        unchanged=_RIGID,
+    ),
+    "kernel": Metric(
+        kernel_figure,
+        Matched,
+        "quality",
+        "lower",
+        Meaning(
+            "Kernel distance",
+            "The same question without taking the features for Gaussian. It has no bias, so it may "
+            "fall just below zero.",
+            low=0.0,
+        ),
+        perfect=0.0,
+        mirror="kernel",
+        unchanged=("rotation",),
+    ),
+    "precision": Metric(
+        attrgetter("precision"),
+        Manifold,
+        "quality",
+        "higher",
+        Meaning(
+            "Precision",
+            "The share of samples that lie where real rows lie; the rest are strays.",
+            low=0.0,
+            high=1.0,
+        ),
+        mirror="recall",
+        unchanged=_SHAPE,
+    ),
+    "density": Metric(
+        attrgetter("density"),
+        Manifold,
+        "quality",
+        "floor",
+        Meaning(
+            "Density",
+            "How thickly real rows surround a sample. Unlike precision, one outlier among the real "
+            "rows cannot lift it.",
+            low=0.0,
+        ),
+        perfect=1.0,
+        unchanged=_SHAPE,
+    ),
+    "recall": Metric(
+        attrgetter("recall"),
+        Manifold,
+        "coverage",
+        "higher",
+        Meaning(
+            "Recall",
+            "The share of real rows that lie where samples lie: how much of the variety the model "
+            "reaches.",
+            low=0.0,
+            high=1.0,
+        ),
+        mirror="precision",
+        unchanged=_SHAPE,
+    ),
+    "coverage": Metric(
+        attrgetter("coverage"),
+        Manifold,
+        "coverage",
+        "higher",
+        Meaning(
+            "Coverage",
+            "The share of real rows that have a sample in their own neighbourhood.",
+            low=0.0,
+            high=1.0,
+        ),
+        unchanged=_SHAPE,
+    ),
+    "modes": Metric(
+        attrgetter("reached"),
+        Modes,
+        "coverage",
+        "higher",
+        Meaning(
+            "Classes reached",
+            "Classes with at least a tenth of their share of real rows among the samples, by a "
+            "classifier.",
+            low=0.0,
+            floor="real rows have {}",
+        ),
+        unchanged=("renaming",),
+    ),
+    "class_variation": Metric(
+        attrgetter("variation"),
+        Modes,
+        "coverage",
+        "lower",
+        Meaning(
+            "Class imbalance",
+            "The share of samples that would have to change class for the shares to be those of "
+            "real rows.",
+            low=0.0,
+        ),
+        mirror="class_variation",
+        unchanged=("renaming",),
+    ),
+    "closer": Metric(
+        attrgetter("closer"),
+        Memorization,
+        "memorization",
+        "floor",
+        Meaning(
+            "Nearer than held-out rows",
+            "How often a sample lies nearer to the training rows than a held-out row does: one half "
+            "if nothing is copied.",
+            low=0.0,
+            high=1.0,
+            floor="a perfect sampler gets {}",
+        ),
+        perfect=0.5,
+        unchanged=_SHAPE,
+    ),
+    "copies": Metric(
+        attrgetter("copies"),
+        Memorization,
+        "memorization",
+        "lower",
+        Meaning(
+            "Copies",
+            "The share of samples less than a third as far from one training row as from the next.",
+            low=0.0,
+            floor="held-out rows get {}",
+        ),
+        unchanged=_SHAPE,
+    ),
+    "columns": Metric(
+        column_figures,
+        Tables,
+        "table",
+        "higher",
+        Meaning("", "", low=0.0, high=1.0),
+        mirror="columns",
+        unchanged=("monotone",),
+    ),
+    "associations": Metric(
+        association_figure,
+        Tables,
+        "table",
+        "higher",
+        Meaning(
+            "Associations",
+            "How alike the dependence between columns is, over all pairs: 1 is equal.",
+            low=0.0,
+            high=1.0,
+        ),
+        mirror="associations",
+        unchanged=("monotone",),
+    ),
+    "detection": Metric(
+        detection,
+        Tables,
+        "table",
+        "lower",
+        Meaning(
+            "Detection",
+            "How well trees tell samples from real rows: 0.5 is chance, 1 is without fail.",
+            low=0.0,
+            high=1.0,
+            floor="chance gets {}",
+        ),
+        perfect=0.5,
+    ),
+    "usefulness": Metric(
+        usefulness,
+        Tables,
+        "table",
+        "higher",
+        Meaning("", "", high=1.0, floor="a model fitted on real rows gets {}"),
+    ),
+    "nats": Metric(
+        nats,
+        Scored,
+        "likelihood",
+        "higher",
+        Meaning(
+            "Log-likelihood",
+            "The mean log-likelihood of rows that the model was not trained on.",
+            "nats per row",
+        ),
+    ),
+    "bits_per_dim": Metric(
+        bits_per_dim,
+        Scored,
+        "likelihood",
+        "lower",
+        Meaning(
+            "Bits per dimension",
+            "The same as the length of a code: the bits for one number of a row.",
+            "bits",
+        ),
+    ),
+    "gap": Metric(
+        gap,
+        Scored,
+        "likelihood",
+        "lower",
+        Meaning(
+            "Training less held-out",
+            "How much more likely the model finds the rows it was trained on: near zero unless it "
+            "overfits.",
+            "nats per row",
+            low=0.0,
+        ),
+        perfect=0.0,
+    ),
+    "samples_per_second": Metric(
+        samples_per_second,
+        Timings,
+        "speed",
+        "higher",
+        Meaning("Samples per second", "How fast samples come in batches.", low=0.0, log=True),
+    ),
+    "latency": Metric(
+        latency,
+        Timings,
+        "speed",
+        "lower",
+        Meaning("Time for one sample", "How long a single sample takes.", "s", low=0.0, log=True),
+    ),
+}
+"""Name -> metric, in the order of the report."""
+
+
+def figures_of(*inputs: Any, names: Collection[str] = METRICS) -> dict[str, Found]:
+    """Return the figures of all metrics whose input is among `inputs`, by name.
+
+    Args:
+        inputs: instances of what metrics need; None is passed over.
+        names: of the metrics that are wanted.
+    """
+    given = {type(one): one for one in inputs}
+    found = {
+        name: metric.of(given[metric.needs])
+        for name, metric in METRICS.items()
+        if name in names and metric.needs in given
+    }
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def as_facts(figures: Mapping[str, Found]) -> dict[str, Any]:
+    """Return figures as plain data, as report.json holds them.
+
+    {"value", "low", "high", "stderr", "n", "floor" (or null), "warning", "better"}, "better" of the
+    metric of that name; or these by column.
+
+    >>> age = Figure(value=0.9, low=0.8, high=1.0, stderr=0.05, n=50)
+    >>> as_facts({"columns": {"age": age}})["columns"]["age"]["better"]
+    'higher'
+    """
+
+    def plain(found: Found, better: str) -> dict[str, Any]:
+        if isinstance(found, Figure):
+            return {**asdict(found), "better": better}
+        return {name: plain(figure, better) for name, figure in found.items()}
+
+    return {name: plain(found, METRICS[name].better) for name, found in figures.items()}

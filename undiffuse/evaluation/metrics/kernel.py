@@ -3,8 +3,9 @@
     k(x, y) = (x.y / d + 1)^3
     MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j) = A + B - 2 C
 
-(Binkowski et al. 2018, Eq. 4 and section 3.1; Gretton et al. 2012, Eq. 3). Its expectation does not depend on the
-number of rows, so it may be negative, and between two sets of one law it is zero on average.
+(Binkowski et al. 2018, Eq. 4 and section 3.1; Gretton et al. 2012, Eq. 3). Its expectation does not
+depend on the number of rows, so it may be negative, and between two sets of one law it is zero on
+average.
 
 As a sum of U-statistics its variance is exact for any n and m (Sutherland and Deka 2019 for n = m):
 
@@ -13,11 +14,12 @@ As a sum of U-statistics its variance is exact for any n and m (Sutherland and D
     Var C = [(m - 1) Var_x h_y + (n - 1) Var_y g_x + Var k(x, y)] / (n m)
     Var   = Var A + Var B + 4 Var C - (8/n) Cov_x(h_x, h_y) - (8/m) Cov_y(g_y, g_x)
 
-and each term is a difference of means over disjoint indices, that need only the sums along the rows of the kernel
-matrices and the sums of squares: one pass, block by block. The estimate is unbiased, so it can be negative near zero.
+Each term is a difference of means over disjoint indices. These need only the sums along the rows and
+columns of the kernel matrices and the sums of squares: one pass, block by block. The estimate is
+unbiased, so it can be negative near zero.
 
-A figure's error takes it for no less than the variance that two sets of one law have too, that of the kernel without
-its means along rows and columns (the terms of second order; Hoeffding 1948):
+For a figure's error it is taken as no less than the variance between two sets of one law, which comes
+from the kernel less its means along rows and columns (the terms of second order; Hoeffding 1948):
 
     Var >= 2 v_xx / (n (n - 1)) + 2 v_yy / (m (m - 1)) + 4 v_xy / (n m),   v = E k^2 - E h^2 - E g^2 + (E k)^2
 """
@@ -39,8 +41,11 @@ BLOCK = 1024
 
 @final
 @dataclass(frozen=True)
-class Sums:
-    """Of a kernel matrix (n, m), without its diagonal where both sets are the same: along rows, columns, of squares."""
+class _Sums:
+    """Sums of a kernel matrix (n, m), without its diagonal where both sets are the same.
+
+    `rows` and `columns` are sums along these, `squares` is the sum of the squared entries.
+    """
 
     rows: Float64[Tensor, " n"]
     columns: Float64[Tensor, " m"]
@@ -48,6 +53,7 @@ class Sums:
 
     @property
     def total(self) -> float:
+        """The sum of all entries."""
         return float(self.rows.sum())
 
 
@@ -55,17 +61,17 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b.T).div_(a.shape[1]).add_(1).pow_(3)
 
 
-def _between(a: Matrix, b: Matrix, *, block: int) -> Sums:
+def _between(a: Matrix, b: Matrix, *, block: int) -> _Sums:
     rows, columns, squares = [], torch.zeros(len(b), dtype=torch.float64, device=b.device), 0.0
     for first in range(0, len(a), block):
         values = _kernel(a[first : first + block], b)
         rows.append(values.sum(1))
         columns += values.sum(0)
         squares += float(values.square_().sum())
-    return Sums(torch.cat(rows), columns, squares)
+    return _Sums(torch.cat(rows), columns, squares)
 
 
-def _itself(x: Matrix, *, block: int) -> Sums:
+def _itself(x: Matrix, *, block: int) -> _Sums:
     """Each pair once: a block of rows with itself, and with the rows after it."""
     rows, squares = torch.zeros(len(x), dtype=torch.float64, device=x.device), 0.0
     for first in range(0, len(x), block):
@@ -75,12 +81,15 @@ def _itself(x: Matrix, *, block: int) -> Sums:
         rows[first : first + block] += values.sum(1)
         rows[first + block :] += after.sum(0)
         squares += float(values.square_().sum() + after.sum())
-    return Sums(rows, rows, squares)
+    return _Sums(rows, rows, squares)
 
 
 def kernel_distance(a: Matrix, b: Matrix, *, block: int = BLOCK) -> tuple[float, float]:
-    """The unbiased squared MMD between rows (n, d) and (m, d), at least 4 of each, and an unbiased estimate of its
-    variance.
+    """Return the unbiased squared MMD of two sets, and an unbiased estimate of its variance.
+
+    Args:
+        a, b: features (n, d) and (m, d), at least 4 rows of each.
+        block: how many rows of the kernel matrix are in memory at a time.
 
     >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
     >>> value, variance = kernel_distance(x[:100], x[100:] + 3)
@@ -100,13 +109,13 @@ def _measured(a: Matrix, b: Matrix, *, block: int) -> tuple[float, float, float]
     return value, _variance(xx, yy, xy, n, m), second
 
 
-def _centred(sums: Sums, pairs: int) -> float:
+def _centred(sums: _Sums, pairs: int) -> float:
     """V over the number of pairs: of the kernel less its means along rows and columns."""
     means = [float(part.square().sum()) * len(part) / pairs for part in (sums.rows, sums.columns)]
     return max(0.0, (sums.squares - sum(means) + sums.total**2 / pairs) / pairs**2)
 
 
-def _variance(xx: Sums, yy: Sums, xy: Sums, n: int, m: int) -> float:
+def _variance(xx: _Sums, yy: _Sums, xy: _Sums, n: int, m: int) -> float:
     total, squares = xy.total, xy.squares
     rows, columns = float(xy.rows.square().sum()), float(xy.columns.square().sum())
     apart = (total**2 - rows - columns + squares) / (n * (n - 1) * m * (m - 1))  # (E k(x, y))^2
@@ -122,7 +131,7 @@ def _variance(xx: Sums, yy: Sums, xy: Sums, n: int, m: int) -> float:
     )
 
 
-def _within(own: Sums, n: int) -> float:
+def _within(own: _Sums, n: int) -> float:
     """Var A: of the mean of k over the pairs of one set."""
     rows, squares = float(own.rows.square().sum()), own.squares
     apart = (own.total**2 - 4 * rows + 2 * squares) / (n * (n - 1) * (n - 2) * (n - 3))
@@ -130,17 +139,17 @@ def _within(own: Sums, n: int) -> float:
     return (4 * (n - 2) * first + 2 * (squares / (n * (n - 1)) - apart)) / (n * (n - 1))
 
 
-def _joint(own: Sums, others: Tensor, n: int, m: int) -> float:
+def _joint(own: _Sums, others: Tensor, n: int, m: int) -> float:
     """Cov(A, C)/2 = Cov_x(h_x, h_y)/n: of the mean over pairs of one set with that over pairs of both."""
     both = float(own.rows @ others)
     apart = (own.total * float(others.sum()) - 2 * both) / (n * (n - 1) * (n - 2) * m)
     return (both / (n * (n - 1) * m) - apart) / n
 
 
-def kernel_figure(sets: Matched, *, block: int = BLOCK) -> Figure:
-    """The kernel distance of samples to their reference, with the interval of its own variance, and its floor."""
-    value, variance, second = _measured(sets.reference, sets.fake, block=block)
-    floor, _ = kernel_distance(*sets.halves, block=block)
+def kernel_figure(sets: Matched) -> Figure:
+    """Return the kernel distance of samples to their reference, with its interval and floor."""
+    value, variance, second = _measured(sets.reference, sets.fake, block=BLOCK)
+    floor, _ = kernel_distance(*sets.halves)
     return normal(
         value, math.sqrt(max(second, variance)), len(sets.fake), floor=floor, warnings=[sets.note]
     )

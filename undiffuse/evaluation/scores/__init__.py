@@ -1,1 +1,366 @@
-"""Log-likelihood scores of rows and anomaly alarms."""
+"""Scoring: each row gets a log-likelihood, its error, and its place among held-out rows.
+
+    rows  --likelihood_rows-->  OUT.part (a batch at a time)  --calibration-->  OUT, whole or not at all
+
+A row's score depends on the seed and the row's number alone. So memory does not grow with the rows, the
+batch size changes nothing, and an interrupted scoring is resumed with the same result. Held-out rows are
+scored in the same way, with noise of their own, and kept in the run's folder; asking for more of them
+later extends what is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, final, runtime_checkable
+
+import numpy as np
+import torch
+
+from undiffuse.data import Conformed, conform, load
+from undiffuse.data.conformed import Taken
+from undiffuse.errors import InputError
+from undiffuse.evaluation.batch_file import BatchFile
+from undiffuse.evaluation.features.base import content_hash
+from undiffuse.evaluation.metrics.model import Scored
+from undiffuse.evaluation.references import Reference
+from undiffuse.evaluation.scores.conformal import Calibration
+from undiffuse.evaluation.scores.table import Summary, check_out, write_table
+from undiffuse.interfaces import Progress, Stop
+from undiffuse.models import GenerativeModel
+from undiffuse.seeds import mix
+
+FOLDER = "held_out_scores"  # in the run's
+_HELD_OUT = 0xCA11B  # keeps the noise of held-out rows apart from that of rows compared with them
+_SIDES = 0x71AE11  # keeps the noise of a report's likelihoods apart from that of other scores
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """The part of `GenerativeModel` that scoring needs."""
+
+    def likelihood_rows(self, rows: Any, **options: Any) -> Any:
+        """Return the `Likelihood` of stored rows."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the weights."""
+        ...
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How rows are scored: what `GenerativeModel.likelihood_rows` is given besides them."""
+
+    method: str | None = None
+    seed: int = 0
+    draws: int | None = None
+    label: int | str | None = None
+    importance: bool = False
+    dequantization: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, model: Scorer, rows: torch.Tensor, first: int) -> Any:
+        """The `Likelihood` of rows (B, ...), the first of which has number `first`."""
+        names = ("method", "draws", "label", "dequantization")
+        chosen = {
+            name: value for name in names if (value := getattr(self, name)) is not None
+        } | dict(self.options)
+        return model.likelihood_rows(
+            rows, first=first, seed=self.seed, importance=self.importance, **chosen
+        )
+
+    def identity(self, model: Scorer, rows: Conformed) -> dict[str, Any]:
+        """Return what a score depends on besides the row's number, as plain data."""
+        weights = content_hash("model", model.state_dict())
+        return {"weights": weights, "data": rows.fingerprint, **asdict(self)}
+
+
+def score(
+    model: Scorer,
+    rows: Conformed,
+    out: str | Path,
+    *,
+    scoring: Scoring | None = None,
+    calibration: Calibration | None = None,
+    alarm: float | None = None,
+    batch: int = 64,
+    replace: bool = False,
+    progress: Progress | None = None,
+    stop: Stop = lambda: False,
+) -> Summary | None:
+    """Score rows and write a line per row to a file.
+
+    What is done so far is kept in OUT.part; the same call resumes from there.
+
+    Args:
+        model: the model.
+        rows: rows in the run's stored type.
+        out: the file, .csv or .parquet.
+        scoring: how rows are scored.
+        calibration: the scores of held-out rows, for quantiles and alarms; None: neither.
+        alarm: the rate of false alarms, in (0, 1); None: no alarms.
+        batch: rows at a time.
+        replace: whether an OUT.part that another command began may be replaced.
+        progress: told how many rows are scored.
+        stop: polled before each batch.
+
+    Returns:
+        All rows in a few numbers; None if `stop()` was true before the last batch.
+
+    Raises:
+        InputError: for another kind of file, for an alarm without a calibration or at a rate that it
+            cannot give, and for an OUT.part that another command began, unless `replace`.
+    """
+    out, scoring = Path(os.path.expanduser(out)), scoring or Scoring()
+    check_out(out)
+    if alarm is not None:
+        if calibration is None:
+            raise InputError(f"alarm {alarm:g}: needs held-out rows to compare with.")
+        calibration.lowest(alarm)
+    part = out.with_name(out.name + ".part")
+    identity = {**scoring.identity(model, rows), "rows": len(rows)}
+    file = BatchFile(part, identity, replace=replace)
+    if not score_rows(
+        model, rows, file, scoring=scoring, batch=batch, progress=progress, stop=stop
+    ):
+        return None
+    dimensions = next(rows.batches(1))["row"][0].numel()
+    summary = write_table(
+        file, out, rows.names, dimensions=dimensions, calibration=calibration, alarm=alarm
+    )
+    part.unlink()
+    return summary
+
+
+def score_rows(
+    model: Scorer,
+    rows: Conformed,
+    file: BatchFile,
+    *,
+    scoring: Scoring,
+    count: int | None = None,
+    batch: int = 64,
+    progress: Progress | None = None,
+    stop: Stop = lambda: False,
+    what: str = "scoring",
+) -> bool:
+    """Append the scores that `file` lacks of the first `count` rows; return whether all are there."""
+    total = len(rows) if count is None else min(count, len(rows))
+    if file.rows >= total:
+        return True
+    for block in rows.batches(batch, file.rows):
+        if stop():
+            return False
+        file.append(_scores(model, scoring, block, file.rows, total - file.rows))
+        if progress:
+            progress(file.rows, total, what)
+        if file.rows >= total:
+            break
+    return True
+
+
+def _scores(
+    model: Scorer, scoring: Scoring, block: Mapping[str, Any], first: int, most: int
+) -> dict[str, Any]:
+    """One batch of scores, with a note on each row that has no finite one."""
+    began = time.perf_counter()
+    found = scoring.of(model, block["row"][:most], first)
+    nats, stderr = (
+        values.double().cpu().numpy().copy() for values in (found.nats, found.stderr)
+    )
+    notes = {
+        int(i): "the model gives it no probability"
+        if nats[i] == -np.inf
+        else "the computation gave no finite number"
+        for i in np.flatnonzero(~np.isfinite(nats))
+    }
+    nats[nats == np.inf] = np.nan
+    for i, problem in block["problems"].items():
+        if i < len(nats):
+            nats[i], notes[i] = problem.nats, problem.reason
+    stderr[~np.isfinite(nats)] = np.nan
+    return {
+        "nats": nats,
+        "stderr": stderr,
+        "notes": json.dumps(notes),
+        "kind": found.kind,
+        "meaning": found.meaning,
+        "evaluations": float(found.evaluations),
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def calibrate(
+    model: Scorer,
+    run: str | Path,
+    rows: Conformed,
+    *,
+    scoring: Scoring,
+    count: int = 1000,
+    batch: int = 64,
+    progress: Progress | None = None,
+    stop: Stop = lambda: False,
+) -> Calibration | None:
+    """Score the first `count` of the held-out `rows`, or take scores from the run's folder.
+
+    The other arguments are those of `score`. Returns None if `stop()` was true before the last batch.
+    """
+    scoring = dataclasses.replace(scoring, seed=mix(scoring.seed, _HELD_OUT))
+    names = [str(name) for name in rows.names[:3]]
+    identity = {**scoring.identity(model, rows), "held_out": names}
+    file = BatchFile.in_folder(Path(os.path.expanduser(run)) / FOLDER, identity)
+    whole = score_rows(
+        model,
+        rows,
+        file,
+        scoring=scoring,
+        count=count,
+        batch=batch,
+        progress=progress,
+        stop=stop,
+        what="scoring held-out rows",
+    )
+    return Calibration(file.column("nats", count)) if whole else None
+
+
+def held_out_rows(
+    config: Mapping[str, Any],
+    *,
+    source: Any = None,
+    label: int | None = None,
+    progress: Progress | None = None,
+) -> Conformed:
+    """The held-out rows of the run whose config's "data" is given, or the rows of `source` in their place; of the
+    class `label` alone, if there is one and they have classes.
+
+    Raises InputError if the run's data are gone, or are not what they were.
+    """
+    rows = (
+        _own_held_out(config, progress)
+        if source is None
+        else conform(source, config, progress=progress)
+    )
+    if label is None or rows.labels is None:
+        return rows
+    return rows.only(np.flatnonzero(rows.labels == label))
+
+
+def _own_held_out(config: Mapping[str, Any], progress: Progress | None) -> Conformed:
+    advice = "give other rows it was not trained on (--held-out), or do without quantiles (--no-calibration)"
+    path, split = config.get("path"), config["split"]
+    if path is None:
+        raise InputError(
+            f"held-out rows: the run was trained on data from Python, which are not kept; {advice}."
+        )
+    size = config.get("size")
+    size = tuple(size) if isinstance(size, list) else size
+    try:
+        data = load(
+            path, seed=split["seed"], held_out=split["held_out"], size=size, progress=progress
+        )
+    except InputError as problem:
+        raise InputError(
+            f"held-out rows: {str(problem).split(';')[0].rstrip('.')}; {advice}."
+        ) from problem
+    if data.fingerprint != config["fingerprint"]:
+        raise InputError(
+            f"held-out rows: {path} is not what the run was trained on, or has changed since; {advice}."
+        )
+    return conform(data, config).only(data.split.held_out(np.arange(data.n_held_out)))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Likelihoods:
+    """The likelihoods of the rows of a reference.
+
+    Attributes:
+        scored: the finite ones.
+        kind: "exact", "bound" or "estimate"; `meaning` says it in words.
+        rows: the number of held-out rows.
+        lost: how many of these have no finite likelihood.
+    """
+
+    scored: Scored
+    kind: str
+    meaning: str
+    rows: int
+    lost: int
+
+
+def likelihoods(
+    model: GenerativeModel,
+    reference: Reference,
+    folder: Path,
+    *,
+    rows: int = 500,
+    seed: int = 0,
+    batch: int = 64,
+    progress: Progress | None = None,
+    stop: Stop = lambda: False,
+) -> Likelihoods | None:
+    """Score the first `rows` held-out rows, and as many training rows, or take scores from `folder`.
+
+    Returns None if `stop()` was true before the last batch.
+
+    Raises:
+        InputError: for a family without a density, and if no held-out row has a finite one.
+    """
+    sides = (("held-out", reference.held_out), ("training", reference.training))
+    found, last = [], {}
+    for what, side in sides:
+        if side is None:
+            continue
+        stored = side.rows[:rows]
+        digest = hashlib.sha256(np.ascontiguousarray(stored).tobytes()).hexdigest()[:16]
+        source = Conformed(_Stored(stored), range(len(stored)), name=what, fingerprint=digest)
+        scoring = Scoring(seed=mix(seed, _SIDES, len(found)))
+        file = BatchFile.in_folder(folder, scoring.identity(model, source))
+        if not score_rows(
+            model,
+            source,
+            file,
+            scoring=scoring,
+            batch=batch,
+            progress=progress,
+            stop=stop,
+            what=f"scoring {what} rows",
+        ):
+            return None
+        found.append(file.column("nats", len(stored)))
+        last = last or list(file)[-1]
+    held_out, *training = (nats[np.isfinite(nats)] for nats in found)
+    if not len(held_out):
+        raise InputError(
+            "likelihood: no held-out row has a finite one; look at the rows with undiffuse score."
+        )
+    return Likelihoods(
+        scored=Scored(
+            held_out=held_out,
+            training=training[0] if training else None,
+            dimensions=reference.held_out.rows[0].size,
+        ),
+        kind=str(last["kind"]),
+        meaning=str(last["meaning"]),
+        rows=len(found[0]),
+        lost=len(found[0]) - len(held_out),
+    )
+
+
+@final
+class _Stored:
+    """Rows in memory, none of which has a problem."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows
+
+    def take(self, indices: np.ndarray) -> Taken:
+        return self.rows[indices], {}

@@ -1,8 +1,9 @@
-"""Scores as a table for people: a line per row, written a batch at a time, and their summary."""
+"""Scores as a table: a line per row, written a batch at a time, and their summary."""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -14,8 +15,8 @@ import numpy as np
 
 from undiffuse.atomic import atomic_file
 from undiffuse.errors import InputError
+from undiffuse.evaluation.batch_file import BatchFile
 from undiffuse.evaluation.scores.conformal import Calibration
-from undiffuse.evaluation.scores.file import ScoreFile
 from undiffuse.models.likelihood import bits_per_dimension
 
 Columns = dict[str, list[Any]]
@@ -24,10 +25,18 @@ Write = Callable[[Columns], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """All rows in a few numbers; means are over the rows that have a finite score.
+    """All scores in a few numbers.
 
-    `log_likelihood` is the mean in nats and `stderr` its standard error over rows; `alarms` and `realized` (the
-    interval of the rate among ordinary rows) are None if no alarm was asked for; `seconds` are those of scoring.
+    Attributes:
+        rows: how many rows there are.
+        finite: how many have a finite score; means are over these.
+        log_likelihood, stderr: the mean in nats, and its standard error over rows.
+        bits_per_dim, bits_error: the same in bits per entry of a row.
+        kind, meaning: what kind of likelihood it is, in one word and in words.
+        evaluations: of the network, per row.
+        seconds: that scoring took.
+        alarms: how many rows raise one; None if no alarm was asked for.
+        realized: the interval of the rate of alarms among ordinary rows; None likewise.
     """
 
     rows: int
@@ -46,7 +55,7 @@ class Summary:
 
 @final
 class _Mean:
-    """Mean and standard error of numbers that come in parts (Chan, Golub, LeVeque 1983)."""
+    """Mean and standard error of numbers that come in parts (Chan, Golub and LeVeque 1983)."""
 
     def __init__(self) -> None:
         self.count, self.mean, self.squares = 0, 0.0, 0.0
@@ -68,7 +77,7 @@ class _Mean:
 
 
 def check_out(out: Path) -> None:
-    """Raises InputError for a name that does not say CSV or Parquet, or a Parquet file without pyarrow."""
+    """Raise InputError unless `out` ends in .csv, or in .parquet and pyarrow is installed."""
     if out.suffix.lower() not in _WRITERS:
         raise InputError(f"{out}: scores can be written as .csv or .parquet; choose such a name.")
     if out.suffix.lower() == ".parquet":
@@ -81,7 +90,7 @@ def check_out(out: Path) -> None:
 
 
 def write_table(
-    file: ScoreFile,
+    file: BatchFile,
     out: Path,
     names: Sequence[Any],
     *,
@@ -91,13 +100,24 @@ def write_table(
 ) -> Summary:
     """Write a line per row to `out` (.csv or .parquet), which appears whole or not at all.
 
-    Columns: row, log_likelihood (nats), stderr, bits_per_dim; quantile and alarm as far as they are asked for; note.
+    Columns: row, log_likelihood (nats), stderr, bits_per_dim; quantile and alarm if they are asked for;
+    note.
+
+    Args:
+        file: the scores, as `score_rows` appends them.
+        out: the file.
+        names: what the rows are called.
+        dimensions: the number of entries of a row.
+        calibration: for quantiles and alarms; None: neither.
+        alarm: the rate of false alarms; None: no alarms.
     """
-    check_out(out)
+    realized = None
+    if calibration is not None and alarm is not None:
+        realized = calibration.realized(alarm)
     mean, alarms, rows, evaluations, seconds, kinds, meaning = _Mean(), 0, 0, 0.0, 0.0, set(), ""
     with atomic_file(out) as temporary, _WRITERS[out.suffix.lower()](temporary, names) as write:
-        for batch in file.batches():
-            nats = batch["nats"]
+        for batch in file:
+            nats, notes = batch["nats"], json.loads(str(batch["notes"]))
             columns: Columns = {
                 "row": [names[rows + i] for i in range(len(nats))],
                 "log_likelihood": _plain(nats),
@@ -110,18 +130,15 @@ def write_table(
                 raised = calibration.alarms(nats, rate=alarm)
                 columns["alarm"] = [None if np.isnan(n) else bool(a) for n, a in zip(nats, raised)]
                 alarms += int(raised.sum())
-            columns["note"] = [batch["notes"].get(str(i), "") for i in range(len(nats))]
+            columns["note"] = [notes.get(str(i), "") for i in range(len(nats))]
             write(columns)
             mean.add(nats[np.isfinite(nats)])
             rows += len(nats)
-            evaluations += batch["evaluations"] * len(nats)
-            seconds += batch["seconds"]
-            kinds.add(batch["kind"])
-            meaning = batch["meaning"]
+            evaluations += float(batch["evaluations"]) * len(nats)
+            seconds += float(batch["seconds"])
+            kinds.add(str(batch["kind"]))
+            meaning = str(batch["meaning"])
     average, error = mean.result()
-    realized = (
-        calibration.realized(alarm) if calibration is not None and alarm is not None else None
-    )
     return Summary(
         rows=rows,
         finite=mean.count,
