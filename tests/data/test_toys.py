@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from undiffuse.data import load
-from undiffuse.data.toys import DENSITIES, ROWS, TOYS, draw_toy, toy_log_density
+from undiffuse.data.toys import DENSITIES, TOY_ROWS, TOYS, draw_toy, toy_log_density
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -11,7 +11,7 @@ def test_points_follow_from_the_seed(name):
     assert not np.array_equal(draw_toy(name, 100, seed=3), draw_toy(name, 100, seed=4))
     data = load(name)
     assert (len(data) + len(data.held_out), data.shape, data.held_out.dtype) == (
-        ROWS,
+        TOY_ROWS,
         (2,),
         np.float32,
     )

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from undiffuse.data.arrays.read import from_array
 from undiffuse.data.arrays.transform import ArrayTransform
+from undiffuse.data.images.form import ImageForm
 from undiffuse.data.images.transform import image_transform
 from undiffuse.data.rows import as_tensor, chunks
 
@@ -78,7 +79,9 @@ def test_whole_numbers_come_back_exactly(rows, offset, seed):
 def test_every_level_survives_the_edges_of_its_bin(levels):
     """Uniform draws of exactly 0 and 1, which float32 gives far out in the tails, still decode to the same level."""
     shape = (1, levels)
-    transform = image_transform(row_shape=shape, channel_axis=None, levels=levels, dtype="uint16")
+    transform = image_transform(
+        ImageForm(row_shape=shape, channel_axis=None, levels=levels, dtype="uint16")
+    )
     rows = torch.arange(levels).reshape(1, *shape)
     for edge in (-40.0, 40.0):
         x, _ = transform.encode(rows, lambda like, edge=edge: torch.full_like(like, edge))
@@ -88,7 +91,9 @@ def test_every_level_survives_the_edges_of_its_bin(levels):
 
 
 def test_noise_fills_each_bin_evenly():
-    transform = image_transform(row_shape=(1, 1), channel_axis=None, levels=4, dtype="uint8")
+    transform = image_transform(
+        ImageForm(row_shape=(1, 1), channel_axis=None, levels=4, dtype="uint8")
+    )
     torch.manual_seed(0)
     x, _ = transform.encode(torch.full((20000, 1, 1), 3), torch.randn_like)
     u = (x.flatten().double() - 0.5) / 0.5
@@ -100,7 +105,9 @@ def test_noise_fills_each_bin_evenly():
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_uniform_model_on_the_cube_gives_every_image_its_exact_probability(levels):
-    transform = image_transform(row_shape=(5, 4, 3), channel_axis=-1, levels=levels, dtype="uint8")
+    transform = image_transform(
+        ImageForm(row_shape=(5, 4, 3), channel_axis=-1, levels=levels, dtype="uint8")
+    )
     x, log_correction = transform.encode(
         torch.zeros(2, 5, 4, 3, dtype=torch.uint8), torch.randn_like
     )
@@ -184,7 +191,9 @@ def test_decoded_values_stay_in_range():
     far = torch.tensor([[-1e9, 0.0, 1e9]])
     low, _, high = transform_of(rows).decode(far)[0]
     assert (low, high) == (rows[:, 0].min(), rows[:, 2].max())
-    image = image_transform(row_shape=(1, 2), channel_axis=None, levels=256, dtype="uint8")
+    image = image_transform(
+        ImageForm(row_shape=(1, 2), channel_axis=None, levels=256, dtype="uint8")
+    )
     assert image.decode(torch.tensor([[[[-3.0, 3.0]]]])).tolist() == [[[0, 255]]]
     halves = transform_of(np.linspace(-60000, 60000, 50, dtype=np.float16))
     assert halves.decode(torch.tensor([[100.0]])).tolist() == [65504.0]
@@ -192,8 +201,12 @@ def test_decoded_values_stay_in_range():
 
 def test_images_are_channels_first_whatever_they_were():
     pixels = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
-    last = image_transform(row_shape=(4, 5, 3), channel_axis=-1, levels=256, dtype="uint8")
-    first = image_transform(row_shape=(3, 4, 5), channel_axis=0, levels=256, dtype="uint8")
+    last = image_transform(
+        ImageForm(row_shape=(4, 5, 3), channel_axis=-1, levels=256, dtype="uint8")
+    )
+    first = image_transform(
+        ImageForm(row_shape=(3, 4, 5), channel_axis=0, levels=256, dtype="uint8")
+    )
     a, _ = last.encode(as_tensor(pixels), torch.zeros_like)
     b, _ = first.encode(as_tensor(np.moveaxis(pixels, -1, 1)), torch.zeros_like)
     assert torch.equal(a, b)

@@ -11,6 +11,7 @@ from model_cases import Exact, Recorder, Rows, shaken
 from torch import nn
 
 from undiffuse.data.arrays.transform import ArrayTransform
+from undiffuse.data.images.form import ImageForm
 from undiffuse.data.images.transform import image_transform
 from undiffuse.diffusion import EDM, EDMWeight, Karras, LogNormalTimes, Objective
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
@@ -135,7 +136,9 @@ def test_truncated_normal_loses_the_entropy_of_a_bin_that_a_model_fills_evenly()
 
 
 def test_whole_numbers_in_bins_need_no_dequantization():
-    transform = image_transform(row_shape=(1, 1), channel_axis=None, levels=8, dtype="uint8")
+    transform = image_transform(
+        ImageForm(row_shape=(1, 1), channel_axis=None, levels=8, dtype="uint8")
+    )
     model = known([0.1], 0.4, transform, sigma_min=0.05)
     k = torch.arange(8, dtype=torch.uint8)[:, None, None]
     bound = model.likelihood_rows(k, how=Bound(200))

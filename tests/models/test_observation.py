@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from undiffuse.data.images.form import ImageForm
 from undiffuse.data.images.transform import image_transform
 from undiffuse.models.observation import (
     BernoulliObservation,
@@ -87,7 +88,9 @@ def test_the_gaussian_is_a_density_with_a_scale_for_each_channel_or_one(shared):
 )
 def test_draws_come_as_often_as_their_masses_say(observation):
     levels, n = (2 if isinstance(observation, BernoulliObservation) else 5), 50_000
-    transform = image_transform(row_shape=(1, 1), channel_axis=None, levels=levels, dtype="uint8")
+    transform = image_transform(
+        ImageForm(row_shape=(1, 1), channel_axis=None, levels=levels, dtype="uint8")
+    )
     centres, cells = edges(levels)
     log_scale = torch.full((observation.scales(1),), math.log(0.4), dtype=torch.float64)
     masses = (
@@ -102,7 +105,7 @@ def test_draws_come_as_often_as_their_masses_say(observation):
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_bins_are_those_of_the_transform_wherever_in_them_a_point_lies(levels):
     transform = image_transform(
-        row_shape=(1, levels), channel_axis=None, levels=levels, dtype="uint8"
+        ImageForm(row_shape=(1, levels), channel_axis=None, levels=levels, dtype="uint8")
     )
     k = torch.arange(levels, dtype=torch.uint8).reshape(1, 1, levels)
     for place in (-4.0, 0.0, 4.0):

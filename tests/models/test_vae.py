@@ -12,6 +12,7 @@ from model_cases import Identity, shaken
 from torch import nn
 
 import undiffuse as ud
+from undiffuse.data.images.form import ImageForm
 from undiffuse.data.images.transform import image_transform
 from undiffuse.diffusion import RowNoise
 from undiffuse.diffusion.gaussian import kl
@@ -222,7 +223,9 @@ def images(levels, n=60, side=2, seed=0):
 def tiny(levels, observation):
     """A VAE of images of 1 x 2 with this many levels, its weights at random."""
     torch.manual_seed(0)
-    transform = image_transform(row_shape=(1, 2), channel_axis=None, levels=levels, dtype="uint8")
+    transform = image_transform(
+        ImageForm(row_shape=(1, 2), channel_axis=None, levels=levels, dtype="uint8")
+    )
     network = autoencoder((1, 1, 2), latent=2, scales=observation.scales(1), width=8)
     model = VAE(
         observation=observation, latent=2, network=network, shape=(1, 1, 2), levels=levels

@@ -36,7 +36,7 @@ def faithful():
     model = VAE(
         observation=LogisticObservation(), latent=4, network=network, shape=(1, 2, 2), levels=17
     )
-    model.transform, model.form = image_transform(**IMAGE), ImageForm(**IMAGE)
+    model.transform, model.form = image_transform(ImageForm(**IMAGE)), ImageForm(**IMAGE)
     return model
 
 

@@ -1,4 +1,4 @@
-"""Data sets by name: scikit-learn's digits, Fashion-MNIST where Debian installs it, and toys in the plane."""
+"""Data sets by name: scikit-learn's digits, Fashion-MNIST where Debian installs it, toys in the plane."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from undiffuse.data import toys
 from undiffuse.data.arrays.files import read_idx
 from undiffuse.data.arrays.read import from_array
 from undiffuse.data.rows import Loaded
+from undiffuse.data.toys import TOYS, draw_toy
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 
@@ -32,7 +32,7 @@ _GARMENTS = (
 
 
 def _digits(name: str, seed: int, progress: Progress | None) -> Loaded:
-    """1,797 handwritten digits, 8 x 8 with values 0 to 16, in ten classes (Alpaydin and Kaynak 1998)."""
+    """Return 1,797 handwritten digits of 8 x 8 values 0 to 16 (Alpaydin and Kaynak 1998)."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -41,23 +41,25 @@ def _digits(name: str, seed: int, progress: Progress | None) -> Loaded:
 
 
 def _fashion(name: str, seed: int, progress: Progress | None, *, part: str) -> Loaded:
-    """60,000 (train) or 10,000 (t10k) garments, 28 x 28, in ten classes (Xiao, Rasul, Vollgraf 2017)."""
+    """Return 60,000 (train) or 10,000 (t10k) garments of 28 x 28 (Xiao, Rasul, Vollgraf 2017)."""
     path = FASHION_FOLDER / f"{part}-images-idx3-ubyte.gz"
     if not path.is_file():
         raise InputError(
-            f"{name}: not found in {FASHION_FOLDER}; install it with: apt install dataset-fashion-mnist"
+            f"{name}: not found in {FASHION_FOLDER}; "
+            "install it with: apt install dataset-fashion-mnist"
         )
     return replace(read_idx(path, progress, classes=_GARMENTS), name=name, path=name)
 
 
 def _toy(name: str, seed: int, progress: Progress | None) -> Loaded:
-    """20,000 points (2,) float32 drawn with the seed; see `toys`."""
-    return from_array(toys.draw_toy(name, seed=seed), name=name, path=name)
+    """Return 20,000 points (2,) float32 drawn with the seed."""
+    return from_array(draw_toy(name, seed=seed), name=name, path=name)
 
 
 NAMED: dict[str, Callable[[str, int, Progress | None], Loaded]] = {
     "digits": _digits,
     "fashion-mnist": partial(_fashion, part="train"),
     "fashion-mnist-test": partial(_fashion, part="t10k"),
-    **dict.fromkeys(toys.TOYS, _toy),
+    **dict.fromkeys(TOYS, _toy),
 }
+"""Name -> `read(name, seed, progress)`."""

@@ -1,11 +1,11 @@
-"""Points in the plane whose law is known: small enough to train in seconds, and a picture shows what went wrong.
+"""Points in the plane whose density is known, small enough to train on in seconds.
 
-Each toy draws n points (n, 2) float32 from a seed. Where the density has a closed form, `toy_log_density` gives it, in
-nats: the truth that learned densities are measured against.
+Each toy draws n points (n, 2) float32 from a seed. Where the density has a closed form,
+`toy_log_density` gives it in nats: the truth that learned densities are measured against.
 
-    rings         radius R_j + s z with j uniform over 3 rings, angle uniform:  p(x) = sum_j N(r; R_j, s^2) / (3 2 pi r)
-    checkerboard  uniform on the 8 squares of [-2, 2]^2 with (floor x + floor y) even:                     p(x) = 1/8
-    gaussians8    equal parts of N(c_j, s^2 I), with c_j at 8 points of a circle of radius 2
+    rings         radius R_j + s z, j one of 3 rings, uniform angle:  sum_j N(r; R_j, s^2) / (3 2 pi r)
+    checkerboard  uniform on the 8 squares of [-2, 2]^2 with (floor x + floor y) even:  1/8
+    gaussians8    equal parts of N(c_j, s^2 I), c_j at 8 points of a circle of radius 2
     moons         two half circles of radius 1 with noise s z
 """
 
@@ -16,16 +16,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-ROWS = 20_000
+TOY_ROWS = 20_000
+"""How many points a toy has as a data set."""
+
 _RADII, _RING_STD = np.array([0.5, 1.25, 2.0]), 0.06
-_CENTRES = 2 * np.stack(
-    [np.cos(np.arange(8) * math.pi / 4), np.sin(np.arange(8) * math.pi / 4)], axis=1
-)
+_ANGLES = np.arange(8) * math.pi / 4
+_CENTRES = 2 * np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 _CENTRE_STD, _MOON_STD = 0.2, 0.06
 
 
-def draw_toy(name: str, n: int = ROWS, *, seed: int = 0) -> np.ndarray:
-    """`n` points (n, 2) float32 of the toy called `name`; the same ones for the same seed.
+def draw_toy(name: str, n: int = TOY_ROWS, *, seed: int = 0) -> np.ndarray:
+    """Return `n` points (n, 2) float32 of the toy `name`; the same ones for the same seed.
 
     >>> draw_toy("rings", 5).shape
     (5, 2)
@@ -34,7 +35,7 @@ def draw_toy(name: str, n: int = ROWS, *, seed: int = 0) -> np.ndarray:
 
 
 def toy_log_density(name: str, x: np.ndarray) -> np.ndarray:
-    """The log-density (n,) in nats of the toy at the points (n, 2); known for all toys but the moons.
+    """Return the log-density (n,) in nats of a toy of `DENSITIES` at points (n, 2).
 
     >>> float(toy_log_density("checkerboard", np.array([[0.5, 0.5]]))[0]) == -math.log(8)
     True
@@ -58,10 +59,11 @@ def _rings(rng: np.random.Generator, n: int) -> np.ndarray:
 def _rings_log_density(x: np.ndarray) -> np.ndarray:
     # A radius below zero, 8 deviations out, is the only thing neglected.
     radius = np.maximum(np.hypot(x[:, 0], x[:, 1]), 1e-12)[:, None]
-    terms = -((radius - _RADII) ** 2) / (2 * _RING_STD**2) - math.log(
+    log_normal = -((radius - _RADII) ** 2) / (2 * _RING_STD**2) - math.log(
         _RING_STD * math.sqrt(2 * math.pi)
     )
-    return np.logaddexp.reduce(terms, axis=1) - np.log(len(_RADII) * 2 * math.pi * radius[:, 0])
+    around = np.log(len(_RADII) * 2 * math.pi * radius[:, 0])
+    return np.logaddexp.reduce(log_normal, axis=1) - around
 
 
 def _checkerboard(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -80,9 +82,8 @@ def _gaussians8(rng: np.random.Generator, n: int) -> np.ndarray:
 
 def _gaussians8_log_density(x: np.ndarray) -> np.ndarray:
     squares = ((x[:, None] - _CENTRES) ** 2).sum(axis=2)
-    return np.logaddexp.reduce(-squares / (2 * _CENTRE_STD**2), axis=1) - math.log(
-        8 * 2 * math.pi * _CENTRE_STD**2
-    )
+    log_normal = -squares / (2 * _CENTRE_STD**2) - math.log(2 * math.pi * _CENTRE_STD**2)
+    return np.logaddexp.reduce(log_normal, axis=1) - math.log(8)
 
 
 TOYS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {

@@ -1,7 +1,8 @@
-"""Arrays from files: .npy (memory-mapped), .npz, and IDX, the format of MNIST and its relatives.
+"""Arrays from files: .npy (memory-mapped), .npz, and IDX, the format of MNIST.
 
-IDX: two zero bytes, a byte for the type, a byte for the number of axes, each length in four big-endian bytes, values.
-Nothing is ever unpickled: an array of objects, or a pickle under a borrowed name, is refused.
+IDX: two zero bytes, a byte for the type, a byte for the number of axes, each length in four
+big-endian bytes, then the values. Nothing is ever unpickled: an array of objects, or a pickle under
+another suffix, is refused.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import re
 import zipfile
 import zlib
+from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
@@ -25,61 +27,66 @@ _LARGE = 2**30  # bytes
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
+def array_in(path: Path) -> np.ndarray:
+    """Return the array of a .npy file, or the one that `read_npz` takes. Raises InputError."""
+    return _npz_arrays(path)[0] if path.suffix.lower() == ".npz" else _npy_array(path)
+
+
 def read_npy(path: Path, progress: Progress | None = None) -> Loaded:
-    """One array, memory-mapped: rows are read from the disk as they are needed."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as problem:
-        raise InputError(f"{path.name}: {_refusal(path, problem)}") from problem
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise InputError(f"{path.name}: this is an .npz archive under another name; rename it.")
-    return from_array(array, name=path.name, path=str(path), progress=progress)
+    """Return the array of a file, memory-mapped: rows are read as they are needed.
+
+    Raises:
+        InputError: the file is damaged or holds Python objects; see also `from_array`.
+    """
+    return from_array(_npy_array(path), name=path.name, path=str(path), progress=progress)
 
 
 def read_npz(path: Path, progress: Progress | None = None) -> Loaded:
-    """The array called data, x, images or arr_0, or the largest; labels are called label, labels or y."""
-    try:
-        with np.load(path, mmap_mode=None, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("not an archive")
-            sizes = {
-                entry.filename.removesuffix(".npy"): entry.file_size for entry in _entries(path)
-            }
-            labels_key = next(
-                (key for key in _LABEL_KEYS if key in archive.files and len(archive.files) > 1),
-                None,
-            )
-            others = [key for key in archive.files if key != labels_key]
-            if not others:
-                raise InputError(f"{path.name}: the archive is empty.")
-            named = [key for key in _DATA_KEYS if key in others]
-            key = named[0] if named else max(others, key=lambda key: sizes.get(key, 0))
-            array, labels = archive[key], archive[labels_key] if labels_key else None
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as problem:
-        if isinstance(problem, InputError):
-            raise
-        raise InputError(f"{path.name}: {_refusal(path, problem)}") from problem
-    notes = [f'{path.name}: the array "{key}" is used, out of {", ".join(others)}.'] * (
-        len(others) > 1
-    )
+    """Return one array of an archive: called data, x, images or arr_0, or else the largest.
+
+    Labels are called label, labels or y.
+
+    Raises:
+        InputError: the file is damaged, empty or holds Python objects; see also `from_array`.
+    """
+    array, labels, notes = _npz_arrays(path)
     if array.nbytes > _LARGE:
-        size = array.nbytes / 2**30
-        notes.append(
-            f"{path.name}: all {size:.1f} GiB are held in memory; an .npy file is read from the disk instead."
+        size = f"{array.nbytes / 2**30:.1f} GiB"
+        notes += (
+            f"{path.name}: all {size} are held in memory; an .npy file is read from the disk instead.",
         )
     return from_array(
-        array, name=path.name, path=str(path), labels=labels, notes=tuple(notes), progress=progress
+        array, name=path.name, path=str(path), labels=labels, notes=notes, progress=progress
     )
 
 
-def _entries(path: Path) -> list[zipfile.ZipInfo]:
-    with zipfile.ZipFile(path) as archive:
-        return archive.infolist()
+def read_idx(path: Path, progress: Progress | None = None, classes: tuple[str, ...] = ()) -> Loaded:
+    """Return the array of an IDX file.
+
+    Args:
+        path: the file, possibly gzipped. Labels are taken from the file beside it that is named
+            alike, with "labels" for "images".
+        progress: is told how many values have been checked.
+        classes: the names of the classes 0, 1, ..., if they are known.
+
+    Raises:
+        InputError: the file is damaged; see also `from_array`.
+    """
+    beside = re.sub(r"idx\d", "idx1", path.name.replace("images", "labels"))
+    choices = [beside, beside.removesuffix(".gz"), beside + ".gz"]
+    found = [name for name in choices if beside != path.name and path.with_name(name).is_file()]
+    return from_array(
+        _idx_array(path),
+        name=path.name,
+        path=str(path),
+        labels=_idx_array(path.with_name(found[0])) if found else None,
+        classes=classes,
+        progress=progress,
+    )
 
 
 def is_idx(path: Path) -> bool:
-    """Whether a file, gzipped or not, begins as an IDX file does."""
+    """Return whether a file, gzipped or not, begins as an IDX file does."""
     try:
         with _open(path) as stream:
             start = stream.read(4)
@@ -90,28 +97,52 @@ def is_idx(path: Path) -> bool:
     )
 
 
-def read_idx(path: Path, progress: Progress | None = None, classes: tuple[str, ...] = ()) -> Loaded:
-    """One IDX file, with the labels of the file beside it that is called the same with "labels" for "images"."""
-    beside = re.sub(r"idx\d", "idx1", path.name.replace("images", "labels"))
-    choices = [
-        path.with_name(beside),
-        path.with_name(beside.removesuffix(".gz")),
-        path.with_name(beside + ".gz"),
-    ]
-    found = [choice for choice in choices if beside != path.name and choice.is_file()]
-    labels = idx_array(found[0]) if found else None
-    return from_array(
-        idx_array(path),
-        name=path.name,
-        path=str(path),
-        labels=labels,
-        classes=classes,
-        progress=progress,
-    )
+def _npy_array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as problem:
+        raise InputError(f"{path.name}: {_refusal(path, problem)}") from problem
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError(f"{path.name}: this is an .npz archive under another name; rename it.")
+    return array
 
 
-def idx_array(path: Path) -> np.ndarray:
-    """The array in an IDX file: memory-mapped, or held in memory if the file is gzipped."""
+def _npz_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """Return the data, the labels, and a note if there was a choice."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("not an archive")
+            keys = archive.files
+            label_keys = [key for key in _LABEL_KEYS if key in keys and len(keys) > 1][:1]
+            others = [key for key in keys if key not in label_keys]
+            if not others:
+                raise InputError(f"{path.name}: the archive is empty.")
+            named = [key for key in _DATA_KEYS if key in others]
+            key = named[0] if named else max(others, key=_sizes(path).__getitem__)
+            array, labels = archive[key], archive[label_keys[0]] if label_keys else None
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as problem:
+        if isinstance(problem, InputError):
+            raise
+        raise InputError(f"{path.name}: {_refusal(path, problem)}") from problem
+    if len(others) == 1:
+        return array, labels, ()
+    note = f'{path.name}: the array "{key}" is used, out of {", ".join(others)}.'
+    return array, labels, (note,)
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """Return the bytes of each array of an archive, without reading it."""
+    with zipfile.ZipFile(path) as archive:
+        return {
+            entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()
+        }
+
+
+def _idx_array(path: Path) -> np.ndarray:
+    """Return the array of an IDX file: memory-mapped, or in memory if the file is gzipped."""
+    damaged = f"{path.name}: the file is cut short or damaged; fetch it again."
     try:
         with _open(path) as stream:
             _, _, code, axes = stream.read(4)
@@ -121,20 +152,18 @@ def idx_array(path: Path) -> np.ndarray:
                 return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
             values = np.frombuffer(stream.read(), dtype)
     except (ValueError, KeyError, OSError, EOFError, zlib.error) as problem:
-        raise InputError(
-            f"{path.name}: the file is cut short or damaged; fetch it again."
-        ) from problem
+        raise InputError(damaged) from problem
     if len(values) != math.prod(shape):
-        raise InputError(f"{path.name}: the file is cut short or damaged; fetch it again.")
+        raise InputError(damaged)
     return values.reshape(shape)
 
 
-def _open(path: Path):
+def _open(path: Path) -> BufferedIOBase:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
 def _refusal(path: Path, problem: Exception) -> str:
-    """Why numpy did not read a file, from its first bytes and its message."""
+    """Return why numpy did not read a file, from its first bytes and its message."""
     with path.open("rb") as stream:
         start = stream.read(8)
     if not start:
@@ -143,4 +172,7 @@ def _refusal(path: Path, problem: Exception) -> str:
         if "object" in str(problem).lower():
             return "it holds Python objects, which are never unpickled; save numbers instead."
         return "the file is cut short or damaged; write it again."
-    return "this is not a numpy file, or a pickled one, which is never opened; save the array with numpy.save."
+    return (
+        "this is not a numpy file, or a pickled one, which is never opened; "
+        "save the array with numpy.save."
+    )

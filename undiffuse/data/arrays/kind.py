@@ -1,11 +1,11 @@
-"""Arrays of any shape and real type, from files or from Python."""
+"""Arrays of any shape and real type, and what the kinds share whose rows are arrays once decoded."""
 
 from __future__ import annotations
 
-import os
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from undiffuse.data.arrays.conform import complete_rows, conform_rows
 from undiffuse.data.arrays.files import is_idx, read_idx, read_npy, read_npz
@@ -13,10 +13,13 @@ from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.arrays.objects import read_object
 from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.data.conformed import Conformed
+from undiffuse.data.folder import Folder, files_for_run
 from undiffuse.data.kind import Kind
 from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
+
+_ARRAY_SUFFIXES = (".npy", ".npz")
 
 
 @final
@@ -25,7 +28,7 @@ class Arrays(Kind):
 
     name = "arrays"
     parts: Mapping[str, type] = {"transform": ArrayTransform, "form": ArrayForm}
-    file_suffixes = (".npy", ".npz")
+    file_suffixes = _ARRAY_SUFFIXES
 
     @property
     def folder_suffixes(self) -> Collection[str]:
@@ -35,7 +38,7 @@ class Arrays(Kind):
     def reads(self, source: Any) -> bool:
         """Any object; of files, .npy, .npz and whatever begins as an IDX file does."""
         if isinstance(source, Path):
-            return source.suffix.lower() in self.file_suffixes or is_idx(source)
+            return source.suffix.lower() in _ARRAY_SUFFIXES or is_idx(source)
         return True
 
     def read(
@@ -57,18 +60,63 @@ class Arrays(Kind):
         """See `Kind.conform`."""
         if isinstance(source, Path) and source.is_dir():
             raise InputError(
-                f"{source.name}/: the run was trained on arrays, not on a folder of files; give those."
+                f"{source.name}/: the run was trained on arrays, not on a folder of files; "
+                "give those."
             )
-        return conform_rows(source, config, *self.restore(config), progress)
+        transform, _, classes = self.restore(config)
+        return conform_rows(source, config, transform, classes, progress)
 
     def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
         """See `Kind.complete`."""
-        transform, form, _ = self.restore(config)
-        if (
-            isinstance(source, os.PathLike)
-            and Path(source).suffix.lower() not in self.file_suffixes
-        ):
+        if isinstance(source, Path) and source.suffix.lower() not in _ARRAY_SUFFIXES:
             raise InputError(
-                f"{Path(source).name}: the run was trained on arrays; give .npy or .npz, with NaN for unknown."
+                f"{source.name}: the run was trained on arrays; "
+                "give .npy or .npz, with NaN for unknown."
             )
-        return complete_rows(source, transform, form)
+        return complete_rows(source, self.restore(config)[0])
+
+
+class FolderKind(Kind):
+    """A kind that is read from folders of files; see `Kind`. New rows may be arrays as well."""
+
+    file_suffixes: ClassVar[tuple[str, ...]] = ()
+
+    @final
+    def reads(self, source: Any) -> bool:
+        """No single file, and no object."""
+        return False
+
+    @final
+    def conform(
+        self, source: Any, config: Mapping[str, Any], *, progress: Progress | None = None
+    ) -> Conformed:
+        """See `Kind.conform`."""
+        transform, form, classes = self.restore(config)
+        if isinstance(source, Path) and source.is_dir():
+            folder = files_for_run(source, self.folder_suffixes, self.name)
+            return self.conform_folder(folder, transform, form, classes, progress)
+        return conform_rows(source, config, transform, classes, progress)
+
+    @final
+    def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
+        """See `Kind.complete`."""
+        transform, form, _ = self.restore(config)
+        if isinstance(source, Path) and source.suffix.lower() not in _ARRAY_SUFFIXES:
+            folder = files_for_run(source, self.folder_suffixes, self.name)
+            return self.complete_folder(folder, transform, form)
+        return complete_rows(source, transform)
+
+    @abstractmethod
+    def conform_folder(
+        self,
+        folder: Folder,
+        transform: ArrayTransform,
+        form: Any,  # the form of the kind
+        classes: tuple[str, ...],
+        progress: Progress | None,
+    ) -> Conformed:
+        """Return the files of a folder as rows of a run, whose transform, form and classes these are."""
+
+    @abstractmethod
+    def complete_folder(self, folder: Folder, transform: ArrayTransform, form: Any) -> PartialRows:
+        """Return the files of a folder as partly known rows of a run."""

@@ -1,4 +1,4 @@
-"""Data that is already in Python: arrays, tensors, (x, labels) pairs, and data sets that are indexed."""
+"""Data that is already in Python: arrays, tensors, (x, labels) pairs, and data sets with items."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 
+_ARRAY_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16", "I", "F")  # of Pillow: values as they are
+
 
 def read_object(source: Any, progress: Progress | None = None) -> Loaded:
-    """An array, a tensor, a pair (x, labels), a list, or anything with a length whose items are arrays, tensors,
-    Pillow images or (item, label) pairs, such as a map-style `torch.utils.data.Dataset`.
+    """Return an object as data. A data set is read once, in order, and held in memory.
 
-    A data set is read once, from its first item to its last, and held in memory. Raises InputError for anything
-    else, and for items that differ in shape.
+    Args:
+        source: an array, a tensor, a pair (x, labels), a list, or anything with a length whose
+            items are arrays, tensors, Pillow images or (item, label) pairs, such as a map-style
+            `torch.utils.data.Dataset`.
+        progress: called after each item.
+
+    Raises:
+        InputError: anything else, or items that differ in shape or type; see also `from_array`.
     """
     if isinstance(source, tuple) and len(source) == 2 and not np.isscalar(source[0]):
         rows, labels = source
@@ -32,20 +39,17 @@ def read_object(source: Any, progress: Progress | None = None) -> Loaded:
         raise InputError(
             "data: a data set without numbered items; give a map-style one, or the stacked arrays."
         )
-    if (
-        not hasattr(source, "__getitem__")
-        or not hasattr(source, "__len__")
-        or isinstance(source, dict | bytes)
-    ):
+    numbered = hasattr(source, "__getitem__") and hasattr(source, "__len__")  # Dataset is no class
+    if not numbered or isinstance(source, dict | bytes):
         raise InputError(
-            f"data: a {type(source).__name__} cannot be read; give a path, a name, an array, a tensor, "
-            "a pair (x, labels), a data frame or a torch Dataset."
+            f"data: a {type(source).__name__} cannot be read; give a path, a name, an array, "
+            "a tensor, a pair (x, labels), a data frame or a torch Dataset."
         )
     return _read_items(source, progress)
 
 
 def to_array(values: Any) -> np.ndarray:
-    """A tensor, image, array or sequence as an array; bfloat16, which numpy lacks, becomes float32.
+    """Return a tensor, image, array or sequence as an array; bfloat16 becomes float32.
 
     >>> to_array(torch.ones(2, dtype=torch.bfloat16)).dtype
     dtype('float32')
@@ -53,16 +57,7 @@ def to_array(values: Any) -> np.ndarray:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().resolve_conj()
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    if isinstance(values, Image.Image) and values.mode not in (
-        "1",
-        "L",
-        "LA",
-        "RGB",
-        "RGBA",
-        "I;16",
-        "I",
-        "F",
-    ):
+    if isinstance(values, Image.Image) and values.mode not in _ARRAY_MODES:
         values = values.convert("RGBA" if values.has_transparency_data else "RGB")
     return np.asarray(values)
 
@@ -71,17 +66,17 @@ def _read_items(source: Any, progress: Progress | None) -> Loaded:
     total = len(source)
     if total == 0:
         raise InputError("data: it has no rows; there is nothing to learn.")
-    rows: np.ndarray | None = None
+    rows = np.empty(0)
     labels: list[Any] = []
     for i in range(total):
         item, label = _split(source[i])
         value = to_array(item)
-        if rows is None:
+        if i == 0:
             rows = np.empty((total, *value.shape), value.dtype)
         if (value.shape, value.dtype) != (rows.shape[1:], rows.dtype):
             raise InputError(
-                f"data: item {i} has shape {value.shape} and type {value.dtype}, item 0 has {rows.shape[1:]} and "
-                f"{rows.dtype}; make them equal."
+                f"data: item {i} has shape {value.shape} and type {value.dtype}, "
+                f"item 0 has {rows.shape[1:]} and {rows.dtype}; make them equal."
             )
         rows[i] = value
         labels.append(label)
@@ -92,32 +87,29 @@ def _read_items(source: Any, progress: Progress | None) -> Loaded:
         if labels[0] is not None:
             notes = ("data: the second part of each item is no class label and is left out.",)
         labels = []
-    assert rows is not None
+    names = getattr(
+        source, "classes", ()
+    )  # torchvision's data sets have it, torch's class does not
+    named = isinstance(names, Sequence) and not isinstance(names, str)
     return from_array(
         rows,
         name="data",
         labels=labels or None,
-        classes=_names(source),
+        classes=tuple(map(str, names)) if named else (),
         notes=notes,
         progress=progress,
     )
 
 
 def _split(item: Any) -> tuple[Any, Any]:
-    """An item of a data set as (value, label), the label None unless it is one number or name."""
+    """Return (value, label) of an item; the label is None unless it is one number or name."""
     if isinstance(item, dict):
         raise InputError(
-            f"data: its items are dictionaries ({', '.join(map(str, item))}); give (value, label) pairs."
+            f"data: its items are dictionaries ({', '.join(map(str, item))}); "
+            "give (value, label) pairs."
         )
     first, *rest = item if isinstance(item, tuple | list) and item else (item,)
     if not isinstance(first, np.ndarray | torch.Tensor | Image.Image):
         return item, None
     label = to_array(rest[0]) if rest else np.empty(0)
     return first, label.item() if label.size == 1 else None
-
-
-def _names(source: Any) -> tuple[str, ...]:
-    names = getattr(source, "classes", ())
-    return (
-        tuple(map(str, names)) if isinstance(names, Sequence) and not isinstance(names, str) else ()
-    )

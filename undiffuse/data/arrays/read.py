@@ -97,9 +97,7 @@ def _as_images(
     # Masks, quantized and 12-bit images use less than half of their type: their own range is the grid then.
     levels = 2**bits if int(high) >= 2 ** (bits - 1) else int(high) + 1
     form = ImageForm(row_shape=row_shape, channel_axis=axis, levels=levels, dtype=dtype.name)
-    return form, lambda _: image_transform(
-        row_shape=row_shape, channel_axis=axis, levels=levels, dtype=dtype.name
-    )
+    return form, lambda _: image_transform(form)
 
 
 def _as_grids(

@@ -1,47 +1,62 @@
-"""Images: folders of image files; arrays of images become this kind too, once `arrays` has read them."""
+"""Images: folders of image files. Arrays of images become this kind too, once `arrays` has read them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import cached_property
-from pathlib import Path
+from functools import cache, partial
 from typing import Any, final
 
-from undiffuse.data.arrays.conform import complete_rows, conform_rows
+import numpy as np
+from PIL import Image
+
+from undiffuse.data.arrays.kind import FolderKind
 from undiffuse.data.arrays.transform import ArrayTransform
-from undiffuse.data.conformed import Conformed
-from undiffuse.data.folder import files_for_run
+from undiffuse.data.conformed import Conformed, Problem, Taken
+from undiffuse.data.decoding import Unreadable, decode_once, for_each, unreadable
+from undiffuse.data.folder import Folder
+from undiffuse.data.images.decode import (
+    PixelFormat,
+    plan_images,
+    read_image,
+    read_image_header,
+    read_with_alpha,
+)
 from undiffuse.data.images.form import ImageForm
-from undiffuse.data.images.read import complete_images, conform_images, read_images
-from undiffuse.data.kind import Kind
-from undiffuse.data.rows import Loaded
+from undiffuse.data.images.transform import image_transform
+from undiffuse.data.labels import index_labels, match_classes
+from undiffuse.data.rows import ArrayRows, Loaded
+from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 
-# what Pillow lists among its formats and is no image to train on, or needs another program
-_NO_IMAGES = ".pdf .eps .ps .mpg .mpeg .h5 .hdf .grib .bufr .emf .wmf".split()
+_AHEAD = 64  # images that wait in memory
+
+# Pillow lists these among its formats, but they are no images or need another program.
+_NO_IMAGES = {
+    ".pdf",
+    ".eps",
+    ".ps",
+    ".mpg",
+    ".mpeg",
+    ".h5",
+    ".hdf",
+    ".grib",
+    ".bufr",
+    ".emf",
+    ".wmf",
+}
 
 
 @final
-class Images(Kind):
+class Images(FolderKind):
     """Images: see `Kind`."""
 
     name = "images"
     parts: Mapping[str, type] = {"transform": ArrayTransform, "form": ImageForm}
-    file_suffixes = ()
 
-    @cached_property
+    @property
     def folder_suffixes(self) -> Collection[str]:
         """The suffixes of all image formats that this Pillow reads."""
-        from PIL import Image
-
-        extensions = Image.registered_extensions()
-        return {suffix for suffix, form in extensions.items() if form in Image.OPEN} - set(
-            _NO_IMAGES
-        )
-
-    def reads(self, source: Any) -> bool:
-        """No single file, and no object: images are read from folders, or by `arrays`."""
-        return False
+        return _image_suffixes()
 
     def read(
         self,
@@ -50,23 +65,168 @@ class Images(Kind):
         size: int | tuple[int, ...] | None = None,
         progress: Progress | None = None,
     ) -> Loaded:
-        """See `Kind.read`."""
-        return read_images(source, size=size, progress=progress)
+        """Return a folder of images as rows (H, W) or (H, W, C) of uint8, or (H, W) of uint16.
 
-    def conform(
-        self, source: Any, config: Mapping[str, Any], *, progress: Progress | None = None
+        If every file lies in one of several subfolders, these are the classes.
+
+        Args:
+            source: the `Folder`.
+            size: the longer side, or height and width, in pixels; `plan_images` chooses the default.
+            progress: called after each file.
+
+        Raises:
+            InputError: over 5 % of the files, or all of them, cannot be read.
+        """
+        folder: Folder = source
+        decoded = decode_once(
+            folder,
+            read_image_header,
+            lambda headers: plan_images(folder, headers, size),
+            lambda path, target: read_image(path, target)[None],
+            key=str(size),
+            ahead=_AHEAD,
+            progress=progress,
+        )
+        pixels = decoded.values
+        grey = pixels.shape[-1] == 1
+        rows = ArrayRows(pixels[..., 0] if grey else pixels)
+        classes, notes = folder.classes(decoded.kept)
+        index, names = index_labels(classes, len(rows), folder.name)
+        row_shape, dtype = rows.array.shape[1:], pixels.dtype.name
+        form = ImageForm(
+            row_shape=row_shape,
+            channel_axis=None if grey else -1,
+            levels=2 ** (8 * pixels.dtype.itemsize),
+            dtype=dtype,
+        )
+        return Loaded(
+            kind=self.name,
+            rows=rows,
+            form=form,
+            make_transform=lambda _: image_transform(form),
+            name=folder.name,
+            path=str(folder.path),
+            fingerprint=folder.fingerprint(),
+            labels=index,
+            classes=names,
+            notes=(*decoded.notes, *notes),
+            facts={"images": len(rows), "row_shape": list(row_shape), "dtype": dtype},
+        )
+
+    def conform_folder(
+        self,
+        folder: Folder,
+        transform: ArrayTransform,
+        form: ImageForm,
+        classes: tuple[str, ...],
+        progress: Progress | None,
     ) -> Conformed:
-        """See `Kind.conform`."""
-        transform, form, classes = self.restore(config)
-        if not (isinstance(source, Path) and source.is_dir()):
-            return conform_rows(source, config, transform, form, classes, progress)
-        folder = files_for_run(source, self.folder_suffixes, self.name)
-        return conform_images(folder, form, classes, progress)
+        """Return the images of a folder as rows of a run, decoded when their batch is asked for."""
+        rows = _ImageFiles(folder, form)
+        own, _ = folder.classes()
+        return Conformed(
+            rows,
+            folder.called,
+            name=folder.name,
+            fingerprint=folder.fingerprint(),
+            labels=match_classes(*index_labels(own, len(folder.files), folder.name), classes),
+            notes=rows.changes(progress),
+        )
 
-    def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
-        """See `Kind.complete`."""
-        transform, form, _ = self.restore(config)
-        if isinstance(source, Path) and source.suffix.lower() not in (".npy", ".npz"):
-            folder = files_for_run(source, self.folder_suffixes, self.name)
-            return complete_images(folder, form)
-        return complete_rows(source, transform, form)
+    def complete_folder(
+        self, folder: Folder, transform: ArrayTransform, form: ImageForm
+    ) -> PartialRows:
+        """Return images with transparent pixels (alpha 0) as rows of which these are unknown."""
+        height, width, channels = form.size
+        if channels not in (1, 3) or form.levels > 256:
+            raise InputError(
+                f"{folder.name}: the run's images are not 8-bit grey or RGB; "
+                "give .npy, with NaN for unknown."
+            )
+        rows, known = [], []
+        for file in folder.files:
+            try:
+                pixels, alpha = read_with_alpha(file, grey=channels == 1)
+            except Unreadable as problem:
+                raise InputError(
+                    f"{file.name}: could not be read as an image; repair or remove it."
+                ) from problem
+            if pixels.shape[:2] != (height, width):
+                raise InputError(
+                    f"{file.name}: is {pixels.shape[0]} x {pixels.shape[1]} (height x width), "
+                    f"and the run's images are {height} x {width}; resize it."
+                )
+            values = np.rint(pixels / 255 * (form.levels - 1)).astype(form.dtype)
+            rows.append(form.as_row(values))
+            known.append(form.as_row(np.repeat(alpha > 0, channels, axis=2)))
+        return PartialRows(np.stack(rows), np.stack(known))
+
+
+@final
+class _ImageFiles:
+    """Image files as rows of a run; one that cannot be read costs one row.
+
+    Raises InputError if no image file holds rows of this form.
+    """
+
+    def __init__(self, folder: Folder, form: ImageForm) -> None:
+        if form.levels not in (256, 65536):
+            raise InputError(
+                f"{folder.name}: the run was trained on arrays of the values 0 to "
+                f"{form.levels - 1}, which image files do not hold; give such an array."
+            )
+        height, width, channels = form.size
+        deep = form.levels > 256
+        if deep and channels > 1:
+            raise InputError(
+                f"{folder.name}: the run was trained on 16-bit colour, "
+                "which image files do not hold; give an array."
+            )
+        self.folder, self.form = folder, form
+        self.target = PixelFormat(height, width, channels, deep)
+
+    def take(self, indices: np.ndarray) -> Taken:
+        """Return the images at these positions; one that cannot be read is black and has a problem."""
+        rows = np.zeros((len(indices), *self.form.row_shape), self.form.dtype)
+        problems: dict[int, Problem] = {}
+        files = [self.folder.files[i] for i in indices]
+        for i, pixels in for_each(files, partial(read_image, target=self.target), ahead=_AHEAD):
+            if isinstance(pixels, Unreadable):
+                problems[i] = Problem.unreadable(str(pixels))
+            else:
+                rows[i] = self.form.as_row(pixels)
+        return rows, problems
+
+    def changes(self, progress: Progress | None) -> tuple[str, ...]:
+        """Return a sentence on each change to the files. Raises InputError if none can be read."""
+        other_size, other_kind = 0, 0
+        failed: dict[int, Unreadable] = {}
+        folder, target = self.folder, self.target
+        looking = f"looking at {folder.name}"
+        for i, header in for_each(
+            folder.files, read_image_header, ahead=_AHEAD, progress=progress, what=looking
+        ):
+            if isinstance(header, Unreadable):
+                failed[i] = header
+                continue
+            other_size += (header.height, header.width) != (target.height, target.width)
+            other_kind += (header.colour, header.deep) != (target.channels > 2, target.deep)
+        total = len(folder.files)
+        if len(failed) == total:
+            raise InputError(f"{unreadable(folder, failed)}; repair or remove them.")
+        size = f"{target.height} x {target.width} (height x width)"
+        changes = {
+            f"resized and centre-cropped to the run's {size}": other_size,
+            "turned into the run's kind of pixels": other_kind,
+        }
+        return tuple(
+            f"{folder.name}: {count:,} of {total:,} images are {change}."
+            for change, count in changes.items()
+            if count
+        )
+
+
+@cache
+def _image_suffixes() -> frozenset[str]:
+    extensions = Image.registered_extensions()
+    return frozenset(s for s, kind in extensions.items() if kind in Image.OPEN) - _NO_IMAGES

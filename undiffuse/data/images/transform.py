@@ -8,36 +8,28 @@ This is the transform of arrays with mean = std = K / 2: nothing is measured on 
 from __future__ import annotations
 
 from undiffuse.data.arrays.transform import ArrayTransform
+from undiffuse.data.images.form import ImageForm
 
 
-def image_transform(
-    *, row_shape: tuple[int, ...], channel_axis: int | None, levels: int, dtype: str
-) -> ArrayTransform:
-    """Return the transform of images.
-
-    Args:
-        row_shape: the shape of one image.
-        channel_axis: -1 for (H, W, C), 0 for (C, H, W), None for (H, W).
-        levels: the number of values K; they are 0 ... K - 1.
-        dtype: the stored type, uint8 or uint16.
+def image_transform(form: ImageForm) -> ArrayTransform:
+    """Return the transform of images of a form.
 
     >>> import torch
-    >>> transform = image_transform(row_shape=(2, 2, 3), channel_axis=-1, levels=256, dtype="uint8")
+    >>> form = ImageForm(row_shape=(2, 2, 3), channel_axis=-1, levels=256, dtype="uint8")
     >>> black = torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
-    >>> x, log_correction = transform.encode(black, torch.zeros_like)
+    >>> x, log_correction = image_transform(form).encode(black, torch.zeros_like)
     >>> x.shape, round(float(log_correction[0]), 3)
     (torch.Size([1, 3, 2, 2]), -58.224)
     """
-    sides = list(row_shape)
-    channels = 1 if channel_axis is None else sides.pop(channel_axis)
+    height, width, channels = form.size
     return ArrayTransform(
-        row_shape=row_shape,
-        layout=(channels, *sides),
-        channels_last=channel_axis == -1,
-        dtype=dtype,
-        mean=(levels / 2,) * channels,
-        std=(levels / 2,) * channels,
+        row_shape=form.row_shape,
+        layout=(channels, height, width),
+        channels_last=form.channel_axis == -1,
+        dtype=form.dtype,
+        mean=(form.levels / 2,) * channels,
+        std=(form.levels / 2,) * channels,
         low=(0,) * channels,
-        high=(levels - 1,) * channels,
-        levels=levels,
+        high=(form.levels - 1,) * channels,
+        levels=form.levels,
     )

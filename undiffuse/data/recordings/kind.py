@@ -1,43 +1,46 @@
-"""Recordings: folders of sound files."""
+"""Recordings: folders of sound files, cut into windows of one length.
+
+Windows are modelled as arrays of C channels: 16-bit samples as dequantized whole numbers,
+floating-point ones as they are, standardized over the training windows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any, final
 
-from undiffuse.data.arrays.conform import complete_rows, conform_rows
-from undiffuse.data.arrays.transform import ArrayTransform
-from undiffuse.data.conformed import Conformed
-from undiffuse.data.folder import files_for_run
-from undiffuse.data.kind import Kind
-from undiffuse.data.recordings.decode import SUFFIXES
-from undiffuse.data.recordings.form import RecordingForm
-from undiffuse.data.recordings.read import (
-    complete_recordings,
-    conform_recordings,
-    read_recordings,
+import numpy as np
+
+from undiffuse.data.arrays.kind import FolderKind
+from undiffuse.data.arrays.transform import ArrayTransform, measure
+from undiffuse.data.conformed import Conformed, Problem, Taken
+from undiffuse.data.decoding import Unreadable
+from undiffuse.data.folder import Folder
+from undiffuse.data.labels import index_labels, match_classes
+from undiffuse.data.recordings.decode import (
+    SUFFIXES,
+    SampleFormat,
+    decode_recordings,
+    read_samples,
 )
+from undiffuse.data.recordings.form import RecordingForm
+from undiffuse.data.recordings.windows import Windows, window_length, window_notes
 from undiffuse.data.rows import Loaded
+from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 
 
 @final
-class Recordings(Kind):
+class Recordings(FolderKind):
     """Recordings: see `Kind`."""
 
     name = "recordings"
     parts: Mapping[str, type] = {"transform": ArrayTransform, "form": RecordingForm}
-    file_suffixes = ()
 
     @property
     def folder_suffixes(self) -> Collection[str]:
         """The suffixes of sound files."""
         return SUFFIXES
-
-    def reads(self, source: Any) -> bool:
-        """No single file, and no object: recordings are read from folders."""
-        return False
 
     def read(
         self,
@@ -46,23 +49,121 @@ class Recordings(Kind):
         size: int | tuple[int, ...] | None = None,
         progress: Progress | None = None,
     ) -> Loaded:
-        """See `Kind.read`."""
-        return read_recordings(source, size=size, progress=progress)
+        """Return the recordings of a folder, cut into windows.
 
-    def conform(
-        self, source: Any, config: Mapping[str, Any], *, progress: Progress | None = None
+        If every file lies in one of several subfolders, these are the classes.
+
+        Args:
+            source: the `Folder`.
+            size: the samples in a window; by default one second, at most 16,384 samples, and at
+                most what nine in ten recordings reach.
+            progress: called after each file.
+
+        Raises:
+            InputError: over 5 % of the files, or all of them, cannot be read, or no recording
+                reaches `size`.
+        """
+        folder: Folder = source
+        decoded, samples = decode_recordings(folder, None, progress)
+        length = window_length(folder.name, decoded.lengths, samples.rate, size)
+        rows = Windows(decoded.values, decoded.lengths, length)
+        classes, notes = folder.classes(decoded.kept)
+        named = None if classes is None else [classes[group] for group in rows.groups]
+        labels, names = index_labels(named, len(rows), folder.name)
+        return Loaded(
+            kind=self.name,
+            rows=rows,
+            form=RecordingForm(rate=samples.rate, channels=samples.channels, dtype=samples.dtype),
+            make_transform=lambda chunks: measure(
+                chunks(),
+                name=folder.name,
+                row_shape=(length,) if samples.channels == 1 else (length, samples.channels),
+                layout=(samples.channels, length),
+                channels_last=samples.channels > 1,
+                dtype=samples.dtype,
+                bounded=True,
+            ),
+            name=folder.name,
+            path=str(folder.path),
+            fingerprint=folder.fingerprint(),
+            labels=labels,
+            classes=names,
+            groups=rows.groups,
+            notes=(
+                *decoded.notes,
+                *notes,
+                *window_notes(folder.name, rows, decoded.lengths, samples.rate),
+            ),
+            facts={
+                "recordings": len(decoded.lengths),
+                "seconds": round(sum(decoded.lengths) / samples.rate, 3),
+                "rate": samples.rate,
+                "channels": samples.channels,
+                "dtype": samples.dtype,
+                "window": length,
+            },
+        )
+
+    def conform_folder(
+        self,
+        folder: Folder,
+        transform: ArrayTransform,
+        form: RecordingForm,
+        classes: tuple[str, ...],
+        progress: Progress | None,
     ) -> Conformed:
-        """See `Kind.conform`."""
-        transform, form, classes = self.restore(config)
-        if not (isinstance(source, Path) and source.is_dir()):
-            return conform_rows(source, config, transform, form, classes, progress)
-        folder = files_for_run(source, SUFFIXES, self.name)
-        return conform_recordings(folder, transform, form, classes, progress)
+        """Return the recordings of a folder as windows at a run's rate, in its channels and type."""
+        decoded, _ = decode_recordings(folder, _format(form), progress)
+        by_file = dict(zip(decoded.kept, decoded.lengths))
+        lengths = tuple(by_file.get(i, 0) for i in range(len(folder.files)))
+        windows = Windows(decoded.values, lengths, transform.row_shape[0])
+        seconds = (windows.starts - np.cumsum([0, *lengths])[windows.groups]) / form.rate
+        called, (own, _) = folder.called, folder.classes()
+        labels = match_classes(*index_labels(own, len(folder.files), folder.name), classes)
+        return Conformed(
+            _ReadableWindows(windows, np.array([i not in by_file for i in windows.groups])),
+            [f"{called[group]}@{begin:.3f}" for group, begin in zip(windows.groups, seconds)],
+            name=folder.name,
+            fingerprint=folder.fingerprint(),
+            labels=None if labels is None else labels[windows.groups],
+            notes=decoded.notes,
+        )
 
-    def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
-        """See `Kind.complete`."""
-        transform, form, _ = self.restore(config)
-        if isinstance(source, Path) and source.suffix.lower() not in (".npy", ".npz"):
-            folder = files_for_run(source, SUFFIXES, self.name)
-            return complete_recordings(folder, transform, form)
-        return complete_rows(source, transform, form)
+    def complete_folder(
+        self, folder: Folder, transform: ArrayTransform, form: RecordingForm
+    ) -> PartialRows:
+        """Return recordings shorter than a window as rows of which the rest is unknown."""
+        length = transform.row_shape[0]
+        rows = np.zeros((len(folder.files), length, form.channels), form.dtype)
+        known = np.zeros(rows.shape, bool)
+        for i, file in enumerate(folder.files):
+            try:
+                samples = read_samples(file, _format(form))
+            except Unreadable as problem:
+                raise InputError(
+                    f"{file.name}: could not be read ({problem or 'damaged'}); repair or remove it."
+                ) from problem
+            if len(samples) > length:
+                raise InputError(
+                    f"{file.name}: has {len(samples):,} samples at {form.rate:,} Hz, "
+                    f"and the run's windows {length:,}; cut it."
+                )
+            rows[i, : len(samples)], known[i, : len(samples)] = samples, True
+        shape = (len(rows), *transform.row_shape)
+        return PartialRows(rows.reshape(shape), known.reshape(shape))
+
+
+@final
+class _ReadableWindows:
+    """Windows of recordings; those of a recording that could not be read have a problem."""
+
+    def __init__(self, windows: Windows, unreadable: np.ndarray) -> None:
+        self.windows, self.unreadable = windows, unreadable
+
+    def take(self, indices: np.ndarray) -> Taken:
+        lost = np.flatnonzero(self.unreadable[indices])
+        return self.windows.take(indices), {int(i): Problem.unreadable() for i in lost}
+
+
+def _format(form: RecordingForm) -> SampleFormat:
+    return SampleFormat(form.rate, form.channels, form.dtype)
