@@ -118,11 +118,6 @@ class Form(Protocol):
         ...
 
     @property
-    def column_sizes(self) -> Mapping[str, int]:
-        """Column name -> how many categories it has, 0 for numbers; empty for what is not a table."""
-        ...
-
-    @property
     def suggested_out(self) -> str:
         """A name that rows of this form can be written to, such as "samples.csv"."""
         ...

@@ -11,11 +11,10 @@ from undiffuse.evaluation.metrics import (
     density_coverage,
     manifold,
     manifold_figures,
-    match,
+    match_features as match,
     nearest,
     precision_recall,
 )
-from undiffuse.evaluation.metrics.coverage import NAMES
 
 
 def normal(n, d, seed):

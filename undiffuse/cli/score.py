@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from undiffuse.data import Conformed
     from undiffuse.evaluation import Scoring, Summary
     from undiffuse.models import GenerativeModel
+    from undiffuse.run import Run
 
 _KINDS = {"bound": "a lower bound", "estimate": "an estimate", "exact": "exact"}
 
@@ -59,7 +60,7 @@ def score(
     scoring = _scoring(model, asked)
     with Bar(terminal) as bar:
         rows = conform(data, config, progress=bar)
-        held_out = _held_out(model, config, options, bar)
+        held_out = _held_out(model, opened, options, bar)
     for note in rows.notes:
         terminal.say(note, "yellow")
     if rows.fingerprint == config["fingerprint"]:
@@ -71,17 +72,19 @@ def score(
 
 
 def _held_out(
-    model: GenerativeModel, config: dict[str, Any], options: ScoreOptions, bar: Bar
+    model: GenerativeModel, run: Run, options: ScoreOptions, bar: Bar
 ) -> Conformed | None:
     """The rows to compare with, None for none; refused if they are too few for the alarm."""
     import numpy as np
 
-    from undiffuse.evaluation import Calibration, held_out_rows
+    from undiffuse.evaluation import Calibration
 
     if options.no_calibration:
         return None
     label = None if options.label is None else model.label_index(options.label)
-    rows = held_out_rows(config, source=options.held_out, label=label, progress=bar)
+    rows = run.held_out(options.held_out, progress=bar)
+    if label is not None and rows.labels is not None:
+        rows = rows.only(np.flatnonzero(rows.labels == label))
     if options.alarm is not None:
         Calibration(np.zeros(min(len(rows), options.calibration))).lowest(options.alarm)
     return rows

@@ -12,7 +12,6 @@ from undiffuse.evaluation.scores import (
     Likelihoods,
     Scoring,
     calibrate,
-    held_out_rows,
     likelihoods,
     score,
 )
@@ -32,7 +31,6 @@ __all__ = [
     "calibrate",
     "check_out",
     "draw",
-    "held_out_rows",
     "likelihoods",
     "measure",
     "refer",

@@ -23,7 +23,7 @@ from typing import Any, Protocol, final, runtime_checkable
 import numpy as np
 import torch
 
-from undiffuse.data import Conformed, conform, load
+from undiffuse.data import Conformed
 from undiffuse.data.conformed import Taken
 from undiffuse.errors import InputError
 from undiffuse.evaluation.batch_file import BatchFile
@@ -229,52 +229,6 @@ def calibrate(
         what="scoring held-out rows",
     )
     return Calibration(file.column("nats", count)) if whole else None
-
-
-def held_out_rows(
-    config: Mapping[str, Any],
-    *,
-    source: Any = None,
-    label: int | None = None,
-    progress: Progress | None = None,
-) -> Conformed:
-    """The held-out rows of the run whose config's "data" is given, or the rows of `source` in their place; of the
-    class `label` alone, if there is one and they have classes.
-
-    Raises InputError if the run's data are gone, or are not what they were.
-    """
-    rows = (
-        _own_held_out(config, progress)
-        if source is None
-        else conform(source, config, progress=progress)
-    )
-    if label is None or rows.labels is None:
-        return rows
-    return rows.only(np.flatnonzero(rows.labels == label))
-
-
-def _own_held_out(config: Mapping[str, Any], progress: Progress | None) -> Conformed:
-    advice = "give other rows it was not trained on (--held-out), or do without quantiles (--no-calibration)"
-    path, split = config.get("path"), config["split"]
-    if path is None:
-        raise InputError(
-            f"held-out rows: the run was trained on data from Python, which are not kept; {advice}."
-        )
-    size = config.get("size")
-    size = tuple(size) if isinstance(size, list) else size
-    try:
-        data = load(
-            path, seed=split["seed"], held_out=split["held_out"], size=size, progress=progress
-        )
-    except InputError as problem:
-        raise InputError(
-            f"held-out rows: {str(problem).split(';')[0].rstrip('.')}; {advice}."
-        ) from problem
-    if data.fingerprint != config["fingerprint"]:
-        raise InputError(
-            f"held-out rows: {path} is not what the run was trained on, or has changed since; {advice}."
-        )
-    return conform(data, config).only(data.split.held_out(np.arange(data.n_held_out)))
 
 
 @final
