@@ -118,7 +118,7 @@ def everything_ours(n: int, m: int) -> object:
         frechet_figure,
         kernel_figure,
         manifold_figures,
-        match,
+        match_features,
         memorization,
     )
 
@@ -127,8 +127,8 @@ def everything_ours(n: int, m: int) -> object:
     def compute() -> float:
         features = Trained(training)
         known, held, made = features(training), features(real), features(fake)
-        sets = match(held, made)
-        figures = [frechet_figure(sets), kernel_figure(sets), *manifold_figures(sets, K).values()]
+        sets = match_features(held, made)
+        figures = [frechet_figure(sets), kernel_figure(sets), manifold_figures(sets, K)]
         return memorization(known, held, made).p + len(figures)
 
     return compute

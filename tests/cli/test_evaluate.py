@@ -119,10 +119,10 @@ def test_interrupted_and_typed_again_it_ends_as_if_it_had_not_been(
     assert json.loads(stopped.out) == {"run": str(run), "stopped": True}
     assert "the same command resumes" in stopped.err
     assert not (run / "report.html").exists()
-    kept = {file: file.stat().st_mtime_ns for file in (run / "evaluation").rglob("*.npz")}
-    assert 1 <= len(kept) < 3
+    kept = {file: file.read_bytes() for file in (run / "evaluation").iterdir()}
     cli("evaluate", run, *QUICK).done()
-    assert all(file.stat().st_mtime_ns == time for file, time in kept.items())
+    assert kept
+    assert all(file.read_bytes().startswith(before) for file, before in kept.items())
     assert untimed(facts(run)) == untimed(facts(whole))
 
 

@@ -9,11 +9,12 @@ import torch
 from undiffuse.evaluation.metrics import (
     frechet_figure,
     manifold_figures,
-    match,
+    match_features,
     memorization,
     modes,
 )
-from undiffuse.evaluation.metrics.ranks import exceeds, z_score
+from undiffuse.evaluation.metrics.figure import auroc, share
+from undiffuse.evaluation.metrics.memorization import z_score
 
 
 def normal(n, d, seed):
@@ -28,11 +29,11 @@ def test_a_sampler_that_copies_is_caught_while_its_quality_looks_perfect():
     assert found.z < -5
     assert found.closer.low > 0.9
     assert found.copies.low > 0.9 > 0.3 > found.copies.floor
-    sets = match(held_out, copies)
+    sets = match_features(held_out, copies)
     assert frechet_figure(sets).low <= frechet_figure(sets).floor
     figures = manifold_figures(sets)
-    assert figures["precision"].high > figures["precision"].floor
-    assert figures["coverage"].high > figures["coverage"].floor
+    assert figures.precision.high > figures.precision.floor
+    assert figures.coverage.high > figures.coverage.floor
 
 
 def test_a_few_copies_among_honest_samples_are_caught_and_come_first():
@@ -67,14 +68,24 @@ def test_rows_that_occur_twice_are_no_proof():
 
 
 def test_ranks_are_those_of_scipy():
-    from scipy.stats import mannwhitneyu
+    from scipy.stats import mannwhitneyu, norm
 
     a, b = normal(40, 1, 0)[:, 0].numpy().round(1), normal(60, 1, 1)[:, 0].numpy().round(1) + 0.2
     theirs = mannwhitneyu(a, b, method="asymptotic", use_continuity=False, alternative="less")
-    assert exceeds(a, b)[0] == pytest.approx(theirs.statistic / 2400, rel=1e-12)
-    assert 0.5 * (
-        1 + float(torch.erf(torch.tensor(z_score(a, b) / 2**0.5, dtype=torch.float64)))
-    ) == pytest.approx(theirs.pvalue, rel=1e-9)
+    theta = auroc(a, b).value
+    assert theta == pytest.approx(theirs.statistic / 2400, rel=1e-12)
+    assert norm.cdf(z_score(theta, a, b)) == pytest.approx(theirs.pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 9), (3, 9), (9, 9), (40, 100)])
+def test_a_share_is_inside_its_interval_and_the_ends_are_wilsons(count, n):
+    """At either end p the score test is on its edge: |count/n - p| = z sqrt(p (1 - p)/n)."""
+    found = share(count, n)
+    assert found.low <= found.value <= found.high
+    for p in (found.low, found.high):
+        error = abs(found.value - p) - 1.959964 * (p * (1 - p) / n) ** 0.5
+        assert error == pytest.approx(0, abs=1e-6)
+    assert 2 * 1.959964 * found.stderr == pytest.approx(found.high - found.low)
 
 
 def test_classes_that_are_not_reached_are_named():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,19 +15,10 @@ from torch import Tensor, nn
 from undiffuse.data import conform, load
 from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
-from undiffuse.models.likelihood import Bound, Density
-from undiffuse.evaluation import Calibration, Scoring, calibrate, held_out_rows, score
+from undiffuse.evaluation import Calibration, Scoring, calibrate, score
+from undiffuse.models.likelihood import Bound, Density, Likelihood
 
 N, D = 300, 3
-
-
-@dataclass
-class Found:
-    nats: Tensor
-    stderr: Tensor
-    kind: str
-    evaluations: float
-    meaning: str = ""
 
 
 class Gaussian(nn.Module):
@@ -61,7 +51,7 @@ class Gaussian(nn.Module):
         )
         nats[x[:, 0] == 99] = torch.nan
         nats[x[:, 0] == 98] = -torch.inf
-        return Found(nats, torch.full_like(nats, self.wobble), "exact", 7.0)
+        return Likelihood(nats, torch.full_like(nats, self.wobble), "exact", 7.0)
 
 
 @pytest.fixture(scope="module")
@@ -147,15 +137,20 @@ def test_columns_that_nobody_asked_for_are_not_there(rows, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("batches", [1, 2, 3])
-def test_interrupted_and_continued_is_as_if_never_interrupted(rows, tmp_path, batches):
+@pytest.mark.parametrize(
+    ("batches", "torn"),
+    [(1, b"\x10"), (2, b"\xff" * 99), (3, bytes(12))],
+    ids=["short", "wrong", "zeros"],
+)
+def test_interrupted_and_continued_is_as_if_never_interrupted(rows, tmp_path, batches, torn):
     """In another batch size, after a crash that cut the last line short; nothing is scored twice."""
     score(Gaussian(wobble=1.0), rows, tmp_path / "whole.csv")
     out, polls = tmp_path / "s.csv", iter([False] * batches + [True])
     assert score(Gaussian(wobble=1.0), rows, out, batch=9, stop=lambda: next(polls)) is None
     assert not out.exists()
-    with (tmp_path / "s.csv.part").open("a") as part:
-        part.write('{"nats": [1.0, 2')
+    with (tmp_path / "s.csv.part").open("rb+") as part:
+        part.seek(0, 2)
+        part.write(torn)
     model = Gaussian(wobble=1.0)
     score(model, rows, out, batch=20)
     assert model.calls[0][0] == 9 * batches
@@ -251,7 +246,7 @@ def test_problems_of_rows_become_their_scores(tmp_path):
 
 
 def test_calibration_scores_are_kept_and_extended(data, tmp_path):
-    held = held_out_rows(json.loads(json.dumps(data.config())), source=data.held_out)
+    held = conform(data.held_out, json.loads(json.dumps(data.config())))
     x = stacked(held)
     model = Gaussian()
     first = calibrate(model, tmp_path, held, scoring=Scoring(), count=20)
@@ -268,36 +263,12 @@ def test_calibration_scores_are_kept_and_extended(data, tmp_path):
 
 def test_held_out_rows_and_new_rows_share_no_noise(data, tmp_path):
     """The same rows, scored as held out and as new: the differences are those of independent noise."""
-    held = held_out_rows(data.config(), source=data.held_out)
+    held = conform(data.held_out, data.config())
     kept = np.sort(
         calibrate(Gaussian(wobble=1.0), tmp_path, held, scoring=Scoring(), count=150).scores
     )
     score(Gaussian(wobble=1.0), held, tmp_path / "s.csv")
     assert not np.isin(np.sort(column(tmp_path / "s.csv", "log_likelihood")), kept).any()
-
-
-def test_held_out_rows_of_a_run_are_those_it_did_not_train_on(tmp_path):
-    x = np.random.default_rng(0).normal(size=(60, D))
-    np.save(tmp_path / "x.npy", x)
-    data = load(tmp_path / "x.npy", seed=3, held_out=20)
-    held = held_out_rows(json.loads(json.dumps(data.config())))
-    np.testing.assert_array_equal(stacked(held), data.held_out)
-    np.testing.assert_array_equal(x[list(held.names)], data.held_out)
-    np.save(tmp_path / "x.npy", x + 1)
-    with pytest.raises(InputError, match="changed since; give other rows"):
-        held_out_rows(data.config())
-    (tmp_path / "x.npy").unlink()
-    with pytest.raises(InputError, match="no such file or folder; give other rows"):
-        held_out_rows(data.config())
-    with pytest.raises(InputError, match="data from Python"):
-        held_out_rows(load(x).config())
-
-
-def test_held_out_rows_of_one_class():
-    data = load("digits")
-    held = held_out_rows(data.config(), label=3)
-    expected = data.held_out_batch(10**6)
-    np.testing.assert_array_equal(stacked(held), expected["row"][expected["label"] == 3])
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from undiffuse.data import load
 from undiffuse.errors import InputError
-from undiffuse.evaluation.drawn import counted, draw
-from undiffuse.evaluation.facts import as_fact, coverage_facts
+from undiffuse.evaluation.drawn import Drawn, counted, draw, time_singles
 from undiffuse.evaluation.features.trained import Trained
+from undiffuse.evaluation.metrics import METRICS
 from undiffuse.evaluation.references import Side, refer
-from undiffuse.evaluation.yardsticks import measure, quick, sampled, tables
+from undiffuse.evaluation.yardsticks import measure, quality_by_steps, quick, sampled, tables
 from undiffuse.interfaces import Player
 from undiffuse.models.base import GenerativeModel
 
@@ -59,13 +59,15 @@ def honest(planted):
 
 
 def test_real_rows_sit_at_their_floor(honest):
-    for name, figure in {**honest.quality, **honest.coverage}.items():
+    for name, figure in honest.figures.items():
+        if name in ("modes", "copies"):
+            continue
         assert figure.low - 3 * figure.stderr <= figure.floor <= figure.high + 3 * figure.stderr, (
             name
         )
     assert not honest.memorization.caught
     assert honest.modes.missing == ()
-    assert honest.coverage["coverage"].value > 0.9
+    assert honest.figures["coverage"].value > 0.9
 
 
 def test_copies_are_caught_while_their_quality_looks_perfect(planted, honest):
@@ -74,7 +76,7 @@ def test_copies_are_caught_while_their_quality_looks_perfect(planted, honest):
     assert found.memorization.caught
     assert found.memorization.copies.value == 1.0
     assert all(pair.distance == 0 for pair in found.memorization.pairs)
-    assert all(found.quality[name].ties(honest.quality[name]) for name in ("frechet", "precision"))
+    assert all(found.figures[name].ties(honest.figures[name]) for name in ("frechet", "precision"))
 
 
 def test_dropped_classes_cost_coverage_and_not_precision(planted, honest):
@@ -83,10 +85,10 @@ def test_dropped_classes_cost_coverage_and_not_precision(planted, honest):
     found = measured(unseen.rows[~np.isin(unseen.labels, dropped)], reference)
     assert list(found.modes.missing) == dropped
     assert found.modes.reached.value == 6
-    assert found.coverage["coverage"].high < honest.coverage["coverage"].low
-    assert found.coverage["recall"].high < honest.coverage["recall"].low
-    assert found.quality["precision"].value > honest.quality["precision"].value - 0.05
-    assert found.quality["frechet"].low > honest.quality["frechet"].high
+    assert found.figures["coverage"].high < honest.figures["coverage"].low
+    assert found.figures["recall"].high < honest.figures["recall"].low
+    assert found.figures["precision"].value > honest.figures["precision"].value - 0.05
+    assert found.figures["frechet"].low > honest.figures["frechet"].high
     assert found.modes.variation.value == pytest.approx(0.4, abs=0.1)
 
 
@@ -96,15 +98,15 @@ def test_noise_costs_precision(planted, honest):
         unseen.rows.dtype
     )
     found = measured(noisy, reference)
-    assert found.quality["precision"].high < honest.quality["precision"].low
-    assert found.quality["frechet"].low > honest.quality["frechet"].high
+    assert found.figures["precision"].high < honest.figures["precision"].low
+    assert found.figures["frechet"].low > honest.figures["frechet"].high
     assert not found.memorization.caught
 
 
 def test_the_quick_look_is_the_same_as_the_thorough_one(planted, honest):
     reference, unseen = planted
     found = quick(sampled(unseen.rows, reference), reference)
-    assert found == {name: honest.quality[name] for name in ("frechet", "precision")}
+    assert found == {name: honest.figures[name] for name in ("frechet", "precision")}
 
 
 def test_samples_that_are_no_numbers_are_left_out_or_refused():
@@ -128,7 +130,9 @@ def test_samples_that_are_no_numbers_are_left_out_or_refused():
 def test_few_rows_give_figures_with_warnings(held_out, n):
     reference = refer(load(rng.normal(size=(100, 2)), held_out=held_out))
     found = measured(rng.normal(size=(n, 2)), reference)
-    for figure in (*found.quality.values(), *found.coverage.values()):
+    for name, figure in found.figures.items():
+        if METRICS[name].section == "memorization":
+            continue
         assert np.isfinite(figure.value)
         assert "rows" in figure.warning
 
@@ -138,7 +142,7 @@ def test_fewer_samples_than_features_are_said():
     found = measured(rng.normal(size=(30, 30)), reference)
     assert (
         "30 rows for 30 features: too few for a Frechet distance"
-        in found.quality["frechet"].warning
+        in found.figures["frechet"].warning
     )
 
 
@@ -155,7 +159,7 @@ def test_tables_are_asked_what_tables_are_asked():
         reference, held_out=Side(rows=real, features=side.features[:300], labels=None), classes=()
     )
     shuffled = np.column_stack([rng.permutation(column) for column in unseen.T])
-    honest, wrong = (tables(sampled(rows, reference), reference) for rows in (unseen, shuffled))
+    honest, wrong = (measured(rows, reference).figures for rows in (unseen, shuffled))
     assert list(honest["columns"]) == ["a", "b", "associations"]
     for name, figure in wrong["columns"].items():
         assert figure.value == honest["columns"][name].value
@@ -164,7 +168,7 @@ def test_tables_are_asked_what_tables_are_asked():
     assert wrong["detection"].low > 0.7
     assert list(wrong["usefulness"]) == ["associations"]
     assert wrong["usefulness"]["associations"].high < honest["usefulness"]["associations"].low
-    facts = as_fact(honest)
+    facts = measured(unseen, reference).facts(())["table"]
     assert [facts["columns"]["associations"]["better"], facts["detection"]["better"]] == [
         "higher",
         "lower",
@@ -178,11 +182,84 @@ def test_rows_that_are_no_table_have_no_columns(planted):
 
 def test_classes_are_named_and_counted(planted, honest):
     reference, _ = planted
-    facts = coverage_facts(honest, reference.classes)
+    facts = honest.facts(reference.classes)
     assert [line["name"] for line in facts["classes"]] == list("0123456789")
     assert sum(line["share"]["value"] for line in facts["classes"]) == pytest.approx(1)
     assert sum(line["real"] for line in facts["classes"]) == pytest.approx(1)
     assert facts["coverage"]["modes"]["floor"] == 10
+
+
+# --- quality against evaluations
+
+PER_STEP = 2.0
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return refer(load(rng.normal(size=(400, 2)), held_out=100))
+
+
+def in_steps(n: int, steps: int) -> Drawn:
+    """Samples that are better the more steps there are, at two evaluations a step."""
+    rows = rng.normal(size=(n, 2)) + 8 / steps
+    return Drawn(rows=rows, evaluations=PER_STEP * steps, batches=((n, 1.0),))
+
+
+@pytest.mark.parametrize(
+    ("own", "drawn_too"),
+    [
+        (18, [36, 9, 4]),  # 72 + 18 + 8 evaluations
+        (4, [8, 2]),  # one step is no path
+        (40, [20, 10, 5]),  # twice as many would cost 160 of the 120 there are
+        (1000, [31, 15, 7]),  # 62 + 30 + 14
+        (1, [2]),
+    ],
+)
+def test_settings_lie_around_the_one_in_use_and_cost_no_more_than_allowed(vectors, own, drawn_too):
+    asked: list[tuple[int, int]] = []
+
+    def draw(n: int, steps: int) -> Drawn:
+        asked.append((n, steps))
+        return in_steps(n, steps)
+
+    whole = in_steps(60, own)
+    lines = quality_by_steps(whole, own, draw, vectors)
+    assert asked == [(60, steps) for steps in drawn_too]
+    assert [line["steps"] for line in lines] == sorted([own, *drawn_too])
+    assert [line["evaluations"] for line in lines] == [PER_STEP * line["steps"] for line in lines]
+    values = quick(sampled(whole.rows, vectors), vectors)
+    mine = next(line for line in lines if line["steps"] == own)
+    assert mine["frechet"]["value"] == values["frechet"].value
+    assert mine["precision"]["better"] == "higher"
+
+
+def test_the_better_setting_shows(vectors):
+    lines = quality_by_steps(in_steps(60, 18), 18, in_steps, vectors)
+    assert lines[0]["frechet"]["low"] > lines[-1]["frechet"]["high"]
+
+
+def test_a_family_that_draws_in_one_pass_has_no_settings(vectors):
+    assert quality_by_steps(in_steps(60, 1), None, in_steps, vectors) == []
+
+
+def test_a_setting_that_the_model_does_not_take_is_left_out(vectors):
+    def draw(n: int, steps: int) -> Drawn:
+        if steps > 18:
+            raise InputError("steps 36: there are 18 levels.")
+        found = in_steps(n, steps)
+        if steps == 4:
+            found.rows[:] = np.nan
+        return found
+
+    assert [line["steps"] for line in quality_by_steps(in_steps(60, 18), 18, draw, vectors)] == [
+        2,
+        9,
+        18,
+    ]
+
+
+def test_stopping_stops(vectors):
+    assert quality_by_steps(in_steps(60, 18), 18, lambda n, steps: None, vectors) is None
 
 
 # --- drawing
@@ -223,7 +300,6 @@ def test_evaluations_are_counted_where_they_happen():
     found = draw(model, 20, None, options={}, batch=8)
     assert found.evaluations == 7
     assert [size for size, _ in found.batches] == [8, 8, 4]
-    assert found.rate.value == pytest.approx(20 / sum(seconds for _, seconds in found.batches))
     assert draw(Passes(passes=0), 20, None, options={}, batch=8).evaluations == 1
     with counted(model) as count:
         model.net(torch.zeros(3, 2))
@@ -252,10 +328,19 @@ def test_kept_samples_are_those_of_the_same_weights_sampler_and_seed_and_whole(t
     assert not np.array_equal(draw(model, 10, tmp_path, options={}, seed=1).rows, first.rows)
     draw(model, 10, tmp_path, options={"method": "other"}, seed=0)
     assert len(list(tmp_path.iterdir())) == 3
-    for file in tmp_path.rglob("*.npz"):
-        file.write_bytes(file.read_bytes()[:100])
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[:-100])
     np.testing.assert_array_equal(draw(model, 10, tmp_path, options={}, seed=0).rows, first.rows)
     with torch.no_grad():
         model.net.weight += 1
     draw(model, 10, tmp_path, options={}, seed=0)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_single_samples_are_timed_one_by_one():
+    model = Passes(passes=1)
+    found = time_singles(model, {}, seed=0)
+    assert len(found) == 6
+    assert model.drawn == 7  # one to warm up
+    assert all(seconds > 0 for seconds in found)
+    assert time_singles(model, {}, stop=lambda: True) is None

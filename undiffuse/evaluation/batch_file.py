@@ -137,8 +137,10 @@ def _record(file: BinaryIO) -> dict[str, np.ndarray] | None:
     if len(head) < _HEAD.size:
         return None
     length, checksum = _HEAD.unpack(head)
-    record = file.read(min(length, 2**62))
-    if len(record) < length or zlib.crc32(record) != checksum:
+    if not 0 < length <= os.fstat(file.fileno()).st_size - file.tell():
+        return None
+    record = file.read(length)
+    if zlib.crc32(record) != checksum:
         return None
     with np.load(io.BytesIO(record), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}

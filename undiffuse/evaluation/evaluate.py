@@ -22,7 +22,6 @@ from typing import Any, final
 from undiffuse import __version__
 from undiffuse.atomic import atomic_file, write_json
 from undiffuse.data import Data, Progress, restore
-from undiffuse.data.rows import as_tensor
 from undiffuse.device import find_device
 from undiffuse.errors import InputError
 from undiffuse.evaluation.drawn import FOLDER, Drawn, draw, peak_memory, time_singles
@@ -262,9 +261,8 @@ def _identity(
 
 def _likelihood(work: _Work, rows: int) -> tuple[Likelihoods | None, str] | None:
     """(the likelihood, "") or (None, why there is none); None if stopped."""
-    refused = _no_density(work)
-    if refused:
-        return None, refused
+    if work.model.no_density:
+        return None, work.model.no_density
     found = likelihoods(
         work.model,
         work.reference,
@@ -276,18 +274,6 @@ def _likelihood(work: _Work, rows: int) -> tuple[Likelihoods | None, str] | None
         stop=work.stop,
     )
     return None if found is None else (found, "")
-
-
-def _no_density(work: _Work) -> str:
-    """Why the model has no density, "" if it has one."""  # TODO: model.no_density
-    said = getattr(work.model, "no_density", None)
-    if said is not None:
-        return said
-    try:
-        work.model.likelihood_rows(as_tensor(work.reference.held_out.rows[:1]))
-    except InputError as problem:
-        return str(problem)
-    return ""
 
 
 def _speed(

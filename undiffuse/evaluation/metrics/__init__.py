@@ -119,8 +119,8 @@ class Metric:
         meaning: how it is read.
         perfect: its expectation for a perfect model, where that is known.
         mirror: the figure that it becomes if samples and real rows are exchanged, if any.
-        unchanged: maps of real rows and samples alike that do not change it: "rotation", "shift",
-            "scale" of features, "renaming" of classes, "monotone" maps of columns.
+        unchanged: what does not change it if done to real rows and samples alike: another "order",
+            "rotation", "shift", "scale" of features, "renaming" of classes, "monotone" maps of columns.
     """
 
     of: Callable[[Any], Found | None]
@@ -133,7 +133,7 @@ class Metric:
     unchanged: tuple[str, ...] = ()
 
 
-_RIGID = ("rotation", "shift")
+_RIGID = ("order", "rotation", "shift")
 _SHAPE = (*_RIGID, "scale")
 
 METRICS: dict[str, Metric] = {
@@ -165,7 +165,7 @@ METRICS: dict[str, Metric] = {
         ),
         perfect=0.0,
         mirror="kernel",
-        unchanged=("rotation",),
+        unchanged=("order", "rotation"),
     ),
     "precision": Metric(
         attrgetter("precision"),
@@ -235,7 +235,7 @@ METRICS: dict[str, Metric] = {
             low=0.0,
             floor="real rows have {}",
         ),
-        unchanged=("renaming",),
+        unchanged=("order", "renaming"),
     ),
     "class_variation": Metric(
         attrgetter("variation"),
@@ -249,7 +249,7 @@ METRICS: dict[str, Metric] = {
             low=0.0,
         ),
         mirror="class_variation",
-        unchanged=("renaming",),
+        unchanged=("order", "renaming"),
     ),
     "closer": Metric(
         attrgetter("closer"),
@@ -287,7 +287,7 @@ METRICS: dict[str, Metric] = {
         "higher",
         Meaning("", "", low=0.0, high=1.0),
         mirror="columns",
-        unchanged=("monotone",),
+        unchanged=("order", "monotone"),
     ),
     "associations": Metric(
         association_figure,
@@ -301,7 +301,7 @@ METRICS: dict[str, Metric] = {
             high=1.0,
         ),
         mirror="associations",
-        unchanged=("monotone",),
+        unchanged=("order", "monotone"),
     ),
     "detection": Metric(
         detection,

@@ -106,9 +106,7 @@ def memorization(training: Tensor, held_out: Tensor, samples: Tensor) -> Memoriz
     order = np.lexsort((ours, ratio))[:PAIRS].tolist()
     return Memorization(
         closer=closer,
-        copies=of_mean(
-            ratio < COPY, floor=float((real_ratio < COPY).mean()), bounds=(0.0, 1.0)
-        ),
+        copies=of_mean(ratio < COPY, floor=float((real_ratio < COPY).mean()), bounds=(0.0, 1.0)),
         z=z,
         p=min(1.0, 2 * min(math.erfc(-z / math.sqrt(2)) / 2, p_nearest)),
         p_nearest=p_nearest,

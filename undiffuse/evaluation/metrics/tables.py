@@ -113,8 +113,7 @@ def association(a: np.ndarray, b: np.ndarray, size_a: int = 0, size_b: int = 0) 
     >>> round(association(np.arange(5.0), -np.arange(5.0) ** 3), 6)
     -1.0
     """
-    from scipy.stats import rankdata, spearmanr
-    from scipy.stats import contingency
+    from scipy.stats import contingency, rankdata, spearmanr
 
     known = ~(np.isnan(a) | np.isnan(b))
     a, b = a[known], b[known]
@@ -160,9 +159,7 @@ def usefulness(tables: Tables) -> dict[str, Figure] | None:
 
 
 def _predicted(tables: Tables, training: np.ndarray, target: int) -> Figure | None:
-    train, fake, test = (
-        x[~np.isnan(x[:, target])] for x in (training, tables.fake, tables.real)
-    )
+    train, fake, test = (x[~np.isnan(x[:, target])] for x in (training, tables.fake, tables.real))
     sizes = list(tables.sizes.values())
     size, truth = sizes.pop(target), test[:, target]
     n = min(len(train), len(fake))
@@ -176,9 +173,7 @@ def _predicted(tables: Tables, training: np.ndarray, target: int) -> Figure | No
             trees = _trees(sizes, size, tables.seed)
             trees.fit(np.delete(rows, target, 1), known)
             answer = trees.predict(np.delete(test, target, 1))
-        right.append(
-            (answer == truth) * 1.0 if size else 1 - (answer - truth) ** 2 / truth.var()
-        )
+        right.append((answer == truth) * 1.0 if size else 1 - (answer - truth) ** 2 / truth.var())
     return of_mean(right[0], floor=float(right[1].mean()), bounds=(-math.inf, 1.0))
 
 

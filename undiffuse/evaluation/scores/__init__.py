@@ -16,15 +16,16 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from undiffuse.data import Conformed
 from undiffuse.data.conformed import Taken
+from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.errors import InputError
 from undiffuse.evaluation.batch_file import BatchFile
 from undiffuse.evaluation.features.base import content_hash
@@ -34,6 +35,7 @@ from undiffuse.evaluation.scores.conformal import Calibration
 from undiffuse.evaluation.scores.table import Summary, check_out, write_table
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import GenerativeModel
+from undiffuse.models.likelihood import How, Likelihood
 from undiffuse.seeds import mix
 
 FOLDER = "held_out_scores"  # in the run's
@@ -45,7 +47,7 @@ _SIDES = 0x71AE11  # keeps the noise of a report's likelihoods apart from that o
 class Scorer(Protocol):
     """The part of `GenerativeModel` that scoring needs."""
 
-    def likelihood_rows(self, rows: Any, **options: Any) -> Any:
+    def likelihood_rows(self, rows: Tensor, **options: Any) -> Any:  # a Likelihood
         """Return the `Likelihood` of stored rows."""
         ...
 
@@ -59,28 +61,30 @@ class Scorer(Protocol):
 class Scoring:
     """How rows are scored: what `GenerativeModel.likelihood_rows` is given besides them."""
 
-    method: str | None = None
+    how: How | None = None  # None: the family's own choice
     seed: int = 0
     draws: int | None = None
     label: int | str | None = None
     importance: bool = False
-    dequantization: Any = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    dequantization: TruncatedNormal | None = None
 
-    def of(self, model: Scorer, rows: torch.Tensor, first: int) -> Any:
-        """The `Likelihood` of rows (B, ...), the first of which has number `first`."""
-        names = ("method", "draws", "label", "dequantization")
-        chosen = {
-            name: value for name in names if (value := getattr(self, name)) is not None
-        } | dict(self.options)
+    def of(self, model: Scorer, rows: Tensor, first: int) -> Likelihood:
+        """Return the likelihood of stored rows (B, ...), of which `first` is the first one's number."""
         return model.likelihood_rows(
-            rows, first=first, seed=self.seed, importance=self.importance, **chosen
+            rows,
+            how=self.how,
+            first=first,
+            seed=self.seed,
+            draws=self.draws,
+            label=self.label,
+            importance=self.importance,
+            dequantization=self.dequantization,
         )
 
     def identity(self, model: Scorer, rows: Conformed) -> dict[str, Any]:
         """Return what a score depends on besides the row's number, as plain data."""
         weights = content_hash("model", model.state_dict())
-        return {"weights": weights, "data": rows.fingerprint, **asdict(self)}
+        return {"weights": weights, "data": rows.fingerprint, **asdict(self), "how": repr(self.how)}
 
 
 def score(
@@ -173,9 +177,7 @@ def _scores(
     """One batch of scores, with a note on each row that has no finite one."""
     began = time.perf_counter()
     found = scoring.of(model, block["row"][:most], first)
-    nats, stderr = (
-        values.double().cpu().numpy().copy() for values in (found.nats, found.stderr)
-    )
+    nats, stderr = (values.double().cpu().numpy().copy() for values in (found.nats, found.stderr))
     notes = {
         int(i): "the model gives it no probability"
         if nats[i] == -np.inf
