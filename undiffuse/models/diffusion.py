@@ -336,17 +336,16 @@ def _by_bound(
     cells: tuple[Tensor, Tensor] | None,
     noise: Noise,
 ) -> Likelihood:
-    """The bound, from points drawn per row, or from every level where there are no more of them."""
+    """The bound, over the chain's own levels, or in continuous time where the schedule has none."""
     levels = denoiser.schedule.levels
     grid = None if levels is None else torch.arange(levels, 0, -1, dtype=torch.float64) / levels
-    count = None if levels is not None and levels - 1 <= how.evaluations else how.evaluations
     bound = elbo(
         denoiser,
         x,
         prior,
         grid=grid,
         variance=variance,
-        evaluations=count,
+        evaluations=how.evaluations,
         cells=cells,
         noise=noise,
     )

@@ -1,31 +1,36 @@
 """The evidence lower bound of each row, in named terms.
 
-    log p(x) >= - L_T - sum_t L_{t-1} - L_0                     (Ho et al. 2020, Eq. 5; Kim and Lee 2024, Eq. 28-33)
+    log p(x) >= - L_T - sum_t L_{t-1} - L_0           (Ho et al. 2020, Eq. 5; Kim and Lee 2024, Eq. 28-33)
 
     L_T      KL( q(x_1 | x) || prior )                                              in closed form
-    L_{t-1}  E_q KL( q(x_s | x_t, x) || p(x_s | x_t) )                              for neighbours t > s of a grid
+    L_{t-1}  E_q KL( q(x_s | x_t, x) || p(x_s | x_t) )                  for neighbours t > s of a grid
     L_0      -E_q log p(x | x_t) at the grid's last time, v_0 = (sigma/alpha)^2 about x_hat
 
-A grid is any 1 = t_0 > ... > t_n > 0, not the chain's own levels alone. Both Gaussians of L_{t-1} have means linear in
-x and x_hat, so that with v the variance of p, beta-tilde that of q, and b = alpha_s beta / sigma_t^2,
+A grid is any 1 = t_0 > ... > t_n > 0, not only the chain's own levels. Both Gaussians of L_{t-1} have
+means linear in x and x_hat, so that with v the variance of p, beta-tilde that of q, and
+b = alpha_s beta / sigma_t^2,
 
     L_{t-1} = 1/2 [ b^2 |x - x_hat|^2 / v + d (beta-tilde/v - 1 + log(v/beta-tilde)) ]
 
-which for v = beta-tilde is (SNR_s - SNR_t)/2 |x - x_hat|^2. Where alpha > sigma the error is taken as that of the
-noise, (sigma/alpha)(z_hat - z), which keeps its relative accuracy. Ever finer grids lead to the continuous bound
+which for v = beta-tilde is (SNR_s - SNR_t)/2 |x - x_hat|^2. From x_t = alpha x + sigma z and
+x_t = alpha x_hat + sigma z_hat follows x_hat - x = (sigma/alpha)(z - z_hat); the error is computed in
+this form where alpha > sigma, which keeps its relative accuracy. Ever finer grids lead to the
+continuous bound
 
-    sum_t L_{t-1} -> 1/2 E int SNR |x - x_hat|^2 d log SNR                          (Kingma et al. 2021, Eq. 17)
+    sum_t L_{t-1} -> 1/2 E int SNR |x - x_hat|^2 d log SNR            (Kingma et al. 2021, Eq. 17)
 
-which depends on the schedule through its two ends only. The sum, or the integral, is computed in full or estimated at
-K points: were the data Gaussian with variance s^2, |x - x_hat|^2 would be d s^2 / (1 + s^2 SNR), so points are drawn in
-proportion to what the terms would then be, one in each of K equally likely strata. Gaussian data have the largest
-error for their variance, so that no term is ever much larger than its chance of being drawn.
+which depends on the schedule through its two ends only. The sum, or the integral, is computed in full
+or estimated at K points: were the data Gaussian with variance s^2, |x - x_hat|^2 would be
+d s^2 / (1 + s^2 SNR), so points are drawn in proportion to what the terms would then be, one in each
+of K equally likely strata. Gaussian data have the largest error for their variance, so that no term is
+ever much larger than its chance of being drawn.
 
-Where there is little noise no denoiser can tell it, z_hat is near 0 and |z_hat - z|^2 spreads like |z|^2, with a
-variance of 2 d. Of that, c (|z|^2 - d) is subtracted, whose mean is known to be 0, with c the square of
-|z_hat - z|^2 / d at the point before (the best c for Gaussian data): the variance falls, and nothing else changes.
+Where there is little noise no denoiser can estimate it, z_hat is near 0 and |z_hat - z|^2 spreads like
+|z|^2, with a variance of 2 d. Of that, c (|z|^2 - d) is subtracted, whose mean is known to be 0, with c
+the square of |z_hat - z|^2 / d at the point before (the best c for Gaussian data): the variance falls,
+and nothing else changes.
 
-The discretized decoder makes L_0, and the bound, one on the probability of whole numbers (see `decoder`).
+The discretized decoder makes L_0, and the bound, one on the probability of whole numbers (`decoder`).
 """
 
 from __future__ import annotations
@@ -45,15 +50,21 @@ from undiffuse.diffusion.prior import Prior
 from undiffuse.diffusion.schedules.process import LEAST_SCORED, Schedule, Times, as_times
 from undiffuse.diffusion.steps.base import BetaTilde, ReverseVariance
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Noise
 
-Noise = Callable[[Tensor], Tensor]
-_DECODINGS = 2  # draws of x_t for L_0: the least that show how far it varies
+_DRAWS = 2  # of L_0 and of each level of a chain: the fewest that show how far they vary
 
 
 class BoundTerms(NamedTuple):
-    """-ELBO in its terms, nats (B,) float64; `stderr` is that of their sum, `evaluations` the network's for each row.
+    """-ELBO in its terms, nats (B,) float64.
 
-    `terms` (B, n) holds every L_{t-1}, t descending, where all of them were computed.
+    Attributes:
+        prior: L_T.
+        diffusion: the sum of L_{t-1}.
+        decoder: L_0.
+        stderr: the standard error of their sum.
+        evaluations: evaluations of the network for each row.
+        terms: (B, n), every L_{t-1} with t descending, where all of them were computed.
     """
 
     prior: Tensor
@@ -69,6 +80,18 @@ class BoundTerms(NamedTuple):
         return -(self.prior + self.diffusion + self.decoder)
 
 
+class _Sum(NamedTuple):
+    """The estimate of sum L_{t-1} in its independent parts (B, n), and its variance (B,).
+
+    `control` (B,) is that for the next point, `evaluations` how many there were.
+    """
+
+    parts: Tensor
+    variance: Tensor
+    control: Tensor
+    evaluations: int
+
+
 @torch.no_grad()
 def elbo(
     denoiser: AbstractDenoiser,
@@ -81,99 +104,129 @@ def elbo(
     cells: tuple[Tensor, Tensor] | None = None,
     noise: Noise = torch.randn_like,
 ) -> BoundTerms:
-    """The bound on log p(x) for each row of `x` (B, *) at unit scale, in nats.
+    """Return the bound on log p(x) for each row, in nats.
 
-    `grid`: descending times from 1, as a sampler takes them; a last time of 0 is the decoder's step and left out. None:
-    the continuous bound. `evaluations`: how many points of the grid or of the integral are drawn for each row; None:
-    every one of the grid, once each. Two more evaluations are the decoder's. `cells`: the edges (low, high) of each
-    value's bin at unit scale, for whole numbers, whose probability is then bounded; None: a density.
+    The standard error comes from repeated draws: of the decoder, and of each level where every level
+    is taken. That of drawn points comes from second differences of neighbouring strata, which cancel
+    what changes smoothly with t. It leaves out nothing that is random.
 
-    The standard error comes from second differences of neighbouring strata (or terms), which cancel what changes
-    smoothly with t, and from the two decodings; it leaves out nothing that is random, and is nan below three strata.
+    Args:
+        denoiser: E[x | x_t].
+        x: rows (B, *) at unit scale.
+        prior: the density at t = 1.
+        grid: descending times from 1, as a sampler takes them; a last time of 0 is the decoder's step
+            and left out. None is the continuous bound.
+        variance: the reverse variance v.
+        evaluations: how many points of the grid or of the integral are drawn for each row, beside two
+            of the decoder. If the grid has at most half as many levels, or if None, every level and
+            the decoder are drawn equally often, at least twice. The standard error of one or two
+            points is nan.
+        cells: the edges (low, high), each (B, *), of each value's bin at unit scale, for whole
+            numbers, whose probability is then bounded. None is a density.
+        noise: draws standard normals.
 
-    Raises InputError for a grid that does not descend from 1 and for a continuous bound without `evaluations`.
+    Raises:
+        InputError: for a grid that does not descend from 1, and for a continuous bound without
+            `evaluations`.
 
     >>> from undiffuse.diffusion import DiscreteVP, Levels, linear_betas
     >>> from undiffuse.diffusion.oracle import Gaussian
-    >>> schedule, mean, std = DiscreteVP(betas=linear_betas(200)), torch.zeros(2).double(), torch.ones(2).double()
-    >>> x = torch.zeros(1, 2, dtype=torch.float64)
-    >>> bound = elbo(Gaussian(schedule, mean, std), x, Prior(schedule, mean, std), grid=Levels()(schedule, 200),
+    >>> schedule = DiscreteVP(betas=linear_betas(200))
+    >>> mean, std = torch.zeros(2).double(), torch.ones(2).double()
+    >>> x, oracle = torch.zeros(1, 2).double(), Gaussian(schedule, mean, std)
+    >>> bound = elbo(oracle, x, Prior(schedule, mean, std), grid=Levels()(schedule, 200),
     ...              noise=torch.zeros_like)
     >>> bound.terms.shape, bound.evaluations, float(bound.prior) < 1e-5
-    (torch.Size([1, 199]), 201, True)
+    (torch.Size([1, 199]), 400, True)
     """
     schedule = denoiser.schedule
     if grid is None and evaluations is None:
         raise InputError(
-            "elbo: the continuous bound is an integral; say at how many points, e.g. evaluations=128."
+            "elbo: the continuous bound is an integral; say at how many points, "
+            "e.g. evaluations=128."
         )
     if evaluations is not None and evaluations < 1:
         raise InputError(f"evaluations {evaluations}: a bound takes at least 1.")
-    times = (
-        torch.stack([as_times(1.0), schedule.last_time(LEAST_SCORED)])
-        if grid is None
-        else _checked(grid)
-    )
-    if evaluations is None:
-        parts, control = _every_level(denoiser, x, times, variance, noise)
+    ends = torch.stack([as_times(1.0), schedule.last_time(LEAST_SCORED)])
+    times = ends if grid is None else _checked(grid)
+    draws = _DRAWS if evaluations is None else evaluations // max(len(times) - 1, 1)
+    every = grid is not None and draws >= _DRAWS
+    if every or evaluations is None:
+        total = _every_level(denoiser, x, times, variance, draws, noise)
     else:
-        continuous = grid is None
         point = (
             _integrand(denoiser, prior, times)
-            if continuous
+            if grid is None
             else _summand(denoiser, prior, times, variance)
         )
-        parts, control = _drawn_points(point, x, evaluations if len(times) > 1 else 0, noise)
+        total = _drawn_points(point, x, evaluations, noise)
     above = None if grid is None or len(times) < 2 else times[-2]
     decodings = torch.stack(
         [
-            _decoder(denoiser, x, times[-1], noise(x), control, variance, above, cells)
-            for _ in range(_DECODINGS)
+            _decoder(denoiser, x, times[-1], noise(x), total.control, variance, above, cells)
+            for _ in range(draws if every else _DRAWS)
         ]
     )
     return BoundTerms(
         prior=prior_term(schedule, x, prior),
-        diffusion=parts.sum(1),
+        diffusion=total.parts.sum(1),
         decoder=decodings.mean(0),
-        stderr=(_variance_of_sum(parts) + decodings.var(0) / _DECODINGS).sqrt(),
-        evaluations=parts.shape[1] + _DECODINGS,
-        terms=parts if evaluations is None else None,
+        stderr=(total.variance + decodings.var(0) / len(decodings)).sqrt(),
+        evaluations=total.evaluations + len(decodings),
+        terms=total.parts if every else None,
     )
 
 
 def _every_level(
-    denoiser: AbstractDenoiser, x: Tensor, times: Tensor, variance: ReverseVariance, noise: Noise
-) -> tuple[Tensor, Tensor]:
-    """Every L_{t-1} once, (B, n), and the control that the last of them leaves."""
-    control, terms = _no_control(x), [_no_control(x)[:, None][:, :0]]
+    denoiser: AbstractDenoiser,
+    x: Tensor,
+    times: Tensor,
+    variance: ReverseVariance,
+    count: int,
+    noise: Noise,
+) -> _Sum:
+    """Every L_{t-1}, each as the mean of `count` draws, whose spread shows how far it varies.
+
+    On a chain neither the terms nor their variances change smoothly: the last varies most.
+    """
+    control, parts, variances = _nothing(x), [_nothing(x)[:, None][:, :0]], [_nothing(x)]
     for t, s in pairwise(times.unbind()):
-        term, control = _level(denoiser, x, t, s, noise(x), control, variance)
-        terms.append(term[:, None])
-    return torch.cat(terms, 1), control
+        draws = [_level(denoiser, x, t, s, noise(x), control, variance) for _ in range(count)]
+        terms, control = torch.stack([term for term, _ in draws]), draws[-1][1]
+        parts.append(terms.mean(0)[:, None])
+        variances.append(terms.var(0) / count)
+    total = torch.stack(variances).sum(0)
+    return _Sum(torch.cat(parts, 1), total, control, count * (len(times) - 1))
 
 
-def _drawn_points(point: Point, x: Tensor, count: int, noise: Noise) -> tuple[Tensor, Tensor]:
-    """The estimate's share of each of `count` strata, (B, count), and the control that the last of them leaves."""
-    control, terms = _no_control(x), [_no_control(x)[:, None][:, :0]]
+def _drawn_points(point: Point, x: Tensor, count: int, noise: Noise) -> _Sum:
+    """The estimate from one point in each of `count` strata, whose variances change smoothly."""
+    control, terms = _nothing(x), []
     for k in range(count):
         place = torch.special.ndtr(noise(x.new_empty(len(x), 1)).double())[:, 0].cpu()
         term, control = point((k + place) / count, x, noise(x), control)
-        terms.append(term[:, None] / count)
-    return torch.cat(terms, 1), control
+        terms.append(term / count)
+    parts = torch.stack(terms, 1)
+    if count < 3:
+        return _Sum(parts, parts.new_full((len(x),), math.nan), control, count)
+    bends = parts[:, 2:] - 2 * parts[:, 1:-1] + parts[:, :-2]  # of 6 times the variance
+    return _Sum(parts, count / (count - 2) * bends.square().sum(1) / 6, control, count)
 
 
-def _no_control(x: Tensor) -> Tensor:
+def _nothing(x: Tensor) -> Tensor:
+    """(B,) zeros, float64."""
     return torch.zeros(len(x), dtype=torch.float64, device=x.device)
 
 
 def prior_term(schedule: Schedule, x: Tensor, prior: Prior) -> Tensor:
-    """L_T = KL( N(alpha_1 x, sigma_1^2) || prior ) of each row, nats (B,)."""
+    """Return L_T = KL( N(alpha_1 x, sigma_1^2) || prior ) of each row (B, *), nats (B,)."""
     alpha, sigma = schedule(as_times(1.0))
     mean, std = (moment.double() for moment in prior.moments())
     return kl(alpha * x.double(), sigma.to(x.device) ** 2, mean, std**2)
 
 
 def _checked(grid: Tensor) -> Tensor:
+    """The grid without a last time of 0. Raises InputError unless it descends from 1."""
     grid = grid[:-1] if grid[-1] == 0 else grid
     if len(grid) < 1 or grid[0] != 1 or bool((grid.diff() >= 0).any()) or grid[-1] <= 0:
         raise InputError("grid: a bound takes times that descend from 1 to a time above 0.")
@@ -181,7 +234,7 @@ def _checked(grid: Tensor) -> Tensor:
 
 
 class _Error(NamedTuple):
-    """x_hat - x (B, *), its unbiased squares (B, *), the denoiser's v, and the control of the next point (B,)."""
+    """x_hat - x (B, *), its unbiased squares (B, *), the denoiser's v, and the next control (B,)."""
 
     error: Tensor
     squares: Tensor
@@ -190,10 +243,10 @@ class _Error(NamedTuple):
 
 
 def _error(denoiser: AbstractDenoiser, x: Tensor, t: Times, z: Tensor, control: Tensor) -> _Error:
-    """The error at x_t = alpha x + sigma z, in float64; `t` scalar or (B,), `control` (B,) chosen before z is drawn."""
+    """The error at x_t = alpha x + sigma z, float64; `t` () or (B,), `control` (B,) set before z."""
     alpha, sigma = (expand(c, x) for c in denoiser.schedule(t))
     x_hat, z_hat, v = denoiser.estimate(alpha * x + sigma * z, t)
-    error = torch.where(alpha > sigma, (sigma / alpha) * (z_hat - z), x_hat - x).double()
+    error = torch.where(alpha > sigma, (sigma / alpha) * (z - z_hat), x_hat - x).double()
     snr = expand(denoiser.schedule.log_snr(t).exp(), error)
     c = expand(control, error)
     squares = error.square() - torch.where(c > 0, c / snr * (z.double().square() - 1), 0.0)
@@ -210,15 +263,14 @@ def _level(
     control: Tensor,
     variance: ReverseVariance,
 ) -> tuple[Tensor, Tensor]:
-    """L_{t-1} of each row, nats (B,), at one draw of x_t, and the next control; `t` and `s` scalar or (B,)."""
+    """L_{t-1} of each row, nats (B,), at one draw of x_t, and the next control; t, s () or (B,)."""
     error = _error(denoiser, x, t, z, control)
     _, b, beta_tilde = (expand(c, error.error) for c in denoiser.schedule.posterior(t, s))
     beta = expand(denoiser.schedule.transition(t, s)[1], error.error)
     v_t = variance(beta, beta_tilde, error.v)
     same = torch.zeros_like(error.error)
-    return kl(same, beta_tilde, same, v_t) + (b**2 / v_t * error.squares).flatten(1).sum(
-        1
-    ) / 2, error.control
+    squares = (b**2 / v_t * error.squares).flatten(1).sum(1)
+    return kl(same, beta_tilde, same, v_t) + squares / 2, error.control
 
 
 def _decoder(
@@ -233,24 +285,26 @@ def _decoder(
 ) -> Tensor:
     """L_0 of each row, nats (B,), at one draw of x_t.
 
-    v_0 = (sigma/alpha)^2, the variance of x given x_t under a flat density (DDPM: beta_1 / (1 - beta_1)). Where the
-    variance is learned, v interpolates between that and the beta-tilde of the level `above`, as in training.
+    v_0 = (sigma/alpha)^2, the variance of x given x_t under a flat density (DDPM:
+    beta_1 / (1 - beta_1)). Where the variance is learned, v interpolates between that and the
+    beta-tilde of the level `above`, as in training.
     """
     error = _error(denoiser, x, t, z, control)
     alpha, sigma = denoiser.schedule(t)
     v_0 = ((sigma / alpha) ** 2).to(x.device)
     if error.v is not None and above is not None:
-        v_0 = variance(
-            v_0, torch.minimum(denoiser.schedule.posterior(above, t)[2].to(x.device), v_0), error.v
-        )
+        beta_tilde = denoiser.schedule.posterior(above, t)[2].to(x.device)
+        v_0 = variance(v_0, torch.minimum(beta_tilde, v_0), error.v)
     if cells is None:
         return (error.squares / v_0 + (2 * math.pi * v_0).log()).flatten(1).sum(1) / 2
     return -log_mass(x.double() + error.error, v_0.sqrt(), *cells).flatten(1).sum(1)
 
 
 Point = Callable[[Times, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(u, x, z, control) -> an unbiased estimate of the whole sum, nats (B,), from one point at u (B,), uniform in (0, 1),
-and the next control."""
+"""(u, x, z, control) -> (an unbiased estimate of the whole sum from one point, the next control).
+
+The point is at u (B,), uniform in (0, 1); the estimate is in nats (B,).
+"""
 
 
 def _data_variance(schedule: Schedule, prior: Prior, last: Tensor) -> Tensor:
@@ -260,17 +314,15 @@ def _data_variance(schedule: Schedule, prior: Prior, last: Tensor) -> Tensor:
 
 
 def _integrand(denoiser: AbstractDenoiser, prior: Prior, ends: Tensor) -> Point:
-    """The continuous bound; log SNR has a density in proportion to s^2 SNR / (1 + s^2 SNR), the slope of G below."""
+    """The continuous bound, log SNR drawn in proportion to s^2 SNR / (1 + s^2 SNR)."""
     schedule = denoiser.schedule
     s2 = _data_variance(schedule, prior, ends[-1])
-    low, high = torch.nn.functional.softplus(
-        schedule.log_snr(ends) + s2.log()
-    )  # G = log(1 + s^2 SNR)
+    # the integral of that density is log(1 + s^2 SNR)
+    low, high = torch.nn.functional.softplus(schedule.log_snr(ends) + s2.log())
 
     def point(u: Times, x: Tensor, z: Tensor, control: Tensor) -> tuple[Tensor, Tensor]:
-        t = schedule.inverse(torch.log(torch.expm1(low + u * (high - low))) - s2.log()).clamp(
-            float(ends[-1]), 1.0
-        )
+        log_snr = torch.log(torch.expm1(low + u * (high - low))) - s2.log()
+        t = schedule.inverse(log_snr).clamp(float(ends[-1]), 1.0)
         error = _error(denoiser, x, t, z, control)
         weight = (high - low) / 2 * (schedule.log_snr(t).exp() + 1 / s2)
         return weight.to(x.device) * error.squares.flatten(1).sum(1), error.control
@@ -281,17 +333,17 @@ def _integrand(denoiser: AbstractDenoiser, prior: Prior, ends: Tensor) -> Point:
 def _summand(
     denoiser: AbstractDenoiser, prior: Prior, grid: Tensor, variance: ReverseVariance
 ) -> Point:
-    """One L_{t-1}, drawn in proportion to its value for Gaussian data (and v = beta-tilde where v is learned)."""
+    """One L_{t-1}, drawn in proportion to its value for Gaussian data.
+
+    Where v is learned, v = beta-tilde there.
+    """
     schedule, t, s = denoiser.schedule, grid[:-1], grid[1:]
     s2 = _data_variance(schedule, prior, grid[-1])
     _, b, beta_tilde = schedule.posterior(t, s)
-    v_t = (
-        beta_tilde if variance.learned else variance(schedule.transition(t, s)[1], beta_tilde, None)
-    )
-    error = s2 / (1 + s2 * schedule.log_snr(t).exp())
-    value = kl(
-        (b * error.sqrt())[:, None], beta_tilde[:, None], torch.zeros_like(b)[:, None], v_t[:, None]
-    )
+    beta = schedule.transition(t, s)[1]
+    v_t = beta_tilde if variance.learned else variance(beta, beta_tilde, None)
+    error = b * (s2 / (1 + s2 * schedule.log_snr(t).exp())).sqrt()
+    value = kl(error[:, None], beta_tilde[:, None], 0 * error[:, None], v_t[:, None])
     chance = value / value.sum()
     above = chance.cumsum(0)
 
@@ -301,12 +353,3 @@ def _summand(
         return value / chance[i].to(x.device), control
 
     return point
-
-
-def _variance_of_sum(parts: Tensor) -> Tensor:
-    """The variance of the sum over n independent parts (B, n) whose means change smoothly: nan for n = 1, 2."""
-    n = parts.shape[1]
-    if n < 3:
-        return parts.new_full((len(parts),), math.nan if n else 0.0)
-    bend = parts[:, 2:] - 2 * parts[:, 1:-1] + parts[:, :-2]  # of variance 6
-    return n / (n - 2) * bend.square().sum(1) / 6
