@@ -53,7 +53,7 @@ X = torch.tensor([[-0.9], [-0.1], [0.4], [0.8], [1.9]], dtype=torch.float64)
     "schedule", [LinearVP(t_min=1e-5), EDM(sigma_min=1e-3)], ids=["linear_vp", "edm"]
 )
 def test_the_gap_is_never_negative_and_a_quarter_at_four_times_the_steps(schedule):
-    gaps = [expected_gap(schedule, steps, X) for steps in (40, 160)]
+    gaps = [expected_gap(schedule, steps, X) for steps in (64, 256)]
     assert (torch.stack(gaps) > 0).all()
     assert float(gaps[0].mean() / gaps[1].mean()) == pytest.approx(4, rel=0.15)
 
@@ -241,29 +241,25 @@ class Bins(AbstractDenoiser):
 
 @pytest.mark.parametrize("d", [1, 2])
 @pytest.mark.parametrize(
-    ("schedule", "chain"),
-    [(EDM(), False), (LinearVP(), False), (DiscreteVP(betas=linear_betas(100)), True)],
-    ids=["edm", "linear_vp", "ddpm"],
+    "schedule", [EDM(sigma_min=0.12), LinearVP(t_min=0.02)], ids=["edm", "linear_vp"]
 )
-def test_the_bounds_of_all_values_sum_to_at_most_1(schedule, chain, d):
-    """Half of the mass at 0, a tail, a quarter at 15: exp(mean bound) over every row there is."""
-    masses = torch.exp(-torch.arange(16).double() / 3)
-    masses = 0.25 * masses / masses.sum()
-    masses[0] += 0.5
-    masses[15] += 0.25
+def test_the_bounds_of_all_values_sum_to_at_most_1(schedule, d):
+    """Most of the mass at either end: exp(mean bound) over every row there is, and the mean bound."""
+    k = torch.arange(16).double()
+    masses = torch.exp(-k / 2) + torch.exp(-(15 - k) / 2)
+    masses /= masses.sum()
     centres, cells = binned(16)
     pick = torch.cartesian_prod(*[torch.arange(16)] * d).reshape(-1, d)
     x, low, high = (part[:, 0][pick] for part in (centres, *cells))
     denoiser = Bins(schedule, masses)
     mean = (masses @ denoiser.centres).expand(d)
     std = ((masses @ denoiser.centres.square()) - mean.square()).sqrt()
-    n = 400 // len(x) + 40
+    n = 600 // d**3
     bound = elbo(
         denoiser,
         x.repeat(n, 1),
         Prior(schedule, mean, std),
-        grid=Levels()(schedule, schedule.levels) if chain else None,
-        evaluations=32,
+        evaluations=24,
         cells=(low.repeat(n, 1), high.repeat(n, 1)),
         noise=noise(),
     )
