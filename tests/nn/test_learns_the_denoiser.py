@@ -1,11 +1,11 @@
-"""The perceptron, trained on samples alone, reaches the closed-form denoiser of a multi-modal density.
+"""The perceptron, trained on samples alone, reaches the closed-form denoiser of a mixture.
 
 For a mixture of Gaussians N(mu_k, s^2 I) with equal weights, x_t = x + sigma z,
 
     E[x | x_t] = sum_k r_k (mu_k + s^2 / (s^2 + sigma^2) (x_t - mu_k)),
     r = softmax_k(-|x_t - mu_k|^2 / 2 (s^2 + sigma^2)).
 
-A new network is the best linear denoiser; training must close the gap between that and the closed form.
+A new network is the best linear denoiser; training must close the gap to the closed form.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The network follows the data; what a user sets is kept; what cannot be is refused with one sentence."""
+"""Networks follow the data; what a user sets is kept; mistakes are refused with one sentence."""
 
 from __future__ import annotations
 
@@ -6,22 +6,12 @@ import math
 
 import pytest
 import torch
+from network_cases import REGISTRIES, registered
 
 from undiffuse.errors import InputError
-from undiffuse.nn import NETWORKS, UNet, dimensions, for_shape
-
-CHANGES = {
-    "width": 48,
-    "multipliers": (1, 3),
-    "blocks": 3,
-    "attention": (0,),
-    "patch": 3,
-    "head_width": 16,
-    "dropout": 0.1,
-    "depth": 3,
-    "heads": 1,
-    "octaves": 1,
-}
+from undiffuse.nn import FLOWS, MLP, NETWORKS, UNet, dimensions, flow_for_shape, for_shape
+from undiffuse.nn.adversarial import Discriminator, Generator, adversarial_pair
+from undiffuse.nn.autoencoder import ConvDecoder, autoencoder
 
 
 def parameters(shape, **options):
@@ -29,16 +19,31 @@ def parameters(shape, **options):
         return sum(p.numel() for p in for_shape(shape, **options).parameters())
 
 
-@pytest.mark.parametrize(
-    ("kind", "shape"), [("mlp", (7,)), ("transformer", (1, 50)), ("unet", (3, 20, 30))], ids=str
-)
-def test_kind_follows_the_number_of_axes_and_every_dimension_can_be_set(kind, shape):
-    assert type(for_shape(shape)) is NETWORKS[kind]
-    for name in dimensions(kind):
-        network = for_shape(shape, **{name: CHANGES[name]})
-        assert getattr(network, name) == CHANGES[name]
-        assert network(torch.zeros(2, *shape), torch.zeros(2)).shape == (2, *shape)
-    assert {"shape", "classes", "vector", "out", "span"}.isdisjoint(dimensions(kind))
+@pytest.mark.parametrize("build", [for_shape, flow_for_shape])
+def test_the_kind_is_the_first_registered_that_takes_the_shape(build):
+    registry = FLOWS if build is flow_for_shape else NETWORKS
+    for shape in ((7,), (1, 50), (3, 20, 30)):
+        takes = [kind for kind, network in registry.items() if len(shape) in network.axes]
+        assert type(build(shape)) is registry[takes[0]]
+        for kind in takes:
+            assert type(build(shape, kind=kind)) is registry[kind]
+            assert dimensions(kind) == registry[kind].dimensions()
+
+
+def test_a_kind_is_named_once_in_all_registries():
+    assert sum(map(len, REGISTRIES)) == len(registered()) + 1  # an autoencoder is made of two
+    assert all(kind == network.name for kind, network in registered().items())
+
+
+class Own(torch.nn.Module):
+    """A user's own network, registered to be recorded."""
+
+
+def test_a_network_without_sizes_is_not_built_for_a_shape(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "own", Own)
+    assert type(for_shape((3,))) is MLP
+    with pytest.raises(InputError, match=r"own: no such kind. .*\(mlp, transformer, unet\)"):
+        for_shape((3,), kind="own")
 
 
 def test_conditions_and_outputs_are_passed_on():
@@ -94,63 +99,166 @@ def test_what_depends_on_a_given_dimension_follows_it():
     assert for_shape((1, 28, 28), patch=7).attention == (0,)
 
 
+def test_flows_halve_images_until_few_positions_are_left():
+    images = {side: flow_for_shape((1, side, side), width=4, depth=1) for side in (8, 28, 64)}
+    found = {side: (net.patch, net.scales) for side, net in images.items()}
+    assert found == {8: (2, 1), 28: (4, 2), 64: (8, 2)}
+    assert all(3 <= net.last[1] <= 5 for net in images.values())
+    widths = [flow_for_shape((columns,)).width for columns in (2, 20, 50)]
+    assert widths == sorted(set(widths))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1,), (30,), (500,), (1, 16000), (2, 40), (1, 8, 8), (1, 28, 28), (3, 256, 200)]
+)
+def test_adversarial_networks_end_at_few_positions(shape):
+    with torch.device("meta"):
+        generator, discriminator = adversarial_pair(shape, latent=5)
+    assert generator.positions == discriminator.positions
+    if len(shape) > 1:
+        finest, most = generator.positions[0], 1024 if len(shape) == 2 else 24
+        assert max(finest) <= 1.3 * most  # of sides that differ, the longer is above
+        assert max(generator.positions[-1]) <= 4
+        assert all(n * generator.patch >= side for n, side in zip(finest, shape[1:]))
+    given = adversarial_pair(shape, latent=5, width=12, depth=2)
+    assert all((network.width, network.depth) == (12, 2) for network in given)
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64), (3, 200, 90), (1, 16_000), (2, 100_000)], ids=str)
+def test_autoencoders_end_at_few_positions(shape):
+    with torch.device("meta"):
+        network = autoencoder(shape, latent=8)
+    assert max(network.decoder.sides[0]) <= 8
+    assert sum(p.numel() for p in network.parameters()) < 30e6
+
+
+def test_the_learned_scales_of_an_autoencoder_start_at_one():
+    network = autoencoder((3,), latent=2, scales=2)
+    assert network.log_scale.tolist() == [0.0, 0.0]
+    with torch.no_grad():
+        network.scale += 0.1
+    torch.testing.assert_close(network.log_scale, 10 * network.scale)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 11), (2, 7, 6)], ids=str)
+def test_the_slope_of_the_discriminator_can_be_differentiated(shape):
+    """Second derivatives by finite differences, through pooling, padding and patches."""
+    torch.manual_seed(0)
+    discriminator = Discriminator(shape=shape, width=3, patch=1 if len(shape) == 1 else 2).double()
+    x = torch.randn(2, *shape, dtype=torch.float64, requires_grad=True)
+    parameters = list(discriminator.parameters())
+    with torch.no_grad():
+        for p in parameters:
+            p += 0.1 * torch.randn_like(p)
+    probe = [torch.randn_like(p) for p in parameters]
+
+    def penalty():
+        return torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)[0].square().sum()
+
+    slopes = torch.autograd.grad(penalty(), parameters, allow_unused=True)
+    derivative = sum(float((s * p).sum()) for s, p in zip(slopes, probe) if s is not None)
+
+    def moved(by):
+        with torch.no_grad():
+            torch._foreach_add_(parameters, probe, alpha=by)
+        value = float(penalty().detach())
+        with torch.no_grad():
+            torch._foreach_add_(parameters, probe, alpha=-by)
+        return value
+
+    assert (moved(1e-7) - moved(-1e-7)) / 2e-7 == pytest.approx(derivative, rel=1e-5)
+
+
 MISTAKES = [
-    ({"kind": "unett"}, "network unett: no such kind. Did you mean unet? (mlp, transformer, unet)"),
-    ({"widht": 3}, "unet: widht: no such dimension. Did you mean width?"),
-    ({"depth": 3}, "unet: depth: no such dimension."),
-    ({"width": 0}, "unet: width is 0; give a whole number of at least 1."),
-    ({"width": -4}, "unet: width is -4; give a whole number of at least 1."),
-    ({"width": 2.5}, "unet: width is 2.5; give a whole number."),
-    ({"width": "big"}, "unet: width is 'big'; give a whole number."),
-    ({"width": True}, "unet: width is True; give a whole number."),
-    ({"patch": 0}, "unet: patch is 0; give a whole number of at least 1."),
-    ({"multipliers": (1, 0)}, "unet: multipliers is (1, 0); give a whole number of at least 1."),
-    ({"multipliers": ()}, "unet: multipliers is (); give at least one."),
-    ({"multipliers": "12"}, "unet: multipliers is '12'; give whole numbers."),
-    ({"attention": (5,)}, "unet: attention (5,) names a level that is not there;"),
-    ({"dropout": 1.0}, "unet: dropout is 1.0; give a number from 0 to below 1."),
-    ({"dropout": "no"}, "unet: dropout is 'no'; give a number."),
-    ({"span": 0.0}, "unet: span is 0.0; give a number above 0."),
-    ({"classes": -1}, "unet: classes is -1; give a whole number of at least 0."),
     (
+        for_shape,
+        {"kind": "unett"},
+        "network unett: no such kind. Did you mean unet? (mlp, transformer, unet)",
+    ),
+    (for_shape, {"widht": 3}, "unet: widht: no such dimension. Did you mean width?"),
+    (for_shape, {"depth": 3}, "unet: depth: no such dimension."),
+    (for_shape, {"width": 0}, "unet: width is 0; give a whole number of at least 1."),
+    (for_shape, {"width": -4}, "unet: width is -4; give a whole number of at least 1."),
+    (for_shape, {"width": 2.5}, "unet: width is 2.5; give a whole number of at least 1."),
+    (for_shape, {"width": "big"}, "unet: width is 'big'; give a whole number of at least 1."),
+    (for_shape, {"width": True}, "unet: width is True; give a whole number of at least 1."),
+    (for_shape, {"patch": 0}, "unet: patch is 0; give a whole number of at least 1."),
+    (
+        for_shape,
+        {"multipliers": (1, 0)},
+        "unet: multipliers is (1, 0); give one or more whole numbers of at least 1.",
+    ),
+    (for_shape, {"multipliers": ()}, "unet: multipliers is (); give one or more whole numbers"),
+    (for_shape, {"multipliers": "12"}, "unet: multipliers is '12'; give one or more whole"),
+    (for_shape, {"attention": (5,)}, "unet: attention (5,) names a level that is not there;"),
+    (for_shape, {"attention": (-1,)}, "unet: attention is (-1,); give one or more whole numbers"),
+    (for_shape, {"dropout": 1.0}, "unet: dropout is 1.0; give a number from 0 to below 1."),
+    (for_shape, {"dropout": "no"}, "unet: dropout is 'no'; give a number from 0 to below 1."),
+    (for_shape, {"span": 0.0}, "unet: span is 0.0; give a number above 0."),
+    (for_shape, {"span": math.inf}, "unet: span is inf; give a number above 0."),
+    (for_shape, {"classes": -1}, "unet: classes is -1; give a whole number of at least 0."),
+    (
+        for_shape,
         {"kind": "mlp"},
-        "mlp: does not take rows of shape (1, 9, 9); choose another network (unet, transformer).",
+        "mlp: takes rows of shape (D,), not (1, 9, 9); choose another network.",
     ),
     (
+        for_shape,
         {"kind": "transformer", "width": 30, "heads": 4},
         "transformer: 4 heads do not divide a width of 30;",
     ),
+    (flow_for_shape, {"kind": "couplin"}, "flow couplin: no such kind. Did you mean coupling?"),
+    (flow_for_shape, {"bins": 3}, "coupling: bins: no such dimension."),
+    (flow_for_shape, {"scales": 0}, "coupling: scales is 0; give a whole number of at least 1."),
+    (flow_for_shape, {"width": (8, 8)}, "coupling: width is (8, 8); give a whole number"),
+    (flow_for_shape, {"kind": "spline"}, "spline: takes rows of shape (D,), not (1, 9, 9);"),
+    (adversarial_pair, {"latent": 0}, "generator: latent is 0; give a whole number of at least 1."),
+    (adversarial_pair, {"latent": 4, "widht": 8}, "generator: widht: no such dimension. Did you"),
+    (autoencoder, {"latent": 2, "depth": 3}, "conv_encoder: depth: no such dimension."),
+    (autoencoder, {"latent": 2, "patch": 0}, "conv_encoder: patch is 0; give a whole number"),
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), MISTAKES, ids=lambda value: str(value)[:40])
-def test_mistakes_are_refused_with_one_sentence(options, message):
+@pytest.mark.parametrize(
+    ("build", "options", "message"), MISTAKES, ids=lambda value: str(value)[:40]
+)
+def test_mistakes_are_refused_with_one_sentence(build, options, message):
     with pytest.raises(InputError) as caught:
-        for_shape((1, 9, 9), **options)
+        build((1, 9, 9), **options)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
 
+def test_one_number_stands_for_a_sequence_of_one():
+    assert for_shape((1, 9, 9), multipliers=2).multipliers == (2,)
+
+
 @pytest.mark.parametrize("shape", [(), (1, 2, 3, 4), (0,), (3, 0, 5)], ids=str)
-def test_shapes_that_no_network_takes(shape):
+@pytest.mark.parametrize("build", [for_shape, flow_for_shape, adversarial_pair, autoencoder])
+def test_shapes_that_no_network_takes(build, shape):
+    latent = {} if build in (for_shape, flow_for_shape) else {"latent": 2}
     with pytest.raises(InputError, match="shape"):
-        for_shape(shape)
+        build(shape, **latent)
+
+
+def test_a_vector_has_no_patches():
+    with pytest.raises(InputError, match="patch is 2, but a vector has no positions; leave it out"):
+        adversarial_pair((3,), latent=4, patch=2)
 
 
 @pytest.mark.parametrize(
-    ("x", "conditions", "message"),
+    ("network", "x", "conditions", "message"),
     [
-        ((1, 8, 9), {}, "made for rows of shape"),
-        ((1, 8, 8), {"label": torch.zeros(2, dtype=torch.int64)}, "made without classes"),
-        (
-            (1, 8, 8),
-            {"vector": torch.zeros(2, 3)},
-            "made for condition vectors of 0 numbers, not 3",
-        ),
+        (UNet, (1, 8, 9), {}, r"unet: made for rows of shape \(1, 8, 8\), not \(1, 8, 9\)"),
+        (UNet, (1, 8, 8), {"label": torch.zeros(2, dtype=torch.int64)}, "made without classes"),
+        (UNet, (1, 8, 8), {"vector": torch.zeros(2, 3)}, "condition vectors of 0 numbers, not 3"),
+        (Generator, (3,), {}, r"made for rows of shape \(4,\), not \(3,\)"),
+        (ConvDecoder, (5,), {}, r"made for rows of shape \(4,\), not \(5,\)"),
     ],
-    ids=["shape", "label", "vector"],
+    ids=["shape", "label", "vector", "generator", "decoder"],
 )
-def test_calls_that_do_not_fit_the_network(x, conditions, message):
-    network = UNet(shape=(1, 8, 8), width=8)
+def test_calls_that_do_not_fit_the_network(network, x, conditions, message):
+    latent = {} if network is UNet else {"latent": 4}
+    c_noise = (torch.zeros(2),) if network is UNet else ()
     with pytest.raises(InputError, match=message):
-        network(torch.zeros(2, *x), torch.zeros(2), **conditions)
+        network(shape=(1, 8, 8), width=8, **latent)(torch.zeros(2, *x), *c_noise, **conditions)

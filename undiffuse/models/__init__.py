@@ -31,10 +31,9 @@ from undiffuse.models.presets import (
     vp,
 )
 from undiffuse.models.vae import VAE
-from undiffuse.nn import NETWORKS
+from undiffuse.nn import FLOWS, NETWORKS
 from undiffuse.nn.adversarial import ADVERSARIAL
 from undiffuse.nn.autoencoder import AUTOENCODERS
-from undiffuse.nn.flows.size import FLOWS
 
 MODELS: dict[str, type[GenerativeModel]] = {
     "diffusion": Diffusion,

@@ -23,7 +23,7 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
 from undiffuse.models.base import GenerativeModel, check_classes, check_one_pass, one_pass, unmet
 from undiffuse.models.likelihood import How, Likelihood
-from undiffuse.nn.flows.size import FLOWS, flow_for_shape
+from undiffuse.nn import FLOWS, flow_for_shape
 from undiffuse.parts import describe
 
 _START_ROWS = 512  # rows that the normalizations start from

@@ -1,8 +1,17 @@
-"""Networks: x, noise level, conditions -> F, for images (U-Net), images and sequences (transformer), vectors (MLP)."""
+"""Networks for images (U-Net), images and sequences (transformer), vectors (MLP), and flows."""
 
 from undiffuse.nn.mlp import MLP
-from undiffuse.nn.size import NETWORKS, dimensions, for_shape
+from undiffuse.nn.size import FLOWS, NETWORKS, dimensions, flow_for_shape, for_shape
 from undiffuse.nn.transformer import Transformer
 from undiffuse.nn.unet import UNet
 
-__all__ = ["MLP", "NETWORKS", "Transformer", "UNet", "dimensions", "for_shape"]
+__all__ = [
+    "FLOWS",
+    "MLP",
+    "NETWORKS",
+    "Transformer",
+    "UNet",
+    "dimensions",
+    "flow_for_shape",
+    "for_shape",
+]

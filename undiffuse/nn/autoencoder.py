@@ -1,11 +1,12 @@
 """Encoders x -> numbers and decoders z -> F, for images, sequences and vectors.
 
-    (C, H, W), (C, L)   fold into patches --> level 0 --half--> level 1 --half--> ... --linear--> outputs, and back
+    (C, H, W), (C, L)   fold into patches --> level 0 --half--> level 1 ... --linear--> outputs
     (D,)                linear --> residual blocks --> linear
 
-The blocks are those of the U-Net and the perceptron; a sequence is an image of height 1. The label, and in a decoder z
-itself, scales and shifts the normalized activations of each block. No normalization is on the way past the blocks, so
-that a perceptron holds every linear map, and with it principal components, exactly.
+and back in a decoder. The blocks are those of the U-Net and the perceptron; a sequence is an image
+of height 1. The label, and in a decoder z itself, scales and shifts the normalized activations of
+each block. The way past the blocks has no normalization, so that a perceptron contains every linear
+map, and with it principal components, exactly.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from undiffuse.errors import unknown
-from undiffuse.nn import checks
-from undiffuse.nn.layers import LabelEntry, conv, crop_to, linear, pad_to
-from undiffuse.nn.mlp import Block
-from undiffuse.nn.unet import Residual
+from undiffuse.nn.layers import LabelEntry, conv, counts, crop_to, fold, linear, unfold
+from undiffuse.nn.mlp import MLPBlock
+from undiffuse.nn.sized import SizedNetwork, first_that_takes
+from undiffuse.nn.unet import ResidualBlock
 
-_GAIN = 10.0  # log scales are this many times their parameters: an optimizer's steps are too small for them otherwise
+_GAIN = 10.0  # log scales are this many times their parameters, which an optimizer moves too little
 
 
 @final
 class Autoencoder(nn.Module):
     """An encoder, a decoder, and the logarithms of `scales` learned scales, which start at 1."""
+
+    name = "autoencoder"
 
     def __init__(self, *, encoder: nn.Module, decoder: nn.Module, scales: int) -> None:
         super().__init__()
@@ -39,13 +41,13 @@ class Autoencoder(nn.Module):
 
     @property
     def log_scale(self) -> Tensor:
-        """(scales,)."""
+        """The logarithms, (scales,)."""
         return _GAIN * self.scale
 
 
 @final
-class Condition(nn.Module):
-    """A label (B,), -1 for none, and in a decoder z (B, latent) -> (B, width), in full precision under autocast too."""
+class LatentConditioning(nn.Module):
+    """A label (B,) and, in a decoder, z (B, latent) -> (B, width), in full precision."""
 
     def __init__(self, *, width: int, classes: int, latent: int = 0) -> None:
         super().__init__()
@@ -54,6 +56,7 @@ class Condition(nn.Module):
         self.mix = linear(width, width)
 
     def forward(self, rows: Tensor, label: Int64[Tensor, " b"] | None) -> Float[Tensor, "b width"]:
+        """Return the vector that conditions the blocks; `rows` is z in a decoder, else x."""
         with torch.autocast(rows.device.type, enabled=False):
             e = self.label(label).expand(len(rows), -1)
             if self.latent is not None:
@@ -62,19 +65,28 @@ class Condition(nn.Module):
 
 
 @final
-class ConvEncoder(nn.Module):
+class ConvEncoder(SizedNetwork):
     """x (B, C, H, W) or (B, C, L), label (B,) -> (B, outputs).
 
-    Arguments (all plain, kept under their own names):
-        shape: of a row. outputs: numbers per row. width: channels of level 0. multipliers: channels of each level as a
-        multiple of it. blocks: residual blocks per level. patch: side of the pieces that are folded into channels.
-        classes: labels (0 for none).
+    Args:
+        shape: of a row.
+        outputs: numbers per row that come out.
+        width: channels of level 0.
+        multipliers: channels of each level as a multiple of `width`; their count is the depth.
+        blocks: residual blocks per level.
+        patch: side of the pieces that are folded into channels.
+        classes: number of labels, 0 for none.
 
-    Raises InputError for sizes that are not positive or another data shape.
+    Raises:
+        InputError: for a value that cannot be used.
 
-    >>> ConvEncoder(shape=(3, 7, 10), outputs=5, width=8, classes=2)(torch.randn(4, 3, 7, 10)).shape
+    >>> net = ConvEncoder(shape=(3, 7, 10), outputs=5, width=8, classes=2)
+    >>> net(torch.randn(4, 3, 7, 10)).shape
     torch.Size([4, 5])
     """
+
+    name, axes = "conv_encoder", (2, 3)
+    patch: int
 
     def __init__(
         self,
@@ -87,27 +99,31 @@ class ConvEncoder(nn.Module):
         patch: int = 1,
         classes: int = 0,
     ) -> None:
-        super().__init__()
-        _check_conv("encoder", shape, width, multipliers, blocks, patch, classes, outputs=outputs)
-        self.shape, self.outputs, self.width, self.multipliers = (
-            tuple(shape),
-            outputs,
-            width,
-            tuple(multipliers),
+        super().__init__(
+            shape=shape, outputs=outputs, width=width, multipliers=multipliers, blocks=blocks,
+            patch=patch, classes=classes,
+        )  # fmt: skip
+        channels, last = (
+            [width * m for m in multipliers],
+            counts(shape, patch, len(multipliers) - 1),
         )
-        self.blocks, self.patch, self.classes = blocks, patch, classes
-        channels, sides = [width * m for m in multipliers], _sides(shape, patch, len(multipliers))
-        self.condition = Condition(width=2 * width, classes=classes)
-        self.enter = conv(_folded(shape, patch), channels[0])
+        self.condition = LatentConditioning(width=2 * width, classes=classes)
+        self.enter = conv(shape[0] * patch ** (len(shape) - 1), channels[0])
         self.levels = _levels(channels, 2 * width, blocks)
-        self.leave = linear(channels[-1] * math.prod(sides[-1]), outputs)
+        self.leave = linear(channels[-1] * math.prod(last), outputs)
+
+    @classmethod
+    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Aim at 32 positions a side (256 of a sequence) at level 0, fewer than 8 at the last."""
+        return _conv_sizes(shape, given)
 
     def forward(
         self, x: Float[Tensor, "b c *side"], label: Int64[Tensor, " b"] | None = None
     ) -> Float[Tensor, "b o"]:
-        checks.call("encoder", self.shape, self.classes, 0, x, label, None)
+        """Return (B, outputs)."""
+        self.check_call(x, label)
         e = self.condition(x, label)
-        h = self.enter(_fold(x, self.patch))
+        h = self.enter(_image(fold(x, [self.patch] * (x.ndim - 2))))
         for i, run in enumerate(self.levels):
             if i:
                 h = F.avg_pool2d(h, 2, ceil_mode=True, count_include_pad=False)
@@ -117,12 +133,18 @@ class ConvEncoder(nn.Module):
 
 
 @final
-class ConvDecoder(nn.Module):
-    """z (B, latent), label (B,) -> (B, C out, H, W) or (B, C out, L); arguments as in `ConvEncoder`.
+class ConvDecoder(SizedNetwork):
+    """z (B, latent), label (B,) -> (B, C, H, W) or (B, C, L).
+
+    Arguments and errors as in `ConvEncoder`.
 
     >>> ConvDecoder(shape=(1, 100), latent=4, width=8)(torch.randn(2, 4)).shape
     torch.Size([2, 1, 100])
     """
+
+    name, axes = "conv_decoder", (2, 3)
+    latent: int
+    patch: int
 
     def __init__(
         self,
@@ -135,43 +157,58 @@ class ConvDecoder(nn.Module):
         patch: int = 1,
         classes: int = 0,
     ) -> None:
-        super().__init__()
-        _check_conv("decoder", shape, width, multipliers, blocks, patch, classes, latent=latent)
-        self.shape, self.latent, self.width, self.multipliers = (
-            tuple(shape),
-            latent,
-            width,
-            tuple(multipliers),
-        )
-        self.blocks, self.patch, self.classes = blocks, patch, classes
+        super().__init__(
+            shape=shape, latent=latent, width=width, multipliers=multipliers, blocks=blocks,
+            patch=patch, classes=classes,
+        )  # fmt: skip
         channels = [width * m for m in multipliers][::-1]
-        self.sides = _sides(shape, patch, len(multipliers))[::-1]
-        self.condition = Condition(width=2 * width, classes=classes, latent=latent)
+        self.sides = [counts(shape, patch, k) for k in range(len(multipliers))][::-1]
+        self.condition = LatentConditioning(width=2 * width, classes=classes, latent=latent)
         self.enter = linear(latent, channels[0] * math.prod(self.sides[0]))
         self.levels = _levels(channels, 2 * width, blocks)
-        self.leave = conv(channels[-1], _folded(shape, patch))
+        self.leave = conv(channels[-1], shape[0] * patch ** (len(shape) - 1))
+
+    @classmethod
+    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+        """As the encoder's."""
+        return _conv_sizes(shape, given)
 
     def forward(
         self, z: Float[Tensor, "b z"], label: Int64[Tensor, " b"] | None = None
     ) -> Float[Tensor, "b c *side"]:
-        checks.call("decoder", (self.latent,), self.classes, 0, z, label, None)
+        """Return F (B, *shape)."""
+        self.check_call(z, label, latent=self.latent)
         e = self.condition(z, label)
-        h = self.enter(z).unflatten(1, (-1, *self.sides[0]))
+        h = _image(self.enter(z).unflatten(1, (-1, *self.sides[0])))
         for i, run in enumerate(self.levels):
             if i:
-                h = crop_to(F.interpolate(h, scale_factor=2.0), self.sides[i])
+                sides = self.sides[i] if len(self.sides[i]) == 2 else (1, *self.sides[i])
+                h = crop_to(F.interpolate(h, scale_factor=2.0), sides)
             for block in cast(nn.ModuleList, run):
                 h = block(h, e)
-        return _unfold(self.leave(h), self.shape, self.patch)
+        h, axes = self.leave(h), len(self.shape) - 1
+        return unfold(h if axes == 2 else h[:, :, 0], [self.patch] * axes, self.shape[1:])
 
 
 @final
-class MLPEncoder(nn.Module):
-    """x (B, D), label (B,) -> (B, outputs). width: numbers per row inside. depth: residual blocks.
+class MLPEncoder(SizedNetwork):
+    """x (B, D), label (B,) -> (B, outputs).
+
+    Args:
+        shape: (D,) of a row.
+        outputs: numbers per row that come out.
+        width: numbers per row inside.
+        depth: residual blocks.
+        classes: number of labels, 0 for none.
+
+    Raises:
+        InputError: for a value that cannot be used.
 
     >>> MLPEncoder(shape=(2,), outputs=6, width=16)(torch.randn(5, 2)).shape
     torch.Size([5, 6])
     """
+
+    name, axes = "mlp_encoder", (1,)
 
     def __init__(
         self,
@@ -182,24 +219,22 @@ class MLPEncoder(nn.Module):
         depth: int = 3,
         classes: int = 0,
     ) -> None:
-        super().__init__()
-        _check_mlp("encoder", shape, width, depth, classes, outputs=outputs)
-        self.shape, self.outputs, self.width, self.depth, self.classes = (
-            tuple(shape),
-            outputs,
-            width,
-            depth,
-            classes,
-        )
-        self.condition = Condition(width=width, classes=classes)
+        super().__init__(shape=shape, outputs=outputs, width=width, depth=depth, classes=classes)
+        self.condition = LatentConditioning(width=width, classes=classes)
         self.enter = linear(shape[0], width)
-        self.blocks = nn.ModuleList(Block(width, 0.0) for _ in range(depth))
+        self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(depth))
         self.leave = linear(width, outputs)
+
+    @classmethod
+    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Wider with the number of columns."""
+        return _mlp_sizes(shape)
 
     def forward(
         self, x: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None
     ) -> Float[Tensor, "b o"]:
-        checks.call("encoder", self.shape, self.classes, 0, x, label, None)
+        """Return (B, outputs)."""
+        self.check_call(x, label)
         e, h = self.condition(x, label), self.enter(x)
         for block in self.blocks:
             h = block(h, e)
@@ -207,12 +242,15 @@ class MLPEncoder(nn.Module):
 
 
 @final
-class MLPDecoder(nn.Module):
-    """z (B, latent), label (B,) -> (B, D); arguments as in `MLPEncoder`.
+class MLPDecoder(SizedNetwork):
+    """z (B, latent), label (B,) -> (B, D); arguments and errors as in `MLPEncoder`.
 
     >>> MLPDecoder(shape=(3,), latent=2, width=16)(torch.randn(5, 2)).shape
     torch.Size([5, 3])
     """
+
+    name, axes = "mlp_decoder", (1,)
+    latent: int
 
     def __init__(
         self,
@@ -223,148 +261,87 @@ class MLPDecoder(nn.Module):
         depth: int = 3,
         classes: int = 0,
     ) -> None:
-        super().__init__()
-        _check_mlp("decoder", shape, width, depth, classes, latent=latent)
-        self.shape, self.latent, self.width, self.depth, self.classes = (
-            tuple(shape),
-            latent,
-            width,
-            depth,
-            classes,
-        )
-        self.condition = Condition(width=width, classes=classes, latent=latent)
+        super().__init__(shape=shape, latent=latent, width=width, depth=depth, classes=classes)
+        self.condition = LatentConditioning(width=width, classes=classes, latent=latent)
         self.enter = linear(latent, width)
-        self.blocks = nn.ModuleList(Block(width, 0.0) for _ in range(depth))
+        self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(depth))
         self.leave = linear(width, shape[0])
+
+    @classmethod
+    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+        """As the encoder's."""
+        return _mlp_sizes(shape)
 
     def forward(
         self, z: Float[Tensor, "b z"], label: Int64[Tensor, " b"] | None = None
     ) -> Float[Tensor, "b d"]:
-        checks.call("decoder", (self.latent,), self.classes, 0, z, label, None)
+        """Return F (B, D)."""
+        self.check_call(z, label, latent=self.latent)
         e, h = self.condition(z, label), self.enter(z)
         for block in self.blocks:
             h = block(h, e)
         return self.leave(h)
 
 
+AUTOENCODERS: dict[str, type[nn.Module]] = {
+    kind.name: kind for kind in (Autoencoder, ConvEncoder, ConvDecoder, MLPEncoder, MLPDecoder)
+}
+
+
 def autoencoder(
-    shape: Sequence[int], *, latent: int, classes: int = 0, scales: int = 0, **sizes: Any
+    shape: Sequence[int], *, latent: int, classes: int = 0, scales: int = 0, **overrides: Any
 ) -> Autoencoder:
-    """An autoencoder for rows of `shape`, whose encoder gives two numbers for each of `latent`; the dimensions are
-    chosen from the shape except for those given. Raises InputError for an unknown dimension or one that cannot be used.
+    """Build an autoencoder for rows of `shape`.
+
+    Args:
+        shape: of a row: (D,), (C, L) or (C, H, W).
+        latent: numbers that a row is encoded in; the encoder gives two for each.
+        classes: number of labels, 0 for none.
+        scales: number of learned scales.
+        **overrides: dimensions of both networks, instead of those chosen from the shape.
+
+    Raises:
+        InputError: for a shape of another form, an unknown dimension, or an unusable value.
 
     >>> autoencoder((1, 28, 28), latent=16, width=32).decoder.multipliers
     (1, 2)
     """
-    checks.axes("autoencoder", shape, {1: "(D,)", 2: "(C, L)", 3: "(C, H, W)"})
-    chosen = _mlp_sizes(shape) if len(shape) == 1 else _conv_sizes(shape, sizes.get("patch"))
-    for name in sizes:
-        if name not in chosen:
-            raise unknown("autoencoder:", "dimension", name, chosen)
-    given = {"shape": tuple(shape), "classes": classes, **chosen, **sizes}
-    ends = (MLPEncoder, MLPDecoder) if len(shape) == 1 else (ConvEncoder, ConvDecoder)
+    encoder = first_that_takes(shape, (MLPEncoder, ConvEncoder), "autoencoder")
+    decoder = first_that_takes(shape, (MLPDecoder, ConvDecoder), "autoencoder")
     return Autoencoder(
-        encoder=ends[0](outputs=2 * latent, **given),
-        decoder=ends[1](latent=latent, **given),
+        encoder=encoder.sized(shape, overrides, outputs=2 * latent, classes=classes),
+        decoder=decoder.sized(shape, overrides, latent=latent, classes=classes),
         scales=scales,
     )
 
 
-def _mlp_sizes(shape: Sequence[int]) -> dict[str, Any]:
+def _mlp_sizes(shape: tuple[int, ...]) -> dict[str, Any]:
     return {"width": 128 if shape[0] <= 32 else 256 if shape[0] <= 256 else 512, "depth": 3}
 
 
-def _conv_sizes(shape: Sequence[int], patch: Any) -> dict[str, Any]:
-    """At most about 32 positions a side, or 256 of a sequence, at level 0; fewer than 8 at the last."""
+def _conv_sizes(shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
     longest, most = max(shape[1:]), 256 if len(shape) == 2 else 32
-    side = (
-        patch
-        if isinstance(patch, int) and patch > 0
-        else next(2**k for k in range(64) if -(-longest // 2**k) <= most)
-    )
-    if patch is None and len(shape) == 3 and longest > 16:
-        side = max(2, side)
-    side = min(side, longest)
-    depth = 1 + sum(-(-longest // side) >= 8 * 2**level for level in range(6))
-    multipliers = (1, 2, 2, 4, 4, 4, 4)[:depth]
+    patch = next(2**k for k in range(64) if -(-longest // 2**k) <= most)
+    if len(shape) == 3 and longest > 16:
+        patch = max(2, patch)
+    patch = given.get("patch", min(patch, longest))
+    depth = 1 + sum(-(-longest // patch) >= 8 * 2**level for level in range(6))
     return {
         "width": 32 if longest <= 12 else 64,
-        "multipliers": multipliers,
+        "multipliers": (1, 2, 2, 4, 4, 4, 4)[:depth],
         "blocks": 1,
-        "patch": side,
+        "patch": patch,
     }
-
-
-def _check_conv(
-    where: str,
-    shape: Sequence[int],
-    width: int,
-    multipliers: Any,
-    blocks: int,
-    patch: int,
-    classes: int,
-    **size: int,
-) -> None:
-    checks.axes(where, shape, {2: "(C, L)", 3: "(C, H, W)"})
-    checks.at_least(
-        where, 1, width=width, multipliers=multipliers, blocks=blocks, patch=patch, **size
-    )
-    checks.at_least(where, 0, classes=classes)
-    checks.levels(where, multipliers, ())
-
-
-def _check_mlp(
-    where: str, shape: Sequence[int], width: int, depth: int, classes: int, **size: int
-) -> None:
-    checks.axes(where, shape, {1: "(D,)"})
-    checks.at_least(where, 1, width=width, depth=depth, **size)
-    checks.at_least(where, 0, classes=classes)
 
 
 def _levels(channels: Sequence[int], features: int, blocks: int) -> nn.ModuleList:
     """A run of residual blocks for each number of channels."""
-    pairs = zip([channels[0], *channels], channels)
     return nn.ModuleList(
-        nn.ModuleList(
-            Residual(here if i else before, here, features, 0.0, 0) for i in range(blocks)
-        )
-        for before, here in pairs
+        nn.ModuleList(ResidualBlock(here if i else before, here, features) for i in range(blocks))
+        for before, here in zip([channels[0], *channels], channels)
     )
 
 
-def _folded(shape: Sequence[int], patch: int) -> int:
-    """Channels after folding."""
-    return shape[0] * patch ** (len(shape) - 1)
-
-
-def _sides(shape: Sequence[int], patch: int, levels: int) -> list[tuple[int, int]]:
-    """(height, width) of each level, of a sequence (1, length)."""
-    sides = [-(-side // patch) for side in shape[1:]]
-    height, width = sides if len(sides) == 2 else (1, sides[0])
-    return [(-(-height // 2**level), -(-width // 2**level)) for level in range(levels)]
-
-
-def _fold(x: Float[Tensor, "b c *side"], patch: int) -> Float[Tensor, "b folded h w"]:
-    x = pad_to(x, tuple(-(-side // patch) * patch for side in x.shape[2:]))
-    if x.ndim == 4:
-        return F.pixel_unshuffle(x, patch)
-    return x.unflatten(2, (-1, patch)).transpose(2, 3).flatten(1, 2)[:, :, None]
-
-
-def _unfold(
-    h: Float[Tensor, "b folded h w"], shape: Sequence[int], patch: int
-) -> Float[Tensor, "b c *side"]:
-    if len(shape) == 3:
-        return crop_to(F.pixel_shuffle(h, patch), tuple(shape[1:]))
-    return crop_to(
-        h[:, :, 0].unflatten(1, (shape[0], patch)).transpose(2, 3).flatten(2), tuple(shape[1:])
-    )
-
-
-AUTOENCODERS: Mapping[str, type[nn.Module]] = {
-    "autoencoder": Autoencoder,
-    "conv_encoder": ConvEncoder,
-    "conv_decoder": ConvDecoder,
-    "mlp_encoder": MLPEncoder,
-    "mlp_decoder": MLPDecoder,
-}
+def _image(h: Tensor) -> Tensor:
+    """(B, C, H, W), a sequence (B, C, L) as an image of height 1."""
+    return h if h.ndim == 4 else h[:, :, None]

@@ -1,50 +1,63 @@
-"""The pieces that all networks share: conditioning, adaptive normalization, attention, how weights start.
+"""The pieces that networks share: conditioning, attention, patches, how weights start.
 
 A network F(x, c_noise, label, vector) is conditioned through one vector per row,
 
     e = silu(W silu(W_0 features(c_noise) + label_row + W_1 vector)),
 
-and each block turns e into a scale and a shift of its normalized activations: h (1 + scale) + shift. A condition that
-is dropped (label -1, a row of NaN, or none given) is a learned entry of its own, which is what guidance contrasts with.
+and each block turns e into a scale and a shift of its normalized activations: h (1 + scale) +
+shift. A condition that is dropped (label -1, a row of NaN, or none given) is a learned entry of its
+own, which is what guidance contrasts with.
 
-Weights start with variance 1/fan_in; the last layer of each residual branch, and of each network, starts at zero, so
-that a new network is zero everywhere: with a preconditioned target that is the best linear denoiser (Karras et al.
-2022, Sec. 5).
+Weights start with variance 1/fan_in; the last layer of each residual branch, and of each network,
+starts at zero, so that a new network is zero everywhere: with a preconditioned target that is the
+best linear denoiser (Karras et al. 2022, Sec. 5).
 """
 
 from __future__ import annotations
 
 import math
-from typing import final
+from collections.abc import Sequence
+from typing import Any, TypeVar, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-
-def linear(inputs: int, outputs: int, *, zero: bool = False, bias: bool = True) -> nn.Linear:
-    """A linear layer with weights of variance 1/inputs (or zero) and zero bias."""
-    layer = nn.Linear(inputs, outputs, bias=bias)
-    _start(layer, inputs, zero)
-    return layer
+Layer = TypeVar(
+    "Layer",
+    bound=nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d,
+)
 
 
-def conv(inputs: int, outputs: int, size: int = 3, *, zero: bool = False) -> nn.Conv2d:
-    """A convolution over size x size positions that keeps height and width; weights as in `linear`."""
-    layer = nn.Conv2d(inputs, outputs, size, padding=size // 2)
-    _start(layer, inputs * size * size, zero)
-    return layer
+def started(layer: Layer, *, zero: bool = False, fan_in: int | None = None) -> Layer:
+    """Return `layer` with weights of variance 1/fan_in (or zero) and zero bias.
 
-
-def _start(layer: nn.Linear | nn.Conv2d, fan_in: int, zero: bool) -> None:
-    nn.init.normal_(layer.weight, std=0.0 if zero else 1 / math.sqrt(fan_in))
+    `fan_in` is the number of inputs that an output is the sum of. By default it is the size of one
+    row of the weight, which is wrong for a transposed convolution only.
+    """
+    std = 0.0 if zero else 1 / math.sqrt(fan_in or layer.weight[0].numel())
+    nn.init.normal_(layer.weight, std=std)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+    return layer
+
+
+def linear(inputs: int, outputs: int, *, zero: bool = False, bias: bool = True) -> nn.Linear:
+    """Return a linear layer, started."""
+    return started(nn.Linear(inputs, outputs, bias=bias), zero=zero)
+
+
+def conv(
+    inputs: int, outputs: int, size: int | tuple[int, int] = 3, *, zero: bool = False, axes: int = 2
+) -> nn.Conv1d | nn.Conv2d:
+    """Return a convolution over `size` (odd) positions along each axis, padded, started."""
+    kind: Any = nn.Conv1d if axes == 1 else nn.Conv2d  # their signatures differ in `size`
+    return started(kind(inputs, outputs, size, padding="same"), zero=zero)
 
 
 def divisor(number: int, most: int) -> int:
-    """The largest divisor of `number` that is at most `most`.
+    """Return the largest divisor of `number` that is at most `most`.
 
     >>> divisor(96, 32), divisor(37, 8)
     (32, 1)
@@ -54,11 +67,12 @@ def divisor(number: int, most: int) -> int:
 
 @final
 class NoiseFeatures(nn.Module):
-    """Sines and cosines of the noise level at `count / 2` frequencies, from half a period over `span` to 64 times that.
+    """Sines and cosines of the noise level: c_noise (B,) -> (B, count).
 
-    c_noise (B,) -> (B, count). `span` is the length of the interval that c_noise lives in, centred on 0 or starting
-    there: 4 for log(sigma)/4, the number of levels for level numbers. The lowest frequency alone tells all levels
-    apart, the highest resolves 1/64 of the interval.
+    The count / 2 frequencies go from half a period over `span` to 64 times that, so that the lowest
+    alone tells all levels apart and the highest resolves 1/64 of the interval. `span` is the length
+    of the interval that c_noise is in, centred on 0 or starting there: 4 for log(sigma)/4, the
+    number of levels for level numbers.
     """
 
     frequencies: Tensor
@@ -70,13 +84,14 @@ class NoiseFeatures(nn.Module):
         )
 
     def forward(self, c_noise: Float[Tensor, " b"]) -> Float[Tensor, "b features"]:
+        """Return the features, of mean square 1."""
         angle = c_noise[:, None] * self.frequencies.to(c_noise.dtype)
         return math.sqrt(2) * torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
 @final
 class VectorEntry(nn.Module):
-    """A condition vector (B, count) -> (B, width); a learned entry for rows of NaN, and for all if none is given."""
+    """A condition vector (B, count) -> (B, width); a learned entry for NaN, or if none is given."""
 
     def __init__(self, *, count: int, width: int) -> None:
         super().__init__()
@@ -84,34 +99,36 @@ class VectorEntry(nn.Module):
         self.dropped = nn.Parameter(torch.zeros(width))
 
     def forward(self, vector: Float[Tensor, "b count"] | None) -> Tensor:
+        """Return (B, width), or (width,) if no vector is given."""
         if vector is None:
             return self.dropped
         missing = vector.isnan().any(dim=1, keepdim=True)
-        return torch.where(
-            missing, self.dropped, self.given(vector.nan_to_num().to(self.dropped.dtype))
-        )
+        given = self.given(vector.nan_to_num().to(self.dropped.dtype))
+        return torch.where(missing, self.dropped, given)
 
 
 @final
 class LabelEntry(nn.Module):
-    """A label (B,) -> (B, width); a learned entry for the label -1, and for all rows if none is given."""
+    """A label (B,) -> (B, width); a learned entry for the label -1, or if none is given."""
 
     def __init__(self, *, classes: int, width: int) -> None:
         super().__init__()
         self.table = nn.Embedding(classes + 1, width)  # row 0: no label
 
     def forward(self, label: Int64[Tensor, " b"] | None) -> Tensor:
+        """Return (B, width), or (width,) if no label is given."""
         return self.table.weight[0] if label is None else self.table(label + 1)
 
 
 @final
 class Conditioning(nn.Module):
-    """Noise level, label and vector -> one vector e (B, width) per row, in full precision under autocast too.
+    """Noise level, label and vector -> one vector e (B, width), in full precision.
 
-    `classes` labels 0 .. classes - 1 and -1 for a dropped one; `vector` numbers per row, all NaN for a dropped one.
+    There are `classes` labels 0 .. classes - 1, and -1 for a dropped one; a condition vector has
+    `vector` numbers, all NaN if it is dropped.
     """
 
-    def __init__(self, *, width: int, span: float, classes: int, vector: int) -> None:
+    def __init__(self, *, width: int, span: float | int, classes: int, vector: int) -> None:
         super().__init__()
         self.noise = NoiseFeatures(count=64, span=span)
         self.enter = linear(64, width)
@@ -125,11 +142,11 @@ class Conditioning(nn.Module):
         label: Int64[Tensor, " b"] | None = None,
         vector: Float[Tensor, "b v"] | None = None,
     ) -> Float[Tensor, "b width"]:
+        """Return e."""
         dtype = self.enter.weight.dtype
         with torch.autocast(c_noise.device.type, enabled=False):
-            e = self.enter(
-                self.noise(c_noise.to(torch.promote_types(dtype, torch.float32))).to(dtype)
-            )
+            exact = c_noise.to(torch.promote_types(dtype, torch.float32))
+            e = self.enter(self.noise(exact).to(dtype))
             if self.label is not None:
                 e = e + self.label(label)
             if self.vector is not None:
@@ -139,10 +156,10 @@ class Conditioning(nn.Module):
 
 @final
 class Attention(nn.Module):
-    """Multi-head self-attention over tokens (B, N, width), with queries and keys normalized per head.
+    """Multi-head self-attention over tokens (B, N, width), queries and keys normalized per head.
 
-    The normalization keeps the logits bounded (Dehghani et al. 2023, "Scaling Vision Transformers to 22 Billion
-    Parameters", Sec. 2), which bfloat16 needs most; `gain` lets them grow again.
+    The normalization keeps the logits bounded (Dehghani et al. 2023, "Scaling Vision Transformers
+    to 22 Billion Parameters", Sec. 2), which bfloat16 needs most; `gain` lets them grow again.
     """
 
     def __init__(self, *, width: int, heads: int) -> None:
@@ -153,14 +170,15 @@ class Attention(nn.Module):
         self.leave = linear(width, width, zero=True)
 
     def forward(self, h: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
+        """Return the values mixed over the tokens."""
         q, k, v = self.enter(h).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         q, k = F.layer_norm(q, q.shape[-1:], self.gain.to(q.dtype)), F.layer_norm(k, k.shape[-1:])
         mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
         return self.leave(mixed.transpose(1, 2).flatten(2))
 
 
-def pad_to(x: Float[Tensor, "b c *old"], sizes: tuple[int, ...]) -> Float[Tensor, "b c *new"]:
-    """`x` with its last axes lengthened to `sizes` by repeating the last value; it works for axes of length 1 too.
+def pad_to(x: Float[Tensor, "b c *old"], sizes: Sequence[int]) -> Float[Tensor, "b c *new"]:
+    """Return `x` with its last axes lengthened to `sizes` by repeating the last value.
 
     >>> pad_to(torch.tensor([[[1.0, 2.0]]]), (4,))
     tensor([[[1., 2., 2., 2.]]])
@@ -173,8 +191,48 @@ def pad_to(x: Float[Tensor, "b c *old"], sizes: tuple[int, ...]) -> Float[Tensor
     return x
 
 
-def crop_to(x: Float[Tensor, "b c *old"], sizes: tuple[int, ...]) -> Float[Tensor, "b c *new"]:
-    """`x` with its last axes cut to the first `sizes` values: what undoes `pad_to`."""
+def crop_to(x: Float[Tensor, "b c *old"], sizes: Sequence[int]) -> Float[Tensor, "b c *new"]:
+    """Return the first `sizes` values along the last axes of `x`: the inverse of `pad_to`."""
     for axis, size in enumerate(sizes, start=2):
         x = x.narrow(axis, 0, size)
     return x
+
+
+def counts(shape: Sequence[int], patch: int, level: int = 0) -> tuple[int, ...]:
+    """Return the number of positions along each axis of a row of `shape` (C, *sides).
+
+    They are those after `patch` positions a side became one, and `level` halvings.
+
+    >>> counts((3, 28, 20), 2), counts((3, 28, 20), 2, level=2)
+    ((14, 10), (4, 3))
+    """
+    return tuple(-(-side // (patch * 2**level)) for side in shape[1:])
+
+
+def fold(x: Float[Tensor, "b c *side"], patch: Sequence[int]) -> Float[Tensor, "b folded *n"]:
+    """Fold pieces of `patch` positions, one number for each axis, into channels.
+
+    (B, C, *sides) -> (B, C prod(patch), *counts); sides that the patch does not divide are padded
+    by their last value.
+
+    >>> fold(torch.arange(6.0).reshape(1, 1, 6), (2,))[0].tolist()
+    [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]
+    """
+    axes = len(patch)
+    x = pad_to(x, [-(-side // piece) * piece for side, piece in zip(x.shape[2:], patch)])
+    for axis, piece in enumerate(patch):
+        x = x.unflatten(2 + 2 * axis, (-1, piece))
+    inner, outer = range(3, 3 + 2 * axes, 2), range(2, 2 + 2 * axes, 2)
+    return x.permute(0, 1, *inner, *outer).flatten(1, 1 + axes)
+
+
+def unfold(
+    h: Float[Tensor, "b folded *n"], patch: Sequence[int], sides: Sequence[int]
+) -> Float[Tensor, "b c *side"]:
+    """Undo `fold`: channels become pieces of `patch` positions again, cropped to `sides`."""
+    axes = len(patch)
+    h = h.unflatten(1, (-1, *patch))
+    h = h.permute(0, 1, *[n for axis in range(axes) for n in (2 + axes + axis, 2 + axis)])
+    for axis in range(axes):
+        h = h.flatten(2 + axis, 3 + axis)
+    return crop_to(h, sides)

@@ -1,49 +1,57 @@
 """A residual perceptron for vectors and the rows of tables.
 
-    [x, sin(w_k x_i), cos(w_k x_i)] --> h --depth blocks--> norm --> F - g(c_noise) x
+    [x, sin(w_k x_i), cos(w_k x_i)] --> h --depth blocks--> norm --> F + g(c_noise) x
 
-The denoiser of a multi-modal density switches from mode to mode over a distance of about sigma^2 / (distance between
-the modes), sharper than a perceptron of plain coordinates learns soon (Tancik et al. 2020). So each coordinate is
-also given as sines and cosines at the frequencies w_k = pi / 4 * 2^k; c_noise scales and shifts every block, so the
-network can let go of them where the noise is large. A block is
-h + narrow(silu(widen(norm(h)) (1 + scale) + shift)).
+The denoiser of a density with several modes switches from mode to mode over a distance of about
+sigma^2 / (distance between the modes), sharper than a perceptron of plain coordinates learns soon
+(Tancik et al. 2020). So each coordinate is also given as sines and cosines at the frequencies
+w_k = pi / 4 * 2^k; c_noise scales and shifts every block, so that the network can ignore them where
+the noise is large. A block is h + narrow(silu(widen(norm(h)) (1 + scale) + shift)).
 
-Where the noise is large, most targets tend to a multiple of x_t, and a likelihood adds up every error of that multiple
-on the way: so x itself is added to the output, each coordinate times a number g that the noise level decides.
+Where the noise is large, most targets tend to a multiple of x_t, and a likelihood adds up every
+error of that multiple on the way: so x itself is added to the output, each coordinate times a
+number g that the noise level decides.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from undiffuse.nn import checks
 from undiffuse.nn.layers import Conditioning, linear
+from undiffuse.nn.sized import SizedNetwork
 
 
 @final
-class MLP(nn.Module):
+class MLP(SizedNetwork):
     """F(x, c_noise, label, vector) for rows of shape (D,).
 
-    Arguments (all plain, kept under their own names):
-        shape: (D,) of a row. width: numbers per row inside. depth: residual blocks.
-        octaves: how many frequencies w_k each coordinate is also given at (0: the coordinate alone).
-        dropout: share of activations dropped in training. classes, vector: conditions (0 for none).
-        out: outputs per coordinate (2 for a learned variance). span: the interval of c_noise, see `NoiseFeatures`.
+    Args:
+        shape: (D,) of a row.
+        width: numbers per row inside.
+        depth: residual blocks.
+        octaves: how many frequencies w_k each coordinate is also given at.
+        dropout: share of activations dropped in training.
+        classes: number of labels, 0 for none.
+        vector: numbers in a condition vector, 0 for none.
+        out: outputs per coordinate, 2 for a learned variance.
+        span: length of the interval of c_noise, see `NoiseFeatures`.
 
-    Raises InputError for sizes that are not positive or another data shape.
+    Raises:
+        InputError: for a value that cannot be used.
 
     >>> net = MLP(shape=(2,), width=32, depth=2)
     >>> net(torch.randn(5, 2), torch.zeros(5)).shape
     torch.Size([5, 2])
     """
 
+    name, axes, least = "mlp", (1,), {"octaves": 0}
     rates: Tensor
 
     def __init__(
@@ -59,23 +67,27 @@ class MLP(nn.Module):
         out: int = 1,
         span: float | int = 4.0,
     ) -> None:
-        super().__init__()
-        checks.axes("mlp", shape, {1: "(D,)"})
-        checks.at_least("mlp", 1, width=width, depth=depth, out=out)
-        checks.at_least("mlp", 0, octaves=octaves, classes=classes, vector=vector)
-        checks.fraction("mlp", dropout=dropout)
-        checks.positive("mlp", span=span)
-        self.shape, self.width, self.depth, self.octaves = tuple(shape), width, depth, octaves
-        self.dropout, self.span = float(dropout), float(span)
-        self.classes, self.vector, self.out = classes, vector, out
-
+        super().__init__(
+            shape=shape, width=width, depth=depth, octaves=octaves, dropout=dropout,
+            classes=classes, vector=vector, out=out, span=span,
+        )  # fmt: skip
         self.register_buffer("rates", math.pi / 4 * 2.0 ** torch.arange(octaves), persistent=False)
         self.condition = Conditioning(width=width, span=span, classes=classes, vector=vector)
         self.enter = linear(shape[0] * (1 + 2 * octaves), width)
-        self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(MLPBlock(width, dropout) for _ in range(depth))
         self.leave_norm = nn.LayerNorm(width)
         self.leave = linear(width, shape[0] * out, zero=True)
         self.straight = linear(width, shape[0] * out, zero=True)
+
+    @classmethod
+    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Grow with the number of columns; give sines and cosines if there are few."""
+        columns = shape[0]
+        return {
+            "width": 256 if columns <= 32 else 512 if columns <= 256 else 768,
+            "depth": 4,
+            "octaves": 4 if columns <= 32 else 2 if columns <= 128 else 0,
+        }
 
     def forward(
         self,
@@ -84,7 +96,8 @@ class MLP(nn.Module):
         label: Int64[Tensor, " b"] | None = None,
         vector: Float[Tensor, "b v"] | None = None,
     ) -> Float[Tensor, "b d_out"]:
-        checks.call("mlp", self.shape, self.classes, self.vector, x, label, vector)
+        """Return F (B, out D) for x (B, D) at noise levels c_noise (B,)."""
+        self.check_call(x, label, vector)
         e = self.condition(c_noise, label, vector)
         angle = (x[:, :, None] * self.rates.to(x.dtype)).flatten(1)
         h = self.enter(torch.cat([x, angle.sin(), angle.cos()], dim=1))
@@ -95,10 +108,10 @@ class MLP(nn.Module):
 
 
 @final
-class Block(nn.Module):
+class MLPBlock(nn.Module):
     """h (B, width), e (B, width) -> (B, width); the hidden layer is twice as wide."""
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.widen = linear(width, 2 * width)
@@ -107,6 +120,7 @@ class Block(nn.Module):
         self.narrow = linear(2 * width, width, zero=True)
 
     def forward(self, h: Float[Tensor, "b w"], e: Float[Tensor, "b w"]) -> Float[Tensor, "b w"]:
+        """Return h plus the block's branch."""
         scale, shift = self.modulation(e).chunk(2, dim=1)
         hidden = F.silu(torch.addcmul(shift, self.widen(self.norm(h)).to(shift.dtype), 1 + scale))
         return h + self.narrow(self.dropout(hidden))
