@@ -9,7 +9,7 @@ import torch
 from network_cases import REGISTRIES, registered
 
 from undiffuse.errors import InputError
-from undiffuse.nn import FLOWS, MLP, NETWORKS, UNet, dimensions, flow_for_shape, for_shape
+from undiffuse.nn import FLOWS, MLP, NETWORKS, UNet, flow_for_shape, for_shape
 from undiffuse.nn.adversarial import Discriminator, Generator, adversarial_pair
 from undiffuse.nn.autoencoder import ConvDecoder, autoencoder
 
@@ -27,7 +27,7 @@ def test_the_kind_is_the_first_registered_that_takes_the_shape(build):
         assert type(build(shape)) is registry[takes[0]]
         for kind in takes:
             assert type(build(shape, kind=kind)) is registry[kind]
-            assert dimensions(kind) == registry[kind].dimensions()
+            assert network_dimensions(kind) == registry[kind].dimensions()
 
 
 def test_a_kind_is_named_once_in_all_registries():

@@ -76,10 +76,9 @@ from undiffuse.models.gan_losses import GAMES, Game, Relativistic
 from undiffuse.models.losses import LOSSES, Loss, hybrid, simple
 from undiffuse.models.observation import OBSERVATIONS, Observation
 from undiffuse.models.vae import VAE
-from undiffuse.nn import NETWORKS
+from undiffuse.nn import FLOWS, NETWORKS
 from undiffuse.nn.adversarial import Discriminator
 from undiffuse.nn.autoencoder import ConvEncoder, MLPEncoder
-from undiffuse.nn.flows.size import FLOWS
 from undiffuse.parts import arguments
 
 Part = TypeVar("Part")

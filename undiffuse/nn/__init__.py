@@ -1,7 +1,7 @@
 """Networks for images (U-Net), images and sequences (transformer), vectors (MLP), and flows."""
 
 from undiffuse.nn.mlp import MLP
-from undiffuse.nn.size import FLOWS, NETWORKS, dimensions, flow_for_shape, for_shape
+from undiffuse.nn.size import FLOWS, NETWORKS, flow_for_shape, for_shape, network_dimensions
 from undiffuse.nn.transformer import Transformer
 from undiffuse.nn.unet import UNet
 
@@ -11,7 +11,7 @@ __all__ = [
     "NETWORKS",
     "Transformer",
     "UNet",
-    "dimensions",
     "flow_for_shape",
     "for_shape",
+    "network_dimensions",
 ]

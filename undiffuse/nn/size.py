@@ -75,13 +75,13 @@ def flow_for_shape(
     return _chosen(FLOWS, "flow", shape, kind).sized(shape, overrides, classes=classes)
 
 
-def dimensions(kind: str) -> tuple[str, ...]:
+def network_dimensions(kind: str) -> tuple[str, ...]:
     """Return the names of the dimensions that can be set, for a key of NETWORKS or FLOWS.
 
     Raises:
         InputError: for another kind.
 
-    >>> dimensions("mlp"), dimensions("coupling")
+    >>> network_dimensions("mlp"), network_dimensions("coupling")
     (('width', 'depth', 'octaves', 'dropout'), ('width', 'depth', 'scales', 'patch'))
     """
     return _chosen({**NETWORKS, **FLOWS}, "network", (), kind).dimensions()
