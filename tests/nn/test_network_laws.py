@@ -25,7 +25,8 @@ from network_cases import (
 
 from undiffuse import parts
 from undiffuse.nn import MLP, NETWORKS
-from undiffuse.nn.layers import NoiseFeatures, fold, unfold
+from undiffuse.nn.layers import LabelEntry, NoiseFeatures, fold, linear, unfold
+from undiffuse.nn.sized import SizedNetwork
 
 
 def over(registry=None):
@@ -263,36 +264,41 @@ class Blind(MLP):
         return super().forward(torch.cat([x[:, :-1], 0 * x[:, -1:]], 1), c_noise, label, vector)
 
 
-class Narrow(MLP):
-    """Its only dimension is the width."""
+class Plain(SizedNetwork):
+    """It breaks no law."""
 
-    def __init__(self, *, shape, width=8, classes=0, vector=0, out=1, span=4.0):
-        super().__init__(
-            shape=shape, width=width, classes=classes, vector=vector, out=out, span=span
-        )
+    name, axes = "plain", (1,)
+
+    def __init__(self, *, shape, width=8, classes=0):
+        super().__init__(shape=shape, width=width, classes=classes)
+        self.label = LabelEntry(classes=classes, width=width)
+        self.enter, self.leave = linear(shape[0], width), linear(width, shape[0])
 
     @classmethod
     def sizes(cls, shape, given):
         return {}
 
+    def forward(self, x, label=None):
+        return self.leave(torch.tanh(self.enter(x) + self.label(label)))
 
-class Idle(Narrow):
+
+class Idle(Plain):
     """It has a parameter that is not used."""
 
     name = "idle"
 
-    def __init__(self, *, shape, width=8, classes=0, vector=0, out=1, span=4.0):
-        super().__init__(shape=shape, classes=classes, vector=vector)
+    def __init__(self, *, shape, width=8, classes=0):
+        super().__init__(shape=shape, width=width, classes=classes)
         self.spare = torch.nn.Parameter(torch.zeros(1))
 
 
-class Fixed(Narrow):
+class Fixed(Plain):
     """It does not keep the width that it was given."""
 
     name = "fixed"
 
-    def __init__(self, *, shape, width=8, classes=0, vector=0, out=1, span=4.0):
-        super().__init__(shape=shape, width=width, classes=classes, vector=vector)
+    def __init__(self, *, shape, width=8, classes=0):
+        super().__init__(shape=shape, width=width, classes=classes)
         self.width = 8
 
 
@@ -308,6 +314,9 @@ class Fixed(Narrow):
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_a_wrong_network_breaks_a_law(wrong, law, monkeypatch):
+    for right in (MLP, Plain):
+        monkeypatch.setitem(NETWORKS, right.name, right)
+        law(right.name, (2,))
     monkeypatch.setitem(NETWORKS, wrong.name, wrong)
     with pytest.raises((AssertionError, RuntimeError)):  # weights of another shape do not load
         law(wrong.name, (2,))

@@ -89,8 +89,7 @@ class SizedNetwork(nn.Module, ABC):
 
     @classmethod
     def _checked(cls, name: str, value: Any) -> Any:
-        where, parameter = f"{cls.name}: {name} is {value!r}", arguments(cls).get(name)
-        default = None if parameter is None else parameter.default  # a subclass may fix some
+        where, default = f"{cls.name}: {name} is {value!r}", arguments(cls)[name].default
         if isinstance(default, float):
             low, high, wanted = (0, 1, "from 0 to below 1") if name == "dropout" else (
                 math.ulp(0.0), math.inf, "above 0"
