@@ -1,9 +1,9 @@
 """The files of a folder, decoded in parallel and only once.
 
-Two passes: the headers decide what all files become (a size, a rate, a kind of pixels), then each file is decoded and
-appended to one array on the disk, which is memory-mapped. It lies in the cache folder under a name made from the
-files' paths, sizes and times of change, so the next run on the same folder starts at once and a changed folder is
-read again.
+Two passes: the headers decide what all files become (a size, a rate, a kind of pixels), then each
+file is decoded and appended to one array on the disk, which is memory-mapped. It lies in the cache
+folder under a name made from the files' paths, sizes and times of change, so the next run on the
+same folder starts at once and a changed folder is read again.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def decode_once(
     Args:
         folder: the files.
         read_header: reads the header of a file, or raises Unreadable.
-        plan: what every file becomes (a dataclass), given the headers by position; notes on what that changes.
-        decode: returns an array (n, ...) for a file, of the same type and trailing shape for all, or raises
-            Unreadable.
+        plan: what every file becomes, a dataclass, given the headers by position; and notes.
+        decode: returns a file as an array (n, ...), of one type and trailing shape for all, or
+            raises Unreadable.
         key: whatever the result depends on besides the files.
         ahead: the most files that wait in memory at a time.
         rest: what happens with the files that can be read, for messages.
@@ -177,7 +177,7 @@ def for_each(
 
 
 def unreadable(folder: Folder, failed: Mapping[int, Unreadable]) -> str:
-    """Return "photos/: 2 of 90 images could not be read (a.jpg, b.jpg)": three names, reasons where known."""
+    """Return "photos/: 2 of 90 images could not be read (a.jpg, b.jpg)", three names at most."""
     shown = [
         folder.files[i].name + (f": {failed[i]}" if str(failed[i]) else "")
         for i in sorted(failed)[:3]
@@ -213,7 +213,7 @@ def _cached(place: Path) -> Decoded | None:
 
 
 def _write_npy_header(stream: Any, values: np.ndarray, length: int) -> None:
-    """Write a .npy header for `length` entries like `values`; numpy leaves room for any length in it."""
+    """Write a .npy header for `length` entries like `values`; numpy leaves room for any length."""
     fields = {
         "descr": np.lib.format.dtype_to_descr(values.dtype),
         "fortran_order": False,

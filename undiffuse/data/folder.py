@@ -38,7 +38,7 @@ class Folder:
         return [str(path.relative_to(self.path)) for path in self.files]
 
     def fingerprint(self) -> str:
-        """Return a name for the state of the files: their relative paths, sizes and times of change."""
+        """Return a name for the state of the files: their paths, sizes and times of change."""
         return fingerprint(self.path, self.files)
 
     def classes(self, kept: Sequence[int] | None = None) -> tuple[list[str] | None, list[str]]:
@@ -51,7 +51,11 @@ class Folder:
 
 
 def files_for_run(path: Path, suffixes: Collection[str], what: str) -> Folder:
-    """Return the files at `path`, a folder or one file, for a run trained on such. Raises InputError for none."""
+    """Return the files at `path`, a folder or one file, for a run trained on such files.
+
+    Raises:
+        InputError: there is none.
+    """
     files = [path] if path.is_file() else walk(path)
     chosen = tuple(file for file in files if file.suffix.lower() in suffixes)
     if not chosen:
@@ -95,12 +99,13 @@ def fingerprint(folder: Path, files: Sequence[Path]) -> str:
 def classes_of(
     folder: Path, files: Sequence[Path], name: str, what: str
 ) -> tuple[list[str] | None, list[str]]:
-    """The class of each file, which is the subfolder it lies in, None unless all lie in one of several; and notes."""
+    """Return the class of each file, as `Folder.classes` does, and notes."""
     parts = [path.relative_to(folder).parts for path in files]
     outside = sum(len(part) == 1 for part in parts)
     if 0 < outside < len(parts):
         return None, [
-            f"{name}: {outside:,} {what} lie outside of the subfolders, so these are not used as classes."
+            f"{name}: {outside:,} {what} lie outside of the subfolders, "
+            "so these are not used as classes."
         ]
     classes = [part[0] for part in parts]
     return (None if outside or len(set(classes)) < 2 else classes), []

@@ -1,4 +1,4 @@
-"""Data sets by name: scikit-learn's digits, Fashion-MNIST where Debian installs it, toys in the plane."""
+"""Data sets by name: scikit-learn's digits, Fashion-MNIST (a Debian package), toys in the plane."""
 
 from __future__ import annotations
 

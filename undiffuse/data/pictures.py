@@ -63,7 +63,7 @@ def to_bytes(values: np.ndarray, low: int | float, high: int | float) -> np.ndar
 
 
 def draw_curves(sequences: np.ndarray) -> Image.Image:
-    """Return the first 64 of sequences (n, C, L), one cell each, one line per channel, one scale for all."""
+    """Return the first 64 of sequences (n, C, L), a cell each, a line per channel, one scale."""
     from matplotlib.collections import LineCollection
 
     sequences = np.nan_to_num(np.asarray(sequences[:_MOST_CURVES], np.float64))

@@ -3,7 +3,7 @@
 Each toy draws n points (n, 2) float32 from a seed. Where the density has a closed form,
 `toy_log_density` gives it in nats: the truth that learned densities are measured against.
 
-    rings         radius R_j + s z, j one of 3 rings, uniform angle:  sum_j N(r; R_j, s^2) / (3 2 pi r)
+    rings         radius r = R_j + s z of 3 rings, any angle:  sum_j N(r; R_j, s^2) / (3 2 pi r)
     checkerboard  uniform on the 8 squares of [-2, 2]^2 with (floor x + floor y) even:  1/8
     gaussians8    equal parts of N(c_j, s^2 I), c_j at 8 points of a circle of radius 2
     moons         two half circles of radius 1 with noise s z

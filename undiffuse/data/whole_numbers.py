@@ -1,4 +1,4 @@
-"""Whole numbers as continuous ones, and back without loss (Theis, van den Oord, Bethge 2016, section 3.1).
+"""Whole numbers as continuous ones, and back without loss (Theis et al. 2016, section 3.1).
 
 A whole number k becomes a point drawn uniformly from its own bin [k, k + 1) of the line,
 
@@ -8,9 +8,10 @@ so that a density p on x gives the probability of k a lower bound, by Jensen's i
 
     log P(k) = log int_bin p(x) dx >= E_u[log p(x)] - log scale.
 
-Points are computed in float64 and stored in float32. Near an edge the rounding can carry one into the
-neighbouring bin, where it would be decoded as k - 1 or k + 1: such a point is moved back inside. The round
-trip is exact while |k - centre| < 2^22; wider integers come back to within one part in 2^23 of their range.
+Points are computed in float64 and stored in float32. Near an edge the rounding can carry one into
+the neighbouring bin, where it would be decoded as k - 1 or k + 1: such a point is moved back
+inside. The round trip is exact while |k - centre| < 2^22; wider integers come back to within one
+part in 2^23 of their range.
 """
 
 from __future__ import annotations

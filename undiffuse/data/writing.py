@@ -1,4 +1,4 @@
-"""Writing rows by the suffix of the file that is asked for; every file appears whole or not at all."""
+"""Writing rows by the suffix of the wanted file; every file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write_npy(rows: np.ndarray, out: Path, labels: Labels) -> None:
 
 
 def write_npz(rows: np.ndarray, out: Path, labels: Labels, **more: np.ndarray) -> None:
-    """Write the array as `data`, the labels, if any, as `labels`, and `more` under their own names."""
+    """Write the array as `data`, labels, if any, as `labels`, and `more` under their names."""
     arrays = {"data": rows, **more}
     if labels is not None:
         array = np.asarray(labels)

@@ -55,7 +55,8 @@ def conform_rows(
         single = (len(loaded.rows), *own.shape[1:]) == shape
         advice = "for one row alone, give an array of one row" if single else "reshape them"
         raise InputError(
-            f"{loaded.name}: its rows have shape {own.shape[1:]}, those of the run {shape}; {advice}."
+            f"{loaded.name}: its rows have shape {own.shape[1:]}, those of the run {shape}; "
+            f"{advice}."
         )
     allowed = _Allowed(np.dtype(transform.dtype), transform.levels)
     if not allowed.holds(own.dtype):

@@ -53,7 +53,8 @@ def read_npz(path: Path, progress: Progress | None = None) -> Loaded:
     if array.nbytes > _LARGE:
         size = f"{array.nbytes / 2**30:.1f} GiB"
         notes += (
-            f"{path.name}: all {size} are held in memory; an .npy file is read from the disk instead.",
+            f"{path.name}: all {size} are held in memory; "
+            "an .npy file is read from the disk instead.",
         )
     return from_array(
         array, name=path.name, path=str(path), labels=labels, notes=notes, progress=progress

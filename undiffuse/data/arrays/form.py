@@ -28,9 +28,10 @@ from undiffuse.data.writing import (
 
 @final
 class ArrayForm:
-    """Rows of any shape as an array (N, *row_shape) of `dtype`; `ArrayTransform` says more of the arguments.
+    """Rows of any shape as an array (N, *row_shape), with the layout of `ArrayTransform`.
 
-    `low` and `high` are the least and greatest value of the data: black and white, where a row is shown as an image.
+    `low` and `high` are the least and greatest value of the data: black and white, where a row is
+    shown as an image.
     """
 
     column_sizes: ClassVar[Mapping[str, int]] = {}
@@ -70,7 +71,7 @@ class ArrayForm:
         self._writer(out)(rows, out, labels)
 
     def preview(self, rows: np.ndarray) -> Image.Image:
-        """Return points for two columns, a histogram for one, curves for sequences, tiles for grids."""
+        """Return points (two columns), a histogram (one), curves (sequences) or tiles (grids)."""
         rows = np.moveaxis(rows, -1, 1) if self.channels_last else rows
         rows = rows.reshape(len(rows), *self.layout)
         match self.layout:
@@ -86,7 +87,7 @@ class ArrayForm:
                 return tile_images(self._as_images(rows))
 
     def _as_images(self, rows: np.ndarray) -> np.ndarray:
-        """Return grids (n, C, H, W) as images: three channels as colours, up to eight others side by side."""
+        """Return grids (n, C, H, W) as images: 3 channels as RGB, up to 8 others side by side."""
         scaled = to_bytes(rows, self.low, self.high)
         if self.layout[0] == 3:
             return np.moveaxis(scaled, 1, -1)

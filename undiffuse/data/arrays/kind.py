@@ -1,4 +1,4 @@
-"""Arrays of any shape and real type, and what the kinds share whose rows are arrays once decoded."""
+"""Arrays of any shape and real type; and what images and recordings share, as decoded arrays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Arrays(Kind):
     """Arrays: see `Kind`. Arrays of 8- and 16-bit images are read here too, as images."""
 
     name = "arrays"
-    parts: Mapping[str, type] = {"transform": ArrayTransform, "form": ArrayForm}
+    parts: ClassVar[Mapping[str, type]] = {"transform": ArrayTransform, "form": ArrayForm}
     file_suffixes = _ARRAY_SUFFIXES
 
     @property
@@ -115,7 +115,7 @@ class FolderKind(Kind):
         classes: tuple[str, ...],
         progress: Progress | None,
     ) -> Conformed:
-        """Return the files of a folder as rows of a run, whose transform, form and classes these are."""
+        """Return the files of a folder as rows of the run with this transform, form and classes."""
 
     @abstractmethod
     def complete_folder(self, folder: Folder, transform: ArrayTransform, form: Any) -> PartialRows:

@@ -1,15 +1,13 @@
 """Arrays of any shape and numeric type: what is refused, and how a row is laid out for the model.
 
-| array                                               | a row is                                               |
-|-----------------------------------------------------|--------------------------------------------------------|
-| (N,)                                                | a vector of one column                                 |
-| (N, D)                                              | a vector of D columns                                  |
-| uint8, uint16 (N, H, W), (N, H, W, C), (N, C, H, W) | an image, C in 1, 2, 3, 4                              |
-| (N, a, b), a at most 16 and b at least 4 a          | a sequence of a channels and length b                  |
-| (N, a, b) otherwise                                 | a grid with one channel                                |
-| (N, H, W, C), C in 1, 3, 4 and H, W at least 8      | a grid with its channels last                          |
-| (N, C, H, W) otherwise                              | a grid with its channels first                         |
-| five and more dimensions                            | a grid; all axes but the last two together are channels |
+    (N,)                                                 a vector of one column
+    (N, D)                                               a vector of D columns
+    uint8, uint16 (N, H, W), (N, H, W, C), (N, C, H, W)  an image, C = 1, 2, 3 or 4
+    (N, a, b), a at most 16 and b at least 4 a           a sequence of a channels and length b
+    (N, a, b) otherwise                                  a grid with one channel
+    (N, H, W, C), C = 1, 3 or 4, H and W at least 8      a grid with its channels last
+    (N, C, H, W) otherwise                               a grid with its channels first
+    five and more dimensions                             a grid: all but the last two are channels
 
 Whatever the layout, rows come back in the shape and type they had.
 """
@@ -54,8 +52,9 @@ def from_array(
         progress: is told how many values have been checked.
 
     Raises:
-        InputError: a type that is no real number, no rows, rows without values, NaN or infinite values, or
-            labels that do not fit; from its `make_transform`, values that are all the same.
+        InputError: a type that is no real number, no rows, rows without values, NaN or infinite
+            values, or labels that do not fit; from its `make_transform`, values that are all the
+            same.
     """
     _check_type(array, name)
     rows = ArrayRows(array)
@@ -94,7 +93,7 @@ def _as_images(
 ) -> tuple[ImageForm, MakeTransform]:
     axis = None if len(row_shape) == 2 else -1 if row_shape[-1] <= 4 else 0
     bits = 8 * dtype.itemsize
-    # Masks, quantized and 12-bit images use less than half of their type: their own range is the grid then.
+    # Masks, quantized and 12-bit images use less than half of their type: their range is the grid.
     levels = 2**bits if int(high) >= 2 ** (bits - 1) else int(high) + 1
     form = ImageForm(row_shape=row_shape, channel_axis=axis, levels=levels, dtype=dtype.name)
     return form, lambda _: image_transform(form)
@@ -123,7 +122,7 @@ def _as_grids(
 
 
 def layout_of(row_shape: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
-    """Return how the model sees a row of this shape, and whether its channels are the row's last axis.
+    """Return the shape that a model sees, and whether the row's last axis is the channels.
 
     >>> layout_of((5, 33, 20)), layout_of((32, 32, 3)), layout_of((2, 1000)), layout_of((30, 40))
     (((5, 33, 20), False), ((3, 32, 32), True), ((2, 1000), False), ((1, 30, 40), False))
@@ -142,14 +141,14 @@ def layout_of(row_shape: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
 
 
 def _is_image(array: np.ndarray) -> bool:
-    """Unsigned 8- and 16-bit values with two axes of pixels and at most one of channels."""
+    """Return whether these are 8- or 16-bit values with two axes of pixels, at most one other."""
     if array.dtype.newbyteorder("=") not in (np.dtype(np.uint8), np.dtype(np.uint16)):
         return False
     return array.ndim == 3 or (array.ndim == 4 and (array.shape[-1] <= 4 or array.shape[1] <= 4))
 
 
 def _check_type(array: np.ndarray, name: str) -> None:
-    """Refuse what is no array of real numbers with at least one row and one value per row."""
+    """Raise InputError unless these are real numbers, with a row and a value in it."""
     kind, dtype = array.dtype.kind, array.dtype
     if kind == "c":
         raise InputError(
@@ -157,7 +156,8 @@ def _check_type(array: np.ndarray, name: str) -> None:
         )
     if kind == "V" and dtype.names:
         raise InputError(
-            f"{name}: it has named fields ({', '.join(dtype.names)}); save it as a CSV or Parquet table."
+            f"{name}: it has named fields ({', '.join(dtype.names)}); "
+            "save it as a CSV or Parquet table."
         )
     if kind not in "biuf" or dtype.itemsize > 8:
         raise InputError(
@@ -177,7 +177,7 @@ def _check_type(array: np.ndarray, name: str) -> None:
 def _check_values(
     rows: ArrayRows, name: str, progress: Progress | None
 ) -> tuple[np.generic, np.generic]:
-    """The least and the greatest value; refuses NaN and infinity by count and first place, and constant data."""
+    """Return the least and greatest value. Raises InputError for NaN and infinite values."""
     low = high = rows.take(np.arange(1)).reshape(-1)[0]
     bad, first, seen = 0, "", 0
     for chunk in chunks(rows, progress, f"checking {name}"):
@@ -189,7 +189,8 @@ def _check_values(
     if bad:
         values = "value is" if bad == 1 else "values are"
         raise InputError(
-            f"{name}: {bad:,} {values} NaN or infinite, the first in {first}; remove or replace them."
+            f"{name}: {bad:,} {values} NaN or infinite, the first in {first}; "
+            "remove or replace them."
         )
     if rows.dtype.kind == "u" and int(high) >= 2**63:
         raise InputError(

@@ -2,12 +2,14 @@
 
     x = (v - mean) / std,                    log p(v) = log p(x) - sum log std
 
-for real numbers v. Whole numbers are first dequantized on their own grid, v = k - low + u, u ~ U[0, 1), so that
+for real numbers v. Whole numbers are first dequantized on their own grid, v = k - low + u, u ~ U[0,
+1), so that
 
     log P(k) >= E_u[log p(x)] - sum log std     (see `whole_numbers`).
 
-Vectors have one mean and std for each column, anything larger for each channel. A constant column has nothing to
-model: it is left out of x and restored, and a row that differs from it has log-density minus infinity.
+Vectors have one mean and std for each column, anything larger for each channel. A constant column
+has nothing to model: it is left out of x and restored, and a row that differs from it has
+log-density minus infinity.
 """
 
 from __future__ import annotations
@@ -34,19 +36,18 @@ class ArrayTransform:
 
     Args:
         row_shape: the shape of a stored row.
-        layout: the shape in which the model sees a row with nothing left out: (D,), (C, L) or (C, H, W).
-        channels_last: whether a row's last axis is the first of the layout.
-        dtype: the stored type, as NumPy names it.
-        mean: for each entry of the layout's first axis; of value - low + 1/2 for whole numbers.
-        std: in the same way; 0 where all values are `low`.
-        low: least values.
-        high: greatest values.
-        levels: K if every entry is a whole number 0 ... K - 1 and x fills [-1, 1].
-        bounded: whether decoded numbers are kept between `low` and `high`; whole numbers always are.
+        layout: the shape in which the model sees a row with nothing left out: (D,), (C, L) or (C,
+        H, W). channels_last: whether a row's last axis is the first of the layout. dtype: the
+        stored type, as NumPy names it. mean: for each entry of the layout's first axis; of value -
+        low + 1/2 for whole numbers. std: in the same way; 0 where all values are `low`. low: least
+        values. high: greatest values. levels: K if every entry is a whole number 0 ... K - 1 and x
+        fills [-1, 1]. bounded: whether decoded numbers are kept between `low` and `high`; whole
+        numbers always are.
 
-    >>> transform = ArrayTransform(row_shape=(3,), layout=(3,), channels_last=False, dtype="float32",
-    ...                            mean=(1.0, 0.0, 5.0), std=(2.0, 1.0, 0.0), low=(0.0, -1.0, 5.0),
-    ...                            high=(2.0, 1.0, 5.0))
+    >>> transform = ArrayTransform(
+    ...     row_shape=(3,), layout=(3,), channels_last=False, dtype="float32",
+    ...     mean=(1.0, 0.0, 5.0), std=(2.0, 1.0, 0.0), low=(0.0, -1.0, 5.0), high=(2.0, 1.0, 5.0),
+    ... )
     >>> x, log_correction = transform.encode(torch.tensor([[3.0, 0.0, 5.0]]), torch.zeros_like)
     >>> x, round(float(log_correction[0]), 3), transform.decode(x)
     (tensor([[1., 0.]]), -0.693, array([[3., 0., 5.]], dtype=float32))
@@ -99,12 +100,13 @@ class ArrayTransform:
             )
         grid = ", whole numbers, dequantized and" if self._whole else ","
         constant = len(self._constant)
-        rest = f"; {constant} constant {part}{'s are' if constant > 1 else ' is'} left out and restored"
-        return f"{what}{grid} standardized per {part}{rest if constant else ''}."
+        constants = f"{constant} constant {part}{'s are' if constant > 1 else ' is'}"
+        rest = f"; {constants} left out and restored" if constant else ""
+        return f"{what}{grid} standardized per {part}{rest}."
 
     @property
     def bin_width(self) -> Tensor | float | None:
-        """The width of a whole number's bin in x, broadcasting against it; None for real numbers."""
+        """The width of a whole number's bin in x, broadcasting against x; None for real numbers."""
         if self.levels is not None:
             return 2 / self.levels
         std = self._moments[1]
@@ -131,7 +133,7 @@ class ArrayTransform:
         return x, log_correction
 
     def decode(self, x: Tensor) -> np.ndarray:
-        """Return rows (B, *row_shape) of the stored type; whole numbers are in the range observed."""
+        """Return rows (B, *row_shape) of the stored type, whole numbers in the range observed."""
         x = x.detach().cpu()
         mean, std = (_per_channel(values, x) for values in self._moments)
         low, high = (_per_channel(values[self._varying], x) for values in (self._low, self._high))
@@ -154,9 +156,10 @@ class ArrayTransform:
         return np.ascontiguousarray(array.reshape(len(x), *self.row_shape).astype(self.dtype))
 
     def cells(self, row: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return the edges of each entry's bin in x, each (B, *shape) float64; None without `levels`.
+        """Return the edges of each entry's bin in x, (B, *shape) float64; None without `levels`.
 
-        Value k has the edges 2k/K - 1 and 2(k + 1)/K - 1; the first bin begins at -inf and the last ends at inf.
+        Value k has the edges 2k/K - 1 and 2(k + 1)/K - 1; the first bin begins at -inf and the last
+        ends at inf.
         """
         if self.levels is None:
             return None
@@ -168,7 +171,7 @@ class ArrayTransform:
         )
 
     def known(self, mask: Tensor) -> Tensor:
-        """Return which entries of x (B, *shape) are known where `mask` (B, *row_shape) says it of the row's."""
+        """Return the mask (B, *shape) of x for a mask (B, *row_shape) of rows, true where known."""
         return self._select(self._as_layout(mask))
 
     def _as_layout(self, row: Tensor) -> Tensor:
@@ -210,11 +213,16 @@ def measure(
 
     Args:
         chunks: the rows, some (B, *row_shape) at a time.
-        name: of the data, for messages.
-        row_shape: as in `ArrayTransform`, and so are the others.
+        name: what the data is called in messages.
+        row_shape: as in `ArrayTransform`.
+        layout: as in `ArrayTransform`.
+        channels_last: as in `ArrayTransform`.
+        dtype: as in `ArrayTransform`.
+        bounded: as in `ArrayTransform`.
 
     Raises:
-        InputError: all rows are the same, or numbers are too large or too close together for their squares.
+        InputError: all rows are the same, or numbers are too large or too close together for their
+            squares.
     """
     whole = np.dtype(dtype).kind in "biu"
     moments = _Moments(layout[0], whole)
@@ -254,8 +262,8 @@ def measure(
 class _Moments:
     """Running count, extremes, mean and sum of squared deviations of each channel.
 
-    Chunks are merged by Chan, Golub, LeVeque (1983). Values are taken relative to the first chunk's least, for
-    precision far from zero.
+    Chunks are merged by Chan, Golub, LeVeque (1983). Values are taken relative to the first chunk's
+    least, for precision far from zero.
     """
 
     def __init__(self, channels: int, whole: bool) -> None:
@@ -289,7 +297,7 @@ class _Moments:
         return self.mean + self.origin.astype(np.float64), np.sqrt(variance)
 
     def _difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Return a - b in float64, taken in whole numbers where both are, so that large ones lose nothing."""
+        """Return a - b in float64; of whole numbers exactly, however large they are."""
         exact = np.int64 if self.whole else np.float64
         return (a.astype(exact) - b.astype(exact)).astype(np.float64)
 

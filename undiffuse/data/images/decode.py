@@ -1,10 +1,12 @@
 """Image files -> arrays of one size and one kind of pixels.
 
-An image is turned upright (EXIF), made grey, grey + alpha, RGB or RGB + alpha, resized to cover the wanted size and
-cropped about its centre; one that has the size already keeps its values exactly. JPEG files are decoded at a fraction
-of their size (1/2, 1/4, 1/8) where that still covers the wanted one, which is several times faster.
+An image is turned upright (EXIF), made grey, grey + alpha, RGB or RGB + alpha, resized to cover the
+wanted size and cropped about its centre; one that has the size already keeps its values exactly.
+JPEG files are decoded at a fraction of their size (1/2, 1/4, 1/8) where that still covers the
+wanted one, which is several times faster.
 
-16 bits become 8 by division by 257 = 65535 / 255, so that white stays white, and 8 bits become 16 by multiplication.
+16 bits become 8 by division by 257 = 65535 / 255, so that white stays white, and 8 bits become 16
+by multiplication.
 """
 
 from __future__ import annotations
@@ -59,9 +61,10 @@ def plan_images(
 ) -> tuple[PixelFormat, list[str]]:
     """Return what every image becomes, and notes on what that changes.
 
-    The size is the one that at least half of the images have, or else the median height and width; reduced so that
-    the longer side is at most 64, or to `size`. The pixels are the richest met: colour if any image has colour, alpha
-    if any is truly transparent somewhere, 16 bits if all are grey and some have them.
+    The size is the one that at least half of the images have, or else the median height and width;
+    reduced so that the longer side is at most 64, or to `size`. The pixels are the richest met:
+    colour if any image has colour, alpha if any is truly transparent somewhere, 16 bits if all are
+    grey and some have them.
 
     Args:
         folder: the files.
@@ -82,7 +85,8 @@ def plan_images(
         )
     if deep and (colour or alpha):
         notes.append(
-            f"{folder.name}: 16-bit images are reduced to 8 bits, as others have colour or transparency."
+            f"{folder.name}: 16-bit images are reduced to 8 bits, "
+            "as others have colour or transparency."
         )
     grey = sum(not header.colour for header in headers.values())
     if colour and grey:
@@ -109,7 +113,7 @@ def read_image_header(path: Path) -> ImageHeader:
 
 
 def read_image(path: Path, target: PixelFormat) -> np.ndarray:
-    """Return the pixels (H, W, C) of an image as uint8, or uint16 for a deep target. Raises Unreadable."""
+    """Return the pixels (H, W, C) of an image, uint8, or uint16 if deep. Raises Unreadable."""
     size = (target.width, target.height)
     with _opened(path) as image:
         image.draft(None, size[::-1] if _is_sideways(image) else size)  # pyright: ignore[reportArgumentType]
@@ -124,7 +128,7 @@ def read_image(path: Path, target: PixelFormat) -> np.ndarray:
 
 
 def read_with_alpha(path: Path, *, grey: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixels (H, W, 1 or 3) of an image as it is, uint8, and its alpha (H, W, 1). Raises Unreadable."""
+    """Return pixels (H, W, 1 or 3) and alpha (H, W, 1) of an image, uint8. Raises Unreadable."""
     with _opened(path) as image:
         rgba = image.convert("RGBA")
         pixels = np.asarray(rgba.convert("RGB").convert("L") if grey else rgba.convert("RGB"))
@@ -166,7 +170,7 @@ def _plan_size(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Give an open image; whatever goes wrong, from its header to its last pixel, is raised as Unreadable."""
+    """Give an open image; whatever goes wrong with it inside is raised as Unreadable."""
     try:
         with Image.open(path) as image:
             if image.mode == "F":
@@ -197,7 +201,7 @@ def _is_colour(image: Image.Image) -> bool:
 
 
 def _is_transparent(path: Path) -> bool:
-    """Return whether any pixel is not opaque; False for an image that turns out to be unreadable."""
+    """Return whether any pixel is not opaque; False if the image cannot be read."""
     try:
         with _opened(path) as image:
             return bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())
@@ -208,7 +212,8 @@ def _is_transparent(path: Path) -> bool:
 def _shallow(image: Image.Image) -> Image.Image:
     """Return an image of 8 bits that can be converted to any mode without loss.
 
-    Pillow's own conversion clips 16 bits at 255, and loses a palette's transparency on a direct way to grey.
+    Pillow's own conversion clips 16 bits at 255, and loses a palette's transparency on a direct way
+    to grey.
     """
     if image.mode in _DEEP:
         return Image.fromarray(np.rint(_deep_values(image) / 257).astype(np.uint8))

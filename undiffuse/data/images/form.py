@@ -24,10 +24,10 @@ from undiffuse.data.writing import (
 
 @final
 class ImageForm:
-    """Images as arrays (N, *row_shape), values 0 to levels - 1; `image_transform` says more of the arguments.
+    """Images as arrays (N, *row_shape) of whole numbers.
 
-    Pictures and PNG files show the whole range from black to white whatever `levels` is; where that is the whole
-    range of the type, a PNG holds the values themselves.
+    Pictures and PNG files show the whole range from black to white whatever `levels` is; where that
+    is the whole range of the type, a PNG holds the values themselves.
 
     >>> form = ImageForm(row_shape=(8, 8), channel_axis=None, levels=17, dtype="uint8")
     >>> form.preview(np.zeros((4, 8, 8), np.uint8)).size

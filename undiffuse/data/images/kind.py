@@ -1,10 +1,10 @@
-"""Images: folders of image files. Arrays of images become this kind too, once `arrays` has read them."""
+"""Images: folders of image files. Arrays of images are of this kind once `arrays` has read them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import cache, partial
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from PIL import Image
@@ -51,7 +51,7 @@ class Images(FolderKind):
     """Images: see `Kind`."""
 
     name = "images"
-    parts: Mapping[str, type] = {"transform": ArrayTransform, "form": ImageForm}
+    parts: ClassVar[Mapping[str, type]] = {"transform": ArrayTransform, "form": ImageForm}
 
     @property
     def folder_suffixes(self) -> Collection[str]:
@@ -71,7 +71,7 @@ class Images(FolderKind):
 
         Args:
             source: the `Folder`.
-            size: the longer side, or height and width, in pixels; `plan_images` chooses the default.
+            size: the longer side, or height and width, in pixels; `plan_images` has the default.
             progress: called after each file.
 
         Raises:
@@ -186,7 +186,7 @@ class _ImageFiles:
         self.target = PixelFormat(height, width, channels, deep)
 
     def take(self, indices: np.ndarray) -> Taken:
-        """Return the images at these positions; one that cannot be read is black and has a problem."""
+        """Return the images at these positions; an unreadable one is black and has a problem."""
         rows = np.zeros((len(indices), *self.form.row_shape), self.form.dtype)
         problems: dict[int, Problem] = {}
         files = [self.folder.files[i] for i in indices]

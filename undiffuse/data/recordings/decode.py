@@ -1,7 +1,8 @@
 """Sound files -> arrays of samples of one rate, one number of channels and one type.
 
-A recording is mixed by averaging its channels, resampled, and rounded where 16 bits are wanted. Files that are cut
-short are found by what their header announces: libsndfile reads what is there and says nothing.
+A recording is mixed by averaging its channels, resampled, and rounded where 16 bits are wanted.
+Files that are cut short are found by what their header announces: libsndfile reads what is there
+and says nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class SampleFormat:
 
 
 def soundfile(purpose: str) -> ModuleType:
-    """Return the module. Raises InputError, saying what it is needed for, if it is not installed."""
+    """Return the module. Raises InputError, with the purpose, if it is not installed."""
     try:
         import soundfile
     except (ImportError, OSError) as problem:  # OSError: the library beneath it is missing
@@ -60,7 +61,8 @@ def decode_recordings(
         progress: called after each file.
 
     Raises:
-        InputError: over 5 % of the files, or all of them, cannot be read, or soundfile is not installed.
+        InputError: over 5 % of the files, or all of them, cannot be read, or soundfile is not
+            installed.
     """
     soundfile("reading recordings")
     decoded = decode_once(
@@ -128,10 +130,11 @@ def _plan(
     name: str, headers: Mapping[int, SampleFormat], wanted: SampleFormat | None
 ) -> tuple[SampleFormat, list[str]]:
     """Return what every recording becomes, and notes on what that changes."""
-    most: dict[str, int | str] = {}
-    for field in ("rate", "channels", "dtype"):
-        counts = Counter(getattr(header, field) for header in headers.values())
-        most[field] = max(counts, key=lambda value, counts=counts: (counts[value], value))
+    fields = ("rate", "channels", "dtype")
+    met = {
+        field: Counter(getattr(header, field) for header in headers.values()) for field in fields
+    }
+    most = {field: max(met[field], key=lambda v, n=met[field]: (n[v], v)) for field in fields}
     target = wanted or SampleFormat(**most)
     mixed = {1: "mono", 2: "stereo"}.get(target.channels, f"{target.channels} channels")
     changes = {

@@ -29,7 +29,7 @@ _PICTURED = 256  # parts of a waveform in a picture; each shows its least and gr
 
 @final
 class RecordingForm:
-    """Windows as arrays (N, L) or (N, L, C) of `dtype` int16 or float32, at `rate` samples per second."""
+    """Windows as arrays (N, L) or (N, L, C) of `dtype` int16 or float32, at `rate` in Hz."""
 
     column_sizes: ClassVar[Mapping[str, int]] = {}
     suggested_out = "samples/"
@@ -44,7 +44,7 @@ class RecordingForm:
         return rows
 
     def check_out(self, out: Path) -> None:
-        """Raise InputError for another suffix than those of `save`, or without soundfile for a folder."""
+        """Raise InputError for another suffix than those of `save`; a folder needs soundfile."""
         if self._writer(out) == self._save_folder:
             soundfile("writing recordings")
 

@@ -7,7 +7,7 @@ floating-point ones as they are, standardized over the training windows.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Recordings(FolderKind):
     """Recordings: see `Kind`."""
 
     name = "recordings"
-    parts: Mapping[str, type] = {"transform": ArrayTransform, "form": RecordingForm}
+    parts: ClassVar[Mapping[str, type]] = {"transform": ArrayTransform, "form": RecordingForm}
 
     @property
     def folder_suffixes(self) -> Collection[str]:
@@ -112,7 +112,7 @@ class Recordings(FolderKind):
         classes: tuple[str, ...],
         progress: Progress | None,
     ) -> Conformed:
-        """Return the recordings of a folder as windows at a run's rate, in its channels and type."""
+        """Return the recordings of a folder as windows at the rate, channels and type of a run."""
         decoded, _ = decode_recordings(folder, _format(form), progress)
         by_file = dict(zip(decoded.kept, decoded.lengths))
         lengths = tuple(by_file.get(i, 0) for i in range(len(folder.files)))

@@ -1,13 +1,14 @@
 """Changing the sampling rate: band-limited interpolation with a windowed sinc.
 
-A recording x[n] at rate f becomes y[j] at rate g: the value at time j/g of the signal from which everything above the
-lower of the two Nyquist frequencies is removed,
+A recording x[n] at rate f becomes y[j] at rate g: the value at time j/g of the signal from which
+everything above the lower of the two Nyquist frequencies is removed,
 
     y[j] = sum_n x[n] h(j f/g - n),    h(s) = c sinc(c s) w(c s / W),    c = rolloff min(1, g/f),
 
-with a Kaiser window w over W zero crossings to each side. Only g/gcd(f, g) different sets of taps occur: they are made
-once. W = 64 and beta = 7.86 put the stop band 80 dB down; the transition is 8 % of the Nyquist frequency wide, all of
-it below (Oppenheim and Schafer, Discrete-Time Signal Processing, section 7.5.3).
+with a Kaiser window w over W zero crossings to each side. Only g/gcd(f, g) different sets of taps
+occur: they are made once. W = 64 and beta = 7.86 put the stop band 80 dB down; the transition is 8
+% of the Nyquist frequency wide, all of it below (Oppenheim and Schafer, Discrete-Time Signal
+Processing, section 7.5.3).
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ BLOCK = 2**14  # outputs computed at a time
 
 
 def resample(x: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """`x` (n, C) float32 at `rate` -> (ceil(n new_rate / rate), C) float32 at `new_rate`; silence lies beyond the ends.
+    """Return samples at another rate; beyond its ends a recording is silent.
+
+    Args:
+        x: samples (n, C) float32.
+        rate: their rate in Hz.
+        new_rate: the wanted rate in Hz.
+
+    Returns:
+        Samples (ceil(n new_rate / rate), C) float32.
 
     >>> resample(np.ones((441, 1), np.float32), 44100, 16000).shape
     (160, 1)
@@ -50,7 +59,7 @@ def resample(x: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
 
 def _taps(old: int, new: int) -> torch.Tensor:
-    """The taps (new, K) that meet the inputs floor(s) - K/2 + 1 ... floor(s) + K/2, per fraction of s in 1/new."""
+    """Return taps (new, K) for the inputs floor(s) - K/2 + 1 ... floor(s) + K/2, by new frac(s)."""
     cutoff = ROLLOFF * min(1.0, new / old)
     reach = math.ceil(ZERO_CROSSINGS / cutoff)
     s = np.arange(new)[:, None] / new - np.arange(1 - reach, reach + 1)[None, :]

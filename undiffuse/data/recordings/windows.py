@@ -1,8 +1,9 @@
 """Windows of a fixed length from recordings of any length.
 
-A recording of n samples gives floor(n/L) windows of L samples, spread evenly over it, that do not overlap: no sample is
-in two windows. A recording shorter than L gives one window, ended by silence. `Windows.groups` tells which recording a
-window comes from: the split is one of recordings, as windows of the same one are alike.
+A recording of n samples gives floor(n/L) windows of L samples, spread evenly over it, that do not
+overlap: no sample is in two windows. A recording shorter than L gives one window, ended by silence.
+`Windows.groups` tells which recording a window comes from: the split is one of recordings, as
+windows of the same one are alike.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ MULTIPLE = 64  # that windows of the default length are a multiple of, so that a
 
 
 class Windows:
-    """Windows of recordings that lie one after another in `samples` (total, C); rows are (L,) if mono, else (L, C)."""
+    """The windows of recordings, as rows (L,) if mono, else (L, C).
+
+    Args:
+        samples: all recordings, one after another, (total, C).
+        lengths: the number of samples of each.
+        length: L.
+    """
 
     def __init__(self, samples: np.ndarray, lengths: tuple[int, ...], length: int) -> None:
         self.samples = samples
@@ -38,7 +45,7 @@ class Windows:
         return len(self.starts)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
-        """The windows (B, L) or (B, L, C) at these positions, in the stored type."""
+        """Return the windows (B, L) or (B, L, C) at these positions, in the stored type."""
         rows = np.zeros((len(indices), self.length, self.samples.shape[1]), self.samples.dtype)
         for row, i in zip(rows, indices):
             row[: self.stops[i] - self.starts[i]] = self.samples[self.starts[i] : self.stops[i]]
@@ -48,7 +55,18 @@ class Windows:
 def window_length(
     name: str, lengths: tuple[int, ...], rate: int, size: int | tuple[int, ...] | None
 ) -> int:
-    """L: `size`, or one second, at most 16,384 samples and at most what nine in ten recordings reach."""
+    """Return the length of a window in samples.
+
+    Args:
+        name: what the folder is called in messages.
+        lengths: the samples of each recording.
+        rate: their rate in Hz.
+        size: the length if it is given; else it is one second, at most 16,384 samples and at most
+            what nine in ten recordings reach.
+
+    Raises:
+        InputError: `size` is no positive number, or no recording reaches it.
+    """
     if size is None:
         length = min(rate, LONGEST, int(np.quantile(lengths, 0.1, method="lower")))
         return length - length % MULTIPLE if length >= MULTIPLE else length
@@ -57,21 +75,23 @@ def window_length(
         raise InputError(f"size {size}: give the length of a window as a whole number of samples.")
     if length > max(lengths):
         raise InputError(
-            f"size {length}: the longest recording of {name} has {max(lengths):,} samples; give less."
+            f"size {length}: the longest recording of {name} has {max(lengths):,} samples; "
+            "give less."
         )
     return length
 
 
 def window_notes(name: str, rows: Windows, lengths: tuple[int, ...], rate: int) -> list[str]:
-    """What was cut and what was filled up, one sentence each."""
+    """Return a sentence on what was cut, and one on what was filled up."""
     seconds = rows.length / rate
     notes = [
-        f"{name}: {len(lengths):,} recordings are cut into {len(rows):,} windows of {rows.length:,} samples "
-        f"({seconds:.3g} s) that do not overlap."
+        f"{name}: {len(lengths):,} recordings are cut into {len(rows):,} windows of "
+        f"{rows.length:,} samples ({seconds:.3g} s) that do not overlap."
     ]
     short = sum(n < rows.length for n in lengths)
     if short:
         notes.append(
-            f"{name}: {short:,} of {len(lengths):,} recordings are shorter than that; silence is added."
+            f"{name}: {short:,} of {len(lengths):,} recordings are shorter than that; "
+            "silence is added."
         )
     return notes
