@@ -80,7 +80,7 @@ DAMAGE = {
     "not a run": lambda path: (path / "config.json").unlink(),
     "cannot be read": lambda path: (path / "config.json").write_text('{"format": 2,'),
     "upgrade undiffuse": lambda path: edit(path, lambda config: config.update(format=3)),
-    "by an older undiffuse": lambda path: edit(path, lambda config: config.update(format=1)),
+    "reads 2; train it again": lambda path: edit(path, lambda config: config.update(format=1)),
     "no such kind. Did you mean diffusion": lambda path: edit(
         path, lambda c: c["model"].update(kind="difusion")
     ),

@@ -8,8 +8,12 @@ the object and the object rebuilt from the tree. A family is one literal dict, k
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+import torch
 
 from undiffuse.errors import InputError, unknown
 
@@ -57,6 +61,23 @@ def _plain(value: Any, families: Family) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item, families) for key, item in value.items()}
     return describe(value, families)
+
+
+def as_json(value: Any) -> Any:
+    """Return tensors, arrays and numbers as JSON has them; what is not finite becomes None.
+
+    >>> as_json({"loss": torch.tensor(0.5), "curve": np.array([1.0, np.nan])})
+    {'loss': 0.5, 'curve': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return as_json(value.tolist())
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def build(tree: Mapping[str, Any], families: Family, where: str = "config") -> Any:

@@ -10,7 +10,6 @@ theirs, and the weights are checked tensor by tensor.
 
 from __future__ import annotations
 
-import os
 import shlex
 from functools import cached_property
 from pathlib import Path
@@ -21,17 +20,9 @@ import numpy as np
 from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
-from undiffuse.training.checkpoint import load_weights
-from undiffuse.training.folder import (
-    LOG,
-    WEIGHTS,
-    read_config,
-    read_snapshot,
-    read_state,
-    read_weights,
-    snapshots,
-)
+from undiffuse.training.checkpoint import LOG, WEIGHTS, RunFolder
 from undiffuse.training.log import read_log
+from undiffuse.training.state import load_weights
 
 if TYPE_CHECKING:
     from undiffuse.data import Conformed, Data
@@ -59,9 +50,9 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.given = str(path)
-        self.path = Path(os.path.expanduser(path))
-        self.config = read_config(path)
+        self._folder = RunFolder(path)
+        self.given, self.path = self._folder.given, self._folder.path
+        self.config = self._folder.config()
 
     @classmethod
     def of(cls, run: str | Path | Run) -> Run:
@@ -81,9 +72,7 @@ class Run:
             InputError: training had not reached its first checkpoint, there is no such snapshot, or
                 the configuration or the weights are damaged.
         """
-        weights = (
-            read_weights(self.given) if snapshot is None else read_snapshot(self.given, snapshot)
-        )
+        weights = self._folder.weights(snapshot)
         model = self._build()
         load_weights(model, weights, self.given)
         return model.to(device).eval()
@@ -204,9 +193,9 @@ class Run:
         Taken from the log if the run was given away without its resume state. Raises InputError for
         damage.
         """
-        state = read_state(self.given)
-        if state is not None:
-            return state
+        counters = self._folder.counters()
+        if counters is not None:
+            return counters
         steps = [event for event in self.log if event.get("event") in ("step", "end")]
         last = steps[-1] if steps else {}
         skipped = next((event["skipped"] for event in reversed(steps) if "skipped" in event), 0)
@@ -220,7 +209,7 @@ class Run:
     @property
     def snapshots(self) -> list[int]:
         """The steps of which the averaged weights were kept, in order."""
-        return list(snapshots(self.given))
+        return list(self._folder.snapshots())
 
     @property
     def resume_command(self) -> str:

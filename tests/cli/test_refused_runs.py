@@ -183,7 +183,7 @@ def test_a_disk_that_fills_while_training(
     cli, tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The checkpoint before is kept, and once there is room the run goes on to where it was going."""
-    import undiffuse.training.folder as folder
+    import undiffuse.training.checkpoint as folder
 
     whole = folder.save_file
 

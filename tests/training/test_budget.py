@@ -8,8 +8,8 @@ import pytest
 from training_fakes import Form, Gaussian, Points
 
 from undiffuse.errors import InputError
-from undiffuse.training import evaluate, fit, schedule
-from undiffuse.training.evaluate import largest
+from undiffuse.training import fit, look, schedule
+from undiffuse.training.look import largest
 
 CPU = {"device": "cpu", "precision": "float32", "batch": 8}
 
@@ -50,7 +50,7 @@ def test_the_most_rows_that_fit_are_found_in_about_the_time_they_take(
     monkeypatch, fixed, each, found
 ):
     clock = Clock(fixed, each)
-    monkeypatch.setattr(evaluate, "time", clock)
+    monkeypatch.setattr(look, "time", clock)
     assert largest(clock.work, 256, 1.0) == found
     assert clock.now <= max(1.0, 2 * (fixed + each))
     assert max(clock.calls) <= max(found, 1)

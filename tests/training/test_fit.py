@@ -14,9 +14,9 @@ from training_fakes import Form, Gaussian, Points, TwoPlayers, same_weights
 
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Player
+from undiffuse.options import TrainingOptions
 from undiffuse.training import fit
 from undiffuse.training.learner import Learner
-from undiffuse.training.options import Options
 from undiffuse.training.trial import Trial, choose_precision, compiled
 
 CPU = {"device": "cpu", "precision": "float32"}
@@ -251,7 +251,7 @@ def test_a_player_s_hints_reach_its_optimizer():
     def moved(gradients, **hints):
         module = torch.nn.Linear(1, 1, bias=False)
         before = module.weight.detach().clone()
-        learner = Learner(Player(module, **hints), Options(weight_decay=0.0, clip=0.0))
+        learner = Learner(Player(module, **hints), TrainingOptions(weight_decay=0.0, clip=0.0))
         for gradient in gradients:
             module.weight.grad = torch.full_like(module.weight, gradient)
             learner.update(torch.zeros(()), 0.1)

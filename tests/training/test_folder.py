@@ -15,7 +15,7 @@ from training_fakes import Gaussian, Points, same_weights
 
 from undiffuse.errors import InputError
 from undiffuse.training import fit
-from undiffuse.training.folder import RunFolder, read_config, read_weights
+from undiffuse.training.checkpoint import RunFolder
 
 OPTIONS = {
     "steps": 8,
@@ -185,7 +185,7 @@ def test_damage_is_named(tmp_path):
         run(out, resume=True, steps=20)
     (out / "state" / "latest").write_text("../../elsewhere")
     with pytest.raises(InputError, match="resume state latest is damaged"):
-        RunFolder(out, resume=True).load()
+        RunFolder(out).counters()
     config = json.loads((out / "config.json").read_text())
     for text, what in (
         ("{", "cannot be read"),
@@ -194,14 +194,14 @@ def test_damage_is_named(tmp_path):
     ):
         (out / "config.json").write_text(text)
         with pytest.raises(InputError, match=what):
-            read_config(out)
+            RunFolder(out).config()
     (out / "weights.safetensors").write_bytes(b"12345")
     with pytest.raises(InputError, match=r"weights.safetensors is damaged"):
-        read_weights(out)
+        RunFolder(out).weights()
 
 
 def test_a_folder_with_a_config_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(InputError, match="holds other files and no run"):
-        RunFolder(tmp_path, overwrite=True)
+        RunFolder.claim(tmp_path, overwrite=True)

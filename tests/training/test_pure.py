@@ -11,7 +11,7 @@ from undiffuse.device import find_device
 from undiffuse.duration import format_duration, parse_duration
 from undiffuse.errors import InputError
 from undiffuse.training import schedule
-from undiffuse.training.averaging import WIDEST, PowerAverage, averaged, exponent
+from undiffuse.training.averaging import PowerAverage, averaged, exponent
 from undiffuse.training.options import batch_for, merge
 from undiffuse.training.randomness import Randomness, mix
 
@@ -110,7 +110,7 @@ def test_power_average_has_its_closed_form_weights():
     torch.testing.assert_close(average.values[0], expected, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("width", [0.02, 0.05, 0.1, 0.2, WIDEST])
+@pytest.mark.parametrize("width", [0.02, 0.05, 0.1, 0.2, 12**-0.5])
 def test_power_average_has_the_width_asked_for(width):
     steps = 20_000
     s = torch.arange(1, steps + 1, dtype=torch.float64)
@@ -123,7 +123,7 @@ def test_power_average_has_the_width_asked_for(width):
 
 def test_no_width_is_no_average_and_the_exchange_is_undone():
     parameter = torch.tensor([1.0, 2.0])
-    average, wide = PowerAverage([parameter], 0.0), PowerAverage([parameter], WIDEST)
+    average, wide = PowerAverage([parameter], 0.0), PowerAverage([parameter], 12**-0.5)
     for value in (3.0, 4.0):
         parameter.fill_(value)
         average.update()

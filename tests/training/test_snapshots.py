@@ -12,7 +12,7 @@ from training_fakes import Gaussian, Points
 from undiffuse.errors import InputError
 from undiffuse.run import Run
 from undiffuse.training import fit
-from undiffuse.training.folder import read_snapshot, snapshots
+from undiffuse.training.checkpoint import RunFolder
 
 CPU = {
     "device": "cpu",
@@ -30,7 +30,7 @@ def stop_at(step):
 
 
 def kept(out: Path) -> list[int]:
-    return list(snapshots(out))
+    return list(RunFolder(out).snapshots())
 
 
 def test_one_is_kept_at_the_first_checkpoint_after_the_steps_have_doubled(tmp_path):
@@ -47,7 +47,7 @@ def test_a_snapshot_is_the_average_at_its_step(tmp_path):
     )
     fit(Gaussian(), Points(), out=tmp_path / "short", steps=20, stop=stop_at(8), decay=1e-9, **CPU)
     snapshot, then = (
-        read_snapshot(tmp_path / "long", 8),
+        RunFolder(tmp_path / "long").weights(8),
         load_file(tmp_path / "short" / "weights.safetensors"),
     )
     assert snapshot.keys() == then.keys()
@@ -76,7 +76,7 @@ def test_an_interrupted_run_keeps_the_same_ones_at_its_checkpoints(tmp_path, pau
     fit(Gaussian(), Points(), out=tmp_path / "b", resume=True)
     assert kept(tmp_path / "a") == kept(tmp_path / "b") == [8, 16, 32]
     for step in kept(tmp_path / "a"):
-        one, other = (read_snapshot(tmp_path / run, step) for run in "ab")
+        one, other = (RunFolder(tmp_path / run).weights(step) for run in "ab")
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -84,10 +84,10 @@ def test_what_is_not_there_is_said_in_one_sentence(tmp_path):
     out = tmp_path / "run"
     fit(Gaussian(), Points(), out=out, steps=20, checkpoint_every=8, **CPU)
     with pytest.raises(InputError, match=r"no snapshot of step 9; those of steps 8, 16 are kept"):
-        read_snapshot(out, 9)
+        RunFolder(out).weights(9)
     (out / "snapshots" / "step-00000008.safetensors").write_bytes(b"half")
     with pytest.raises(InputError, match="its snapshot of step 8 is damaged"):
-        read_snapshot(out, 8)
+        RunFolder(out).weights(8)
     fit(Gaussian(), Points(), out=tmp_path / "brief", steps=4, **CPU)
     with pytest.raises(
         InputError,

@@ -69,12 +69,13 @@ def _folder(options: TrainOptions) -> dict[str, Any] | None:
     """The config of the run to resume, None for a new one; the folder, budget and device are checked."""
     from undiffuse.device import find_device
     from undiffuse.duration import parse_duration
-    from undiffuse.training.folder import RunFolder
+    from undiffuse.training.checkpoint import RunFolder
 
     if options.budget is not None:
         parse_duration(options.budget)
     find_device(options.device)
-    return RunFolder(options.out, resume=options.resume, overwrite=options.overwrite).config
+    folder = RunFolder.claim(options.out, resume=options.resume, overwrite=options.overwrite)
+    return folder.recorded
 
 
 def _maker(

@@ -32,8 +32,8 @@ from undiffuse.evaluation.scores import Likelihoods, likelihoods
 from undiffuse.evaluation.views import views
 from undiffuse.evaluation.yardsticks import Sampled, measure, quality_by_steps, sampled
 from undiffuse.models import GenerativeModel
+from undiffuse.parts import as_json
 from undiffuse.run import Run
-from undiffuse.training.evaluate import plain
 
 __all__ = ["Report", "evaluate", "refer"]
 
@@ -227,7 +227,7 @@ def _report(
         found.memorization,
         extra=model.pictures(reference.held_out.rows[:64]),
     )
-    return Report(plain(facts), pictures)
+    return Report(as_json(facts), pictures)
 
 
 def _identity(

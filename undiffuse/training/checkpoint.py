@@ -1,126 +1,359 @@
-"""What a checkpoint holds: tensors by name, enough to go on with training bit for bit, or to sample.
+"""The run directory: what is in it, and an order of writing that keeps it whole at every instant.
 
-    model/NAME                    the weights in training, and the buffers
-    PLAYER/optimizer.KEY/NAME     AdamW's step count and moments
-    PLAYER/average/NAME           the running average
+    config.json            what was trained, on what, how: written first, before any step
+    weights.safetensors    the averaged weights of the model: with config.json, enough to sample
+    state/latest           the name of the newest complete resume state
+    state/step-00000500/   state.safetensors (see `state.py`), state.json (counters)
+    snapshots/             step-00000500.safetensors: the averaged weights at that step; one is kept
+                           at the first checkpoint after the steps have doubled, five in all
+    log.jsonl              one event a line (see `log.py`)
+    samples/               previews
 
-Everything is written and read by name and shape; nothing is ever unpickled.
+A checkpoint is a new folder under state/, then a snapshot if one is due, then the weights, then the
+pointer, then the removal of older folders. Each is one rename, so the pointer always names a whole
+state, and the weights are never older than a run that says it is finished. A snapshot that the
+pointer did not reach is dropped at the next checkpoint. A run that is overwritten steps aside, to
+.NAME.replaced, until the new one has its first checkpoint.
+
+Tensors are read and written by name and shape; nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, final
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from undiffuse import __version__
+from undiffuse.atomic import atomic_file, atomic_folder, write_json
 from undiffuse.errors import InputError
-from undiffuse.models.base import GenerativeModel
-from undiffuse.training.averaging import averaged
-from undiffuse.training.folder import read_weights
-from undiffuse.training.learner import Learner
+from undiffuse.interfaces import Source, Trainable
+from undiffuse.options import TrainingOptions
+
+FORMAT = 2  # of config.json
+CONFIG, WEIGHTS, LOG, SAMPLES = "config.json", "weights.safetensors", "log.jsonl", "samples"
+MOST_SNAPSHOTS = 5
 
 
-def stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU, contiguous and sharing no memory, as the file format asks."""
-    return {
-        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, value in tensors.items()
-    }
+@final
+class RunFolder:
+    """The files of a run directory; each is read when it is asked for.
 
+    Attributes:
+        given: the path as it was typed, for errors.
+        path: the folder.
+        recorded: config.json of a run that is resumed, else None.
+    """
 
-def averaged_weights(model: GenerativeModel, learners: Mapping[str, Learner]) -> dict[str, Tensor]:
-    """The model's state with the averages in place: what a run is sampled with."""
-    with averaged(averages(learners)):
-        return stored(model.state_dict())
+    def __init__(self, path: str | Path) -> None:
+        self.given = str(path)
+        self.path = Path(os.path.realpath(Path(os.path.expanduser(path))))
+        self.recorded: dict[str, Any] | None = None
+        self._aside: Path | None = None
 
+    @classmethod
+    def claim(cls, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
+        """Return a folder to train into. Checks the place and changes nothing.
 
-def averages(learners: Mapping[str, Learner]):
-    """The running averages of the players that keep one."""
-    return [learner.average for learner in learners.values() if learner.average is not None]
-
-
-def resume_tensors(model: GenerativeModel, learners: Mapping[str, Learner]) -> dict[str, Tensor]:
-    """All that the next step depends on."""
-    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
-    for player, learner in learners.items():
-        tensors |= {f"{player}/{name}": value for name, value in learner.tensors().items()}
-    return stored(tensors)
-
-
-def resume_from(
-    model: GenerativeModel,
-    learners: Mapping[str, Learner],
-    tensors: Mapping[str, Tensor],
-    counts: Mapping[str, int],
-    where: str,
-) -> None:
-    """Put back what `resume_tensors` returned. Raises InputError if it is not of this model."""
-
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {
-            name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)
-        }
-
-    load_weights(model, under("model/"), where)
-    for player, learner in learners.items():
-        try:
-            learner.load(under(f"{player}/"), counts[player])
-        except (KeyError, RuntimeError) as problem:
+        Raises:
+            InputError: it is taken and neither `resume` nor `overwrite` is given, it is not a run,
+                or there is no run to resume.
+        """
+        folder = cls(out)
+        path = folder.path
+        if resume and path.exists():
+            folder.recorded = folder.config()
+        if resume and overwrite:
             raise InputError(
-                f"{where}: its resume state lacks {problem}; start another run from its weights with --init."
+                f"{out}: --resume goes on with a run and --overwrite replaces it; give one of them."
+            )
+        if resume and folder.recorded is None:
+            raise InputError(f"{out}: there is no run to resume; leave out --resume to start one.")
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{out}: this is a file; give a folder for the run.")
+        if not resume and path.exists() and any(path.iterdir()):
+            if not _is_run(path):
+                raise InputError(
+                    f"{out}: the folder holds other files and no run; choose another folder."
+                )
+            if not overwrite:
+                raise InputError(
+                    f"{out}: already holds a run; "
+                    "use --resume to go on with it or --overwrite to replace it."
+                )
+        return folder
+
+    # --- reading
+
+    def config(self) -> dict[str, Any]:
+        """Return config.json.
+
+        Raises:
+            InputError: this is not a run, config.json is damaged, or its format is another one.
+        """
+        if not self.path.is_dir():
+            raise InputError(f"{self.given}: no such folder; check the path of the run.")
+        try:
+            config = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+            newer, older = config["format"] > FORMAT, config["format"] < FORMAT
+        except FileNotFoundError:
+            raise InputError(
+                f"{self.given}: not a run: it holds no config.json; check the path."
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise InputError(
+                f"{self.given}: its config.json cannot be read ({problem}); restore that file."
+            ) from problem
+        if newer or older:
+            raise InputError(
+                f"{self.given}: its format is {config['format']}, this undiffuse reads {FORMAT}; "
+                + ("upgrade undiffuse." if newer else "train it again.")
+            )
+        return config
+
+    def weights(self, snapshot: int | None = None) -> dict[str, Tensor]:
+        """Return the newest averaged weights by name, or those of the snapshot at a step.
+
+        Raises:
+            InputError: there are none, or they are damaged.
+        """
+        if snapshot is None:
+            if not (self.path / WEIGHTS).exists():
+                raise InputError(
+                    f"{self.given}: incomplete: training had not reached its first checkpoint; "
+                    "continue it with --resume."
+                )
+            return _load(
+                self.path / WEIGHTS,
+                f"{self.given}: its {WEIGHTS}",
+                "continue with --resume to write it anew",
+            )
+        there = self.snapshots()
+        if snapshot not in there:
+            kept = f"those of steps {', '.join(map(str, there))} are" if there else "none is"
+            raise InputError(f"{self.given}: there is no snapshot of step {snapshot}; {kept} kept.")
+        return _load(
+            there[snapshot], f"{self.given}: its snapshot of step {snapshot}", "use another"
+        )
+
+    def snapshots(self) -> dict[int, Path]:
+        """Return step -> file of the snapshots, in order."""
+        files = (self.path / "snapshots").glob("step-*.safetensors")
+        named = {file.stem.removeprefix("step-"): file for file in files}
+        return dict(
+            sorted(
+                (int(step), file) for step, file in named.items() if re.fullmatch(r"\d{8,}", step)
+            )
+        )
+
+    def counters(self) -> dict[str, Any] | None:
+        """Return the counters of the newest checkpoint, None before the first.
+
+        Raises:
+            InputError: they are damaged.
+        """
+        name = self._newest()
+        if name is None:
+            return None
+        try:
+            return json.loads((self.path / "state" / name / "state.json").read_text("utf-8"))
+        except (OSError, ValueError) as problem:
+            raise self._damaged(name, problem) from problem
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of the newest checkpoint. Raises InputError if they are damaged."""
+        name = self._newest()
+        where = f"{self.given}: its resume state {name}"
+        advice = "start another run from its weights with --init"
+        return _load(self.path / "state" / str(name) / "state.safetensors", where, advice)
+
+    # --- writing
+
+    @contextmanager
+    def training(self, config: dict[str, Any]) -> Iterator[None]:
+        """Write config.json, and train inside.
+
+        A run that is replaced steps aside first; it comes back if training fails before its first
+        checkpoint.
+        """
+        try:
+            if self.recorded is None and (self.path / CONFIG).exists():
+                self._step_aside()
+            if config != self.recorded:
+                write_json(self.path / CONFIG, config)
+            self._clean()
+            yield
+        except BaseException:
+            if self._aside is not None and self._aside.exists():
+                shutil.rmtree(self.path, ignore_errors=True)
+                os.replace(self._aside, self.path)
+            raise
+
+    def _step_aside(self) -> None:
+        aside = self._aside = self.path.with_name(f".{self.path.name}.replaced")
+        try:
+            if aside.exists() and not (self.path / WEIGHTS).exists():
+                # This run overwrites another and was killed before its first checkpoint.
+                shutil.rmtree(self.path)
+            else:
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(self.path, aside)
+        except OSError as problem:
+            raise InputError(
+                f"{self.given}: cannot be replaced ({problem.strerror}); choose another folder."
             ) from problem
 
+    def save(
+        self, counters: Mapping[str, Any], tensors: dict[str, Tensor], weights: dict[str, Tensor]
+    ) -> Path:
+        """Write a checkpoint and return its folder. `counters` has "step" and "finished".
 
-def load_weights(model: GenerativeModel, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Take every tensor of the model's state from `tensors`.
+        Raises:
+            InputError: it cannot be written; the checkpoint before stays as it is.
+        """
+        name = f"step-{counters['step']:08d}" + ("-end" if counters["finished"] else "")
+        folder = self.path / "state" / name
+        if name == self._newest():
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)  # left by a run that was killed
+        with atomic_folder(folder) as temporary:
+            save_file(tensors, temporary / "state.safetensors")
+            text = json.dumps(counters, indent=2) + "\n"
+            (temporary / "state.json").write_text(text, encoding="utf-8")
+        self._keep_snapshot(counters["step"], weights)
+        with atomic_file(self.path / WEIGHTS) as temporary:
+            save_file(weights, temporary, metadata={"format": "pt"})
+        with atomic_file(self.path / "state" / "latest") as temporary:
+            temporary.write_text(name + "\n", encoding="utf-8")
+        self._clean()
+        if self._aside is not None:
+            shutil.rmtree(self._aside, ignore_errors=True)
+            self._aside = None
+        return folder
 
-    Raises InputError, naming the first, for a tensor that is missing, left over, of another shape or not finite.
+    def _keep_snapshot(self, step: int, weights: dict[str, Tensor]) -> None:
+        """Keep the weights if the steps have doubled since the last snapshot, five at most."""
+        there = self.snapshots()
+        for late in [other for other in there if other > step]:  # not reached by the pointer
+            there.pop(late).unlink(missing_ok=True)
+        if step < 1 or (there and step < 2 * max(there)):
+            return
+        with atomic_file(self.path / "snapshots" / f"step-{step:08d}.safetensors") as temporary:
+            save_file(weights, temporary, metadata={"format": "pt"})
+        for old in list(there)[: -(MOST_SNAPSHOTS - 1)]:
+            there[old].unlink(missing_ok=True)
+
+    def _clean(self) -> None:
+        """Remove all states but the newest: older ones, and parts left by a killed run."""
+        newest = self._newest()
+        for entry in (self.path / "state").glob("*") if newest else ():
+            if entry.name not in (newest, "latest"):
+                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(
+                    missing_ok=True
+                )
+
+    def _newest(self) -> str | None:
+        """The name in state/latest, None if there is none; any other name is damage."""
+        try:
+            name = (self.path / "state" / "latest").read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+        if not re.fullmatch(r"step-\d{8,}(-end)?", name):
+            raise self._damaged("latest", "no such name")
+        return name
+
+    def _damaged(self, name: str, problem: object) -> InputError:
+        return InputError(
+            f"{self.given}: its resume state {name} is damaged ({problem}); "
+            "start another run from its weights with --init."
+        )
+
+
+def _load(file: Path, what: str, advice: str) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as problem:
+        raise InputError(f"{what} is damaged ({problem}); {advice}.") from problem
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether `folder` is a run: config.json names undiffuse, or cannot be read beside a log."""
+    try:
+        return "undiffuse" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError):
+        return (folder / LOG).exists()
+
+
+# --- config.json
+
+
+def config_of(model: Trainable, data: Source, options: TrainingOptions) -> dict[str, Any]:
+    """Return the run's config.json, as it reads back from JSON.
+
+    Raises:
+        InputError: a part cannot be recorded, or a number is not finite.
     """
-    compare(model.state_dict(), tensors, where)
-    model.load_state_dict(dict(tensors))
+    tree = {
+        "format": FORMAT,
+        "undiffuse": __version__,
+        "torch": torch.__version__,
+        "preset": model.preset,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "model": model.config(),
+        "data": data.config(),
+        "training": asdict(options),
+    }
+    try:
+        return json.loads(json.dumps(tree, allow_nan=False))
+    except ValueError as problem:
+        raise InputError(
+            "model: one of its numbers is not finite, which config.json cannot hold; "
+            "give a large number instead."
+        ) from problem
 
 
-def initialize(model: GenerativeModel, run: str | Path) -> None:
-    """Start from the averaged weights of another run: the players' tensors, and none of what was measured on its data.
+def check_same(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+    """Raise InputError if a run with config `recorded` cannot be resumed with the config `now`.
 
-    Raises InputError if that is no run, or naming the first tensor that differs in shape.
+    The model has to be the same, and the data have to have the same fingerprint and transform; they
+    may have moved.
     """
-    given = read_weights(run)
-    modules = [player.module for player in model.players().values()]
-    prefixes = [
-        name for name, module in model.named_modules() if any(module is other for other in modules)
-    ]
-    state = model.state_dict()
-
-    def ours(names: Iterable[str]) -> list[str]:
-        return [
-            name for name in names if any(p == "" or name.startswith(p + ".") for p in prefixes)
-        ]
-
-    chosen = {name: given[name] for name in ours(given)}
-    compare({name: state[name] for name in ours(state)}, chosen, str(run))
-    model.load_state_dict(state | chosen)
-
-
-def compare(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], where: str) -> None:
-    """Raises InputError, naming the first tensor that differs in presence or shape or that is not finite."""
-    for name, tensor in ours.items():
-        if name not in theirs:
-            raise InputError(f"{where}: holds another model, for tensor {name} is missing in it.")
-        if theirs[name].shape != tensor.shape:
-            there, here = tuple(theirs[name].shape), tuple(tensor.shape)
+    difference = _difference(recorded.get("model"), now["model"], "model")
+    if difference is not None:
+        raise InputError(
+            f"{where}: cannot be resumed with another model ({difference}); "
+            "leave the model's options as they were, or start a run of its own with --init."
+        )
+    for key in ("fingerprint", "transform"):
+        if recorded.get("data", {}).get(key) != now["data"].get(key):
             raise InputError(
-                f"{where}: holds another model, for tensor {name} is {there} there and {here} here; "
-                "build the model with the same sizes."
+                f"{where}: cannot be resumed: the data are not those it was trained on "
+                f"(their {key} differs); start a run of its own with --init."
             )
-        if theirs[name].is_floating_point() and not torch.isfinite(theirs[name]).all():
-            raise InputError(
-                f"{where}: tensor {name} is damaged, for it holds values that are not finite."
-            )
-    for name in theirs:
-        if name not in ours:
-            raise InputError(
-                f"{where}: holds another model, for tensor {name} is in it and not in this one."
-            )
+
+
+def _difference(recorded: Any, now: Any, place: str) -> str | None:
+    """Where two trees first differ, and how."""
+    if isinstance(recorded, Mapping) and isinstance(now, Mapping):
+        keys = dict.fromkeys([*recorded, *now])
+        found = (_difference(recorded.get(key), now.get(key), f"{place}.{key}") for key in keys)
+        return next((difference for difference in found if difference is not None), None)
+    return None if recorded == now else f"{place} was {_short(recorded)} and is now {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -2,42 +2,55 @@
 
     fit -> model.losses -> denoiser -> network, and no call goes back up
 
-It prints nothing and installs no signal handlers: it polls `stop()` once a step and reports events. A run is a pure
-function of its options, its data and its model: randomness is keyed by the step (`randomness.py`), batches are a
-function of the step, and the rest is in the checkpoint, so a run that is interrupted and resumed ends in the same
-weights, bit for bit, as one that was not (with a number of steps, on the same number of threads of a CPU).
+It prints nothing and installs no signal handlers: it polls `stop()` once a step and reports events.
+A run is a function of its options, its data and its model: randomness is keyed by the step
+(`randomness.py`), batches depend on the step alone, and the rest is in the checkpoint. So a run
+that is interrupted and resumed ends in the same weights, bit for bit, as one that was not (with a
+number of steps, on the same number of threads of a CPU).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Sized
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 
 from undiffuse.device import find_device
+from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
-from undiffuse.interfaces import Source
-from undiffuse.models.base import GenerativeModel
-from undiffuse.training.checkpoint import initialize
-from undiffuse.training.evaluate import PREPARE
-from undiffuse.training.folder import RunFolder
-from undiffuse.training.log import Listener
-from undiffuse.training.options import Options, batch_for, merge
-from undiffuse.training.randomness import Randomness
-from undiffuse.training.run import Run
-from undiffuse.training.schedule import evaluation_due
-from undiffuse.training.step import train_step
+from undiffuse.interfaces import Listener, Source, Stop, Trainable
+from undiffuse.options import TrainingOptions
+from undiffuse.training.checkpoint import LOG, SAMPLES, RunFolder, check_same, config_of
+from undiffuse.training.clock import Clock
+from undiffuse.training.log import Log
+from undiffuse.training.look import Look
+from undiffuse.training.options import batch_for, merge
+from undiffuse.training.randomness import PREPARE, Randomness
+from undiffuse.training.schedule import LOOK_SHARE, evaluation_due
+from undiffuse.training.state import State, initialize
+from undiffuse.training.step import Autocast, autocast, train_step
 from undiffuse.training.trial import Trial, choose_precision, compiled
 
+PATIENCE = 10  # steps in a row without a finite loss before a run is given up
 
+
+@final
 @dataclass(frozen=True)
 class Result:
-    """How a run ended: steps taken, seconds spent in total, the last held-out diagnostics, whether it was stopped."""
+    """How a run ended.
+
+    Attributes:
+        step: the steps taken in total.
+        elapsed: the seconds spent in total.
+        held_out: the last diagnostics on held-out rows.
+        stopped: whether `stop` ended it before its time.
+        out: the run directory.
+    """
 
     step: int
     elapsed: float
@@ -47,30 +60,37 @@ class Result:
 
 
 def fit(
-    model: GenerativeModel,
+    model: Trainable,
     data: Any,
     *,
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     init: str | Path | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Stop = lambda: False,
     on_event: Listener | None = None,
     **options: Any,
 ) -> Result:
-    """Train `model` on `data`, anything `ud.load` takes; afterwards it holds the averaged weights, ready to sample.
+    """Train `model` on `data`; afterwards it holds the averaged weights, ready to sample.
 
-    out        the run directory to write (see `folder.py`); without it, nothing is written
-    resume     go on with the run in `out`: with what it recorded, over which given options take precedence; a
-               finished run is extended by more steps or a longer budget, its rate warmed up again
-    overwrite  replace the run in `out`, which is kept until the new one has a checkpoint
-    init       a run whose averaged weights to start from
-    stop       polled once a step; True saves and returns
-    on_event   called with every event (see `log.py`)
-    options    the fields of `Options`: steps or budget (10 minutes by default), batch, lr, precision, device, ...
+    Args:
+        model: the model; it is sized to the data if it is not yet.
+        data: anything `undiffuse.load` takes.
+        out: the run directory to write (see `checkpoint.py`); without it, nothing is written.
+        resume: continue the run in `out` with the options that it recorded; options given here take
+            precedence. A finished run is extended by more steps or a longer budget, with a new
+            warm-up of the learning rate.
+        overwrite: replace the run in `out`, which is kept until the new one has a checkpoint.
+        init: a run whose averaged weights to start from.
+        stop: polled once a step; True saves and returns.
+        on_event: called with every event (see `log.py`).
+        options: fields of `undiffuse.options.TrainingOptions`: steps or budget (10 minutes by
+            default), batch, lr, precision, device and more.
 
-    Raises InputError for options that make no sense, a place that cannot be written, a run that does not fit the
-    model or the data, and when ten steps in a row have no finite loss (the last checkpoint is kept).
+    Raises:
+        InputError: options that are not possible, a place that cannot be written, a run that does
+            not fit the model or the data, or ten steps in a row without a finite loss (the last
+            checkpoint is kept).
     """
     if (resume or overwrite) and out is None:
         raise InputError("resume and overwrite: which run? Give its folder as out.")
@@ -78,92 +98,232 @@ def fit(
         raise InputError(
             f"init {init}: a run that is resumed has its own weights; leave one of the two out."
         )
-    folder = RunFolder(out, resume=resume, overwrite=overwrite) if out is not None else None
-    chosen = merge(options, folder.config.get("training", {}) if folder and folder.config else None)
+    folder = None if out is None else RunFolder.claim(out, resume=resume, overwrite=overwrite)
+    recorded = folder.recorded if folder else None
+    chosen = merge(options, recorded and recorded.get("training", {}))
     device = find_device(chosen.device)
     randomness = Randomness(device, chosen.seed)
     started = time.perf_counter()
     with ExitStack() as leaving:
         leaving.enter_context(randomness.put_back())
         randomness.at(PREPARE)
-        data = model.meet(data)
+        source = model.meet(data)
         if init is not None:
-            initialize(model, init)
+            start = RunFolder(init)
+            start.config()  # what is not a run, or of another format, is refused
+            initialize(model, start.weights(), start.given)
         model.to(device)
-        if (
-            device.type == "cuda"
-        ):  # convolutions in bfloat16 are fastest there with channels last; on a CPU they lose
+        if device.type == "cuda":  # convolutions in bfloat16 are fastest with channels last there
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         model.train()
-        chosen = _settle(model, data, chosen, device, randomness, leaving)
-        run = Run(model, data, chosen, folder, device, randomness, on_event, started)
-        with run.recorded():
-            return _loop(run, stop)
+        chosen = _settle(model, source, chosen, device, randomness, leaving)
+        state = State(model, chosen)
+        # A checkpoint holds four numbers a parameter, the weights a fifth.
+        size = 20.0 * sum(p.numel() for p in model.parameters()) if folder else 0.0
+        clock = Clock(chosen, started, size=size)
+        config = config_of(model, source, chosen) if folder else {}
+        if folder is not None and recorded is not None:
+            check_same(recorded, config, folder.given)
+            _restore(folder, state, clock, chosen)
+        leaving.enter_context(state.ended())
+        if folder is not None:
+            leaving.enter_context(folder.training(config))
+        path = folder.path / LOG if folder else None
+        log = Log(path, on_event, every=chosen.log_every, resumed_at=state.step)
+        leaving.enter_context(closing(log))
+        cast = autocast(device, chosen.precision)
+        look = Look(
+            state,
+            source,
+            device=device,
+            randomness=randomness,
+            cast=cast,
+            samples=chosen.samples if folder else 0,
+            allowance=LOOK_SHARE * clock.budget if clock.budget else None,
+        )
+        loop = _Loop(source, chosen, device, randomness, cast, state, clock, look, folder, log)
+        return loop.run(stop)
 
 
 def _settle(
-    model: GenerativeModel,
+    model: Trainable,
     data: Source,
-    options: Options,
+    options: TrainingOptions,
     device: torch.device,
     randomness: Randomness,
     leaving: ExitStack,
-) -> Options:
-    """Choose what was left open, by the data's shape and by trial on this machine; compile until `leaving`."""
-    rows = len(data) if hasattr(data, "__len__") else None  # pyright: ignore[reportArgumentType]
+) -> TrainingOptions:
+    """Choose what is left open, from the data's shape and by trial; compile until `leaving`."""
+    rows = len(data) if isinstance(data, Sized) else None
     shape = tuple(data.transform.shape)
     batch = options.batch or batch_for(shape, rows=rows, accelerated=device.type != "cpu")
-    options = replace(
-        options, batch=batch, accumulate=min(options.accumulate, batch), device=str(device)
-    )
+    accumulate = min(options.accumulate, batch)
+    options = replace(options, batch=batch, accumulate=accumulate, device=str(device))
     compiling = device.type == "cuda" if options.compile is None else options.compile
     if options.precision != "auto" and not compiling:
         return options
-    first = next(data.batches(-(-batch // options.accumulate), seed=options.seed))
+    first = next(data.batches(-(-batch // accumulate), seed=options.seed))
     trial = Trial(model, first, data.transform, device, randomness)
     if options.precision == "auto":
-        options = replace(options, precision=choose_precision(device, trial, options.budget))
+        budget = None if options.budget is None else float(options.budget)
+        options = replace(options, precision=choose_precision(device, trial, budget))
     if compiling:
         modules = [player.module for player in model.players().values()]
         leaving.enter_context(compiled(modules, trial, options.precision))
     return options
 
 
-def _loop(run: Run, stop: Callable[[], bool]) -> Result:
-    options, stopped = run.options, False
-    assert options.batch is not None
-    batches: Iterator[dict] = run.data.batches(
-        options.batch, seed=options.seed, start_step=run.step
-    )
-    while (before := run.progress()) < 1.0:
-        if stop():
-            stopped = True
-            break
-        lr = run.lr(before)
-        losses, taken = train_step(
-            run.model,
-            run.learners,
-            next(batches),
-            step=run.step,
-            lr=lr,
-            transform=run.data.transform,
-            device=run.device,
-            randomness=run.randomness,
-            cast=run.cast,
-            accumulate=options.accumulate,
+def _restore(folder: RunFolder, state: State, clock: Clock, options: TrainingOptions) -> None:
+    """Go back to the newest checkpoint, if there is one.
+
+    Raises InputError if the run has had all the steps, or finished within the time, asked for.
+    """
+    counters = folder.counters()
+    if counters is None:
+        return
+    step, elapsed = counters["step"], counters["elapsed"]
+    had = more = ""
+    timed = clock.budget is not None and counters["finished"]
+    if options.steps is not None and step >= options.steps:
+        had, more = f"{step} steps", f"--steps {2 * max(step, 1)}"
+    elif timed and max(elapsed, counters["budget"] or 0.0) >= (clock.budget or 0.0):
+        had, more = format_duration(elapsed), f"--budget {format_duration(2 * elapsed)}"
+    if had:
+        raise InputError(
+            f"{folder.given}: has already had {had}; give more, such as {more}, to extend it."
         )
-        run.count(losses, taken, lr)
-        if (after := run.progress()) >= 1.0:
-            break
-        if (
-            evaluation_due(run.step, before, after, every=options.evaluate_every)
-            and run.can_afford_to_look()
-        ):
-            run.look()
-        if run.step % options.checkpoint_every == 0:
-            run.save(finished=False)
-    if not stopped:
-        run.look()
-    run.save(finished=not stopped)
-    run.end(stopped=stopped)
-    return Result(run.step, run.elapsed(), run.held_out, stopped, run.out)
+    clock.restore(counters)
+    state.restore(folder.tensors(), counters, folder.given)
+
+
+@final
+@dataclass(frozen=True)
+class _Loop:
+    """What the loop works on."""
+
+    data: Source
+    options: TrainingOptions
+    device: torch.device
+    randomness: Randomness
+    cast: Autocast
+    state: State
+    clock: Clock
+    look: Look
+    folder: RunFolder | None
+    log: Log
+
+    def run(self, stop: Stop) -> Result:
+        """Train until the end, or until `stop` says so."""
+        state, clock, options, log = self.state, self.clock, self.options, self.log
+        out = self.folder.path if self.folder else None
+        names = ("steps", "budget", "batch", "precision", "device")
+        log(
+            "start",
+            state.step,
+            **{name: getattr(options, name) for name in names},
+            parameters=sum(parameter.numel() for parameter in state.model.parameters()),
+            out=str(out) if out else None,
+            resumed_at=state.step if clock.before else None,
+        )
+        stopped = self._train(stop)
+        if not stopped:
+            self._evaluate()
+        self._save(finished=not stopped)
+        reason = "stopped" if stopped else "done"
+        elapsed = clock.elapsed()
+        log("end", state.step, elapsed=elapsed, reason=reason, out=str(out) if out else None)
+        return Result(state.step, elapsed, state.held_out, stopped, out)
+
+    def _train(self, stop: Stop) -> bool:
+        """Take the steps; whether they were stopped."""
+        state, clock, options = self.state, self.clock, self.options
+        assert options.batch is not None
+        batches = self.data.batches(options.batch, seed=options.seed, start_step=state.step)
+        while (before := clock.progress(state.step)) < 1.0:
+            if stop():
+                return True
+            lr = clock.lr(state.step, before)
+            losses, taken = train_step(
+                state.model,
+                state.learners,
+                next(batches),
+                step=state.step,
+                lr=lr,
+                transform=self.data.transform,
+                device=self.device,
+                randomness=self.randomness,
+                cast=self.cast,
+                accumulate=options.accumulate,
+            )
+            state.count(taken)
+            clock.stepped()
+            if self.log.wants(state.step):
+                self._report(losses if taken else {}, lr)
+            if state.in_a_row >= PATIENCE:
+                raise self._given_up()
+            if (after := clock.progress(state.step)) >= 1.0:
+                break
+            due = evaluation_due(state.step, before, after, every=options.evaluate_every)
+            if due and clock.can_evaluate():
+                self._evaluate()
+            if state.step % options.checkpoint_every == 0:
+                self._save(finished=False)
+        return False
+
+    def _report(self, losses: dict[str, float], lr: float) -> None:
+        step, clock = self.state.step, self.clock
+        self.log(
+            "step",
+            step,
+            loss=next(iter(losses.values()), None),
+            **({"losses": losses} if len(losses) > 1 else {}),
+            rate=(self.options.batch or 0) / max(clock.pace, 1e-9),
+            elapsed=clock.elapsed(),
+            left=clock.left(step),
+            lr=lr,
+            skipped=self.state.skipped,
+        )
+
+    def _evaluate(self) -> None:
+        """Report held-out diagnostics, and save a preview if the run has a folder; once a step."""
+        step = self.state.step
+        if self.state.evaluated_at == step:
+            return
+        self.state.evaluated_at = step
+        file = self.folder.path / SAMPLES / f"step-{step:06d}.png" if self.folder else None
+        found, previewed = self.look(file)
+        if found is not None:
+            self.state.held_out = found
+            self.log("held_out", step, **found)
+        if previewed:
+            self.log("samples", step, path=str(file))
+        self.clock.evaluated(self.look.cost)
+
+    def _save(self, *, finished: bool) -> None:
+        """Write a checkpoint, if the run has a folder."""
+        if self.folder is None:
+            return
+        start, state = time.perf_counter(), self.state
+        counters = {
+            **state.counters(),
+            **self.clock.counters(),
+            "finished": finished,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+        path = self.folder.save(counters, state.tensors(), state.averaged_weights())
+        self.log("checkpoint", state.step, path=str(path))
+        self.clock.saved(time.perf_counter() - start)
+
+    def _given_up(self) -> InputError:
+        """The error for a run whose losses are no longer finite: what to try, and what is kept."""
+        saved = self.folder.counters() if self.folder else None
+        where = f"{self.folder.given}: " if self.folder else ""
+        kept = f"; the checkpoint of step {saved['step']} is kept" if saved else ""
+        precise = ", --precision float32" if self.options.precision != "float32" else ""
+        return InputError(
+            f"{where}stopped at step {self.state.step}: the loss or its gradient was not finite "
+            f"{PATIENCE} times in a row; try a lower learning rate "
+            f"(--training.lr {self.options.lr / 4:.2g}){precise}, "
+            f"or look for extreme values in the data{kept}."
+        )

@@ -1,28 +1,31 @@
-"""One player of a model in training: its parameters, its optimizer, its running average, and the step.
+"""A player of a model in training: its parameters, optimizer, running average, and the step.
 
-AdamW (Loshchilov and Hutter 2019), with betas (0.9, 0.99) unless the player has its own: diffusion losses are noisy
-across noise levels, and a second moment that remembers a thousand steps is late in a run that has only a few thousand.
-Weight decay is for matrices and kernels; gains, biases and scalars keep theirs. A step whose loss or gradient is not
-finite is not taken: parameters, moments and average stay what they were.
+AdamW (Loshchilov and Hutter 2019), with betas (0.9, 0.99) unless the player has its own: diffusion
+losses are noisy across noise levels, and a second moment over a thousand steps is late in a run
+that has only a few thousand. Weight decay applies to matrices and kernels, not to gains, biases and
+scalars. A step whose loss or gradient is not finite is not taken: parameters, moments and average
+stay what they were.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import final
 
 import torch
 from torch import Tensor
 
 from undiffuse.interfaces import Player
+from undiffuse.options import TrainingOptions
 from undiffuse.training.averaging import PowerAverage
-from undiffuse.training.options import Options
 
 
+@final
 class Learner:
-    """A player's optimizer and average. `update` is the step; `tensors` and `load` are for checkpoints."""
+    """A player's optimizer and average; `average` is None for a player that keeps none."""
 
-    def __init__(self, player: Player, options: Options) -> None:
+    def __init__(self, player: Player, options: TrainingOptions) -> None:
         named = {name: p for name, p in player.module.named_parameters() if p.requires_grad}
         decayed = {name: p for name, p in named.items() if p.ndim >= 2}
         others = {name: p for name, p in named.items() if p.ndim < 2}
@@ -41,12 +44,15 @@ class Learner:
         )
 
     def update(self, loss: Tensor, lr: float) -> tuple[float, bool]:
-        """Take the step on the gradients of `loss`, a scalar. Returns its value and whether the step was taken."""
+        """Take a step on the gradients of `loss`, a scalar.
+
+        Returns:
+            The value of the loss, and whether the step was taken.
+        """
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        value, size = torch.stack(
-            [loss.float(), norm.float()]
-        ).tolist()  # the step's one wait for the device
+        # The step's one wait for the device.
+        value, size = torch.stack([loss.float(), norm.float()]).tolist()
         taken = math.isfinite(value) and math.isfinite(size)
         if taken:
             if self.clip and size > self.clip:
@@ -59,7 +65,7 @@ class Learner:
         return value, taken
 
     def tensors(self) -> dict[str, Tensor]:
-        """The optimizer's moments and the average, by name."""
+        """Return the optimizer's moments and the average, by name."""
         tensors = {}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
@@ -71,7 +77,11 @@ class Learner:
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor], count: int) -> None:
-        """Go back to what `tensors` returned, with an average over `count` steps. Raises KeyError if some lack."""
+        """Go back to what `tensors` returned, with an average over `count` steps.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
         saved = self.optimizer.state_dict()
         for index, name in enumerate(self.parameters):
             keys = [
@@ -89,7 +99,7 @@ class Learner:
 
 
 def _fused(named: Mapping[str, Tensor]) -> bool:
-    """Whether the optimizer can take its step in one pass: three times faster, on the CPU too."""
+    """Whether the optimizer can step in one pass: three times faster, on the CPU too."""
     return all(
         p.device.type in ("cpu", "cuda", "mps") and p.is_floating_point() for p in named.values()
     )

@@ -1,40 +1,46 @@
-"""What happens in a run, as events: plain dictionaries, to a callback as they come and to log.jsonl a line each.
+"""What happens in a run, as events: plain dictionaries, to a listener and to log.jsonl, one a line.
 
     start     steps, budget, parameters, batch, precision, device, out, resumed_at
-    step      loss (and losses, of several players), rate (rows/s), elapsed (s), left (s), lr, skipped
+    step      loss (and losses, of several players), rate (rows/s), elapsed, left (s), lr, skipped
     held_out  the model's diagnostics on held-out rows, "loss" among them
     samples, checkpoint   path
     end       elapsed, reason ("done" or "stopped"), out
 
-each with "event" and "step". A resumed run forgets the lines of steps that it takes again.
+each with "event" and "step". A resumed run drops the lines of steps that it takes again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, final
 
 from undiffuse.atomic import atomic_file
 from undiffuse.errors import InputError
-
-Listener = Callable[[dict[str, Any]], None]
+from undiffuse.interfaces import Listener
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The events in a log.jsonl, a torn last line left out; none if there is no such file."""
+    """Return the events in a log.jsonl without a torn last line; none if there is no such file."""
     events: list[dict[str, Any]] = []
     with suppress(FileNotFoundError, ValueError), path.open(encoding="utf-8") as lines:
         events.extend(json.loads(line) for line in lines)
     return events
 
 
+@final
 class Log:
-    """Sends each event to `listener`, and writes it to `path`, of the steps every `every`-th. Close it in the end.
+    """Sends each event to a listener and writes it to a file. Close it at the end.
 
-    Raises InputError if the file cannot be written.
+    Args:
+        path: the file, None for none; lines of later steps than `resumed_at` are dropped from it.
+        listener: called with each event.
+        every: of the events of steps, every so many are written to the file.
+        resumed_at: the step that the run is resumed at.
+
+    Raises:
+        InputError: the file cannot be written.
     """
 
     def __init__(
@@ -46,13 +52,12 @@ class Log:
             return
         kept = [event for event in read_log(path) if event.get("step", 0) <= resumed_at]
         with atomic_file(path) as temporary:
-            temporary.write_text(
-                "".join(json.dumps(event) + "\n" for event in kept), encoding="utf-8"
-            )
+            lines = "".join(json.dumps(event) + "\n" for event in kept)
+            temporary.write_text(lines, encoding="utf-8")
         self.file = path.open("a", encoding="utf-8")
 
     def wants(self, step: int) -> bool:
-        """Whether anybody reads the event of this step: it need not be put together otherwise."""
+        """Whether the event of this step is read by anybody."""
         return self.listener is not None or (self.file is not None and step % self.every == 0)
 
     def __call__(self, event: str, step: int, **facts: Any) -> None:
@@ -64,7 +69,8 @@ class Log:
                 self.file.flush()
             except OSError as problem:
                 raise InputError(
-                    f"{self.path}: could not be written ({problem.strerror}); make room, then go on with --resume."
+                    f"{self.path}: could not be written ({problem.strerror}); "
+                    "make room, then continue with --resume."
                 ) from problem
         if self.listener is not None:
             self.listener(tree)

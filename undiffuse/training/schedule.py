@@ -1,16 +1,18 @@
-"""When: the learning rate over a run, and the moments at which a run is looked at. Pure functions of progress.
+"""The learning rate over a run and the steps at which it is evaluated, as functions of progress.
 
-Progress p is in [0, 1]: steps taken over steps to take, or time spent over the budget, so that the rate reaches zero
-exactly when the run ends, whichever was asked for. The rate relative to its peak is
+Progress p is in [0, 1]: steps taken over steps to take, or time spent over the budget, so that the
+rate reaches zero exactly when the run ends, whichever was asked for. The rate relative to its peak:
 
     rate(p) = ramp * min(1, (1 - p) / decay)
 
-a plateau and then a straight line to zero over the last `decay` of the run. A straight line to zero is at least as
-good as a cosine for a given number of steps (Bergsma et al. 2025, "Straight to Zero"; Defazio et al. 2023, "Optimal
-linear decay"), and a plateau before it lets a run be extended: nothing done on the plateau depended on its length
-(Haegele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training durations").
+a plateau and then a straight line to zero over the last `decay` of the run. A straight line to
+zero is at least as good as a cosine for a given number of steps (Bergsma et al. 2025, "Straight to
+Zero"; Defazio et al. 2023, "Optimal linear decay"), and a plateau before it lets a run be extended:
+nothing done on the plateau depended on its length (Haegele et al. 2024, "Scaling laws and
+compute-optimal training beyond fixed training durations").
 
-The ramp rises linearly over the first `warmup` steps, or over the first 5 % of the run if that is sooner.
+The ramp rises linearly over the first `warmup` steps, or over the first 5 % of the run if that is
+sooner.
 """
 
 from __future__ import annotations
@@ -24,15 +26,27 @@ LOOK_SHARE = 0.01  # of a budget, at most, for one evaluation
 
 
 def progress(step: int, elapsed: float, *, steps: int | None, budget: float | None) -> float:
-    """How much of the run is behind, in [0, 1]: by steps if `steps` is given, by the clock (seconds) otherwise."""
+    """Return the share of the run that is behind, in [0, 1].
+
+    Args:
+        step: the steps taken.
+        elapsed: the seconds spent.
+        steps: the steps to take; None for a run that ends with its budget.
+        budget: the seconds to spend.
+    """
     done = step / steps if steps is not None else elapsed / budget if budget else 1.0
     return min(max(done, 0.0), 1.0)
 
 
 def rate(p: float, step: int, *, warmup: int, decay: float, started: float = 0.0) -> float:
-    """The learning rate relative to its peak, at progress `p`, on the `step`-th step since the ramp began.
+    """Return the learning rate relative to its peak.
 
-    `started` is the progress at which the ramp began: zero, except in a finished run that is extended.
+    Args:
+        p: the progress.
+        step: the steps taken since the ramp began.
+        warmup: the steps of the ramp, at most.
+        decay: the final share of the run in which the rate falls.
+        started: the progress at which the ramp began: zero, unless a finished run is extended.
 
     >>> [round(rate(p, 1000, warmup=100, decay=0.5), 2) for p in (0.1, 0.5, 0.75, 1.0)]
     [1.0, 1.0, 0.5, 0.0]
@@ -44,9 +58,10 @@ def rate(p: float, step: int, *, warmup: int, decay: float, started: float = 0.0
 
 
 def evaluation_due(step: int, before: float, after: float, *, every: int | None) -> bool:
-    """Whether to look at the model now that `step` steps are taken and progress went from `before` to `after`.
+    """Whether an evaluation is due after step `step`, which took progress from `before` to `after`.
 
-    With `every`, at its multiples; without, EVALUATIONS times over the run and at the doublings of FIRST_EVALUATION.
+    With `every`, at its multiples; without, 16 times over the run, and at step 250 and its
+    doublings.
     """
     if every is not None:
         return step % every == 0
@@ -56,7 +71,7 @@ def evaluation_due(step: int, before: float, after: float, *, every: int | None)
 
 
 def affordable(cost: float, since: float, *, every: int | None) -> bool:
-    """Whether an evaluation of `cost` seconds is at most EVALUATION_SHARE of the seconds since the one before.
+    """Whether an evaluation of `cost` seconds is at most 5 % of those `since` the one before.
 
     An interval that was asked for is kept whatever it costs.
     """

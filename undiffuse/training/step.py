@@ -1,9 +1,10 @@
 """One training step, for any family: a batch becomes losses, losses become steps of the players.
 
-`model.losses` is a generator: it yields (player, loss), and the step on that player is taken before it is advanced,
-so the second loss of a two-player family is computed against the player that has just moved. With accumulation the
-batch is split, each part has a generator of its own, and they are advanced in lockstep: every part's i-th loss, then
-one step on their mean, weighted by rows. Autocast is around the `next()` alone.
+`model.losses` is a generator: it yields (player, loss), and the step on that player is taken before
+it is advanced, so the second loss of a two-player family is computed against the player that has
+just moved. With accumulation the batch is split, each part has a generator of its own, and they are
+advanced in lockstep: every part's i-th loss, then one step on their mean, weighted by rows.
+Autocast is around the `next()` alone.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from undiffuse.interfaces import Transform
-from undiffuse.models.base import GenerativeModel
+from undiffuse.interfaces import Trainable, Transform
 from undiffuse.training.learner import Learner
 from undiffuse.training.randomness import Randomness
 
@@ -25,7 +25,7 @@ Autocast = Callable[[], AbstractContextManager[Any]]
 
 
 def autocast(device: torch.device, precision: str) -> Autocast:
-    """A maker of contexts: bfloat16 for the operations that gain from it, or nothing."""
+    """Return a maker of contexts: bfloat16 for the operations that gain from it, or nothing."""
     if precision == "bfloat16":
         return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext
@@ -34,14 +34,14 @@ def autocast(device: torch.device, precision: str) -> Autocast:
 def encoded(
     batch: Mapping[str, Tensor], transform: Transform, device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """(x at unit scale, conditions) on the device; encoding draws its noise there."""
+    """Return (x at unit scale, conditions) on the device; encoding draws its noise there."""
     moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
     x, _ = transform.encode(moved.pop("row"), torch.randn_like)
     return x, moved
 
 
 def split(batch: Mapping[str, Tensor], parts: int) -> list[tuple[int, float, Mapping[str, Tensor]]]:
-    """[(place of its first row, share of the rows, part)] of a batch."""
+    """Return [(position of its first row, share of the rows, part)] of a batch."""
     rows = len(batch["row"])
     if parts == 1:
         return [(0, 1.0, batch)]
@@ -54,7 +54,7 @@ def split(batch: Mapping[str, Tensor], parts: int) -> list[tuple[int, float, Map
 
 
 def train_step(
-    model: GenerativeModel,
+    model: Trainable,
     learners: Mapping[str, Learner],
     batch: Mapping[str, Tensor],
     *,
@@ -66,9 +66,13 @@ def train_step(
     cast: Autocast,
     accumulate: int,
 ) -> tuple[dict[str, float], bool]:
-    """Step number `step` of every player. Returns the losses by player, and whether all steps were taken.
+    """Take step number `step` of every player.
 
-    One that is not (its loss or gradient is not finite) ends the step: what follows would build on it.
+    A player whose loss or gradient is not finite does not move, and ends the step: what follows
+    would build on it.
+
+    Returns:
+        The losses by player, and whether all players moved.
     """
     parts = split(batch, accumulate)
     generators, losses = [], {}

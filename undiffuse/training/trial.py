@@ -1,8 +1,9 @@
-"""What the machine does best, found by trying: bfloat16 or float32, compiled or not.
+"""What is fastest on this machine, found by trying: bfloat16 or float32, compiled or not.
 
-A trial computes one loss and its gradient on a batch of the run's own shape and leaves no trace: parameters, buffers
-and gradients are what they were. On CUDA bfloat16 is a matter of capability; on a CPU it depends on the network and on
-the kernels, so both are timed, and bfloat16 must win by 15 % and agree on the loss. The choice is recorded in the run.
+A trial computes one loss and its gradient on a batch of the run's own shape and leaves no trace:
+parameters, buffers and gradients are what they were. On CUDA the capability decides; on a CPU it
+depends on the network and on the kernels, so both are timed, and bfloat16 must win by 15 % and
+agree on the loss. The choice is recorded in the run.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import inf
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from undiffuse.interfaces import Transform
-from undiffuse.models.base import GenerativeModel
+from undiffuse.interfaces import Trainable, Transform
 from undiffuse.training.randomness import Randomness
 from undiffuse.training.step import autocast, encoded
 
@@ -30,12 +30,13 @@ AGREEMENT = 0.1  # and give the same loss within this share
 Try = Callable[[str], Any]  # precision -> (seconds, loss), what a Trial is
 
 
+@final
 class Trial:
-    """`trial(precision)` -> (seconds, loss) of one forward and backward pass."""
+    """Times one forward and backward pass on `batch`."""
 
     def __init__(
         self,
-        model: GenerativeModel,
+        model: Trainable,
         batch: Mapping[str, Tensor],
         transform: Transform,
         device: torch.device,
@@ -45,6 +46,7 @@ class Trial:
         self.device, self.randomness = device, randomness
 
     def __call__(self, precision: str) -> tuple[float, float]:
+        """Return (seconds, loss) of one pass in this precision."""
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         self.randomness.at(0, 0, 0)
         start = time.perf_counter()
@@ -62,7 +64,7 @@ class Trial:
 
 
 def choose_precision(device: torch.device, trial: Try, budget: float | None = None) -> str:
-    """ "bfloat16" where the machine gains from it, else "float32"; `budget` is the run's, in seconds."""
+    """Return "bfloat16" if it is faster here, else "float32"; `budget` is the run's, in seconds."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device.type != "cpu":
@@ -82,16 +84,14 @@ def choose_precision(device: torch.device, trial: Try, budget: float | None = No
 
 @contextmanager
 def compiled(modules: Iterable[nn.Module], trial: Try, precision: str) -> Iterator[bool]:
-    """Inside, the modules run compiled, or as they are if this machine cannot compile them (the value says which)."""
+    """Inside, the modules run compiled; as they are, yielding False, if this machine cannot."""
     modules = list(modules)
     for module in modules:
         module.compile()
     worked = True
     try:
         trial(precision)
-    except (
-        Exception
-    ):  # a compiler fails in as many ways as there are compilers; training goes on without
+    except Exception:  # compilers fail in many ways; training goes on without
         worked = False
         _uncompile(modules)
     try:

@@ -1,0 +1,130 @@
+"""An evaluation in training: diagnostics on held-out rows and a preview, with the averaged weights.
+
+Rows, noise and seeds are the same each time, so that what changes is the model. A run with a budget
+keeps its evaluations short: the first one finds, by doubling, how many rows and samples fit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from undiffuse.atomic import atomic_file
+from undiffuse.interfaces import Source
+from undiffuse.parts import as_json
+from undiffuse.training.averaging import averaged
+from undiffuse.training.options import batch_for
+from undiffuse.training.randomness import HELD_OUT, Randomness
+from undiffuse.training.state import State
+from undiffuse.training.step import Autocast, encoded
+
+FEWEST_ROWS, MOST_ROWS = 64, 256  # of held-out rows: four times the default batch, within these
+
+
+@final
+class Look:
+    """Evaluates the model of `state` when it is called.
+
+    Attributes:
+        cost: the seconds of the latest evaluation, without those in which its size was found.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        data: Source,
+        *,
+        device: torch.device,
+        randomness: Randomness,
+        cast: Autocast,
+        samples: int,
+        allowance: float | None = None,
+    ) -> None:
+        """`samples` are drawn for a preview; `allowance` is the longest it may take, in seconds."""
+        self.state, self.model, self.transform = state, state.model, data.transform
+        self.device, self.randomness, self.cast = device, randomness, cast
+        self.samples, self.allowance, self.cost = samples, allowance, 0.0
+        rows = 4 * batch_for(tuple(data.transform.shape))
+        self.batch = data.held_out_batch(max(FEWEST_ROWS, min(rows, MOST_ROWS)))
+
+    def __call__(self, file: Path | None) -> tuple[dict[str, Any] | None, bool]:
+        """Evaluate, and save a preview as `file`.
+
+        Returns:
+            The diagnostics as plain data (None without held-out rows), and whether there is a
+            preview.
+        """
+        with self._evaluating():
+            if self.allowance is not None:
+                self._shorten(self.allowance / 2)
+                self.allowance = None
+            sized = time.perf_counter()
+            found = self._diagnostics(self.batch) if len(self.batch["row"]) else None
+            previewed = file is not None and self._preview(file)
+        self.cost = time.perf_counter() - sized
+        return found, previewed
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Averaged weights, evaluation mode and no gradients inside; as before on leaving."""
+        self.model.eval()
+        try:
+            with averaged(self.state.averages), torch.no_grad(), self.cast():
+                yield
+        finally:
+            self.model.train()
+
+    def _shorten(self, allowance: float) -> None:
+        """Keep so many rows and samples that each of the two takes at most so many seconds."""
+        if rows := len(self.batch["row"]):
+            rows = largest(lambda n: self._diagnostics(_first(self.batch, n)), rows, allowance)
+            self.batch = _first(self.batch, rows)
+        if self.samples:
+            self.samples = largest(self._draw, self.samples, allowance)
+
+    def _diagnostics(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        self.randomness.at(HELD_OUT)
+        x, conditions = encoded(batch, self.transform, self.device)
+        return as_json(self.model.diagnostics(x, **conditions))
+
+    def _draw(self, n: int) -> Any:
+        return self.model.preview(n, seed=self.randomness.seed)
+
+    def _preview(self, file: Path) -> bool:
+        """Save a picture of samples from fixed seeds; False for data that have no pictures."""
+        picture = self._draw(self.samples) if self.samples else None
+        if picture is None:
+            return False
+        with atomic_file(file) as temporary:
+            picture.save(temporary)
+        return True
+
+
+def _first(batch: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
+    return {name: value[:n] for name, value in batch.items()}
+
+
+def largest(work: Callable[[int], Any], most: int, allowance: float) -> int:
+    """Return how many rows, up to `most`, `work` does within `allowance` seconds.
+
+    It is found by doubling, which takes no longer than that; never less than one row. The first
+    call is not timed, for it pays for what happens only once.
+    """
+    rows, began = 1, time.perf_counter()
+    work(1)
+    while True:
+        start = time.perf_counter()
+        work(rows)
+        now = time.perf_counter()
+        seconds = now - start
+        if seconds * most <= allowance * rows:
+            return most
+        if 2 * rows > most or now - began + 2 * seconds > allowance:
+            return rows
+        rows *= 2
