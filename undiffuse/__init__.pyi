@@ -1,5 +1,7 @@
 """The public names and where each comes from; read by type checkers and by lazy_loader."""
 
+__version__: str
+
 from .comparison.compare import compare as compare
 from .data import load as load
 from .diffusion import DDIM as DDIM
