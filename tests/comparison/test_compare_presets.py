@@ -247,7 +247,7 @@ def test_features_are_fitted_once(watched: Watched, rows: str, tmp_path: Path, m
     """What is compared later is compared by the same features, though new ones would differ."""
     call = {"out": tmp_path / "c", "features": "trained", **BUDGET}
     comparison.compare(rows, presets=["edm"], **call)
-    monkeypatch.setattr("undiffuse.evaluation.features.trained.STEPS", 3)
+    monkeypatch.setattr("undiffuse.evaluation.features.trained.FIT_STEPS", 3)
     comparison.compare(rows, presets=["edm", "gan"], **call)
     hashes = [given["reference"].features.hash for _, given in watched.evaluated]
     assert len(hashes) == 2

@@ -11,9 +11,11 @@ from undiffuse.evaluation.metrics import (
     density_coverage,
     manifold,
     manifold_figures,
-    match_features as match,
     nearest,
     precision_recall,
+)
+from undiffuse.evaluation.metrics import (
+    match_features as match,
 )
 
 

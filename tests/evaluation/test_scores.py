@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from undiffuse.data import conform, load
 from undiffuse.diffusion import RowNoise

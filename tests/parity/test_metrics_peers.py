@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from undiffuse.evaluation.features.inception import Network
+from undiffuse.evaluation.features.inception import InceptionV3
 from undiffuse.evaluation.metrics import (
     density_coverage,
     frechet,
@@ -84,7 +84,7 @@ def test_fids_network_is_that_of_torch_fidelity(tmp_path):
     """By the same random weights, on images that need no resizing; there, bytes b become (b - 128)/128."""
     peer = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
     torch.manual_seed(0)
-    network = Network().eval()
+    network = InceptionV3().eval()
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.uniform_(part.running_mean, -0.1, 0.1)

@@ -83,7 +83,7 @@ def evaluate(
 
     `data` is where its data are now, or other data of their kind. `n` samples are drawn, by `method` in `steps` steps
     as `GenerativeModel.sample` takes them (None: as many as there are held-out rows, from 1,000 to 5,000, in the
-    preset's own way). `features` are those of `evaluation.feature_choice`; a `reference` that was made already stands
+    preset's own way). `features` are those of `evaluation.features`; a `reference` that was made already stands
     for both. The likelihood is taken of `rows` held-out rows. `progress(done, total, what)` is called now and then.
 
     Raises InputError for what is no run, data that have moved or do not fit, and settings that the family does not
@@ -254,7 +254,7 @@ def _identity(
             "name": features.name,
             "hash": features.hash,
             "dimensions": reference.held_out.features.shape[1],
-            "accuracy": getattr(features, "accuracy", None),
+            "accuracy": features.accuracy,
         },
     }
 

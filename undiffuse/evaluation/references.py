@@ -23,8 +23,8 @@ from torch import Tensor
 from undiffuse.data import Conformed, Data, Progress
 from undiffuse.data.rows import as_tensor
 from undiffuse.errors import InputError
+from undiffuse.evaluation.features import choose_features
 from undiffuse.evaluation.features.base import Features
-from undiffuse.evaluation.features.choice import choose_features
 from undiffuse.evaluation.features.trained import Trained
 from undiffuse.interfaces import Transform
 from undiffuse.seeds import mix

