@@ -183,8 +183,8 @@ def test_other_data_of_the_kind_are_a_reference_without_copies(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        ({"n": 7}, "give at least 8 samples"),
-        ({"rows": 0}, "give at least 8 samples, and 1 of the others"),
+        ({"n": 7}, "n 7: must be a whole number of at least 16"),
+        ({"rows": 0}, "rows 0: must be a whole number of at least 1"),
         ({"method": "heum"}, "no such method"),
         ({"features": "wite"}, "no such features"),
         ({"device": "gpu"}, "no such device"),
@@ -311,8 +311,12 @@ def test_the_likelihood_is_the_mean_over_held_out_rows_and_the_gap_that_to_train
     figures = figures_of(found.scored)
     assert figures["nats"].value == pytest.approx(nats[0].mean(), abs=1e-5)
     assert figures["nats"].stderr == pytest.approx(nats[0].std(ddof=1) / np.sqrt(59), rel=1e-4)
-    assert figures["bits_per_dim"].value == pytest.approx(-nats[0].mean() / (2 * np.log(2)), abs=1e-5)
-    assert figures["bits_per_dim"].low < figures["bits_per_dim"].value < figures["bits_per_dim"].high
+    assert figures["bits_per_dim"].value == pytest.approx(
+        -nats[0].mean() / (2 * np.log(2)), abs=1e-5
+    )
+    assert (
+        figures["bits_per_dim"].low < figures["bits_per_dim"].value < figures["bits_per_dim"].high
+    )
     assert figures["gap"].value == pytest.approx(nats[1].mean() - nats[0].mean(), abs=1e-5)
     assert figures["gap"].low > 0
     assert (found.rows, found.lost, found.kind) == (60, 1, "exact")
