@@ -21,8 +21,7 @@ from typing import Any, final
 from undiffuse.atomic import atomic_file, write_json
 from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
-from undiffuse.evaluation.features import Features
-from undiffuse.evaluation.features import save_features
+from undiffuse.evaluation.features import Features, save_features
 from undiffuse.evaluation.report import render_comparison
 
 SETTINGS = "comparison-settings.json"
