@@ -8,7 +8,7 @@ import pytest
 
 from undiffuse.data import Data, load
 from undiffuse.data.arrays.read import from_array
-from undiffuse.data.split import ByGroups, ByRows, make_split
+from undiffuse.data.split import SplitByGroups, SplitByRows, make_split
 
 LAYOUTS = {
     "even": np.repeat(np.arange(20), 7),
@@ -47,15 +47,15 @@ def test_no_more_is_held_out_than_wanted_unless_every_group_is_larger(name):
     smallest = np.unique(groups, return_counts=True)[1].min()
     for wanted in range(1, len(groups), 5):
         for seed in range(3):
-            assert ByGroups(groups, wanted, seed).n_held_out <= max(wanted, smallest)
+            assert SplitByGroups(groups, wanted, seed).n_held_out <= max(wanted, smallest)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_number_held_out_makes_the_same_split_again(name):
     groups = LAYOUTS[name]
     for wanted in range(1, len(groups), 5):
-        first = ByGroups(groups, wanted, seed=wanted)
-        again = ByGroups(groups, first.n_held_out, seed=wanted)
+        first = SplitByGroups(groups, wanted, seed=wanted)
+        again = SplitByGroups(groups, first.n_held_out, seed=wanted)
         for one, other in zip(sides(first, len(groups)), sides(again, len(groups))):
             np.testing.assert_array_equal(one, other)
 
@@ -63,7 +63,7 @@ def test_the_number_held_out_makes_the_same_split_again(name):
 def test_the_split_by_groups_follows_its_seed():
     groups = LAYOUTS["even"]
     assert (
-        len({frozenset(groups[sides(ByGroups(groups, 14, seed), 140)[0]]) for seed in range(20)})
+        len({frozenset(groups[sides(SplitByGroups(groups, 14, seed), 140)[0]]) for seed in range(20)})
         > 10
     )
 
@@ -71,7 +71,7 @@ def test_the_split_by_groups_follows_its_seed():
 def test_a_single_group_is_split_by_rows_and_it_is_said():
     loaded = from_array(np.arange(40, dtype=np.float32)[:, None], name="one/")
     data = Data(replace(loaded, groups=np.zeros(40, np.int64)))
-    assert isinstance(data.split, ByRows)
+    assert isinstance(data.split, SplitByRows)
     assert (len(data), data.n_held_out) == (36, 4)
     assert data.notes == (
         "one/: all rows have one origin, so those held out tell less of new data than usual.",
@@ -80,7 +80,7 @@ def test_a_single_group_is_split_by_rows_and_it_is_said():
 
 def test_nothing_is_measured_on_held_out_groups():
     groups = np.repeat(np.arange(10), 10)
-    outside = ByGroups(groups, 10, 0).holds_out(np.arange(100))
+    outside = SplitByGroups(groups, 10, 0).holds_out(np.arange(100))
     rows = np.where(outside, 1e6, np.arange(100)).astype(np.float32)[:, None]
     data = Data(replace(from_array(rows, name="data"), groups=groups))
     assert data.transform.high[0] < 100

@@ -3,7 +3,7 @@
     load(source) -> Data             rows, labels, a split, the transform, the form
     conform(source, config)          new rows in the type that a run stores its own in
     complete(source, config)         rows of which some entries are known
-    restore(config)                  (transform, form, classes) from a run's config.json, without the data
+    restore(config)                  (transform, form, classes) of a run, without its data
 
 A `Kind` reads one kind of data into `Loaded`; `Data` makes the split and the transform from that. A
 transform is how rows are modelled, a form is how they are presented and written.

@@ -1,4 +1,4 @@
-"""Rows of a new source in the stored type of a run: what they are called, and what is wrong with some of them."""
+"""Rows of a new source in the stored type of a run: their names, and what is wrong with some."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Problem:
 
 
 Taken = tuple[np.ndarray, dict[int, Problem]]
-"""Rows (B, ...) in the run's stored type, and what is wrong with some of them, by their place among the B."""
+"""Rows (B, ...) in the run's stored type, and the problems of some, by their place among the B."""
 
 
 @runtime_checkable
 class Readable(Protocol):
-    """Rows by number, some of which may have a problem; such a row is filled with one that can be encoded."""
+    """Rows by number. A row that has a problem is filled with one that can be encoded."""
 
     def take(self, indices: np.ndarray) -> Taken:
         """Return the rows at these positions, and their problems."""
@@ -125,8 +125,8 @@ class Conformed:
         """Yield the rows in order, `size` at a time, from row `start` on.
 
         Yields:
-            {"row": (size, ...), "problems": {place in the batch: Problem}}, and "label" (size,) int64
-            where the source has classes that are the run's.
+            {"row": (size, ...), "problems": {place in the batch: Problem}}, and "label" (size,)
+            int64 where the source has classes that are the run's.
         """
         for first in range(start, len(self), size):
             indices = np.arange(first, min(first + size, len(self)))

@@ -39,73 +39,65 @@ class Folder:
 
     def fingerprint(self) -> str:
         """Return a name for the state of the files: their paths, sizes and times of change."""
-        return fingerprint(self.path, self.files)
+        digest = hashlib.sha256()
+        for path, called in zip(self.files, self.called):
+            status = path.stat()
+            digest.update(f"{called}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:16]
 
     def classes(self, kept: Sequence[int] | None = None) -> tuple[list[str] | None, list[str]]:
-        """Return the class of each file (of those `kept`), and notes.
+        """Return the class of each file, and notes.
 
         The class is the subfolder that a file lies in; None unless all files lie in one of several.
+
+        Args:
+            kept: the positions of the files that count; all if None.
         """
         files = self.files if kept is None else [self.files[i] for i in kept]
-        return classes_of(self.path, files, self.name, self.what)
+        parts = [path.relative_to(self.path).parts for path in files]
+        outside = sum(len(part) == 1 for part in parts)
+        if 0 < outside < len(parts):
+            note = (
+                f"{self.name}: {outside:,} {self.what} lie outside of the subfolders, so these are "
+                "not used as classes."
+            )
+            return None, [note]
+        classes = [part[0] for part in parts]
+        return (None if outside or len(set(classes)) < 2 else classes), []
 
 
 def files_for_run(path: Path, suffixes: Collection[str], what: str) -> Folder:
-    """Return the files at `path`, a folder or one file, for a run trained on such files.
+    """Return the files of a kind at `path`, a folder or one file, for a run trained on such files.
 
     Raises:
-        InputError: there is none.
+        InputError: there are none.
     """
-    files = [path] if path.is_file() else walk(path)
+    single = path.is_file()
+    files = [path] if single else walk(path)
     chosen = tuple(file for file in files if file.suffix.lower() in suffixes)
     if not chosen:
-        name = path.name if path.is_file() else f"{path.name}/"
+        name = path.name if single else f"{path.name}/"
         raise InputError(
             f"{name}: no {what} are in it, and the run was trained on {what}; check the path."
         )
-    return Folder(path.parent if path.is_file() else path, chosen, what)
+    return Folder(path.parent if single else path, chosen, what)
 
 
 def walk(folder: Path) -> list[Path]:
-    """Every file below a folder, sorted, but for hidden ones; links are followed once."""
-    found, seen = [], set()
+    """Return every file below a folder, sorted, but for hidden ones; links are followed once."""
+    files: list[Path] = []
+    visited: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:
+        if real in visited:
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        found += [Path(place) / name for name in sorted(names) if not name.startswith(".")]
-    return [path for path in found if path.is_file()]
+        files += [Path(place) / name for name in sorted(names) if not name.startswith(".")]
+    return [path for path in files if path.is_file()]
 
 
 def cache_folder() -> Path:
-    """Where decoded files are kept: $UNDIFFUSE_CACHE, or ~/.cache/undiffuse."""
+    """Return where decoded files are kept: $UNDIFFUSE_CACHE, or ~/.cache/undiffuse."""
     return Path(os.environ.get("UNDIFFUSE_CACHE") or os.path.expanduser("~/.cache/undiffuse"))
-
-
-def fingerprint(folder: Path, files: Sequence[Path]) -> str:
-    """A name for the state of a folder: the files' relative paths, sizes and times of change."""
-    digest = hashlib.sha256()
-    for path in files:
-        status = path.stat()
-        digest.update(
-            f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode()
-        )
-    return digest.hexdigest()[:16]
-
-
-def classes_of(
-    folder: Path, files: Sequence[Path], name: str, what: str
-) -> tuple[list[str] | None, list[str]]:
-    """Return the class of each file, as `Folder.classes` does, and notes."""
-    parts = [path.relative_to(folder).parts for path in files]
-    outside = sum(len(part) == 1 for part in parts)
-    if 0 < outside < len(parts):
-        return None, [
-            f"{name}: {outside:,} {what} lie outside of the subfolders, "
-            "so these are not used as classes."
-        ]
-    classes = [part[0] for part in parts]
-    return (None if outside or len(set(classes)) < 2 else classes), []

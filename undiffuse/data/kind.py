@@ -1,13 +1,13 @@
-"""Kinds of data: one class per kind says how it is read, modelled, presented and compared with a run.
+"""Kinds of data: one class per kind says how it is read, modelled, presented and conformed.
 
     images       folders of images; arrays of 8- and 16-bit images too, once they are read
     recordings   folders of recordings
     tables       CSV and Parquet files, data frames
     arrays       .npy, .npz and IDX files, arrays, tensors, data sets that are indexed
 
-A kind is a folder with a module `kind.py` and one line in `KINDS`. A class is imported when its kind is first asked for,
-and its module imports what reads the files (pyarrow, soundfile) only where that is used: opening a run of images must
-not need the packages that read tables or recordings.
+A kind is a folder with a module `kind.py` and one line in `KINDS`. A class is imported when its
+kind is first asked for, and its module imports what reads the files (pyarrow, soundfile) only where
+that is used: opening a run of images must not need the packages that read tables or recordings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from undiffuse.interfaces import PartialRows, Progress
 
 
 class Kind(ABC):
-    """One kind of data. `name` is its key in `KINDS` and what a run's config records as data.kind."""
+    """One kind of data; `name` is its key in `KINDS`, and what a run records as data.kind."""
 
     name: ClassVar[str]
     file_suffixes: ClassVar[tuple[str, ...]]  # of single files it reads, as ".csv"
@@ -37,7 +37,7 @@ class Kind(ABC):
     @property
     @abstractmethod
     def folder_suffixes(self) -> Collection[str]:
-        """The suffixes of files that it reads a folder of; empty for a kind that reads no folders."""
+        """The suffixes of files that it reads a folder of; empty if it reads no folders."""
 
     @abstractmethod
     def reads(self, source: Any) -> bool:
@@ -66,7 +66,7 @@ class Kind(ABC):
     def conform(
         self, source: Any, config: Mapping[str, Any], *, progress: Progress | None = None
     ) -> Conformed:
-        """Return the rows of `source` in the stored type of a run of this kind; see `undiffuse.data.conform`."""
+        """Return the rows of `source` in the stored type of a run; see `data.conform`."""
 
     @abstractmethod
     def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
@@ -74,7 +74,7 @@ class Kind(ABC):
 
     @final
     def describe(self, transform: Any, form: Any) -> dict[str, Any]:
-        """Return {"kind", "transform", "form"} as plain data, from which `restore` rebuilds both."""
+        """Return {"kind", "transform", "form"} as plain data, for `restore` to rebuild both."""
         return {
             "kind": self.name,
             "transform": parts.describe(transform, self.parts),
@@ -83,7 +83,11 @@ class Kind(ABC):
 
     @final
     def restore(self, config: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...]]:
-        """Return (transform, form, classes) of a run's config["data"]. Raises InputError if it is damaged."""
+        """Return (transform, form, classes) of a run's config["data"].
+
+        Raises:
+            InputError: if it is damaged.
+        """
         for name in ("transform", "form", "classes"):
             if name not in config:
                 raise InputError(
@@ -130,7 +134,7 @@ KINDS = _Kinds(
         "arrays": "undiffuse.data.arrays.kind:Arrays",
     }
 )
-"""Every kind by name. A source is read by the first kind that reads it; arrays take whatever object is left."""
+"""Every kind by name. The first that reads a source is asked to; arrays take any other object."""
 
 
 def kind_of(config: Mapping[str, Any]) -> Kind:

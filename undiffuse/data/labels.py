@@ -1,4 +1,4 @@
-"""Labels as a person has them -> an index into named classes."""
+"""Labels as a person has them -> indices into named classes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ from undiffuse.errors import InputError
 def index_labels(
     labels: Any, rows: int, name: str, classes: Sequence[str] = ()
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """(index (rows,) int64, class names) of labels that are whole numbers or names; (None, ()) for no labels.
+    """Return labels as indices into classes.
 
-    Classes are the different labels in order, unless the names of classes 0, 1, ... are given. Raises InputError for
-    labels that are not one per row, or are neither whole numbers nor names.
+    Args:
+        labels: whole numbers or names, one per row; None for no labels.
+        rows: the number of rows.
+        name: what the data is called in messages.
+        classes: the names of classes 0, 1, ...; the different labels in order, if empty.
+
+    Returns:
+        The indices (rows,) int64 and the names of the classes; (None, ()) for no labels.
+
+    Raises:
+        InputError: for labels that are not one per row, or neither whole numbers nor names.
 
     >>> index_labels(["cat", "dog", "cat"], 3, "pets")
     (array([0, 1, 0]), ('cat', 'dog'))
@@ -33,7 +42,8 @@ def index_labels(
         given = given.astype(np.int64)
     if given.dtype.kind not in "biuU":
         raise InputError(
-            f"{name}: the labels are neither whole numbers nor names; leave them out or convert them."
+            f"{name}: the labels are neither whole numbers nor names; leave them out or convert "
+            "them."
         )
     if classes and given.dtype.kind in "iu" and given.min() >= 0 and given.max() < len(classes):
         return given.astype(np.int64), tuple(str(name) for name in classes)
@@ -44,8 +54,20 @@ def index_labels(
 def match_classes(
     labels: np.ndarray | None, own: Sequence[str], classes: Sequence[str]
 ) -> np.ndarray | None:
-    """Return labels (N,), indices into the classes `own`, as indices into `classes` by name; -1 for others."""
+    """Return indices into the classes `own` as indices into `classes`, by name.
+
+    Args:
+        labels: (N,) indices into `own`, or None.
+        own: the names of a source's classes.
+        classes: the names of a run's classes.
+
+    Returns:
+        (N,) int64, -1 where the class is none of the run's; None without labels or classes.
+
+    >>> match_classes(np.array([1, 0, 1]), ["ant", "bee"], ["bee", "cat"])
+    array([ 0, -1,  0])
+    """
     if labels is None or not classes:
         return None
-    places = {name: i for i, name in enumerate(classes)}
-    return np.array([places.get(name, -1) for name in own], dtype=np.int64)[labels]
+    index = {name: i for i, name in enumerate(classes)}
+    return np.array([index.get(name, -1) for name in own], dtype=np.int64)[labels]

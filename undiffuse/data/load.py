@@ -1,4 +1,4 @@
-"""Data as a person has it -> `Data`, or rows of a run: the kind that reads it is asked for here, and nowhere else."""
+"""Data as a person has it -> `Data`, or rows of a run: here its kind is found, nowhere else."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ def load(
     """Read a source, split it, and measure how it is to be modelled.
 
     Args:
-        source: a path (a folder of images or of recordings, .npy, .npz, .csv, .tsv, .parquet, an IDX
-            file), a name ("digits", "fashion-mnist", "moons", "rings", "checkerboard", "gaussians8"),
-            or an object: an array, a tensor, (x, labels), a data frame, a map-style torch Dataset.
+        source: a path (a folder of images or of recordings, .npy, .npz, .csv, .tsv, .parquet, an
+            IDX file), a name ("digits", "fashion-mnist", "moons", "rings", "checkerboard",
+            "gaussians8"), or an object: an array, a tensor, (x, labels), a data frame, a map-style
+            torch Dataset.
         seed: decides which rows are held out, and draws the toys.
         held_out: the share or the number of rows to hold out; a tenth by default.
-        size: for images the longer side or (height, width) in pixels, for recordings the length of a
-            window in samples.
+        size: for images the longer side or (height, width) in pixels, for recordings the length
+            of a window in samples.
         progress: called now and then.
 
     Raises:
@@ -69,10 +70,10 @@ def conform(
 ) -> Conformed:
     """Return the rows of a source in the type that a run stores its own in.
 
-    A run has fixed what a row is: a shape and a type, the columns of a table, the size of an image, the
-    rate of a recording. New data are read as its own were: images decoded to its size and kind of
-    pixels, recordings to its rate and channels, each column of a table coded on its grid or in its
-    categories, other rows converted to its type where that loses nothing.
+    A run has fixed what a row is: a shape and a type, the columns of a table, the size of an image,
+    the rate of a recording. New data are read as its own were: images decoded to its size and kind
+    of pixels, recordings to its rate and channels, each column of a table coded on its grid or in
+    its categories, other rows converted to its type where that loses nothing.
 
     Args:
         source: anything that `load` takes, or a `Data`.
@@ -80,12 +81,13 @@ def conform(
         progress: called now and then.
 
     Returns:
-        The rows in their order. What is wrong with one row alone (a file that cannot be read, a category
-        that training never met) is that row's `Problem`.
+        The rows in their order. What is wrong with one row alone (a file that cannot be read, a
+        category that training never met) is that row's `Problem`.
 
     Raises:
-        InputError: for another shape, values that the run's type does not hold, NaN and infinite values,
-            columns that are missing or too many, and values missing where none were in training.
+        InputError: for another shape, values that the run's type does not hold, NaN and infinite
+            values, columns that are missing or too many, and values missing where none were in
+            training.
 
     >>> data = load("digits")
     >>> rows = conform(data.held_out, data.config())
@@ -108,8 +110,8 @@ def complete(source: Any, config: Mapping[str, Any]) -> PartialRows:
         config: the run's config["data"].
 
     Raises:
-        InputError: for a column that the run does not have, another shape, type, rate or size, and for
-            a known value that the run's data could not hold.
+        InputError: for a column that the run does not have, another shape, type, rate or size, and
+            for a known value that the run's data could not hold.
 
     >>> import numpy as np
     >>> row = np.full((8, 8), np.nan)

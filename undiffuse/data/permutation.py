@@ -1,42 +1,52 @@
-"""A shuffle that is never stored: a pseudo-random bijection on range(n), computed per position from a key.
+"""A shuffle that is never stored: a bijection on range(n), computed per position from a key.
 
 A Feistel network is a bijection on pairs of h-bit halves whatever its round function f is,
 
     (L, R) -> (R, L xor f_i(R)),        inverse  (L, R) -> (R xor f_i(L), L),
 
-so with 2^(2h) >= n it permutes a range that covers range(n); positions that land outside are sent through again until
-they land inside ("cycle walking", fewer than four rounds on average). The round function is the finalizer of
-SplitMix64 (Steele, Lea, Flood 2014). A data set of any size is split and shuffled in no memory, and the place of any
-row in any epoch is known at once, which is what makes a run resumable without iterator state.
+so with 2^(2h) >= n it permutes a range that covers range(n); positions that land outside are sent
+through again until they land inside ("cycle walking", fewer than four rounds on average). The round
+function is the finalizer of SplitMix64 (Steele, Lea, Flood 2014). A data set of any size is split
+and shuffled in no memory, and the place of any row in any epoch is known at once, which is what
+makes a run resumable without iterator state.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ROUNDS = 8
 
+_Network = Callable[[np.ndarray, np.ndarray, np.uint64], np.ndarray]
+
 
 def key(*numbers: int | np.ndarray) -> np.ndarray | np.uint64:
-    """One 64-bit key from several whole numbers; arrays give an array of keys.
+    """Return one 64-bit key for several whole numbers; arrays give an array of keys.
 
     >>> int(key(0, 1)) == int(key(0, 1)), int(key(0, 1)) == int(key(1, 0))
     (True, False)
     """
     mixed = np.zeros(1, np.uint64)
     for number in numbers:
-        word = (
-            number.astype(np.uint64)
-            if isinstance(number, np.ndarray)
-            else np.uint64(number % 2**64)
-        )
+        is_array = isinstance(number, np.ndarray)
+        word = number.astype(np.uint64) if is_array else np.uint64(number % 2**64)
         mixed = _mix(mixed * np.uint64(31) + _GOLDEN + word)
     return mixed if any(isinstance(number, np.ndarray) for number in numbers) else mixed[0]
 
 
 def permute(positions: np.ndarray, n: int, keys: np.ndarray | np.uint64) -> np.ndarray:
-    """Where each position in range(n) goes, int64 of the shape of `positions`; `keys` is one key or one per position.
+    """Return where each position goes.
+
+    Args:
+        positions: whole numbers in range(n), of any shape.
+        n: the number of things permuted.
+        keys: one key, or one for each position.
+
+    Returns:
+        Whole numbers in range(n), int64 of the same shape.
 
     >>> sorted(permute(np.arange(10), 10, key(0)).tolist())
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
@@ -45,7 +55,7 @@ def permute(positions: np.ndarray, n: int, keys: np.ndarray | np.uint64) -> np.n
 
 
 def unpermute(places: np.ndarray, n: int, keys: np.ndarray | np.uint64) -> np.ndarray:
-    """The inverse of `permute`: which position goes to each place.
+    """Return which position goes to each place: the inverse of `permute`.
 
     >>> unpermute(permute(np.arange(5), 5, key(3)), 5, key(3)).tolist()
     [0, 1, 2, 3, 4]
@@ -53,7 +63,9 @@ def unpermute(places: np.ndarray, n: int, keys: np.ndarray | np.uint64) -> np.nd
     return _walk(_backward, places, n, keys)
 
 
-def _walk(network, positions: np.ndarray, n: int, keys: np.ndarray | np.uint64) -> np.ndarray:
+def _walk(
+    network: _Network, positions: np.ndarray, n: int, keys: np.ndarray | np.uint64
+) -> np.ndarray:
     half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
     keys = np.broadcast_to(np.asarray(keys, np.uint64), positions.shape).reshape(-1)
     result = network(positions.reshape(-1).astype(np.uint64), keys, half)

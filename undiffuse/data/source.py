@@ -1,13 +1,13 @@
 """Data to train on: rows, a held-out split, and a transform measured on the training rows alone.
 
-The split (see `split.py`) numbers the training rows T(0) ... T(n-1). Each epoch e has a permutation Q_e of range(n) of
-its own; the rows of all batches lie one after another through all epochs, and the batch of step k on rank r of w takes
-the positions
+The split (see `split`) numbers the training rows T(0) ... T(n-1). Each epoch e has a permutation
+Q_e of range(n) of its own; the rows of all batches lie one after another through all epochs, and
+the batch of step k on rank r of w takes the positions
 
     (k w + r) B ... (k w + r) B + B - 1,     position q -> row T(Q_{q div n}(q mod n)).
 
-No order is stored, every batch is a function of (seed, step, rank, world), each epoch meets each training row once,
-and the ranks together see what one rank with a batch of w B would.
+No order is stored, every batch is a function of (seed, step, rank, world), each epoch meets each
+training row once, and the ranks together see what one rank with a batch of w B would.
 """
 
 from __future__ import annotations
@@ -15,28 +15,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, final
 
 import numpy as np
+from torch import Tensor
 
 from undiffuse.data.conformed import CheckedRows, Conformed
 from undiffuse.data.kind import KINDS
 from undiffuse.data.permutation import key, permute
-from undiffuse.data.rows import Loaded, as_tensor, chunk_length
+from undiffuse.data.rows import Loaded, as_tensor, chunk_indices
 from undiffuse.data.split import make_split
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 
 _EPOCH = 2  # what a key is for; the split has others
+_PLANNED = 4096  # rows of which the places in the epoch are worked out together: that is quicker
 
 
+@final
 class Data:
     """A finite data set, split and ready to train on; made by `undiffuse.load`.
 
-    `held_out` is None for the default (a tenth of the rows, at least 1 and at most 10,000), a share between 0 and 1,
-    or a number of rows; where rows belong to groups (windows of one recording), whole groups that fit into it are held
-    out. `size` is what the rows were read with, kept for reading them again. Raises InputError for fewer than two rows
-    or a share that leaves none to train on.
+    Args:
+        loaded: what was read.
+        seed: decides which rows are held out.
+        held_out: a share between 0 and 1, or a number of rows; None for a tenth of the rows, at
+            least 1 and at most 10,000. Where rows belong to groups (windows of one recording),
+            whole groups that fit into it are held out.
+        size: what the rows were read with, kept for reading them again.
+        progress: called now and then.
+
+    Raises:
+        InputError: for fewer than two rows, or a share that leaves none to train on.
 
     >>> from undiffuse.data import load
     >>> data = load("digits")
@@ -50,7 +60,7 @@ class Data:
         *,
         seed: int = 0,
         held_out: float | int | None = None,
-        size: int | tuple[int, int] | None = None,
+        size: int | tuple[int, ...] | None = None,
         progress: Progress | None = None,
     ) -> None:
         if len(loaded.rows) < 2:
@@ -71,7 +81,7 @@ class Data:
 
     @property
     def path(self) -> str | None:
-        """What `load` takes to read it again: an absolute path or a name; None for data that came as an object."""
+        """What `load` takes to read it again: an absolute path or a name; None for an object."""
         return self.loaded.path
 
     @property
@@ -101,44 +111,28 @@ class Data:
 
     @property
     def n_held_out(self) -> int:
-        """How many rows are held out."""
+        """The number of rows held out."""
         return self.split.n_held_out
 
     def __len__(self) -> int:
+        """Return the number of training rows."""
         return len(self.loaded.rows) - self.n_held_out
 
     @property
-    def held_out(self) -> Any:
+    def held_out(self) -> Any:  # an array, a data frame: the user's own type
         """The held-out rows in the form the data came in, read anew at each access."""
-        return self.form.present(
-            self.loaded.rows.take(self.split.held_out(np.arange(self.n_held_out)))
-        )
+        positions = self.split.held_out(np.arange(self.n_held_out))
+        return self.form.present(self.loaded.rows.take(positions))
 
     @property
     def train(self) -> TrainingRows:
         """The training rows in the form the data came in, read only where they are indexed."""
         return TrainingRows(self)
 
-    def batches(
-        self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1
-    ) -> Iterator[dict]:
-        """Batches {"row": (size, ...), "label": (size,) int64} from `start_step` on, without end."""
-        ahead = max(
-            1, 4096 // size
-        )  # steps whose places are worked out together: one by one it costs a millisecond
-        for first in count(start_step, ahead):
-            steps = np.arange(first, first + ahead)[:, None]
-            positions = (steps * world + rank) * size + np.arange(size)
-            epochs, within = np.divmod(positions, len(self))
-            for indices in self.split.training(
-                permute(within, len(self), key(_EPOCH, seed, epochs))
-            ):
-                yield self._batch(indices)
-
     def held_out_rows(self) -> Conformed:
-        """Return the held-out rows in their stored type, called as the rows of the source are."""
+        """Return the held-out rows in their stored type, named as the rows of the source are."""
         loaded = self.loaded
-        every = Conformed(
+        every_row = Conformed(
             CheckedRows(loaded.rows),
             loaded.names or range(len(loaded.rows)),
             name=loaded.name,
@@ -146,18 +140,31 @@ class Data:
             labels=loaded.labels,
             notes=loaded.notes,
         )
-        return every.only(self.split.held_out(np.arange(self.n_held_out)))
+        return every_row.only(self.split.held_out(np.arange(self.n_held_out)))
 
-    def held_out_batch(self, size: int) -> dict:
-        """The first `size` held-out rows, or all if there are fewer; always the same ones."""
+    def batches(
+        self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield batches {"row": (size, ...), "label": (size,) int64} without end; see `Source`."""
+        ahead = max(1, _PLANNED // size)
+        for first in count(start_step, ahead):
+            steps = np.arange(first, first + ahead)[:, None]
+            positions = (steps * world + rank) * size + np.arange(size)
+            epochs, within = np.divmod(positions, len(self))
+            order = permute(within, len(self), key(_EPOCH, seed, epochs))
+            for indices in self.split.training(order):
+                yield self._batch(indices)
+
+    def held_out_batch(self, size: int) -> dict[str, Tensor]:
+        """Return the first `size` held-out rows, all if there are fewer; always the same ones."""
         return self._batch(self.split.held_out(np.arange(min(size, self.n_held_out))))
 
-    def sample_batch(self, size: int) -> dict:
-        """`size` training rows, or all if there are fewer, spread over the source."""
+    def sample_batch(self, size: int) -> dict[str, Tensor]:
+        """Return `size` training rows, or all if there are fewer, spread over the source."""
         return self._batch(self.split.training(np.arange(min(size, len(self)))))
 
     def describe(self) -> dict[str, Any]:
-        """What the data looks like and how it will be modelled, as plain data."""
+        """Return what the data looks like and how it will be modelled, as plain data."""
         tree: dict[str, Any] = {
             "name": self.name,
             "path": self.path,
@@ -167,15 +174,15 @@ class Data:
             **self.loaded.facts,
         }
         if self.labels is not None:
-            counts = np.bincount(self.labels, minlength=len(self.classes))
-            tree["classes"] = {name: int(count) for name, count in zip(self.classes, counts)}
+            counts = np.bincount(self.labels, minlength=len(self.classes)).tolist()
+            tree["classes"] = dict(zip(self.classes, counts))
         tree["modelled_shape"] = list(self.shape)
         tree["modelled_as"] = self.transform.description
         tree["notes"] = list(self.notes)
         return tree
 
     def config(self) -> dict[str, Any]:
-        """What a run records: enough to sample and score without the data, and to recognize the data again."""
+        """Return what a run records: enough to sample and score, and to recognize the data."""
         return {
             "name": self.name,
             "path": self.path,
@@ -187,24 +194,22 @@ class Data:
             "classes": list(self.classes),
         }
 
-    def _batch(self, indices: np.ndarray) -> dict:
+    def _batch(self, indices: np.ndarray) -> dict[str, Tensor]:
         batch = {"row": as_tensor(self.loaded.rows.take(indices))}
         if self.labels is not None:
             batch["label"] = as_tensor(self.labels[indices])
         return batch
 
     def _training_chunks(self, progress: Progress | None) -> Iterator[np.ndarray]:
-        """The training rows in the order of the source: what is on disk is read from front to back."""
-        total, length = len(self.loaded.rows), chunk_length(self.loaded.rows)
-        for start in range(0, total, length):
-            indices = np.arange(start, min(start + length, total))
-            held_out = self.split.holds_out(indices)
-            if not held_out.all():
-                yield self.loaded.rows.take(indices[~held_out])
-            if progress:
-                progress(min(start + length, total), total, f"measuring {self.name}")
+        """Yield the training rows in the order of the source: a file is read from front to back."""
+        rows = self.loaded.rows
+        for indices in chunk_indices(rows, progress, f"measuring {self.name}"):
+            training = indices[~self.split.holds_out(indices)]
+            if len(training):
+                yield rows.take(training)
 
 
+@final
 class TrainingRows:
     """A view of the training rows: `len`, and rows in the data's own form where it is indexed.
 
@@ -217,17 +222,19 @@ class TrainingRows:
         self._data = data
 
     def __len__(self) -> int:
+        """Return the number of training rows."""
         return len(self._data)
 
-    def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> Any:
-        """The rows that a number, a slice or a list of numbers picks, in the form that `sample` gives; a number
-        gives a form of one row.
+    def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> Any:  # as the user's
+        """Return the rows that a number, a slice or a list of numbers picks, as `sample` would.
+
+        Raises:
+            IndexError: for a row that there is not.
         """
-        positions = (
-            np.arange(*index.indices(len(self)))
-            if isinstance(index, slice)
-            else np.atleast_1d(index)
-        )
+        if isinstance(index, slice):
+            positions = np.arange(*index.indices(len(self)))
+        else:
+            positions = np.atleast_1d(index)
         if np.any((positions < -len(self)) | (positions >= len(self))):
             raise IndexError(f"row {index} of {len(self)}")
         taken = self._data.split.training(positions % len(self))

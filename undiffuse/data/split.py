@@ -1,12 +1,13 @@
 """Which rows are held out: single rows, or whole groups of rows that belong together.
 
-*By rows.* One keyed permutation P of range(N): rows P(0) ... P(h-1) are held out, P(h) ... P(N-1) are for training.
-Nothing is stored, whatever N is.
+*By rows.* One keyed permutation P of range(N): rows P(0) ... P(h-1) are held out, P(h) ... P(N-1)
+are for training. Nothing is stored, whatever N is.
 
-*By groups.* Windows of one recording resemble each other: a window beside one that was trained on is no new data. The
-groups are met in a keyed order, and each that still fits into h rows is held out; the smallest is, if none fits. A
-split asked for with the number of rows that one made is therefore that one again. Within each side the rows stand in
-the order of P. The numbers of the rows are stored, as their groups are already.
+*By groups.* Windows of one recording resemble each other: a window beside one that was trained on
+is no new data. The groups are visited in a keyed order, and each that still fits into h rows is
+held out; the smallest is, if none fits. A split asked for with the number of rows that one made is
+therefore that one again. Within each side the rows stand in the order of P. The numbers of the rows
+are stored, as their groups are already.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ class Split(Protocol):
     notes: tuple[str, ...]
 
     def held_out(self, positions: np.ndarray) -> np.ndarray:
-        """Which rows of the source the held-out rows at these positions are."""
+        """Return which rows of the source the held-out rows at these positions are."""
         ...
 
     def training(self, positions: np.ndarray) -> np.ndarray:
-        """Which rows of the source the training rows at these positions are."""
+        """Return which rows of the source the training rows at these positions are."""
         ...
 
     def holds_out(self, indices: np.ndarray) -> np.ndarray:
-        """Whether each of these rows of the source is held out."""
+        """Return whether each of these rows of the source is held out."""
         ...
 
 
 @final
-class ByRows:
+class SplitByRows:
     """`n_held_out` of `n` rows, drawn with `seed`."""
 
     def __init__(self, n: int, n_held_out: int, seed: int, notes: tuple[str, ...] = ()) -> None:
@@ -66,15 +67,19 @@ class ByRows:
 
 
 @final
-class ByGroups:
-    """Whole groups with at most `wanted` rows in all (or the smallest one); `groups` (N,) names the group of each row.
+class SplitByGroups:
+    """Whole groups with at most `wanted` rows in all, or the smallest one.
 
-    >>> split = ByGroups(np.array([0, 0, 1, 1, 1, 2, 2]), wanted=2, seed=0)
-    >>> split.n_held_out, bool(np.ptp(np.array([0, 0, 1, 1, 1, 2, 2])[split.held_out(np.arange(2))]) == 0)
-    (2, True)
+    Args:
+        groups: (N,) the group of each row.
+        wanted: the most rows to hold out.
+        seed: decides the order in which groups are visited.
+
+    >>> groups = np.array([0, 0, 1, 1, 1, 2, 2])
+    >>> split = SplitByGroups(groups, wanted=2, seed=0)
+    >>> split.n_held_out, len(set(groups[split.held_out(np.arange(2))].tolist()))
+    (2, 1)
     """
-
-    notes = ()
 
     def __init__(self, groups: np.ndarray, wanted: int, seed: int) -> None:
         _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
@@ -91,6 +96,7 @@ class ByGroups:
         self._held_out = shuffled[self._outside[shuffled]]
         self._training = shuffled[~self._outside[shuffled]]
         self.n_held_out = len(self._held_out)
+        self.notes: tuple[str, ...] = ()
 
     def held_out(self, positions: np.ndarray) -> np.ndarray:
         """See `Split`."""
@@ -108,30 +114,32 @@ class ByGroups:
 def make_split(
     n: int, groups: np.ndarray | None, wanted: float | int | None, seed: int, name: str
 ) -> Split:
-    """`n` rows split so that about `wanted` are held out: a number, a share, or None for the default share.
+    """Split rows; a group is never divided, unless it is the only one, which is noted.
 
-    Where rows have `groups`, a group is never divided, unless it is the only one, which is noted. Raises InputError
-    for a number that leaves no rows on one side.
+    Args:
+        n: the number of rows.
+        groups: (n,) the group of each row, or None.
+        wanted: how many rows to hold out: a number, a share, or None for the default share.
+        seed: decides which.
+        name: what the data is called in messages.
+
+    Raises:
+        InputError: for a number that leaves no rows on one side.
     """
-    rows = _held_out_rows(n, wanted)
+    if wanted is None:
+        rows = int(np.clip(round(DEFAULT_SHARE * n), 1, MOST_HELD_OUT))
+    else:
+        rows = max(1, round(wanted * n)) if isinstance(wanted, float) else int(wanted)
+        if wanted <= 0 or rows >= n:
+            raise InputError(
+                f"held_out {wanted}: of {n:,} rows this leaves none on one side; "
+                "give a share between 0 and 1, or a smaller number of rows."
+            )
     if groups is None:
-        return ByRows(n, rows, seed)
+        return SplitByRows(n, rows, seed)
     if np.all(groups == groups[0]):
         note = (
             f"{name}: all rows have one origin, so those held out tell less of new data than usual."
         )
-        return ByRows(n, rows, seed, notes=(note,))
-    return ByGroups(groups, rows, seed)
-
-
-def _held_out_rows(n: int, wanted: float | int | None) -> int:
-    """How many of `n` rows are to be held out."""
-    if wanted is None:
-        return int(np.clip(round(DEFAULT_SHARE * n), 1, MOST_HELD_OUT))
-    rows = max(1, round(wanted * n)) if isinstance(wanted, float) else int(wanted)
-    if wanted <= 0 or rows >= n:
-        raise InputError(
-            f"held_out {wanted}: of {n:,} rows this leaves none on one side; "
-            "give a share between 0 and 1, or a smaller number of rows."
-        )
-    return rows
+        return SplitByRows(n, rows, seed, notes=(note,))
+    return SplitByGroups(groups, rows, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 from PIL import Image
@@ -34,7 +34,7 @@ class ImageForm:
     (134, 134)
     """
 
-    column_sizes: ClassVar[Mapping[str, int]] = {}
+    column_sizes: Mapping[str, int] = {}
     suggested_out = "samples.png"
 
     def __init__(

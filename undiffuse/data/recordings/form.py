@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 from PIL import Image
@@ -31,7 +31,7 @@ _PICTURED = 256  # parts of a waveform in a picture; each shows its least and gr
 class RecordingForm:
     """Windows as arrays (N, L) or (N, L, C) of `dtype` int16 or float32, at `rate` in Hz."""
 
-    column_sizes: ClassVar[Mapping[str, int]] = {}
+    column_sizes: Mapping[str, int] = {}
     suggested_out = "samples/"
 
     def __init__(self, *, rate: int, channels: int, dtype: str) -> None:

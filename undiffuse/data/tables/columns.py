@@ -7,14 +7,15 @@
     categories                  stored as an index into `categories`
     missing                     NaN
 
-There is one class per sort of column. It is measured on the training data once; from then on the same `encode` codes the
-training data, new rows to score and rows to complete. A value that lies between two steps, or is none of the categories,
-has no code.
+There is one class per sort of column. It is measured on the training data once; from then on the
+same `encode` codes the training data, new rows to score and rows to complete. A value that lies
+between two steps, or is none of the categories, has no code.
 
-The grid: offset is the least value and unit the greatest common divisor of the differences, so that whole seconds in
-nanoseconds are steps of one second. Floating-point columns lie on one if all their values have at most six decimals and
-the range is less than 2**20 steps: a column of prices, or of whole numbers that became floats because some are missing.
-Over a wider range the decimals are remembered, and what comes back is rounded to them.
+The grid: offset is the least value and unit the greatest common divisor of the differences, so that
+whole seconds in nanoseconds are steps of one second. Floating-point columns lie on one if all their
+values have at most six decimals and the range is less than 2**20 steps: a column of prices, or of
+whole numbers that became floats because some are missing. Over a wider range the decimals are
+remembered, and what comes back is rounded to them.
 """
 
 from __future__ import annotations
@@ -69,8 +70,10 @@ class Column(ABC):
 
     @classmethod
     @abstractmethod
-    def measure(cls, array: pa.Array, empty: np.ndarray, where: str, **common: str) -> Column:
-        """Return how the values of `array`, where not `empty`, are stored; `common` is name and missing."""
+    def measure(
+        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
+    ) -> Column:
+        """Return how values, where not `empty`, are stored; see `measure_column`."""
 
     @abstractmethod
     def _code(
@@ -147,10 +150,14 @@ class GridColumn(Column):
     unit: int
 
     on_grid = True
-    size = 0
+
+    @property
+    def size(self) -> int:
+        """See `Column`."""
+        return 0
 
     def steps(self, whole: np.ndarray) -> Coded:
-        """Return the steps k of whole numbers offset + k unit, int64 or uint64, and which lie between two."""
+        """Return the steps k of whole numbers offset + k unit, and which lie between two steps."""
         below = whole < self.offset
         apart = whole.astype(np.uint64) - np.uint64(self.offset % 2**64)  # modulo 2**64
         apart = np.where(below, np.uint64(0) - apart, apart)
@@ -174,9 +181,12 @@ class IntegerColumn(GridColumn):
         return _type_is(arrow_type, "integer")
 
     @classmethod
-    def measure(cls, array: pa.Array, empty: np.ndarray, where: str, **common: str) -> Column:
+    def measure(
+        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
+    ) -> Column:
         """See `Column`."""
-        return cls(**common, **_exact_grid(_integers(array)[~empty], where))
+        offset, unit = _exact_grid(_integers(array)[~empty], where)
+        return cls(name=name, missing=missing, offset=offset, unit=unit)
 
     def _code(
         self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
@@ -206,10 +216,13 @@ class TimeColumn(GridColumn):
         return _type_is(arrow_type, "date", "time", "timestamp", "duration")
 
     @classmethod
-    def measure(cls, array: pa.Array, empty: np.ndarray, where: str, **common: str) -> Column:
+    def measure(
+        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
+    ) -> Column:
         """See `Column`."""
         whole = _integers(array.view(_integer_type(array.type)))
-        return cls(**common, **_exact_grid(whole[~empty], where))
+        offset, unit = _exact_grid(whole[~empty], where)
+        return cls(name=name, missing=missing, offset=offset, unit=unit)
 
     def _code(
         self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
@@ -236,12 +249,15 @@ class DecimalColumn(GridColumn):
         return _type_is(arrow_type, "decimal")
 
     @classmethod
-    def measure(cls, array: pa.Array, empty: np.ndarray, where: str, **common: str) -> Column:
+    def measure(
+        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
+    ) -> Column:
         """See `Column`."""
         unscaled = _unscaled(array)
         if max(abs(int(unscaled.max())), abs(int(unscaled.min()))) >= 2**63:
             raise InputError(f"{where} has decimals of more than 18 digits; convert it to a float.")
-        return cls(**common, **_exact_grid(unscaled.astype(np.int64)[~empty], where))
+        offset, unit = _exact_grid(unscaled.astype(np.int64)[~empty], where)
+        return cls(name=name, missing=missing, offset=offset, unit=unit)
 
     def _code(
         self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
@@ -275,9 +291,11 @@ class GridFloatColumn(GridColumn):
         return False
 
     @classmethod
-    def measure(cls, array: pa.Array, empty: np.ndarray, where: str, **common: str) -> Column:
+    def measure(
+        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
+    ) -> Column:
         """See `Column`."""
-        return FloatColumn.measure(array, empty, where, **common)
+        return FloatColumn.measure(array, empty, where, name=name, missing=missing)
 
     def _code(
         self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
@@ -298,14 +316,18 @@ class FloatColumn(Column):
     """Floating-point numbers as they are.
 
     Args:
-        digits: the decimals that all values have, which what comes back is rounded to; None for more
-            than six.
+        digits: the decimals that all values have, and that decoded ones are rounded to; None for
+            more than six.
     """
 
     digits: int | None
 
     on_grid = False
-    size = 0
+
+    @property
+    def size(self) -> int:
+        """See `Column`."""
+        return 0
 
     @staticmethod
     def stores(arrow_type: pa.DataType) -> bool:
@@ -313,7 +335,9 @@ class FloatColumn(Column):
         return _type_is(arrow_type, "floating")
 
     @classmethod
-    def measure(cls, array: pa.Array, empty: np.ndarray, where: str, **common: str) -> Column:
+    def measure(
+        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
+    ) -> Column:
         """See `Column`: a `GridFloatColumn`, where the values lie on a grid of few enough steps."""
         values = _numbers(array, empty, array.type, where)[~empty]
         if np.abs(values).max() > LARGEST:
@@ -325,11 +349,13 @@ class FloatColumn(Column):
             if np.abs(whole).max() >= 2**53:
                 break
             if np.array_equal((whole / denominator).astype(own), values.astype(own)):
-                grid, most = _grid(whole.astype(np.int64))
-                if most < GRID_STEPS:
-                    return GridFloatColumn(**common, **grid, denominator=denominator)
-                return cls(**common, digits=digits)
-        return cls(**common, digits=None)
+                offset, unit, most = _grid(whole.astype(np.int64))
+                if most >= GRID_STEPS:
+                    return cls(name=name, missing=missing, digits=digits)
+                return GridFloatColumn(
+                    name=name, missing=missing, offset=offset, unit=unit, denominator=denominator
+                )
+        return cls(name=name, missing=missing, digits=None)
 
     def _code(
         self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
@@ -348,7 +374,11 @@ class BooleanColumn(Column):
     """False and True."""
 
     on_grid = False
-    size = 2
+
+    @property
+    def size(self) -> int:
+        """See `Column`."""
+        return 2
 
     @staticmethod
     def stores(arrow_type: pa.DataType) -> bool:
@@ -356,9 +386,11 @@ class BooleanColumn(Column):
         return _type_is(arrow_type, "boolean")
 
     @classmethod
-    def measure(cls, array: pa.Array, empty: np.ndarray, where: str, **common: str) -> Column:
+    def measure(
+        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
+    ) -> Column:
         """See `Column`."""
-        return cls(**common)
+        return cls(name=name, missing=missing)
 
     def _code(
         self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
@@ -401,7 +433,9 @@ class CategoryColumn(Column):
         return _type_is(arrow_type, *_STRINGS)
 
     @classmethod
-    def measure(cls, array: pa.Array, empty: np.ndarray, where: str, **common: str) -> Column:
+    def measure(
+        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
+    ) -> Column:
         """See `Column`. A dictionary's categories count even where no row has them."""
         declared = _type_is(array.type, "dictionary")
         if declared:
@@ -414,7 +448,7 @@ class CategoryColumn(Column):
                 f"{where} has {len(categories):,} different values in {len(array):,} rows, as an "
                 "identifier or free text has; remove it."
             )
-        return cls(**common, ordered=ordered, categories=tuple(categories))
+        return cls(name=name, missing=missing, ordered=ordered, categories=tuple(categories))
 
     def _code(
         self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
@@ -463,8 +497,8 @@ def measure_column(name: str, array: pa.Array, where: str) -> Column:
         where: the table and the column, for messages.
 
     Raises:
-        InputError: for a type that cannot be modelled, no values, infinite ones, and strings that look
-            like identifiers rather than categories.
+        InputError: for a type that cannot be modelled, no values, infinite ones, and strings that
+            look like identifiers rather than categories.
     """
     empty = _empty(_plain(array))
     if empty.all():
@@ -512,7 +546,7 @@ def _empty(array: pa.Array) -> np.ndarray:
 
 
 def _cast(array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str) -> pa.Array:
-    """Return the array in a type. Raises InputError that names a value which cannot be cast to it."""
+    """Return the array in a type. Raises InputError, naming a value that cannot be cast."""
     import pyarrow as pa
 
     refusals = (pa.ArrowException, NotImplementedError)
@@ -576,22 +610,22 @@ def _integer_type(arrow_type: pa.DataType) -> pa.DataType:
     return {32: pa.int32(), 64: pa.int64()}[arrow_type.bit_width]
 
 
-def _grid(whole: np.ndarray) -> tuple[dict[str, int], int]:
+def _grid(whole: np.ndarray) -> tuple[int, int, int]:
     """Return offset and unit of whole numbers, int64 or uint64, and the greatest step."""
     least = int(whole.min())
     apart = whole.astype(np.uint64) - np.uint64(least % 2**64)  # modulo 2**64
     unit = int(np.gcd.reduce(apart)) or 1
-    return {"offset": least, "unit": unit}, int(apart.max()) // unit
+    return least, unit, int(apart.max()) // unit
 
 
-def _exact_grid(whole: np.ndarray, where: str) -> dict[str, int]:
+def _exact_grid(whole: np.ndarray, where: str) -> tuple[int, int]:
     """Return offset and unit. Raises InputError for more steps than float64 tells apart."""
-    grid, most = _grid(whole)
+    offset, unit, most = _grid(whole)
     if most >= 2**53:
         raise InputError(
             f"{where} spans more than 2**53 steps, as identifiers do; remove it or make it a float."
         )
-    return grid
+    return offset, unit
 
 
 def _floats(

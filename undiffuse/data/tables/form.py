@@ -1,7 +1,8 @@
-"""Rows of a table as their owner knows them: the same library, columns, order and types; files; a picture.
+"""Rows of a table as their owner knows them: the library, the columns, their order and types.
 
-The Arrow schema of what was read is kept as text (base64 of its own serialization, which holds types, time zones and
-the notes that pandas and polars leave for themselves), and beside it how each column is stored.
+The Arrow schema of what was read is kept as text (base64 of its own serialization, which holds
+types, time zones and the notes that pandas and polars leave for themselves), and beside it how each
+column is stored.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from PIL import Image
@@ -91,8 +92,8 @@ class TableForm:
         delimiter: what a CSV file is written with.
     """
 
-    dtype: ClassVar[str] = "float64"
-    suggested_out: ClassVar[str] = "samples.csv"
+    dtype = "float64"
+    suggested_out = "samples.csv"
 
     def __init__(
         self, *, library: str, schema: str, columns: Sequence[Column], delimiter: str = ","
@@ -126,7 +127,7 @@ class TableForm:
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def present(self, rows: np.ndarray) -> Any:
-        """Return a frame of the library that the data came in; a pyarrow.Table for data from a file."""
+        """Return a frame of the data's own library; a pyarrow.Table for data from a file."""
         table = self.table(rows)
         try:
             return LIBRARIES[self.library](table)
@@ -184,9 +185,10 @@ def _bars(axis: Axes, codes: np.ndarray, column: Column, arrow_type: pa.DataType
 
 
 def _histogram(axis: Axes, codes: np.ndarray, column: Column, arrow_type: pa.DataType) -> None:
-    """Draw a histogram of the codes, with the least and the greatest value named in their own type."""
+    """Draw a histogram of the codes, with the least and the greatest value in their own type."""
     ends = np.array([codes.min(), codes.max()])
     whole = np.array_equal(codes, np.rint(codes))  # then bins that hold equally many steps
     width = max(1.0, np.ceil((ends[1] - ends[0] + 1) / MOST_BINS))
-    axis.hist(codes, bins=np.arange(ends[0] - 0.5, ends[1] + width, width) if whole else MOST_BINS)
+    edges = np.arange(ends[0] - 0.5, ends[1] + width, width).tolist()
+    axis.hist(codes, bins=edges if whole else MOST_BINS)
     axis.set_xticks(ends, [name[:19] for name in column.texts(ends, arrow_type)], fontsize=6)

@@ -1,16 +1,17 @@
 """Tables: CSV and Parquet files, and data frames.
 
-A row is a vector of float64 codes, one per column; see `columns` for the codes and `transform` for how they are modelled.
-New rows, and rows to be completed, are coded by the same columns as those of training.
+A row is a vector of float64 codes, one per column; see `columns` for the codes and `transform` for
+how they are modelled. New rows, and rows to be completed, are coded by the same columns as those of
+training.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
@@ -36,13 +37,17 @@ class Tables(Kind):
 
     name = "tables"
     file_suffixes = (".csv", ".tsv", ".parquet", ".pq")
-    folder_suffixes = ()
-    parts: Mapping[str, type] = {
+    parts: ClassVar[Mapping[str, type]] = {
         "transform": TableTransform,
         "form": TableForm,
         **MODELLED,
         **COLUMNS,
     }
+
+    @property
+    def folder_suffixes(self) -> Collection[str]:
+        """None: tables are single files."""
+        return ()
 
     def reads(self, source: Any) -> bool:
         """Return True for files by their suffix, for what speaks Arrow, and for pandas' objects."""
@@ -69,7 +74,7 @@ class Tables(Kind):
             for column, codes, field in zip(columns, matrix.T, schema)
         ]
 
-        def make_transform(chunks: Any) -> TableTransform:
+        def make_transform(chunks: Callable[[], Iterator[np.ndarray]]) -> TableTransform:
             rows = np.concatenate(list(chunks()))
             return TableTransform(
                 columns=[measure(codes) for (measure, _), codes in zip(chosen, rows.T)]
@@ -108,9 +113,10 @@ class Tables(Kind):
     ) -> Conformed:
         """Code each column as in training; see `Kind.conform`.
 
-        A value between two steps of a grid, or a category that training never met, has probability zero
-        under the model: it makes its row a `Problem`. So does another value of a column that had one
-        value in training, or few. Rows are called by their numbers, from 1 as in all messages.
+        A value between two steps of a grid, or a category that training never met, has probability
+        zero under the model: it makes its row a `Problem`. So does another value of a column that
+        had one value in training, or few. Rows are called by their numbers, from 1 as in all
+        messages.
         """
         transform, form, _ = self.restore(config)
         opened = _open_for_run(source)
@@ -159,8 +165,8 @@ class Tables(Kind):
             if impossible.any():
                 row = int(np.flatnonzero(impossible)[0])
                 raise InputError(
-                    f"{where} holds {array[row].as_py()!r} in row {row + 1:,}, which is none of the "
-                    "values that the run's data can have; correct it, or leave the cell empty."
+                    f"{where} holds {array[row].as_py()!r} in row {row + 1:,}, which is none of "
+                    "the values that the run's data can have; correct it, or leave the cell empty."
                 )
             rows[known[:, i], i] = codes[known[:, i]]
         return PartialRows(rows, known)
@@ -188,7 +194,8 @@ def _measured(opened: TableSource, progress: Progress | None) -> tuple[list[Colu
             progress(i + 1, len(names), "columns")
     if all(np.all(codes == codes[0]) for codes in matrix.T):
         raise InputError(
-            f"{opened.name}: every column holds one value in all rows; there is nothing to learn from."
+            f"{opened.name}: every column holds one value in all rows; there is nothing to learn "
+            "from."
         )
     return columns, matrix
 

@@ -1,4 +1,4 @@
-"""CSV and Parquet files, and frames of pandas, polars, pyarrow or anything that speaks Arrow -> Arrow tables.
+"""CSV and Parquet files, and frames of pandas, polars or whatever speaks Arrow -> Arrow tables.
 
 What is wrong with a file is said in terms of its lines.
 """
@@ -168,9 +168,9 @@ def _head(path: Path) -> str:
 
 
 def sniff_delimiter(head: str) -> str:
-    """Return the delimiter that splits the first lines most evenly into the most fields.
+    r"""Return the delimiter that splits the first lines most evenly into the most fields.
 
-    >>> sniff_delimiter("a;b\\n1,5;2\\n")
+    >>> sniff_delimiter("a;b\n1,5;2\n")
     ';'
     """
     lines = head.splitlines()

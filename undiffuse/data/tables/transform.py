@@ -1,27 +1,30 @@
 """Rows of a table <-> vectors whose coordinates are each close to a standard normal.
 
-A column becomes one or two coordinates, or none. Each of its values is put by a monotone map where a standard normal
-would put its rank, so that a model meets coordinates it already knows and learns how they depend on each other.
+A column becomes one or two coordinates, or none. Each of its values is put by a monotone map where
+a standard normal would put its rank, so that a model meets coordinates it already knows and learns
+how they depend on each other.
 
-*Levels* (categories, booleans, whole numbers with few values, and "missing" as one more level). Level k owns the
-interval (F_k, F_k + w_k) of probabilities, w_k its smoothed share of the training rows. With u uniform,
+*Levels* (categories, booleans, whole numbers with few values, and "missing" as one more level).
+Level k owns the interval (F_k, F_k + w_k) of probabilities, w_k its smoothed share of the training
+rows. With u uniform,
 
     v = F_k + u w_k,   x = Phi^-1(v),
     log P(k) = log E_u[w_k p(x)/phi(x)] >= E_u[log p(x) + log w_k - log phi(x)],
 
-which is an equality when x is standard normal. Categories without an order stand by falling frequency: rare ones lie
-in a tail, where an interval of the same probability is wider.
+which is an equality when x is standard normal. Categories without an order stand by falling
+frequency: rare ones lie in a tail, where an interval of the same probability is wider.
 
-*Numbers* (continuous, or whole with many values k, which become y = k + u). The map x = m(y) is linear between knots
-(quantiles of the training rows at normal scores) and goes on linearly beyond them: log p(y) = log p(x) + log m'(y),
-exactly. Values that many rows share ("atoms", such as the zeros of a capital gain) and missing ones have no density;
-they become a second coordinate of levels {ordinary, atom 1, ..., missing}, and where that is not "ordinary" the number
-is filled with z ~ N(0, 1), whose log-density is subtracted.
+*Numbers* (continuous, or whole with many values k, which become y = k + u). The map x = m(y) is
+linear between knots (quantiles of the training rows at normal scores) and goes on linearly beyond
+them: log p(y) = log p(x) + log m'(y), exactly. Values that many rows share ("atoms", such as the
+zeros of a capital gain) and missing ones have no density; they become a second coordinate of levels
+{ordinary, atom 1, ..., missing}, and where that is not "ordinary" the number is filled with z ~
+N(0, 1), whose log-density is subtracted.
 
 *Constants* are left out and put back.
 
-What a column *can* hold is known from the whole table, so that every row has a probability; how often it does is
-measured on the training rows alone.
+What a column *can* hold is known from the whole table, so that every row has a probability; how
+often it does is measured on the training rows alone.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
@@ -63,7 +66,7 @@ class ModelledColumn(ABC):
 
     @abstractmethod
     def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode codes (B,) with noise z (B, width): x (B, width) float32 and its log correction (B,)."""
+        """Encode codes (B,) with noise z (B, width): x (B, width) and log correction (B,)."""
 
     @abstractmethod
     def decode(self, x: Tensor) -> Tensor:
@@ -71,7 +74,7 @@ class ModelledColumn(ABC):
 
     @abstractmethod
     def has_density(self, codes: np.ndarray) -> np.ndarray:
-        """Return which codes (N,) the model gives a probability; numbers may lie outside of the data."""
+        """Return which codes (N,) have a probability; numbers may lie outside of the data."""
 
     @abstractmethod
     def can_hold(self, codes: np.ndarray) -> np.ndarray:
@@ -162,8 +165,8 @@ class LevelColumn(ModelledColumn):
         empty = codes.isnan()
         if not bool((found | empty).all()) or (not self.missing and bool(empty.any())):
             raise InputError(
-                f'column "{self.name}": holds a value that the training data does not; remove those '
-                "rows."
+                f'column "{self.name}": holds a value that the training data does not; remove '
+                "those rows."
             )
         return torch.where(empty, len(self._values) - 1, order[place])
 
@@ -321,8 +324,8 @@ class NumberColumn(ModelledColumn):
         """Return 0 where ordinary, 1 + i at atom i, the last state where missing."""
         if not self.missing and bool(codes.isnan().any()):
             raise InputError(
-                f'column "{self.name}": a value is missing, and none was in the training data; fill '
-                "it."
+                f'column "{self.name}": a value is missing, and none was in the training data; '
+                "fill it."
             )
         state = torch.zeros_like(codes)
         for i, atom in enumerate(self.atoms):
@@ -392,7 +395,7 @@ def _shares(counts: np.ndarray) -> list[float]:
 def _knots(
     values: np.ndarray, whole: bool, low: float, high: float
 ) -> tuple[list[float], list[float]]:
-    """Return quantiles at evenly spaced normal scores; equal ones share the mean of their scores."""
+    """Return quantiles at evenly spaced normal scores; equal ones share their mean score."""
     n, half = len(values), 0.5 if whole else 0.0
     farthest = float(ndtri(torch.tensor(1 - 0.5 / max(n, 2), dtype=torch.float64)))
     scores = np.linspace(-farthest, farthest, int(np.clip(n // 8, 2, KNOTS)))
@@ -413,7 +416,7 @@ def _knots(
 
 @final
 class TableTransform:
-    """Rows (B, columns) float64, NaN where missing, <-> x (B, D) float32; see the head of this module.
+    """Rows (B, columns) float64, NaN where missing, <-> x (B, D) float32; see the module.
 
     >>> column = LevelColumn(name="a", values=[0, 1], masses=[3, 1])
     >>> transform = TableTransform(columns=[column])
@@ -422,8 +425,8 @@ class TableTransform:
     [[0.0], [1.0]]
     """
 
-    levels: ClassVar[None] = None
-    bin_width: ClassVar[None] = None
+    levels = None
+    bin_width = None
 
     def __init__(self, *, columns: Sequence[ModelledColumn]) -> None:
         self.columns = tuple(columns)
@@ -436,7 +439,7 @@ class TableTransform:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(D,): one coordinate per column, two if values are missing or stand apart, none if constant."""
+        """(D,): one per column, two if values are missing or stand apart, none if constant."""
         return (sum(self._widths),)
 
     @property
@@ -450,7 +453,7 @@ class TableTransform:
         """Encode rows (B, columns); see `Transform.encode`.
 
         Raises:
-            InputError: for a category or a whole number that was not in the data, naming the column.
+            InputError: for a category or a level that was not in the data, naming the column.
         """
         row = row.double()
         z = noise(row.new_zeros((len(row), *self.shape)))
