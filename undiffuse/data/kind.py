@@ -128,10 +128,10 @@ def _kind(place: str) -> Kind:
 
 KINDS = _Kinds(
     {
-        "images": "undiffuse.data.images.kind:Images",
-        "recordings": "undiffuse.data.recordings.kind:Recordings",
-        "tables": "undiffuse.data.tables.kind:Tables",
-        "arrays": "undiffuse.data.arrays.kind:Arrays",
+        "images": "undiffuse.data.images.kind:ImageKind",
+        "recordings": "undiffuse.data.recordings.kind:RecordingKind",
+        "tables": "undiffuse.data.tables.kind:TableKind",
+        "arrays": "undiffuse.data.arrays.kind:ArrayKind",
     }
 )
 """Every kind by name. The first that reads a source is asked to; arrays take any other object."""

@@ -23,7 +23,7 @@ _ARRAY_SUFFIXES = (".npy", ".npz")
 
 
 @final
-class Arrays(Kind):
+class ArrayKind(Kind):
     """Arrays: see `Kind`. Arrays of 8- and 16-bit images are read here too, as images."""
 
     name = "arrays"

@@ -47,7 +47,7 @@ _NO_IMAGES = {
 
 
 @final
-class Images(FolderKind):
+class ImageKind(FolderKind):
     """Images: see `Kind`."""
 
     name = "images"

@@ -31,7 +31,7 @@ from undiffuse.interfaces import PartialRows, Progress
 
 
 @final
-class Recordings(FolderKind):
+class RecordingKind(FolderKind):
     """Recordings: see `Kind`."""
 
     name = "recordings"

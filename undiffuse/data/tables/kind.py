@@ -32,7 +32,7 @@ _FEW = 3  # columns named in a sentence
 
 
 @final
-class Tables(Kind):
+class TableKind(Kind):
     """Tables: see `Kind`. pyarrow is imported only when a table is read or presented."""
 
     name = "tables"
