@@ -1,10 +1,15 @@
+"""What is written is there whole or not at all, and says why it is not."""
+
+from __future__ import annotations
+
 import os
 import resource
+import stat
 from pathlib import Path
 
 import pytest
 
-from undiffuse.atomic import atomic_file, atomic_folder
+from undiffuse.atomic import REASONS, atomic_file, atomic_folder, write_json
 from undiffuse.errors import InputError
 
 
@@ -38,7 +43,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, problem, writer):
 
 @pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
 def test_a_disk_that_fills_up_mid_write_says_so_and_leaves_nothing(tmp_path, writer):
-    """The system's own limit on file size stands for the disk: the write fails half way, with its own error."""
+    """The system's limit on file size stands for the disk: the write fails half way, as it would."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
     try:
@@ -94,19 +99,108 @@ def test_a_folder_is_replaced_only_if_it_is_ours(tmp_path):
     write("0.png")
     write("1.png")
     assert everything(tmp_path) == ["out", "out/1.png"]
-    (tmp_path / "out" / "diary.txt").touch()
-    with pytest.raises(
-        InputError, match=r"the folder holds other files \(diary.txt, ...\); choose another name"
-    ):
-        write("2.png")
-    assert everything(tmp_path) == ["out", "out/1.png", "out/diary.txt"]
+    for name in ("1.png.txt", "a1.png", "diary.txt"):  # the pattern has to match in full
+        (tmp_path / "out" / name).touch()
+        with pytest.raises(InputError, match=rf"holds other files \({name}, ...\); choose another"):
+            write("2.png")
+        assert everything(tmp_path) == ["out", *sorted(["out/1.png", f"out/{name}"])]
+        (tmp_path / "out" / name).unlink()
 
 
-def test_others_may_read_what_a_library_wrote_for_its_owner_alone(tmp_path):
-    (tmp_path / "plain").write_text("x")
-    with atomic_file(tmp_path / "one") as temporary:
-        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
-    with atomic_folder(tmp_path / "several") as folder:
-        os.close(os.open(folder / "one", os.O_CREAT | os.O_WRONLY, 0o600))
-    modes = {(tmp_path / name).stat().st_mode for name in ("plain", "one", "several/one")}
-    assert len(modes) == 1
+def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("whole")
+    replace = os.replace
+
+    def refuse(source, target):
+        if (Path(source) / "new").exists():
+            raise PermissionError(13, "Permission denied")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    refused = pytest.raises(InputError, match="out: could not be written: permission denied")
+    with refused, atomic_folder(tmp_path / "out", replace="old") as temporary:
+        (temporary / "new").touch()
+    assert everything(tmp_path) == ["out", "out/old"]
+    assert (tmp_path / "out" / "old").read_text() == "whole"
+
+
+@pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, writer):
+    """A rename that the disk keeps without the contents would leave an empty file after a crash."""
+    done, (replace, fsync) = [], (os.replace, os.fsync)
+
+    def flushed(handle):
+        folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        done.append(("flush", "folder" if folder else os.fstat(handle).st_size))
+        fsync(handle)
+
+    def renamed(source, target):
+        done.append(("rename", Path(target).name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    with writer(tmp_path / "new") as temporary:
+        (temporary if writer is atomic_file else temporary / "x").write_text("whole")
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".")
+    inside = [] if writer is atomic_file else [("flush", "folder")]
+    assert done == [("flush", 5), *inside, ("rename", "new"), ("flush", "folder")]
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "x").write_text("before")
+    (tmp_path / "x").symlink_to(tmp_path / "far" / "x")
+    with atomic_file(tmp_path / "x") as temporary:
+        temporary.write_text("after")
+    assert (tmp_path / "x").is_symlink()
+    assert (tmp_path / "far" / "x").read_text() == "after"
+    assert everything(tmp_path) == ["far", "far/x", "x"]
+
+
+def test_a_folder_made_on_the_way_stays_if_somebody_else_uses_it(tmp_path):
+    with pytest.raises(KeyError), atomic_file(tmp_path / "a" / "b" / "x"):  # noqa: PT012
+        (tmp_path / "a" / "other").touch()
+        raise KeyError
+    assert everything(tmp_path) == ["a", "a/other"]
+
+
+@pytest.mark.parametrize("number", REASONS)
+def test_each_refusal_of_the_system_has_its_sentence(tmp_path, number):
+    for problem in (OSError(number, "refused"), RuntimeError(f"refused (os error {number})")):
+        with pytest.raises(InputError) as caught, atomic_file(tmp_path / "x"):
+            raise problem
+        assert str(caught.value) == f"{tmp_path / 'x'}: could not be written: {REASONS[number]}"
+    with pytest.raises(InputError, match=r"x: could not be written: Strange refusal\."):  # noqa: SIM117
+        with atomic_file(tmp_path / "x"):
+            raise OSError(9999, "Strange refusal")
+
+
+def test_plain_data_is_written_whole(tmp_path):
+    write_json(tmp_path / "x.json", {"a": [1, None]})
+    assert (tmp_path / "x.json").read_text() == '{\n  "a": [\n    1,\n    null\n  ]\n}\n'
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert '"a": [' in (tmp_path / "x.json").read_text()
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_have_the_mode_of_any_new_file_and_the_mask_is_never_set(tmp_path, monkeypatch, mask):
+    """Some libraries write files for their owner alone; and threads share one mask."""
+    before = os.umask(mask)
+    with monkeypatch.context() as patch:
+        patch.delattr(os, "umask")
+        try:
+            (tmp_path / "plain").write_text("x")
+            with atomic_file(tmp_path / "one") as temporary:
+                os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+            with atomic_folder(tmp_path / "several") as folder:
+                os.close(os.open(folder / "one", os.O_CREAT | os.O_WRONLY, 0o600))
+        finally:
+            patch.undo()
+            os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode for name in ("plain", "one", "several/one")]
+    assert {stat.S_IMODE(mode) for mode in modes} == {0o666 & ~mask}
+    assert everything(tmp_path) == ["one", "plain", "several", "several/one"]

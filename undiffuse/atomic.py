@@ -1,8 +1,9 @@
 """Writing so that a reader, or a crash, never meets half of a file.
 
-Everything is written beside its destination under a hidden name, flushed to the disk, and moved into place with one
-rename, which the file system does entirely or not at all. If anything fails in between, what was there before is
-still there, nothing new is left behind, and the reason comes as an InputError in words.
+Everything is written beside its destination under a hidden name, flushed to the disk, and moved
+into place with one rename, which the file system does entirely or not at all. If anything fails in
+between, what was there before is still there, nothing new is left behind, and the reason is raised
+as an InputError in words.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from undiffuse.errors import InputError
 
-_REASONS = {
+REASONS = {
     errno.ENOSPC: "the disk is full; free some space or choose another place.",
     errno.EDQUOT: "your disk quota is used up; free some space or choose another place.",
     errno.EFBIG: "the file would be larger than is allowed here; choose another place.",
@@ -36,22 +37,25 @@ _REASONS = {
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path of the same suffix to write to; on leaving, it becomes `path`, replacing a file there.
+    """Give a temporary path to write to; on leaving, it becomes `path`, replacing a file there.
 
-    Folders missing on the way are made. Raises InputError if the place cannot be written to or the disk fills up;
-    any other exception passes through. Whatever the exception, nothing is left behind.
+    The temporary path has the same suffix. Missing folders are made. If anything is raised inside,
+    nothing is left behind.
+
+    Raises:
+        InputError: the place cannot be written to, or the disk fills up.
 
     >>> with atomic_file("/dev/null/x.txt") as temporary:
     ...     pass
     Traceback (most recent call last):
-    undiffuse.errors.InputError: /dev/null/x.txt: could not be written: a part of this path is a file, ...
+    undiffuse.errors.InputError: /dev/null/x.txt: could not be written: a part of this path is a ...
     """
     with _staged(path) as (target, temporary):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
+        mode = _mode_of_new_files(temporary)
         yield temporary
-        _open_to_others(temporary)
-        _flush(temporary)
+        _finish(temporary, mode)
         os.replace(temporary, target)
 
 
@@ -59,9 +63,14 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path, *, replace: str = "") -> Iterator[Path]:
     """Give a temporary folder to write into; on leaving, it becomes `path`.
 
-    A folder that is already there is replaced only if it is empty or every name in it matches the regular expression
-    `replace` (such as "[0-9]{5}[.]png") in full: a folder with anything else in it is refused with InputError, before
-    anything is written.
+    Args:
+        path: the folder to be.
+        replace: a regular expression such as "[0-9]{5}[.]png". A folder that is already there is
+            replaced if every name in it matches this in full.
+
+    Raises:
+        InputError: a folder there holds something else (nothing is written then), the place cannot
+            be written to, or the disk fills up.
     """
     with _staged(path) as (target, temporary):
         if target.exists():
@@ -75,11 +84,11 @@ def atomic_folder(path: str | Path, *, replace: str = "") -> Iterator[Path]:
                     f"{path}: the folder holds other files ({others[0]}, ...); choose another name."
                 )
         temporary.mkdir()
+        mode = _mode_of_new_files(temporary / "mode")
         yield temporary
         for folder, _, names in os.walk(temporary):
             for name in names:
-                _open_to_others(Path(folder) / name)
-                _flush(Path(folder) / name)
+                _finish(Path(folder) / name, mode)
             _flush_folder(Path(folder))
         _swap(temporary, target)
 
@@ -92,7 +101,7 @@ def write_json(path: Path, tree: Any) -> None:
 
 @contextmanager
 def _staged(path: str | Path) -> Iterator[tuple[Path, Path]]:
-    """(target, temporary) in one folder; cleans up and translates the failure, whatever happens inside."""
+    """Give (target, temporary) in one folder; on failure, clean up and raise it in words."""
     target = Path(os.path.realpath(Path(os.path.expanduser(path))))
     temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.{target.name}")
     made: list[Path] = []
@@ -107,14 +116,14 @@ def _staged(path: str | Path) -> Iterator[tuple[Path, Path]]:
         for folder in reversed(made):
             if not any(folder.iterdir()):
                 folder.rmdir()
-        # Libraries written in Rust report the system's refusals as exceptions of their own, with this text in them.
+        # Libraries in Rust raise exceptions of their own, with this in their text.
         if isinstance(problem, OSError) or "(os error " in str(problem):
             raise InputError(f"{path}: could not be written: {_reason(problem)}") from problem
         raise
 
 
 def _swap(temporary: Path, target: Path) -> None:
-    """Put a folder in the place of another: the one there steps aside, comes back if the move fails, or is removed."""
+    """Put one folder in the place of another, which is removed, or comes back if that fails."""
     if not target.exists():
         os.replace(temporary, target)
         return
@@ -128,11 +137,23 @@ def _swap(temporary: Path, target: Path) -> None:
     _remove(aside)
 
 
-def _open_to_others(path: Path) -> None:
-    """As readable as what `open` makes: some libraries write files that only their owner can read."""
-    mask = os.umask(0o077)  # the only way to read it
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)
+def _mode_of_new_files(path: Path) -> int:
+    """The permissions of a file that is made at `path`, which nothing is at; it is removed again.
+
+    Reading the umask would set it for a moment, for the files of all other threads too.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        return os.fstat(handle).st_mode & 0o777
+    finally:
+        os.close(handle)
+        path.unlink()
+
+
+def _finish(path: Path, mode: int) -> None:
+    """Flush a file, and set its mode: some libraries write files that only their owner can read."""
+    path.chmod(mode)
+    _flush(path)
 
 
 def _flush(path: Path) -> None:
@@ -144,9 +165,7 @@ def _flush(path: Path) -> None:
 
 
 def _flush_folder(path: Path) -> None:
-    with suppress(
-        OSError
-    ):  # not every system can flush a folder, and the files in it are safe already
+    with suppress(OSError):  # not every system can, and the files in it are safe already
         _flush(path)
 
 
@@ -158,8 +177,8 @@ def _remove(path: Path) -> None:
 
 
 def _reason(problem: BaseException) -> str:
-    number = getattr(problem, "errno", None)
-    for known, reason in _REASONS.items():
+    number = problem.errno if isinstance(problem, OSError) else None
+    for known, reason in REASONS.items():
         if number == known or f"(os error {known})" in str(problem):
             return reason
-    return f"{getattr(problem, 'strerror', None) or problem}."
+    return f"{(problem.strerror if isinstance(problem, OSError) else None) or problem}."
