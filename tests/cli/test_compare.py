@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from undiffuse.comparison.compare import compare as comparison
+from undiffuse.comparison import compare as comparison
 from undiffuse.models import PRESETS
+from undiffuse.options import ComparisonOptions
 from undiffuse.training import fit
 
 QUICK = ("--budget", "1s", "-n", 32, "--rows", 8, "--batch", 16, "--device", "cpu")
@@ -39,10 +40,11 @@ def test_a_run_and_a_report_for_each_a_table_and_a_report_of_all(
     cli, rows: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "c"
-    done = cli("compare", rows, "--presets", "gan,vae", "--out", out, *QUICK, "--json").done()
+    done = cli("compare", rows, "--presets", "gan,vae", "--out", out, *QUICK, "--seed", 3, "--json").done()
     told, kept = json.loads(done.out), facts(out)
     assert {name: told[name] for name in kept} == kept
     assert (told["stopped"], told["budget"], told["samples"]) == (False, 1, 32)
+    assert {run["report"]["seed"] for run in kept["runs"].values()} == {3}
     lines = done.err.splitlines()
     phases = [
         f"{i} of 2: {name}, {what}"
@@ -175,5 +177,5 @@ def test_features_that_are_of_no_use_are_refused_before_anything_is_trained(
 
 
 def test_the_default_presets_are_the_ones_of_the_textbook() -> None:
-    assert comparison.COMPARED == ("edm", "ddpm", "ncsn", "vae", "gan", "flow")
-    assert set(comparison.COMPARED) <= set(PRESETS)
+    assert ComparisonOptions().presets == ("edm", "ddpm", "ncsn", "vae", "gan", "flow")
+    assert set(ComparisonOptions().presets) <= set(PRESETS)

@@ -187,6 +187,33 @@ def test_a_category_never_met_costs_its_row_alone(cli, place: Path, tmp_path: Pa
     assert json.loads(done.out)["finite"] == 2
 
 
+WAYS = {"elbo": ("--evaluations", 4), "ode": ("--tolerance", 1e-1)}
+CHANGES = [
+    ("elbo", ("--evaluations", 6)),
+    ("elbo", ("--evaluations", 4, "--draws", 3)),
+    ("elbo", ("--evaluations", 4, "--dequantization", "truncated_normal")),
+    ("ode", ("--tolerance", 1e-2)),
+    ("ode", ("--tolerance", 1e-1, "--probes", 1)),
+    ("ode", ("--tolerance", 1e-1, "--importance")),
+]
+
+
+@pytest.mark.parametrize(("way", "words"), CHANGES)
+def test_how_rows_are_scored_changes_their_scores(
+    cli, place: Path, tmp_path: Path, way: str, words: tuple[object, ...]
+) -> None:
+    """Of a table with a category, so that encoding its rows draws noise too."""
+    new = tmp_path / "new.csv"
+    new.write_text("a,b\n0.5,red\n0.25,blue\n")
+
+    def scored(name: str, *more: object) -> list[dict[str, str]]:
+        options = ("--method", way, "--no-calibration", "--device", "cpu", *more)
+        cli("score", place / "table", new, "--out", tmp_path / name, *options).done()
+        return read(tmp_path / name)
+
+    assert scored("a.csv", *WAYS[way]) != scored("b.csv", *words)
+
+
 REFUSED = {
     "another shape": (("run", "other.npy"), "(4,)"),
     "text": (("run", "t.csv"), "table"),

@@ -24,6 +24,8 @@ def test_a_law_that_fails_is_seen(monkeypatch, capsys, error):
     monkeypatch.setattr(
         selfcheck, "LAWS", {"one is two": (1.0, lambda: error), "one is one": (1.0, lambda: 0.0)}
     )
+    assert main(["selfcheck", "--quiet"]) == 1
+    assert capsys.readouterr().out == ""
     assert main(["selfcheck"]) == 1
     failing, holding = (
         line for line in capsys.readouterr().out.splitlines() if line.startswith("one")

@@ -41,7 +41,6 @@ def sample(
         raise InputError("-n: missing; say how many samples to draw, such as -n 64.")
     out = free_place(options.out, overwrite=options.overwrite)
 
-    from undiffuse.cli.place import rehearse
     from undiffuse.device import find_device
     from undiffuse.run import Run
 
@@ -51,7 +50,7 @@ def sample(
     if options.label is not None:
         model.label_index(options.label)
     more = {"wrap": _guidance(model, opened, asked), "given": _given(model, options)}
-    rehearse(model, options.out, out)
+    model.form.check_out(out)
     return _draw(model, run, asked, {k: v for k, v in more.items() if v is not None}, out)
 
 

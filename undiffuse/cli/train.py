@@ -233,7 +233,6 @@ def _conclude(
     result: Result, model: GenerativeModel, out: str, preview: str | None, terminal: Terminal
 ) -> None:
     """Say what was made and where, and what to type next."""
-    from undiffuse.cli.place import suggestion
     from undiffuse.duration import format_duration
     from undiffuse.run import Run
 
@@ -251,4 +250,4 @@ def _conclude(
     if preview:
         terminal.say(f"samples so far: {preview}")
     terminal.say("next, draw new ones:")
-    terminal.say(f"  undiffuse sample {shlex.quote(out)} -n 64 --out {suggestion(model)}", "bold")
+    terminal.say(f"  undiffuse sample {shlex.quote(out)} -n 64 --out {model.form.suggested_out}", "bold")
