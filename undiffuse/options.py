@@ -561,7 +561,7 @@ def validated(hint: Any, value: Any, called: str, *, word: bool = False) -> Any:
 
     read = value
     if word and any(get_origin(part) is tuple for part in _alternatives(hint)) and "," in value:
-        read = tuple(value.split(","))
+        read = tuple(filter(None, map(str.strip, value.split(","))))
     elif word and get_origin(hint) is tuple:
         read = (value,)
     elif isinstance(value, list):

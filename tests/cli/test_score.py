@@ -191,7 +191,6 @@ WAYS = {"elbo": ("--evaluations", 4), "ode": ("--tolerance", 1e-1)}
 CHANGES = [
     ("elbo", ("--evaluations", 6)),
     ("elbo", ("--evaluations", 4, "--draws", 3)),
-    ("elbo", ("--evaluations", 4, "--dequantization", "truncated_normal")),
     ("ode", ("--tolerance", 1e-2)),
     ("ode", ("--tolerance", 1e-1, "--probes", 1)),
     ("ode", ("--tolerance", 1e-1, "--importance")),
@@ -231,6 +230,10 @@ REFUSED = {
         "--no-calibration",
     ),
     "a label where there are none": (("run", "x.npy", "--label", "cat"), "without labels"),
+    "a dequantization where nothing is dequantized": (
+        ("table", "t.csv", "--dequantization", "truncated_normal"),
+        "whole numbers",
+    ),
     "a tolerance for the bound": (
         ("run", "x.npy", "--method", "elbo", "--tolerance", 0.1),
         "tolerance: method elbo takes only evaluations",
