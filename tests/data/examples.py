@@ -1,0 +1,110 @@
+"""Small real sources of every kind of data, by the name of the kind and by their own."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import polars
+import pyarrow as pa
+import pyarrow.parquet as pq
+from image_files import folder_of, pixels
+
+
+def frame(rows=60, seed=0):
+    """A table with a column of every sort: see `undiffuse.data.tables`."""
+    rng = np.random.default_rng(seed)
+    data = {
+        "age": rng.integers(18, 90, rows) * 2,
+        "price": np.round(rng.gamma(2, 30, rows), 2),
+        "height": rng.normal(1.7, 0.1, rows),
+        "colour": rng.choice(["red", "green", "blue"], rows),
+        "kind": pd.Categorical(rng.choice(["a", "b"], rows)),
+        "when": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 500, rows), "h"),
+        "flag": rng.random(rows) < 0.5,
+        "debt": np.where(rng.random(rows) < 0.3, np.nan, rng.normal(size=rows)),
+        "same": 7,
+    }
+    return pd.DataFrame(data)
+
+
+def csv(folder):
+    frame().to_csv(folder / "t.csv", index=False)
+    return folder / "t.csv"
+
+
+def parquet(folder):
+    pq.write_table(pa.Table.from_pandas(frame()), folder / "t.parquet")
+    return folder / "t.parquet"
+
+
+def npy(folder):
+    np.save(folder / "x.npy", normal(40, 5).astype(np.float32))
+    return folder / "x.npy"
+
+
+def idx(folder):
+    head = b"\0\0\x0b\x02" + np.array([30, 6], ">u4").tobytes()  # 16-bit integers, two axes
+    values = np.random.default_rng(0).integers(-99, 99, (30, 6)).astype(">i2")
+    (folder / "x.idx.gz").write_bytes(gzip.compress(head + values.tobytes()))
+    return folder / "x.idx.gz"
+
+
+def tones(folder, rates=(8000,) * 6, name="tones", seconds=0.6, channels=1, subtype="PCM_16"):
+    import soundfile
+
+    (folder / name).mkdir()
+    for i, rate in enumerate(rates):
+        wave = 0.5 * np.sin(2 * np.pi * (200 + 20 * i) * np.arange(int(rate * seconds)) / rate)
+        columns = np.stack([wave] + [wave[::-1]] * (channels - 1), 1)
+        soundfile.write(folder / name / f"tone_{i}.wav", columns, rate, subtype)
+    return folder / name
+
+
+def normal(*shape):
+    return np.random.default_rng(0).normal(size=shape)
+
+
+def whole(low, high, shape, dtype):
+    return np.random.default_rng(0).integers(low, high, shape).astype(dtype)
+
+
+def photos(*size, dtype=np.uint8):
+    return lambda folder: folder_of(folder, [pixels(*size, seed=i, dtype=dtype) for i in range(7)])
+
+
+def classes_of_photos(folder):
+    for i in range(8):
+        folder_of(folder / "all" / "ab"[i % 2] / str(i), [pixels(6, 9, seed=i)])
+    return folder / "all"
+
+
+EXAMPLES = {
+    "images": {
+        "digits": lambda _: "digits",
+        "grey": photos(6, 9),
+        "colour": photos(6, 9, 3),
+        "16 bits": photos(6, 9, dtype=np.uint16),
+        "classes": classes_of_photos,
+        "channels first": lambda _: whole(0, 256, (20, 3, 6, 5), np.uint8),
+    },
+    "recordings": {
+        "mono": tones,
+        "stereo": lambda folder: tones(folder, channels=2, subtype="FLOAT", seconds=0.1),
+    },
+    "tables": {
+        "csv": csv,
+        "parquet": parquet,
+        "pandas": lambda _: frame(),
+        "polars": lambda _: polars.from_pandas(frame()),
+    },
+    "arrays": {
+        "moons": lambda _: "moons",
+        "vectors": lambda _: np.column_stack([normal(30, 3), np.full(30, 2.0)]),
+        "series": lambda _: whole(-5, 900, (30, 3, 40), np.int16),
+        "grid": lambda _: normal(12, 8, 9, 3),
+        "labelled": lambda _: (normal(30, 4), whole(0, 3, 30, np.int64)),
+        "npy": npy,
+        "idx": idx,
+    },
+}
+CASES = [(kind, name) for kind, sources in EXAMPLES.items() for name in sources]
