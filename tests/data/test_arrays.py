@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from undiffuse.data import load
+from undiffuse.data import conform, load
 from undiffuse.data.arrays.read import layout_of
-from undiffuse.data.named import FASHION_FOLDER
+from undiffuse.data.load import read
 from undiffuse.errors import InputError
 
 
@@ -243,27 +243,44 @@ def test_fingerprint_follows_the_content_not_the_place(tmp_path):
     assert load(rows[:, :49]).fingerprint != load(rows).fingerprint
 
 
-def test_digits_and_garments():
-    digits = load("digits")
-    assert (digits.held_out.dtype, digits.held_out.shape[1:], digits.transform.levels) == (
-        np.uint8,
-        (8, 8),
-        17,
-    )
-    assert digits.classes == tuple("0123456789")
-    assert digits.path == "digits"
-    if not FASHION_FOLDER.is_dir():
-        pytest.skip("dataset-fashion-mnist is not installed")
-    test = load("fashion-mnist-test")
-    assert (len(test) + len(test.held_out), test.shape, len(test.classes)) == (
-        10_000,
-        (1, 28, 28),
-        10,
-    )
-    assert np.bincount(test.labels).tolist() == [1000] * 10
+def test_fingerprint_tells_type_shape_order_and_labels():
+    """The same bytes are other data if they are of another type or shape, or in another order."""
+    zeros = [
+        np.zeros((8, 4), "int16"),
+        np.zeros((4, 8), "int16"),
+        np.zeros((8, 2, 2), "int16"),
+        np.zeros((8, 4), "uint16"),
+        np.zeros((8, 4), "float16"),
+        np.zeros((8, 2), "int32"),
+        np.zeros((8, 1), "int64"),
+    ]
+    assert {part.nbytes for part in zeros} == {64}
+    rows = np.random.default_rng(0).standard_normal((20, 3))
+    labels = np.arange(20) % 2
+    sources = [*zeros, rows, rows[::-1], (rows, labels), (rows, 1 - labels)]
+    assert len({read(source, 0, None, None).fingerprint for source in sources}) == len(sources)
 
 
-def test_missing_garments_say_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("undiffuse.data.named.FASHION_FOLDER", tmp_path)
-    with pytest.raises(InputError, match="install it with: apt install dataset-fashion-mnist"):
-        load("fashion-mnist")
+@pytest.mark.parametrize("own", ["bool", "int8", "uint8", "int16", "uint16", "int64", "float32"])
+@pytest.mark.parametrize("run", ["bool", "uint8", "int16", "uint16", "float16", "float64"])
+def test_new_rows_are_taken_exactly_where_the_run_s_type_holds_them(run, own):
+    """Whole numbers as they are, numbers within the range of a floating-point type."""
+    training = np.random.default_rng(0).integers(0, 2, (30, 4)).astype(run)
+    config = load(training).config()
+    whole = np.dtype(run).kind != "f"
+    info = np.iinfo if np.dtype(own).kind in "iu" else np.finfo
+    values = [False, True] if own == "bool" else [0, 1, 2, info(own).min, info(own).max]
+    for value in [*values, *([0.5] if own == "float32" else [])]:
+        rows = np.full((2, 4), value, own)
+        exact = rows[0, 0].item()
+        if whole:
+            low, high = (0, 1) if run == "bool" else (np.iinfo(run).min, np.iinfo(run).max)
+            held = exact == int(exact) and low <= exact <= high
+        else:
+            held = abs(exact) <= float(np.finfo(run).max)
+        if held:
+            taken = next(conform(rows, config).batches(2))["row"]
+            np.testing.assert_array_equal(taken.numpy(), rows.astype(run))
+        else:
+            with pytest.raises(InputError, match="8 values are unlike the run's"):
+                conform(rows, config)

@@ -32,14 +32,14 @@ print(*growth)
     not Path("/proc/self/status").exists(), reason="reads Linux's account of memory"
 )
 def test_memory_does_not_grow_with_the_file(tmp_path):
-    """24 MB, then 96 MB of float32: loading, measuring, splitting and drawing batches of each."""
+    """12 MB, then 48 MB of float32: loading, measuring, splitting and drawing batches of each."""
     paths = [str(tmp_path / "small.npy"), str(tmp_path / "large.npy")]
-    for path, rows in zip(paths, (6_000, 24_000)):
+    for path, rows in zip(paths, (3_000, 12_000)):
         array = np.lib.format.open_memmap(path, "w+", np.float32, (rows, 1000))
         array[:] = (
             np.random.default_rng(0)
-            .standard_normal((2000, 1000), np.float32)
-            .repeat(rows // 2000, 0)
+            .standard_normal((1000, 1000), np.float32)
+            .repeat(rows // 1000, 0)
         )
         array.flush()
     order = [paths[0], *paths]  # the first load also imports and warms up

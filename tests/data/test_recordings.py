@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from undiffuse.data import load
-from undiffuse.data.arrays.transform import measure
+from undiffuse.data.arrays.transform import measure_array
 from undiffuse.data.kind import KINDS
 from undiffuse.data.load import read
 from undiffuse.data.recordings.form import RecordingForm
@@ -58,7 +58,7 @@ def transform_of(loaded):
 def window_transform(rows):
     """The transform that `read_recordings` measures on windows (B, L) or (B, L, C)."""
     length, channels = rows.shape[1], rows.shape[2] if rows.ndim > 2 else 1
-    return measure(
+    return measure_array(
         iter([rows]),
         name="x/",
         row_shape=rows.shape[1:],

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from undiffuse.data.arrays.read import from_array
-from undiffuse.data.arrays.transform import ArrayTransform
+from undiffuse.data.arrays.read import from_array, layout_of
+from undiffuse.data.arrays.transform import ArrayTransform, measure_array
 from undiffuse.data.images.form import ImageForm
 from undiffuse.data.images.transform import image_transform
 from undiffuse.data.rows import as_tensor, chunks
@@ -21,6 +21,11 @@ SHAPES = [(), (1,), (3,), (2, 40), (4, 5), (3, 6, 5), (9, 8, 3), (2, 3, 4, 5), (
 def transform_of(array):
     loaded = from_array(array, name="data")
     return loaded.make_transform(lambda: chunks(loaded.rows))
+
+
+def images(row_shape, *, levels, channel_axis=None, dtype="uint8"):
+    form = ImageForm(row_shape=row_shape, channel_axis=channel_axis, levels=levels, dtype=dtype)
+    return image_transform(form)
 
 
 def rows_of(dtype, shape, n=30, seed=0):
@@ -79,9 +84,7 @@ def test_whole_numbers_come_back_exactly(rows, offset, seed):
 def test_every_level_survives_the_edges_of_its_bin(levels):
     """Uniform draws of exactly 0 and 1, which float32 gives far out in the tails, still decode to the same level."""
     shape = (1, levels)
-    transform = image_transform(
-        ImageForm(row_shape=shape, channel_axis=None, levels=levels, dtype="uint16")
-    )
+    transform = images(shape, levels=levels, channel_axis=None, dtype="uint16")
     rows = torch.arange(levels).reshape(1, *shape)
     for edge in (-40.0, 40.0):
         x, _ = transform.encode(rows, lambda like, edge=edge: torch.full_like(like, edge))
@@ -91,9 +94,7 @@ def test_every_level_survives_the_edges_of_its_bin(levels):
 
 
 def test_noise_fills_each_bin_evenly():
-    transform = image_transform(
-        ImageForm(row_shape=(1, 1), channel_axis=None, levels=4, dtype="uint8")
-    )
+    transform = images((1, 1), levels=4, channel_axis=None, dtype="uint8")
     torch.manual_seed(0)
     x, _ = transform.encode(torch.full((20000, 1, 1), 3), torch.randn_like)
     u = (x.flatten().double() - 0.5) / 0.5
@@ -105,9 +106,7 @@ def test_noise_fills_each_bin_evenly():
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_uniform_model_on_the_cube_gives_every_image_its_exact_probability(levels):
-    transform = image_transform(
-        ImageForm(row_shape=(5, 4, 3), channel_axis=-1, levels=levels, dtype="uint8")
-    )
+    transform = images((5, 4, 3), levels=levels, channel_axis=-1, dtype="uint8")
     x, log_correction = transform.encode(
         torch.zeros(2, 5, 4, 3, dtype=torch.uint8), torch.randn_like
     )
@@ -152,16 +151,65 @@ def test_log_correction_is_the_log_determinant(shape):
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
-@pytest.mark.parametrize("shape", [(3,), (2, 40), (3, 6, 5)])
-def test_encoded_data_has_mean_zero_and_variance_one(dtype, shape):
-    rows = (rows_of("float64", shape, n=500) * 7 + 1e6).astype(dtype)
+@pytest.mark.parametrize("shape", [(), (3,), (2, 40), (3, 6, 5), (9, 8, 3)])
+@pytest.mark.parametrize("dtype", WHOLE + FLOATS)
+def test_the_moments_are_those_of_the_values_spread_over_their_bins(dtype, shape):
+    """By numpy: of whole numbers, mean k + 1/2 and variance of k plus 1/12, with k counted from the least."""
+    rows = rows_of(dtype, shape)
+    layout, channels_last = layout_of(shape)
+    transform = measure_array(
+        iter(np.split(rows, [1, 8])),
+        name="data",
+        row_shape=shape,
+        layout=layout,
+        channels_last=channels_last,
+        dtype=dtype,
+    )
+    channels = np.moveaxis(rows, -1, 1) if channels_last else rows
+    v = channels.reshape(len(rows), layout[0], -1).astype(np.float64)
+    mean, variance = v.mean((0, 2)), v.var((0, 2))
+    if np.dtype(dtype).kind != "f":
+        mean, variance = mean - v.min((0, 2)) + 0.5, variance + 1 / 12
+    np.testing.assert_allclose(transform.mean, mean, rtol=1e-11)
+    np.testing.assert_allclose(transform.std, np.sqrt(variance), rtol=1e-11)
+    np.testing.assert_array_equal(transform.low, v.min((0, 2)))
+    np.testing.assert_array_equal(transform.high, v.max((0, 2)))
+    x, _ = transform.encode(as_tensor(rows), torch.zeros_like)
+    whole = 0 if np.dtype(dtype).kind == "f" else 0.5 - v.min((0, 2), keepdims=True)
+    expected = (v + whole - mean[:, None]) / np.sqrt(variance)[:, None]
+    np.testing.assert_allclose(x.reshape(expected.shape), expected, atol=1e-5)
+
+
+def test_bins_lie_side_by_side_and_are_as_wide_as_is_said():
+    """x(k + 1) - x(k) is the width of a bin, whichever of the two is asked for."""
+    for transform, low, high in (
+        (transform_of(rows_of("int16", (4,))), 0, 99),
+        (transform_of(rows_of("uint8", (2, 40))), 0, 99),
+        (images((1, 2), levels=17), 0, 16),
+        (images((2, 3, 3), levels=65536, channel_axis=-1, dtype="uint16"), 0, 65535),
+    ):
+        for k in (low, high - 1):
+            first, second = (
+                transform.encode(torch.full((1, *transform.row_shape), i), torch.zeros_like)[0]
+                for i in (k, k + 1)
+            )
+            width = torch.as_tensor(transform.bin_width).expand_as(first)
+            np.testing.assert_allclose(second - first, width, atol=2e-7, rtol=1e-5)
+    assert transform_of(rows_of("float32", (4,))).bin_width is None
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_the_cells_of_images_part_the_line_and_hold_their_points(levels):
+    transform = images((1, levels), levels=levels)
+    k = torch.arange(levels).reshape(1, 1, levels)
+    low, high = (edges.flatten() for edges in transform.cells(k))
+    assert torch.equal(low[1:], high[:-1])
+    assert (low[0], high[-1]) == (-math.inf, math.inf)
+    np.testing.assert_allclose(high[:-1], -1 + 2 / levels * np.arange(1, levels), atol=1e-12)
     torch.manual_seed(0)
-    x, _ = transform_of(rows).encode(as_tensor(rows), torch.randn_like)
-    x = x.movedim(1, 0).flatten(1).double()
-    tolerance = 0.05 if dtype == "int32" else 1e-5
-    assert x.mean(1).abs().max() < tolerance
-    assert (x.var(1, correction=0) - 1).abs().max() < tolerance
+    x = transform.encode(k, torch.randn_like)[0].flatten()
+    assert bool(((low < x) & (x < high)).all())
+    assert transform_of(rows_of("int16", (4,))).cells(torch.zeros(1, 4)) is None
 
 
 def test_moments_far_from_zero_lose_nothing():
@@ -191,9 +239,7 @@ def test_decoded_values_stay_in_range():
     far = torch.tensor([[-1e9, 0.0, 1e9]])
     low, _, high = transform_of(rows).decode(far)[0]
     assert (low, high) == (rows[:, 0].min(), rows[:, 2].max())
-    image = image_transform(
-        ImageForm(row_shape=(1, 2), channel_axis=None, levels=256, dtype="uint8")
-    )
+    image = images((1, 2), levels=256, channel_axis=None, dtype="uint8")
     assert image.decode(torch.tensor([[[[-3.0, 3.0]]]])).tolist() == [[[0, 255]]]
     halves = transform_of(np.linspace(-60000, 60000, 50, dtype=np.float16))
     assert halves.decode(torch.tensor([[100.0]])).tolist() == [65504.0]
@@ -201,12 +247,8 @@ def test_decoded_values_stay_in_range():
 
 def test_images_are_channels_first_whatever_they_were():
     pixels = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
-    last = image_transform(
-        ImageForm(row_shape=(4, 5, 3), channel_axis=-1, levels=256, dtype="uint8")
-    )
-    first = image_transform(
-        ImageForm(row_shape=(3, 4, 5), channel_axis=0, levels=256, dtype="uint8")
-    )
+    last = images((4, 5, 3), levels=256, channel_axis=-1, dtype="uint8")
+    first = images((3, 4, 5), levels=256, channel_axis=0, dtype="uint8")
     a, _ = last.encode(as_tensor(pixels), torch.zeros_like)
     b, _ = first.encode(as_tensor(np.moveaxis(pixels, -1, 1)), torch.zeros_like)
     assert torch.equal(a, b)

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 MOST_UNREADABLE = 0.05  # share of the files
 _FORMAT = 2  # of the cached files
 
-Result = TypeVar("Result")
-Header = TypeVar("Header")
-Target = TypeVar("Target", bound="DataclassInstance")
+_Result = TypeVar("_Result")
+_Header = TypeVar("_Header")
+_Target = TypeVar("_Target", bound="DataclassInstance")
 
 
 class Unreadable(Exception):
@@ -62,9 +62,9 @@ class Decoded:
 
 def decode_once(
     folder: Folder,
-    read_header: Callable[[Path], Header],
-    plan: Callable[[Mapping[int, Header]], tuple[Target, list[str]]],
-    decode: Callable[[Path, Target], np.ndarray],
+    read_header: Callable[[Path], _Header],
+    plan: Callable[[Mapping[int, _Header]], tuple[_Target, list[str]]],
+    decode: Callable[[Path, _Target], np.ndarray],
     *,
     key: str,
     ahead: int,
@@ -93,7 +93,7 @@ def decode_once(
     if cached is not None:
         return cached
     failed: dict[int, Unreadable] = {}
-    headers: dict[int, Header] = {}
+    headers: dict[int, _Header] = {}
     looking, decoding = f"looking at {folder.name}", f"decoding {folder.name}"
     for i, header in for_each(folder.files, read_header, ahead=64, progress=progress, what=looking):
         if isinstance(header, Unreadable):
@@ -143,12 +143,12 @@ def decode_once(
 
 def for_each(
     files: Sequence[Path],
-    work: Callable[[Path], Result],
+    work: Callable[[Path], _Result],
     *,
     ahead: int,
     progress: Progress | None = None,
     what: str = "",
-) -> Iterator[tuple[int, Result | Unreadable]]:
+) -> Iterator[tuple[int, _Result | Unreadable]]:
     """Yield (position, result) of `work` on each file, in order, worked out in parallel.
 
     Args:
@@ -159,13 +159,13 @@ def for_each(
         what: what is being done, for `progress`.
     """
 
-    def attempt(path: Path) -> Result | Unreadable:
+    def attempt(path: Path) -> _Result | Unreadable:
         try:
             return work(path)
         except Unreadable as problem:
             return problem
 
-    waiting: deque[Future[Result | Unreadable]] = deque()
+    waiting: deque[Future[_Result | Unreadable]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(min(32, ahead, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # Pillow's remarks on odd files
         for i in range(len(files)):

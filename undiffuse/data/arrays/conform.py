@@ -147,10 +147,9 @@ class _Allowed:
 
     def holds(self, other: np.dtype) -> bool:
         """Return whether every value of another type is allowed, so that none needs a look."""
-        if self.dtype.kind == "f":
-            return other.kind != "f" or other.itemsize <= self.dtype.itemsize
         (low, high), (least, greatest) = self.ends, _Allowed(other, None).ends
-        return other.kind != "f" and low <= least and greatest <= high
+        fractions = other.kind == "f" and self.dtype.kind != "f"
+        return low <= least and greatest <= high and not fractions
 
     def others(self, values: np.ndarray) -> np.ndarray:
         """Return where the values are not allowed."""

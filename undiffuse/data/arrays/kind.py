@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, final
 
+import numpy as np
+
 from undiffuse.data.arrays.conform import complete_rows, conform_rows
 from undiffuse.data.arrays.files import is_idx, read_idx, read_npy, read_npz
 from undiffuse.data.arrays.form import ArrayForm
@@ -15,6 +17,7 @@ from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.data.conformed import Conformed
 from undiffuse.data.folder import Folder, files_for_run
 from undiffuse.data.kind import Kind
+from undiffuse.data.labels import index_labels, match_classes
 from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
@@ -94,7 +97,10 @@ class FolderKind(Kind):
         transform, form, classes = self.restore(config)
         if isinstance(source, Path) and source.is_dir():
             folder = files_for_run(source, self.folder_suffixes, self.name)
-            return self.conform_folder(folder, transform, form, classes, progress)
+            own, _ = folder.classes()
+            index, names = index_labels(own, len(folder.files), folder.name)
+            labels = match_classes(index, names, classes)
+            return self.conform_folder(folder, transform, form, labels, progress)
         return conform_rows(source, config, transform, classes, progress)
 
     @final
@@ -112,10 +118,18 @@ class FolderKind(Kind):
         folder: Folder,
         transform: ArrayTransform,
         form: Any,  # the form of the kind
-        classes: tuple[str, ...],
+        labels: np.ndarray | None,
         progress: Progress | None,
     ) -> Conformed:
-        """Return the files of a folder as rows of the run with this transform, form and classes."""
+        """Return the files of a folder as rows of a run.
+
+        Args:
+            folder: the files.
+            transform: the run's.
+            form: the run's.
+            labels: the class of each file, an index into the run's; see `Conformed`.
+            progress: called now and then.
+        """
 
     @abstractmethod
     def complete_folder(self, folder: Folder, transform: ArrayTransform, form: Any) -> PartialRows:

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from undiffuse.data.arrays.form import ArrayForm
-from undiffuse.data.arrays.transform import measure
+from undiffuse.data.arrays.transform import measure_array
 from undiffuse.data.images.form import ImageForm
 from undiffuse.data.images.transform import image_transform
 from undiffuse.data.labels import index_labels
@@ -111,7 +111,7 @@ def _as_grids(
         low=float(low),
         high=float(high),
     )
-    return form, lambda training_chunks: measure(
+    return form, lambda training_chunks: measure_array(
         training_chunks(),
         name=name,
         row_shape=row_shape,

@@ -32,7 +32,7 @@ from undiffuse.interfaces import Noise
 class ArrayTransform:
     """The transform of images, arrays and recordings: any shape and any real type.
 
-    `measure` makes one from data, `image_transform` from the number of levels of images.
+    `measure_array` makes one from data, `image_transform` from the number of levels of images.
 
     Args:
         row_shape: the shape of a stored row.
@@ -197,7 +197,7 @@ class ArrayTransform:
         return mean[self._varying], std[self._varying]
 
 
-def measure(
+def measure_array(
     chunks: Iterator[np.ndarray],
     *,
     name: str,

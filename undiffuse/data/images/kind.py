@@ -23,7 +23,7 @@ from undiffuse.data.images.decode import (
 )
 from undiffuse.data.images.form import ImageForm
 from undiffuse.data.images.transform import image_transform
-from undiffuse.data.labels import index_labels, match_classes
+from undiffuse.data.labels import index_labels
 from undiffuse.data.rows import ArrayRows, Loaded
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
@@ -118,18 +118,17 @@ class ImageKind(FolderKind):
         folder: Folder,
         transform: ArrayTransform,
         form: ImageForm,
-        classes: tuple[str, ...],
+        labels: np.ndarray | None,
         progress: Progress | None,
     ) -> Conformed:
         """Return the images of a folder as rows of a run, decoded when their batch is asked for."""
         rows = _ImageFiles(folder, form)
-        own, _ = folder.classes()
         return Conformed(
             rows,
             folder.called,
             name=folder.name,
             fingerprint=folder.fingerprint(),
-            labels=match_classes(*index_labels(own, len(folder.files), folder.name), classes),
+            labels=labels,
             notes=rows.changes(progress),
         )
 

@@ -12,11 +12,11 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from undiffuse.data.arrays.kind import FolderKind
-from undiffuse.data.arrays.transform import ArrayTransform, measure
+from undiffuse.data.arrays.transform import ArrayTransform, measure_array
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.decoding import Unreadable
 from undiffuse.data.folder import Folder
-from undiffuse.data.labels import index_labels, match_classes
+from undiffuse.data.labels import index_labels
 from undiffuse.data.recordings.decode import (
     SUFFIXES,
     SampleFormat,
@@ -74,7 +74,7 @@ class RecordingKind(FolderKind):
             kind=self.name,
             rows=rows,
             form=RecordingForm(rate=samples.rate, channels=samples.channels, dtype=samples.dtype),
-            make_transform=lambda chunks: measure(
+            make_transform=lambda chunks: measure_array(
                 chunks(),
                 name=folder.name,
                 row_shape=(length,) if samples.channels == 1 else (length, samples.channels),
@@ -109,7 +109,7 @@ class RecordingKind(FolderKind):
         folder: Folder,
         transform: ArrayTransform,
         form: RecordingForm,
-        classes: tuple[str, ...],
+        labels: np.ndarray | None,
         progress: Progress | None,
     ) -> Conformed:
         """Return the recordings of a folder as windows at the rate, channels and type of a run."""
@@ -118,8 +118,7 @@ class RecordingKind(FolderKind):
         lengths = tuple(by_file.get(i, 0) for i in range(len(folder.files)))
         windows = Windows(decoded.values, lengths, transform.row_shape[0])
         seconds = (windows.starts - np.cumsum([0, *lengths])[windows.groups]) / form.rate
-        called, (own, _) = folder.called, folder.classes()
-        labels = match_classes(*index_labels(own, len(folder.files), folder.name), classes)
+        called = folder.called
         return Conformed(
             _ReadableWindows(windows, np.array([i not in by_file for i in windows.groups])),
             [f"{called[group]}@{begin:.3f}" for group, begin in zip(windows.groups, seconds)],
