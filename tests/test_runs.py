@@ -1,4 +1,4 @@
-"""Opening runs: the same model comes back, and whatever is wrong with a folder is said in one sentence."""
+"""A run as one noun: its model, its data, its log; what is wrong with it is said in one sentence."""
 
 from __future__ import annotations
 
@@ -135,3 +135,94 @@ def test_a_summary_tells_what_a_run_is_and_how_to_resume(trained, copy):
         False,
     )
     assert bare["resume"].endswith("--resume")
+
+
+@pytest.fixture
+def filed(tmp_path) -> tuple[Path, np.ndarray]:
+    """A run on rows in a file beside it, and the rows."""
+    rows = np.random.default_rng(0).standard_normal((60, 3))
+    np.save(tmp_path / "x.npy", rows)
+    ud.edm(width=16, depth=1).fit(
+        ud.load(tmp_path / "x.npy", seed=3, held_out=20), steps=2, out=tmp_path / "run", **OPTIONS
+    )
+    return tmp_path / "run", rows
+
+
+def stacked(rows) -> np.ndarray:
+    return np.concatenate([batch["row"].numpy() for batch in rows.batches(7)])
+
+
+def test_a_run_finds_its_data_with_the_split_that_it_had(filed):
+    run, rows = Run(filed[0]), filed[1]
+    data = run.data()
+    assert (len(data), data.n_held_out) == (40, 20)
+    before = ud.load(run.path.parent / "x.npy", seed=3, held_out=20)
+    np.testing.assert_array_equal(data.held_out, before.held_out)
+    np.testing.assert_array_equal(stacked(run.held_out()), before.held_out)
+    np.testing.assert_array_equal(rows[list(run.held_out().names)], before.held_out)
+    assert Run.of(run) is run
+
+
+def test_data_that_have_moved_are_known_by_their_contents(filed, tmp_path):
+    run, _ = Run(filed[0]), filed[1]
+    held_out = run.data().held_out
+    (tmp_path / "x.npy").rename(tmp_path / "moved.npy")
+    with pytest.raises(InputError, match=r"run: its data are not there any more: .*x\.npy.*--data"):
+        run.data()
+    with pytest.raises(InputError, match=r"not there any more: .*--held-out.*--no-calibration"):
+        run.held_out()
+    for source in (tmp_path / "moved.npy", ud.load(tmp_path / "moved.npy")):
+        np.testing.assert_array_equal(run.data(source).held_out, held_out)
+        np.testing.assert_array_equal(stacked(run.held_out(source)), held_out)
+
+
+def test_data_that_have_changed_are_refused_in_their_place_and_conformed_elsewhere(filed, tmp_path):
+    run, rows = Run(filed[0]), filed[1]
+    np.save(tmp_path / "x.npy", rows + 1)
+    with pytest.raises(
+        InputError, match="is not what it was trained on, or has changed since; say"
+    ):
+        run.data()
+    np.testing.assert_array_equal(stacked(run.data(tmp_path / "x.npy")), rows + 1)
+    np.testing.assert_array_equal(stacked(run.held_out(rows[:5] + 2)), rows[:5] + 2)
+    with pytest.raises(InputError, match="shape"):
+        run.data(rows[:, :2])
+
+
+def test_data_from_python_have_to_be_given_again(trained):
+    run = Run(trained[0])
+    with pytest.raises(
+        InputError, match="was trained on data from Python, which are not kept; say"
+    ):
+        run.data()
+    assert run.data(np.random.default_rng(0).standard_normal((60, 3))).n_held_out == 6
+
+
+def test_a_weaker_model_is_that_of_a_snapshot_in_the_first_half(tmp_path):
+    model = ud.edm(width=16, depth=1)
+    rows = np.random.default_rng(0).standard_normal((60, 3))
+    model.fit(rows, steps=10, checkpoint_every=2, out=tmp_path / "run", **OPTIONS)
+    run = Run(tmp_path / "run")
+    assert run.snapshots == [2, 4, 8]
+    weaker, snapshot = run.weaker().state_dict(), ud.open(tmp_path / "run", snapshot=4).state_dict()
+    assert all(torch.equal(weaker[name], snapshot[name]) for name in weaker)
+    assert any(not torch.equal(weaker[name], value) for name, value in model.state_dict().items())
+
+
+def test_curves_are_means_over_steps_and_looks_as_they_are(tmp_path):
+    (tmp_path / "config.json").write_text('{"format": 2}')
+    events = [
+        {"event": "step", "step": k, "elapsed": k / 2, "loss": None if k == 7 else float(k)}
+        for k in range(1, 601)
+    ]
+    events.insert(300, {"event": "held_out", "step": 300, "loss": 4.0})
+    lines = "".join(json.dumps(event) + "\n" for event in events)
+    (tmp_path / "log.jsonl").write_text(lines)
+    training, held_out = Run(tmp_path).curves()
+    assert held_out == [{"step": 300, "elapsed": 150.0, "loss": 4.0}]
+    assert len(training) == 200
+    assert training[0] == {"step": 3, "elapsed": 1.5, "loss": 2.0}
+    assert training[2] == {"step": 10, "elapsed": 5.0, "loss": 9.0}  # step 7 had no loss
+    assert training[-1] == {"step": 600, "elapsed": 300.0, "loss": 599.5}
+    (tmp_path / "log.jsonl").unlink()
+    assert Run(tmp_path).curves() == ([], [])

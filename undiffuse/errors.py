@@ -1,7 +1,7 @@
 """The one exception for what a user got wrong.
 
-An `InputError` carries one sentence: what was wrong, where, what to do. In Python it is raised as it is; only the
-command line turns it into that sentence on standard error and exit code 2.
+An `InputError` carries one sentence: what was wrong, where, what to do. Only the command line turns
+it into that sentence on standard error and exit code 2.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """Something the caller gave cannot be used; the message is one sentence that says what, where and what to do.
+    """Something the caller gave cannot be used; the message says what, where and what to do.
 
     >>> raise InputError("photos/: no such folder; check the path.")
     Traceback (most recent call last):
@@ -20,7 +20,13 @@ class InputError(ValueError):
 
 
 def unknown(where: str, what: str, name: str, choices: Iterable[str]) -> InputError:
-    """The error for a name that is none of `choices`, with the nearest one suggested.
+    """Return the error for a name that is none of `choices`, with the nearest one suggested.
+
+    Args:
+        where: what the name was given to, such as "--preset"; may be empty.
+        what: the kind of thing that it should name.
+        name: the name.
+        choices: the names that there are.
 
     >>> print(unknown("--preset", "preset", "emd", ["edm", "ddpm"]))
     --preset emd: no such preset. Did you mean edm? (ddpm, edm)
@@ -28,4 +34,5 @@ def unknown(where: str, what: str, name: str, choices: Iterable[str]) -> InputEr
     choices = sorted(choices)
     near = get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else ""
-    return InputError(f"{where} {name}: no such {what}.{hint} ({', '.join(choices)})")
+    called = f"{where} {name}".strip()
+    return InputError(f"{called}: no such {what}.{hint} ({', '.join(choices)})")

@@ -1,7 +1,7 @@
-"""What the parts of undiffuse know of each other: protocols, and the plain data that passes between them.
+"""What the parts of undiffuse know of each other: protocols, and the plain data between them.
 
     data/  implements Rows, Transform, Form and Source
-    models/  implements Trainable, from the Players that it consists of
+    models/  implements Trainable, and names its Players
     training/  sees nothing but these
 
 Everybody may import this module; it imports nothing of undiffuse.
@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 Noise = Callable[[Tensor], Tensor]
-"""`noise(like) -> z`: standard normal draws of the shape, type and device of `like`, one stream per row."""
+"""`noise(like) -> z`: standard normal draws shaped like `like`, one stream per row."""
 
 Progress = Callable[[int, int, str], None]
 """`progress(done, total, what)`: called now and then by work that can last."""
@@ -47,7 +47,7 @@ class Rows(Protocol):
 
 @runtime_checkable
 class Transform(Protocol):
-    """The map between the rows that a person has and the tensors at unit scale that a model is trained on."""
+    """The map between rows as a person has them and tensors at unit scale to train a model on."""
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ class Transform(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one encoded row: (D,) vectors, (C, L) sequences, (C, H, W) images and grids."""
+        """The shape of one encoded row: (D,) vectors, (C, L) sequences, (C, H, W) images."""
         ...
 
     @property
@@ -66,12 +66,12 @@ class Transform(Protocol):
 
     @property
     def levels(self) -> int | None:
-        """The number of values 0, 1, ... that a stored entry can have; None where it is not such a number."""
+        """The number of values 0, 1, ... that a stored entry can have; None for other entries."""
         ...
 
     @property
     def bin_width(self) -> Tensor | float | None:
-        """The width of a whole number's bin in x, broadcasting against x; None where entries have no bins."""
+        """The width in x of a whole number's bin, broadcasting against x; None without bins."""
         ...
 
     def encode(self, row: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
@@ -79,8 +79,8 @@ class Transform(Protocol):
 
         Args:
             row: rows (B, *row_shape) in their stored type.
-            noise: supplies what is random (dequantization, missing values); `torch.zeros_like` gives
-                the centre of each bin.
+            noise: supplies what is random (dequantization, missing values); `torch.zeros_like`
+                gives the centre of each bin.
 
         Returns:
             `x` (B, *shape) float32 and `log_correction` (B,) float64, in nats.
@@ -88,7 +88,7 @@ class Transform(Protocol):
         ...
 
     def decode(self, x: Tensor) -> np.ndarray:
-        """Decode `x` (B, *shape) to rows (B, *row_shape): in range, rounded, NaN where a value is missing."""
+        """Decode `x` (B, *shape) to rows (B, *row_shape): in range, rounded, NaN where missing."""
         ...
 
     def cells(self, row: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -143,7 +143,7 @@ class Form(Protocol):
 
 @runtime_checkable
 class Source(Protocol):
-    """Data to train on. Finite sets are permuted anew each epoch, streams are sought: nothing has a length."""
+    """Data to train on. Finite sets are permuted anew each epoch; streams may have no length."""
 
     transform: Transform
     form: Form
@@ -157,11 +157,11 @@ class Source(Protocol):
     def batches(
         self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[dict[str, Tensor]]:
-        """Yield batches {"row": (size, ...), "label": (size,) int64}, a function of the arguments alone."""
+        """Yield batches {"row": (size, ...), "label": (size,) int64}, depending on this alone."""
         ...
 
     def held_out_batch(self, size: int) -> dict[str, Tensor]:
-        """Return the first `size` held-out rows (fewer if there are fewer), always the same ones."""
+        """Return the first `size` held-out rows (fewer if there are fewer)."""
         ...
 
     def sample_batch(self, size: int) -> dict[str, Tensor]:
@@ -169,7 +169,7 @@ class Source(Protocol):
         ...
 
     def config(self) -> dict[str, Any]:
-        """Return plain data for a run's config.json: path, fingerprint, split, transform, form, classes."""
+        """Return plain data for config.json: path, fingerprint, split, transform, form, classes."""
         ...
 
 
@@ -192,8 +192,10 @@ class Player:
 class PartialRows:
     """Stored rows of which some entries are known; the rest is for a model to draw.
 
-    `rows` (m, ...) has the run's stored type, `known` (m, ...) is true where an entry is known. What `rows` holds
-    elsewhere is not used, but has to be something that can be encoded.
+    Attributes:
+        rows: (m, ...) in the run's stored type. Unknown entries are not used, but have to be
+            values that can be encoded.
+        known: (m, ...) bool, true where an entry is known.
     """
 
     rows: np.ndarray
@@ -219,11 +221,11 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield (player, scalar loss); each is computed after the step on the one before was taken."""
+        """Yield (player, scalar loss), each computed after the step on the one before."""
 
     @abstractmethod
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
-        """Return named numbers and curves on held-out `x`; "loss" is watched, a "warning" is shown."""
+        """Return numbers and curves on held-out `x`; "loss" is watched, "warning" is shown."""
 
     @abstractmethod
     def preview(self, n: int, *, seed: int) -> Image.Image | None:
@@ -231,4 +233,4 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Return the resolved tree of parts, enough to rebuild the model before its weights load."""
+        """Return the resolved tree of parts, enough to rebuild the model without its weights."""

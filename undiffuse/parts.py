@@ -1,8 +1,9 @@
-"""Parts as plain data: every schedule, target, network, transform ... <-> a JSON tree of `kind` and arguments.
+"""Parts as plain data: a schedule, target, network, transform ... <-> a tree of kind and arguments.
 
-A part stores each constructor argument under its own name (scikit-learn's convention), so the tree can be read off
-the object and the object rebuilt from the tree. A family is one literal dict, kind -> class. This is how a run's
-`config.json` records what was trained, and why opening a run never executes anything but these constructors.
+A part stores each constructor argument under its own name (scikit-learn's convention), so the tree
+can be read off the object and the object rebuilt from the tree. A family is one literal dict, kind
+-> class. This is how config.json records what was trained, and why opening a run never executes
+anything but these constructors.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Family = Mapping[str, type]
 
 
 def arguments(cls: type) -> dict[str, inspect.Parameter]:
-    """The constructor's parameters by name."""
+    """Return the constructor's parameters by name."""
     return {
         name: parameter
         for name, parameter in inspect.signature(cls).parameters.items()
@@ -30,24 +31,26 @@ def arguments(cls: type) -> dict[str, inspect.Parameter]:
 
 
 def describe(part: object, families: Mapping[str, type]) -> dict[str, Any]:
-    """`{"kind": ..., argument: value, ...}`, nested parts described in turn.
+    """Return `{"kind": ..., argument: value, ...}`, nested parts described in turn.
 
-    Raises InputError for an object whose class is in no family, or that does not keep an argument under its name:
-    such a part cannot be written to a run.
+    Raises:
+        InputError: the class is in no family, or does not keep an argument under its own name; such
+            a part cannot be written to a run.
     """
     name = type(part).__name__
     kinds = {cls: kind for kind, cls in families.items()}
     if type(part) not in kinds:
         raise InputError(
-            f"{name}: a run records its parts by kind, and this class has none; register it in its family "
-            f"(for a network, undiffuse.nn.NETWORKS[{name.lower()!r}] = {name}), or train without out."
+            f"{name}: a run records its parts by kind, and this class has none; register it in its "
+            f"family (for a network, undiffuse.nn.NETWORKS[{name.lower()!r}] = {name}), "
+            "or train without out."
         )
     tree: dict[str, Any] = {"kind": kinds[type(part)]}
     for argument in arguments(type(part)):
-        if not hasattr(part, argument):
+        if not hasattr(part, argument):  # parts are plain classes: their arguments are attributes
             raise InputError(
-                f"{name}: a run records each argument of a part, and {argument} is not kept under its own name; "
-                f"set self.{argument} in its constructor, or train without out."
+                f"{name}: a run records each argument of a part, and {argument} is not kept under "
+                f"its own name; set self.{argument} in its constructor, or train without out."
             )
         tree[argument] = _plain(getattr(part, argument), families)
     return tree
@@ -81,9 +84,10 @@ def as_json(value: Any) -> Any:
 
 
 def build(tree: Mapping[str, Any], families: Family, where: str = "config") -> Any:
-    """The part that `tree` describes; lists come back as tuples.
+    """Build the part that `tree` describes; lists come back as tuples.
 
-    Raises InputError for a kind that is in no family or an argument that the kind does not take.
+    Raises:
+        InputError: a kind is in no family, or does not take an argument; `where` names the tree.
     """
     if tree.get("kind") not in families:
         raise unknown(where, "kind", str(tree.get("kind")), families)

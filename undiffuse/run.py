@@ -132,17 +132,14 @@ class Run:
 
     def held_out(self, source: Any = None, *, progress: Progress | None = None) -> Conformed:
         """Return the rows that the run held out, or all rows of another `source`; see `data`."""
-        from undiffuse.data import Data, conform
+        from undiffuse.data import Data
 
         advice = (
             "give other rows it was not trained on (--held-out), or do without quantiles "
             "(--no-calibration)"
         )
         data = self._data(source, advice, progress)
-        if not isinstance(data, Data):
-            return data
-        rows = conform(data, self.config["data"], progress=progress)
-        return rows.only(data.split.held_out(np.arange(data.n_held_out)))
+        return data.held_out_rows() if isinstance(data, Data) else data
 
     def _data(self, source: Any, advice: str, progress: Progress | None) -> Data | Conformed:
         from undiffuse.data import Data, conform

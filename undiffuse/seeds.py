@@ -7,7 +7,7 @@ _MASK = (1 << 64) - 1
 
 
 def mix(*keys: int) -> int:
-    """A seed in [0, 2^63) from integers, in which their order counts.
+    """Return a seed in [0, 2^63) made of integers and their order.
 
     >>> mix(0, 1) != mix(1, 0) and mix(0, 1) == mix(0, 1)
     True

@@ -1,4 +1,4 @@
-"""The run directory stays whole: wherever the machine stops, whatever is there already, however full the disk is."""
+"""The run directory stays whole: wherever the machine stops, whatever is there, on a full disk."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from training_fakes import Gaussian, Points, same_weights
 
 from undiffuse.errors import InputError
+from undiffuse.run import Run
 from undiffuse.training import fit
 from undiffuse.training.checkpoint import RunFolder
 
@@ -27,6 +28,9 @@ OPTIONS = {
 }
 
 
+BRIEFLY = OPTIONS | {"steps": 2, "checkpoint_every": 1}  # two checkpoints, two snapshots
+
+
 class Power(BaseException):
     """The machine stops."""
 
@@ -35,7 +39,7 @@ CALLS = [(os, "replace"), (os, "fsync"), (shutil, "rmtree")]
 
 
 def count_calls(monkeypatch, stop_at=None):
-    """Count all renames, flushes and removals from now on; at number `stop_at` the machine stops for good."""
+    """Count all renames, flushes and removals; at number `stop_at` the machine stops for good."""
     counted = [0]
     for module, name in CALLS:
         real = (
@@ -52,21 +56,36 @@ def count_calls(monkeypatch, stop_at=None):
     return counted
 
 
+def read_all(out):
+    """Read all that another process would of a run that may be in the middle of training."""
+    tree = Run(out).summary()
+    folder, state = RunFolder(out), tree["steps"]
+    assert folder.counters() is None or state == folder.counters()["step"]
+    for snapshot in [*([None] if tree["weights"] else []), *folder.snapshots()]:
+        assert folder.weights(snapshot).keys() == set(Gaussian().state_dict())
+    if folder.counters() is not None:
+        assert tree["weights"]
+        assert "model/net.mean" in folder.tensors()
+    return tree
+
+
 def test_a_run_that_is_killed_at_any_write_goes_on_to_the_same_weights(tmp_path, monkeypatch):
-    """A kill leaves what a stop of every later rename, flush and removal leaves: clean-up code cannot run either."""
+    """After a kill nothing is renamed, flushed or removed: clean-up code cannot run either."""
     whole = Gaussian()
     with monkeypatch.context() as patch:
         calls = count_calls(patch)
-        fit(whole, Points(), out=tmp_path / "whole", **OPTIONS)
+        fit(whole, Points(), out=tmp_path / "whole", **BRIEFLY)
     assert calls[0] > 20
     for number in range(1, calls[0] + 1):
         out = tmp_path / f"killed-{number}"
         with monkeypatch.context() as patch, suppress(Power):
             count_calls(patch, stop_at=number)
-            fit(Gaussian(), Points(), out=out, **OPTIONS)
+            fit(Gaussian(), Points(), out=out, **BRIEFLY)
+        if (out / "config.json").exists():
+            read_all(out)
         resumed = Gaussian()
         if not (out / "config.json").exists():
-            fit(resumed, Points(), out=out, overwrite=out.exists(), **OPTIONS)
+            fit(resumed, Points(), out=out, overwrite=out.exists(), **BRIEFLY)
         else:
             with suppress(InputError):  # the kill came after the end
                 fit(resumed, Points(), out=out, resume=True)
@@ -74,8 +93,35 @@ def test_a_run_that_is_killed_at_any_write_goes_on_to_the_same_weights(tmp_path,
         assert all(torch.equal(saved[name], value) for name, value in whole.state_dict().items()), (
             number
         )
-        assert (out / "state" / "latest").read_text().strip() == "step-00000008-end", number
+        assert (out / "state" / "latest").read_text().strip() == "step-00000002-end", number
         assert len(list((out / "state").iterdir())) <= 3, number  # nothing piles up
+
+
+def test_of_a_run_that_is_killed_while_it_replaces_another_one_of_the_two_is_whole(
+    tmp_path, monkeypatch
+):
+    options = BRIEFLY | {"steps": 1}
+    old, new = Gaussian(), Gaussian()
+    fit(old, Points(), out=tmp_path / "old", **options)
+    with monkeypatch.context() as patch:
+        shutil.copytree(tmp_path / "old", tmp_path / "new")
+        calls = count_calls(patch)
+        fit(new, Points(), out=tmp_path / "new", overwrite=True, **options, seed=1)
+    for number in range(1, calls[0] + 1):
+        place = tmp_path / str(number)
+        shutil.copytree(tmp_path / "old", place / "run")
+        with monkeypatch.context() as patch, suppress(Power):
+            count_calls(patch, stop_at=number)
+            fit(Gaussian(), Points(), out=place / "run", overwrite=True, **options, seed=1)
+        whole = [folder for folder in place.iterdir() if (folder / "weights.safetensors").exists()]
+        kept = [RunFolder(folder).weights()["net.mean"] for folder in whole]
+        assert any(torch.equal(mean, model.net.mean) for mean in kept for model in (old, new))
+        again = Gaussian()
+        fit(again, Points(), out=place / "run", overwrite=True, **options, seed=1)
+        assert same_weights(again, new), number
+        assert read_all(place / "run")["finished"]
+        left = [path for path in place.iterdir() if path.name != "run" and path.is_dir()]
+        assert not left, number
 
 
 def run(out, **options):
@@ -142,7 +188,7 @@ def test_the_old_run_comes_back_if_the_new_one_has_no_checkpoint(tmp_path):
 
 
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint(tmp_path):
-    """The kernel refuses to write a file over a size: the same path through the code as a full disk."""
+    """The kernel refuses to write a file over a size, as it would on a full disk."""
     out, limits = tmp_path / "run", resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(event):

@@ -1,4 +1,4 @@
-"""Resuming changes nothing, extending warms up again, and another run starts from the average of one."""
+"""Resuming changes nothing, extending warms up again, another run starts from an average."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The smallest models and data that there are to train: a Gaussian, and two players that need each other."""
+"""The smallest models and data to train: a Gaussian, and two players that need each other."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Form:
 
 
 class Points:
-    """Rows around (20, -10) with standard deviations 3 and 8, in an order that is a function of (seed, step)."""
+    """Rows around (20, -10), standard deviations 3 and 8, in an order that depends on (seed, step)."""
 
     def __init__(self, n: int = 400, *, fingerprint: str = "points", form: Any = None) -> None:
         rng = np.random.default_rng(0)
@@ -77,7 +77,7 @@ class Points:
 
 
 class Gaussian(GenerativeModel):
-    """N(mean, exp(log_std)^2), fitted by maximum likelihood; `poison` are the steps whose loss is not finite."""
+    """N(mean, exp(log_std)^2) by maximum likelihood; the loss is not finite at steps of `poison`."""
 
     def __init__(self, *, size: int = 2, poison: tuple[int, ...] = ()) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class Gaussian(GenerativeModel):
 
 
 class TwoPlayers(GenerativeModel):
-    """min over a, then over b given the a that has just moved: the second player's loss sees the first one's step."""
+    """The second player's loss depends on the first one, which has just moved."""
 
     def __init__(self) -> None:
         super().__init__()

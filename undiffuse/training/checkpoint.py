@@ -187,25 +187,27 @@ class RunFolder:
         A run that is replaced steps aside first; it comes back if training fails before its first
         checkpoint.
         """
+        aside = self.path.with_name(f".{self.path.name}.replaced")
         try:
-            if self.recorded is None and (self.path / CONFIG).exists():
-                self._step_aside()
+            self._step_aside(aside)
             if config != self.recorded:
                 write_json(self.path / CONFIG, config)
             self._clean()
             yield
         except BaseException:
-            if self._aside is not None and self._aside.exists():
+            if aside.exists() and not (self.path / "state" / "latest").exists():
                 shutil.rmtree(self.path, ignore_errors=True)
-                os.replace(self._aside, self.path)
+                os.replace(aside, self.path)
             raise
 
-    def _step_aside(self) -> None:
-        aside = self._aside = self.path.with_name(f".{self.path.name}.replaced")
+    def _step_aside(self, aside: Path) -> None:
+        """Move a run that is replaced to `aside`, where one may be that a killed run replaced."""
         try:
-            if aside.exists() and not (self.path / WEIGHTS).exists():
-                # This run overwrites another and was killed before its first checkpoint.
-                shutil.rmtree(self.path)
+            if self.recorded is not None or not (self.path / CONFIG).exists():
+                if (self.path / WEIGHTS).exists():
+                    shutil.rmtree(aside, ignore_errors=True)
+            elif aside.exists() and not (self.path / WEIGHTS).exists():
+                shutil.rmtree(self.path)  # what replaced `aside` was killed before a checkpoint
             else:
                 shutil.rmtree(aside, ignore_errors=True)
                 os.replace(self.path, aside)
@@ -213,6 +215,7 @@ class RunFolder:
             raise InputError(
                 f"{self.given}: cannot be replaced ({problem.strerror}); choose another folder."
             ) from problem
+        self._aside = aside
 
     def save(
         self, counters: Mapping[str, Any], tensors: dict[str, Tensor], weights: dict[str, Tensor]
