@@ -43,7 +43,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, problem, writer):
 
 @pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
 def test_a_disk_that_fills_up_mid_write_says_so_and_leaves_nothing(tmp_path, writer):
-    """The system's limit on file size stands for the disk: the write fails half way, as it would."""
+    """The system's limit on file size stands for the disk: the write fails half way."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
     try:

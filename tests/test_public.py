@@ -1,4 +1,4 @@
-"""The public surface is a list: what `undiffuse.__all__` says is what can be seen, found, and read about."""
+"""The public names are a list: those of the stub can be seen, found, and read about."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = sorted(name for name in undiffuse.__all__ if not name.startswith("_"))
 
 
 def is_ours(name: str, value: object) -> bool:
-    """Whether something bound in `undiffuse` was made here, and is not just a submodule that Python bound there."""
+    """Whether something bound in `undiffuse` is ours and not just a submodule Python bound."""
     if isinstance(value, ModuleType):
         return value.__name__.startswith("undiffuse.") and value.__name__ != f"undiffuse.{name}"
     return getattr(value, "__module__", "").split(".")[0] == "undiffuse"

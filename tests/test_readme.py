@@ -1,4 +1,4 @@
-"""The examples of the README run as they are printed, on a folder of small photographs and a short budget."""
+"""The examples of the README run as they are printed, on small photographs and a short budget."""
 
 import re
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_the_second_example_runs_and_samples_what_it_says():
 
 
 def test_the_third_example_trains_on_two_moons():
-    """Straight paths with the velocity target: after a second of training the samples already lie near the moons."""
+    """Straight paths with the velocity target: the samples soon lie near the moons."""
     names = {}
     exec("import undiffuse as ud\n" + EXAMPLES[2], names)
     model = names["flow_matching"].fit("moons", steps=150)

@@ -1,4 +1,4 @@
-"""A run as one noun: its model, its data, its log; what is wrong with it is said in one sentence."""
+"""A run as one noun: its model, its data, its log; what is wrong with it is one sentence."""
 
 from __future__ import annotations
 

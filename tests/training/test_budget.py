@@ -57,7 +57,7 @@ def test_the_most_rows_that_fit_are_found_in_about_the_time_they_take(
 
 
 class Slow(Gaussian):
-    """Two milliseconds a row, forward, in training and at every one of ten noise levels of a look."""
+    """Two milliseconds a row, forward, in training and at each of ten noise levels."""
 
     def losses(self, x, **cond):
         time.sleep(0.002 * len(x))

@@ -52,9 +52,9 @@ def test_each_player_steps_before_the_next_loss_is_computed():
     model = TwoPlayers()
     fit(model, Points(), steps=1, batch=4, lr=0.1, warmup=1, weight_decay=0.0, clip=0.0, **CPU)
     (before, after) = model.seen[0]
-    # Adam's first step has the size of its learning rate: the ramp is full, the line is at (1 - 0) / 0.7 > 1
+    # Adam's first step has the size of its learning rate, which is at its peak
     torch.testing.assert_close(after, before - 0.1, rtol=0, atol=1e-6)
-    # the second loss did not move the first player, and was computed against where it had gone: 1 -> down, scaled
+    # the second loss did not move the first player, and was computed where that had gone
     torch.testing.assert_close(model.first.weight.detach(), after, rtol=0, atol=0)
     torch.testing.assert_close(
         model.second.weight.detach(), torch.full((1, 2), 1 - 0.05), rtol=0, atol=1e-6
@@ -97,7 +97,7 @@ def test_options_change_what_they_say():
         assert not torch.equal(reference.net.mean, trained(**change).net.mean), change
     decayed = trained(weight_decay=0.5)
     assert not torch.equal(reference.net.mean, decayed.net.mean)
-    # a vector is not decayed: its first gradient is the same, so only the path through the mean can differ
+    # a vector is not decayed: only the path through the mean can differ
     frozen, free = (trained(weight_decay=decay, lr=1e-7) for decay in (0.5, 0.0))
     torch.testing.assert_close(frozen.net.log_std, free.net.log_std, rtol=0, atol=1e-9)
 
@@ -246,7 +246,7 @@ def test_the_default_precision_and_batch_are_recorded(tmp_path):
 
 
 def test_a_player_s_hints_reach_its_optimizer():
-    """The first step of AdamW is lr times the sign of the gradient; the second hangs on what it remembers."""
+    """AdamW's first step is lr times the gradient's sign; the second depends on its moments."""
 
     def moved(gradients, **hints):
         module = torch.nn.Linear(1, 1, bias=False)

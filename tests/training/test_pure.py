@@ -96,7 +96,7 @@ def test_evaluations_keep_to_their_share_of_the_time():
 
 
 def test_power_average_has_its_closed_form_weights():
-    """avg_T = sum over s of (s^p - (s-1)^p) / T^p theta_s with p = gamma + 1, whatever the start."""
+    """avg_T = sum over s of (s^p - (s-1)^p) / T^p theta_s, p = gamma + 1, whatever the start."""
     width, last = 0.15, 40
     parameter = torch.full((last,), 1e3, dtype=torch.float64)  # the start: to be forgotten
     average = PowerAverage([parameter], width)

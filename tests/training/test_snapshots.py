@@ -34,7 +34,7 @@ def kept(out: Path) -> list[int]:
 
 
 def test_one_is_kept_at_the_first_checkpoint_after_the_steps_have_doubled(tmp_path):
-    """Of checkpoints at 3, 6, 9, ...: 3, 6, 12, 24, 48, 96, of which the last five stay; not 100."""
+    """Of checkpoints at 3, 6, 9, ...: 3, 6, 12, 24, 48, 96, of which the last five stay."""
     out = tmp_path / "run"
     fit(Gaussian(), Points(), out=out, steps=100, checkpoint_every=3, **CPU)
     assert kept(out) == [6, 12, 24, 48, 96]

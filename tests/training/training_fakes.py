@@ -46,7 +46,7 @@ class Form:
 
 
 class Points:
-    """Rows around (20, -10), standard deviations 3 and 8, in an order that depends on (seed, step)."""
+    """Rows around (20, -10), of deviations 3 and 8, in an order that depends on (seed, step)."""
 
     def __init__(self, n: int = 400, *, fingerprint: str = "points", form: Any = None) -> None:
         rng = np.random.default_rng(0)
@@ -77,7 +77,7 @@ class Points:
 
 
 class Gaussian(GenerativeModel):
-    """N(mean, exp(log_std)^2) by maximum likelihood; the loss is not finite at steps of `poison`."""
+    """N(mean, exp(log_std)^2) by maximum likelihood; no finite loss at the steps of `poison`."""
 
     def __init__(self, *, size: int = 2, poison: tuple[int, ...] = ()) -> None:
         super().__init__()
