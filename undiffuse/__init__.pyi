@@ -49,6 +49,7 @@ from .diffusion import VariationalBound as VariationalBound
 from .diffusion import cosine_betas as cosine_betas
 from .diffusion import grid as grid
 from .diffusion import linear_betas as linear_betas
+from .diffusion import objective as objective
 from .diffusion import oracle as oracle
 from .diffusion import sample as sample
 from .diffusion import sigmoid_betas as sigmoid_betas
@@ -58,7 +59,6 @@ from .diffusion.likelihood.density import RungeKutta as RungeKutta
 from .diffusion.likelihood.density import log_density as log_density
 from .diffusion.likelihood.dequantize import TruncatedNormal as TruncatedNormal
 from .diffusion.likelihood.elbo import elbo as elbo
-from .diffusion.objectives import objective as objective
 from .errors import InputError as InputError
 from .evaluation.evaluate import Report as Report
 from .evaluation.evaluate import evaluate as evaluate

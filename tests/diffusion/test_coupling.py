@@ -15,7 +15,7 @@ from undiffuse.diffusion import (
     target,
 )
 from undiffuse.diffusion.denoiser import Denoiser
-from undiffuse.diffusion.objectives.objective import COUPLINGS
+from undiffuse.diffusion import COUPLINGS
 
 
 def draws(n, shape=(2,), seed=0):

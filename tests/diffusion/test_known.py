@@ -84,7 +84,10 @@ def test_the_conditional_denoiser_of_a_gaussian_is_exact(name, shape):
 
 @pytest.mark.parametrize("step", [DDIM(), Heun(), DPMpp()], ids=lambda step: type(step).__name__)
 def test_conditional_samples_of_a_gaussian_have_its_mean_and_deviation(step):
-    """N(r x_K, 1 - r^2). Left over: 1/60 of a deviation, as x_1 is drawn without what is known; and the solver's."""
+    """N(r x_K, 1 - r^2).
+
+    Left over: 1/60 of a deviation, as x_1 is drawn without what is known; and the solver's.
+    """
     n, std = 4000, (1 - R**2) ** 0.5
     x = drawn(Conditional(pair(EDM()), KNOWN, MASK), step, n, x_known=KNOWN, mask=MASK)
     assert bool((x[:, 0] == 1.5).all())
@@ -110,9 +113,11 @@ def modes(schedule):
 
 
 def test_the_weights_of_modes_approach_those_of_bayes_rule():
-    """At x_0 = 0.2 the weights are 0.3 exp(-0.5^2/0.32) : 0.4 exp(-0.1^2/0.32) = 0.26 : 0.74, the third mode has none.
+    """At x_0 = 0.2 the weights are 0.3 exp(-0.5^2/0.32) : 0.4 exp(-0.1^2/0.32) = 0.26 : 0.74, the
+    third mode has none.
 
-    Replacement alone gives the left one 0.43, ten repetitions 0.40, `Conditional` 0.39, with four repetitions 0.33.
+    Replacement alone gives the left one 0.43, ten repetitions 0.40, `Conditional` 0.39, with four
+    repetitions 0.33.
     """
     weight = torch.tensor([0.3, 0.4]).log() - torch.tensor([0.5, 0.1]).square() / (2 * 0.4**2)
     exact = float(weight.softmax(0)[0])

@@ -114,8 +114,9 @@ def estimates(schedule, n=10_000, d=16, seed=0):
 
 @pytest.mark.parametrize("schedule", CASES[:2], ids=["straight", "bent"])
 def test_the_bound_knows_the_ends_alone(schedule):
-    """1/2 integral of mmse dSNR = 1/2 log((1 + s^2 SNR_0)/(1 + s^2 SNR_1)) for N(0, s^2), whatever the curve between
-    (Kingma et al. 2021, Eq. 18)."""
+    """1/2 integral of mmse dSNR = 1/2 log((1 + s^2 SNR_0)/(1 + s^2 SNR_1)) for N(0, s^2), whatever
+    the curve between (Kingma et al. 2021, Eq. 18).
+    """
     _, losses = estimates(schedule)
     first, last = math.exp(schedule.log_snr_max), math.exp(schedule.log_snr_min)
     known = 0.5 * math.log((1 + 0.49 * first) / (1 + 0.49 * last))

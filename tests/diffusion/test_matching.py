@@ -18,7 +18,7 @@ from undiffuse.diffusion import (
     target,
 )
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Denoiser, Estimate, expand
-from undiffuse.diffusion.objectives.matching import Projection
+from undiffuse.diffusion.objectives import Projection
 from undiffuse.diffusion.oracle import Gaussian, Mixture, Points
 
 T = 0.4

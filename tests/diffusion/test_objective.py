@@ -1,23 +1,31 @@
-"""Laws of objectives: what each paper's weight is, how training times are spread, and what the least loss is."""
+"""Laws of objectives: what each weight means, how times are spread, where losses are least."""
 
 import math
 
 import pytest
 import torch
-from cases import SCHEDULE_CASES, TARGET_CASES, has_signal_at_the_end, times
+from cases import (
+    OBJECTIVE_CASES,
+    SCHEDULE_CASES,
+    TARGET_CASES,
+    TIME_CASES,
+    WEIGHTING_CASES,
+    has_signal_at_the_end,
+    times,
+)
 
 from undiffuse.diffusion import (
     DRAWS,
     EDM,
+    PROJECTIONS,
     TIMES,
     VLB,
     Denoiser,
     DiscreteTimes,
     DiscreteVP,
-    EDMWeight,
-    FlowMatching,
     Independent,
     LikelihoodWeight,
+    Linear,
     LinearVP,
     LogitNormalTimes,
     LogNormalTimes,
@@ -33,39 +41,46 @@ from undiffuse.diffusion.oracle import Gaussian
 from undiffuse.diffusion.target import regression_target
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
-TIME_CASES = {
-    name: cls(**({"levels": 50} if name == "discrete_times" else {})) for name, cls in TIMES.items()
-}
 
 
 @every_schedule
-def test_simple_weight_is_an_unweighted_error_of_the_noise(schedule):
-    """w c_out^2 = 1 under the noise target (Notes after Ho et al. 2020, Eq. 14)."""
-    t = times(0.05, 0.4, 0.95)
-    _, c_out = target.noise.row(schedule, t)
-    torch.testing.assert_close(
-        Simple()(schedule, t) * c_out**2, torch.ones(3).double(), rtol=1e-12, atol=0
-    )
+@pytest.mark.parametrize("weighting", WEIGHTING_CASES.values(), ids=WEIGHTING_CASES)
+def test_a_weighting_means_what_it_declares(weighting, schedule):
+    """Unit weight on the error of a target's F; the bound of a Gaussian, in closed form; or a cap.
+
+    Ho et al. (2020), Eq. 14; Karras et al. (2022), section 5; Lipman et al. (2023), Eq. 9; Kingma
+    et al. (2021), Eq. 13-17; Hang et al. (2023), Eq. 9.
+    """
+    t = times(0.0553, 0.4137, 0.9173)
+    if weighting.unweights is not None:
+        _, c_out = weighting.unweights.row(schedule, t)
+        one = torch.ones_like(t)
+        torch.testing.assert_close(weighting(schedule, t) * c_out**2, one, rtol=1e-8, atol=0)
+    elif weighting.bound:
+        s2, levels = 0.49, getattr(weighting, "levels", None)
+        if levels is None:  # the integral, in t: 1/2 log((1 + s^2 SNR) / (1 + s^2 SNR_1))
+            t = schedule.inverse(torch.linspace(2.0, -3.0, 4001, dtype=torch.float64))
+            mean = torch.trapezoid(weighting(schedule, t) * mmse(schedule, t, s2), t)
+            known = math.log((1 + s2 * math.exp(2)) / (1 + s2 * math.exp(-3))) / 2
+            assert float(mean) == pytest.approx(known, rel=2e-4)
+        else:  # the sum of the divergences of the two posteriors, whose means differ by the error
+            t = torch.arange(2, levels + 1, dtype=torch.float64) / levels
+            _, b, v = schedule.posterior(t, t - 1 / levels)
+            terms = b**2 * mmse(schedule, t, s2) / (2 * v)
+            mean = weighting(schedule, t) * mmse(schedule, t, s2) / levels
+            torch.testing.assert_close(mean, terms, rtol=1e-8, atol=0)
+    else:
+        snr = schedule.log_snr(t).exp()
+        weight = weighting(schedule, t)
+        assert bool((weight <= snr * (1 + 1e-12)).all())
+        last = times(0.999)
+        weight, snr = weighting(schedule, last), schedule.log_snr(last).exp()
+        assert float(weight) == pytest.approx(float(snr), rel=1e-9)
 
 
-@every_schedule
-def test_edm_weight_is_unit_weight_on_the_network(schedule):
-    """lambda(sigma) c_out^2 = 1 (Karras et al. 2022, section 5), at any sigma_data and on any schedule."""
-    t = times(0.05, 0.4, 0.95)
-    _, c_out = target.Preconditioned(0.7).row(schedule, t)
-    torch.testing.assert_close(
-        EDMWeight(0.7)(schedule, t) * c_out**2, torch.ones(3).double(), rtol=1e-11, atol=0
-    )
-
-
-@every_schedule
-def test_flow_matching_is_an_unweighted_error_of_the_velocity(schedule):
-    """w c_out^2 = 1 under the velocity target (Lipman et al. 2023, Eq. 9)."""
-    t = times(0.0553, 0.4337, 0.9373)
-    _, c_out = target.velocity.row(schedule, t)
-    torch.testing.assert_close(
-        FlowMatching()(schedule, t) * c_out**2, torch.ones(3).double(), rtol=1e-9, atol=0
-    )
+def mmse(schedule, t, s2):
+    """The least mean square error for N(0, s2)."""
+    return s2 / (1 + s2 * schedule.log_snr(t).exp())
 
 
 @every_schedule
@@ -83,8 +98,10 @@ def test_likelihood_weight_is_minus_half_the_slope_of_snr(schedule):
 
 
 def test_vlb_weight_is_the_kl_of_two_posteriors():
-    """(1/T) w |x_hat - x|^2 = KL(q(x_s|x_t,x) || q(x_s|x_t,x_hat)) at variance beta-tilde: Kim and Lee (2024), Eq. 35,
-    with Lemma 3 as it should read; and on the noise error (SNR_s/SNR_t - 1)/2."""
+    """(1/T) w |x_hat - x|^2 = KL(q(x_s|x_t,x) || q(x_s|x_t,x_hat)) at variance beta-tilde.
+
+    Kim and Lee (2024), Eq. 35, with Lemma 3 as it should read; on the noise error (SNR_s/SNR_t - 1)/2.
+    """
     levels = 100
     schedule = DiscreteVP(betas=linear_betas(levels))
     t = times(*(i / levels for i in (2, 10, 50, 100)))
@@ -118,39 +135,140 @@ def test_min_snr_holds_the_weight():
 
 @every_schedule
 @pytest.mark.parametrize("spread", TIME_CASES.values(), ids=TIME_CASES)
-def test_training_times_are_trainable_times(schedule, spread):
+def test_training_times_are_trainable_times(spread, schedule):
     u = torch.linspace(1e-9, 1 - 1e-9, 1001, dtype=torch.float64)
     t = spread.quantile(schedule, u)
     assert bool((t.diff() >= 0).all() or (t.diff() <= 0).all())
     assert float(t.max()) <= 1
-    assert float(t.min()) >= (0 if isinstance(spread, DiscreteTimes) else schedule.t_min)
     assert float(t.min()) > 0
+    if not isinstance(spread, DiscreteTimes):
+        assert float(t.min()) >= schedule.t_min
 
 
-def test_training_times_have_their_distribution():
-    """Log-normal: the published mean -1.2 and std 1.2 at sigma_data 0.5; logit-normal; each level equally often."""
-    u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
+# the distribution function of t on a schedule without t_min, as published
+def log_normal(schedule, t):
+    ratio = torch.exp(-schedule.log_snr(t) / 2)
+    return torch.special.ndtr((ratio.log() + 0.507) / 1.2)
+
+
+DISTRIBUTIONS = {
+    "uniform_times": lambda schedule, t: t,
+    "discrete_times": lambda schedule, t: (t * 50 + 1e-9).floor() / 50,
+    "log_normal_times": log_normal,
+    "logit_normal_times": lambda schedule, t: torch.special.ndtr(torch.logit(t)),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("kind", TIMES)
+def test_training_times_have_their_distribution(kind, draw):
+    """Kolmogorov's distance of 4,000 draws to the published distribution function, at 99.9 %."""
+    torch.manual_seed(0)
+    n, schedule = 4_000, Linear()
+    objective = Objective(weighting=Simple(), times=TIME_CASES[kind], draw=DRAWS[draw]())
+    t = objective.sample_times(schedule, n).sort().values
+    assert t.dtype == torch.float64
+    below = DISTRIBUTIONS[kind](schedule, t)
+    seen = torch.searchsorted(t, t, right=True).double() / n
+    assert float((below - seen).abs().max()) < 1.95 / n**0.5
+
+
+def test_training_times_follow_their_arguments():
+    """The published mean -1.2 and std 1.2 at sigma_data 0.5; a mean and std of logits; t_min."""
+    u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
     log_sigma = (80 * LogNormalTimes(sigma_data=0.5).quantile(EDM(), u)).log()
     assert float(log_sigma.mean()) == pytest.approx(-1.2, abs=2e-3)
     assert float(log_sigma.std()) == pytest.approx(1.2, abs=5e-3)
+    log_sigma = (80 * LogNormalTimes(mean=0.4, std=0.3).quantile(EDM(), u)).log()
+    assert float(log_sigma.mean()) == pytest.approx(0.4, abs=2e-3)
+    assert float(log_sigma.std()) == pytest.approx(0.3, abs=2e-3)
     logit = torch.logit(LogitNormalTimes(0.3, 0.8).quantile(LinearVP(t_min=1e-9), u))
     assert (float(logit.mean()), float(logit.std())) == pytest.approx((0.3, 0.8), abs=2e-3)
-    counts = torch.bincount(
-        (DiscreteTimes(8).quantile(LinearVP(), u) * 8).round().long(), minlength=9
-    )
-    assert counts.tolist() == [0, *[25_000] * 8]
-    assert float(UniformTimes().quantile(LinearVP(t_min=0.2), u).mean()) == pytest.approx(
-        0.6, abs=1e-6
-    )
+    assert float(LogitNormalTimes(mean=-30).quantile(Linear(), times(0.5))) == 1e-5
+    assert float(LogitNormalTimes(mean=-30).quantile(LinearVP(t_min=0.2), times(0.5))) == 0.2
+    levels = DiscreteTimes(8).quantile(LinearVP(), u)
+    counts = torch.bincount((levels * 8).round().long(), minlength=9)
+    assert counts.tolist() == [0, *[2_500] * 8]
+    assert float(UniformTimes().quantile(LinearVP(t_min=0.2), times(0.0))) == 0.2
+    assert float(LogNormalTimes().quantile(EDM(), times(1e-12))) == EDM().t_min
 
 
 @pytest.mark.parametrize("draw", [cls() for cls in DRAWS.values()], ids=DRAWS)
 def test_every_draw_is_uniform(draw):
+    """Kolmogorov's distance at 99.9 %; the mean of a function over draws is without bias."""
     torch.manual_seed(0)
-    u = torch.cat([draw(10) for _ in range(2_000)])
-    assert float(u.mean()) == pytest.approx(0.5, abs=0.01)
-    assert float(u.var()) == pytest.approx(1 / 12, abs=0.003)
-    assert float(draw(4).min()) > 0
+    u = torch.cat([draw(10) for _ in range(1_000)]).sort().values
+    assert u.dtype == torch.float64
+    assert float((u - torch.arange(10_000) / 10_000).abs().max()) < 1.95 / 10_000**0.5
+    means = torch.stack([draw(10).exp().mean() for _ in range(1_000)])
+    assert float(means.mean()) == pytest.approx(math.e - 1, abs=4 * float(means.std()) / 1_000**0.5)
+    assert float(u.min()) > 0
+    assert float(u.max()) < 1
+
+
+@pytest.mark.parametrize("projection", [cls() for cls in PROJECTIONS.values()], ids=PROJECTIONS)
+def test_projections_have_unit_covariance(projection):
+    torch.manual_seed(0)
+    v = projection(torch.empty(100_000, 3, dtype=torch.float64))
+    torch.testing.assert_close(v.T.cov(), torch.eye(3).double(), rtol=0, atol=0.02)
+
+
+class Nudged(torch.nn.Module):
+    """The exact network of N(mean, std^2); row i moves by nudge_i along a direction.
+
+    A second half, if there is one, is what a learned variance is read from.
+    """
+
+    def __init__(self, oracle, target, direction, doubled):
+        super().__init__()
+        self.oracle, self.target, self.direction = oracle, target, direction
+        self.doubled = doubled
+
+    def on(self, t, n):
+        self.t, self.nudge = t, torch.zeros(n, dtype=torch.float64, requires_grad=True)
+        return self.nudge
+
+    def forward(self, x, c_noise):
+        schedule = self.oracle.schedule
+        alpha, sigma = (c[:, None] for c in schedule(self.t))
+        x_t = x * (alpha**2 + sigma**2).sqrt()  # c_in at sigma_data = 1
+        x_hat, z_hat = self.oracle.split(x_t, self.t)
+        c_x, c_z = (c[:, None] for c in regression_target(schedule, self.target, self.t))
+        output = c_x * x_hat + c_z * z_hat + self.nudge[:, None] * self.direction(x_t)
+        return torch.cat([output, torch.zeros_like(output)], 1) if self.doubled else output
+
+
+@pytest.mark.parametrize("objective", OBJECTIVE_CASES.values(), ids=OBJECTIVE_CASES)
+def test_the_exact_denoiser_is_where_every_objective_is_least(objective):
+    """On a Gaussian, moving the exact output along 1, or along x_t, has a mean slope of 0.
+
+    And the loss of a network that is nudged by +-0.2 is larger: it is a minimum.
+    """
+    n, schedule = 40_000, LinearVP()
+    generator = torch.Generator().manual_seed(0)
+    mean, std = times(0.7, -0.2), times(0.5, 1.2)
+    z0, z = torch.randn(2, n, 2, dtype=torch.float64, generator=generator)
+    x = mean + std * z0
+    torch.manual_seed(0)
+    t = objective.sample_times(schedule, n).clamp(min=0.1)  # below, a few rows have all the slope
+    oracle = Gaussian(schedule, mean, std)
+    for direction in (torch.ones_like, lambda x_t: x_t):
+        network = Nudged(oracle, target.noise, direction, objective.learned_variance)
+        denoiser = Denoiser(
+            network, schedule, target.noise, learned_variance=objective.learned_variance
+        )
+        nudge = network.on(t, n)
+        losses = objective.losses(denoiser, x, z, t)
+        (slopes,) = torch.autograd.grad(losses.sum(), nudge)
+        assert float(slopes.std()) > 1e-3
+        assert abs(float(slopes.mean())) < 4 * float(slopes.std()) / n**0.5
+        for by in (-0.2, 0.2):
+            torch.manual_seed(1)
+            least = objective.losses(denoiser, x, z, t).mean()
+            network.nudge = torch.full_like(nudge, by).requires_grad_()
+            torch.manual_seed(1)
+            assert float(objective.losses(denoiser, x, z, t).mean()) > float(least)
+            network.nudge = nudge
 
 
 def test_low_discrepancy_puts_one_draw_in_each_stratum():
@@ -168,7 +286,7 @@ def test_low_discrepancy_puts_one_draw_in_each_stratum():
 @every_schedule
 @pytest.mark.parametrize("name", TARGET_CASES)
 def test_the_loss_is_the_weighted_error_of_x_whatever_is_predicted(schedule, name):
-    """The same denoiser behind any target has the same loss: w(t) |x_hat - x|^2, computed from the definition."""
+    """The same denoiser behind any target has the same loss, w(t) |x_hat - x|^2 by definition."""
     row = TARGET_CASES[name]
     if row.needs_signal and not has_signal_at_the_end(schedule):
         return
@@ -188,7 +306,7 @@ def test_the_loss_is_the_weighted_error_of_x_whatever_is_predicted(schedule, nam
 
 
 def test_the_exact_denoiser_has_the_least_loss_and_it_is_known():
-    """For N(0, s^2) the least mean of |x_hat - x|^2 is s^2 sigma^2 / (alpha^2 s^2 + sigma^2); a nudge adds to it."""
+    """For N(0, s^2) it is the mean s^2 sigma^2 / (alpha^2 s^2 + sigma^2); a nudge adds to it."""
     schedule, s = LinearVP(), 0.6
     oracle = Gaussian(schedule, torch.zeros(1).double(), torch.full((1,), s).double())
     objective = Objective(weighting=Simple(), times=UniformTimes())

@@ -6,7 +6,16 @@ import pytest
 import torch
 from cases import SCHEDULE_CASES, has_signal_at_the_end, times
 
-from undiffuse.diffusion import BETAS, VE, CosineVP, DiscreteVP, LinearVP, SubVP, linear_betas
+from undiffuse.diffusion import (
+    BETAS,
+    SCHEDULES,
+    VE,
+    CosineVP,
+    DiscreteVP,
+    LinearVP,
+    SubVP,
+    linear_betas,
+)
 from undiffuse.errors import InputError
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
@@ -37,7 +46,7 @@ def test_inverse_undoes_log_snr(schedule):
 
 @every_schedule
 def test_sde_reproduces_the_marginals(schedule):
-    """Along the SDE, d alpha/dt = f alpha and d sigma^2/dt = 2 f sigma^2 + g^2: checked by central differences."""
+    """d alpha/dt = f alpha and d sigma^2/dt = 2 f sigma^2 + g^2, by central differences."""
     t, h = inside(schedule, 11) * 0.9 + 0.013, 1e-6
     (alpha, sigma), (f, g2) = schedule(t), schedule.sde(t)
     (a_1, s_1), (a_0, s_0) = schedule(t + h), schedule(t - h)
@@ -50,7 +59,7 @@ def test_sde_reproduces_the_marginals(schedule):
 
 @every_schedule
 def test_transitions_compose_to_the_kernel(schedule):
-    """q(x_t | x_s) after q(x_s | x) is q(x_t | x) (Kim and Lee 2024, Eq. 17-19; Malhotra 2024, Eq. 2.4)."""
+    """q(x_t | x_s) after q(x_s | x) is q(x_t | x): Kim and Lee, Eq. 17-19; Malhotra, Eq. 2.4."""
     s, t = times(0.2, 0.5, 0.8), times(0.5, 0.81, 0.99)
     (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)
     a, b = schedule.transition(t, s)
@@ -60,7 +69,7 @@ def test_transitions_compose_to_the_kernel(schedule):
 
 @every_schedule
 def test_posterior_is_bayes_rule(schedule):
-    """Precision-weighted product of q(x_t | x_s) and q(x_s | x) (Kim and Lee 2024, Lemma 1 and Theorem 2)."""
+    """The product of q(x_t | x_s) and q(x_s | x) (Kim and Lee 2024, Lemma 1 and Theorem 2)."""
     s, t = times(0.2, 0.5, 0.8), times(0.5, 0.81, 0.99)
     (alpha_s, sigma_s), (A, B) = schedule(s), schedule.transition(t, s)
     precision = A**2 / B + 1 / sigma_s**2
@@ -70,10 +79,82 @@ def test_posterior_is_bayes_rule(schedule):
     torch.testing.assert_close(b, alpha_s / sigma_s**2 / precision, rtol=1e-11, atol=0)
 
 
+def rate(t):
+    """The integral of beta, linear from 0.1 to 20."""
+    return 0.1 * t + 19.9 * t**2 / 2
+
+
+def geometric(t, low, high, start):
+    return torch.where(
+        t < start, low * t / start, low * (high / low) ** ((t - start) / (1 - start))
+    )
+
+
+# (alpha, sigma) of the plain instance, as published
+PUBLISHED = {
+    "linear_vp": lambda t: (torch.exp(-rate(t) / 2), (1 - torch.exp(-rate(t))).sqrt()),
+    "cosine_vp": lambda t: (torch.cos(math.pi * t / 2), torch.sin(math.pi * t / 2)),
+    "discrete_vp": lambda t: chain(t, linear_betas(1000)),
+    "subvp": lambda t: (torch.exp(-rate(t) / 2), 1 - torch.exp(-rate(t))),
+    "ve": lambda t: (torch.ones_like(t), geometric(t, 0.01, 50.0, 1e-3)),
+    "linear": lambda t: (1 - t, t),
+    "edm": lambda t: (torch.ones_like(t), 80 * t),
+    "learned_vp": lambda t: preserved_at(13.3 + (-5 - 13.3) * (t - 1e-3) / (1 - 1e-3)),
+    "fitted_ve": lambda t: (torch.ones_like(t), geometric(t, 0.01, 50.0, 1 / 232)),
+}
+
+
+def chain(t, betas):
+    """At its knots, the product of the square roots of 1 - beta."""
+    kept = torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), 0)
+    at = kept[(t * len(betas)).round().long() - 1]
+    return at.sqrt(), (1 - at).sqrt()
+
+
+def preserved_at(log_snr):
+    return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_alpha_and_sigma_are_the_published_ones(kind):
+    """On its own terms; a learned one is a straight line to begin with, up to its sigmoids."""
+    t = torch.arange(1, 1001, 37, dtype=torch.float64) / 1000
+    exact = {"rtol": 1e-9, "atol": 1e-12} if kind != "learned_vp" else {"rtol": 0.2, "atol": 0}
+    for ours, published in zip(SCHEDULES[kind]()(t), PUBLISHED[kind](t)):
+        torch.testing.assert_close(ours, published, **exact)
+
+
+# alpha-bar and beta as published: Ho et al. (2020), 4; Nichol and Dhariwal (2021), 17; Jabri et al.
+def cosine_bar(t):
+    return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+
+
+def sigmoid_bar(t):
+    def at(v):
+        return 1 / (1 + math.exp(v))
+
+    return (at(6 * t - 3) - at(3)) / (at(-3) - at(3))
+
+
+TABLES = {
+    "linear": lambda i, T: (1e-4 + (0.02 - 1e-4) * (i - 1) / (T - 1)) * 1000 / T,
+    "cosine": lambda i, T: 1 - cosine_bar(i / T) / cosine_bar((i - 1) / T),
+    "sigmoid": lambda i, T: 1 - sigmoid_bar(i / T) / sigmoid_bar((i - 1) / T),
+}
+
+
 @pytest.mark.parametrize("name", BETAS)
-@pytest.mark.parametrize("levels", [10, 100, 1000])
+@pytest.mark.parametrize("levels", [30, 1000])
+def test_tables_are_the_published_ones(name, levels):
+    expected = [min(TABLES[name](i, levels), 0.999) for i in range(1, levels + 1)]
+    assert BETAS[name](levels) == pytest.approx(expected, rel=1e-9, abs=1e-15)
+    assert BETAS[name](10)[-1] == 0.999  # never 1, which would leave no signal
+
+
+@pytest.mark.parametrize("name", BETAS)
+@pytest.mark.parametrize("levels", [10, 1000])
 def test_discrete_chain_is_the_cumulative_product_at_its_knots(name, levels):
-    """alpha_{i/T}^2 = prod (1 - beta_s) within 4 eps sqrt(T) (Notes after Ho et al. 2020, Eq. 4)."""
+    """alpha_{i/T}^2 = prod (1 - beta_s) to 4 eps sqrt(T) (Notes after Ho et al. 2020, Eq. 4)."""
     betas = BETAS[name](levels)
     alpha, sigma = DiscreteVP(betas=betas)(
         torch.arange(1, levels + 1, dtype=torch.float64) / levels
@@ -122,7 +203,7 @@ def test_ncsn_levels_are_geometric():
 
 
 def test_a_table_may_end_in_one_and_nothing_else():
-    schedule = SCHEDULE_CASES["discrete_ending_in_1"]
+    schedule = SCHEDULE_CASES["discrete_vp_ending_in_1"]
     assert not has_signal_at_the_end(schedule)
     for betas in ((), (0.1, 1.0, 0.1), (0.0,), (0.5, 1.2)):
         with pytest.raises(InputError, match="betas"):

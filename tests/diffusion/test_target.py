@@ -4,7 +4,7 @@ import pytest
 import torch
 from cases import SCHEDULE_CASES, TARGET_CASES, has_signal_at_the_end, times
 
-from undiffuse.diffusion import EDM, CosineVP, Denoiser, Linear, LinearVP, Prior
+from undiffuse.diffusion import EDM, TARGETS, CosineVP, Denoiser, Linear, LinearVP, Prior
 from undiffuse.diffusion import target as targets
 from undiffuse.diffusion.denoiser import expand
 from undiffuse.diffusion.oracle import Gaussian, Mixture
@@ -23,7 +23,7 @@ def where_defined(schedule, target):
 @every_schedule
 @every_target
 def test_any_target_reconstructs_x(schedule, target):
-    """x_hat = c_skip x_t + c_out F* is x to 1e-13 of the two terms, wherever the target is defined."""
+    """x_hat = c_skip x_t + c_out F* is x to 1e-13 of the two terms, where it is defined."""
     t = where_defined(schedule, target)
     generator = torch.Generator().manual_seed(0)
     x, z = torch.randn(2, len(t), 3, 4, 5, dtype=torch.float64, generator=generator)
@@ -35,31 +35,52 @@ def test_any_target_reconstructs_x(schedule, target):
     assert bool(((c_skip * x_t + c_out * F - x).abs() <= bound).all())
 
 
-@every_schedule
-def test_targets_mean_what_they_say(schedule):
-    """The regression targets are z, -z, x, alpha z - sigma x, and the slope of the path from x to z."""
-    t = times(0.05, 0.4, 0.9)
+def posterior_mean(schedule, t):
+    """a x_t + b x one level down, of 50 (Ho et al. 2020, Eq. 7)."""
+    (alpha, sigma), (alpha_s, sigma_s) = schedule(t), schedule((t - 1 / 50).clamp(min=0))
+    beta = sigma**2 - (alpha / alpha_s * sigma_s) ** 2
+    a, b = alpha / alpha_s * sigma_s**2 / sigma**2, alpha_s * beta / sigma**2
+    return a * alpha + b, a * sigma
+
+
+def slope(schedule, t, h=1e-6):
+    return tuple(
+        (after - before) / (2 * h) for after, before in zip(schedule(t + h), schedule(t - h))
+    )
+
+
+def unit_variance(schedule, t):
+    """(x_t's own part subtracted from x) / c_out, at sigma_data = 1 (Karras et al. 2022, Eq. 8)."""
     alpha, sigma = schedule(t)
-    one = torch.ones_like(t)
+    n = (alpha**2 + sigma**2).sqrt()
+    return sigma / n, -alpha / n
 
-    def is_combination(target, c_x, c_z):
-        got = regression_target(schedule, target, t)
-        torch.testing.assert_close(got[0], c_x, rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(got[1], c_z, rtol=1e-9, atol=1e-9)
 
-    is_combination(targets.data, one, 0 * one)
-    is_combination(targets.noise, 0 * one, one)
-    is_combination(targets.score, 0 * one, -one)
-    is_combination(targets.v, -sigma, alpha)
-    is_combination(targets.velocity, *schedule.derivative(t))
-    s = t - 1 / 50
-    a, b, _ = schedule.posterior(t, s)
-    is_combination(TARGET_CASES["posterior_mean"], a * alpha + b, a * sigma)
+# F* = c_x x + c_z z of each, as published
+MEANING = {
+    "data": lambda schedule, t: (torch.ones_like(t), torch.zeros_like(t)),
+    "noise": lambda schedule, t: (torch.zeros_like(t), torch.ones_like(t)),
+    "score": lambda schedule, t: (torch.zeros_like(t), -torch.ones_like(t)),
+    "v": lambda schedule, t: (-schedule(t)[1], schedule(t)[0]),
+    "velocity": slope,
+    "posterior_mean": posterior_mean,
+    "preconditioned": unit_variance,
+}
+
+
+@every_schedule
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_target_means_what_is_published(schedule, kind):
+    t = times(0.0553, 0.4137, 0.9173)
+    got = regression_target(schedule, TARGET_CASES[kind], t)
+    close = {"rtol": 1e-4, "atol": 1e-6} if kind == "velocity" else {"rtol": 1e-9, "atol": 1e-9}
+    for ours, published in zip(got, MEANING[kind](schedule, t)):
+        torch.testing.assert_close(ours, published, **close)
 
 
 @every_schedule
 def test_edm_row_gives_unit_variance_targets_and_least_amplification(schedule):
-    """Var F* = 1 for data of variance sigma_data^2, and c_out is the least std of x - c_skip x_t (Karras 2022, B.6)."""
+    """Var F* = 1, and c_out is the least std of x - c_skip x_t (Karras et al. 2022, B.6)."""
     t, d = times(0.02, 0.3, 0.9, 1.0), 0.7
     row = targets.Preconditioned(d)
     c_x, c_z = regression_target(schedule, row, t)
@@ -78,7 +99,7 @@ def test_edm_row_gives_unit_variance_targets_and_least_amplification(schedule):
 @every_schedule
 @every_target
 def test_views_agree_whatever_was_predicted(schedule, target):
-    """A network that outputs the exact F makes every view the oracle's: x_hat, z_hat, score, velocity."""
+    """A network that outputs the exact F makes every view the oracle's."""
     mean, std = torch.tensor([1.0, -2.0]).double(), torch.tensor([0.5, 1.5]).double()
     oracle = Gaussian(schedule, mean, std)
     if target.needs_signal and not has_signal_at_the_end(schedule):
@@ -104,7 +125,7 @@ def test_views_agree_whatever_was_predicted(schedule, target):
 
 
 def test_small_noise_keeps_float32_accuracy():
-    """At sigma = 0.002 the noise view of a noise network is the network's output to float32 rounding."""
+    """At sigma = 0.002 z_hat of a noise network is the network's output to float32 rounding."""
     output = torch.randn(1, 1000)
     denoiser = Denoiser(lambda x, c: output, EDM(), targets.noise)
     z_hat = denoiser.noise(0.5 + 0.002 * output, times(0.002 / 80)[0])
@@ -143,7 +164,7 @@ def test_oracle_density_integrates_to_one():
 
 @pytest.mark.parametrize("schedule", [EDM(sigma_min=0.02, sigma_max=50.0), Linear(t_min=1e-4)])
 def test_reexpressed_oracle_is_the_other_schedule_s_oracle(schedule):
-    """E[x | x_t] depends on the log-SNR alone: any schedule inside the trained range gives the same denoiser."""
+    """E[x | x_t] depends on the log-SNR alone, on any schedule inside the trained range."""
     mean, std = torch.tensor([1.0, -2.0]).double(), torch.tensor([0.5, 1.5]).double()
     moved = Gaussian(CosineVP(t_min=1e-6), mean, std).on(schedule)
     exact = Gaussian(schedule, mean, std)

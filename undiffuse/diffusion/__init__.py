@@ -13,7 +13,13 @@ oracle     exact denoisers and densities
 gaussian   densities, products and divergences in closed form
 """
 
+# pyright: reportUnusedImport=false
+# names are imported here for others to import from here
+
+from collections.abc import Callable
+
 from undiffuse.diffusion import grid, oracle, target
+from undiffuse.diffusion import objectives as objective
 from undiffuse.diffusion.denoiser import (
     CONDITIONS,
     AbstractDenoiser,
@@ -31,22 +37,20 @@ from undiffuse.diffusion.guidance import (
     Interval,
 )
 from undiffuse.diffusion.known import Conditional, Known
-from undiffuse.diffusion.objectives.bound import Hybrid, VariationalBound
-from undiffuse.diffusion.objectives.matching import (
-    PROJECTIONS,
-    ExplicitScoreMatching,
-    SlicedScoreMatching,
-)
-from undiffuse.diffusion.objectives.objective import (
+from undiffuse.diffusion.objectives import (
     COUPLINGS,
     DRAWS,
+    OBJECTIVES,
+    PROJECTIONS,
     TIMES,
     VLB,
     WEIGHTINGS,
     AbstractObjective,
     DiscreteTimes,
     EDMWeight,
+    ExplicitScoreMatching,
     FlowMatching,
+    Hybrid,
     Independent,
     IndependentCoupling,
     LikelihoodWeight,
@@ -57,7 +61,9 @@ from undiffuse.diffusion.objectives.objective import (
     Objective,
     OptimalTransport,
     Simple,
+    SlicedScoreMatching,
     UniformTimes,
+    VariationalBound,
 )
 from undiffuse.diffusion.prior import Prior
 from undiffuse.diffusion.sample import RowNoise, sample
@@ -134,14 +140,11 @@ STEPS: dict[str, type[Step]] = {
     "predictor_corrector": PredictorCorrector,
     "unipc": UniPC,
 }
-OBJECTIVES: dict[str, type[AbstractObjective]] = {
-    "objective": Objective,
-    "variational_bound": VariationalBound,
-    "hybrid": Hybrid,
-    "explicit_score_matching": ExplicitScoreMatching,
-    "sliced_score_matching": SlicedScoreMatching,
+BETAS: dict[str, Callable[[int], tuple[float, ...]]] = {
+    "linear": linear_betas,
+    "cosine": cosine_betas,
+    "sigmoid": sigmoid_betas,
 }
-BETAS = {"linear": linear_betas, "cosine": cosine_betas, "sigmoid": sigmoid_betas}
 
 PARTS: dict[str, type] = {
     **SCHEDULES,

@@ -1,13 +1,14 @@
-"""The trained thing: (x_t, t) -> E[x | x_t], and everything else that is known once that is known.
+"""The trained thing, (x_t, t) -> E[x | x_t], and everything else that follows from it.
 
-With x_t = alpha x + sigma z, the posterior means obey x_t = alpha x_hat + sigma z_hat, and (Tweedie)
+With x_t = alpha x + sigma z, the posterior means obey x_t = alpha x_hat + sigma z_hat, and
+(Tweedie)
 
     score = grad log p_t(x_t) = -z_hat / sigma
-    velocity = alpha' x_hat + sigma' z_hat          (the probability-flow ODE's right-hand side)
+    velocity = alpha' x_hat + sigma' z_hat          (right-hand side of the probability-flow ODE)
 
-A network is called as F = network(c_in x_t, c_noise, **cond), c_in = 1 / sqrt(alpha^2 sigma_data^2 + sigma^2), and each
-view is an affine row in (x_t, F) whose coefficients are computed in float64 and cast once: z_hat taken through x_hat
-in float32 would be off by 6e-5 at sigma = 0.002.
+A network is called as F = network(c_in x_t, c_noise, **cond), c_in = 1 / sqrt(alpha^2 sigma_data^2
++ sigma^2), and each view is an affine row in (x_t, F) whose coefficients are computed in float64
+and cast once: z_hat taken through x_hat in float32 would be off by 6e-5 at sigma = 0.002.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -26,25 +27,32 @@ from undiffuse.errors import InputError
 
 
 def expand(c: Times, x: Tensor) -> Tensor:
-    """Coefficients () or (B,) in the type and on the device of `x` (B, *), broadcast over the trailing axes.
+    """Return coefficients () or (B,) so that they broadcast against `x` (B, *).
 
-    A scalar stays a float64 scalar on the CPU: it multiplies without a copy and without changing the type of `x`.
+    They get the type and device of `x`; a scalar stays a float64 scalar on the CPU, which
+    multiplies without a copy and without changing the type of `x`.
     """
     if c.ndim == 0:
         return c
     return c.to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
 
+def noised(schedule: Schedule, x: Tensor, z: Tensor, t: Times) -> Tensor:
+    """Return x_t = alpha_t x + sigma_t z for `x`, `z` (B, *) and `t` scalar or (B,)."""
+    alpha, sigma = schedule(t)
+    return expand(alpha, x) * x + expand(sigma, x) * z
+
+
 class Estimate(NamedTuple):
-    """The posterior means of data and noise given x_t, each of its shape; `v` is None unless variance is learned."""
+    """Posterior means of data and noise given x_t, each (B, *); `v` if the variance is learned."""
 
     x_hat: Tensor
     z_hat: Tensor
     v: Tensor | None = None
 
 
-class Row(NamedTuple):
-    """x_hat = c_skip x_t + c_out F, z_hat = b_skip x_t + b_out F, F = network(c_in x_t, c_noise); float64."""
+class Coefficients(NamedTuple):
+    """x_hat = c_skip x_t + c_out F, z_hat = b_skip x_t + b_out F, F = network(c_in x_t, ...)."""
 
     c_in: Tensor
     c_noise: Tensor  # float32, as networks take it
@@ -55,87 +63,106 @@ class Row(NamedTuple):
 
 
 class Condition(ABC):
-    """What the network is told about the noise level; `span` is the length of the interval that is in."""
+    """What the network is told about the noise level."""
 
-    span: float
+    @property
+    @abstractmethod
+    def span(self) -> float:
+        """The length of the interval that it lies in."""
 
     @abstractmethod
-    def __call__(self, schedule: Schedule, t: Times) -> Times: ...
+    def __call__(self, schedule: Schedule, t: Times) -> Times:
+        """Return c_noise at `t`."""
 
 
 @final
 @dataclass(frozen=True)
 class LogSigma(Condition):
-    """log(sigma/alpha) / 4, clamped to +-`largest`: it is infinite at the ends (Karras et al. 2022, Table 1)."""
+    """log(sigma/alpha) / 4, clamped to +-`largest`: it is infinite at the ends.
+
+    Karras et al. (2022), Table 1.
+    """
 
     largest: float = 3.0
-    span: ClassVar[float] = (
-        4.0  # sigma/alpha from e^-8 to e^8; a network may be asked a little outside
-    )
+
+    @property
+    def span(self) -> float:
+        """4: sigma/alpha from e^-8 to e^8; a network may be asked a little outside."""
+        return 4.0
 
     def __call__(self, schedule: Schedule, t: Times) -> Times:
+        """Return c_noise at `t`."""
         return (-schedule.log_snr(t) / 8).clamp(-self.largest, self.largest)
 
 
 @final
 @dataclass(frozen=True)
 class Level(Condition):
-    """scale * t: for networks made elsewhere that count levels 0 .. T."""
+    """scale * t, for networks made elsewhere that count levels 0 .. T."""
 
     scale: float = 1000.0
 
     @property
-    def span(self) -> float:  # type: ignore[override]
+    def span(self) -> float:
+        """The scale."""
         return self.scale
 
     def __call__(self, schedule: Schedule, t: Times) -> Times:
+        """Return c_noise at `t`."""
         return self.scale * t
 
 
 class AbstractDenoiser(nn.Module, ABC):
     """Anything that knows E[x | x_t]: a network, a closed form, or another denoiser wrapped.
 
-    One method is abstract; the views are final. `t` is a scalar or (B,), float64; `cond` is passed to the network.
+    `estimate` is abstract, the views are final. `x_t` is (B, *), `t` a scalar or (B,), float64;
+    `cond` is passed to the network.
     """
 
     schedule: Schedule
 
     @abstractmethod
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
-        """(x_hat, z_hat, v) at x_t (B, *). At sigma = 0: x_t / alpha, and E[z | x_t] = 0."""
+        """Return (x_hat, z_hat, v). At sigma = 0 these are x_t / alpha and E[z | x_t] = 0."""
 
     @final
     def forward(self, x_t: Tensor, t: Times | float, **cond: Any) -> Tensor:
-        """x_hat = E[x | x_t]."""
+        """Return x_hat = E[x | x_t]."""
         return self.estimate(x_t, as_times(t), **cond).x_hat
 
     @final
     def predict(self, x_t: Tensor, t: Times | float, **cond: Any) -> tuple[Tensor, Tensor | None]:
-        """(x_hat, v): the one network call; v is the variance interpolation where it is learned, else None."""
+        """Return (x_hat, v); v is the variance interpolation where it is learned, else None."""
         x_hat, _, v = self.estimate(x_t, as_times(t), **cond)
         return x_hat, v
 
     @final
     def split(self, x_t: Tensor, t: Times | float, **cond: Any) -> tuple[Tensor, Tensor]:
-        """(x_hat, z_hat), with x_t = alpha x_hat + sigma z_hat."""
+        """Return (x_hat, z_hat), with x_t = alpha x_hat + sigma z_hat."""
         x_hat, z_hat, _ = self.estimate(x_t, as_times(t), **cond)
         return x_hat, z_hat
 
     @final
     def noise(self, x_t: Tensor, t: Times | float, **cond: Any) -> Tensor:
-        """z_hat = E[z | x_t] (Ho et al. 2020, epsilon_theta)."""
+        """Return z_hat = E[z | x_t] (Ho et al. 2020, epsilon_theta)."""
         return self.estimate(x_t, as_times(t), **cond).z_hat
 
     @final
     def score(self, x_t: Tensor, t: Times | float, **cond: Any) -> Tensor:
-        """Grad log p_t(x_t) = -z_hat / sigma_t (Kim and Lee 2024, Eq. 42-43). Undefined at sigma = 0."""
+        """Return grad log p_t(x_t) = -z_hat / sigma_t (Kim and Lee 2024, Eq. 42-43).
+
+        Undefined at sigma = 0.
+        """
         t = as_times(t)
         _, sigma = self.schedule(t)
         return -self.noise(x_t, t, **cond) / expand(sigma, x_t)
 
     @final
     def velocity(self, x_t: Tensor, t: Times | float, **cond: Any) -> Tensor:
-        """dx_t/dt of the probability-flow ODE (Song et al. 2021, Eq. 13): alpha' x_hat + sigma' z_hat."""
+        """Return dx_t/dt = alpha' x_hat + sigma' z_hat of the probability-flow ODE.
+
+        Song et al. (2021), Eq. 13.
+        """
         t = as_times(t)
         x_hat, z_hat = self.split(x_t, t, **cond)
         d_alpha, d_sigma = self.schedule.derivative(t)
@@ -150,7 +177,7 @@ class AbstractDenoiser(nn.Module, ABC):
             like: (B, *), the whole batch, which the denoiser was made for.
         """
         part = copy.copy(self)
-        part._modules = {
+        part._modules = {  # pyright: ignore[reportPrivateUsage] torch has no other way
             name: module.of_rows(rows, like) if isinstance(module, AbstractDenoiser) else module
             for name, module in self._modules.items()
         }
@@ -158,16 +185,19 @@ class AbstractDenoiser(nn.Module, ABC):
         return part
 
     def keep(self, rows: Tensor, like: Tensor) -> None:
-        """Keep only `rows` of what is held for each row of `like`; nothing is, unless overridden."""
+        """Keep only `rows` of what is held for each row of `like`: nothing, unless overridden."""
 
     @final
     def given(self, **cond: Any) -> Conditioned:
-        """This denoiser under a fixed condition, e.g. `denoiser.given(label=labels)`: a step never sees conditions."""
+        """Return this denoiser under a fixed condition, e.g. `denoiser.given(label=labels)`.
+
+        A step never sees conditions.
+        """
         return Conditioned(self, cond)
 
     @final
     def on(self, schedule: Schedule) -> Reexpressed:
-        """The same denoiser for another forward process; see `Reexpressed`."""
+        """Return the same denoiser for another forward process; see `Reexpressed`."""
         return Reexpressed(self, schedule)
 
 
@@ -175,20 +205,30 @@ class AbstractDenoiser(nn.Module, ABC):
 class Denoiser(AbstractDenoiser):
     """A network, its forward process and what it predicts.
 
-    `network(x, c_noise, **cond)` maps (B, *) to (B, *), or to twice the channels if `learned_variance`: the second
-    half is squashed to v in [0, 1] (Nichol and Dhariwal 2021, Eq. 15). `sigma_data` is the data's standard deviation
-    at unit scale. Raises InputError for a target that is undefined where the schedule has no signal left.
+    Args:
+        network: `network(x, c_noise, **cond)` maps (B, *) to (B, *), or to twice the channels if
+            `learned_variance`: the second half is squashed to v in [0, 1] (Nichol and Dhariwal
+            2021, Eq. 15).
+        schedule: the forward process.
+        target: what the network predicts.
+        sigma_data: the data's standard deviation at unit scale.
+        condition: what the network is told about the noise level.
+        learned_variance: whether the network gives a variance as well.
+
+    Raises:
+        InputError: for a target that is undefined where the schedule has no signal left.
 
     >>> from undiffuse.diffusion.schedules.process import EDM
     >>> from undiffuse.diffusion.target import Preconditioned
-    >>> denoiser = Denoiser(lambda x, c_noise: torch.zeros_like(x), EDM(), Preconditioned(0.5), sigma_data=0.5)
+    >>> zero = lambda x, c_noise: torch.zeros_like(x)
+    >>> denoiser = Denoiser(zero, EDM(), Preconditioned(0.5), sigma_data=0.5)
     >>> denoiser(torch.ones(1, 2), 0.00625)  # sigma = 0.5 = sigma_data: half the way to the mean
     tensor([[0.5000, 0.5000]])
     """
 
     def __init__(
         self,
-        network: Any,
+        network: Any,  # a module, or any function
         schedule: Schedule,
         target: Target,
         *,
@@ -200,38 +240,38 @@ class Denoiser(AbstractDenoiser):
         alpha_1, _ = schedule(as_times(1.0))
         if target.needs_signal and alpha_1 <= 0:
             raise InputError(
-                f"target {type(target).__name__.removesuffix('Target').lower()}: undefined on {type(schedule).__name__}, which has no signal "
-                "left at t = 1; use v, data or velocity instead."
+                f"target {type(target).__name__.removesuffix('Target').lower()}: undefined on "
+                f"{type(schedule).__name__}, which has no signal left at t = 1; use v, data or "
+                "velocity instead."
             )
         self.network, self.schedule, self.target = network, schedule, target
-        self.sigma_data, self.condition, self.learned_variance = (
-            sigma_data,
-            condition,
-            learned_variance,
-        )
-        self._rows: dict[float, Row] = {}
+        self.sigma_data, self.condition = sigma_data, condition
+        self.learned_variance = learned_variance
+        self._rows: dict[float, Coefficients] = {}
 
-    def row(self, t: Times) -> Row:
-        """The coefficients at `t`, () or (B,); those at scalar times are remembered."""
+    def row(self, t: Times) -> Coefficients:
+        """Return the coefficients at `t`, () or (B,); those at scalar times are remembered."""
         if t.ndim or self.schedule.module is not None:
             return self._row(t)
         return remembered(self._rows, float(t), lambda: self._row(t))
 
-    def _row(self, t: Times) -> Row:
+    def _row(self, t: Times) -> Coefficients:
         alpha, sigma = self.schedule(t)
         c_in = ((alpha * self.sigma_data) ** 2 + sigma**2).rsqrt()
         c_skip, c_out = self.target.row(self.schedule, t)
         b_skip, b_out = (1 - alpha * c_skip) / sigma, -alpha * c_out / sigma
-        return Row(c_in, self.condition(self.schedule, t).float(), c_skip, c_out, b_skip, b_out)
+        return Coefficients(
+            c_in, self.condition(self.schedule, t).float(), c_skip, c_out, b_skip, b_out
+        )
 
     def evaluate(self, x_t: Tensor, t: Times, **cond: Any) -> Tensor:
-        """The network's raw output F (and v's logits behind it) for x_t (B, *) at t, () or (B,)."""
+        """Return the network's raw output: F (B, *), and v's logits behind it."""
         row = self.row(t)
         c_noise = row.c_noise.to(x_t.device).expand(x_t.shape[0])
         return self.network(expand(row.c_in, x_t) * x_t, c_noise, **cond)
 
     def outputs(self, x_t: Tensor, t: Times, **cond: Any) -> tuple[Tensor, Tensor | None]:
-        """(F, v), each (B, *) in the type of x_t: the one network call; v None unless the variance is learned."""
+        """Return (F, v), each (B, *) in the type of x_t; v only if the variance is learned."""
         output = self.evaluate(x_t, t, **cond).to(x_t.dtype)
         if not self.learned_variance:
             return output, None
@@ -239,11 +279,12 @@ class Denoiser(AbstractDenoiser):
         return output, torch.sigmoid(logit)
 
     def data(self, x_t: Tensor, output: Tensor, t: Times) -> Tensor:
-        """x_hat = c_skip x_t + c_out F (B, *) for the network's `output` F, where sigma_t > 0."""
+        """Return x_hat = c_skip x_t + c_out F (B, *), F the network's `output`, if sigma_t > 0."""
         row = self.row(t)
         return expand(row.c_skip, x_t) * x_t + expand(row.c_out, x_t) * output
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        """Return (x_hat, z_hat, v), from one call of the network."""
         alpha, sigma = self.schedule(t)
         if sigma.ndim == 0 and sigma == 0:
             return Estimate(x_t / alpha, torch.zeros_like(x_t))
@@ -267,9 +308,11 @@ class Conditioned(AbstractDenoiser):
         self.denoiser, self.cond, self.schedule = denoiser, cond, denoiser.schedule
 
     def keep(self, rows: Tensor, like: Tensor) -> None:
+        """Keep only `rows` of what is held for each row of `like`."""
         self.cond = kept_conditions(self.cond, rows, like)
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        """Return what the denoiser gives under the condition."""
         return self.denoiser.estimate(x_t, t, **{**self.cond, **cond})
 
 
@@ -285,10 +328,13 @@ def kept_conditions(cond: dict[str, Any], rows: Tensor, like: Tensor) -> dict[st
 
 @final
 class Reexpressed(AbstractDenoiser):
-    """A denoiser used on another schedule: matched by log-SNR and rescaled, since p_t depends on the ratio alone.
+    """A denoiser used on another schedule, matched by log-SNR and rescaled.
 
-    x_t on the new schedule is (alpha_t / alpha_t') times a point of the old one at the time t' of equal log-SNR.
-    Raises InputError if the new schedule leaves the log-SNR range [t_min, 1] that the denoiser was made for.
+    x_t on the new schedule is (alpha_t / alpha_t') times a point of the old one at the time t' of
+    equal log-SNR; nothing else in p_t depends on the schedule.
+
+    Raises:
+        InputError: if the new schedule leaves the range of log-SNR that the denoiser was made for.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, schedule: Schedule) -> None:
@@ -301,11 +347,13 @@ class Reexpressed(AbstractDenoiser):
         slack = 1e-6
         if new_low < low - slack or new_high > high + slack:
             raise InputError(
-                f"schedule {type(schedule).__name__}: its log-SNR runs from {new_low:.2f} to {new_high:.2f}, but the "
-                f"denoiser was trained from {low:.2f} to {high:.2f}; choose end points inside that range."
+                f"schedule {type(schedule).__name__}: its log-SNR runs from {new_low:.2f} to "
+                f"{new_high:.2f}, but the denoiser was trained from {low:.2f} to {high:.2f}; "
+                "choose end points inside that range."
             )
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        """Return what the denoiser gives at the time of equal log-SNR."""
         alpha, sigma = self.schedule(t)
         t_old = self.denoiser.schedule.inverse(self.schedule.log_snr(t))
         alpha_old, sigma_old = self.denoiser.schedule(t_old)

@@ -1,42 +1,43 @@
 """Descending time grids: where a sampler stops on its way from noise to data.
 
-A grid of n steps is n + 1 times, 1 = t_0 > t_1 > ... > t_n = 0. Unless t_min is 0, t_{n-1} = t_min, so that the last
-step, to zero noise, is a step from the smallest noise level that was trained. The grid matters as much as the solver:
-ten steps of DDIM on CIFAR-10 reach FID 19.0 on a uniform grid and 13.4 on a quadratic one.
+A grid of n steps is n + 1 times, 1 = t_0 > t_1 > ... > t_n = 0. Unless t_min is 0, t_{n-1} = t_min,
+so that the last step, to zero noise, is a step from the smallest noise level that was trained. The
+grid matters as much as the solver: ten steps of DDIM on CIFAR-10 reach FID 19.0 on a uniform grid
+and 13.4 on a quadratic one.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.schedules.process import Schedule, Times, as_times
+from undiffuse.diffusion.part import Part
+from undiffuse.diffusion.schedules.process import LEAST_SAMPLED, Schedule, Times, as_times
 from undiffuse.errors import InputError
 
 
-class Grid(ABC):
-    """Calling it with a schedule and a number of steps gives the times, float64, descending from 1 to 0."""
+class Grid(Part):
+    """Calling it with a schedule and a number of steps gives the times, descending from 1 to 0."""
 
     @abstractmethod
     def inner(self, schedule: Schedule, shares: Times) -> Times:
-        """The times at `shares` in [0, 1] of the way from 1 down to t_min (or to 0 if t_min is 0)."""
+        """Return the times at `shares` in [0, 1] of the way from 1 down to t_min (or to 0)."""
 
     @final
     def __call__(self, schedule: Schedule, steps: int) -> Tensor:
-        """`steps` + 1 times. Raises InputError for fewer than one step."""
+        """Return `steps` + 1 times, float64.
+
+        Raises:
+            InputError: for fewer than one step, or a grid that the schedule does not have.
+        """
         if steps < 1:
             raise InputError(f"steps {steps}: sampling takes at least 1 step.")
         count = steps if schedule.t_min > 0 else steps + 1
-        shares = (
-            torch.linspace(0, 1, count, dtype=torch.float64)
-            if count > 1
-            else torch.zeros(1, dtype=torch.float64)
-        )
-        times = self.inner(schedule, shares)
+        times = self.inner(schedule, torch.linspace(0, 1, count, dtype=torch.float64))
         times[0] = 1.0
         return torch.cat([times, times.new_zeros(1)]) if schedule.t_min > 0 else times
 
@@ -47,62 +48,74 @@ class Uniform(Grid):
     """Equally spaced times."""
 
     def inner(self, schedule: Schedule, shares: Times) -> Times:
+        """Return the times at these shares of the way."""
         return 1 + (schedule.t_min - 1) * shares
 
 
 @final
 @dataclass(frozen=True)
 class Quadratic(Grid):
-    """Square roots of times equally spaced: denser near the data (Song et al. 2021a, Appendix D.2)."""
+    """Square roots of times equally spaced: denser near the data (Song et al. 2021a, D.2)."""
 
     def inner(self, schedule: Schedule, shares: Times) -> Times:
+        """Return the times at these shares of the way."""
         return (1 + (schedule.t_min**0.5 - 1) * shares) ** 2
 
 
 @final
 @dataclass(frozen=True)
 class Karras(Grid):
-    """sigma/alpha spaced as a power, rho = 7 (Karras et al. 2022, Eq. 5).
+    """sigma/alpha spaced as a power (Karras et al. 2022, Eq. 5).
 
-    Where the schedule has no signal at t = 1, or no t_min, sigma/alpha is held to [`lowest`, `highest`].
+    Args:
+        rho: the power; larger is denser near the data.
+        lowest: sigma/alpha at the last time above 0, if the schedule has no t_min.
+        highest: sigma/alpha at the first time, if the schedule has no signal there.
     """
 
     rho: float = 7.0
-    lowest: float = 0.002
+    lowest: float = LEAST_SAMPLED
     highest: float = 80.0
 
     def inner(self, schedule: Schedule, shares: Times) -> Times:
-        high, low = _noise_range(schedule, self.lowest, self.highest)
-        k = (
-            high ** (1 / self.rho) + shares * (low ** (1 / self.rho) - high ** (1 / self.rho))
-        ) ** self.rho
-        return _ends(schedule, shares, schedule.inverse(-2 * k.log()))
+        """Return the times at these shares of the way."""
+        high, low = _noise_range(schedule, self.lowest, self.highest) ** (1 / self.rho)
+        return _ends(schedule, shares, (high + shares * (low - high)) ** self.rho)
 
 
 @final
 @dataclass(frozen=True)
 class LogSNR(Grid):
-    """Equally spaced log-SNR (Lu et al. 2022, section 3.4), sigma/alpha held as in Karras."""
+    """Equally spaced log-SNR (Lu et al. 2022, section 3.4).
 
-    lowest: float = 0.002
+    Args:
+        lowest: sigma/alpha at the last time above 0, if the schedule has no t_min.
+        highest: sigma/alpha at the first time, if the schedule has no signal there.
+    """
+
+    lowest: float = LEAST_SAMPLED
     highest: float = 80.0
 
     def inner(self, schedule: Schedule, shares: Times) -> Times:
-        high, low = _noise_range(schedule, self.lowest, self.highest)
-        return _ends(
-            schedule, shares, schedule.inverse(-2 * (high.log() + shares * (low / high).log()))
-        )
+        """Return the times at these shares of the way."""
+        high, low = _noise_range(schedule, self.lowest, self.highest).log()
+        return _ends(schedule, shares, (high + shares * (low - high)).exp())
 
 
 @final
 @dataclass(frozen=True)
 class Levels(Grid):
-    """A discrete schedule's knots, evenly strided, the lowest always among them (Song et al. 2021a).
+    """A discrete schedule's knots, evenly strided, the lowest always among them.
 
-    With T steps it is every level. Raises InputError for a schedule without levels or for more steps than levels.
+    Song et al. (2021a). With T steps it is every level.
     """
 
     def inner(self, schedule: Schedule, shares: Times) -> Times:
+        """Return the levels at these shares of the way.
+
+        Raises:
+            InputError: for a schedule without levels, or more steps than levels.
+        """
         levels = schedule.levels
         if levels is None:
             raise InputError(
@@ -110,20 +123,23 @@ class Levels(Grid):
             )
         if len(shares) > levels:
             raise InputError(
-                f"steps {len(shares)}: the schedule has {levels} levels; ask for at most {levels} steps."
+                f"steps {len(shares)}: the schedule has {levels} levels; "
+                f"ask for at most {levels} steps."
             )
         return (levels + (1 - levels) * shares).round() / levels
 
 
-def _noise_range(schedule: Schedule, lowest: float, highest: float) -> tuple[Tensor, Tensor]:
-    """The largest and smallest sigma/alpha to visit: the schedule's own, or these where its own are not finite."""
+def _noise_range(schedule: Schedule, lowest: float, highest: float) -> Tensor:
+    """The largest and smallest sigma/alpha to visit: the schedule's own, or these."""
     high, low = torch.exp(-schedule.log_snr(as_times([1.0, schedule.t_min])) / 2)
-    return torch.where(high.isinf(), highest, high), torch.where(low == 0, lowest, low)
+    return torch.stack(
+        [torch.where(high.isinf(), highest, high), torch.where(low == 0, lowest, low)]
+    )
 
 
-def _ends(schedule: Schedule, shares: Times, times: Times) -> Times:
-    """`times` with its last one exactly t_min, or 0."""
-    return torch.where(shares == 1, schedule.t_min, times)
+def _ends(schedule: Schedule, shares: Times, ratio: Times) -> Times:
+    """The times at which sigma/alpha is `ratio`, the last one exactly t_min, or 0."""
+    return torch.where(shares == 1, schedule.t_min, schedule.inverse(-2 * ratio.log()))
 
 
 GRIDS: dict[str, type[Grid]] = {

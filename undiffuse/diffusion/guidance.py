@@ -1,12 +1,14 @@
 """Denoiser -> denoiser: wrappers that change what is predicted, so that no step needs to know.
 
-Guidance moves the prediction away from that of a worse denoiser (or along a classifier's gradient), by a weight w:
+Guidance moves the prediction away from that of a worse denoiser (or along a classifier's gradient),
+by a weight w:
 
     x_hat = x_b + w (x_a - x_b),   z_hat = z_b + w (z_a - z_b),   score likewise
 
-The combination is affine with weights that sum to 1, so x_t = alpha x_hat + sigma z_hat stays true, and z_hat is taken
-from the two z_hat themselves: through x_hat it would lose digits where sigma is small. w = 1 is denoiser a, w = 0 is
-denoiser b. A wrapper that moves x_hat alone (`Clipped`) recomputes z_hat = (x_t - alpha x_hat) / sigma.
+The weights sum to 1, so that x_t = alpha x_hat + sigma z_hat stays true, and z_hat is taken from
+the two z_hat themselves: through x_hat it would lose digits where sigma is small. w = 1 is denoiser
+a, w = 0 is denoiser b. A wrapper that moves x_hat alone (`Clipped`) recomputes z_hat = (x_t - alpha
+x_hat) / sigma.
 """
 
 from __future__ import annotations
@@ -17,20 +19,30 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.denoiser import AbstractDenoiser, Conditioned, Estimate, expand, kept_conditions
+from undiffuse.diffusion.denoiser import (
+    AbstractDenoiser,
+    Conditioned,
+    Estimate,
+    expand,
+    kept_conditions,
+)
 from undiffuse.diffusion.schedules.process import Times
 from undiffuse.errors import InputError
 
 
 @final
 class Clipped(AbstractDenoiser):
-    """x_hat clamped to [low, high], for data known to lie there (Ho et al. 2020's released sampler)."""
+    """x_hat clamped to [low, high], for data known to lie there (released sampler of Ho et al.
+
+    2020).
+    """
 
     def __init__(self, denoiser: AbstractDenoiser, low: float = -1.0, high: float = 1.0) -> None:
         super().__init__()
         self.denoiser, self.low, self.high, self.schedule = denoiser, low, high, denoiser.schedule
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        """Return the clamped x_hat and the z_hat that goes with it."""
         x_hat, z_hat, v = self.denoiser.estimate(x_t, t, **cond)
         clipped = x_hat.clamp(self.low, self.high)
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
@@ -39,61 +51,69 @@ class Clipped(AbstractDenoiser):
 
 @final
 class ClassifierFree(AbstractDenoiser):
-    """x_hat(c) moved away from the unconditional x_hat (Ho and Salimans 2022, Eq. 6, with weight = 1 + their w).
+    """x_hat(c) moved away from the unconditional x_hat: Ho and Salimans (2022), Eq. 6.
 
-    `unconditional` gives, by name, the value that each condition has when it is hidden; both predictions come from
-    one call of the denoiser on twice the rows. Conditions are tensors (B, *); those of `denoiser.given(...)` count.
+    Both predictions come from one call of the denoiser on twice the rows. Conditions are tensors
+    (B, *), given in the call or by `denoiser.given(...)`.
+
+    Args:
+        denoiser: conditional and unconditional in one.
+        weight: 1 + the paper's w.
+        **unconditional: the value that each condition has when it is hidden, by name.
 
     >>> from undiffuse.diffusion import EDM, Denoiser, target
-    >>> denoiser = Denoiser(lambda x, c_noise, label: 0 * x + label[:, None], EDM(), target.data)
+    >>> network = lambda x, c_noise, label: 0 * x + label[:, None]
+    >>> denoiser = Denoiser(network, EDM(), target.data)
     >>> guided = ClassifierFree(denoiser, 3.0, label=-1).given(label=torch.tensor([1]))
     >>> guided(torch.zeros(1, 2), 0.5)  # -1 + 3 (1 - -1)
     tensor([[5., 5.]])
     """
 
-    def __init__(self, denoiser: AbstractDenoiser, weight: float, **unconditional: Any) -> None:
+    def __init__(self, denoiser: AbstractDenoiser, weight: float, **unconditional: float | int) -> None:
         super().__init__()
         self.cond = denoiser.cond if isinstance(denoiser, Conditioned) else {}
         self.denoiser = denoiser.denoiser if isinstance(denoiser, Conditioned) else denoiser
         self.weight, self.unconditional, self.schedule = weight, unconditional, denoiser.schedule
 
     def keep(self, rows: Tensor, like: Tensor) -> None:
+        """Keep only `rows` of what is held for each row of `like`."""
         self.cond = kept_conditions(self.cond, rows, like)
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        """Return the guided means, with the variance of the conditional ones."""
         cond = {**self.cond, **cond}
         lacking = [name for name in self.unconditional if name not in cond]
         if lacking:
             raise InputError(
-                f"guidance: it needs the condition {lacking[0]}, and none was given; give {lacking[0]}=."
+                f"guidance: it needs the condition {lacking[0]}, and none was given; "
+                f"give {lacking[0]}=."
             )
         hidden = {
             name: torch.full_like(cond[name], value) for name, value in self.unconditional.items()
         }
         both = {name: torch.cat([value, {**cond, **hidden}[name]]) for name, value in cond.items()}
         times = torch.cat([t, t]) if t.ndim else t
-        found = self.denoiser.estimate(torch.cat([x_t, x_t]), times, **both)
-        (x_c, x_u), (z_c, z_u) = found.x_hat.chunk(2), found.z_hat.chunk(2)
-        v = None if found.v is None else found.v.chunk(2)[0]
+        pair = self.denoiser.estimate(torch.cat([x_t, x_t]), times, **both)
+        (x_c, x_u), (z_c, z_u) = pair.x_hat.chunk(2), pair.z_hat.chunk(2)
+        v = None if pair.v is None else pair.v.chunk(2)[0]
         return _guided(Estimate(x_c, z_c, v), Estimate(x_u, z_u), self.weight)
 
 
 @final
 class Autoguided(AbstractDenoiser):
-    """A denoiser moved away from a weaker version of itself (Karras et al. 2024, "Guiding a diffusion model with a bad
-    version of itself", Eq. 3): one trained for less long, or smaller, on the same data and the same schedule.
+    """A denoiser moved away from a weaker version of itself.
+
+    Karras et al. (2024), "Guiding a diffusion model with a bad version of itself", Eq. 3. The
+    weaker one is trained for less long, or smaller, on the same data and the same schedule.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, weaker: AbstractDenoiser, weight: float) -> None:
         super().__init__()
-        self.denoiser, self.weaker, self.weight, self.schedule = (
-            denoiser,
-            weaker,
-            weight,
-            denoiser.schedule,
-        )
+        self.denoiser, self.weaker, self.weight = denoiser, weaker, weight
+        self.schedule = denoiser.schedule
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        """Return the means moved away from the weaker denoiser's."""
         return _guided(
             self.denoiser.estimate(x_t, t, **cond),
             self.weaker.estimate(x_t, t, **cond),
@@ -103,9 +123,12 @@ class Autoguided(AbstractDenoiser):
 
 @final
 class Interval(AbstractDenoiser):
-    """`guided` where low <= sigma/alpha <= high, `plain` elsewhere (Kynkaanniemi et al. 2024, Eq. 6).
+    """`guided` where low <= sigma/alpha <= high, `plain` elsewhere (Kynkaanniemi et al.
 
-    Guidance hurts at high noise, where it narrows what can still be chosen, and does nothing at low.
+    2024, Eq. 6).
+
+    Guidance hurts at high noise, where it narrows what can still be chosen, and does nothing at
+    low.
     """
 
     def __init__(
@@ -116,15 +139,11 @@ class Interval(AbstractDenoiser):
         high: float = float("inf"),
     ) -> None:
         super().__init__()
-        self.guided, self.plain, self.low, self.high, self.schedule = (
-            guided,
-            plain,
-            low,
-            high,
-            plain.schedule,
-        )
+        self.guided, self.plain, self.low, self.high = guided, plain, low, high
+        self.schedule = plain.schedule
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        """Return the guided means for the rows in the interval, the plain ones for the others."""
         alpha, sigma = self.schedule(t)
         inside = (self.low * alpha <= sigma) & (
             sigma <= self.high * alpha if self.high < float("inf") else True
@@ -144,11 +163,16 @@ class Interval(AbstractDenoiser):
 
 @final
 class ClassifierGuided(AbstractDenoiser):
-    """score + w grad log p(y | x_t) (Dhariwal and Nichol 2021, Eq. 14), so z_hat - w sigma grad log p(y | x_t).
+    """score + w grad log p(y | x_t), that is z_hat - w sigma grad log p(y | x_t).
 
-    `log_prob(x_t, t)` gives log p(y | x_t) in nats (B,) of the y to be sampled, for noisy x_t, differentiable in it.
-    With the exact classifier and w = 1 it is the exact denoiser given y. Where alpha = 0 the classifier says nothing
-    about x, and x_hat is left as it is.
+    Dhariwal and Nichol (2021), Eq. 14. With the exact classifier and w = 1 it is the exact denoiser
+    given y. Where alpha = 0 the classifier says nothing about x, and x_hat is left as it is.
+
+    Args:
+        denoiser: of all classes.
+        log_prob: `log_prob(x_t, t)` gives log p(y | x_t) in nats (B,) of the y to be sampled, for
+            noisy x_t, differentiable in it.
+        weight: w.
     """
 
     def __init__(
@@ -158,14 +182,11 @@ class ClassifierGuided(AbstractDenoiser):
         weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.denoiser, self.log_prob, self.weight, self.schedule = (
-            denoiser,
-            log_prob,
-            weight,
-            denoiser.schedule,
-        )
+        self.denoiser, self.log_prob, self.weight = denoiser, log_prob, weight
+        self.schedule = denoiser.schedule
 
     def keep(self, rows: Tensor, like: Tensor) -> None:
+        """Keep only `rows` of what is held for each row of `like`."""
         log_prob = self.log_prob  # of all rows: it is asked with the others filled in
 
         def of_kept(x_t: Tensor, t: Times) -> Tensor:
@@ -177,6 +198,7 @@ class ClassifierGuided(AbstractDenoiser):
         self.log_prob = of_kept
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        """Return the means moved along the classifier's gradient."""
         x_hat, z_hat, v = self.denoiser.estimate(x_t, t, **cond)
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
         with torch.inference_mode(False), torch.enable_grad():  # `sample` runs without gradients
@@ -188,7 +210,7 @@ class ClassifierGuided(AbstractDenoiser):
 
 
 def _guided(a: Estimate, b: Estimate, weight: float) -> Estimate:
-    """B + weight (a - b), with the variance of a."""
+    """The combination b + weight (a - b), with the variance of a."""
     return Estimate(
         b.x_hat + weight * (a.x_hat - b.x_hat), b.z_hat + weight * (a.z_hat - b.z_hat), a.v
     )

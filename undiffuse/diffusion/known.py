@@ -2,59 +2,69 @@
 
 Wanted is x given x_K, the entries of x in a set K. Two means, which can be combined:
 
-*Conditional*, denoiser -> denoiser. By Tweedie's second-order formula the covariance of x given x_t is
+*Conditional*, denoiser -> denoiser. By Tweedie's second-order formula the covariance of x given x_t
+is
 
     C = cov(x | x_t) = (sigma^2 / alpha) d x_hat / d x_t,
 
-and if x given x_t were Gaussian, E[x | x_t, x_K] = x_hat + C_{.K} C_KK^{-1} (x_K - x_hat_K) (Rozet et al. 2024,
-"Learning diffusion priors from observations by expectation maximization", section 4, without noise on what is
-observed). The inverse is applied by a few conjugate-gradient steps, each one product with the Jacobian's transpose,
-which is symmetric for an exact denoiser. Exact for Gaussian data at every t; entries of K are x_K exactly.
+and if x given x_t were Gaussian, E[x | x_t, x_K] = x_hat + C_{.K} C_KK^{-1} (x_K - x_hat_K) (Rozet
+et al. 2024, "Learning diffusion priors from observations by expectation maximization", section 4,
+without noise on what is observed). The inverse is applied by a few conjugate-gradient steps, each
+one product with the Jacobian's transpose, which is symmetric for an exact denoiser. Exact for
+Gaussian data at every t; entries of K are x_K exactly.
 
-*Known*, step -> step. Known entries of x_t are alpha_t x_K + sigma_t z with fresh z, and each move t -> s is repeated,
-after going back from s to t by the forward process (Lugmayr et al. 2022, "RePaint", Algorithm 1, jump length 1; one
-repetition is Song et al. 2021, Appendix I.2). Repeating lets the unknown entries settle to what the known ones ask,
-each time at one more cost of the move. In the limit of many repetitions and small steps it is right as t -> 0.
+*Known*, step -> step. Known entries of x_t are alpha_t x_K + sigma_t z with fresh z, and each move
+t -> s is repeated, after going back from s to t by the forward process (Lugmayr et al. 2022,
+"RePaint", Algorithm 1, jump length 1; one repetition is Song et al. 2021, Appendix I.2). Repeating
+lets the unknown entries settle to what the known ones ask, each time at one more cost of the move.
+In the limit of many repetitions and small steps it is right as t -> 0.
 
-Measured on a Gaussian of correlation 0.9 with one known entry at 1.5 standard deviations, 50 steps: the conditional
-mean is off by 1.59 standard deviations after one repetition, 0.40 after 5, 0.18 after 10, 0.08 after 20 (DDIM); with
-`Conditional` by 0.02, with any step. On a mixture where Bayes' rule gives a mode 0.26, replacement gives it 0.43, ten
-repetitions 0.40, `Conditional` 0.39, and four repetitions of that 0.33: between modes every one of them errs towards
-what the mode weighs when nothing is known, and the two together least.
+Measured on a Gaussian of correlation 0.9 with one known entry at 1.5 standard deviations, 50 steps:
+the conditional mean is off by 1.59 standard deviations after one repetition, 0.40 after 5, 0.18
+after 10, 0.08 after 20 (DDIM); with `Conditional` by 0.02, with any step. On a mixture where Bayes'
+rule gives a mode 0.26, replacement gives it 0.43, ten repetitions 0.40, `Conditional` 0.39, and
+four repetitions of that 0.33: between modes every one of them errs towards what the mode weighs
+when nothing is known, and the two together least.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand, noised
 from undiffuse.diffusion.schedules.process import Schedule, Times, as_times
-from undiffuse.diffusion.steps.base import Moved, Noise, Step
+from undiffuse.diffusion.steps.base import Moved, Step
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Noise
 
 
 def replaced(
     x_t: Tensor, x_known: Tensor, mask: Tensor, schedule: Schedule, t: Times, noise: Noise
 ) -> Tensor:
-    """`x_t` with the entries in `mask` (true where known) replaced by alpha_t x_known + sigma_t z."""
-    alpha, sigma = (expand(c, x_t) for c in schedule(t))
-    z = noise(x_t) if bool(sigma > 0) else torch.zeros_like(x_t)
-    return torch.where(mask, (alpha * x_known + sigma * z).to(x_t.dtype), x_t)
+    """Return `x_t` (B, *) with the entries in `mask` replaced by alpha_t x_known + sigma_t z."""
+    z = noise(x_t) if bool(schedule(t)[1] > 0) else torch.zeros_like(x_t)
+    return torch.where(mask, noised(schedule, x_known, z, t).to(x_t.dtype), x_t)
 
 
 @final
 class Conditional(AbstractDenoiser):
-    """E[x | x_t, x_known] where `mask` (B, *shape) is true, see the head of this module; `products` is the number of
-    conjugate-gradient steps. Its posterior is Gaussian, that of the data need not be.
+    """E[x | x_t, x_known], as if x given x_t were Gaussian; see the head of this module.
+
+    Args:
+        denoiser: of whole rows.
+        x_known: what is known (B, *shape); not used elsewhere.
+        mask: true where an entry is known (B, *shape).
+        products: number of conjugate-gradient steps.
 
     >>> from undiffuse.diffusion import EDM
     >>> from undiffuse.diffusion.oracle import Points
-    >>> oracle = Points(EDM(), torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))  # the second entry is the first
-    >>> known = torch.tensor([[1.0, 0.0]])
-    >>> Conditional(oracle, known, torch.tensor([[True, False]]))(torch.zeros(1, 2), 0.5).round(decimals=3)
+    >>> oracle = Points(EDM(), torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))  # both entries are equal
+    >>> known, mask = torch.tensor([[1.0, 0.0]]), torch.tensor([[True, False]])
+    >>> Conditional(oracle, known, mask)(torch.zeros(1, 2), 0.5).round(decimals=3)
     tensor([[1., 1.]])
     """
 
@@ -66,21 +76,19 @@ class Conditional(AbstractDenoiser):
         self.schedule = denoiser.schedule
 
     def keep(self, rows: Tensor, like: Tensor) -> None:
+        """Keep only `rows` of what is held for each row of `like`."""
         places = rows.to(like.device)
         self.x_known = self.x_known.expand_as(like)[places]
         self.mask = self.mask.expand_as(like)[places]
 
     def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        """Return the posterior means given what is known; known entries of x_hat are x_known."""
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
-        if not bool((alpha > 0).all()) or not bool(
-            (sigma > 0).all()
-        ):  # C cannot be had from the Jacobian
+        if not bool(((alpha > 0) & (sigma > 0)).all()):  # C cannot be had from the Jacobian
             x_hat, z_hat, v = self.denoiser.estimate(x_t, t, **cond)
             moved = torch.where(self.mask, self.x_known, x_hat)
-            change = torch.where(sigma > 0, alpha / torch.where(sigma > 0, sigma, 1.0), 0.0) * (
-                moved - x_hat
-            )
-            return Estimate(moved, z_hat - change, v)
+            ratio = torch.where(sigma > 0, alpha / torch.where(sigma > 0, sigma, 1.0), 0.0)
+            return Estimate(moved, z_hat - ratio * (moved - x_hat), v)
         with torch.inference_mode(False), torch.enable_grad():
             x = x_t.detach().clone().requires_grad_()
             found = self.denoiser.estimate(x, t, **cond)
@@ -88,18 +96,20 @@ class Conditional(AbstractDenoiser):
 
         def covariance(direction: Tensor) -> Tensor:
             (product,) = torch.autograd.grad(
-                found.x_hat, x, direction, retain_graph=True, allow_unused=True
+                found.x_hat, x, direction, retain_graph=True, materialize_grads=True
             )
-            return torch.zeros_like(x_t) if product is None else sigma**2 / alpha * product
+            return sigma**2 / alpha * product
 
         residual = torch.where(self.mask, self.x_known - x_hat, 0.0)
         shift = covariance(self._solve(covariance, residual))
         moved = torch.where(self.mask, self.x_known, x_hat + shift)
         return Estimate(moved, found.z_hat.detach() - alpha / sigma * (moved - x_hat), found.v)
 
-    def _solve(self, covariance: Any, residual: Tensor) -> Tensor:
-        """U in K with C_KK u = residual, by conjugate gradients, row by row; a row that meets a direction of no or
-        negative curvature, which only an inexact denoiser has, stops there.
+    def _solve(self, covariance: Callable[[Tensor], Tensor], residual: Tensor) -> Tensor:
+        """The u in K with C_KK u = residual, by conjugate gradients, row by row.
+
+        A row that meets a direction of no or negative curvature, which only an inexact denoiser
+        has, stops there.
         """
         solution, direction = torch.zeros_like(residual), residual
         size = _dot(residual, residual)
@@ -133,9 +143,17 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 class Known(Step):
     """`step` with the entries in `mask` held to `x_known`, each move taken `repetitions` times.
 
-    `mask` (B, *shape) is true where `x_known` is given; what x_known holds elsewhere is not used. What the inner step
-    remembers belongs to a path that the replacement has left, so each move begins afresh: a multistep method takes its
-    first, lower-order step every time.
+    What the inner step remembers belongs to a path that the replacement has left, so each move
+    begins afresh: a multistep method takes its first, lower-order step every time.
+
+    Args:
+        step: the sampling method.
+        x_known: what is known (B, *shape); not used elsewhere.
+        mask: true where an entry is known (B, *shape).
+        repetitions: how often each move is taken, at least 1.
+
+    Raises:
+        InputError: for fewer repetitions than 1.
     """
 
     def __init__(self, step: Step, x_known: Tensor, mask: Tensor, repetitions: int = 10) -> None:
@@ -146,8 +164,9 @@ class Known(Step):
     def __call__(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
+        """Take the step `repetitions` times, going back to t in between."""
         schedule = denoiser.schedule
-        t, s = as_times(t), as_times(s)
+        t, s, x_s = as_times(t), as_times(s), x_t
         for left in reversed(range(self.repetitions)):
             x_t = replaced(x_t, self.x_known, self.mask, schedule, t, noise)
             x_s, _ = self.step(denoiser, x_t, t, s, None, noise)

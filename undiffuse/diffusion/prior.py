@@ -1,34 +1,39 @@
 """What sampling starts from: a Gaussian at t = 1, matched to the data's first two moments.
 
-    x_1 = alpha_1 x + sigma_1 z  has  mean alpha_1 m,  variance alpha_1^2 s^2 + sigma_1^2   per coordinate
+    x_1 = alpha_1 x + sigma_1 z  has  mean alpha_1 m,  variance alpha_1^2 s^2 + sigma_1^2
 
-One prior serves sampling, the ELBO's L_T and the log-density; a standard normal where one of these needs another is a
-wrong answer, however close.
+in each coordinate. Sampling, the ELBO's L_T and the log-density use the same prior: a standard
+normal in place of it is a wrong answer, however close.
 
-The density along the probability-flow ODE may take it earlier, at the time where alpha s / sigma has fallen to e^-5
-(`settled`). What the Gaussian lacks of the data is their correlations, which cost a divergence of fourth order in
-alpha s / sigma, 1e-9 a pair there, and their third moments, of sixth. Beyond, a network's error only adds up: the
-cosine chain's last interval alone spans 7 in log-SNR between two levels that are trained, with none within.
+The density along the probability-flow ODE may take the prior earlier, at the time where alpha s /
+sigma has fallen to e^-5 (`settled`). What the Gaussian lacks of the data is their correlations,
+which cost a divergence of fourth order in alpha s / sigma, 1e-9 a pair there, and their third
+moments, of sixth. Beyond, a network's error only adds up: the cosine chain's last interval alone
+spans 7 in log-SNR between two levels that are trained, with none within.
 """
 
 from __future__ import annotations
 
-import math
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
+from undiffuse.diffusion import gaussian
 from undiffuse.diffusion.schedules.process import Schedule, Times, as_times
 
-_SETTLED = 10.0  # -log((alpha s / sigma)^2) from which on the noised data are the Gaussian of their moments
+_SETTLED = 10.0  # -log((alpha s / sigma)^2) from which on the noised data count as Gaussian
 
 
 @final
 class Prior(nn.Module):
-    """N(alpha_1 mean, alpha_1^2 std^2 + sigma_1^2), coordinate by coordinate; `mean` and `std` (*shape) of the data.
+    """N(alpha_1 mean, alpha_1^2 std^2 + sigma_1^2), coordinate by coordinate.
 
-    `time`, if not 1, is where else on the way the Gaussian stands.
+    Args:
+        schedule: the forward process.
+        mean: of the data (*shape).
+        std: of the data (*shape).
+        time: where the Gaussian is taken, if not at t = 1.
     """
 
     mean: Tensor
@@ -43,27 +48,26 @@ class Prior(nn.Module):
         self.register_buffer("std", std)
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of x_1, each (*shape)."""
+        """Return the mean and standard deviation of x_1, each (*shape)."""
         alpha, sigma = (float(c) for c in self.schedule(as_times(self.time)))
         return alpha * self.mean, ((alpha * self.std) ** 2 + sigma**2).sqrt()
 
     def draw(self, z: Tensor) -> Tensor:
-        """x_1 (B, *shape) from standard normals `z` of that shape."""
+        """Return x_1 (B, *shape) made of standard normals `z` (B, *shape)."""
         mean, std = self.moments()
         return mean + std * z
 
     def log_prob(self, x_1: Tensor) -> Tensor:
-        """Log density at x_1 (B, *shape), in nats (B,)."""
+        """Return the log-density at x_1 (B, *shape), in nats (B,)."""
         mean, std = self.moments()
-        z = (x_1 - mean) / std
-        return -(z.square() / 2 + std.log() + math.log(2 * math.pi) / 2).flatten(1).sum(1)
+        return gaussian.log_prob(x_1, mean, std.square())
 
     def settled(self) -> Prior:
-        """The same moments at the first time that needs no more than them: alpha std / sigma = e^-5, or else t = 1."""
+        """Return this prior at the first time with alpha std / sigma <= e^-5, or else at t = 1."""
         log_snr = as_times(-_SETTLED) - 2 * self.std.double().max().clamp(min=1e-30).log().cpu()
         return Prior(self.schedule, self.mean, self.std, self.schedule.inverse(log_snr))
 
     @staticmethod
     def standard(schedule: Schedule, shape: tuple[int, ...]) -> Prior:
-        """N(0, alpha_1^2 + sigma_1^2): for data of zero mean and unit variance."""
+        """Return N(0, alpha_1^2 + sigma_1^2): the prior of data of zero mean and unit variance."""
         return Prior(schedule, torch.zeros(shape), torch.ones(shape))

@@ -1,8 +1,9 @@
 """The only sampling loop.
 
-A sampler is a grid of times and a step; everything between noise and data is `for t, s in pairs(grid)`. Progress bars,
-trajectories and live previews are callbacks. Randomness comes from `RowNoise`, one independent stream per row, so a
-row depends on its own seed alone, and results agree across batch sizes to rounding.
+A sampler is a grid of times and a step; everything between noise and data is `for t, s in
+pairs(grid)`. Progress bars, trajectories and live previews are callbacks. Randomness comes from
+`RowNoise`, one independent stream per row, so that a row depends on its own seed alone, and results
+agree across batch sizes to rounding.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
-from undiffuse.diffusion.steps.base import Noise, Step
+from undiffuse.diffusion.steps.base import Step
+from undiffuse.interfaces import Noise
 from undiffuse.seeds import mix
 
 Callback = Callable[[int, int, Tensor, Tensor], None]
@@ -24,7 +26,12 @@ Callback = Callable[[int, int, Tensor, Tensor], None]
 
 @final
 class RowNoise:
-    """`noise(like) -> z`: row i of every draw comes from a stream of its own, seeded by (seed, first + i).
+    """`noise(like) -> z`, where row i of every draw comes from a stream of its own.
+
+    Args:
+        seed: of the whole set of rows.
+        rows: how many rows a draw has.
+        first: number of the first row; row i's stream is seeded by (seed, first + i).
 
     >>> whole, second = RowNoise(0, rows=2), RowNoise(0, rows=1, first=1)
     >>> bool((whole(torch.empty(2, 3))[1] == second(torch.empty(1, 3))[0]).all())
@@ -35,7 +42,7 @@ class RowNoise:
         self.streams = [torch.Generator().manual_seed(mix(seed, first + i)) for i in range(rows)]
 
     def __call__(self, like: Tensor) -> Tensor:
-        """Standard normals (rows, *) of the type and on the device of `like`."""
+        """Return standard normals (rows, *) of the shape, type and device of `like`."""
         z = torch.empty(like.shape, dtype=like.dtype)
         for row, stream in zip(z, self.streams, strict=True):
             row.normal_(generator=stream)
@@ -52,14 +59,23 @@ def sample(
     noise: Noise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Carry `x` (B, *), drawn at the first time of `grid`, along the descending float64 times to the last one.
+    """Carry rows from the first time of a grid to the last.
 
-    `noise` defaults to torch.randn_like. Returns x at the last time, of the shape and type of `x`.
+    Args:
+        denoiser: what is known of the data.
+        x: rows (B, *) at the first time.
+        grid: descending float64 times.
+        step: the sampling method.
+        noise: where a stochastic step's noise comes from; torch.randn_like if None.
+        callback: called after each step.
+
+    Returns:
+        The rows at the last time, of the shape and type of `x`.
 
     >>> from undiffuse.diffusion import EDM, DDIM, Karras
     >>> from undiffuse.diffusion.oracle import Gaussian
     >>> schedule = EDM()
-    >>> oracle = Gaussian(schedule, mean=torch.full((2,), 3.0), std=torch.zeros(2))  # all data is the point (3, 3)
+    >>> oracle = Gaussian(schedule, mean=torch.full((2,), 3.0), std=torch.zeros(2))  # one point
     >>> sample(oracle, 80 * torch.randn(1, 2), Karras()(schedule, 4), DDIM()).round(decimals=4)
     tensor([[3., 3.]])
     """

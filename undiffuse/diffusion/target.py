@@ -2,43 +2,47 @@
 
     x_hat = c_skip x_t + c_out F,   F the network's output
 
-`row` gives (c_skip, c_out) at time t. The regression target that a network is trained towards is the row solved for F
-at x_hat = x; since x_t = alpha x + sigma z it is a combination of x and z alone. Noise and score divide by alpha: they
-are undefined where alpha = 0, which `Denoiser` refuses at construction.
+`row` gives (c_skip, c_out) at time t. The regression target that a network is trained towards is
+the row solved for F at x_hat = x; since x_t = alpha x + sigma z it is a combination of x and z
+alone. Noise and score divide by alpha: they are undefined where alpha = 0, which `Denoiser` refuses
+at construction.
 
-| target         | F stands for                               | c_skip                    | c_out                 |
-|----------------|--------------------------------------------|---------------------------|-----------------------|
-| DataTarget     | x                                          | 0                         | 1                     |
-| NoiseTarget    | z                                          | 1/alpha                   | -sigma/alpha          |
-| ScoreTarget    | sigma times the score, -z                  | 1/alpha                   | sigma/alpha           |
-| VTarget        | alpha z - sigma x                          | alpha/n                   | -sigma/n              |
-| VelocityTarget | dx_t/dt = alpha' x + sigma' z              | -sigma'/w                 | sigma/w               |
-| PosteriorMean  | a x_t + b x, mean of q(x_s given x_t, x)   | -a/b                      | 1/b                   |
-| Preconditioned | Karras et al. (2022), Table 1              | alpha d^2/m               | sigma d/sqrt(m)       |
+| target         | F stands for                             | c_skip      | c_out           |
+|----------------|------------------------------------------|-------------|-----------------|
+| DataTarget     | x                                        | 0           | 1               |
+| NoiseTarget    | z                                        | 1/alpha     | -sigma/alpha    |
+| ScoreTarget    | sigma times the score, -z                | 1/alpha     | sigma/alpha     |
+| VTarget        | alpha z - sigma x                        | alpha/n     | -sigma/n        |
+| VelocityTarget | dx_t/dt = alpha' x + sigma' z            | -sigma'/w   | sigma/w         |
+| PosteriorMean  | a x_t + b x, mean of q(x_s given x_t, x) | -a/b        | 1/b             |
+| Preconditioned | Karras et al. (2022), Table 1            | alpha d^2/m | sigma d/sqrt(m) |
 
-with n = alpha^2 + sigma^2, w = sigma alpha' - alpha sigma', m = alpha^2 d^2 + sigma^2 and d = sigma_data.
+with n = alpha^2 + sigma^2, w = sigma alpha' - alpha sigma', m = alpha^2 d^2 + sigma^2 and d =
+sigma_data.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.schedules.process import Schedule, Times
+from undiffuse.diffusion.part import Part
+from undiffuse.diffusion.schedules.process import Schedule, Times, level_below
 
 
-class Target(ABC):
+class Target(Part):
     """One affine row (c_skip, c_out) as a function of schedule and time."""
 
     needs_signal: ClassVar[bool] = False  # undefined where alpha = 0
 
     @abstractmethod
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
-        """(c_skip, c_out) at `t`, float64, so that x_hat = c_skip x_t + c_out F."""
+        """Return (c_skip, c_out) at `t`, float64, so that x_hat = c_skip x_t + c_out F."""
 
 
 @final
@@ -47,17 +51,22 @@ class DataTarget(Target):
     """F is the data itself (Notes after Ho et al. 2020, Appendix D)."""
 
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        """Return (c_skip, c_out) at `t`."""
         return torch.zeros_like(t), torch.ones_like(t)
 
 
 @final
 @dataclass(frozen=True)
 class NoiseTarget(Target):
-    """F is the noise z (Ho et al. 2020, Eq. 11; Kim and Lee 2024, Eq. 38-40; Malhotra 2024, Eq. 3.10)."""
+    """F is the noise z.
+
+    Ho et al. (2020), Eq. 11; Kim and Lee (2024), Eq. 38-40; Malhotra (2024), Eq. 3.10.
+    """
 
     needs_signal = True
 
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        """Return (c_skip, c_out) at `t`."""
         alpha, sigma = schedule(t)
         return 1 / alpha, -sigma / alpha
 
@@ -65,11 +74,12 @@ class NoiseTarget(Target):
 @final
 @dataclass(frozen=True)
 class ScoreTarget(Target):
-    """F / sigma is the score of p_t: the network's output divided by the noise level (Song and Ermon 2020)."""
+    """F / sigma is the score of p_t (Song and Ermon 2020)."""
 
     needs_signal = True
 
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        """Return (c_skip, c_out) at `t`."""
         alpha, sigma = schedule(t)
         return 1 / alpha, sigma / alpha
 
@@ -77,9 +87,13 @@ class ScoreTarget(Target):
 @final
 @dataclass(frozen=True)
 class VTarget(Target):
-    """F = alpha z - sigma x (Salimans and Ho 2022, section 4); not the velocity unless alpha, sigma are cos, sin."""
+    """F = alpha z - sigma x (Salimans and Ho 2022, section 4).
+
+    It is the velocity only where alpha and sigma are a cosine and a sine of t.
+    """
 
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        """Return (c_skip, c_out) at `t`."""
         alpha, sigma = schedule(t)
         n = alpha**2 + sigma**2
         return alpha / n, -sigma / n
@@ -91,6 +105,7 @@ class VelocityTarget(Target):
     """F = dx_t/dt = alpha' x + sigma' z, flow matching's target (Lipman et al. 2023, Eq. 14)."""
 
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        """Return (c_skip, c_out) at `t`."""
         (alpha, sigma), (d_alpha, d_sigma) = schedule(t), schedule.derivative(t)
         w = sigma * d_alpha - alpha * d_sigma
         return -d_sigma / w, sigma / w
@@ -99,36 +114,52 @@ class VelocityTarget(Target):
 @final
 @dataclass(frozen=True)
 class PosteriorMean(Target):
-    """F is the mean of q(x_s | x_t, x) one level down, s = t - 1/T (Ho et al. 2020, Eq. 8; Kim and Lee 2024, Eq. 35).
+    """F is the mean of q(x_s | x_t, x) one level down, s = t - 1/T.
 
-    `levels` is T; a discrete schedule's own if left None.
+    Ho et al. (2020), Eq. 8; Kim and Lee (2024), Eq. 35.
+
+    Args:
+        levels: T; the schedule's own if None.
     """
 
     levels: int | None = None
 
+    @classmethod
+    def examples(cls) -> Mapping[str, PosteriorMean]:
+        """Return one with levels of its own, for schedules that have none."""
+        return {"": cls(levels=50)}
+
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        """Return (c_skip, c_out) at `t`."""
         levels = schedule.count_levels(self.levels, "target posterior_mean")
-        s = (t - 1 / levels).clamp(min=0)
-        s = torch.where(s < 1e-9, 0.0, s)
-        a, b, _ = schedule.posterior(t, s)
+        a, b, _ = schedule.posterior(t, level_below(t, levels))
         return -a / b, 1 / b
 
 
 @final
 @dataclass(frozen=True)
 class Preconditioned(Target):
-    """EDM's row: F has unit variance and errors in it are amplified least (Karras et al. 2022, Table 1, Eq. 7)."""
+    """F has unit variance, and errors in it are amplified least.
+
+    Karras et al. (2022), Table 1 and Eq. 7.
+    """
 
     sigma_data: float = 1.0
 
+    @classmethod
+    def examples(cls) -> Mapping[str, Preconditioned]:
+        """Return one for data of unit variance and one for others."""
+        return {"": cls(), "0.7": cls(0.7)}
+
     def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        """Return (c_skip, c_out) at `t`."""
         alpha, sigma = schedule(t)
         m = (alpha * self.sigma_data) ** 2 + sigma**2
         return alpha * self.sigma_data**2 / m, sigma * self.sigma_data / m.sqrt()
 
 
 def regression_target(schedule: Schedule, target: Target, t: Times) -> tuple[Tensor, Tensor]:
-    """(c_x, c_z) with F* = c_x x + c_z z: what the network should output for x_t = alpha_t x + sigma_t z."""
+    """Return (c_x, c_z): for x_t = alpha_t x + sigma_t z the output should be c_x x + c_z z."""
     alpha, sigma = schedule(t)
     c_skip, c_out = target.row(schedule, t)
     return (1 - c_skip * alpha) / c_out, -c_skip * sigma / c_out
@@ -144,11 +175,5 @@ TARGETS: dict[str, type[Target]] = {
     "preconditioned": Preconditioned,
 }
 
-data, noise, score, v, velocity, posterior_mean = (
-    DataTarget(),
-    NoiseTarget(),
-    ScoreTarget(),
-    VTarget(),
-    VelocityTarget(),
-    PosteriorMean(),
-)
+data, noise, score = DataTarget(), NoiseTarget(), ScoreTarget()
+v, velocity, posterior_mean = VTarget(), VelocityTarget(), PosteriorMean()

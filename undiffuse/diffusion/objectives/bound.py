@@ -1,28 +1,30 @@
-"""The variational bound as a loss: one Gaussian KL per level, in which the reverse variance can be trained too.
+"""The variational bound as a loss: a Gaussian KL per level, whose variance can be trained too.
 
-    L_{t-1} = KL( q(x_s | x_t, x) || p(x_s | x_t) ),   q = N(a x_t + b x, beta-tilde),   p = N(a x_t + b x_hat, v)
-            = 1/2 [ log(v / beta-tilde) + (beta-tilde + b^2 (x - x_hat)^2) / v - 1 ]   per coordinate,   s = t - 1/T
+    L_{t-1} = KL( q(x_s | x_t, x) || p(x_s | x_t) ),   s = t - 1/T
+    q = N(a x_t + b x, beta-tilde),   p = N(a x_t + b x_hat, v)
 
-(Ho et al. 2020, Eq. 5; Kim and Lee 2024, Lemma 3 as it should read.) At the first level q is the point x, and the term
-is the decoder's: a Gaussian's negative log-density stands in for it in training, with v there interpolated between beta
-and the beta-tilde of the second level, since the first one's is zero (Nichol and Dhariwal 2021, section 3.1). L_T
-has no parameters. A level drawn uniformly, the loss is T times its term, in nats per coordinate: its mean is the sum.
+(Ho et al. 2020, Eq. 5; Kim and Lee 2024, Lemma 3 as it should read.) At the first level q is the
+point x, and the term is the decoder's: a Gaussian's negative log-density stands in for it in
+training, with v there interpolated between beta and the beta-tilde of the second level, since the
+first one's is zero (Nichol and Dhariwal 2021, section 3.1). L_T has no parameters. For a level
+drawn uniformly, the loss is T times its term, in nats per coordinate: its mean is the sum.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.denoiser import Denoiser, expand
-from undiffuse.diffusion.objectives.objective import AbstractObjective, noised, weighted_error
+from undiffuse.diffusion import gaussian
+from undiffuse.diffusion.denoiser import Denoiser, expand, noised
+from undiffuse.diffusion.objectives.objective import AbstractObjective, weighted_error
 from undiffuse.diffusion.objectives.times import DiscreteTimes, Draw, LowDiscrepancy
 from undiffuse.diffusion.objectives.weighting import Simple, Weighting
-from undiffuse.diffusion.schedules.process import Times
+from undiffuse.diffusion.schedules.process import Times, level_below
 from undiffuse.diffusion.steps.base import BetaTilde, Learned, ReverseVariance
 
 
@@ -35,10 +37,19 @@ def level_terms(
     v: Tensor | None,
     t: Times,
 ) -> Tensor:
-    """T L_{t-1} of each row (B,), nats per coordinate, for predictions `x_hat` (B, *) and `v` at levels `t` (B,)."""
+    """Return T L_{t-1} of each row (B,), nats per coordinate.
+
+    Args:
+        denoiser: gives the schedule.
+        variance: of the reverse kernel.
+        levels: T.
+        x: rows (B, *).
+        x_hat: predictions (B, *).
+        v: what the network says of the variance (B, *), if it is learned.
+        t: levels (B,).
+    """
     schedule = denoiser.schedule
-    s = t - 1 / levels
-    s = torch.where(s < 1e-9, 0.0, s)
+    s = level_below(t, levels)
     first = s == 0
     _, b, beta_tilde = schedule.posterior(t, s)
     _, beta = schedule.transition(t, s)
@@ -47,30 +58,44 @@ def level_terms(
     )
     beta_tilde = torch.where(first, torch.minimum(second, beta), beta_tilde)
     value = variance(expand(beta, x), expand(beta_tilde, x), v)
-    error = (expand(b, x) * (x - x_hat)).square()
-    ratio = expand(beta_tilde, x) / value
-    kl = (error / value + ratio - 1 - ratio.log()) / 2
-    decoder = ((x - x_hat).square() / value + value.log() + math.log(2 * math.pi)) / 2
+    squares = (x - x_hat).square()
+    kl = gaussian.kl_per_value(expand(b, x) ** 2 * squares, expand(beta_tilde, x), value)
+    decoder = gaussian.nats_per_value(squares, value)
     return levels * torch.where(expand(first.double(), x) > 0, decoder, kl).flatten(1).mean(1)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class VariationalBound(AbstractObjective):
-    """The full bound but for its constant L_T: every KL in full, for a fixed or a learned reverse variance.
+    """The bound but for its constant L_T: every KL in full, for a fixed or a learned variance.
 
-    `times` are the levels, `variance` v_t. Ho et al. (2020), Eq. 5; Nichol and Dhariwal (2021), L_vlb.
+    Ho et al. (2020), Eq. 5; Nichol and Dhariwal (2021), L_vlb.
+
+    Args:
+        variance: v_t, of the reverse kernel.
+        times: the levels.
+        draw: how the levels are drawn.
     """
 
     variance: ReverseVariance = BetaTilde()
-    times: DiscreteTimes = DiscreteTimes()
+    times: DiscreteTimes = (  # pyright: ignore[reportIncompatibleVariableOverride] frozen
+        DiscreteTimes()
+    )
     draw: Draw = LowDiscrepancy()
+
+    @classmethod
+    def examples(cls) -> Mapping[str, VariationalBound]:
+        """Return one with levels of its own, for a fixed and for a learned variance."""
+        times = DiscreteTimes(levels=20)
+        return {"": cls(times=times), "learned": cls(times=times, variance=Learned())}
 
     @property
     def learned_variance(self) -> bool:
+        """Whether the variance is learned."""
         return self.variance.learned
 
     def losses(self, denoiser: Denoiser, x: Tensor, z: Tensor, t: Times, **cond: Any) -> Tensor:
+        """Return the loss of each row (B,)."""
         levels = denoiser.schedule.count_levels(
             self.times.levels, "objective variational_bound", least=2
         )
@@ -82,7 +107,7 @@ class VariationalBound(AbstractObjective):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Hybrid(AbstractObjective):
-    """L_simple + `scale` L_vlb, the mean held fixed in L_vlb, which so trains the variance alone.
+    """L_simple + `scale` L_vlb, the mean held fixed in L_vlb, which trains the variance alone.
 
     Nichol and Dhariwal (2021), Eq. 16, with their scale of 0.001.
     """
@@ -90,14 +115,23 @@ class Hybrid(AbstractObjective):
     weighting: Weighting = Simple()
     variance: ReverseVariance = Learned()
     scale: float = 0.001
-    times: DiscreteTimes = DiscreteTimes()
+    times: DiscreteTimes = (  # pyright: ignore[reportIncompatibleVariableOverride] frozen
+        DiscreteTimes()
+    )
     draw: Draw = LowDiscrepancy()
+
+    @classmethod
+    def examples(cls) -> Mapping[str, Hybrid]:
+        """Return one with levels of its own."""
+        return {"": cls(times=DiscreteTimes(levels=20))}
 
     @property
     def learned_variance(self) -> bool:
+        """Whether the variance is learned."""
         return self.variance.learned
 
     def losses(self, denoiser: Denoiser, x: Tensor, z: Tensor, t: Times, **cond: Any) -> Tensor:
+        """Return the loss of each row (B,)."""
         levels = denoiser.schedule.count_levels(self.times.levels, "objective hybrid", least=2)
         x_t = noised(denoiser.schedule, x, z, t)
         output, v = denoiser.outputs(x_t, t, **cond)

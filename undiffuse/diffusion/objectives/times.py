@@ -1,28 +1,36 @@
-"""Which noise levels are trained: distributions of t in (t_min, 1], and how their randomness is drawn.
+"""Which noise levels are trained: distributions of t in (t_min, 1], and how they are drawn.
 
-A distribution is given by its quantile function, t = Q(u) with u uniform, so that any of them can be drawn with low
-discrepancy: one offset and n equal strata leave less variance in the estimate of a loss than n independent draws
-(Kingma et al. 2021, Appendix I.1).
+A distribution is given by its quantile function, t = Q(u) with u uniform, so that any of them can
+be drawn with low discrepancy: one offset and n equal strata leave less variance in the estimate of
+a loss than n independent draws (Kingma et al. 2021, Appendix I.1).
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
 import torch
 
+from undiffuse.diffusion.part import Part
 from undiffuse.diffusion.schedules.process import Schedule, Times
 
+_LEAST = 1e-5  # time down to which a schedule without t_min is trained
+_INSIDE = 1e-12  # uniform numbers are held this far above 0, where quantiles may be infinite
 
-class TrainingTimes(ABC):
+
+class TrainingTimes(Part):
     """A distribution over (t_min, 1], by its quantile function."""
 
     @abstractmethod
     def quantile(self, schedule: Schedule, u: Times) -> Times:
-        """The time below which a share `u` in (0, 1) of the training times lies."""
+        """Return the time below which (or above which) a share `u` of the training times lies.
+
+        The order makes no difference to a uniform `u` in (0, 1).
+        """
 
 
 @final
@@ -31,17 +39,28 @@ class UniformTimes(TrainingTimes):
     """Uniform on [t_min, 1]."""
 
     def quantile(self, schedule: Schedule, u: Times) -> Times:
+        """Return t_min + (1 - t_min) u."""
         return schedule.t_min + (1 - schedule.t_min) * u
 
 
 @final
 @dataclass(frozen=True)
 class DiscreteTimes(TrainingTimes):
-    """Uniform over the levels i/T, i = 1 .. T (Kim and Lee 2024, Algorithm 1, line 3)."""
+    """Uniform over the levels i/T, i = 1 .. T (Kim and Lee 2024, Algorithm 1, line 3).
+
+    Args:
+        levels: T; the schedule's own if None.
+    """
 
     levels: int | None = None
 
+    @classmethod
+    def examples(cls) -> Mapping[str, DiscreteTimes]:
+        """Return one with levels of its own, for schedules that have none."""
+        return {"": cls(levels=50)}
+
     def quantile(self, schedule: Schedule, u: Times) -> Times:
+        """Return (floor(u T) + 1) / T."""
         levels = schedule.count_levels(self.levels, "times discrete_times")
         return ((u * levels).floor() + 1).clamp(max=levels) / levels
 
@@ -49,9 +68,10 @@ class DiscreteTimes(TrainingTimes):
 @final
 @dataclass(frozen=True)
 class LogNormalTimes(TrainingTimes):
-    """log(sigma/alpha/sigma_data) ~ N(mean, std^2), held to the schedule's [t_min, 1] (Karras et al. 2022, Table 1).
+    """log(sigma/alpha/sigma_data) ~ N(mean, std^2), held to [t_min, 1].
 
-    Relative to sigma_data, the published mean of -1.2 at sigma_data = 0.5 is -1.2 - log(0.5) = -0.507.
+    Karras et al. (2022), Table 1. Relative to sigma_data, the published mean of -1.2 at sigma_data
+    = 0.5 is -1.2 - log(0.5) = -0.507.
     """
 
     mean: float = -0.507
@@ -59,29 +79,36 @@ class LogNormalTimes(TrainingTimes):
     sigma_data: float = 1.0
 
     def quantile(self, schedule: Schedule, u: Times) -> Times:
-        log_ratio = math.log(self.sigma_data) + self.mean + self.std * torch.special.ndtri(u)
+        """Return the time of the quantile of sigma/alpha."""
+        log_ratio = math.log(self.sigma_data) + self.mean + self.std * normal_quantile(u)
         return schedule.inverse(-2 * log_ratio).clamp(min=schedule.t_min)
 
 
 @final
 @dataclass(frozen=True)
 class LogitNormalTimes(TrainingTimes):
-    """logit(t) ~ N(mean, std^2) (Esser et al. 2024, Eq. 19), held to [t_min, 1]."""
+    """logit(t) ~ N(mean, std^2), held to [t_min, 1] (Esser et al. 2024, Eq. 19)."""
 
     mean: float = 0.0
     std: float = 1.0
 
     def quantile(self, schedule: Schedule, u: Times) -> Times:
-        t = torch.sigmoid(self.mean + self.std * torch.special.ndtri(u))
-        return t.clamp(min=max(schedule.t_min, 1e-5))
+        """Return the sigmoid of the normal quantile."""
+        t = torch.sigmoid(self.mean + self.std * normal_quantile(u))
+        return t.clamp(min=max(schedule.t_min, _LEAST))
 
 
-class Draw(ABC):
-    """How the uniform variables behind the training times are drawn; uses torch's global generator."""
+def normal_quantile(u: Times) -> Times:
+    """Return the quantiles of the standard normal distribution at `u` in (0, 1)."""
+    return torch.special.ndtri(u)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+class Draw(Part):
+    """How the uniform variables behind the training times are drawn: torch's global generator."""
 
     @abstractmethod
     def __call__(self, n: int) -> Times:
-        """`n` numbers in (0, 1), each uniform."""
+        """Return `n` numbers in (0, 1), each uniform."""
 
 
 @final
@@ -90,23 +117,16 @@ class Independent(Draw):
     """Independent draws."""
 
     def __call__(self, n: int) -> Times:
-        return torch.rand(n, dtype=torch.float64).clamp(min=1e-12)
+        """Return `n` independent numbers."""
+        return torch.rand(n, dtype=torch.float64).clamp(min=_INSIDE)
 
 
 @final
 @dataclass(frozen=True)
 class LowDiscrepancy(Draw):
-    """One uniform offset and n equal strata (Kingma et al. 2021, Appendix I.1), in shuffled order: less variance."""
+    """One uniform offset and n equal strata, shuffled (Kingma et al. 2021, Appendix I.1)."""
 
     def __call__(self, n: int) -> Times:
+        """Return one number in each of `n` equal strata."""
         u = (torch.rand(1, dtype=torch.float64) + torch.arange(n, dtype=torch.float64) / n) % 1
-        return u[torch.randperm(n)].clamp(min=1e-12)
-
-
-TIMES: dict[str, type[TrainingTimes]] = {
-    "uniform_times": UniformTimes,
-    "discrete_times": DiscreteTimes,
-    "log_normal_times": LogNormalTimes,
-    "logit_normal_times": LogitNormalTimes,
-}
-DRAWS: dict[str, type[Draw]] = {"independent": Independent, "low_discrepancy": LowDiscrepancy}
+        return u[torch.randperm(n)].clamp(min=_INSIDE)

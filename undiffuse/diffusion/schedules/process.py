@@ -1,9 +1,9 @@
-"""Forward processes: how much signal and how much noise there is at time t in [0, 1], 0 data, 1 noise.
+"""Forward processes: how much signal and noise there is at time t in [0, 1], 0 data, 1 noise.
 
     x_t = alpha_t x + sigma_t z,   z ~ N(0, I),   sigma_0 = 0
 
-Everything else follows from (alpha, sigma). With lambda = log(alpha / sigma), log-SNR = 2 lambda. The linear SDE that
-has these marginals (Song et al. 2021, Eq. 5; Kingma et al. 2021, Eq. 29) is
+Everything else follows from (alpha, sigma). With lambda = log(alpha / sigma), log-SNR = 2 lambda.
+The linear SDE that has these marginals (Song et al. 2021, Eq. 5; Kingma et al. 2021, Eq. 29) is
 
     dx = f(t) x dt + g(t) dw,   f = alpha' / alpha,   g^2 = 2 sigma sigma' - 2 f sigma^2
 
@@ -15,8 +15,8 @@ Times and coefficients are float64 tensors on the CPU, of any shape.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar, final
@@ -25,12 +25,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
+from undiffuse.diffusion.part import Part
 from undiffuse.errors import InputError
 
 Times = Float64[Tensor, "*shape"]
 
 LEAST_SAMPLED = 0.002
-"""sigma/alpha at which sampling ends where a schedule has no t_min (Karras et al. 2022, Table 1)."""
+"""sigma/alpha at which sampling ends if a schedule has no t_min (Karras et al. 2022, Table 1)."""
 
 LEAST_SCORED = 1e-4
 """sigma/alpha at which a likelihood ends where a schedule has no t_min."""
@@ -38,13 +39,22 @@ LEAST_SCORED = 1e-4
 Value = TypeVar("Value")
 
 
+def level_below(t: Times, levels: int) -> Times:
+    """Return t - 1/levels, exactly 0 where t is the first level: a knot is a knot, to rounding."""
+    s = t - 1 / levels
+    return torch.where(s < 1e-9, 0.0, s)
+
+
 def as_times(t: Tensor | float | list[float]) -> Tensor:
-    """Times as a float64 tensor on the CPU."""
+    """Return times as a float64 tensor on the CPU."""
     return torch.as_tensor(t, dtype=torch.float64, device="cpu")
 
 
 def remembered(memory: dict[float, Value], t: float, compute: Callable[[], Value]) -> Value:
-    """`compute()`, or what it gave last time for this `t`; the memory is emptied before it grows large."""
+    """Return `compute()`, or what it gave last time for this `t`.
+
+    The memory is emptied before it grows large.
+    """
     if t not in memory:
         if len(memory) >= 10_000:
             memory.clear()
@@ -52,21 +62,20 @@ def remembered(memory: dict[float, Value], t: float, compute: Callable[[], Value
     return memory[t]
 
 
-class Schedule(ABC):
+class Schedule(Part):
     """The forward process; calling it gives (alpha_t, sigma_t).
 
-    `t_min` is the smallest time that is trained and integrated to; `levels` is T for a discrete chain, else None.
-    Coefficients at scalar times are remembered, so that those of a sampling grid are computed once; not those of a
-    schedule that is itself trained, whose parameters are in `module`.
+    Coefficients at scalar times are remembered, so that those of a sampling grid are computed once;
+    not those of a schedule that is itself trained, whose parameters are in `module`.
     """
 
-    t_min: float
-    levels: int | None = None
+    t_min: float  # the smallest time that is trained and integrated to
+    levels: int | None = None  # T of a discrete chain
     module: nn.Module | None = None
 
     @abstractmethod
     def marginal(self, t: Times) -> tuple[Times, Times]:
-        """The formula behind the call: (alpha_t, sigma_t), each of the shape of `t`."""
+        """Return (alpha_t, sigma_t), each of the shape of `t`: the formula behind the call."""
 
     @cached_property
     def _remembered(self) -> dict[float, tuple[Tensor, Tensor]]:
@@ -74,7 +83,7 @@ class Schedule(ABC):
 
     @final
     def __call__(self, t: Times) -> tuple[Times, Times]:
-        """Signal and noise scales (alpha_t, sigma_t), each of the shape of `t`."""
+        """Return the signal and noise scales (alpha_t, sigma_t), each of the shape of `t`."""
         t = as_times(t)
         if t.ndim or self.module is not None:
             return self.marginal(t)
@@ -82,10 +91,10 @@ class Schedule(ABC):
 
     @abstractmethod
     def inverse(self, log_snr: Times) -> Times:
-        """The time at which the log signal-to-noise ratio has this value; clamped to [0, 1]."""
+        """Return the time at which the log signal-to-noise ratio has this value, within [0, 1]."""
 
     def for_data(self, x: Tensor) -> Schedule:
-        """The schedule for training rows `x` (N, *): itself, unless the data decide it (see `levels.FittedVE`)."""
+        """Return the schedule for training rows `x` (N, *): itself, unless the data decide it."""
         return self
 
     @final
@@ -111,27 +120,30 @@ class Schedule(ABC):
 
     @final
     def log_snr(self, t: Times) -> Times:
-        """log(alpha_t^2 / sigma_t^2): +inf at t = 0, decreasing."""
+        """Return log(alpha_t^2 / sigma_t^2): +inf at t = 0, decreasing."""
         alpha, sigma = self(t)
         return 2 * (alpha.log() - sigma.log())
 
     @final
     def derivative(self, t: Times) -> tuple[Times, Times]:
-        """(d alpha/dt, d sigma/dt), exact, by forward-mode differentiation."""
+        """Return (d alpha/dt, d sigma/dt), exact, by forward-mode differentiation."""
         t = as_times(t).clone()  # an expanded tensor cannot carry a tangent
         slopes = torch.func.jvp(self.marginal, (t,), (torch.ones_like(t),))[1]
         return slopes[0], slopes[1]
 
     @final
     def sde(self, t: Times) -> tuple[Times, Times]:
-        """Drift rate f(t) and squared diffusion g^2(t) of the SDE with these marginals; infinite where alpha = 0."""
+        """Return f(t) and g^2(t) of the SDE with these marginals; infinite where alpha = 0."""
         (alpha, sigma), (d_alpha, d_sigma) = self(t), self.derivative(t)
         f = d_alpha / alpha
         return f, 2 * sigma * d_sigma - 2 * f * sigma**2
 
     @final
     def transition(self, t: Times, s: Times) -> tuple[Times, Times]:
-        """q(x_t | x_s) = N(a x_s, b I) for s < t: (a, b) = (alpha_t/alpha_s, sigma_t^2 - a^2 sigma_s^2)."""
+        """Return (a, b) of q(x_t | x_s) = N(a x_s, b I) for s < t.
+
+        a = alpha_t/alpha_s, b = sigma_t^2 - a^2 sigma_s^2.
+        """
         (alpha_t, sigma_t), (alpha_s, sigma_s) = self(t), self(s)
         a = alpha_t / alpha_s
         ratio = a * sigma_s / sigma_t  # in [0, 1]; factored to keep b's relative accuracy
@@ -139,9 +151,9 @@ class Schedule(ABC):
 
     @final
     def posterior(self, t: Times, s: Times) -> tuple[Times, Times, Times]:
-        """q(x_s | x_t, x) = N(a x_t + b x, v I): the coefficients (a, b, v) (Ho et al. 2020, Eq. 7).
+        """Return (a, b, v) of q(x_s | x_t, x) = N(a x_t + b x, v I); at s = 0 it is the point x.
 
-        Kim and Lee (2024), Theorem 2; Malhotra (2024), Eq. 3.5-3.6; at s = 0 it is the point x.
+        Ho et al. (2020), Eq. 7; Kim and Lee (2024), Theorem 2; Malhotra (2024), Eq. 3.5-3.6.
         """
         (_, sigma_t), (alpha_s, sigma_s) = self(t), self(s)
         a, b = self.transition(t, s)
@@ -149,12 +161,12 @@ class Schedule(ABC):
 
 
 def preserved(B: Tensor) -> tuple[Tensor, Tensor]:
-    """Alpha and sigma with alpha^2 + sigma^2 = 1, from B, the integral of beta: alpha^2 = exp(-B)."""
+    """Return alpha and sigma with alpha^2 = 1 - sigma^2 = e^{-B}, B the integral of beta."""
     return torch.exp(-B / 2), torch.sqrt(-torch.expm1(-B))
 
 
 def rate_integral(log_snr: Tensor) -> Tensor:
-    """B where variance is preserved: SNR = 1 / (e^B - 1), so B = log(1 + e^{-log SNR})."""
+    """Return B where variance is preserved: SNR = 1 / (e^B - 1), so B = log(1 + e^{-log SNR})."""
     return torch.nn.functional.softplus(-as_times(log_snr))
 
 
@@ -181,16 +193,20 @@ class LinearVP(Schedule):
     t_min: float = 1e-3
 
     def marginal(self, t: Times) -> tuple[Times, Times]:
+        """Return (alpha_t, sigma_t)."""
         return preserved(_linear_rate_integral(t, self.low, self.high))
 
     def inverse(self, log_snr: Times) -> Times:
+        """Return the time of this log-SNR."""
         return _linear_rate_time(rate_integral(log_snr), self.low, self.high).clamp(0, 1)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class CosineVP(Schedule):
-    """Variance preserving, alpha = cos(pi t / 2) (Nichol and Dhariwal 2021, continuous limit): alpha_1 = 0 exactly.
+    """Variance preserving, alpha = cos(pi t / 2): alpha_1 = 0 exactly.
+
+    Nichol and Dhariwal (2021), continuous limit.
 
     >>> alpha, sigma = CosineVP()(torch.tensor(1.0, dtype=torch.float64))
     >>> float(alpha), float(sigma)
@@ -200,28 +216,32 @@ class CosineVP(Schedule):
     t_min: float = 1e-3
 
     def marginal(self, t: Times) -> tuple[Times, Times]:
+        """Return (alpha_t, sigma_t)."""
         angle = math.pi / 2 * t
         # sin of the complement is cos, with relative accuracy near alpha = 0
         return torch.sin(math.pi / 2 * (1 - t)), torch.sin(angle)
 
     def inverse(self, log_snr: Times) -> Times:
+        """Return the time of this log-SNR."""
         return (2 / math.pi) * torch.atan(torch.exp(-as_times(log_snr) / 2))
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class SubVP(Schedule):
-    """Sub-variance preserving: alpha = exp(-B/2), sigma = 1 - exp(-B), no root (Song et al. 2021, Eq. 29)."""
+    """Sub-VP: alpha = e^{-B/2}, sigma = 1 - e^{-B}, without a root (Song et al. 2021, Eq. 29)."""
 
     low: float = 0.1
     high: float = 20.0
     t_min: float = 1e-3
 
     def marginal(self, t: Times) -> tuple[Times, Times]:
+        """Return (alpha_t, sigma_t)."""
         B = _linear_rate_integral(t, self.low, self.high)
         return torch.exp(-B / 2), -torch.expm1(-B)
 
     def inverse(self, log_snr: Times) -> Times:
+        """Return the time of this log-SNR."""
         # sigma/alpha = e^{B/2} - e^{-B/2} = 2 sinh(B/2), so B = 2 asinh(e^{-log SNR / 2} / 2)
         B = 2 * torch.asinh(torch.exp(-as_times(log_snr) / 2) / 2)
         return _linear_rate_time(B, self.low, self.high).clamp(0, 1)
@@ -230,12 +250,14 @@ class SubVP(Schedule):
 @final
 @dataclass(frozen=True, kw_only=True)
 class VE(Schedule):
-    """Variance exploding: alpha = 1, sigma geometric from sigma_min at t_min to sigma_max at 1, linear below t_min.
+    """Variance exploding: alpha = 1, sigma geometric from sigma_min at t_min to sigma_max at 1.
 
-    Song et al. (2021), Eq. 30-31. With `levels` = L, t_min is 1/L and level i of NCSN is t = i/L (Song and Ermon
-    2019): a geometric sequence of L noise levels, lowest first.
+    Below t_min sigma is linear in t. Song et al. (2021), Eq. 30-31. With `levels` = L, t_min is 1/L
+    and level i of NCSN is t = i/L (Song and Ermon 2019): a geometric sequence of L noise levels,
+    lowest first.
 
-    >>> VE(sigma_min=0.01, sigma_max=10.0, levels=4)(torch.tensor([0.25, 1.0], dtype=torch.float64))[1].tolist()
+    >>> _, sigma = VE(sigma_min=0.01, sigma_max=10.0, levels=4)(as_times([0.25, 1.0]))
+    >>> sigma.tolist()
     [0.01, 10.0]
     """
 
@@ -244,20 +266,28 @@ class VE(Schedule):
     levels: int | None = None
     start: float = 1e-3
 
+    @classmethod
+    def examples(cls) -> Mapping[str, VE]:
+        """Return a continuous one and one of NCSN's levels."""
+        return {"": cls(), "ncsn": cls(sigma_max=20.0, levels=10)}
+
     @property
-    def t_min(self) -> float:  # type: ignore[override]
+    def t_min(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """1/L, or where the geometric part starts."""
         return 1 / self.levels if self.levels else self.start
 
     def _log_ratio(self) -> float:
         return math.log(self.sigma_max / self.sigma_min)
 
     def marginal(self, t: Times) -> tuple[Times, Times]:
+        """Return (alpha_t, sigma_t)."""
         share = (t - self.t_min) / (1 - self.t_min) if self.t_min < 1 else torch.ones_like(t)
         geometric = self.sigma_max * torch.exp(self._log_ratio() * (share - 1))
         geometric = torch.where(t <= self.t_min, self.sigma_min * t / self.t_min, geometric)
         return torch.ones_like(t), geometric
 
     def inverse(self, log_snr: Times) -> Times:
+        """Return the time of this log-SNR."""
         sigma = torch.exp(-as_times(log_snr) / 2)
         share = torch.log(sigma / self.sigma_min) / self._log_ratio()
         above = self.t_min + (1 - self.t_min) * share
@@ -269,21 +299,23 @@ class VE(Schedule):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Linear(Schedule):
-    """Flow matching's straight path, alpha = 1 - t, sigma = t (Lipman et al. 2023; Liu et al. 2023): alpha_1 = 0."""
+    """Flow matching's straight path, alpha = 1 - t, sigma = t (Lipman et al. 2023)."""
 
     t_min: float = 0.0
 
     def marginal(self, t: Times) -> tuple[Times, Times]:
+        """Return (alpha_t, sigma_t)."""
         return 1 - t, t * 1.0
 
     def inverse(self, log_snr: Times) -> Times:
+        """Return the time of this log-SNR."""
         return torch.sigmoid(-as_times(log_snr) / 2)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class EDM(Schedule):
-    """alpha = 1, sigma = sigma_max t (Karras et al. 2022, Table 1): time is the noise level, rescaled to [0, 1].
+    """alpha = 1, sigma = sigma_max t (Karras et al. 2022, Table 1): time is the noise level.
 
     >>> EDM()(torch.tensor(0.5, dtype=torch.float64))[1].item()
     40.0
@@ -293,11 +325,14 @@ class EDM(Schedule):
     sigma_max: float = 80.0
 
     @property
-    def t_min(self) -> float:  # type: ignore[override]
+    def t_min(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """sigma_min in units of sigma_max."""
         return self.sigma_min / self.sigma_max
 
     def marginal(self, t: Times) -> tuple[Times, Times]:
+        """Return (alpha_t, sigma_t)."""
         return torch.ones_like(t), self.sigma_max * t
 
     def inverse(self, log_snr: Times) -> Times:
+        """Return the time of this log-SNR."""
         return (torch.exp(-as_times(log_snr) / 2) / self.sigma_max).clamp(0, 1)
