@@ -10,11 +10,17 @@ import torch
 
 from undiffuse.data import Data, conform, load, restore
 from undiffuse.errors import InputError
+from undiffuse.evaluation.features import trained
 from undiffuse.evaluation.features.base import Raw
 from undiffuse.evaluation.references import refer, refer_to_others
 
 rng = np.random.default_rng(0)
 VECTORS = rng.normal(size=(200, 3)) @ np.array([[3.0, 0, 0], [1, 1, 0], [0, 0, 9]])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(trained, "FIT_STEPS", 150)
 
 
 def test_both_sides_are_those_of_the_split_and_go_the_way_of_samples():

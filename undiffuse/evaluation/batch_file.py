@@ -1,9 +1,9 @@
-"""Batches of arrays, appended to a file as they come: what has been drawn or scored survives a crash.
+"""Batches of arrays, appended to a file: what has been drawn or scored survives a crash.
 
     identity (one line of JSON), then for each batch: length and CRC-32 of what follows, then a .npz
 
-A batch that was cut short is dropped when the file is opened again, and what follows is made anew. Two
-files with the same identity hold the same rows, and one may be the beginning of the other.
+A batch that was cut short is dropped when the file is opened again, and what follows is made anew.
+Two files with the same identity hold the same rows, and one may be the beginning of the other.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BatchFile:
         replace: whether a file that holds something else may be replaced.
 
     Raises:
-        InputError: if the file holds something else, saying what differs, or cannot be read or written.
+        InputError: if the file holds something else (saying what differs) or cannot be read.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], *, replace: bool = False) -> None:
@@ -65,7 +65,8 @@ class BatchFile:
     def append(self, batch: Mapping[str, Any]) -> None:
         """Append arrays, numbers and strings by name; the first one has an entry for each row."""
         stream = io.BytesIO()
-        np.savez(stream, **{name: np.asarray(value) for name, value in batch.items()})
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in batch.items()}
+        np.savez(stream, **arrays)
         record = stream.getvalue()
         first = b"" if self.sizes else (json.dumps(self.identity) + "\n").encode()
         try:
@@ -93,7 +94,7 @@ class BatchFile:
                 yield record
 
     def column(self, name: str, count: int) -> np.ndarray:
-        """Return the first `count` entries of an array over its batches, or all if there are fewer."""
+        """Return the first `count` entries of an array, or all if there are fewer."""
         parts, have = [np.zeros(0)], 0
         for batch in self:
             if have >= count:
@@ -104,9 +105,9 @@ class BatchFile:
 
     def _open(self, replace: bool) -> None:
         """Count the rows of whole batches, and cut the file after the last of them."""
+        good = 0
         with self.path.open("r+b") as file:
             if self._is_ours(file.readline(), replace):
-                good = file.tell()
                 while (record := _record(file)) is not None:
                     self.sizes.append(len(next(iter(record.values()))))
                     good = file.tell()

@@ -1,11 +1,12 @@
 """Samples drawn for a report, kept as they come, and what they cost.
 
-Samples are kept in a `BatchFile` named by the weights, the sampler, the seed and the kind of device, so
-that drawing goes on from the last whole batch. A sample depends on the seed and its number alone: asking
-for fewer or more of them later takes from, or adds to, what is there.
+Samples are kept in a `BatchFile` named by the weights, the sampler, the seed and the kind of
+device, so that drawing goes on from the last whole batch. A sample depends on the seed and its
+number alone: asking for fewer or more of them later takes from, or adds to, what is there.
 
-Evaluations are counted where they happen: rows that pass through a player's `forward`, per sample, of the
-player with the most. A family that uses its networks otherwise (a decoder, an inverse) counts as one.
+Evaluations are counted where they happen: rows that pass through a player's `forward`, per sample,
+of the player with the most. A family that uses its networks otherwise (a decoder, an inverse)
+counts as one.
 """
 
 from __future__ import annotations
@@ -68,8 +69,10 @@ def draw(
         n: the number of samples.
         folder: where samples are kept; None keeps nothing.
         options: of the family's `draw`.
-        seed, batch: as `GenerativeModel.sample_rows` takes them.
-        progress, what: told how far it is, in these words.
+        seed: of the samples.
+        batch: samples at a time.
+        progress: told how many are drawn.
+        what: the words it is told in.
         stop: polled before each batch.
 
     Returns:

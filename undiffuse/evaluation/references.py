@@ -1,11 +1,12 @@
-"""What samples are compared with: training and held-out rows, and their features, made once for any number of runs.
+"""What samples are compared with: real rows and their features, made once for any number of runs.
 
     stored rows  --encode, noise 0-->  x (unit scale)  --features-->  (N, D)
 
-Real rows and samples go the same way, so that both are rounded as the data is. Held-out rows are what figures are
-measured against; training rows are what the features are fitted on and what copies are told by. Of each side a random
-10,000 rows are kept at most, fewer where they are large. Only the rows in their stored type and their features are
-held in memory: x is made again where it is needed.
+Real rows and samples go the same way, so that both are rounded as the data is. Figures are measured
+against held-out rows. Features are fitted on training rows, and copies are looked for among them.
+Of each side at most 10,000 rows are kept, chosen at random, and fewer where they are large. Only
+the rows in their stored type and their features are held in memory: x is made again where it is
+needed.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from undiffuse.data import Conformed, Data, Progress
+from undiffuse.data import Conformed, Data
 from undiffuse.data.rows import as_tensor
 from undiffuse.errors import InputError
 from undiffuse.evaluation.features import choose_features
 from undiffuse.evaluation.features.base import Features
 from undiffuse.evaluation.features.trained import Trained
-from undiffuse.interfaces import Transform
+from undiffuse.interfaces import Form, Progress, Transform
 from undiffuse.seeds import mix
 
 MOST_ROWS = 10_000  # of each side
@@ -42,28 +43,43 @@ Chosen = str | Path | Callable[[Tensor], Tensor] | None
 @final
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """Rows of one side of the split: stored (N, ...), features (N, D), labels (N,) (-1: unknown) or None."""
+    """Rows of one side of the split.
+
+    Attributes:
+        rows: (N, ...) of the stored type.
+        features: (N, D).
+        labels: (N,), -1 for an unknown class; None without classes.
+    """
 
     rows: np.ndarray
     features: Tensor
     labels: Tensor | None
 
     def __len__(self) -> int:
+        """Return the number of rows."""
         return len(self.rows)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Held-out rows and what they are compared by; made by `refer`, or by `refer_to_others`.
+    """Real rows and what they are compared by; made by `refer` or `refer_to_others`.
 
-    `training` is None where they are not the rows that a run was trained on. `classifier` tells classes apart, None
-    where there are no labels of two classes. `notes` are sentences on what is unusual.
+    Attributes:
+        name: of the data.
+        transform, form: of the data.
+        classes: their names; none if there are fewer than two.
+        training: training rows; None if the rows are not those that a run was trained on.
+        held_out: held-out rows.
+        training_rows, held_out_rows: how many there are of each, kept or not.
+        features: what rows are compared by.
+        classifier: tells classes apart; None without labels of two classes.
+        notes: sentences on what is unusual.
     """
 
     name: str
     transform: Transform
-    form: Any
+    form: Form
     classes: tuple[str, ...]
     training: Side | None
     held_out: Side
@@ -74,15 +90,15 @@ class Reference:
     notes: tuple[str, ...] = ()
 
     def encode(self, rows: np.ndarray) -> Tensor:
-        """Stored rows (N, ...) -> x (N, *shape), at the centres of their bins."""
+        """Encode stored rows (N, ...) to x (N, *shape), at the centres of their bins."""
         return torch.cat(list(_encoded(self.transform, rows)))
 
     def features_of(self, rows: np.ndarray) -> Tensor:
-        """Stored rows (N, ...) -> features (N, D), a part at a time."""
-        return torch.cat([self.features(x) for x in _encoded(self.transform, rows)])
+        """Return the features (N, D) of stored rows (N, ...)."""
+        return _features(self.features, self.transform, rows)
 
     def classes_of(self, rows: np.ndarray) -> Tensor:
-        """Stored rows (N, ...) -> the class that the classifier gives each, (N,)."""
+        """Return the class (N,) that the classifier gives each of the stored rows (N, ...)."""
         assert self.classifier is not None
         return torch.cat([self.classifier.classify(x) for x in _encoded(self.transform, rows)])
 
@@ -95,36 +111,43 @@ def refer(
     most: int = MOST_ROWS,
     progress: Progress | None = None,
 ) -> Reference:
-    """The reference of data that were split: `features` as `choose_features` takes them, fitted on the training rows.
+    """Make the reference of data that were split.
 
-    Raises InputError for fewer than 8 held-out rows, and for features that cannot take the rows.
+    Args:
+        data: the data.
+        features: what rows are compared by, as `choose_features` takes it.
+        seed: of that fit.
+        most: rows of each side that are kept.
+        progress: told what is being done.
+
+    Raises:
+        InputError: for fewer than 8 held-out rows, and for features that cannot take the rows.
     """
     if data.n_held_out < FEWEST:
         raise InputError(
-            f"{data.name}: {data.n_held_out} held-out rows are too few to compare with; have at least {FEWEST}, by "
-            "more data or a larger --data.held-out in training."
+            f"{data.name}: {data.n_held_out} held-out rows are too few to compare with; have at "
+            f"least {FEWEST}, by more data or a larger --data.held-out in training."
         )
     most = _most(data.transform, most)
-    with_labels = data.labels is not None and len(data.classes) > 1
-    sides = []
+    sides: list[tuple[np.ndarray, Tensor | None]] = []
     for count, take in ((len(data), data.split.training), (data.n_held_out, data.split.held_out)):
         indices = take(np.arange(min(count, most)))  # the split's own order is random
-        labels = torch.from_numpy(np.asarray(data.labels)[indices]).long() if with_labels else None
-        sides.append(
-            (_taken(data.loaded.rows.take, indices, progress, f"reading {data.name}"), labels)
-        )
-    training, labels = sides[0]
-    chosen, classifier = _fitted(data.transform, training, labels, features, seed, progress)
-    parts = [
+        labels = None
+        if data.labels is not None and len(data.classes) > 1:
+            labels = torch.from_numpy(np.asarray(data.labels)[indices]).long()
+        sides.append((_taken(data, indices, progress), labels))
+    (rows, labels), _ = sides
+    chosen, classifier = _fitted(data.transform, rows, labels, features, seed, progress)
+    training, held_out = (
         Side(rows=x, labels=y, features=_features(chosen, data.transform, x)) for x, y in sides
-    ]
+    )
     return Reference(
         name=data.name,
         transform=data.transform,
         form=data.form,
-        classes=data.classes if with_labels else (),
-        training=parts[0],
-        held_out=parts[1],
+        classes=data.classes if held_out.labels is not None else (),
+        training=training,
+        held_out=held_out,
         training_rows=len(data),
         held_out_rows=data.n_held_out,
         features=chosen,
@@ -134,18 +157,21 @@ def refer(
 
 
 def _notes(data: Data, kept: int) -> Iterator[str]:
-    """What is unusual about a split of which `kept` training rows are looked at."""
+    """What is unusual about a split of which `kept` training rows are compared with."""
     if kept < len(data):
         yield f"copies are looked for among {kept:,} of the {len(data):,} training rows alone"
     groups = data.loaded.groups
     if groups is not None and len(np.unique(groups)) < len(groups):
-        yield "rows of one origin were held out together and resemble each other: intervals should be wider than shown"
+        yield (
+            "rows of one origin were held out together and resemble each other: intervals should "
+            "be wider than shown"
+        )
 
 
 def refer_to_others(
     rows: Conformed,
     transform: Transform,
-    form: Any,
+    form: Form,
     classes: tuple[str, ...],
     *,
     features: Chosen = None,
@@ -153,66 +179,73 @@ def refer_to_others(
     most: int = MOST_ROWS,
     progress: Progress | None = None,
 ) -> Reference:
-    """The reference of rows that a run has never met, `conform`ed to it; there are no training rows to tell copies by.
+    """Make the reference of rows that a run was not trained on.
 
-    Features are fitted on a random half of them and figures measured on the other: features that had been fitted on
-    the rows they describe would favour those. Rows with a problem are left out. Raises InputError for fewer than 16
-    rows, and for features that cannot take them.
+    Features are fitted on a random half of the rows and figures measured on the other: features
+    fitted on the rows that they describe would favour these. Rows with a problem are left out.
+    There are no training rows, so copies cannot be told.
+
+    Args:
+        rows: rows in the run's stored type.
+        transform: of the run.
+        form: of the run.
+        classes: of the run.
+        features: as for `refer`, as are the others.
+        seed: of the choice of rows and the fit.
+        most: rows of either half that are kept.
+        progress: told what is being done.
+
+    Raises:
+        InputError: for fewer than 16 rows, and for features that cannot take them.
     """
-    most = _most(transform, most)
-    order = np.random.default_rng(mix(seed, _FITTED)).permutation(len(rows))[: 2 * most]
-    part = rows.only(np.sort(order))
-    taken = [
-        (np.delete(batch["row"].numpy(), list(batch["problems"]), 0), _labels(batch))
-        for batch in part.batches(_CHUNK)
-    ]
-    kept = np.concatenate([x for x, _ in taken]) if taken else np.empty((0,))
+    order = np.random.default_rng(mix(seed, _FITTED)).permutation(len(rows))
+    part = rows.only(np.sort(order[: 2 * _most(transform, most)]))
+    kept, labels = _without_problems(part, len(classes))
     if len(kept) < 2 * FEWEST:
         raise InputError(
-            f"{rows.name}: {len(kept)} rows are too few to compare with; give at least {2 * FEWEST}."
+            f"{rows.name}: {len(kept)} rows are too few to compare with; give at least "
+            f"{2 * FEWEST}."
         )
-    known = [y for _, y in taken if y is not None]
-    labels = torch.cat(known) if len(known) == len(taken) and len(classes) > 1 else None
     mixed = np.random.default_rng(mix(seed, _FITTED, 1)).permutation(len(kept))
     fit, own = mixed[: len(kept) // 2], mixed[len(kept) // 2 :]
-    given = None if labels is None else labels[fit]
-    chosen, classifier = _fitted(transform, kept[fit], given, features, seed, progress)
-    held_out = Side(
-        rows=kept[own],
-        features=_features(chosen, transform, kept[own]),
-        labels=None if labels is None else labels[own],
-    )
-    note = (
-        f"{rows.name} is not what the run was trained on: features were fitted on one half of it and figures measured "
-        "on the other; copies of training rows cannot be told without those"
-    )
-    lost = len(part) - len(kept)
+    known = None if labels is None else labels[fit]
+    chosen, classifier = _fitted(transform, kept[fit], known, features, seed, progress)
+    notes = [
+        f"{rows.name} is not what the run was trained on: features were fitted on one half of it "
+        "and figures measured on the other; copies of training rows cannot be told without those"
+    ]
+    if lost := len(part) - len(kept):
+        notes.append(
+            f"{lost:,} rows of {rows.name} could not be read as the run's and are left out"
+        )
     return Reference(
         name=rows.name,
         transform=transform,
         form=form,
         classes=classes if labels is not None else (),
         training=None,
-        held_out=held_out,
+        held_out=Side(
+            rows=kept[own],
+            features=_features(chosen, transform, kept[own]),
+            labels=None if labels is None else labels[own],
+        ),
         training_rows=0,
         held_out_rows=len(own),
         features=chosen,
         classifier=classifier,
-        notes=(
-            note,
-            *(
-                [f"{lost:,} rows of {rows.name} could not be read as the run's and are left out"]
-                * (lost > 0)
-            ),
-        ),
+        notes=tuple(notes),
     )
 
 
-def _labels(batch: dict[str, Any]) -> Tensor | None:
-    if "label" not in batch:
-        return None
-    kept = np.delete(np.arange(len(batch["row"])), list(batch["problems"]))
-    return batch["label"][torch.from_numpy(kept)].long()
+def _without_problems(part: Conformed, classes: int) -> tuple[np.ndarray, Tensor | None]:
+    """The rows that can be read, and their labels if all have some and there are two classes."""
+    rows, labels = [np.empty((0,))], []
+    for batch in part.batches(_CHUNK):
+        good = np.delete(np.arange(len(batch["row"])), list(batch["problems"]))
+        rows.append(batch["row"].numpy()[good])
+        if "label" in batch and classes > 1:
+            labels.append(batch["label"][torch.from_numpy(good)].long())
+    return np.concatenate(rows[1:] or rows), torch.cat(labels) if labels else None
 
 
 def _fitted(
@@ -223,14 +256,12 @@ def _fitted(
     seed: int,
     progress: Progress | None,
 ) -> tuple[Features, Trained | None]:
-    """The features, and what tells classes apart: the features themselves if they can, or a classifier of its own."""
+    """The features, and what tells classes apart: the features, or another classifier."""
     if progress:
         progress(0, 1, "fitting features")
     x = torch.cat(list(_encoded(transform, training)))
     features = choose_features(x, labels, chosen=chosen, seed=seed)
-    classifier = (
-        features if isinstance(features, Trained) and features.name == "classifier" else None
-    )
+    classifier = features if isinstance(features, Trained) and features.classes else None
     if classifier is None and labels is not None and len(labels[labels >= 0].unique()) > 1:
         classifier = Trained(x, labels, seed=seed)
     if progress:
@@ -247,20 +278,15 @@ def _encoded(transform: Transform, rows: np.ndarray) -> Iterator[Tensor]:
         yield transform.encode(as_tensor(rows[first : first + _CHUNK]), torch.zeros_like)[0]
 
 
-def _taken(
-    take: Callable[[np.ndarray], np.ndarray],
-    indices: np.ndarray,
-    progress: Progress | None,
-    what: str,
-) -> np.ndarray:
+def _taken(data: Data, indices: np.ndarray, progress: Progress | None) -> np.ndarray:
     parts = []
     for first in range(0, len(indices), _CHUNK):
-        parts.append(take(indices[first : first + _CHUNK]))
+        parts.append(data.loaded.rows.take(indices[first : first + _CHUNK]))
         if progress:
-            progress(min(first + _CHUNK, len(indices)), len(indices), what)
+            progress(min(first + _CHUNK, len(indices)), len(indices), f"reading {data.name}")
     return np.concatenate(parts)
 
 
 def _most(transform: Transform, most: int) -> int:
-    """How many rows of this size are kept, `most` at most."""
+    """How many rows of this size are kept, at most `most`."""
     return min(most, max(1000, MOST_BYTES // (4 * math.prod(transform.shape))))

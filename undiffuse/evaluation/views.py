@@ -1,62 +1,58 @@
-"""Pictures for a report, by the data's own form: samples, real rows, and the most suspicious pairs side by side.
+"""Pictures for a report, in the data's own form: samples, real rows, and the most suspicious pairs.
 
-    vectors of two numbers      samples drawn over real rows
-    sequences                   curves, a sample and its training row in turn
-    images and grids            tiles, each sample beside its training row
-
-A form that draws no pictures gives none.
+vectors of two numbers      samples drawn over real rows
+sequences                   curves, a sample and its training row in turn
+images and grids            tiles, each sample beside its training row
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from undiffuse.evaluation.metrics import Memorization
 from undiffuse.evaluation.references import Reference
+from undiffuse.interfaces import Form
 
-SHOWN, ROWS = 64, 1000  # in one picture; where each is a point
+SHOWN, POINTS = 64, 1000  # rows in one picture; where each is a point
 _GAP, _APART = 2, 10  # pixels within a pair, and around it
 
 
 def views(
     samples: np.ndarray,
     reference: Reference,
-    found: Memorization | None,
+    memorization: Memorization | None,
     *,
-    extra: Mapping[str, Any],
+    extra: Mapping[str, Image.Image],
 ) -> dict[str, bytes]:
-    """Name -> PNG: "samples" and "real" for any form that draws, "pairs" where there are some; and the PIL images of
-    `extra`.
+    """Draw samples and real rows.
+
+    Args:
+        samples: (n, ...) of the stored type.
+        reference: what they are compared with.
+        memorization: the pairs that are drawn; None for none.
+        extra: other pictures.
+
+    Returns:
+        Name -> PNG: "samples", "real", "pairs" if there are some, and those of `extra`.
     """
-    form, shape = reference.form, tuple(reference.transform.shape)
-    if not hasattr(form, "preview"):
-        return {name: png(image) for name, image in extra.items()}
-    count = SHOWN if len(shape) > 1 else ROWS  # points and histograms need more than tiles
-    real = reference.held_out.rows
+    form, shape, real = reference.form, tuple(reference.transform.shape), reference.held_out.rows
+    count = SHOWN if len(shape) > 1 else POINTS  # points and histograms need more than tiles
     made = {"samples": form.preview(samples[:count]), "real": form.preview(real[:count])}
-    points = shape == (2,) and not hasattr(
-        form, "column_sizes"
-    )  # codes and missing values of a table are none
-    if points and samples.shape[1:] == (2,):
-        made["samples"] = over(samples[:ROWS], real[:ROWS])
-    if (
-        found is not None
-        and found.pairs
-        and reference.training is not None
-        and len(shape) in _PAIRED
-    ):
-        ours = samples[[pair.sample for pair in found.pairs]]
-        theirs = reference.training.rows[[pair.training for pair in found.pairs]]
+    in_the_plane = shape == samples.shape[1:] == (2,)
+    if in_the_plane and not form.column_sizes:  # a table holds codes, and missing values
+        made["samples"] = _points(samples[:POINTS], real[:POINTS])
+    if memorization and memorization.pairs and reference.training and len(shape) in _PAIRED:
+        ours = samples[[pair.sample for pair in memorization.pairs]]
+        theirs = reference.training.rows[[pair.training for pair in memorization.pairs]]
         made["pairs"] = _PAIRED[len(shape)](form, ours, theirs)
-    return {name: png(image) for name, image in {**made, **extra}.items()}
+    return {name: _png(image) for name, image in {**made, **extra}.items()}
 
 
-def over(samples: np.ndarray, real: np.ndarray) -> Image.Image:
+def _points(samples: np.ndarray, real: np.ndarray) -> Image.Image:
     """Points of the plane, samples (n, 2) over real rows (m, 2)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -75,8 +71,8 @@ def over(samples: np.ndarray, real: np.ndarray) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def tiles(form: Any, ours: np.ndarray, theirs: np.ndarray) -> Image.Image:
-    """Pairs of images, each sample on the left of its training row, as many pairs in a line as lines."""
+def _tiled_pairs(form: Form, ours: np.ndarray, theirs: np.ndarray) -> Image.Image:
+    """Pairs of images, each sample on the left of its training row, as many in a line as lines."""
     pairs = [
         [form.preview(rows[i : i + 1]).convert("RGB") for rows in (ours, theirs)]
         for i in range(len(ours))
@@ -84,9 +80,8 @@ def tiles(form: Any, ours: np.ndarray, theirs: np.ndarray) -> Image.Image:
     width, height = pairs[0][0].size
     across = max(1, round(len(pairs) ** 0.5))
     wide, high = 2 * width + _GAP + _APART, height + _APART
-    sheet = Image.new(
-        "RGB", (across * wide + _APART, -(-len(pairs) // across) * high + _APART), "white"
-    )
+    size = across * wide + _APART, -(-len(pairs) // across) * high + _APART
+    sheet = Image.new("RGB", size, "white")
     for i, (sample, row) in enumerate(pairs):
         left, top = _APART + i % across * wide, _APART + i // across * high
         sheet.paste(sample, (left, top))
@@ -94,17 +89,19 @@ def tiles(form: Any, ours: np.ndarray, theirs: np.ndarray) -> Image.Image:
     return sheet
 
 
-def curves(form: Any, ours: np.ndarray, theirs: np.ndarray) -> Image.Image:
+def _curve_pairs(form: Form, ours: np.ndarray, theirs: np.ndarray) -> Image.Image:
     """Sequences, a sample and its training row in turn."""
     return form.preview(np.stack([ours, theirs], 1).reshape(-1, *ours.shape[1:]))
 
 
-_PAIRED: dict[int, Callable[[Any, np.ndarray, np.ndarray], Image.Image]] = {2: curves, 3: tiles}
+_PAIRED: dict[int, Callable[[Form, np.ndarray, np.ndarray], Image.Image]] = {
+    2: _curve_pairs,
+    3: _tiled_pairs,
+}
 """How pairs are shown, by the axes of a row; vectors have no picture each."""
 
 
-def png(image: Image.Image) -> bytes:
-    """A picture as the bytes of a PNG file."""
+def _png(image: Image.Image) -> bytes:
     stream = io.BytesIO()
     image.save(stream, format="PNG")
     return stream.getvalue()

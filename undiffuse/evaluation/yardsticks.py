@@ -8,9 +8,9 @@
 Samples go the way of real rows: stored type, encoded at the centres of bins, features. Those whose
 features are not finite are left out and counted.
 
-Quality is also measured against the cost of a sample: around the number of steps n in use lie 2 n, n/2,
-n/4, ...; of these, those that cost at most `DEAREST` evaluations a sample, the first `SETTINGS` that
-together cost no more than `EXTRA`.
+Quality is also measured against the cost of a sample: around the number of steps n in use lie 2 n,
+n/2, n/4, ...; of these, those that cost at most `DEAREST` evaluations a sample, the first
+`SETTINGS` that together cost no more than `EXTRA`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DEAREST, EXTRA, SETTINGS = 200, 120, 3
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """Samples (m, ...) of the stored type with features (m, D), all finite; how many were left out."""
+    """Samples (m, ...) of the stored type, their features (m, D), and how many were left out."""
 
     rows: np.ndarray
     features: Tensor
@@ -83,7 +83,10 @@ def sampled(rows: np.ndarray, reference: Reference) -> Sampled:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Yardsticks:
-    """The figures of samples by name; `modes` and `memorization` are None without classes or training rows."""
+    """The figures of samples by name.
+
+    `modes` is None without classes, `memorization` without training rows.
+    """
 
     figures: dict[str, Found]
     modes: Modes | None
@@ -189,7 +192,8 @@ def quality_by_steps(
         seed: of the figures.
 
     Returns:
-        Plain data {"evaluations", "steps", "frechet", "precision"}, by ascending number of steps; none
+        Plain data {"evaluations", "steps", "frechet", "precision"}, by ascending number of steps;
+            none
         for one pass. None if `draw` was stopped.
     """
     if own is None:

@@ -1,20 +1,22 @@
-"""Which features fit the data, by name, from a file, or any function; and the same ones again later.
+"""Which features fit the data, by name, from a file, or any function; and the same ones later.
 
-    photographs             3 channels in [-1, 1], sides of 64 or more: lite0 if its weights are installed
-    other images, grids,    an encoder fitted on the training rows: a network trained on photographs has
-    sequences               not seen anything like them
-    vectors of at most 64   whitened, with labels or without: so few directions need no encoder, and one
-    values                  fitted to tell classes would ignore what does not matter for the class
-    longer vectors          an encoder, whose 64 features need a few thousand rows; whitening would need as
-                            many rows as values, and weigh noise like everything else
-    anything else           raw
+    photographs            3 channels in [-1, 1], sides of 64 or more: lite0 if its weights are
+                           installed
+    other images, grids,   an encoder fitted on the training rows: a network trained on photographs
+    sequences              has not seen anything like them
+    vectors of at most     whitened, with labels or without: so few directions need no encoder, and
+    64 values              one fitted to tell classes would ignore what does not matter for them
+    longer vectors         an encoder, whose 64 features need a few thousand rows; whitening would
+                           need as many rows as values, and weigh noise like everything else
+    anything else          raw
 
-An encoder is a classifier where there are labels of two classes or more, else a denoising autoencoder.
-Whitened distances of a vector of one or two values are distances in units of the data's spread.
+An encoder is a classifier where there are labels of two classes or more, else a denoising
+autoencoder. Whitened distances of a vector of one or two values are distances in units of the
+data's spread.
 
-New features are a class and a line in `FEATURES`. `save_features` writes what a file can hold (all but a
-function): figures by `load_features` are by the very same features, and their hash, written beside them,
-proves it.
+New features are a class and a line in `FEATURES`. `save_features` writes what a file can hold (all
+but a function): figures by `load_features` are by the very same features, and their hash, written
+beside them, proves it.
 """
 
 from __future__ import annotations
@@ -59,12 +61,13 @@ def choose_features(
         training: rows (N, *shape) at unit scale, at least two.
         labels: their classes (N,), -1 for an unknown one; None without.
         chosen: a key of `FEATURES`, "inception:PATH" (or "inception:PATH#CHECKSUM" for weights that
-            are not FID's), a file that `save_features` wrote, a function of rows, or None: what fits.
+            are not FID's), a file that `save_features` wrote, a function of rows, or None: what
+            fits.
         seed: of the fit of an encoder.
 
     Raises:
-        InputError: for an unknown name, a file or a function that cannot be used, and for rows that the
-            features cannot take.
+        InputError: for an unknown name, a file or a function that cannot be used, and for rows that
+            the features cannot take.
 
     >>> import torch
     >>> choose_features(torch.randn(50, 3), None).name
@@ -130,7 +133,8 @@ def load_features(path: str | Path) -> Features:
     """Return the features that `save_features` wrote.
 
     Raises:
-        InputError: for a file that is not there or holds something else, and where the features have
+        InputError: for a file that is not there or holds something else, and where the features
+            have
             changed since.
     """
     from safetensors import SafetensorError, safe_open
@@ -138,7 +142,8 @@ def load_features(path: str | Path) -> Features:
     try:
         with safe_open(Path(path).expanduser(), framework="pt") as file:
             about = json.loads((file.metadata() or {})["features"])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            names = file.keys()  # it is no mapping
+            state = {name: file.get_tensor(name) for name in names}
         features = FEATURES[about["kind"]].from_state(about, state)
     except InputError:
         raise

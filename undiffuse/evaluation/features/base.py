@@ -8,9 +8,9 @@
     GivenFeatures     any function of the user's
 
 Rows are at unit scale, as `transform.encode(rows, torch.zeros_like)[0]` gives them: (N, D) vectors,
-(N, C, L) sequences, (N, C, H, W) images in [-1, 1]. Samples must be decoded to the stored type and encoded
-again before: figures are of what the user gets, rounded as the data is. Two figures may be compared only if
-the features have the same hash.
+(N, C, L) sequences, (N, C, H, W) images in [-1, 1]. Samples must be decoded to the stored type and
+encoded again before: figures are of what the user gets, rounded as the data is. Two figures may be
+compared only if the features have the same hash.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from undiffuse.errors import InputError
 class Features(ABC):
     """A map from rows at unit scale (N, *shape) to features (N, D) float64.
 
-    They are finite, and those of a row do not depend on the other rows of its batch. A class is made by
-    name with `fit`, and again from a file with `from_state`; what its hash is of, it says with `state`.
+    They are finite, and those of a row do not depend on the other rows of its batch. A class is
+    made by name with `fit`, and again from a file with `from_state`; what its hash is of, it says
+    with `state`.
 
     Attributes:
         name: as it is reported.
-        accuracy: of a classifier that they come from, on rows it was not fitted on; None for others.
-        argument: what follows "NAME:" where they are asked for by name, such as "FILE"; "" for nothing.
+        accuracy: of the classifier that they come from, on rows it was not fitted on; or None.
+        argument: what follows "NAME:" where they are asked for by name, as "FILE"; or "".
     """
 
     name: str
@@ -65,7 +66,7 @@ class Features(ABC):
         return {}
 
     def state(self) -> dict[str, Tensor]:
-        """Return the tensors that they consist of, by name; none where these stay in a file of their own."""
+        """Return the tensors they consist of, by name; none where these stay in another file."""
         return {}
 
     @classmethod
@@ -142,7 +143,7 @@ class Raw(Features):
 
 @final
 class Whitened(Features):
-    """U^T (x - mean)/sqrt(l), l the eigenvalues of the training rows' covariance and U its eigenvectors.
+    """U^T (x - mean)/sqrt(l) for eigenvalues l and eigenvectors U of the training rows' covariance.
 
     Eigenvalues below 1e-6 of the largest are left out.
 
@@ -208,7 +209,7 @@ class GivenFeatures(Features):
         name: how it is called; its own name if "".
 
     Raises:
-        InputError: for a function that fails on the probe, or does not return a finite vector per row.
+        InputError: for a function that fails on the probe, or does not return finite vectors.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], probe: Tensor, name: str = "") -> None:
@@ -238,7 +239,8 @@ class GivenFeatures(Features):
         ):
             what = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
             raise InputError(
-                f"features {self.name}: {what} for {len(rows)} rows; return a finite vector for each."
+                f"features {self.name}: {what} for {len(rows)} rows; return a finite vector for "
+                "each."
             )
         return vectors
 

@@ -1,17 +1,18 @@
-"""Photographs by the network of FID: Inception v3 (Szegedy et al. 2016) as trained by Google in 2015.
+"""Photographs by the network of FID: Inception v3 (Szegedy et al. 2016), trained in 2015.
 
-FID (Heusel et al. 2017) is the Frechet distance by the 2048 activations after this network's last pooling,
-with these weights and no others. They are not part of the package and are never fetched: the user names a
-file, and only one with the published checksum is called FID. It is the port to PyTorch of the published
-TensorFlow graph that pytorch-fid and torch-fidelity use, 95,628,359 bytes,
+FID (Heusel et al. 2017) is the Frechet distance by the 2048 activations after this network's last
+pooling, with these weights and no others. They are not part of the package and are never fetched:
+the user names a file, and only one with the published checksum is called FID. It is the port to
+PyTorch of the published TensorFlow graph that pytorch-fid and torch-fidelity use, 95,628,359 bytes,
 `pt_inception-2015-12-05-6726825d.pth`.
 
-The graph differs from the usual Inception v3 in its pooling: averages leave the padding out of the count,
-and the last block takes a maximum instead. Images in [-1, 1] are resized to 299 x 299 bilinearly, without
-a filter, as by pytorch-fid (TensorFlow's resizing of 2015, which torch-fidelity repeats, shifts images by
-half a pixel).
+The graph differs from the usual Inception v3 in its pooling: averages leave the padding out of the
+count, and the last block takes a maximum instead. Images in [-1, 1] are resized to 299 x 299
+bilinearly, without a filter, as by pytorch-fid (TensorFlow's resizing of 2015, which torch-fidelity
+repeats, shifts images by half a pixel).
 
-Blocks are written as tables. A path such as "a b|c" goes through `a`, then through `b` and `c` side by side.
+Blocks are written as tables. A path such as "a b|c" goes through `a`, then through `b` and `c`
+side by side.
 """
 
 from __future__ import annotations
@@ -197,13 +198,13 @@ class Inception(Features):
 
     Args:
         path: the file of the weights, .pth or .safetensors.
-        checksum: "" for FID's weights, by which the features are named FID(inception). Any other file
-            needs the first digits of its SHA-256, eight or more, and is named by them: its distances
-            are not FID.
+        checksum: "" for FID's weights, by which the features are named FID(inception). Any other
+            file needs the first digits of its SHA-256, eight or more, and is named by them: its
+            distances are not FID.
 
     Raises:
-        InputError: for a file that is not there, has another checksum, or does not hold the weights of
-            such a network.
+        InputError: for a file that is not there, has another checksum, or does not hold the weights
+            of such a network.
     """
 
     argument = "FILE"
@@ -216,7 +217,7 @@ class Inception(Features):
         with torch.device("meta"):  # weights of its own would be thrown away
             self.network = InceptionV3()
         weights = _weights(self.path)
-        counters = {  # of batches seen in training: not all files have them, and they change nothing
+        counters = {  # of batches seen in training: some files lack them, and they change nothing
             name: torch.zeros((), dtype=torch.int64)
             for name in self.network.state_dict()
             if name.endswith("num_batches_tracked")
@@ -278,9 +279,9 @@ def _checked(path: Path, wanted: str) -> str:
         )
     if not wanted and digits != FID_SHA256:
         raise InputError(
-            f"{path}: its SHA-256 is {digits[:8]}..., that of FID's weights {FID_SHA256[:8]}...; give "
-            f"that file, or this one with its checksum (inception:{path.name}#{digits[:8]}), which "
-            "names it instead of FID."
+            f"{path}: its SHA-256 is {digits[:8]}..., that of FID's weights {FID_SHA256[:8]}...; "
+            f"give that file, or this one with its checksum (inception:{path.name}#{digits[:8]}), "
+            "which names it instead of FID."
         )
     return digits
 

@@ -1,8 +1,9 @@
 """Photographs by EfficientNet-Lite0 (Tan and Le 2019), with weights from a package.
 
-Lite: no squeeze-and-excitation, ReLU6. The features are the 1280 activations after the last pooling of a
-network trained on ImageNet. A distance by them is FD(lite0); it is not FID and cannot be compared with
-one. Rows (B, 1 or 3, H, W) in [-1, 1] are resized to 224 x 224, the size of the network's training.
+Lite: no squeeze-and-excitation, ReLU6. The features are the 1280 activations after the last pooling
+of a network trained on ImageNet. A distance by them is FD(lite0); it is not FID and cannot be
+compared with one. Rows (B, 1 or 3, H, W) in [-1, 1] are resized to 224 x 224, the size of the
+network's training.
 """
 
 from __future__ import annotations

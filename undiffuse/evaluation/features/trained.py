@@ -1,16 +1,16 @@
 """An encoder fitted on the training split, for data that no network elsewhere has seen.
 
-With labels it is a classifier, and its features are the activations before the last layer (the construction
-of the Inception score's and Frechet distance's network; Salimans et al. 2016, Heusel et al. 2017). Without,
-it is a denoising autoencoder (Vincent et al. 2008): what is left of a row in a bottleneck from which it can
-be restored, noise taken out.
+With labels it is a classifier, and its features are the activations before the last layer (the
+construction of the Inception score's and Frechet distance's network; Salimans et al. 2016, Heusel
+et al. 2017). Without, it is a denoising autoencoder (Vincent et al. 2008): what is left of a row in
+a bottleneck from which it can be restored, noise taken out.
 
     classifier     min  -log softmax(W h(x))_label
     autoencoder    min  |D(h(x + s z)) - x|^2,   s half of the rows' standard deviation
 
-Small on purpose: a few strided convolutions and one linear layer, fitted in seconds on one core. Features
-are divided by their standard deviations over training rows. The same seed and rows give the same encoder,
-up to the machine's rounding.
+Small on purpose: a few strided convolutions and one linear layer, fitted in seconds on one core.
+Features are divided by their standard deviations over training rows. The same seed and rows give
+the same encoder, up to the machine's rounding.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Trained(Features):
         steps: of the fit; `FIT_STEPS` unless given.
         seed: of the fit.
 
-    `classify` gives the classes of rows where there were labels of two classes or more. `accuracy` is then
-    measured on rows that were kept out of the fit (a tenth, 1,000 at most); it is None with fewer than 200
-    rows.
+    `classify` gives the classes of rows where there were labels of two classes or more. `accuracy`
+    is then measured on rows that were kept out of the fit (a tenth, 1,000 at most); it is None with
+    fewer than 200 rows.
 
     Raises:
         InputError: for too few rows, or rows that are not vectors, sequences or images.
@@ -75,7 +75,8 @@ class Trained(Features):
         rows, steps = training.float(), steps or FIT_STEPS
         if len(rows) < 8:
             raise InputError(
-                f"trained features: {len(rows)} training rows are too few to fit an encoder; give more."
+                f"trained features: {len(rows)} training rows are too few to fit an encoder; give "
+                "more."
             )
         if labels is not None:
             known = labels >= 0
@@ -86,6 +87,7 @@ class Trained(Features):
             )
         self.shape = tuple(rows.shape[1:])
         self.classes = 0 if labels is None else int(labels.max()) + 1
+        self.name = _name(self.classes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(seed))
             self.encoder, self.head = _networks(self.shape, self.classes)
@@ -97,11 +99,6 @@ class Trained(Features):
             self.accuracy = float((self.classify(rows[apart]) == labels[apart]).double().mean())
         found = batched(self.encoder, rows[:5000])
         self.scale = found.std(0).clamp(min=1e-3 * float(found.std()) + 1e-12)
-
-    @property
-    def name(self) -> str:
-        """What kind of encoder it is."""
-        return "classifier" if self.classes else "autoencoder"
 
     def _fit(self, rows: Tensor, labels: Tensor | None, steps: int, seed: int) -> None:
         """Adam with a one-cycle learning rate; batch i is a function of the seed and i."""
@@ -173,6 +170,7 @@ class Trained(Features):
         """Make it again."""
         made = cls.__new__(cls)
         made.shape, made.classes = tuple(config["shape"]), config["classes"]
+        made.name = _name(made.classes)
         made.accuracy, made.scale = config["accuracy"], state["scale"]
         made.encoder, made.head = _networks(made.shape, made.classes)
         for prefix, part in (("encoder.", made.encoder), ("head.", made.head)):
@@ -181,6 +179,10 @@ class Trained(Features):
             )
             part.eval().requires_grad_(False)
         return made
+
+
+def _name(classes: int) -> str:
+    return "classifier" if classes else "autoencoder"
 
 
 def _networks(shape: tuple[int, ...], classes: int) -> tuple[nn.Module, nn.Module]:
@@ -192,7 +194,7 @@ def _networks(shape: tuple[int, ...], classes: int) -> tuple[nn.Module, nn.Modul
 
 
 def _encoder(shape: tuple[int, ...]) -> nn.Sequential:
-    """Rows (B, *shape) to (B, 64): convolutions of stride 2 down to at most 4 places, or two layers."""
+    """Rows (B, *shape) to (B, 64): convolutions of stride 2 down to 4 places, or two layers."""
     if len(shape) == 1:
         return nn.Sequential(nn.Linear(shape[0], 128), nn.SiLU(), nn.Linear(128, WIDTH), nn.SiLU())
     if len(shape) not in _CONVOLUTIONS:

@@ -7,8 +7,8 @@
     scores             nats, bits_per_dim, gap
     times              samples_per_second, latency
 
-A new figure is a function of one of these inputs and a line in `METRICS`: the report's words, which way
-is better and the tests of its laws follow from that line.
+A new figure is a function of one of these inputs and a line in `METRICS`: the report's words, which
+way is better and the tests of its laws follow from that line.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Metric:
         perfect: its expectation for a perfect model, where that is known.
         mirror: the figure that it becomes if samples and real rows are exchanged, if any.
         unchanged: what does not change it if done to real rows and samples alike: another "order",
-            "rotation", "shift", "scale" of features, "renaming" of classes, "monotone" maps of columns.
+            "rotation", "shift", "scale" of features, "renaming" of classes, "monotone" maps.
     """
 
     of: Callable[[Any], Found | None]
@@ -258,8 +258,8 @@ METRICS: dict[str, Metric] = {
         "floor",
         Meaning(
             "Nearer than held-out rows",
-            "How often a sample lies nearer to the training rows than a held-out row does: one half "
-            "if nothing is copied.",
+            "How often a sample lies nearer to the training rows than a held-out row does: one "
+            "half if nothing is copied.",
             low=0.0,
             high=1.0,
             floor="a perfect sampler gets {}",

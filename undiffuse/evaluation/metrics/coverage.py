@@ -1,21 +1,21 @@
 """Whether samples lie where real rows do, and whether all places where real rows lie are reached.
 
-Let r_k(x) be the distance from a row to its k-th nearest other row of its own set, and B(x) the closed
-ball of that radius.
+Let r_k(x) be the distance from a row to its k-th nearest other row of its own set, and B(x) the
+closed ball of that radius.
 
     precision   the share of samples that lie in some B(real)
     recall      the share of real rows that lie in some B(sample)
     density     the number of balls B(real) that hold a sample, divided by k, on average
     coverage    the share of balls B(real) that hold some sample
 
-Precision and recall: Kynkaanniemi et al. 2019, Eqs. 1 and 2. Density and coverage: Naeem et al. 2020,
-Eqs. 3 and 4; one outlier with a large ball does not spoil these. In expectation density is 1 for a
-perfect sampler and coverage 1 - 2^-k (Naeem et al., section 3.2); their floors show it. Balls are
-closed, so a copy of a row is in its ball even where k copies in the real rows make it a point.
+Precision and recall: Kynkaanniemi et al. 2019, Eqs. 1 and 2. Density and coverage: Naeem et al.
+2020, Eqs. 3 and 4; one outlier with a large ball does not spoil these. In expectation density is 1
+for a perfect sampler and coverage 1 - 2^-k (Naeem et al., section 3.2); their floors show it. Balls
+are closed, so a copy of a row is in its ball even where k copies in the real rows make it a point.
 
-None is a mean of independent numbers: intervals come from halves of both sets. All four, on all halves,
-come from one pass over each of the three sets of distances: a pair that is farther apart than any half's
-radius is in no ball.
+None is a mean of independent numbers: intervals come from halves of both sets. All four, on all
+halves, come from one pass over each of the three sets of distances: a pair that is farther apart
+than any half's radius is in no ball.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def manifold(
     """Return (precision, recall, density, coverage) of all rows, then of each pair of subsets.
 
     Args:
-        real, fake: features (n, d) and (m, d).
+        real: features (n, d).
+        fake: features (m, d).
         k: the neighbour whose distance is a ball's radius.
         halves: pairs of subsets, of real rows and of samples: ascending row numbers.
         block: how many rows of the distances are in memory at a time.
@@ -106,7 +107,8 @@ def manifold(
 def precision_recall(real: Matrix, fake: Matrix, k: int = 3) -> tuple[float, float]:
     """Return improved precision and recall of samples (m, d) against real rows (n, d).
 
-    >>> real, fake = torch.tensor([[0.0], [1.0], [2.0], [9.0]]), torch.tensor([[0.5], [1.5], [20.0]])
+    >>> real = torch.tensor([[0.0], [1.0], [2.0], [9.0]])
+    >>> fake = torch.tensor([[0.5], [1.5], [20.0]])
     >>> precision_recall(real, fake, k=1)
     (0.6666666666666666, 1.0)
     """
@@ -121,7 +123,7 @@ def density_coverage(real: Matrix, fake: Matrix, k: int = 5) -> tuple[float, flo
 
 
 def manifold_figures(sets: Matched, k: int | None = None) -> Manifold:
-    """Return the figures of samples against their reference, with intervals from halves, and floors.
+    """Return the figures of samples against their reference, with intervals and floors.
 
     `k` is 5 unless asked otherwise, or as many neighbours as the smallest of the sets has.
     """

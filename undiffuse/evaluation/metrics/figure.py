@@ -3,10 +3,10 @@
 Intervals come from subsampling without replacement (Politis and Romano 1994). Drawing with
 replacement makes copies, which put a distance near zero between two points: it biases distances and
 neighbour counts, and is not used here. The subsets have half the rows. If a figure on n rows is
-theta + c/n + an error of variance v/n, then over halves h of the same n rows (the delete-d jackknife,
-Shao and Wu 1989, with d = n/2)
+theta + c/n + an error of variance v/n, then over halves h of the same n rows (the delete-d
+jackknife, Shao and Wu 1989, with d = n/2)
 
-    E[T_h] - T_n = c (1/b - 1/n) = c/n,     Var[T_h | the n rows] = v (1/b - 1/n) = v/n     for b = n/2:
+    E[T_h] - T_n = c (1/b - 1/n) = c/n,   Var[T_h | the n rows] = v (1/b - 1/n) = v/n  for b = n/2:
 
 the spread over halves is the standard error of the whole, and their mean tells its bias, with no
 factor left to set.
@@ -73,7 +73,7 @@ class Figure:
     warning: str = ""
 
     def ties(self, other: Figure) -> bool:
-        """Whether the two differ by less than the 95 % error of their difference, if independent."""
+        """Whether the two differ by less than the 95 % error of their difference."""
         return abs(self.value - other.value) <= 1.96 * math.hypot(self.stderr, other.stderr)
 
 
@@ -101,12 +101,12 @@ class Matched:
         if theirs == ours:
             return ""
         return (
-            f"the floor is that of {theirs:,} real rows against {theirs:,} others, not of {ours:,}; "
-            "have more real rows"
+            f"the floor is that of {theirs:,} real rows against {theirs:,} others, not of "
+            f"{ours:,}; have more real rows"
         )
 
     def subsets(self, draws: int = HALVES) -> list[tuple[Tensor, Tensor]]:
-        """Return `draws` pairs of random halves of the row numbers: of the reference, of the samples."""
+        """Return `draws` pairs of random halves of the rows, of the reference and of samples."""
         n = len(self.fake)
         return [
             (_half(n, mix(2 * self.seed, 2, draw)), _half(n, mix(2 * self.seed + 1, 2, draw)))
@@ -123,7 +123,7 @@ def match(real: Tensor, fake: Tensor, *, seed: int = 0) -> Matched:
         seed: decides which rows are chosen.
 
     Returns:
-        min(n, m) rows of each; the sets for the floor have as many if n is twice that, else n // 2.
+        min(n, m) rows of each; the sets for the floor have as many, or n // 2 if that is fewer.
     """
     size = min(len(real), len(fake))
     order, chosen = _permutation(len(real), mix(seed, 0)), _permutation(len(fake), mix(seed, 1))
@@ -136,7 +136,7 @@ def match_features(real: Tensor, fake: Tensor, *, seed: int = 0) -> Matched:
     """Match features (n, d) and (m, d) as `match` does.
 
     Raises:
-        InputError: for matrices of different widths, anything but finite numbers, or fewer than 8 rows.
+        InputError: for different widths, anything but finite numbers, or fewer than 8 rows.
     """
     check_features("real rows", real, real.shape[-1])
     check_features("samples", fake, real.shape[-1])
@@ -144,7 +144,7 @@ def match_features(real: Tensor, fake: Tensor, *, seed: int = 0) -> Matched:
 
 
 def check_features(name: str, x: Tensor, width: int) -> None:
-    """Raise InputError unless `x` is a matrix (8 or more, width) of finite floating-point numbers."""
+    """Raise InputError unless `x` is a matrix (8 or more, width) of finite floats."""
     if x.ndim != 2 or not x.is_floating_point():
         shape = f"shape {tuple(x.shape)}, {x.dtype}"
         raise InputError(f"{name}: features of {shape}; give a matrix (rows, features).")
@@ -157,7 +157,8 @@ def check_features(name: str, x: Tensor, width: int) -> None:
     bad = int((~torch.isfinite(x)).any(1).sum())
     if bad:
         raise InputError(
-            f"{name}: the features of {bad:,} of {len(x):,} rows are not finite; leave those rows out."
+            f"{name}: the features of {bad:,} of {len(x):,} rows are not finite; leave those rows "
+            "out."
         )
 
 
@@ -215,7 +216,7 @@ def by_halves(
     *,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Figure:
-    """Return `compare(real, fake)` of matched sets, its interval from halves of both, and its floor."""
+    """Return `compare(real, fake)` of matched sets, with its interval from halves, and floor."""
     real, fake, n = sets.reference, sets.fake, len(sets.fake)
     halved = [compare(real[ours], fake[theirs]) for ours, theirs in sets.subsets()]
     return normal(

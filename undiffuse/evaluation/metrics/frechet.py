@@ -2,16 +2,16 @@
 
     d^2 = |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2)
 
-(Dowson and Landau 1982; Heusel et al. 2017, Eq. 6, with the features of a network). The last trace is
-the sum of the singular values of R_b^T R_a for any factors S = R R^T. No product of covariances is
-ever formed: its smallest eigenvalues would drown in rounding. R is Cholesky's where S is well
-conditioned, else U diag(l^1/2) of S = U diag(l) U^T without the l that are rounding error: with fewer
-rows than features most of them are.
+(Dowson and Landau 1982; Heusel et al. 2017, Eq. 6, with the features of a network). The last trace
+is the sum of the singular values of R_b^T R_a for any factors S = R R^T. No product of covariances
+is ever formed: its smallest eigenvalues would drown in rounding. R is Cholesky's where S is well
+conditioned, else U diag(l^1/2) of S = U diag(l) U^T without the l that are rounding error: with
+fewer rows than features most of them are.
 
-The distance of n rows is too large by about c/n (Chong and Forsyth 2020). The value reported is this
-biased one, which other programs compute and which the floor is comparable with. The interval is for
-the distance itself, of infinitely many rows, and reaches up to the value. The floor is all bias: where
-it was measured on fewer rows k, it is multiplied by k/n.
+The distance of n rows is too large by about c/n (Chong and Forsyth 2020). The value reported is
+this biased one, which other programs compute and which the floor is comparable with. The interval
+is for the distance itself, of infinitely many rows, and reaches up to the value. The floor is all
+bias: where it was measured on fewer rows k, it is multiplied by k/n.
 """
 
 from __future__ import annotations

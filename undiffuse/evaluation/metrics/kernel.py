@@ -1,7 +1,8 @@
 """The kernel distance: the squared maximum mean discrepancy with a cubic kernel, without bias.
 
     k(x, y) = (x.y / d + 1)^3
-    MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j) = A + B - 2 C
+    A = mean_{i != j} k(x_i, x_j),   B = mean_{i != j} k(y_i, y_j),   C = mean_{i, j} k(x_i, y_j)
+    MMD^2 = A + B - 2 C
 
 (Binkowski et al. 2018, Eq. 4 and section 3.1; Gretton et al. 2012, Eq. 3). Its expectation does not
 depend on the number of rows, so it may be negative, and between two sets of one law it is zero on
@@ -14,14 +15,16 @@ As a sum of U-statistics its variance is exact for any n and m (Sutherland and D
     Var C = [(m - 1) Var_x h_y + (n - 1) Var_y g_x + Var k(x, y)] / (n m)
     Var   = Var A + Var B + 4 Var C - (8/n) Cov_x(h_x, h_y) - (8/m) Cov_y(g_y, g_x)
 
-Each term is a difference of means over disjoint indices. These need only the sums along the rows and
-columns of the kernel matrices and the sums of squares: one pass, block by block. The estimate is
-unbiased, so it can be negative near zero.
+Each term is a difference of means over disjoint indices. These need only the sums along the rows
+and columns of the kernel matrices and the sums of squares: one pass, block by block. The estimate
+is unbiased, so it can be negative near zero.
 
-For a figure's error it is taken as no less than the variance between two sets of one law, which comes
-from the kernel less its means along rows and columns (the terms of second order; Hoeffding 1948):
+For a figure's error it is taken as no less than the variance between two sets of one law, which
+comes from the kernel less its means along rows and columns (the terms of second order; Hoeffding
+1948):
 
-    Var >= 2 v_xx / (n (n - 1)) + 2 v_yy / (m (m - 1)) + 4 v_xy / (n m),   v = E k^2 - E h^2 - E g^2 + (E k)^2
+    Var >= 2 v_xx / (n (n - 1)) + 2 v_yy / (m (m - 1)) + 4 v_xy / (n m)
+    v = E k^2 - E h^2 - E g^2 + (E k)^2
 """
 
 from __future__ import annotations
@@ -88,7 +91,8 @@ def kernel_distance(a: Matrix, b: Matrix, *, block: int = BLOCK) -> tuple[float,
     """Return the unbiased squared MMD of two sets, and an unbiased estimate of its variance.
 
     Args:
-        a, b: features (n, d) and (m, d), at least 4 rows of each.
+        a: features (n, d), at least 4 rows.
+        b: features (m, d), at least 4 rows.
         block: how many rows of the kernel matrix are in memory at a time.
 
     >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
@@ -140,7 +144,7 @@ def _within(own: _Sums, n: int) -> float:
 
 
 def _joint(own: _Sums, others: Tensor, n: int, m: int) -> float:
-    """Cov(A, C)/2 = Cov_x(h_x, h_y)/n: of the mean over pairs of one set with that over pairs of both."""
+    """Cov(A, C)/2 = Cov_x(h_x, h_y)/n: of the means over pairs of one set and of both."""
     both = float(own.rows @ others)
     apart = (own.total * float(others.sum()) - 2 * both) / (n * (n - 1) * (n - 2) * m)
     return (both / (n * (n - 1) * m) - apart) / n

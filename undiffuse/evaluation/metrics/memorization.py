@@ -1,21 +1,22 @@
 """Whether samples are copies of training rows: are they nearer to them than held-out rows are?
 
-Let d(x) be the distance from x to its nearest training row. Given the training rows, a sampler of the
-true law has d(sample) and d(held-out) of one law, exactly and in any feature space. Two tests of that
-are made, and the p-value is twice the smaller of theirs:
+Let d(x) be the distance from x to its nearest training row. Given the training rows, a sampler of
+the true law has d(sample) and d(held-out) of one law, exactly and in any feature space. Two tests
+of that are made, and the p-value is twice the smaller of theirs:
 
-    all       z of P(d(sample) < d(held-out)), the rank test of Meehan et al. 2020 (C_T over a single
-              cell), one-sided
-    nearest   how many of the 2 % smallest distances, both sets pooled, are of samples: hypergeometric
+    all       z of P(d(sample) < d(held-out)), the rank test of Meehan et al. 2020 (C_T over a
+              single cell), one-sided
+    nearest   how many of the 2 % smallest distances, both sets pooled, are of samples:
+              hypergeometric
 
-The second one sees what ranks miss, a few copies among honest samples. Neither says that a sampler is
-good: one that draws blurs, which lie near everything, fails the first as well. So the most suspicious
-pairs are handed out to be looked at, in the order of the ratio of the distances to the nearest and the
-second nearest training row, which is near 0 for a copy whatever the scale (Yoon et al. 2023 call a ratio
-below 1/3 a copy).
+The second one sees what ranks miss, a few copies among honest samples. Neither says that a sampler
+is good: one that draws blurs, which lie near everything, fails the first as well. So the most
+suspicious pairs are handed out to be looked at, in the order of the ratio of the distances to the
+nearest and the second nearest training row, which is near 0 for a copy whatever the scale (Yoon et
+al. 2023 call a ratio below 1/3 a copy).
 
-Where both laws are the same, the variance of the rank statistic over n and m rows is known exactly, ties
-t among the N = n + m included: (N + 1 - sum(t^3 - t)/(N (N - 1)))/(12 n m).
+Where both laws are the same, the variance of the rank statistic over n and m rows is known exactly,
+ties t among the N = n + m included: (N + 1 - sum(t^3 - t)/(N (N - 1)))/(12 n m).
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Memorization:
 
     Attributes:
         closer: P(d(sample) < d(held-out)), 0.5 without memorization.
-        copies: the share of samples that are copies by their ratio; its floor is that of held-out rows.
+        copies: the share of samples that are copies by their ratio; its floor: of held-out rows.
         z: of the rank test, negative where samples are nearer.
         p: the p-value of both tests.
         p_nearest: the p-value of the second test alone.
@@ -82,7 +83,9 @@ def memorization(training: Tensor, held_out: Tensor, samples: Tensor) -> Memoriz
     """Test samples for copies of training rows.
 
     Args:
-        training, held_out, samples: the same features of each, (t, d), (n, d) and (m, d).
+        training: features (t, d) of training rows.
+        held_out: the same features (n, d) of held-out rows.
+        samples: the same features (m, d) of samples.
 
     Raises:
         InputError: as `match_features` does.
@@ -123,7 +126,7 @@ def memorization(training: Tensor, held_out: Tensor, samples: Tensor) -> Memoriz
 
 
 def z_score(theta: float, a: np.ndarray, b: np.ndarray) -> float:
-    """Return theta - 1/2 in its standard deviations if `a` and `b` are of one law; 0 if all are equal."""
+    """Return (theta - 1/2)/std, std that for `a` and `b` of one law; 0 if all are equal."""
     n, m = len(a), len(b)
     _, counts = np.unique(np.concatenate([a, b]), return_counts=True)
     ties, total = counts.astype(float), n + m
@@ -132,7 +135,7 @@ def z_score(theta: float, a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _ratio(distance: Tensor) -> np.ndarray:
-    """Nearest over second nearest; 0 for the copy of a row that the training set itself holds twice."""
+    """Nearest over second nearest; 0 for the copy of a row that the training set holds twice."""
     return torch.where(distance[:, 0] > 0, distance[:, 0] / distance[:, 1], 0.0).numpy()
 
 

@@ -4,14 +4,14 @@
     bits_per_dim    -nats / (d log 2), d the number of entries of a stored row
     gap             the same mean over training rows, less nats: near 0 without memorization
 
-Rows are independent, so these intervals are those of means; they contain the scatter of the rows' own
-estimates.
+Rows are independent, so these intervals are those of means; they contain the scatter of the rows'
+own estimates.
 
     samples_per_second    samples drawn in batches, divided by the time these took
     latency               the median time of drawing one sample
 
-The median of a law lies between the shortest and the longest of k draws with probability 1 - 2^(1 - k):
-97 % for six. The standard error of the sample median is that of Maritz and Jarrett (1978).
+The median of a law lies between the shortest and the longest of k draws with probability 1 - 2^(1 -
+k): 97 % for six. The standard error of the sample median is that of Maritz and Jarrett (1978).
 """
 
 from __future__ import annotations

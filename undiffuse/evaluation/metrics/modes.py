@@ -2,8 +2,8 @@
 
     share_c = samples of class c / n,       total variation = sum_c |share_c - real share_c| / 2
 
-The classifier's mistakes are on both sides. A class counts as reached if its share among the samples is
-at least a tenth of its share among the real rows.
+The classifier's mistakes are on both sides. A class counts as reached if its share among the
+samples is at least a tenth of its share among the real rows.
 """
 
 from __future__ import annotations

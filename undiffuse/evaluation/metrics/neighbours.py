@@ -2,8 +2,9 @@
 
     |a - b|^2 = |a|^2 + |b|^2 - 2 a.b
 
-in float64, with both sets moved by the mean of the second, which cancels most of what would cancel in the difference.
-What the sum cannot tell from zero is zero: two copies of a row are at distance 0, and a ball of radius 0 holds them.
+in float64, with both sets moved by the mean of the second, which cancels most of what would cancel
+in the difference. What the sum cannot tell from zero is zero: two copies of a row are at distance
+0, and a ball of radius 0 holds them.
 """
 
 from __future__ import annotations
@@ -17,14 +18,19 @@ from torch import Tensor
 from undiffuse.evaluation.metrics.figure import Matrix
 
 BLOCK = 512  # rows of the distance matrix in memory at a time
-DEPTH = 8  # times k + 1: nearest rows that are kept for subsets; seldom has a half of the rows fewer than k + 1 of them
+DEPTH = (
+    8  # times k + 1 nearest rows are kept for subsets: half of the rows seldom has fewer than k + 1
+)
 _EPS = torch.finfo(torch.float64).eps
 
 
 def squared_distances(
     a: Matrix, b: Matrix, *, block: int = BLOCK
 ) -> Iterator[tuple[int, Float64[Tensor, "r m"]]]:
-    """(first row, squared distances of rows first ... first + r of `a` to all of `b`), for a (n, d) and b (m, d)."""
+    """Yield (first, squared distances of rows first ... first + r of `a` to all rows of `b`).
+
+    `a` is (n, d), `b` is (m, d).
+    """
     centre = b.double().mean(0)
     b = b.double() - centre
     b_norms = b.square().sum(1)
@@ -36,7 +42,7 @@ def squared_distances(
 
 
 def _zeroed(squared: Tensor, norms: Tensor, others: Tensor, error: float) -> Tensor:
-    """What cannot be told from zero is zero; blocks where nothing is near that are left as they are."""
+    """Set what cannot be told from zero to zero; a block without such entries is not copied."""
     if float(squared.min()) <= error * float(norms.max() + others.max()):
         squared.masked_fill_(squared <= error * (norms + others), 0.0)
     return squared
@@ -45,9 +51,12 @@ def _zeroed(squared: Tensor, norms: Tensor, others: Tensor, error: float) -> Ten
 def nearest(
     a: Matrix, b: Matrix, k: int = 1, *, block: int = BLOCK
 ) -> tuple[Float64[Tensor, "n k"], Int64[Tensor, "n k"]]:
-    """Distances of each row of `a` (n, d) to its k nearest rows of `b` (m, d), ascending, and which rows those are.
+    """Return distances of each row of `a` to its k nearest rows of `b`, and which rows those are.
 
-    >>> distance, index = nearest(torch.tensor([[0.0], [5.0]]), torch.tensor([[1.0], [7.0], [2.0]]), 2)
+    `a` is (n, d), `b` is (m, d); distances ascend.
+
+    >>> a, b = torch.tensor([[0.0], [5.0]]), torch.tensor([[1.0], [7.0], [2.0]])
+    >>> distance, index = nearest(a, b, 2)
     >>> distance.tolist(), index.tolist()
     ([[1.0, 2.0], [2.0, 3.0]], [[0, 2], [1, 2]])
     """
@@ -65,9 +74,10 @@ def nearest(
 def nearest_within(
     x: Matrix, k: int, *, block: int = BLOCK
 ) -> tuple[Float64[Tensor, "n k"], Int64[Tensor, "n k"]]:
-    """The k smallest squared distances of each row of `x` (n, d) to rows of `x`, itself included, and which those are.
+    """Return the k smallest squared distances of rows of `x` (n, d) to rows of `x`, and to which.
 
-    Each pair is looked at once: a block of rows with itself, and with the rows after it.
+    The row itself is one of them. Each pair is computed once: a block of rows with itself, and with
+    the rows after it.
     """
     x = x.double() - x.double().mean(0)
     norms = x.square().sum(1)
@@ -85,7 +95,7 @@ def nearest_within(
 
 
 def _merge(best: Tensor, index: Tensor, squared: Tensor, first: int) -> None:
-    """Put what is smallest among `best` (n, k) and `squared` (n, r), columns first ... first + r, into `best`."""
+    """Keep in `best` (n, k) the smallest of these and of `squared` (n, r), columns first and on."""
     found = torch.topk(squared, min(best.shape[1], squared.shape[1]), dim=1, largest=False)
     values, columns = (
         torch.cat([best, found.values], 1),
@@ -99,11 +109,12 @@ def _merge(best: Tensor, index: Tensor, squared: Tensor, first: int) -> None:
 def squared_radii(
     x: Matrix, k: int, subsets: Sequence[Int64[Tensor, " _"]], *, block: int = BLOCK
 ) -> Float64[Tensor, "sets n"]:
-    """For each subset of the rows of `x`: the squared distance of each of its rows to its k-th nearest other one; -1
-    for rows that are not of the subset.
+    """Return, for each subset of the rows of `x`, the squared distances to the k-th nearest others.
 
-    One pass over the distances serves all subsets: of a row's nearest rows, the first k + 1 in the subset are those.
-    Rows that have fewer there are looked at again.
+    -1 for rows that are not of the subset.
+
+    One pass over the distances serves all subsets: of a row's nearest rows, the first k + 1 in the
+    subset are those. Rows that have fewer there are computed again.
     """
     kept = (
         k + 1 if all(len(subset) == len(x) for subset in subsets) else min(len(x), DEPTH * (k + 1))

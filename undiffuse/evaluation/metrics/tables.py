@@ -2,15 +2,16 @@
 
 Columns hold numbers, or categories as codes 0, 1, ...; NaN is a missing value.
 
-    columns        1 - sup |F - G| over the distribution functions of numbers (Kolmogorov and Smirnov),
-                   1 - total variation of categories. A missing value is a category of its own, and
-                   -infinity among numbers. 1 is equal
-    associations   1 - |r - r'|/range, the mean over pairs of columns: r is Spearman's rank correlation
-                   of numbers, Cramer's V of categories, the correlation ratio of ranks within categories
-    detection      AUROC of boosted trees that tell samples from real rows, each row judged by trees that
-                   did not see it: 0.5 is chance, 1 is told apart without fail
-    usefulness     what trees fitted on samples predict of real held-out rows; its floor is that of trees
-                   fitted on real rows
+    columns       1 - sup |F - G| over the distribution functions of numbers (Kolmogorov and
+                  Smirnov), 1 - total variation of categories. A missing value is a category of its
+                  own, and -infinity among numbers. 1 is equal
+    associations  1 - |r - r'|/range, the mean over pairs of columns: r is Spearman's rank
+                  correlation of numbers, Cramer's V of categories, the correlation ratio of ranks
+                  within categories
+    detection     AUROC of boosted trees that tell samples from real rows, each row judged by trees
+                  that did not see it: 0.5 is chance, 1 is told apart without fail
+    usefulness    what trees fitted on samples predict of real held-out rows; its floor is that of
+                  trees fitted on real rows
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def column_fidelity(real: np.ndarray, fake: np.ndarray, size: int = 0) -> float:
 
     if not size:
         a, b = (np.where(np.isnan(x), -np.inf, x) for x in (real, fake))
-        return 1 - float(ks_2samp(a, b, method="asymp").statistic)
+        return 1 - float(np.asarray(ks_2samp(a, b, method="asymp"))[0])
     a, b = (
         np.bincount(np.where(np.isnan(x), size, x).astype(int), minlength=size + 1) / len(x)
         for x in (real, fake)
@@ -122,7 +123,7 @@ def association(a: np.ndarray, b: np.ndarray, size_a: int = 0, size_b: int = 0) 
     if size_a and size_b:
         return float(contingency.association(contingency.crosstab(a, b).count, method="cramer"))
     if not size_a and not size_b:
-        return float(spearmanr(a, b).statistic)
+        return float(np.asarray(spearmanr(a, b))[0])
     codes, values = (a, rankdata(b)) if size_a else (b, rankdata(a))
     _, codes, counts = np.unique(codes, return_inverse=True, return_counts=True)
     means = np.bincount(codes, values) / counts
@@ -137,17 +138,18 @@ def detection(tables: Tables) -> Figure:
     made = np.repeat([0, 1], [len(tables.real), len(tables.fake)])
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=mix(tables.seed) % 2**32)
     trees = _trees(list(tables.sizes.values()), 2, tables.seed)
-    score = cross_val_predict(trees, rows, made, cv=folds, method="predict_proba")[:, 1]
+    score = np.asarray(cross_val_predict(trees, rows, made, cv=folds, method="predict_proba"))[:, 1]
     return auroc(score[made == 1], score[made == 0])
 
 
 def usefulness(tables: Tables) -> dict[str, Figure] | None:
     """Return how well trees fitted on samples predict columns of held-out rows from the others.
 
-    Categorical columns are predicted (the last column if there is none), at most 8. The figure is the
-    accuracy of a category, else the share of the variance that is explained, which may be negative.
-    Rows with a missing target are left out, and columns of which fewer than two values are known on a
-    side or all held-out numbers are equal. None without training rows or other columns.
+    Categorical columns are predicted (the last column if there is none), at most 8. The figure is
+    the accuracy of a category, else the share of the variance that is explained, which may be
+    negative. Rows with a missing target are left out, and columns of which fewer than two values
+    are known on a side or all held-out numbers are equal. None without training rows or other
+    columns.
     """
     sizes = list(tables.sizes.values())
     if tables.training is None or len(sizes) < 2:
@@ -178,7 +180,7 @@ def _predicted(tables: Tables, training: np.ndarray, target: int) -> Figure | No
 
 
 def _trees(sizes: Sequence[int], classes: int, seed: int) -> Any:  # sklearn has no common type
-    """Boosted trees that take missing values, and up to 254 categories as such; more are taken as numbers."""
+    """Boosted trees that take missing values; more than 254 categories are taken as numbers."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     kind: Any = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor

@@ -1,11 +1,11 @@
 """Scoring: each row gets a log-likelihood, its error, and its place among held-out rows.
 
-    rows  --likelihood_rows-->  OUT.part (a batch at a time)  --calibration-->  OUT, whole or not at all
+    rows  --likelihood_rows-->  OUT.part, a batch at a time  --calibration-->  OUT, whole
 
-A row's score depends on the seed and the row's number alone. So memory does not grow with the rows, the
-batch size changes nothing, and an interrupted scoring is resumed with the same result. Held-out rows are
-scored in the same way, with noise of their own, and kept in the run's folder; asking for more of them
-later extends what is there.
+A row's score depends on the seed and the row's number alone. So memory does not grow with the rows,
+the batch size changes nothing, and an interrupted scoring is resumed with the same result. Held-out
+rows are scored in the same way, with noise of their own, and kept in the run's folder; asking for
+more of them later extends what is there.
 """
 
 from __future__ import annotations
@@ -47,8 +47,19 @@ _SIDES = 0x71AE11  # keeps the noise of a report's likelihoods apart from that o
 class Scorer(Protocol):
     """The part of `GenerativeModel` that scoring needs."""
 
-    def likelihood_rows(self, rows: Tensor, **options: Any) -> Any:  # a Likelihood
-        """Return the `Likelihood` of stored rows."""
+    def likelihood_rows(
+        self,
+        rows: Tensor,
+        *,
+        how: How | None = None,
+        first: int = 0,
+        seed: int = 0,
+        draws: int | None = None,
+        label: int | str | None = None,
+        importance: bool = False,
+        dequantization: TruncatedNormal | None = None,
+    ) -> Likelihood:
+        """Return the likelihood of stored rows."""
         ...
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -69,7 +80,7 @@ class Scoring:
     dequantization: TruncatedNormal | None = None
 
     def of(self, model: Scorer, rows: Tensor, first: int) -> Likelihood:
-        """Return the likelihood of stored rows (B, ...), of which `first` is the first one's number."""
+        """Return the likelihood of stored rows (B, ...), the first of which is row `first`."""
         return model.likelihood_rows(
             rows,
             how=self.how,
@@ -120,8 +131,8 @@ def score(
         All rows in a few numbers; None if `stop()` was true before the last batch.
 
     Raises:
-        InputError: for another kind of file, for an alarm without a calibration or at a rate that it
-            cannot give, and for an OUT.part that another command began, unless `replace`.
+        InputError: for another kind of file, for an alarm without a calibration or at a rate that
+            it cannot give, and for an OUT.part that another command began, unless `replace`.
     """
     out, scoring = Path(os.path.expanduser(out)), scoring or Scoring()
     check_out(out)
@@ -156,7 +167,7 @@ def score_rows(
     stop: Stop = lambda: False,
     what: str = "scoring",
 ) -> bool:
-    """Append the scores that `file` lacks of the first `count` rows; return whether all are there."""
+    """Append the scores that `file` lacks of `count` rows; return whether all are there."""
     total = len(rows) if count is None else min(count, len(rows))
     if file.rows >= total:
         return True
@@ -213,7 +224,8 @@ def calibrate(
 ) -> Calibration | None:
     """Score the first `count` of the held-out `rows`, or take scores from the run's folder.
 
-    The other arguments are those of `score`. Returns None if `stop()` was true before the last batch.
+    The other arguments are those of `score`. Returns None if `stop()` was true before the last
+    batch.
     """
     scoring = dataclasses.replace(scoring, seed=mix(scoring.seed, _HELD_OUT))
     names = [str(name) for name in rows.names[:3]]
@@ -263,7 +275,7 @@ def likelihoods(
     progress: Progress | None = None,
     stop: Stop = lambda: False,
 ) -> Likelihoods | None:
-    """Score the first `rows` held-out rows, and as many training rows, or take scores from `folder`.
+    """Score `rows` held-out rows and as many training rows, or take scores from `folder`.
 
     Returns None if `stop()` was true before the last batch.
 

@@ -1,20 +1,24 @@
 """Alarms with a promise: the rank of a score among the scores of held-out rows.
 
-Let n held-out rows have scores s_1 ... s_n, none of them used in training, and let a new row have score s. If it comes
-from where they come from, the n + 1 scores are exchangeable, its rank among them is uniform but for ties, and
+Let n held-out rows have scores s_1 ... s_n, none of them used in training, and let a new row have
+score s. If it comes from where they come from, the n + 1 scores are exchangeable, its rank among
+them is uniform but for ties, and
 
     p(s) = (k + 1)/(n + 1),   k = #{i: s_i <= s},        P(p <= r) <= r   for every rate r
 
-(Vovk, Gammerman, Shafer 2005, section 2.2; Angelopoulos and Bates 2023, section 1.1). Counting ties as below the new
-score makes p larger: never too many alarms. The smallest p is 1/(n + 1), so no alarm is possible at a rate below it.
+(Vovk, Gammerman, Shafer 2005, section 2.2; Angelopoulos and Bates 2023, section 1.1). Counting ties
+as below the new score makes p larger: never too many alarms. The smallest p is 1/(n + 1), so no
+alarm is possible at a rate below it.
 
-The promise is an average over held-out sets. With the one at hand, and scores without ties, an alarm at rate r is a
-score among the l = floor(r (n + 1)) lowest, and the share of ordinary rows that raise it is a draw from
+The promise is an average over held-out sets. With the one at hand, and scores without ties, an
+alarm at rate r is a score among the l = floor(r (n + 1)) lowest, and the share of ordinary rows
+that raise it is a draw from
 
     P(p(s) <= r | s_1 ... s_n) ~ Beta(l, n + 1 - l)
 
-(Vovk 2012, section 2; Angelopoulos and Bates 2023, section 3.2), whose interval says what to expect. A
-score that is not a number among the held-out ones counts as lowest, which keeps the promise.
+(Vovk 2012, section 2; Angelopoulos and Bates 2023, section 3.2), whose interval says what to
+expect. A score that is not a number among the held-out ones counts as lowest, which keeps the
+promise.
 """
 
 from __future__ import annotations
@@ -31,11 +35,15 @@ INTERVAL = 0.95
 
 @final
 class Calibration:
-    """The scores of held-out rows (n,), higher for more ordinary rows; what new scores are compared with.
+    """The scores of held-out rows (n,), which new scores are compared with.
+
+    Higher scores are those of more ordinary rows.
 
     >>> calibration = Calibration(np.arange(99.0))
-    >>> calibration.p_values(np.array([-1.0, 0.0, 50.0])).tolist(), calibration.quantiles(np.array([49.0])).round(3)
-    ([0.01, 0.02, 0.52], array([0.505]))
+    >>> calibration.p_values(np.array([-1.0, 0.0, 50.0])).tolist()
+    [0.01, 0.02, 0.52]
+    >>> calibration.quantiles(np.array([49.0])).round(3).tolist()
+    [0.505]
     >>> calibration.alarms(np.array([-1.0, 0.0]), rate=0.01).tolist()
     [True, False]
     """
@@ -46,37 +54,47 @@ class Calibration:
         self.scores = np.sort(np.where(np.isnan(scores), -np.inf, scores))
 
     def __len__(self) -> int:
+        """Return the number of held-out rows."""
         return len(self.scores)
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """(k + 1)/(n + 1) of each score (m,), in (0, 1]; NaN for a score that is NaN."""
+        """Return (k + 1)/(n + 1) of each score (m,), in (0, 1]; NaN for a score that is NaN."""
         return np.where(np.isnan(scores), np.nan, (self._below(scores) + 1) / (len(self) + 1))
 
     def quantiles(self, scores: np.ndarray) -> np.ndarray:
-        """k/n: the share of held-out rows that score no higher than each of these (m,); NaN for NaN."""
+        """Return the share k/n of held-out rows that score no higher than each of these (m,).
+
+        NaN for NaN.
+        """
         return np.where(np.isnan(scores), np.nan, self._below(scores) / len(self))
 
     def alarms(self, scores: np.ndarray, *, rate: float) -> np.ndarray:
-        """Whether p <= rate, (m,) bool. Raises InputError as `lowest` does."""
+        """Return whether p <= rate, (m,) bool. Raises InputError as `lowest` does."""
         return ~np.isnan(scores) & (self._below(scores) < self.lowest(rate))
 
     def lowest(self, rate: float) -> int:
-        """L = floor(r (n + 1)). Raises InputError for a rate outside of (0, 1), or too small for n held-out rows."""
+        """Return floor(r (n + 1)), the number of lowest scores that are alarms.
+
+        Raises:
+            InputError: for a rate outside of (0, 1), or too small for n held-out rows.
+        """
         if not 0 < rate < 1:
             raise InputError(
                 f"alarm {rate:g}: the rate of false alarms is a number between 0 and 1."
             )
-        count = math.floor(rate * (len(self) + 1) * (1 + 1e-12))  # 0.29 * 100 is 28.999999999999996
+        count = math.floor(rate * (len(self) + 1) * (1 + 1e-12))  # 0.29 * 100 is 28.99999999999999
         if count < 1:
             needed = math.ceil((1 - 1e-12) / rate) - 1
             raise InputError(
-                f"alarm {rate:g}: needs at least {needed:,} held-out rows, and there are {len(self):,}; "
-                "give more of them or a larger rate."
+                f"alarm {rate:g}: needs at least {needed:,} held-out rows, and there are "
+                f"{len(self):,}; give more of them or a larger rate."
             )
         return count
 
     def realized(self, rate: float) -> tuple[float, float]:
-        """The interval that holds the share of ordinary rows which raise an alarm, in 95 of 100 held-out sets.
+        """Return the interval of the share of ordinary rows that raise an alarm.
+
+        It holds the share in 95 of 100 held-out sets.
 
         >>> low, high = Calibration(np.arange(999.0)).realized(0.01)
         >>> round(low, 4), round(high, 4)

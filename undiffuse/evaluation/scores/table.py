@@ -100,8 +100,8 @@ def write_table(
 ) -> Summary:
     """Write a line per row to `out` (.csv or .parquet), which appears whole or not at all.
 
-    Columns: row, log_likelihood (nats), stderr, bits_per_dim; quantile and alarm if they are asked for;
-    note.
+    Columns: row, log_likelihood (nats), stderr, bits_per_dim; quantile and alarm if they are asked
+    for; note.
 
     Args:
         file: the scores, as `score_rows` appends them.
