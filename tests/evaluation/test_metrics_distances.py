@@ -142,7 +142,8 @@ def test_the_error_of_the_kernel_distance_is_that_of_chance_between_sets_of_one_
 def expected_kernel(a, b):
     """E (x.y/d + 1)^3 for x of N(a, I) and y of N(b, I): by Isserlis, with s = a.b,
 
-    E x.y = s,   E (x.y)^2 = s^2 + |a|^2 + |b|^2 + d,   E (x.y)^3 = s^3 + 3 (|a|^2 + |b|^2 + d + 2) s
+    E x.y = s,   E (x.y)^2 = s^2 + |a|^2 + |b|^2 + d,   E (x.y)^3 = s^3 + 3 (|a|^2 + |b|^2 + d + 2)
+    s
     """
     d, s, squares = len(a), float(a @ b), float(a @ a + b @ b)
     return (

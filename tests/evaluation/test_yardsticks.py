@@ -337,10 +337,30 @@ def test_kept_samples_are_those_of_the_same_weights_sampler_and_seed_and_whole(t
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_single_samples_are_timed_one_by_one():
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a sample of `Passes` moves on by a quarter of a second."""
+    now = [0.0]
+    whole = Passes.draw
+
+    def draw_slowly(self: Passes, n: int, **options: Any) -> Tensor:
+        now[0] += n / 4
+        return whole(self, n, **options)
+
+    monkeypatch.setattr(Passes, "draw", draw_slowly)
+    monkeypatch.setattr("undiffuse.evaluation.drawn.time.perf_counter", lambda: now[0])
+
+
+def test_times_are_those_of_the_clock(clock, tmp_path):
     model = Passes(passes=1)
-    found = time_singles(model, {}, seed=0)
-    assert len(found) == 6
-    assert model.drawn == 7  # one to warm up
-    assert all(seconds > 0 for seconds in found)
+    found = draw(model, 20, tmp_path, options={}, batch=8)
+    assert found.batches == ((8, 2.0), (8, 2.0), (4, 1.0))
+    assert draw(model, 20, tmp_path, options={}).batches == found.batches
+    assert time_singles(model, {}) == (0.25,) * 6
+    assert model.drawn == 21 + 7  # one to warm up each time
     assert time_singles(model, {}, stop=lambda: True) is None
+
+
+def test_samples_that_take_long_are_fewer(clock, monkeypatch):
+    monkeypatch.setattr("undiffuse.evaluation.drawn.PATIENCE", 0.5)
+    assert time_singles(Passes(passes=1), {}) == (0.25, 0.25)
