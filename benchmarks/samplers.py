@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion import (
+    METHODS,
     STEPS,
     Grid,
     Heun,
@@ -48,7 +49,6 @@ from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
 from undiffuse.diffusion.oracle import Mixture
 from undiffuse.diffusion.schedules.process import Times
 from undiffuse.errors import InputError
-from undiffuse.models.methods import METHODS
 
 TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4)
 FLOORS = 8  # pairs of exact sets behind a floor
@@ -200,7 +200,7 @@ def trained(run: str, rows: int) -> Problem:
 
 def methods(problem: Problem) -> Iterator[tuple[str, Step, Grid]]:
     """Every named method and every registered step, on its own grid and on Karras'."""
-    named = {name: (method.step, method.grid) for name, method in METHODS.items()}
+    named = {name: (method, method.grid) for name, method in METHODS.items()}
     known = {type(step) for step, _ in named.values()}
     for kind, step in STEPS.items():
         required = any(f.default is MISSING and f.default_factory is MISSING for f in fields(step))

@@ -17,6 +17,7 @@ from drawing import panels as draw
 from undiffuse.diffusion import (
     DDIM,
     EDM,
+    METHODS,
     Heun,
     Karras,
     LinearVP,
@@ -32,7 +33,6 @@ from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta, log_den
 from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.oracle import Mixture
 from undiffuse.diffusion.schedules.process import Times
-from undiffuse.models.methods import METHODS
 
 COLOURS = (draw.BLUE, draw.RED, draw.GREEN, draw.ORANGE, draw.PURPLE, draw.SKY, draw.BLACK)
 COMPARED = {"ddim": 1, "heun": 2, "dpmpp_2s": 2, "dpmpp": 1, "dpmpp3": 1, "unipc": 1, "ipndm": 1}
@@ -48,7 +48,7 @@ def solvers() -> Figure:
         counts = [n for n in (4, 6, 8, 12, 16, 24, 32, 48, 64)]
         errors = []
         for count in counts:
-            found = sample(oracle, x, Karras()(oracle.schedule, count // each), METHODS[name][0])
+            found = sample(oracle, x, Karras()(oracle.schedule, count // each), METHODS[name])
             errors.append(float((found - end).norm(dim=1).median()))
         a.plot(counts, errors, mark + "-", color=colour, ms=4, lw=1.3, label=name)
     a.set(

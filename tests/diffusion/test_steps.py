@@ -5,13 +5,21 @@ import math
 import pytest
 import torch
 from cases import GRID_CASES, SCHEDULE_CASES, has_signal_at_the_end, times
+from step_laws import (
+    converges_at_its_order,
+    converges_at_its_weak_order,
+    declares_one_order,
+    instances,
+    reaches_the_spread,
+    reproduces_a_point,
+)
 
 from undiffuse.diffusion import (
-    BH1,
     DDIM,
     DEIS,
     EDM,
     IPNDM,
+    METHODS,
     STEPS,
     Ancestral,
     Beta,
@@ -22,12 +30,13 @@ from undiffuse.diffusion import (
     DPMpp2S,
     DPMppSDE,
     Euler,
-    Fraction,
     Heun,
     Levels,
     Linear,
     LinearVP,
+    LogSNR,
     RowNoise,
+    Step,
     UniPC,
     linear_betas,
     sample,
@@ -36,119 +45,113 @@ from undiffuse.diffusion.oracle import Gaussian, Mixture, Points
 from undiffuse.errors import InputError
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
-STEP_CASES = {
-    "ddim": DDIM(),
-    "euler": Euler(),
-    "heun": Heun(),
-    "heun_fraction": Heun(coordinate=Fraction()),
-    "dpmpp_1": DPMpp(order=1),
-    "dpmpp_2": DPMpp(),
-    "dpmpp_3": DPMpp(order=3),
-    "dpmpp_2s": DPMpp2S(),
-    **{f"unipc_{p}": UniPC(p=p) for p in (1, 2, 3)},
-    "unipc_2_bh1": UniPC(p=2, b=BH1()),
-    **{f"deis_{order}": DEIS(order=order) for order in (2, 3)},
-    **{f"ipndm_{points}": IPNDM(points=points) for points in (2, 4)},
-}
-# smooth schedules on which each step's coordinate is finite at both ends of the interval integrated
-SMOOTH = {
-    "linear_vp": LinearVP(),
-    "cosine_vp": CosineVP(),
-    "edm": EDM(sigma_max=5.0),
-    "linear": Linear(),
-}
+A_FEW = [EDM(), CosineVP(), DiscreteVP(betas=(*linear_betas(9), 1.0))]
+DEFAULT = {kind: step for kind, step in instances().items() if kind in STEPS}
 
 
-def exact_flow(schedule, mean, std, x, t, s):
-    """The probability-flow map of a Gaussian: it carries quantiles to quantiles."""
-    (a_t, s_t), (a_s, s_s) = schedule(t), schedule(s)
-    return (
-        a_s * mean
-        + ((a_s * std) ** 2 + s_s**2).sqrt() * (x - a_t * mean) / ((a_t * std) ** 2 + s_t**2).sqrt()
-    )
-
-
-@pytest.mark.parametrize("schedule", SMOOTH.values(), ids=SMOOTH)
-@pytest.mark.parametrize("step", STEP_CASES.values(), ids=STEP_CASES)
-def test_converges_at_its_declared_order(step, schedule):
-    """The largest error on the way from t = 0.9 to 0.4 on one Gaussian, multistep methods started exactly.
-
-    The times are squares of even ones: even neither in t nor in sigma/alpha, on no schedule.
-    """
-    mean, std = torch.tensor([0.7]).double(), torch.tensor([0.6]).double()
-    oracle = Gaussian(schedule, mean, std)
-    start = torch.tensor([[2.0]]).double()
-
-    def error(n):
-        grid = torch.linspace(0.9**0.5, 0.4**0.5, n + 1, dtype=torch.float64) ** 2
-        exact = exact_flow(schedule, mean, std, start, grid[0], grid)
-        x, memory, worst = start, None, 0.0
-        for i in range(n):
-            x, memory = step(oracle, x, grid[i], grid[i + 1], memory, torch.zeros_like)
-            if i < 3:  # started exactly: the first steps only fill the memory
-                x = exact[:, i + 1 : i + 2]
-            worst = max(worst, float((x - exact[:, i + 1]).abs()))
-        return worst
-
-    errors = [error(n) for n in ((64, 128) if step.order < 3 else (128, 256))]
-    assert math.log2(errors[0] / errors[1]) == pytest.approx(step.order, abs=0.2)
-
-
-STOCHASTIC = [DDIM(eta=1.0), Ancestral(), Ancestral(Beta()), DPMppSDE(weak_order=1), DPMppSDE()]
-
-
-@pytest.mark.parametrize("step", STOCHASTIC, ids=repr)
-@pytest.mark.parametrize("schedule", [CosineVP(), EDM(sigma_max=5.0)], ids=["cosine_vp", "edm"])
-def test_stochastic_steps_have_their_weak_order(step, schedule):
-    """Mean and variance on a Gaussian, without sampling error, converge to the marginal's at the declared order.
-
-    All is affine in the start and the draws: row 0 has none, row i + 1 the i-th alone, and the squares of what they
-    change add up to the variance.
-    """
-    mean, std = torch.tensor([0.7]).double(), torch.tensor([0.6]).double()
-    oracle = Gaussian(schedule, mean, std)
-
-    def error(n):
-        grid = torch.linspace(0.9, 0.1, n + 1, dtype=torch.float64)
-        (a, s), draws = schedule(grid[0]), iter(torch.eye(n + 2, dtype=torch.float64)[1:, :, None])
-        start = a * mean + ((a * std) ** 2 + s**2).sqrt() * next(draws)
-        x = sample(oracle, start, grid, step, noise=lambda like: next(draws))
-        a, s = schedule(grid[-1])
-        variance = (x - x[0]).square().sum()
-        return float((x[0] - a * mean).abs() + (variance - (a * std) ** 2 - s**2).abs())
-
-    errors = [error(n) for n in (60, 120)]
-    assert math.log2(errors[0] / errors[1]) == pytest.approx(step.weak_order or step.order, abs=0.2)
-
-
-# euler needs dx_t/dt, infinite at an end of some; the adaptive solver has this law in a module of its own
-EVERY_STEP = [cls() for kind, cls in STEPS.items() if kind not in ("euler", "adaptive_ode")]
-EVERY_STEP += [DDIM(eta=0.5), DDIM(eta=1.0), DPMpp(order=3), UniPC(p=3)]
+def test_each_instance_declares_one_order_at_most():
+    for step in instances().values():
+        declares_one_order(step)
 
 
 @every_schedule
-@pytest.mark.parametrize("step", EVERY_STEP, ids=repr)
+@pytest.mark.parametrize("kind", [kind for kind, step in DEFAULT.items() if step.order])
+def test_converges_at_its_declared_order(kind, schedule):
+    converges_at_its_order(DEFAULT[kind], schedule)
+
+
+@every_schedule
+@pytest.mark.parametrize("kind", [kind for kind, step in DEFAULT.items() if step.weak_order])
+def test_converges_at_its_declared_weak_order(kind, schedule):
+    converges_at_its_weak_order(DEFAULT[kind], schedule)
+
+
+@pytest.mark.parametrize("name", sorted(instances().keys() - DEFAULT.keys()))
+def test_variants_converge_at_their_orders(name):
+    step = instances()[name]
+    for schedule in (LinearVP(), EDM()):
+        if step.order:
+            converges_at_its_order(step, schedule)
+        if step.weak_order:
+            converges_at_its_weak_order(step, schedule)
+
+
+@every_schedule
 @pytest.mark.parametrize("name", GRID_CASES)
-def test_point_mass_is_reproduced_in_any_number_of_steps(schedule, step, name):
-    """All grids, all schedules, down to zero noise, alpha_1 = 0 included: nothing is NaN and the point is found."""
-    point = torch.tensor([0.3, -1.7]).double()
-    _, sigma_1 = schedule(times(1.0))
-    for steps in (1, 3, 6):
-        if name == "levels" and schedule.levels is None:
-            with pytest.raises(InputError, match="no levels"):
-                GRID_CASES[name](schedule, steps)
-            return
-        grid = GRID_CASES[name](schedule, steps)
-        assert len(grid) == steps + 1
-        assert (float(grid[0]), float(grid[-1])) == (1.0, 0.0)
-        assert bool((grid.diff() < 0).all())
-        x = sample(
-            Gaussian(schedule, point, torch.zeros(2).double()),
-            sigma_1 * torch.randn(4, 2).double(),
-            grid,
-            step,
-        )
-        torch.testing.assert_close(x, point.expand(4, 2), rtol=0, atol=1e-9)
+@pytest.mark.parametrize("kind", DEFAULT)
+def test_point_mass_is_reproduced_in_any_number_of_steps(schedule, kind, name):
+    """All grids, all schedules, down to zero noise, alpha_1 = 0 included: nothing is NaN."""
+    if name == "levels" and schedule.levels is None:
+        pytest.skip("no levels")
+    reproduces_a_point(DEFAULT[kind], schedule, GRID_CASES[name])
+
+
+@pytest.mark.parametrize("name", sorted(instances().keys() - DEFAULT.keys()))
+def test_point_mass_is_reproduced_by_variants(name):
+    for schedule in A_FEW:
+        reproduces_a_point(instances()[name], schedule, LogSNR())
+
+
+@pytest.mark.parametrize("schedule", A_FEW[:2], ids=["edm", "cosine_vp"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_reaches_the_spread_of_a_gaussian(method, schedule):
+    reaches_the_spread(METHODS[method], schedule)
+
+
+class Wrong(Step):
+    """DPM-Solver++(2M) with the weight h/2.2 of its difference in place of m_0/2: of order 1."""
+
+    order = 2
+
+    def move(self, denoiser, x_t, t, s, memory, noise):
+        (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
+        x_hat, _ = denoiser.split(x_t, t)
+        lambda_t, lambda_s = denoiser.schedule.log_snr(t) / 2, denoiser.schedule.log_snr(s) / 2
+        h, bend = lambda_s - lambda_t, 0.0
+        if memory is not None:
+            bend = h / 2.2 * h / (lambda_t - memory[1]) * (x_hat - memory[0])
+        push = -torch.expm1(-h) * x_hat + bend
+        return sigma_s / sigma_t * x_t + alpha_s * push, (x_hat, lambda_t)
+
+
+class Louder(Step):
+    """The ancestral step with its variance a tenth too large: of no weak order."""
+
+    weak_order = 1
+
+    def move(self, denoiser, x_t, t, s, memory, noise):
+        x, _ = Ancestral()(denoiser, x_t, t, s, None, noise)
+        return x + 0.1**0.5 * (
+            x - Ancestral()(denoiser, x_t, t, s, None, torch.zeros_like)[0]
+        ), None
+
+
+class Endless(Step):
+    """The Langevin step that stops short: it never comes to sigma = 0."""
+
+    def move(self, denoiser, x_t, t, s, memory, noise):
+        return x_t, None
+
+    end = move
+
+
+def test_a_wrong_step_breaks_the_laws(monkeypatch):
+    """Each law is seen to fail on a registered step that is wrong."""
+    for name, step in (("wrong", Wrong), ("louder", Louder), ("endless", Endless)):
+        monkeypatch.setitem(STEPS, name, step)
+    for schedule in (LinearVP(), EDM()):
+        with pytest.raises(AssertionError):
+            converges_at_its_order(instances()["wrong"], schedule)
+        with pytest.raises(AssertionError):
+            converges_at_its_weak_order(instances()["louder"], schedule)
+        with pytest.raises(AssertionError):
+            reproduces_a_point(instances()["endless"], schedule, LogSNR())
+        with pytest.raises(AssertionError):
+            reaches_the_spread(instances()["endless"], schedule)
+    monkeypatch.setattr(Endless, "order", 1)
+    monkeypatch.setattr(Endless, "weak_order", 1)
+    with pytest.raises(AssertionError):
+        declares_one_order(Endless())
 
 
 @pytest.mark.parametrize("levels", [10, 200])

@@ -9,8 +9,8 @@ import torch
 from model_cases import Exact, Rows
 
 import undiffuse as ud
+from undiffuse.diffusion import METHODS
 from undiffuse.errors import InputError
-from undiffuse.models import METHODS
 
 SIGMA, S = 0.5, 1.2
 

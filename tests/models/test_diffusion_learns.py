@@ -11,8 +11,8 @@ from model_cases import DIFFUSIONS, Exact, Rows
 from torch import nn
 
 import undiffuse as ud
-from undiffuse.diffusion import RowNoise
-from undiffuse.models import METHODS, PRESETS
+from undiffuse.diffusion import METHODS, RowNoise
+from undiffuse.models import PRESETS
 
 MEAN, COVARIANCE = (
     torch.tensor([3.0, -5.0]),

@@ -68,7 +68,7 @@ def _guidance(model: GenerativeModel, run: Run, asked: Asked[SampleOptions]) -> 
         raise InputError(
             "--guidance: the class of given rows is not known; say it with --label, or leave guidance out."
         )
-    from undiffuse.models.guided import guided
+    from undiffuse.models.diffusion import guided
 
     weaker = None if options.autoguide is None else run.weaker(model.device)
     return guided(model, scale, weaker=weaker, low=options.guidance_from, high=options.guidance_to)

@@ -6,7 +6,6 @@ denoiser   the trained thing          (x_t, t) -> E[x | x_t], and its views
 objective  what is minimized          weighting, training times
 grid       where a sampler stops      descending times
 steps      sampling methods           (denoiser, x_t, t, s, memory, noise) -> (x_s, memory)
-solvers    exponential integrators    DPM-Solver++; UniPC, DEIS and iPNDM in multistep
 sample     the only loop
 prior      what sampling starts from
 oracle     exact denoisers and densities
@@ -84,6 +83,7 @@ from undiffuse.diffusion.schedules.process import (
     Schedule,
     SubVP,
 )
+from undiffuse.diffusion.steps import METHODS, STEPS
 from undiffuse.diffusion.steps.adaptive import AdaptiveODE, integrate
 from undiffuse.diffusion.steps.base import (
     COORDINATES,
@@ -107,8 +107,17 @@ from undiffuse.diffusion.steps.langevin import (
     Langevin,
     langevin,
 )
-from undiffuse.diffusion.steps.multistep import DEIS, IPNDM, UniPC
-from undiffuse.diffusion.steps.solvers import BH1, BH2, BHS, DPMpp, DPMpp2S, DPMppSDE
+from undiffuse.diffusion.steps.solvers import (
+    BH1,
+    BH2,
+    BHS,
+    DEIS,
+    IPNDM,
+    DPMpp,
+    DPMpp2S,
+    DPMppSDE,
+    UniPC,
+)
 from undiffuse.diffusion.steps.stochastic import EulerMaruyama, PredictorCorrector, forward
 from undiffuse.diffusion.target import TARGETS
 
@@ -122,23 +131,6 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "edm": EDM,
     "learned_vp": LearnedVP,
     "fitted_ve": FittedVE,
-}
-STEPS: dict[str, type[Step]] = {
-    "adaptive_ode": AdaptiveODE,
-    "ancestral": Ancestral,
-    "annealed_langevin": AnnealedLangevin,
-    "ddim": DDIM,
-    "deis": DEIS,
-    "dpmpp": DPMpp,
-    "dpmpp_2s": DPMpp2S,
-    "dpmpp_sde": DPMppSDE,
-    "euler": Euler,
-    "euler_maruyama": EulerMaruyama,
-    "heun": Heun,
-    "ipndm": IPNDM,
-    "langevin": Langevin,
-    "predictor_corrector": PredictorCorrector,
-    "unipc": UniPC,
 }
 BETAS: dict[str, Callable[[int], tuple[float, ...]]] = {
     "linear": linear_betas,

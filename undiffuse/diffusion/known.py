@@ -161,7 +161,12 @@ class Known(Step):
             raise InputError(f"repetitions {repetitions}: each step is taken at least once.")
         self.step, self.x_known, self.mask, self.repetitions = step, x_known, mask, repetitions
 
-    def __call__(
+    def end(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        return self.move(denoiser, x_t, t, s, memory, noise)
+
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         """Take the step `repetitions` times, going back to t in between."""

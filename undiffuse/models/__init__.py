@@ -10,7 +10,6 @@ from undiffuse.models.diffusion import Diffusion
 from undiffuse.models.flow import Flow
 from undiffuse.models.gan import GAN
 from undiffuse.models.gan_losses import GAMES
-from undiffuse.models.methods import METHODS
 from undiffuse.models.observation import OBSERVATIONS
 from undiffuse.models.presets import (
     PRESETS,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from undiffuse import nn as networks
 from undiffuse.diffusion import (
+    METHODS,
     PARTS,
     AbstractDenoiser,
     AbstractObjective,
@@ -31,7 +32,8 @@ from undiffuse.diffusion import (
     Step,
     sample,
 )
-from undiffuse.diffusion.denoiser import Condition
+from undiffuse.diffusion.denoiser import Condition, Conditioned
+from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, Interval
 from undiffuse.diffusion.known import Conditional, replaced
 from undiffuse.diffusion.likelihood.density import EXACT, Adaptive, RungeKutta, log_density
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
@@ -45,7 +47,7 @@ from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Noise, Player, Source
 from undiffuse.models.base import GenerativeModel, check_classes, unmet
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
-from undiffuse.models.methods import METHODS, Method, within
+from undiffuse.models.methods import within
 from undiffuse.parts import describe
 
 _MOMENT_ROWS = 4096  # rows that sigma_data, the prior's moments and the range are measured on
@@ -141,9 +143,10 @@ class Diffusion(GenerativeModel):
     @property
     def network(self) -> nn.Module:
         """The trained network. Raises InputError before the model has met its data."""
-        return self._ready().network
+        return self.trained().network
 
-    def _ready(self) -> Denoiser:
+    def trained(self) -> Denoiser:
+        """Return the denoiser. Raises InputError before the model has met its data."""
         if self.denoiser is None:
             raise unmet()
         return self.denoiser
@@ -185,7 +188,7 @@ class Diffusion(GenerativeModel):
 
     def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The objective at freshly drawn times and noise (Ho et al. 2020, Algorithm 1); then a learned schedule's."""
-        denoiser = self._ready()
+        denoiser = self.trained()
         t = self.objective.sample_times(self.schedule, len(x))
         cond = self.hidden(cond)
         yield "denoiser", self.objective.losses(denoiser, x, torch.randn_like(x), t, **cond).mean()
@@ -205,7 +208,7 @@ class Diffusion(GenerativeModel):
     @torch.no_grad()
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """The objective on `x` with fixed noise: its mean, and its value at equally likely noise levels."""
-        denoiser = self._ready()
+        denoiser = self.trained()
         z = RowNoise(0, len(x))(x)
         times = self.objective.times.quantile(
             self.schedule, (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
@@ -236,7 +239,7 @@ class Diffusion(GenerativeModel):
         (x_known, mask), each (n, *shape): what is true in the mask is given, and the rest drawn by `Conditional`.
         Raises InputError for an unknown method or an impossible number of steps.
         """
-        denoiser: AbstractDenoiser = self._ready().given(**cond)
+        denoiser: AbstractDenoiser = self.trained().given(**cond)
         if self.shape is None or (self.clip and self.data_range is None):
             raise InputError(
                 "this model has not met its data yet; call fit, or give its shape and data_range."
@@ -247,8 +250,9 @@ class Diffusion(GenerativeModel):
             raise InputError(
                 f"method {method}: goes from noise to data, and this model knows one level of noise; leave it out."
             )
-        step, grid, _ = Method(self.step) if method is None else METHODS[method]
-        grid, count = grid or self.grid, steps if steps is not None else self.steps_of(method)
+        step = self.step if method is None else METHODS[method]
+        grid = self.grid if method is None else step.grid or self.grid
+        count = steps if steps is not None else self.steps_of(method)
         if wrap is not None:
             denoiser = wrap(denoiser)
         if known is not None:
@@ -263,12 +267,19 @@ class Diffusion(GenerativeModel):
         return sample(denoiser, x, times, step, noise=noise, callback=callback)
 
     def steps_of(self, method: str | None) -> int:
+        """Return how many steps `draw` takes by `method` unless told."""
         return (METHODS[method].steps if method in METHODS else None) or self.steps
 
     def within(self, evaluations: int) -> dict[str, Any]:
-        """The model's own step and grid if they take no more evaluations, or else fewer steps; see `methods.within`."""
-        own = Method(self.step, self.grid, self.steps)
-        return within(evaluations, own, self.schedule, replaceable=not self.one_level)
+        """Return options of `draw` that take at most so many evaluations; see `methods.within`."""
+        return within(
+            evaluations,
+            self.step,
+            self.grid,
+            self.steps,
+            self.schedule,
+            replaceable=not self.one_level,
+        )
 
     @property
     def no_density(self) -> str:
@@ -303,7 +314,7 @@ class Diffusion(GenerativeModel):
         """
         if self.no_density:
             raise InputError(self.no_density)
-        denoiser, how = self._ready().given(**cond), how or self._own_way()
+        denoiser, how = self.trained().given(**cond), how or self._own_way()
         if isinstance(how, Bound):
             kept = (
                 Clipped(denoiser, *self.data_range) if self.clip and self.data_range else denoiser
@@ -325,6 +336,57 @@ class Diffusion(GenerativeModel):
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
         return describe(self, {**PARTS, **networks.NETWORKS, "diffusion": Diffusion})
+
+
+def guided(
+    model: GenerativeModel,
+    weight: float,
+    *,
+    weaker: GenerativeModel | None = None,
+    low: float = 0.0,
+    high: float = math.inf,
+) -> Wrap:
+    """Return guidance of a trained diffusion model, as `draw` takes it: `wrap=guided(model, 3.0)`.
+
+    Args:
+        model: a diffusion model.
+        weight: the guidance scale: 1 is off.
+        weaker: a weaker model of the same run, for autoguidance; None is classifier-free guidance,
+            each row by its own class.
+        low: the lowest sigma/alpha that is guided.
+        high: the highest.
+
+    Raises:
+        InputError: for a model that is no diffusion model, for an empty range, and without `weaker`
+            for a model that has no classes or was never trained with them hidden.
+    """
+    if not isinstance(model, Diffusion) or not (weaker is None or isinstance(weaker, Diffusion)):
+        family = type(model).__name__.lower()
+        raise InputError(f"guidance: {family} models cannot be guided; leave it out.")
+    if not low < high:
+        raise InputError(
+            f"guidance from {low:g} to {high:g}: no noise level is between them; "
+            "give a range that rises."
+        )
+    if weaker is None and not model.classes:
+        raise InputError(
+            "guidance: this model was trained without labels, so there is no class to guide it to."
+        )
+    if weaker is None and model.drop_condition == 0:
+        raise InputError(
+            "guidance: this model never saw a row without its label (drop_condition 0); "
+            "leave it out."
+        )
+
+    def wrap(denoiser: AbstractDenoiser) -> AbstractDenoiser:
+        if weaker is None:
+            moved: AbstractDenoiser = ClassifierFree(denoiser, weight, label=-1)
+        else:
+            cond = denoiser.cond if isinstance(denoiser, Conditioned) else {}
+            moved = Autoguided(denoiser, weaker.trained().given(**cond), weight)
+        return Interval(moved, denoiser, low, high)
+
+    return wrap
 
 
 def _by_bound(

@@ -1,35 +1,14 @@
-"""Sampling methods by name, for `sample(method=...)` and the command line; and what a method costs in evaluations."""
+"""The cost of sampling methods in evaluations of the network, and how to limit it."""
 
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion import (
-    DDIM,
-    DEIS,
-    IPNDM,
-    AdaptiveODE,
-    Ancestral,
-    AnnealedLangevin,
-    DPMpp,
-    DPMpp2S,
-    DPMppSDE,
-    Euler,
-    EulerMaruyama,
-    Grid,
-    Heun,
-    Karras,
-    LogSNR,
-    PredictorCorrector,
-    Schedule,
-    Step,
-    UniPC,
-    sample,
-)
+from undiffuse.diffusion import METHODS, Grid, Schedule, Step, sample
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
 from undiffuse.diffusion.schedules.process import Times
 from undiffuse.errors import InputError
@@ -37,38 +16,12 @@ from undiffuse.errors import InputError
 FEW = "dpmpp_sde"  # in place of a method that takes too many evaluations
 
 
-class Method(NamedTuple):
-    """A step, the grid it is best on, and how many steps it is meant for; None: the model's own."""
-
-    step: Step
-    grid: Grid | None = None
-    steps: int | None = None
-
-
-METHODS: dict[str, Method] = {
-    "ancestral": Method(Ancestral()),
-    "ddim": Method(DDIM()),
-    "deis": Method(DEIS(), Karras(), 18),
-    "dpmpp": Method(DPMpp(), Karras(), 18),
-    "dpmpp3": Method(DPMpp(order=3), Karras(), 18),
-    "dpmpp_2s": Method(DPMpp2S(), Karras(), 10),
-    "dpmpp_sde": Method(DPMppSDE(), Karras(), 36),
-    "euler": Method(Euler()),
-    "euler_maruyama": Method(EulerMaruyama(), LogSNR(), 500),
-    "heun": Method(Heun(), Karras(), 18),
-    "ipndm": Method(IPNDM(), Karras(), 18),
-    "langevin": Method(AnnealedLangevin(), LogSNR(), 100),
-    "ode": Method(AdaptiveODE(), LogSNR(), 2),  # one adaptive solution, then the step to zero noise
-    "pc": Method(PredictorCorrector(), LogSNR(), 250),
-    "unipc": Method(UniPC(), Karras(), 18),
-}
-"""Sampling methods by name."""
-
-
 def evaluations(step: Step, times: Times, schedule: Schedule) -> int:
-    """How many evaluations of the network a sample takes along `times`: counted at the origin, not declared.
+    """Return how many evaluations of the network a sample takes along `times` (n,).
 
-    >>> from undiffuse.diffusion import EDM
+    They are counted on data at the origin.
+
+    >>> from undiffuse.diffusion import EDM, Heun, Karras
     >>> evaluations(Heun(), Karras()(EDM(), 18), EDM())
     35
     """
@@ -79,7 +32,7 @@ def evaluations(step: Step, times: Times, schedule: Schedule) -> int:
 
 @final
 class _Counter(AbstractDenoiser):
-    """The denoiser of a point at the origin, which counts how often it is asked."""
+    """The denoiser of a point at the origin, which counts its evaluations."""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
@@ -92,17 +45,30 @@ class _Counter(AbstractDenoiser):
         return Estimate(torch.zeros_like(x_t), z_hat, torch.full_like(x_t, 0.5))
 
 
-def within(limit: int, own: Method, schedule: Schedule, *, replaceable: bool) -> dict[str, Any]:
-    """Options of `sample` that take no more than `limit` evaluations a sample; {} if the model's own way takes no more.
+def within(
+    limit: int, step: Step, grid: Grid, steps: int, schedule: Schedule, *, replaceable: bool
+) -> dict[str, Any]:
+    """Return options of `sample` that take at most `limit` evaluations of the network a sample.
 
-    A model whose own way takes more (a chain of a thousand levels, a stochastic equation, annealed dynamics) is sampled
-    by SDE-DPM-Solver++(2M) (Lu et al. 2022b), an evaluation a step, in 36 of them or `limit`; or, if its step is not
-    `replaceable`, in as many of its own steps as fit. On digits, from 10 steps to 50, it came nearer to the data than
-    the solvers of the probability flow, for a network of ddpm and one of ncsn. Raises InputError if no step fits.
+    A model whose own step takes more (a chain of a thousand levels, a stochastic equation, annealed
+    dynamics) is sampled by SDE-DPM-Solver++(2M) (Lu et al. 2022b), one evaluation a step. On
+    digits, from 10 steps to 50, it came closer to the data than the solvers of the probability
+    flow, for a network of ddpm and one of ncsn.
+
+    Args:
+        limit: evaluations allowed.
+        step: the model's own step.
+        grid: its grid.
+        steps: its number of steps.
+        schedule: the forward process.
+        replaceable: whether another step may take its place; otherwise fewer of its own are taken.
+
+    Returns:
+        Options of `sample`; none if the model's own way takes no more.
+
+    Raises:
+        InputError: if not one step fits.
     """
-    step, grid, steps = own
-    assert grid is not None
-    assert steps is not None
 
     def cost(count: int) -> int:
         return evaluations(step, grid(schedule, count), schedule)
@@ -114,6 +80,7 @@ def within(limit: int, own: Method, schedule: Schedule, *, replaceable: bool) ->
     fitting = list(takewhile(lambda count: cost(count) <= limit, range(1, steps + 1)))
     if not fitting:
         raise InputError(
-            f"evaluations {limit}: this model takes at least {cost(1)} for a sample; allow as many."
+            f"evaluations {limit}: this model takes at least {cost(1)} for a sample; "
+            "allow that many."
         )
     return {"steps": fitting[-1]}

@@ -23,9 +23,11 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
+from undiffuse.diffusion.grid import Grid, LogSNR
 from undiffuse.diffusion.schedules.process import LEAST_SAMPLED, Schedule, Times, as_times
-from undiffuse.diffusion.steps.base import Moved, Noise, Step
+from undiffuse.diffusion.steps.base import Moved, Step
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Noise
 
 State = tuple[Tensor, ...]
 """What is integrated: tensors whose first axis is the rows."""
@@ -245,18 +247,30 @@ class AdaptiveODE(Step):
 
     tolerance: float = 1e-5
     order: ClassVar[int | None] = 5
+    adaptive: ClassVar[bool] = True
+    grid: ClassVar[Grid | None] = LogSNR()
+    steps: ClassVar[int | None] = 2  # one solution, then the step to zero noise
+    formula: ClassVar[str] = "Dormand and Prince's pair, each row its own steps"
+    source: ClassVar[str] = "Dormand and Prince 1980"
 
     def __post_init__(self) -> None:
         if not self.tolerance > 0:
             raise InputError(f"tolerance {self.tolerance}: give a number above 0, such as 1e-5.")
 
-    def __call__(
+    def end(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        """alpha_s x_hat at the smallest noise level."""
+        alpha_s, _ = denoiser.schedule(s)
+        last = torch.minimum(denoiser.schedule.last_time(LEAST_SAMPLED), t)
+        x, evaluations = self.move(denoiser, x_t, t, last, memory, noise)
+        return alpha_s * denoiser(x, last), evaluations + 1
+
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         schedule = denoiser.schedule
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
-        to = s if sigma_s > 0 else torch.minimum(schedule.last_time(LEAST_SAMPLED), t)
-        alpha, sigma = schedule(to)
 
         def field(state: State, w: Tensor, rows: Tensor) -> State:
             (y,), time = state, flow_time(schedule, w)
@@ -265,10 +279,9 @@ class AdaptiveODE(Step):
             x_hat, z_hat = part.split(expand(scale, y) * y, time)
             return (expand(flow_rate(w), y) * (z_hat - x_hat),)
 
-        start, end = flow_variable(schedule, t), flow_variable(schedule, to)
+        start, end = flow_variable(schedule, t), flow_variable(schedule, s)
         y = x_t / (alpha_t + sigma_t)
         (y,), evaluations = integrate(
             field, (y,), start, end, rtol=self.tolerance, atol=self.tolerance
         )
-        x, evaluations = (alpha + sigma) * y, evaluations + (0 if memory is None else memory)
-        return (alpha_s * denoiser(x, to), evaluations + 1) if sigma_s == 0 else (x, evaluations)
+        return (alpha_s + sigma_s) * y, evaluations + (0 if memory is None else memory)

@@ -2,23 +2,25 @@
 
     step(denoiser, x_t, t, s, memory, noise) -> (x_s, memory)
 
-A step is its formula; the loop around it is `sample`. `memory` is whatever the step returned last (None at first), for
-multistep methods; `noise(like)` draws standard normals. Deterministic steps declare the order at which they converge
-to the probability-flow ODE, `order`; stochastic ones their weak order, `weak_order`. A step to sigma_s = 0 is exact in
-x_hat everywhere: it returns alpha_s x_hat up to the method's own correction.
+A step is its formula; the loop around it is `sample`. `memory` is whatever the step returned last (None
+at first), for multistep methods; `noise(like)` draws standard normals. Deterministic steps declare the
+order at which they converge to the probability-flow ODE, `order`; stochastic ones their weak order,
+`weak_order`; Langevin dynamics have neither. The move to sigma_s = 0 is alpha_s x_hat in every method:
+the mean of x_s given x_t, exact in x_hat.
 
-In the coordinates y = x/m(t), u(t) the probability-flow ODE (Song et al. 2021, Eq. 13) has no schedule derivative left:
+In the coordinates y = x/m(t), u(t) the probability-flow ODE (Song et al. 2021, Eq. 13) has no schedule
+derivative left:
 
-    Ratio      m = alpha,           u = sigma/alpha,            dy/du = z_hat             (Karras et al. 2022)
-    Fraction   m = alpha + sigma,   u = sigma/(alpha + sigma),  dy/du = z_hat - x_hat     (finite where alpha = 0)
+    Ratio      m = alpha,          u = sigma/alpha,           dy/du = z_hat         (Karras et al. 2022)
+    Fraction   m = alpha + sigma,  u = sigma/(alpha + sigma), dy/du = z_hat - x_hat
 
-Euler's method in either is DDIM.
+Fraction is finite where alpha = 0. Euler's method in either is DDIM.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -26,39 +28,99 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
+from undiffuse.diffusion.grid import Grid, Karras
 from undiffuse.diffusion.schedules.process import Times
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Noise
 
-Noise = Callable[[Tensor], Tensor]
-Moved = tuple[Tensor, Any]
+Moved = tuple[Tensor, Any]  # the memory is of each step's own type
 
 
 class Step(ABC):
-    """One sampling method: a move from t to s < t. Exactly one of `order` and `weak_order` is set."""
+    """One sampling method: a move from t to s < t.
+
+    A subclass declares all there is to know about it, and stands in `STEPS`; the names of methods, the
+    table of solvers and the laws follow from that.
+
+    Attributes:
+        order: order of convergence to the probability-flow ODE, of a deterministic step.
+        weak_order: weak order of convergence, of a stochastic step; at most one of the two is set.
+        formula: the move in short, for the table of solvers.
+        source: the paper.
+        grid: the grid it is best on; None is the model's own.
+        steps: the number of steps that it is meant for; None is the model's own.
+        from_noise: whether it leads from noise to data, so that it is a method of its own.
+        adaptive: whether it takes steps of its own within a move, to a `tolerance`.
+        variants: other arguments, by name, that are held to the same laws.
+    """
 
     order: ClassVar[int | None] = None
     weak_order: ClassVar[int | None] = None
+    formula: ClassVar[str]
+    source: ClassVar[str]
+    grid: ClassVar[Grid | None] = None
+    steps: ClassVar[int | None] = None
+    from_noise: ClassVar[bool] = True
+    adaptive: ClassVar[bool] = False
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    @abstractmethod
+    @final
     def __call__(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
-        """(x_s, memory) from x_t (B, *) and scalar float64 times s < t."""
+        """Move from t to s.
+
+        Args:
+            denoiser: E[x | x_t].
+            x_t: (B, *).
+            t: scalar, float64.
+            s: scalar, float64, s < t.
+            memory: what the call before returned; None at first.
+            noise: draws standard normals.
+
+        Returns:
+            x_s (B, *) and the memory for the next call.
+        """
+        _, sigma_s = denoiser.schedule(s)
+        move = self.move if sigma_s > 0 else self.end
+        return move(denoiser, x_t, t, s, memory, noise)
+
+    @abstractmethod
+    def move(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        """Move from t to s where sigma_s > 0; the arguments are those of the call."""
+
+    def end(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        """Move from t to s where sigma_s = 0: to alpha_s x_hat."""
+        alpha_s, _ = denoiser.schedule(s)
+        return alpha_s * denoiser(x_t, t), None
 
     @property
     def reverse_variance(self) -> ReverseVariance:
-        """The variance of p(x_s | x_t) that the bound takes: beta-tilde unless the step has one of its own."""
+        """The variance of p(x_s | x_t) that the bound takes: beta-tilde unless overridden."""
         return BetaTilde()
 
 
 class ReverseVariance(ABC):
-    """v_t, the variance of p(x_s | x_t): a number, or one per coordinate; `learned` if it takes the network's v."""
+    """v_t, the variance of p(x_s | x_t): a number, or one per coordinate.
+
+    `learned` says whether it takes the network's v.
+    """
 
     learned: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, beta: Tensor, beta_tilde: Tensor, v: Tensor | None) -> Tensor:
-        """From beta_t, beta-tilde_t and the denoiser's own v in [0, 1], of the shape of x_t (None: not learned)."""
+        """Return v_t.
+
+        Args:
+            beta: beta_t, broadcasting against x_t.
+            beta_tilde: beta-tilde_t, likewise.
+            v: the denoiser's own v in [0, 1], of the shape of x_t; None where it is not learned.
+        """
 
 
 @final
@@ -73,7 +135,10 @@ class Beta(ReverseVariance):
 @final
 @dataclass(frozen=True)
 class BetaTilde(ReverseVariance):
-    """v_t = beta-tilde_t, the posterior's: optimal for a single point, and the better one for fewer than T steps."""
+    """v_t = beta-tilde_t, the posterior's.
+
+    It is optimal for a single point, and the better one for fewer than T steps.
+    """
 
     def __call__(self, beta: Tensor, beta_tilde: Tensor, v: Tensor | None) -> Tensor:
         return beta_tilde
@@ -82,9 +147,10 @@ class BetaTilde(ReverseVariance):
 @final
 @dataclass(frozen=True)
 class Learned(ReverseVariance):
-    """exp(v log beta_t + (1 - v) log beta-tilde_t), v the network's (Nichol and Dhariwal 2021, Eq. 15).
+    """exp(v log beta_t + (1 - v) log beta-tilde_t), v the network's.
 
-    Between strided levels both ends are those of the strided chain. Raises InputError where no v is predicted.
+    Nichol and Dhariwal (2021), Eq. 15. Between strided levels both ends are those of the strided chain.
+    Raises InputError where no v is predicted.
     """
 
     learned: ClassVar[bool] = True
@@ -97,56 +163,79 @@ class Learned(ReverseVariance):
         return torch.exp(v * beta.log() + (1 - v) * beta_tilde.log())
 
 
+VARIANCES: dict[str, type[ReverseVariance]] = {
+    "beta": Beta,
+    "beta_tilde": BetaTilde,
+    "learned": Learned,
+}
+
+
 @final
 @dataclass(frozen=True)
 class Ancestral(Step):
     """x_s ~ N(mean of q(x_s | x_t, x_hat), v_t) (Ho et al. 2020, Algorithm 2, for any t and s).
 
-    mean = alpha_s x_hat + (a sigma_s^2 / sigma_t) z_hat,  a = alpha_t/alpha_s: the posterior mean with x_t split into
-    its parts. Between strided levels beta is that of the strided chain, 1 - alpha_t^2/alpha_s^2 when variance is
-    preserved. No noise is added on the step to sigma_s = 0 (Algorithm 2, line 3).
+    mean = alpha_s x_hat + (a sigma_s^2 / sigma_t) z_hat,  a = alpha_t/alpha_s: the posterior mean with
+    x_t split into its parts. Between strided levels beta is that of the strided chain,
+    1 - alpha_t^2/alpha_s^2 when variance is preserved.
     """
 
     variance: ReverseVariance = BetaTilde()
     weak_order: ClassVar[int | None] = 1
+    formula: ClassVar[str] = "mean of q(x_s given x_t, x_hat) + sqrt(v_t) z"
+    source: ClassVar[str] = "Ho et al. 2020, Algorithm 2"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"beta": {"variance": Beta()}}
 
     @property
     def reverse_variance(self) -> ReverseVariance:
+        """v_t."""
         return self.variance
 
-    def __call__(
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
         x_hat, z_hat, v = denoiser.estimate(x_t, t)
-        if sigma_s == 0:
-            return alpha_s * x_hat, None
         a, beta = denoiser.schedule.transition(t, s)
-        variance = self.variance(beta, beta * (sigma_s / sigma_t) ** 2, v)
-        return alpha_s * x_hat + (a * sigma_s**2 / sigma_t) * z_hat + variance.sqrt() * noise(
-            x_t
-        ), None
+        v_t = self.variance(beta, beta * (sigma_s / sigma_t) ** 2, v)
+        mean = alpha_s * x_hat + (a * sigma_s**2 / sigma_t) * z_hat
+        return mean + v_t.sqrt() * noise(x_t), None
 
 
 @final
 @dataclass(frozen=True)
 class DDIM(Step):
-    """Denoising diffusion implicit step (Song et al. 2021a, Eq. 12): eta = 0 deterministic, eta = 1 ancestral.
+    """Denoising diffusion implicit step (Song et al. 2021a, Eq. 12).
 
     x_s = alpha_s x_hat + sqrt(sigma_s^2 - c^2) z_hat + c z,   c = eta * std of q(x_s | x_t, x_hat)
 
-    For eta > 0 the order holds in the weak sense.
+    eta = 0 is deterministic, eta = 1 ancestral.
     """
 
     eta: float = 0.0
-    order: ClassVar[int | None] = 1
+    formula: ClassVar[str] = "alpha_s x_hat + sigma_s z_hat"
+    source: ClassVar[str] = "Song, Meng and Ermon 2021, Eq. 12"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "eta_half": {"eta": 0.5},
+        "eta_1": {"eta": 1.0},
+    }
 
-    def __call__(
+    @property
+    def order(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """1 where nothing is random."""
+        return 1 if self.eta == 0 else None
+
+    @property
+    def weak_order(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """1 where noise is added."""
+        return None if self.eta == 0 else 1
+
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
         x_hat, z_hat = denoiser.split(x_t, t)
-        if self.eta == 0 or sigma_s == 0:
+        if self.eta == 0:
             return alpha_s * x_hat + sigma_s * z_hat, None
         _, beta = denoiser.schedule.transition(t, s)
         c = self.eta * beta.sqrt() * sigma_s / sigma_t
@@ -157,13 +246,16 @@ class Coordinate(ABC):
     """y = x / scale, u = value, dy/du = slope: a form of the probability-flow ODE."""
 
     @abstractmethod
-    def scale(self, alpha: Times, sigma: Times) -> Times: ...
+    def scale(self, alpha: Times, sigma: Times) -> Times:
+        """Return m."""
 
     @abstractmethod
-    def value(self, alpha: Times, sigma: Times) -> Times: ...
+    def value(self, alpha: Times, sigma: Times) -> Times:
+        """Return u."""
 
     @abstractmethod
-    def slope(self, x_hat: Tensor, z_hat: Tensor) -> Tensor: ...
+    def slope(self, x_hat: Tensor, z_hat: Tensor) -> Tensor:
+        """Return dy/du, of the shape of x_hat."""
 
 
 @final
@@ -184,7 +276,7 @@ class Ratio(Coordinate):
 @final
 @dataclass(frozen=True)
 class Fraction(Coordinate):
-    """y = x/(alpha + sigma), u = sigma/(alpha + sigma) in [0, 1]: flow matching's time, on any schedule."""
+    """y = x/(alpha + sigma), u = sigma/(alpha + sigma) in [0, 1]: flow matching's time."""
 
     def scale(self, alpha: Times, sigma: Times) -> Times:
         return alpha + sigma
@@ -196,31 +288,43 @@ class Fraction(Coordinate):
         return z_hat - x_hat
 
 
+COORDINATES: dict[str, type[Coordinate]] = {"ratio": Ratio, "fraction": Fraction}
+
+
 @final
 @dataclass(frozen=True)
 class Euler(Step):
-    """Euler's method in t on the probability-flow ODE: x_s = x_t + (s - t) dx_t/dt (Song et al. 2021, Eq. 13).
+    """Euler's method in t on the probability-flow ODE (Song et al. 2021, Eq. 13).
 
-    Needs |dx_t/dt| finite at t; on the linear schedule it is DDIM.
+    x_s = x_t + (s - t) dx_t/dt
+
+    On the linear schedule it is DDIM. Where the schedule's derivative is infinite, at an end of some,
+    it is DDIM too.
     """
 
     order: ClassVar[int | None] = 1
+    formula: ClassVar[str] = "x_t + (s - t) dx_t/dt"
+    source: ClassVar[str] = "Song et al. 2021, Eq. 13"
 
-    def __call__(
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
-        return x_t + (s - t) * denoiser.velocity(x_t, t), None
+        d_alpha, d_sigma = denoiser.schedule.derivative(t)
+        if d_alpha.isinf() or d_sigma.isinf():
+            return DDIM()(denoiser, x_t, t, s, None, noise)
+        x_hat, z_hat = denoiser.split(x_t, t)
+        return x_t + (s - t) * (d_alpha * x_hat + d_sigma * z_hat), None
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Heun(Step):
-    """Heun's second-order step with optional churn (Karras et al. 2022, Algorithm 2), in a stated coordinate.
+    """Heun's second-order step with optional churn (Karras et al. 2022, Algorithm 2).
 
-    Churn raises the noise level sigma/alpha by a share gamma = min(`churn`, sqrt(2) - 1) before the step, where it lies
-    in [churn_from, churn_to]; `churn` is the published S_churn / steps. The correction is left out
-    on the step to sigma_s = 0, and where the coordinate is infinite: give `coordinate=Fraction()` for schedules that
-    have no signal at t = 1.
+    Churn raises the noise level sigma/alpha by a share gamma = min(`churn`, sqrt(2) - 1) before the
+    step, where it lies in [churn_from, churn_to]; `churn` is the published S_churn / steps. The
+    correction is left out where the coordinate is infinite: give `coordinate=Fraction()` for schedules
+    that have no signal at t = 1.
     """
 
     churn: float = 0.0
@@ -228,41 +332,50 @@ class Heun(Step):
     churn_to: float = 1e9
     churn_noise: float = 1.0
     coordinate: Coordinate = Ratio()
-    order: ClassVar[int | None] = 2
+    grid: ClassVar[Grid | None] = Karras()
+    steps: ClassVar[int | None] = 18
+    formula: ClassVar[str] = "mean of two slopes in sigma/alpha, or in the fraction"
+    source: ClassVar[str] = "Karras et al. 2022, Algorithm 2"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "fraction": {"coordinate": Fraction()},
+        "churn": {"churn": 0.1},
+    }
 
-    def __call__(
+    @property
+    def order(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """2 without churn."""
+        return 2 if self.churn == 0 else None
+
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
-        if self.churn > 0:
-            x_t, t = self._raised(denoiser, x_t, t, noise)
+        x_t, t = self._raised(denoiser, x_t, t, noise)
         at_t, at_s = denoiser.schedule(t), denoiser.schedule(s)
         x_hat, z_hat = denoiser.split(x_t, t)
         x_s = at_s[0] * x_hat + at_s[1] * z_hat  # Euler in either coordinate
         h = self.coordinate.value(*at_s) - self.coordinate.value(*at_t)
-        if at_s[1] == 0 or h.isinf():
+        if h.isinf():
             return x_s, None
-        change = self.coordinate.slope(*denoiser.split(x_s, s)) - self.coordinate.slope(
-            x_hat, z_hat
-        )
+        before = self.coordinate.slope(x_hat, z_hat)
+        change = self.coordinate.slope(*denoiser.split(x_s, s)) - before
         return x_s + self.coordinate.scale(*at_s) * h / 2 * change, None
+
+    def end(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        """alpha_s x_hat, at the raised noise level."""
+        x_t, t = self._raised(denoiser, x_t, t, noise)
+        return super().end(denoiser, x_t, t, s, memory, noise)
 
     def _raised(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, noise: Noise
     ) -> tuple[Tensor, Times]:
         """(x, t) at the raised noise level, within the schedule."""
         alpha, sigma = denoiser.schedule(t)
-        if not self.churn_from <= sigma / alpha <= self.churn_to:
+        if self.churn == 0 or not self.churn_from <= sigma / alpha <= self.churn_to:
             return x_t, t
         gamma = min(self.churn, 2**0.5 - 1)
         raised = denoiser.schedule.inverse(-2 * ((1 + gamma) * sigma / alpha).log())
         alpha_r, sigma_r = denoiser.schedule(raised)
         added = ((sigma_r / alpha_r) ** 2 - (sigma / alpha) ** 2).clamp(min=0).sqrt()
         return alpha_r * (x_t / alpha + self.churn_noise * added * noise(x_t)), raised
-
-
-VARIANCES: dict[str, type[ReverseVariance]] = {
-    "beta": Beta,
-    "beta_tilde": BetaTilde,
-    "learned": Learned,
-}
-COORDINATES: dict[str, type[Coordinate]] = {"ratio": Ratio, "fraction": Fraction}

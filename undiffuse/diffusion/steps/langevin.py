@@ -19,16 +19,18 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
+from undiffuse.diffusion.grid import Grid, LogSNR
 from undiffuse.diffusion.schedules.levels import step_share
 from undiffuse.diffusion.schedules.process import LEAST_SAMPLED, Schedule, Times
-from undiffuse.diffusion.steps.base import Moved, Noise, Step
+from undiffuse.diffusion.steps.base import Moved, Step
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Noise
 
 
 class Convention(ABC):
@@ -89,8 +91,11 @@ class Langevin(Step):
     size: float = 1e-6
     updates: int = 10
     convention: Convention = Full()
+    from_noise: ClassVar[bool] = False
+    formula: ClassVar[str] = "Langevin steps at one level"
+    source: ClassVar[str] = "Liu, Eq. 1; Kim and Lee 2024, Eq. 44"
 
-    def __call__(
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         level = denoiser.schedule.last_time(LEAST_SAMPLED)
@@ -106,8 +111,16 @@ class Langevin(Step):
             convention=self.convention,
             noise=noise,
         )
-        alpha_s, sigma_s = denoiser.schedule(s)
-        return (alpha_s * denoiser(x, level) if sigma_s == 0 else x), None
+        return x, None
+
+    def end(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        """alpha_s x_hat at the smallest noise level, after the updates."""
+        x, _ = self.move(denoiser, x_t, t, s, memory, noise)
+        return super().end(
+            denoiser, x, denoiser.schedule.last_time(LEAST_SAMPLED), s, memory, noise
+        )
 
 
 @final
@@ -124,6 +137,10 @@ class AnnealedLangevin(Step):
 
     updates: int = 5
     epsilon: float | None = None
+    grid: ClassVar[Grid | None] = LogSNR()
+    steps: ClassVar[int | None] = 100
+    formula: ClassVar[str] = "Langevin steps at each level"
+    source: ClassVar[str] = "Song and Ermon 2019, Algorithm 1"
 
     def __post_init__(self) -> None:
         if self.updates < 1 or (self.epsilon is not None and not self.epsilon > 0):
@@ -131,23 +148,32 @@ class AnnealedLangevin(Step):
                 f"updates {self.updates}, epsilon {self.epsilon}: give at least 1 and a size above 0."
             )
 
-    def __call__(
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
         if alpha_t == 0:
             x_hat, z_hat = denoiser.split(x_t, t)
             return alpha_s * x_hat + sigma_s * z_hat, None
-        gamma = float(sigma_t / alpha_t * alpha_s / sigma_s)
-        e = (
-            memory or 0.0
-            if sigma_s == 0 and self.epsilon is None
-            else self.share(denoiser.schedule, gamma)
-        )
-        x = x_t
-        for _ in range(self.updates if e else 0):
-            x = x - e * sigma_t * denoiser.noise(x, t) + math.sqrt(2 * e) * sigma_t * noise(x)
-        return (alpha_s * denoiser(x, t), None) if sigma_s == 0 else (alpha_s / alpha_t * x, e)
+        e = self.share(denoiser.schedule, float(sigma_t / alpha_t * alpha_s / sigma_s))
+        return alpha_s / alpha_t * self._updated(denoiser, x_t, t, e, noise), e
+
+    def end(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        """alpha_s x_hat, after the updates at level t."""
+        e = memory if self.epsilon is None else self.share(denoiser.schedule, 1.0)
+        x = self._updated(denoiser, x_t, t, e, noise) if e else x_t
+        return super().end(denoiser, x, t, s, memory, noise)
+
+    def _updated(
+        self, denoiser: AbstractDenoiser, x: Tensor, t: Times, e: float, noise: Noise
+    ) -> Tensor:
+        """`x` (B, *) after the Langevin steps at level t, each of size e."""
+        _, sigma = denoiser.schedule(t)
+        for _ in range(self.updates):
+            x = x - e * sigma * denoiser.noise(x, t) + math.sqrt(2 * e) * sigma * noise(x)
+        return x
 
     def share(self, schedule: Schedule, gamma: float) -> float:
         """e, the step in units of the level's variance, for levels `gamma` apart. Raises InputError if e is above 1."""

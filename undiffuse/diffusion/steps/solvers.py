@@ -23,6 +23,7 @@ away from it is DDIM, and it is not remembered. A step to sigma_s = 0, where h i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -30,9 +31,11 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
+from undiffuse.diffusion.grid import Grid, Karras
 from undiffuse.diffusion.schedules.process import Schedule, Times
-from undiffuse.diffusion.steps.base import Moved, Noise, Step
+from undiffuse.diffusion.steps.base import Moved, Step
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Noise
 
 Known = tuple[Tensor, Times]
 """A prediction and the lambda it belongs to; a memory is a list of them, the latest first."""
@@ -122,18 +125,21 @@ class DPMpp(Step):
     second difference, which makes it order 2. The first steps have a lower order.
     """
 
-    order: int = 2  # type: ignore[misc]
+    order: int = 2  # pyright: ignore[reportIncompatibleVariableOverride]
+    grid: ClassVar[Grid | None] = Karras()
+    steps: ClassVar[int | None] = 18
+    formula: ClassVar[str] = "polynomial of x_hat in lambda through `order` times"
+    source: ClassVar[str] = "Lu et al. 2022b, Algorithm 2"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"1": {"order": 1}, "3": {"order": 3}}
 
     def __post_init__(self) -> None:
         check("order", self.order, 3, "DPM-Solver++")
 
-    def __call__(
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
         x_hat, _ = denoiser.split(x_t, t)
-        if sigma_s == 0:
-            return alpha_s * x_hat, None
         past: list[Known] = memory or []
         lambda_t, lambda_s = lambdas(denoiser.schedule, t, s)
         push = predicted(BH2(), lambda_s, (x_hat, lambda_t), past)
@@ -154,15 +160,20 @@ class DPMpp2S(Step):
 
     r: float = 0.5
     order: ClassVar[int | None] = 2
+    grid: ClassVar[Grid | None] = Karras()
+    steps: ClassVar[int | None] = 10
+    formula: ClassVar[str] = "x_hat at t and half way in lambda"
+    source: ClassVar[str] = "Lu et al. 2022b, Algorithm 1"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"r_third": {"r": 1 / 3}}
 
-    def __call__(
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
         x_hat, z_hat = denoiser.split(x_t, t)
         lambda_t, lambda_s = lambdas(denoiser.schedule, t, s)
         h = lambda_s - lambda_t
-        if h.isinf():
+        if h.isinf():  # alpha_t = 0
             return alpha_s * x_hat + sigma_s * z_hat, None
         m = denoiser.schedule.inverse(2 * (lambda_t + self.r * h))
         alpha_m, sigma_m = denoiser.schedule(m)
@@ -183,18 +194,21 @@ class DPMppSDE(Step):
     with D_1 the first difference of x_hat, times h; weak order 1 leaves it out and is DDIM at eta = 1.
     """
 
-    weak_order: int = 2  # type: ignore[misc]
+    weak_order: int = 2  # pyright: ignore[reportIncompatibleVariableOverride]
+    grid: ClassVar[Grid | None] = Karras()
+    steps: ClassVar[int | None] = 36
+    formula: ClassVar[str] = "the SDE in lambda, its noise integrated exactly"
+    source: ClassVar[str] = "Lu et al. 2022b, Appendix E"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"1": {"weak_order": 1}}
 
     def __post_init__(self) -> None:
         check("weak_order", self.weak_order, 2, "SDE-DPM-Solver++")
 
-    def __call__(
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
         x_hat, _ = denoiser.split(x_t, t)
-        if sigma_s == 0:
-            return alpha_s * x_hat, None
         past: list[Known] = memory or []
         lambda_t, lambda_s = lambdas(denoiser.schedule, t, s)
         h = lambda_s - lambda_t
@@ -208,6 +222,138 @@ class DPMppSDE(Step):
             + sigma_s * gone.sqrt() * noise(x_t)
         )
         return x_s, remember((x_hat, lambda_t), past, self.weak_order - 1)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class UniPC(Step):
+    """UniPC-p, a predictor and a corrector that costs nothing (Zhao et al. 2023, Algorithms 1-4), of order p + 1.
+
+    The predictor (UniP-p) interpolates x_hat at p times, t and those before; the next step evaluates x_hat at the new
+    point anyway, and then first repeats the move with that prediction among the rest (UniC-p). p = 2 with BH2 predicts
+    as DPM-Solver++(2M) does. The order holds once p predictions are known: the first steps have a lower one.
+    """
+
+    p: int = 2
+    b: BH = BH2()
+    grid: ClassVar[Grid | None] = Karras()
+    steps: ClassVar[int | None] = 18
+    formula: ClassVar[str] = "polynomial of x_hat, corrected by the evaluation at s"
+    source: ClassVar[str] = "Zhao et al. 2023"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "1": {"p": 1},
+        "3": {"p": 3},
+        "bh1": {"b": BH1()},
+    }
+
+    def __post_init__(self) -> None:
+        check("p", self.p, 3, "UniPC")
+
+    @property
+    def order(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """P + 1."""
+        return self.p + 1
+
+    def move(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
+        x_hat, _ = denoiser.split(x_t, t)
+        past: list[Known] = memory or []
+        lambda_t, lambda_s = lambdas(denoiser.schedule, t, s)
+        x_t = self.corrected(denoiser.schedule, x_t, t, x_hat, past)
+        x_s = (sigma_s / sigma_t) * x_t + alpha_s * predicted(
+            self.b, lambda_s, (x_hat, lambda_t), past[: self.p - 1]
+        )
+        return x_s, remember((x_hat, lambda_t), past, self.p)
+
+    def corrected(
+        self, schedule: Schedule, x_t: Tensor, t: Times, x_hat: Tensor, past: list[Known]
+    ) -> Tensor:
+        """`x_t` with the bend of its own prediction `x_hat` put right (UniC-p); as it is where nothing is known."""
+        if not past:
+            return x_t
+        (alpha_t, _), lambda_t = schedule(t), schedule.log_snr(t) / 2
+        before, *older = past
+        better = predicted(self.b, lambda_t, before, [(x_hat, lambda_t), *older])
+        return x_t + alpha_t * (better - predicted(self.b, lambda_t, before, older))
+
+
+@final
+@dataclass(frozen=True)
+class DEIS(Step):
+    """DEIS, multistep, its polynomial in log(sigma/alpha) (Zhang and Chen 2023, log-rho AB): z_hat at `order` times.
+
+    x_s = alpha_s x_hat + sigma_s z_hat + sigma_s sum_j w_j(-h) (z_hat_j - z_hat)
+    """
+
+    order: int = 3  # pyright: ignore[reportIncompatibleVariableOverride]
+    grid: ClassVar[Grid | None] = Karras()
+    steps: ClassVar[int | None] = 18
+    formula: ClassVar[str] = "polynomial of z_hat in log(sigma/alpha)"
+    source: ClassVar[str] = "Zhang and Chen 2023"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"1": {"order": 1}, "2": {"order": 2}}
+
+    def __post_init__(self) -> None:
+        check("order", self.order, 3, "DEIS")
+
+    def move(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        alpha_s, sigma_s = denoiser.schedule(s)
+        x_hat, z_hat = denoiser.split(x_t, t)
+        past: list[Known] = memory or []
+        lambda_t, lambda_s = lambdas(denoiser.schedule, t, s)
+        h = lambda_s - lambda_t
+        r = [(lambda_j - lambda_t) / h for _, lambda_j in past]
+        x_s = alpha_s * x_hat + sigma_s * (z_hat + bend(-h, z_hat, r, [z_j for z_j, _ in past]))
+        return x_s, remember((z_hat, lambda_t), past, self.order - 1)
+
+
+ADAMS_BASHFORTH = (
+    (1,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+
+
+@final
+@dataclass(frozen=True)
+class IPNDM(Step):
+    """Adams-Bashforth on the slope dy/du = z_hat, y = x/alpha, u = sigma/alpha, as if all steps were alike.
+
+    x_s/alpha_s = x_t/alpha_t + (u_s - u_t) sum_j b_j z_hat_j          (Zhang and Chen 2023, iPNDM; Liu et al. 2022)
+
+    with up to `points` slopes, t's and those before. On a grid that is even in u the order is `points`; the weights are
+    not adapted to others, where it is at most 2, the order declared.
+    """
+
+    points: int = 4
+    grid: ClassVar[Grid | None] = Karras()
+    steps: ClassVar[int | None] = 18
+    formula: ClassVar[str] = "Adams-Bashforth weights on z_hat, whatever the grid"
+    source: ClassVar[str] = "Zhang and Chen 2023"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"2": {"points": 2}, "3": {"points": 3}}
+
+    def __post_init__(self) -> None:
+        check("points", self.points, 4, "iPNDM")
+
+    @property
+    def order(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """2, from two points on."""
+        return min(self.points, 2)
+
+    def move(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
+        x_hat, z_hat = denoiser.split(x_t, t)
+        past: list[Tensor] = memory or []
+        x_s = alpha_s * x_hat + sigma_s * z_hat
+        for b_j, z_j in zip(ADAMS_BASHFORTH[len(past)][1:], past, strict=True):
+            x_s = x_s + (sigma_s - alpha_s * sigma_t / alpha_t) * b_j * (z_j - z_hat)
+        return x_s, [z_hat, *past][: self.points - 1] if alpha_t > 0 else []
 
 
 BHS: dict[str, type[BH]] = {"bh1": BH1, "bh2": BH2}

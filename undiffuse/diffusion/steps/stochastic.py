@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
+from undiffuse.diffusion.grid import Grid, LogSNR
 from undiffuse.diffusion.schedules.process import Schedule, Times
-from undiffuse.diffusion.steps.base import Ancestral, Moved, Noise, Step
+from undiffuse.diffusion.steps.base import Ancestral, Moved, Step
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Noise
 
 
 def forward(schedule: Schedule, x: Tensor, times: Times, noise: Noise = torch.randn_like) -> Tensor:
@@ -56,13 +58,15 @@ class EulerMaruyama(Step):
     """
 
     weak_order: ClassVar[int | None] = 1
+    grid: ClassVar[Grid | None] = LogSNR()
+    steps: ClassVar[int | None] = 500
+    formula: ClassVar[str] = "x_t - (t - s)(f x_t - g^2 score) + g sqrt(t - s) z"
+    source: ClassVar[str] = "Song et al. 2021, Eq. 6"
 
-    def __call__(
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
-        if sigma_s == 0:
-            return alpha_s * denoiser(x_t, t), None
+        alpha_t, sigma_t = denoiser.schedule(t)
         if alpha_t == 0:
             return Ancestral()(denoiser, x_t, t, s, None, noise)
         f, g2 = denoiser.schedule.sde(t)
@@ -87,6 +91,10 @@ class PredictorCorrector(Step):
     predictor: Step = EulerMaruyama()
     corrections: int = 1
     snr: float = 0.16
+    grid: ClassVar[Grid | None] = LogSNR()
+    steps: ClassVar[int | None] = 250
+    formula: ClassVar[str] = "a step, then Langevin at the new level"
+    source: ClassVar[str] = "Song et al. 2021, Algorithms 2-5"
 
     def __post_init__(self) -> None:
         if self.corrections < 0 or not self.snr > 0:
@@ -94,13 +102,17 @@ class PredictorCorrector(Step):
                 f"corrections {self.corrections}, snr {self.snr}: give 0 or more, and a ratio above 0."
             )
 
-    def __call__(
+    def end(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        """The predictor's step: there is nothing to correct."""
+        return self.predictor(denoiser, x_t, t, s, memory, noise)
+
+    def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         x, memory = self.predictor(denoiser, x_t, t, s, memory, noise)
         (alpha_t, _), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
-        if sigma_s == 0:
-            return x, memory
         a = (alpha_t / alpha_s) ** 2
         e = 2 * a * self.snr**2  # in units of sigma_s^2
         for _ in range(self.corrections):
