@@ -70,7 +70,7 @@ class GenerativeModel(Trainable):
     completes: bool = False
     preview_options: Mapping[str, Any] = {}
     scored_by: tuple[type[How], ...] = ()
-    no_density: str = ""
+    no_density: str = "this family has no density; score with another model."
 
     def __init__(
         self,

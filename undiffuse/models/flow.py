@@ -40,6 +40,8 @@ class Flow(GenerativeModel):
         class_shares: how often each class is drawn; empty: counted on the data.
     """
 
+    no_density = ""
+
     def __init__(
         self,
         *,

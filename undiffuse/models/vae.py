@@ -64,6 +64,7 @@ class VAE(GenerativeModel):
     """
 
     scored_by = (Weighted, Bound)
+    no_density = ""
 
     def __init__(
         self,
