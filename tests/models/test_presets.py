@@ -1,14 +1,14 @@
-"""Laws of the presets: each builds, learns, draws and is written down; each choice reaches the part it is about."""
+"""Laws of the presets: every option, word and dimension reaches what it is about, and no other is taken."""
 
 from __future__ import annotations
 
-import json
-import math
+import inspect
+import re
 
 import numpy as np
 import pytest
 import torch
-from model_cases import DIFFUSIONS, Recorder, Rows, shaken
+from model_cases import Recorder, Rows, shaken
 
 import undiffuse as ud
 from undiffuse.diffusion import (
@@ -16,16 +16,12 @@ from undiffuse.diffusion import (
     VLB,
     Ancestral,
     Beta,
-    BetaTilde,
-    CosineVP,
     DiscreteTimes,
     Hybrid,
     Learned,
-    Linear,
     LinearVP,
     MinSNR,
     Objective,
-    OptimalTransport,
     Simple,
     SlicedScoreMatching,
     Uniform,
@@ -35,77 +31,161 @@ from undiffuse.diffusion import (
     target,
 )
 from undiffuse.diffusion.schedules.levels import largest_distance
-from undiffuse.diffusion.target import DataTarget, NoiseTarget, PosteriorMean, VTarget
 from undiffuse.errors import InputError
-from undiffuse.models import PRESETS, build
+from undiffuse.models import MODELS, PRESETS, WORDS
 from undiffuse.models.losses import LOSSES, hybrid, min_snr, simple, vlb
+from undiffuse.models.presets import dimensions, options
+from undiffuse.nn import NETWORKS
+from undiffuse.nn.flows.size import FLOWS
+from undiffuse.parts import arguments
 
 SIZES = {"width": 8, "depth": 1}
-every_preset = pytest.mark.parametrize("preset", PRESETS)
-every_diffusion = pytest.mark.parametrize("preset", DIFFUSIONS)
+SHAPES = ((2,), (2, 9), (1, 6, 6))
+CANDIDATES = {int: (1, 2, 3, 4), float: (0.1, 0.2), tuple: ((1,), (1, 2), (0,), (0, 1), ())}
 
 
-def source(n=300, labels=False):
+def source(n=300, shape=(2,)):
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(n, 2, generator=generator) * torch.tensor([1.0, 0.3]) + 0.5
-    label = torch.randint(2, (n,), generator=generator) if labels else None
-    return Rows(rows, label, ("a", "b") if labels else ())
+    scale = torch.tensor([1.0, 0.3]) if shape == (2,) else 1.0
+    return Rows(torch.randn(n, *shape, generator=generator) * scale + 0.5)
 
 
-def gradient(player):
-    parts = [p.grad.flatten() for p in player.module.parameters() if p.grad is not None]
-    return torch.cat(parts) if parts else torch.zeros(1)
-
-
-@every_preset
-def test_every_player_has_a_loss_that_moves_it_and_nothing_else_is_left(preset):
-    model, data = PRESETS[preset](**SIZES), source(labels=True)
-    model.meet(data)
-    shaken(model)
-    players, seen = model.players(), []
+def met(make, shape=(2,), **options):
     torch.manual_seed(0)
-    for player, loss in model.losses(data.rows[:64], label=data.labels[:64]):
-        assert math.isfinite(float(loss.detach()))
-        loss.backward()
-        assert float(gradient(players[player]).norm()) > 0
-        others = [gradient(other) for name, other in players.items() if name != player]
-        assert all(float(other.norm()) == 0 for other in others)
-        model.zero_grad(set_to_none=True)
-        seen.append(player)
-    assert seen == list(players)
-    owned = {id(p) for player in players.values() for p in player.module.parameters()}
-    assert owned == {id(p) for p in model.parameters()}
+    model = make(**options)
+    model.meet(source(40, shape))
+    return model
 
 
-def written_and_read(preset):
-    """A model that has met its data, and what its configuration and weights make of a new one."""
-    model = PRESETS[preset](**SIZES)
-    model.meet(source())
-    shaken(model)
-    again = build(json.loads(json.dumps(model.config(), allow_nan=False)))
-    again.load_state_dict(model.state_dict())
-    return model, again
+# --- the law of options: each of its values makes another model
 
 
-@every_preset
-def test_it_is_written_down_with_its_weights(preset):
-    model, again = written_and_read(preset)
-    again.transform = model.transform
-    assert again.config() == model.config()
-    x = source().rows[:8]
-    found = []
-    for either in (model, again):
-        torch.manual_seed(0)  # sliced score matching draws directions
-        found.append(either.diagnostics(x))
-    assert found[0] == found[1]
+def values_of(make, option):
+    """The words of an option, or two numbers of its type."""
+    if option in WORDS:
+        return WORDS[option]
+    kind = float if "float" in str(inspect.signature(make).parameters[option].annotation) else int
+    return {str(value): value for value in ((0.2, 0.4) if kind is float else (3, 4))}
 
 
-@every_diffusion
-def test_its_schedule_and_the_outputs_of_its_network_are_written_down(preset):
-    model, again = written_and_read(preset)
-    assert again.network.out == (2 if model.objective.learned_variance else 1)
-    t = torch.linspace(0, 1, 9, dtype=torch.float64)
-    assert torch.equal(again.schedule(t)[1], model.schedule(t)[1])
+def option_reaches_the_model(make, option):
+    """Every value of the option makes a model of its own, the same by its word and by its part."""
+    seen = []
+    for word, part in values_of(make, option).items():
+        try:
+            model = met(make, **{option: part}, **SIZES)
+        except InputError as problem:  # it takes other options, or other data: as its word does
+            with pytest.raises(InputError, match=f"^{re.escape(str(problem))}$"):
+                met(make, **{option: word if option in WORDS else part}, **SIZES)
+            continue
+        if option in WORDS:
+            assert met(make, **{option: word}, **SIZES).config() == model.config()
+        assert model.config() not in seen
+        seen.append(model.config())
+    assert seen
+
+
+@pytest.mark.parametrize(
+    ("preset", "option"),
+    [(preset, option) for preset in PRESETS for option in options(preset)],
+)
+def test_every_option_of_every_preset_reaches_its_model(preset, option):
+    option_reaches_the_model(PRESETS[preset], option)
+
+
+# --- the law of dimensions: each reaches the networks
+
+
+def dimension_reaches_the_networks(make, kind, name):
+    """Some value other than what the data would choose is found in a network, and kept."""
+    chosen = {"kind": kind} if kind in {**NETWORKS, **FLOWS} else {}
+    for shape in SHAPES:
+        small = {"width": 8} if name != "width" else {}
+        try:
+            usual = met(make, shape, **chosen, **small)
+        except InputError:  # this kind is for rows of another shape
+            continue
+        if (before := found(usual, name)) is None:
+            continue
+        for value in CANDIDATES[type(before)]:
+            if value != before:
+                try:
+                    model = met(make, shape, **chosen, **small, **{name: value})
+                except InputError:  # of this dimension, but too small or too large
+                    continue
+                assert found(model, name) == value
+                assert kind not in chosen.values() or model.config()["network"]["kind"] == kind
+                return
+    raise AssertionError(f"{kind}: no value of {name} reaches a network")
+
+
+def found(model, name):
+    """The dimension as a network of the model keeps it."""
+    modules = (module for player in model.players().values() for module in player.module.modules())
+    return next((getattr(one, name) for one in modules if name in arguments(type(one))), None)
+
+
+@pytest.mark.parametrize(
+    ("preset", "kind", "name"),
+    [
+        (preset, kind, name)
+        for preset in ("edm", "vae", "gan", "flow")
+        for kind, names in dimensions(preset).items()
+        for name in names
+    ],
+)
+def test_every_dimension_of_every_network_can_be_set(preset, kind, name):
+    dimension_reaches_the_networks(PRESETS[preset], kind, name)
+
+
+def test_presets_of_a_family_share_its_dimensions():
+    by_family = {}
+    for preset, make in PRESETS.items():
+        by_family.setdefault(type(make()), []).append(dimensions(preset))
+    assert {len({str(one) for one in family}) for family in by_family.values()} == {1}
+    assert len(by_family) == len(MODELS)
+
+
+# --- whatever is not an option is refused
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_is_no_option_is_refused_at_once_with_the_nearest(preset):
+    make, kinds = PRESETS[preset], dimensions(preset)
+    names = {*options(preset), *(name for kind in kinds.values() for name in kind)}
+    for name in names:
+        wrong = name[:-1] + "_" + name[-1]
+        with pytest.raises(InputError, match=f"^{preset}: {wrong}: no such option. Did you mean "):
+            make(**{wrong: 3})
+    for option in set(options(preset)) & set(WORDS):
+        with pytest.raises(InputError, match=f"^{option} nought: no such {option}. .*[(].*[)]$"):
+            make(**{option: "nought"})
+
+
+def test_a_dimension_of_another_kind_of_network_is_refused_at_once():
+    with pytest.raises(InputError, match=r"edm: patch: no such option. .*\(depth, dropout, kind"):
+        ud.edm(kind="mlp", patch=2)
+    with pytest.raises(InputError, match=r"kind autoregresive: .*Did you mean autoregressive\?"):
+        ud.flow(kind="autoregresive")
+    with pytest.raises(InputError, match="vae: kind: no such option"):
+        ud.vae(kind="mlp")
+
+
+def test_a_wrong_preset_is_caught():
+    def deaf(data=None, *, levels: int = 10, **sizes):
+        return ud.ddpm(data, levels=10, **SIZES)
+
+    def mute(data=None, *, betas="linear", **sizes):
+        return ud.ddpm(data, betas="cosine" if betas == "linear" else betas, levels=10, **sizes)
+
+    for make, option in ((deaf, "levels"), (mute, "betas")):
+        with pytest.raises(AssertionError):
+            option_reaches_the_model(make, option)
+    with pytest.raises(AssertionError):
+        dimension_reaches_the_networks(deaf, "mlp", "octaves")
+
+
+# --- single presets
 
 
 @pytest.mark.parametrize("preset", ["ncsn", "ssm"])
@@ -121,31 +201,24 @@ def test_noise_levels_are_computed_from_the_data(preset):
     )
 
 
-@pytest.mark.parametrize("betas", BETAS.values(), ids=BETAS)
+@pytest.mark.parametrize("prediction", WORDS["prediction"])
 @pytest.mark.parametrize(
-    "prediction",
-    [NoiseTarget(), DataTarget(), VTarget(), PosteriorMean()],
-    ids=lambda p: type(p).__name__,
-)
-@pytest.mark.parametrize(
-    ("loss", "variance"),
+    ("loss", "variance", "betas"),
     [
-        (simple, Beta()),
-        (min_snr, BetaTilde()),
-        (vlb, BetaTilde()),
-        (vlb, Learned()),
-        (hybrid, Learned()),
+        ("simple", "beta", "linear"),
+        ("min_snr", "beta_tilde", "cosine"),
+        ("vlb", "beta_tilde", "sigmoid"),
+        ("vlb", "learned", "linear"),
+        ("hybrid", "learned", "cosine"),
     ],
-    ids=["simple", "min_snr", "vlb", "vlb-learned", "hybrid"],
 )
-def test_every_kind_of_ddpm_trains_and_draws(betas, prediction, loss, variance):
-    model = ud.ddpm(
-        prediction=prediction, variance=variance, loss=loss, betas=betas, levels=12, **SIZES
-    )
-    model.meet(source())
+def test_every_kind_of_ddpm_trains_and_draws(prediction, loss, variance, betas):
+    words = {"prediction": prediction, "loss": loss, "variance": variance, "betas": betas}
+    model = met(ud.ddpm, levels=12, **words, **SIZES)
     shaken(model.network)
-    assert model.schedule.betas == betas(12)
-    assert (model.target, model.step.variance) == (prediction, variance)
+    assert model.schedule.betas == BETAS[betas](12)
+    parts = WORDS["prediction"][prediction], WORDS["variance"][variance]
+    assert (model.target, model.step.variance) == parts
     ((_, value),) = model.losses(source().rows[:32])
     value.backward()
     assert all(
@@ -214,15 +287,6 @@ def test_parts_that_can_never_work_together_are_refused_at_once(part, word):
     assert ud.Diffusion(**whole).denoiser is None
     with pytest.raises(InputError, match=word):
         ud.Diffusion(**(whole | part))
-
-
-def test_flow_matching_takes_a_path_and_a_coupling():
-    model = ud.flow_matching(path=CosineVP(), coupling=OptimalTransport(), **SIZES)
-    assert (model.schedule, model.objective.coupling) == (CosineVP(), OptimalTransport())
-    assert ud.flow_matching().schedule == Linear()
-    model.meet(source())
-    ((_, loss),) = model.losses(source().rows[:32])
-    assert math.isfinite(float(loss.detach()))
 
 
 def test_vdm_with_levels_has_the_discrete_bound():
