@@ -55,7 +55,7 @@ def test_the_density_integrates_to_one(kind):
 def test_the_density_is_zukos(kind):
     model = met((3,), kind=kind, **SMALL)
     x = source((3,)).rows[:50]
-    body = model.network.body
+    body = model.network
     with torch.no_grad():
         scale = body.normalize.log_scale
         theirs = body.flow().log_prob((x - body.normalize.mean) * scale.exp()) + scale.sum()

@@ -35,8 +35,7 @@ from undiffuse.errors import InputError
 from undiffuse.models import MODELS, PRESETS, WORDS
 from undiffuse.models.losses import LOSSES, hybrid, min_snr, simple, vlb
 from undiffuse.models.presets import dimensions, options
-from undiffuse.nn import NETWORKS
-from undiffuse.nn.flows.size import FLOWS
+from undiffuse.nn import FLOWS, NETWORKS
 from undiffuse.parts import arguments
 
 SIZES = {"width": 8, "depth": 1}

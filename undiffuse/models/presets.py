@@ -79,7 +79,7 @@ from undiffuse.models.vae import VAE
 from undiffuse.nn import FLOWS, NETWORKS
 from undiffuse.nn.adversarial import Discriminator
 from undiffuse.nn.autoencoder import ConvEncoder, MLPEncoder
-from undiffuse.parts import arguments
+from undiffuse.nn.sized import SizedNetwork
 
 Part = TypeVar("Part")
 Model = TypeVar("Model", Diffusion, VAE, GAN, Flow)
@@ -459,8 +459,9 @@ def dimensions(preset: str) -> dict[str, tuple[str, ...]]:
 
 def _dimensions(model: GenerativeModel) -> dict[str, tuple[str, ...]]:
     return {
-        kind: tuple(name for name in arguments(network) if name not in _DECIDED)
+        kind: network.dimensions()
         for kind, network in _NETWORKS[type(model)].items()
+        if issubclass(network, SizedNetwork)  # not a network of the user's own
     }
 
 
@@ -471,7 +472,6 @@ _NETWORKS: Mapping[type[GenerativeModel], Mapping[str, type[nn.Module]]] = {
     GAN: {"discriminator": Discriminator},
 }
 _KINDS = (Diffusion, Flow)  # families whose kind of network can be chosen
-_DECIDED = {"shape", "classes", "vector", "out", "span", "outputs"}  # by the data and the model
 
 
 def _chain(
