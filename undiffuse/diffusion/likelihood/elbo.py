@@ -44,7 +44,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
-from undiffuse.diffusion.gaussian import kl
+from undiffuse.diffusion.gaussian import kl, nats_per_value
 from undiffuse.diffusion.likelihood.decoder import log_mass
 from undiffuse.diffusion.prior import Prior
 from undiffuse.diffusion.schedules.process import LEAST_SCORED, Schedule, Times, as_times
@@ -296,7 +296,7 @@ def _decoder(
         beta_tilde = denoiser.schedule.posterior(above, t)[2].to(x.device)
         v_0 = variance(v_0, torch.minimum(beta_tilde, v_0), error.v)
     if cells is None:
-        return (error.squares / v_0 + (2 * math.pi * v_0).log()).flatten(1).sum(1) / 2
+        return nats_per_value(error.squares, v_0).flatten(1).sum(1)
     return -log_mass(x.double() + error.error, v_0.sqrt(), *cells).flatten(1).sum(1)
 
 

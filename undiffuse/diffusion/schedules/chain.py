@@ -2,10 +2,10 @@
 
     q(x_i | x_{i-1}) = N(sqrt(1 - beta_i) x_{i-1}, beta_i I),   i = 1 .. T
 
-(Ho et al. 2020, Eq. 2) is a variance-preserving schedule whose rate is constant on each of its T intervals, -T log(1 -
-beta_i), so that alpha_{i/T}^2 is exactly the cumulative product of 1 - beta. That product is
-`alpha_t` in Kim and Lee (2024) and Malhotra (2024), and `alpha-bar_t` in Ho et al. (2020), the
-notes after them and the handwritten notes.
+(Ho et al. 2020, Eq. 2) is a variance-preserving schedule whose rate is constant on each of its T
+intervals, -T log(1 - beta_i), so that alpha_{i/T}^2 is exactly the cumulative product of 1 - beta.
+That product is `alpha_t` in Kim and Lee (2024) and Malhotra (2024), and `alpha-bar_t` in Ho et al.
+(2020), the notes after them and the handwritten notes.
 """
 
 from __future__ import annotations
