@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from runpy import run_path
 
+from undiffuse.cli.app import VERBS
+
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("", "train", "sample", "score", "evaluate", "compare", "info", "selfcheck")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
@@ -54,9 +55,8 @@ def command_line_page() -> str:
     """The help of every command, as it is printed."""
     plain = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
     parts = ["# The command line\n\nWritten by `make docs` from the program's own help.\n"]
-    for command in COMMANDS:
-        words = ["undiffuse", *command.split()]
-        program = [str(Path(sys.executable).parent / "undiffuse"), *words[1:], "--help"]
+    for words in (["undiffuse"], *(["undiffuse", verb.name] for verb in VERBS)):
+        program = [sys.executable, "-m", *words, "--help"]
         done = subprocess.run(program, capture_output=True, text=True, check=True, env=plain)
         text = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
         parts.append(f"## {' '.join(words)}\n\n```text\n{text}\n```\n")

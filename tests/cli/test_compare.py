@@ -40,7 +40,9 @@ def test_a_run_and_a_report_for_each_a_table_and_a_report_of_all(
     cli, rows: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "c"
-    done = cli("compare", rows, "--presets", "gan,vae", "--out", out, *QUICK, "--seed", 3, "--json").done()
+    done = cli(
+        "compare", rows, "--presets", "gan,vae", "--out", out, *QUICK, "--seed", 3, "--json"
+    ).done()
     told, kept = json.loads(done.out), facts(out)
     assert {name: told[name] for name in kept} == kept
     assert (told["stopped"], told["budget"], told["samples"]) == (False, 1, 32)
@@ -123,7 +125,10 @@ REFUSED = {
         ("x.npy", "--out", "c", "--budget", "soon"),
         "budget soon: not a duration",
     ),
-    "too few samples": (("x.npy", "--out", "c", "-n", 3), "-n 3: must be a whole number of at least 16"),
+    "too few samples": (
+        ("x.npy", "--out", "c", "-n", 3),
+        "-n 3: must be a whole number of at least 16",
+    ),
     "no evaluation": (
         ("x.npy", "--out", "c", "--evaluations", 0),
         "--evaluations 0: must be a whole number of at least 1",

@@ -156,7 +156,10 @@ REFUSED = {
     "no such weights": (("run", "--inception-weights", "none.pth"), "none.pth"),
     "an unknown method": (("run", "--method", "hun"), "--method hun: no such method"),
     "a method of another family": (("run", "--method", "heun"), "heun"),
-    "steps of no number": (("run", "--steps", 0), "--steps 0: must be a whole number of at least 1"),
+    "steps of no number": (
+        ("run", "--steps", 0),
+        "--steps 0: must be a whole number of at least 1",
+    ),
     "no such data": (("run", "--data", "none.npy"), "none.npy"),
     "data of another shape": (("run", "--data", "other.npy"), "other.npy"),
 }

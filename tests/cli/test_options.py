@@ -92,7 +92,11 @@ def test_a_help_line_that_is_wrong_is_seen(text: str) -> None:
 
 def test_every_option_of_a_verb_is_typed_in_a_test() -> None:
     """An option that no test types may change nothing; those of training are held below."""
-    pages = [page.read_text() for page in Path(__file__).parent.glob("*.py") if page.name != Path(__file__).name]
+    pages = [
+        page.read_text()
+        for page in Path(__file__).parent.glob("*.py")
+        if page.name != Path(__file__).name
+    ]
     untyped = [
         f"{verb.name} {typed_as(names)}"
         for verb, names, _ in ALL
@@ -142,7 +146,9 @@ def test_out_of_range_gets_the_same_sentence_in_python_and_on_the_command_line(
     name, said = ".".join(names), str(refused.value)
     assert said.startswith(f"{name} {written(bad)}: must be ")
     outcome = cli(verb.name, *["x", "y"][: verb.usage.count(" --") + 1], typed_as(names), bad)
-    assert outcome.refused(said.replace(name, typed_as(names), 1).replace(written(bad), str(bad), 1))
+    assert outcome.refused(
+        said.replace(name, typed_as(names), 1).replace(written(bad), str(bad), 1)
+    )
 
 
 def test_the_limits_themselves_are_in_range() -> None:
@@ -263,7 +269,9 @@ def in_python(preset: str, rows: Any, **keywords: Any) -> Any:
 
 def law_of_dimensions() -> None:
     """The dimensions on the command line are those of all networks of all presets."""
-    sized = {name for preset in PRESETS for own in presets.dimensions(preset).values() for name in own}
+    sized = {
+        name for preset in PRESETS for own in presets.dimensions(preset).values() for name in own
+    }
     assert set(options_of(ModelOptions)) == {"kind"} | sized
 
 

@@ -1,5 +1,5 @@
-"""The command line: `undiffuse train`, `sample` and `info`.
+"""The command line: one file for each command.
 
-The only place where strings that a person typed become parts, where an InputError becomes one sentence and exit
-code 2, where signals are handled and where progress is drawn. The library below it prints nothing.
+Here, and only here, words become options, an InputError becomes one sentence and exit code 2,
+signals are handled, and progress is drawn. The library below it prints nothing.
 """

@@ -36,7 +36,10 @@ def _version() -> str:
 
 app = App(
     name="undiffuse",
-    help="Train generative models on your own images, arrays, tables and recordings, and sample them.",
+    help=(
+        "Train generative models on your own images, arrays, tables and recordings, "
+        "sample them, and measure them."
+    ),
     help_epilogue="Example: undiffuse train digits --out runs/digits --budget 2m",
     help_format="plaintext",
     version=_version,
@@ -52,7 +55,11 @@ for _verb in VERBS:
 
 
 def call(words: Sequence[str]) -> int:
-    """Run the command that `words` spell and return its exit code. Raises InputError for words that spell none."""
+    """Run the command that `words` spell and return its exit code.
+
+    Raises:
+        InputError: for words that spell no command, and for what the command refuses.
+    """
     if len(words) == 2 and words[1] in app.help_flags and words[0] in [v.name for v in VERBS]:
         app.help_print([words[0]])  # as `app` does, which would first match the other options
         return 0
@@ -70,7 +77,7 @@ def call(words: Sequence[str]) -> int:
 
 
 def _refusal(problem: CycloptsError) -> InputError:
-    """What was wrong with the words of the command line, where, and what to do."""
+    """Say what was wrong with the words of the command line, where, and what to do."""
     for kind, say in _SENTENCES.items():
         if isinstance(problem, kind):
             said = say(problem)

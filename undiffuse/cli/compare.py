@@ -77,7 +77,7 @@ class Phases:
         self.live.__exit__(*problem)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        """Take note of one event."""
+        """Show one event."""
         if event["event"] in ("phase", "failed"):
             self.live.__exit__()
             self.bar.clear()
@@ -100,7 +100,7 @@ _LINES = {
 
 
 def _conclude(source: str, comparison: Comparison, asked: Asked[CompareOptions]) -> int:
-    """Say what came of it, or how to go on. Returns the exit code."""
+    """Say what came of it, or how to resume. Returns the exit code."""
     out, terminal = asked.options.out, asked.terminal
     failed, waiting = comparison.presets("failed"), comparison.presets("waiting")
     facts, done = comparison.facts, comparison.presets("done")
@@ -109,7 +109,7 @@ def _conclude(source: str, comparison: Comparison, asked: Asked[CompareOptions])
         raise InputError(f"{source}: none of the models could be compared: {reasons}")
     terminal.result({**facts, "out": out, "stopped": bool(waiting)})
     if waiting:
-        terminal.say("stopped and saved; to go on:")
+        terminal.say("stopped and saved; to resume:")
         terminal.say(f"  {_typed(source, asked)}", "bold")
         return INTERRUPTED
     if not terminal.quiet:
@@ -124,7 +124,7 @@ def _conclude(source: str, comparison: Comparison, asked: Asked[CompareOptions])
 
 
 def _typed(source: str, asked: Asked[CompareOptions]) -> str:
-    """The command line that this was, less what would begin anew."""
+    """The command that resumes this comparison: what was typed, without --overwrite."""
     words = ["undiffuse", "compare", source]
     for name, value in asked.given.items():
         if name != "overwrite":
@@ -148,13 +148,14 @@ Row = Mapping[str, Any]
 
 
 def print_table(console: Console, facts: Mapping[str, Any]) -> None:
-    """Print the table of `facts`; a star marks the best of a line, and what its 95 % error cannot tell from it. The
-    last column is what real rows get.
+    """Print the table of a comparison: a line per figure, a column per preset, one for real rows.
+
+    A star marks the best of a line and those within its 95 % interval, which the report shows.
     """
-    rows, best = facts["table"], facts["best"]
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    rows, best = facts["table"], facts["best"]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for column in (*(row["preset"] for row in rows), "real"):
@@ -167,13 +168,13 @@ def print_table(console: Console, facts: Mapping[str, Any]) -> None:
             table.add_row(title, *cells, _floor(name, rows))
     console.print(table)
     console.print(
-        "* the best of its line, and what cannot be told from it; real: what real rows get",
+        "* the best of its line, and those within its 95 % interval; real: the value of real rows",
         markup=False,
     )
 
 
 def _floor(name: str, rows: Sequence[Row]) -> str:
-    """What real rows get, if that is the same for all."""
+    """The value of real rows, if it is the same for all presets."""
     floors = {row[name]["floor"] for row in rows if isinstance(row.get(name), Mapping)}
     return _shown(floors.pop()) if len(floors) == 1 and None not in floors else ""
 

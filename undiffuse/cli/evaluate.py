@@ -1,4 +1,4 @@
-"""`undiffuse evaluate`: what a trained model is worth, as a report its owner can act on.
+"""`undiffuse evaluate`: from a run to a report on its quality, coverage, likelihood and speed.
 
     run -> samples -> figures against held-out rows -> report.html, report.json
 
@@ -33,8 +33,8 @@ def evaluate(
 ) -> int:
     """Evaluate a run and write a report.
 
-    Samples are compared with held-out rows: quality, coverage, likelihood and speed, below a verdict
-    in words. An earlier report is replaced. After an interruption the same command resumes.
+    Samples are compared with held-out rows: quality, coverage, likelihood and speed, summed up by a
+    verdict in words. An earlier report is replaced. After an interruption the same command resumes.
     """
     options, terminal = asked.options, asked.terminal
     out = Path(os.path.expanduser(options.out or run))
@@ -70,7 +70,7 @@ def features(options: FeatureOptions) -> str | None:
 
 
 def _free_folder(typed: str, *, overwrite: bool) -> Path:
-    """Raises InputError if `typed` is a file, cannot be written to, or holds more than an earlier report."""
+    """The folder of the report. Raises InputError if it holds more than an earlier report."""
     out = Path(os.path.expanduser(typed))
     ours = out.is_dir() and {place.name for place in out.iterdir()} <= set(FILES)
     free_place(typed, overwrite=overwrite or (ours and _is_report(out)))

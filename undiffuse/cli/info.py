@@ -1,6 +1,6 @@
 """`undiffuse info`: what a run is, or what data look like and how they would be modelled.
 
-Both are asked for as plain data (`Run.summary`, `Data.describe`) and printed as they come: a number as a number, a
+Both are plain data (`Run.summary`, `Data.describe`), printed as they are: a number as a number, a
 mapping as its entries, a list of mappings as a table. A new kind of data needs nothing here.
 """
 
@@ -64,7 +64,8 @@ def _source(what: str, terminal: Terminal) -> tuple[Mapping[str, Any], Facts]:
 
 def source_facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What `Data.describe` said, in two columns: everything but its tables and its notes."""
-    rows = f"{tree['rows']:,}: {tree['training_rows']:,} to train on, {tree['held_out_rows']:,} held out"
+    training, held_out = tree["training_rows"], tree["held_out_rows"]
+    rows = f"{tree['rows']:,}: {training:,} to train on, {held_out:,} held out"
     facts = [("data", str(tree["name"])), ("rows", rows)]
     said = {
         "name",
@@ -162,7 +163,7 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
     ]
     if held_out.get("warning"):
         facts.append(("warning", held_out["warning"]))
-    facts.append(("go on with", tree["resume"]))
+    facts.append(("resume with", tree["resume"]))
     if tree["weights"]:
         facts.append(("sample with", f"undiffuse sample {what} -n 64 --out FILE"))
     return tree, [*facts, *_curves(held_out)]

@@ -1,7 +1,7 @@
-"""What SIGINT and SIGTERM do: they end a command with one sentence, or ask work that can be saved to stop.
+"""SIGINT and SIGTERM: they end a command with one sentence, or let it save its work and stop.
 
-Anything else is interrupted by an exception, wherever it is. Work that polls `Interruption.stopped` saves what it has
-and returns; a second signal ends the process at once, with the last checkpoint on the disk as it was.
+A command is interrupted by an exception, wherever it is. Work that polls `Interruption.stopped`
+saves what it has and returns. A second signal ends the process; the last checkpoint is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, final
+from types import FrameType
+from typing import Any, NoReturn, final
 
 INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -20,7 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Within, `handler` is called for each of the signals (on the main thread, which alone can have handlers)."""
+    """Within, `handler` is called for each of the signals; only a main thread can have handlers."""
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, handler) for number in SIGNALS if main}
     try:
@@ -35,21 +36,24 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     """Within, the first signal raises KeyboardInterrupt and the second ends the process.
 
     Yields:
-        A function that returns whether a signal has come: extension modules turn the exception into others. Where
-        Python ignores exceptions, in a destructor or a callback, the process ends at once.
+        A function that returns whether a signal has come: extension modules turn the exception into
+        others. Where it would be lost, in an import or a destructor, the process ends at once.
     """
     came = False
 
-    def receive(number: int, frame: Any) -> None:
+    def receive(number: int, frame: FrameType | None) -> None:
         nonlocal came
-        if came:
-            os._exit(INTERRUPTED)
+        if came or _importing(frame):
+            leave()
         came = True
         raise KeyboardInterrupt
 
     def unraisable(problem: sys.UnraisableHookArgs) -> None:
-        if not issubclass(problem.exc_type, KeyboardInterrupt):
-            return before(problem)
+        if issubclass(problem.exc_type, KeyboardInterrupt):
+            leave()
+        before(problem)
+
+    def leave() -> NoReturn:
         os.write(2, b"interrupted.\n")
         os._exit(INTERRUPTED)
 
@@ -61,9 +65,18 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         sys.unraisablehook = before
 
 
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: extension modules discard what their imports raise."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @final
 class Interruption:
-    """Within a `with`, the signals set a flag instead of raising; the first is answered, unless `quiet`."""
+    """Within a `with`, a signal sets a flag and raises nothing; unless `quiet`, it is confirmed."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
@@ -86,4 +99,4 @@ class Interruption:
             os._exit(INTERRUPTED)
         self.flag = True
         if not self.quiet:  # not through a stream, which the signal may have interrupted
-            os.write(2, b"\nfinishing this step, then saving; once more to leave at once\n")
+            os.write(2, b"\nfinishing this step, then saving; interrupt again to quit now\n")

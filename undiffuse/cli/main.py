@@ -5,7 +5,7 @@
     2    something in the input cannot be used: one sentence on standard error
     130  interrupted by SIGINT or SIGTERM (128 + SIGINT)
 
-Everything else is imported once the signals are handled, so that a command can be interrupted while it starts.
+Everything else is imported after signals are handled: a command can be interrupted while it starts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run() -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command that `words` spell and return its exit code; only a bug leaves as an exception.
+    """Run the command that `words` spell and return its exit code; only bugs raise an exception.
 
     >>> main(["--version"])
     0...

@@ -1,11 +1,12 @@
 """Progress of work that lasts, on standard error: a bar for most of it, a line for a training.
 
-The library reports `progress(done, total, what)` or events, and knows nothing of bars and lines. A bar appears on a
-terminal once two seconds have passed. A training's line moves there, and elsewhere is printed every ten seconds:
+The library reports `progress(done, total, what)` or events, and knows nothing of bars and lines. A
+bar appears on a terminal after two seconds. The line of a training moves on a terminal; elsewhere
+it is printed every ten seconds:
 
     step 1,200 of 5,000   loss 0.231   held-out 0.24   412 rows/s   3m12s left
 
-The loss is an average over the last steps (a single step's depends on which noise levels were drawn).
+The loss is averaged over the last steps: that of a single step depends on the noise levels drawn.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SMOOTH = 0.02  # weight of the newest step in the shown loss
 
 @final
 class Bar:
-    """`bar(done, total, what)`, to be used in a `with`; one bar at a time, a new one for each `what`.
+    """`bar(done, total, what)`, for use in a `with`: one bar at a time, a new one for each `what`.
 
     >>> from undiffuse.cli.terminal import Terminal
     >>> with Bar(Terminal(quiet=True)) as bar:
@@ -47,7 +48,7 @@ class Bar:
         self.clear()
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        """Note that `done` of `total` is over."""
+        """Show that `done` of `total` is finished."""
         if not self.terminal.lively:
             return
         if what != self.what:
@@ -60,7 +61,7 @@ class Bar:
         self.drawn.update(self.drawn.task_ids[0], completed=done, total=total)
 
     def clear(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.drawn is not None:
             self.drawn.stop()
             self.drawn = None
@@ -89,7 +90,11 @@ class Bar:
 
 @final
 class Live:
-    """`on_event` for `fit`, to be used in a `with`; afterwards `held_out`, `samples` and `start` are the last ones."""
+    """`on_event` for `fit`, for use in a `with`.
+
+    Afterwards `held_out` and `start` are the last events of these names, and `samples` is the path
+    of the last preview.
+    """
 
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
@@ -109,7 +114,7 @@ class Live:
             self.drawn.stop()
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        """Take note of one event."""
+        """Show one event."""
         take = _TAKES.get(event["event"])
         if take is not None:
             take(self, event)

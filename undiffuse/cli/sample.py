@@ -50,6 +50,7 @@ def sample(
     if options.label is not None:
         model.label_index(options.label)
     more = {"wrap": _guidance(model, opened, asked), "given": _given(model, options)}
+    assert model.form is not None  # the model of a run has one
     model.form.check_out(out)
     return _draw(model, run, asked, {k: v for k, v in more.items() if v is not None}, out)
 
@@ -61,12 +62,13 @@ def _guidance(model: GenerativeModel, run: Run, asked: Asked[SampleOptions]) -> 
     if scale is None:
         if asked.chosen("guidance_from", "guidance_to"):
             raise InputError(
-                "--guidance-from, --guidance-to: of which guidance? Give --guidance or --autoguide too."
+                "--guidance-from, --guidance-to: they need a scale; "
+                "add --guidance or --autoguide, or leave them out."
             )
         return None
     if options.guidance is not None and options.given is not None and options.label is None:
         raise InputError(
-            "--guidance: the class of given rows is not known; say it with --label, or leave guidance out."
+            "--guidance: the class of given rows is not known; add --label, or leave guidance out."
         )
     from undiffuse.models.diffusion import guided
 
@@ -99,7 +101,8 @@ def _draw(
     trajectory = Trajectory(model, rows=total, out=out) if options.trajectory else None
     if trajectory and os.path.lexists(trajectory.file) and not options.overwrite:
         raise InputError(
-            f"{trajectory.file}: already exists; choose another --out, or --overwrite to replace it."
+            f"{trajectory.file}: already exists; "
+            "choose another --out, or --overwrite to replace it."
         )
     done = 0
     with Bar(terminal) as bar:
@@ -124,6 +127,7 @@ def _draw(
     labels = None
     if options.given is None or options.label is not None:  # the class of given rows is hidden
         labels = class_names(model, model.sample_labels(total, label=options.label, seed=seed))
+    assert model.form is not None
     model.form.save(rows, out, labels=labels)
     written = {"out": options.out}
     if trajectory:
@@ -134,7 +138,8 @@ def _draw(
     if options.given is not None:
         kind = "one completion" if each == 1 else f"{each} completions in turn"
         terminal.say(
-            f"completed {given_rows} given row{'s' * (given_rows > 1)}, {kind} of each, in their order"
+            f"completed {given_rows} given row{'s' * (given_rows > 1)}, "
+            f"{kind} of each, in their order"
         )
     for place in written.values():
         terminal.say(f"wrote {place}")
@@ -142,7 +147,7 @@ def _draw(
 
 
 def class_names(model: GenerativeModel, labels: np.ndarray | None) -> np.ndarray | None:
-    """The classes of the samples as the data named them: numbers if all classes are numbers, else text."""
+    """The classes of the samples as in the data: numbers if all classes are numbers, else text."""
     import numpy as np
 
     if labels is None:

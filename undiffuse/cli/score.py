@@ -1,8 +1,8 @@
-"""`undiffuse score`: how likely each row of some data is under a trained model, and which rows are out of the ordinary.
+"""`undiffuse score`: log-likelihoods of rows under a trained model, and anomaly alarms.
 
     run, data -> rows in the run's stored type -> scores of held-out rows -> scores, a line per row
 
-What can be refused is refused before the first row is scored; what is scored is kept, whatever interrupts it.
+What can be refused is refused before the first row is scored; scores are kept when interrupted.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def score(
         terminal.say(note, "yellow")
     if rows.fingerprint == config["fingerprint"]:
         terminal.say(
-            f"{data}: holds the rows that the run was trained on, which score higher than new ones.",
+            f"{data}: holds the rows that the run was trained on; they score higher than new rows.",
             "yellow",
         )
     return _score(model, run, rows, held_out, scoring, asked)
@@ -91,21 +91,21 @@ def _held_out(
 
 
 def _scoring(model: GenerativeModel, asked: Asked[ScoreOptions]) -> Scoring:
-    """How rows are scored, what is named resolved. Raises InputError for what the model cannot do."""
+    """How rows are scored. Raises InputError for what the model cannot do."""
     from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
     from undiffuse.evaluation import Scoring
+    from undiffuse.models import Diffusion
     from undiffuse.models.likelihood import how_of
 
     options, dequantization = asked.options, None
     if options.label is not None:
         model.label_index(options.label)
     if options.dequantization == "truncated_normal":
-        schedule: Any = getattr(model, "schedule", None)
-        if schedule is None:
+        if not isinstance(model, Diffusion):
             raise InputError(
                 "--dequantization truncated_normal: is for models with noise levels; leave it out."
             )
-        dequantization = TruncatedNormal.of(schedule)
+        dequantization = TruncatedNormal.of(model.schedule)
     return Scoring(
         how=how_of(model, options.method, **asked.chosen("evaluations", "tolerance", "probes")),
         seed=options.seed,
@@ -181,19 +181,20 @@ def _conclude(summary: Summary, options: ScoreOptions, terminal: Terminal) -> No
     if summary.finite < summary.rows:
         count = summary.rows - summary.finite
         terminal.say(
-            f"without a finite score, and not in the mean: {count:,} of them; see the column note",
+            f"{count:,} rows have no finite score and are not in the mean; see the column note",
             "yellow",
         )
     if summary.alarms is not None and summary.realized is not None:
         low, high = summary.realized
         terminal.say(
-            f"{summary.alarms:,} alarms ({summary.alarms / summary.rows:.2%}); among ordinary rows they are "
-            f"{options.alarm:.2%} on average over held-out rows, and with these {low:.2%} to {high:.2%} (95 %)"
+            f"{summary.alarms:,} alarms ({summary.alarms / summary.rows:.2%}); "
+            f"false-alarm rate {options.alarm:.2%} on average over choices of held-out rows, "
+            f"{low:.2%} to {high:.2%} with these (95 %)"
         )
     terminal.say(f"wrote {options.out}")
 
 
 def _mean(value: float, error: float) -> str:
-    """A mean and its standard error, which a single row does not have; short, however far out a row lies."""
+    """A mean and its standard error, which a single row does not have; short for any magnitude."""
     form = ".4f" if abs(value) < 1e6 else ".4g"
     return f"{value:{form}}" if math.isnan(error) else f"{value:{form}} ± {error:{form}}"

@@ -1,6 +1,6 @@
-"""Where the command line writes: words for people on standard error, results for programs on standard output.
+"""What the command line writes: text for people on standard error, results on standard output.
 
-`--quiet` silences the words, `--json` makes the result one JSON object; only an error gets past both.
+`--quiet` silences the text, `--json` prints the result as one JSON object; errors always appear.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ class Terminal:
 
     @property
     def lively(self) -> bool:
-        """Whether there is somebody to draw moving things for."""
+        """Whether moving bars and lines can be drawn."""
         return self.console.is_terminal and not self.quiet
 
     def say(self, text: str, style: str = "") -> None:
-        """A line of words."""
+        """Print a line of text."""
         self.console.print(text, style=style or None, markup=False)
 
     def facts(self, rows: Iterable[tuple[str, str]]) -> None:
-        """Names and what they are, in two columns."""
+        """Print names and values in two columns."""
         print_facts(self.console, rows)
 
     def result(self, tree: Mapping[str, Any]) -> None:
-        """The JSON object, if one was asked for."""
+        """Print the result as a JSON object, if one was asked for."""
         if self.as_json:
             sys.stdout.write(json.dumps(plain(tree), ensure_ascii=False) + "\n")
             sys.stdout.flush()
 
 
 def print_facts(console: Console, rows: Iterable[tuple[str, str]]) -> None:
-    """The name of a thing and the thing, a line each; wrapped on a terminal, and only there."""
+    """Print a line for each name and value; long values are wrapped on a terminal only."""
     rows = list(rows)
     indent = max(len(name) for name, _ in rows) + 2
     for name, text in rows:
@@ -56,7 +56,7 @@ def print_facts(console: Console, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON has it: paths as text, NumPy's numbers as numbers, and null for what is not finite.
+    """Return `value` as JSON has it: paths as text, NumPy's numbers as numbers, null for nan.
 
     >>> plain({"loss": float("nan"), "shape": (1, 8)})
     {'loss': None, 'shape': [1, 8]}
@@ -73,7 +73,7 @@ def plain(value: Any) -> Any:
 
 
 def number(value: float | None) -> str:
-    """Four digits that matter, or a dash.
+    """Write a number with four significant digits; a dash for None.
 
     >>> number(0.123456), number(1234567.0), number(None)
     ('0.1235', '1.235e+06', '-')

@@ -2,7 +2,7 @@
 
     options -> the run's folder (checked) -> data -> model -> fit -> what to type next
 
-Whatever is wrong is said before anything is written, and what is quick to check is checked before the data is read.
+What is wrong is refused before anything is written; what is quick to check, before data is read.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def train(
 
 
 def _folder(options: TrainOptions) -> dict[str, Any] | None:
-    """The config of the run to resume, None for a new one; the folder, budget and device are checked."""
+    """The config of the run to resume, None for a new one; checks the folder, budget and device."""
     from undiffuse.device import find_device
     from undiffuse.duration import parse_duration
     from undiffuse.training.checkpoint import RunFolder
@@ -81,7 +81,7 @@ def _folder(options: TrainOptions) -> dict[str, Any] | None:
 def _maker(
     asked: Asked[TrainOptions], recorded: Mapping[str, Any] | None
 ) -> Callable[[], GenerativeModel]:
-    """What makes the preset with the keywords and dimensions given, that of --init, or the model to resume."""
+    """What makes the model: that of the run to resume, or a preset as given or as in --init."""
     from undiffuse.models import PRESETS
     from undiffuse.run import Run
 
@@ -95,8 +95,8 @@ def _maker(
     elif asked.options.init is not None:
         start = Run(asked.options.init).config
         sizes = _sizes(start) | sizes
-    preset = preset or (start and start["preset"]) or asked.options.preset
-    return partial(PRESETS[preset], **words, **sizes)
+    before = start["preset"] if start else None
+    return partial(PRESETS[preset or before or asked.options.preset], **words, **sizes)
 
 
 def _rebuilt(recorded: Mapping[str, Any]) -> GenerativeModel:
@@ -250,4 +250,5 @@ def _conclude(
     if preview:
         terminal.say(f"samples so far: {preview}")
     terminal.say("next, draw new ones:")
-    terminal.say(f"  undiffuse sample {shlex.quote(out)} -n 64 --out {model.form.suggested_out}", "bold")
+    name = model.form.suggested_out if model.form else "samples.npy"
+    terminal.say(f"  undiffuse sample {shlex.quote(out)} -n 64 --out {name}", "bold")

@@ -1,6 +1,6 @@
-"""How samples came about: x_t after every step, decoded as if it were data.
+"""The states x_t after every sampling step, decoded as if they were data.
 
-OUT-trajectory.png    for pictures and folders of them: a few samples, one a row, a few steps, one a column
+OUT-trajectory.png    for pictures and folders of them: a row per sample, a column per step
 OUT-trajectory.npy    for everything else: an array (steps, n, ...) in the form of the rows
 """
 
@@ -26,7 +26,9 @@ class Trajectory:
     """Collects states from the sampling loop's callback; `file` is where `save` writes them."""
 
     def __init__(self, model: GenerativeModel, *, rows: int, out: Path) -> None:
-        self.model = model
+        assert model.transform is not None
+        assert model.form is not None
+        self.transform, self.form = model.transform, model.form
         self.pictured = out.suffix.lower() in (".png", "")
         self.file = out.with_name(f"{out.stem}-trajectory{'.png' if self.pictured else '.npy'}")
         self.wanted = self.left = min(rows, SHOWN) if self.pictured else rows
@@ -39,8 +41,7 @@ class Trajectory:
             if self.left > 0:
                 self.batches.append([])
         if self.left > 0 and (not self.pictured or i in _shown_steps(n)):
-            assert self.model.transform is not None
-            self.batches[-1].append(self.model.transform.decode(x_t[: self.left].float().cpu()))
+            self.batches[-1].append(self.transform.decode(x_t[: self.left].float().cpu()))
 
     def states(self) -> np.ndarray:
         """(steps, n, ...) in the stored type of the rows."""
@@ -60,7 +61,7 @@ class Trajectory:
 
         states = self.states()
         tiles = [
-            [self.model.form.preview(state[k : k + 1]) for state in states]
+            [self.form.preview(state[k : k + 1]) for state in states]
             for k in range(states.shape[1])
         ]
         width, height = tiles[0][0].size

@@ -1,11 +1,11 @@
-"""A command of the command line: a function of its arguments and of what was asked for.
+r"""A command of the command line: a function of its arguments and of what was asked for.
 
-    words of the command line --cyclopts--> a tree of values  \\
+    words of the command line --cyclopts--> a tree of values  \
                                                                merged, words win --options--> Asked
     FILE.toml                 --tomllib---> a tree of values  /
 
-Options are declared in `undiffuse.options`. On the command line each of them may be left out, so that a tree holds
-only what somebody chose: what nobody chose is the library's to decide.
+Options are declared in `undiffuse.options`. On the command line each may be left out, so that a
+tree holds only what was given: the library decides the rest.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Tree = dict[str, Any]
 @final
 @dataclass(frozen=True)
 class Asked(Generic[Options]):
-    """What a command was asked for: its options, which of them were `given`, and where it speaks."""
+    """What a command was asked for: its options, those `given`, and the terminal it writes to."""
 
     options: Options
     given: Tree
@@ -99,7 +99,7 @@ def ask(kind: type[Options], words: Tree) -> Asked[Options]:
     """The options that `words`, and the file that they name as `config`, spell.
 
     Raises:
-        InputError: for the first option that is unknown, missing, out of range or at odds with another.
+        InputError: for an option that is unknown, missing, out of range or excluded by another.
     """
     file = File(words["config"]) if "config" in words else None
 
@@ -121,7 +121,7 @@ def ask(kind: type[Options], words: Tree) -> Asked[Options]:
 
 @cache
 def typed(kind: type) -> Any:
-    """The dataclass `kind` as cyclopts reads it: each field is a word or None, and has its line of help."""
+    """The dataclass `kind` as cyclopts reads it: each field is a word with its help, or None."""
     made = []
     for name, option in options_of(kind).items():
         if option.group is None:
@@ -233,7 +233,7 @@ class File:
             ) from None
 
     def where(self, names: tuple[str, ...]) -> str:
-        """ "FILE, line 3:" for ("model", "width")."""
+        """Return the file and the line of an option: "FILE, line 3:"."""
         table = ""
         for number, line in enumerate(self.text.splitlines(), start=1):
             words = line.replace("-", "_").replace('"', "").strip()
@@ -256,7 +256,7 @@ def _underscored(tree: Any) -> Any:
 
 
 def free_place(typed: str, *, overwrite: bool) -> Path:
-    """Where `--out` leads. Raises InputError if something is there already, or nothing can be put there."""
+    """Return the path of `--out`. Raises InputError if it exists or cannot be written."""
     out = Path(os.path.expanduser(typed))
     if os.path.lexists(out) and not overwrite and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(
