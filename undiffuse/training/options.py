@@ -29,10 +29,6 @@ def merge(given: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
         InputError: an option is unknown, of another type or out of range, or contradicts another.
     """
     asked = checked(TrainingOptions, {k: v for k, v in given.items() if v not in (None, "auto")})
-    if "steps" in asked and "budget" in asked:
-        raise InputError(
-            "steps and budget: give one of the two, a number of steps or a length of time."
-        )
     names = [field.name for field in fields(TrainingOptions)]
     kept = {k: v for k, v in (recorded or {}).items() if k in names and v is not None}
     if recorded is not None:
