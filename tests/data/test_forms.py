@@ -1,11 +1,18 @@
+"""Forms: what rows are written as and shown as, and that they say so truly."""
+
+import shutil
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from undiffuse.data import load
 from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.images.form import ImageForm
+from undiffuse.data.kind import KINDS
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Form, Transform
 
 
 def image_form(*row_shape, levels=256, dtype="uint8", channel_axis="guess"):
@@ -177,3 +184,87 @@ def test_a_folder_of_ones_own_pictures_is_not_replaced(tmp_path):
     with pytest.raises(InputError, match=r"holds other files \(20240131_birthday.png"):
         form.save(np.zeros((2, 8, 8), np.uint8), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["20240131_birthday.png"]
+
+
+def tones(folder):
+    soundfile = pytest.importorskip("soundfile")
+    (folder / "tones").mkdir()
+    for i in range(3):
+        wave = np.sin(np.arange(400) * (i + 1) / 9)
+        soundfile.write(folder / "tones" / f"{i}.wav", wave, 8000)
+    return folder / "tones"
+
+
+EXAMPLES = {
+    "images": lambda _: pixels(9, 6, 5, 3),
+    "recordings": tones,
+    "tables": lambda _: pa.table({"age": [30, 40, 50] * 9, "job": ["cook", "pilot", "nurse"] * 9}),
+    "arrays": lambda _: np.random.default_rng(0).normal(size=(9, 4)),
+}
+"""A source of each kind."""
+
+NAMES = [f"x{s}" for s in (".npy", ".npz", ".png", ".csv", ".tsv", ".parquet", ".wav", ".jpg", "")]
+
+
+def what_a_form_says_it_writes_it_writes(form, rows, folder):
+    """`check_out` refuses what `save` refuses, in the same sentence, and writes nothing."""
+    form.check_out(folder / form.suggested_out)
+    for name in NAMES:
+        out = folder / "out" / name
+        try:
+            form.check_out(out)
+            allowed, refusal = True, ""
+        except InputError as problem:
+            allowed, refusal = False, str(problem)
+        assert not out.parent.exists()
+        out.parent.mkdir()
+        if allowed:
+            form.save(rows, out)
+            assert out.exists()
+        else:
+            with pytest.raises(InputError) as refused:
+                form.save(rows, out)
+            assert str(refused.value) == refusal
+            assert not out.exists()
+        shutil.rmtree(out.parent)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forms_and_transforms_of_all_kinds_are_what_the_rest_takes_them_for(kind, tmp_path):
+    data = load(EXAMPLES[kind](tmp_path))
+    assert data.loaded.kind == kind
+    assert isinstance(data.form, Form)
+    assert isinstance(data.transform, Transform)
+    rows = data.loaded.rows.take(np.arange(3))
+    assert data.transform.row_shape == rows.shape[1:]
+    assert data.form.dtype == rows.dtype.name
+    what_a_form_says_it_writes_it_writes(data.form, rows, tmp_path)
+
+
+class Careless:
+    """A form that says it writes .jpg, and does not."""
+
+    suggested_out = "x.npy"
+
+    def __init__(self, form):
+        self.save = form.save
+        self.form = form
+
+    def check_out(self, out):
+        if out.suffix != ".jpg":
+            self.form.check_out(out)
+
+
+class Untidy(Careless):
+    """A form that learns whether it can write by writing."""
+
+    def check_out(self, out):
+        self.form.check_out(out)
+        out.parent.mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize("wrong", [Careless, Untidy])
+def test_a_wrong_form_breaks_the_law(wrong, tmp_path):
+    rows = np.random.default_rng(0).normal(size=(9, 4))
+    with pytest.raises((AssertionError, InputError)):
+        what_a_form_says_it_writes_it_writes(wrong(load(rows).form), rows, tmp_path)

@@ -12,6 +12,7 @@ from undiffuse.data import load
 from undiffuse.data.arrays.transform import measure_array
 from undiffuse.data.kind import KINDS
 from undiffuse.data.load import read
+from undiffuse.data.recordings.decode import SampleFormat, read_sample_format, read_samples
 from undiffuse.data.recordings.form import RecordingForm
 from undiffuse.data.recordings.windows import Windows
 from undiffuse.errors import InputError
@@ -205,6 +206,31 @@ def test_the_most_common_rate_and_channels_win_and_it_is_said(tmp_path):
     )
     assert "x/: 1 of 6 recordings are resampled to 8,000 Hz, as most are." in loaded.notes
     assert "x/: 1 of 6 recordings are mixed to mono, as most are." in loaded.notes
+
+
+def test_channels_are_mixed_by_their_mean_and_rounded_and_clipped(tmp_path):
+    """Of [0.5, -0.25] and of [1.75, 1.25], which is louder than 16 bits hold; mono among stereo is on both sides."""
+    format_of = lambda channels: SampleFormat(rate=8000, channels=channels, dtype="int16")
+    stereo = np.tile(np.float32([[0.5, -0.25], [1.75, 1.25], [-3, -3]]), (20, 1))
+    sf.write(tmp_path / "a.wav", stereo, 8000, subtype="FLOAT")
+    sf.write(tmp_path / "b.wav", stereo[:, 1] / 100, 8000, subtype="FLOAT")
+    mono = read_samples(tmp_path / "a.wav", format_of(1))
+    np.testing.assert_array_equal(mono[:3], [[4096], [32767], [-32768]])
+    both = read_samples(tmp_path / "b.wav", format_of(2))
+    np.testing.assert_array_equal(both, np.rint(stereo[:, 1:] * 327.68).repeat(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("subtype", "dtype"),
+    [("PCM_U8", "int16"), ("PCM_16", "int16"), ("PCM_24", "float32"), ("FLOAT", "float32")],
+)
+def test_the_type_of_samples_holds_those_of_the_file(tmp_path, subtype, dtype):
+    values = np.random.default_rng(0).uniform(-1, 1, (64, 1)).astype(np.float32)
+    sf.write(tmp_path / "a.wav", values, 8000, subtype=subtype)
+    header = read_sample_format(tmp_path / "a.wav")
+    assert header == SampleFormat(rate=8000, channels=1, dtype=dtype)
+    stored = sf.read(tmp_path / "a.wav", dtype=dtype, always_2d=True)[0]
+    np.testing.assert_array_equal(read_samples(tmp_path / "a.wav", header), stored)
 
 
 def test_the_default_window_and_short_recordings(tmp_path):

@@ -63,7 +63,12 @@ def test_the_number_held_out_makes_the_same_split_again(name):
 def test_the_split_by_groups_follows_its_seed():
     groups = LAYOUTS["even"]
     assert (
-        len({frozenset(groups[sides(SplitByGroups(groups, 14, seed), 140)[0]]) for seed in range(20)})
+        len(
+            {
+                frozenset(groups[sides(SplitByGroups(groups, 14, seed), 140)[0]])
+                for seed in range(20)
+            }
+        )
         > 10
     )
 

@@ -78,8 +78,9 @@ class ArrayTransform:
         self.levels = levels
         self.bounded = bounded
         self._whole = np.dtype(dtype).kind in "biu"
-        self._varying = torch.tensor([i for i, s in enumerate(std) if s > 0], dtype=torch.int64)
-        self._constant = torch.tensor([i for i, s in enumerate(std) if s == 0], dtype=torch.int64)
+        self._wide = self._whole and np.dtype(dtype).itemsize == 8  # float64 does not hold them all
+        self._varying = [i for i, s in enumerate(std) if s > 0]
+        self._constant = [i for i, s in enumerate(std) if s == 0]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -109,51 +110,48 @@ class ArrayTransform:
         """The width of a whole number's bin in x, broadcasting against x; None for real numbers."""
         if self.levels is not None:
             return 2 / self.levels
-        std = self._moments[1]
-        return 1 / std.reshape(1, -1, *[1] * (len(self.layout) - 1)) if self._whole else None
+        return 1 / self._columns[1] if self._whole else None
 
     def encode(self, row: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return x (B, *shape) float32 and the log correction (B,); see `interfaces.Transform`."""
         v = self._as_layout(row)
-        if self._whole:  # the difference of whole numbers is exact, however large they are
-            v = (v.long() - _per_channel(self._low, v)).double()
-        mean, std = (_per_channel(values, v) for values in self._moments)
         varying = self._select(v)
+        mean, std, low, _ = (values.to(row.device) for values in self._columns)
         if self._whole:
-            x = dequantize(varying, mean, std, noise)
+            k = (varying.long() - low).double() if self._wide else varying.double() - low
+            x = dequantize(k, mean, std, noise)
         else:
             x = ((varying.double() - mean) / std).float()
         correction = -math.prod(self.layout[1:]) * sum(math.log(s) for s in self.std if s > 0)
         log_correction = torch.full((len(row),), correction, dtype=torch.float64, device=row.device)
         if len(self._constant):
-            where = self._constant.to(row.device)
-            value = 0 if self._whole else _per_channel(self._low[self._constant], v)
-            differs = (v[:, where] != value).flatten(1).any(1)
+            constant = self._low.to(row.device)[:, self._constant]
+            differs = (v[:, self._constant] != constant).flatten(1).any(1)
             log_correction.masked_fill_(differs, -math.inf)
         return x, log_correction
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Return rows (B, *row_shape) of the stored type, whole numbers in the range observed."""
         x = x.detach().cpu()
-        mean, std = (_per_channel(values, x) for values in self._moments)
-        low, high = (_per_channel(values[self._varying], x) for values in (self._low, self._high))
+        mean, std, low, high = self._columns
         if self._whole:
-            steps = quantize(x.nan_to_num(), mean, std).clamp(min=0).minimum((high - low).double())
-            values = low + steps.long().minimum(
-                high - low
-            )  # in float64, high - low may be rounded up
+            k = quantize(x.nan_to_num(), mean, std).clamp(min=0).minimum((high - low).double())
+            if self._wide:
+                k = k.long().minimum(high - low)  # which float64 may have rounded up
+            values = k + low
         else:
             limit = np.finfo(self.dtype)
             values = (x.double() * std + mean).clamp(float(limit.min), float(limit.max))
             values = values.nan_to_num().clamp(low, high) if self.bounded else values
-        rows = _per_channel(self._low, x).expand(len(x), *self.layout).clone()
-        rows[:, self._varying] = values
-        array = rows.numpy()
+        if len(self._constant):
+            rows = self._low.expand(len(x), *self.layout).clone()
+            rows[:, self._varying] = values
+            values = rows
+        array = values.numpy()
         if self.channels_last:
-            array = np.moveaxis(
-                array.reshape(len(x), self.row_shape[-1], *self.row_shape[:-1]), 1, -1
-            )
-        return np.ascontiguousarray(array.reshape(len(x), *self.row_shape).astype(self.dtype))
+            shape = (len(x), self.row_shape[-1], *self.row_shape[:-1])
+            array = np.moveaxis(array.reshape(shape), 1, -1)
+        return array.reshape(len(x), *self.row_shape).astype(self.dtype, order="C")
 
     def cells(self, row: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the edges of each entry's bin in x, (B, *shape) float64; None without `levels`.
@@ -180,21 +178,33 @@ class ArrayTransform:
 
     def _select(self, v: Tensor) -> Tensor:
         """Return the columns that vary, of values (B, *layout)."""
-        return v[:, self._varying.to(v.device)] if len(self._constant) else v
+        return v[:, self._varying] if len(self._constant) else v
+
+    @cached_property
+    def _columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mean, std, low and high of the columns that vary: each (1, C, 1, ...), or () if alike."""
+
+        def column(values: tuple[int | float, ...], dtype: torch.dtype = torch.float64) -> Tensor:
+            varying = torch.tensor([values[i] for i in self._varying], dtype=dtype)
+            alike = len(varying.unique()) == 1  # arithmetic with one number is faster
+            return varying[0] if alike else self._as_column(varying)
+
+        exact = torch.int64 if self._wide else torch.float64
+        return (
+            column(self.mean),
+            column(self.std),
+            column(self.low, exact),
+            column(self.high, exact),
+        )
 
     @cached_property
     def _low(self) -> Tensor:
-        return torch.tensor(self.low, dtype=torch.int64 if self._whole else torch.float64)
+        """`low` of all columns, (1, C, 1, ...)."""
+        dtype = torch.int64 if self._wide else torch.float64
+        return self._as_column(torch.tensor(self.low, dtype=dtype))
 
-    @cached_property
-    def _high(self) -> Tensor:
-        return torch.tensor(self.high, dtype=torch.int64 if self._whole else torch.float64)
-
-    @cached_property
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and std of the columns that vary."""
-        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (self.mean, self.std))
-        return mean[self._varying], std[self._varying]
+    def _as_column(self, values: Tensor) -> Tensor:
+        return values.reshape(1, -1, *[1] * (len(self.layout) - 1))
 
 
 def measure_array(
@@ -300,8 +310,3 @@ class _Moments:
         """Return a - b in float64; of whole numbers exactly, however large they are."""
         exact = np.int64 if self.whole else np.float64
         return (a.astype(exact) - b.astype(exact)).astype(np.float64)
-
-
-def _per_channel(values: Tensor, like: Tensor) -> Tensor:
-    """Return values (C,) as (1, C, 1, ...), on the device of `like` (B, C, ...)."""
-    return values.to(like.device).reshape(1, -1, *[1] * (like.ndim - 2))
