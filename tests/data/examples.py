@@ -1,5 +1,7 @@
 """Small real sources of every kind of data, by the name of the kind and by their own."""
 
+import datetime
+import decimal
 import gzip
 
 import numpy as np
@@ -25,6 +27,72 @@ def frame(rows=60, seed=0):
         "same": 7,
     }
     return pd.DataFrame(data)
+
+
+def every_arrow_type(seed=0):
+    """One column of each type that can be modelled, most with missing values."""
+    rng, n = np.random.default_rng(seed), 40
+    gone = rng.random(n) < 0.25
+    days = rng.integers(0, 1000, n)
+    base = datetime.datetime(2020, 3, 1, 12, 0, 5)
+    return pa.table(
+        {
+            **{
+                name: pa.array(rng.integers(0, 100, n), getattr(pa, name)(), mask=gone)
+                for name in (
+                    "int8",
+                    "int16",
+                    "int32",
+                    "int64",
+                    "uint8",
+                    "uint16",
+                    "uint32",
+                    "uint64",
+                )
+            },
+            "negative": pa.array(-(2**63) + rng.integers(0, 9, n), pa.int64()),
+            "huge": pa.array([2**64 - 1 - int(d) for d in days], pa.uint64()),
+            "half": pa.array(rng.normal(size=n).astype(np.float16), pa.float16(), mask=gone),
+            "single": pa.array(rng.normal(size=n), pa.float32(), mask=gone),
+            "double": pa.array(rng.normal(size=n), pa.float64()),
+            "nan": pa.array(np.where(gone, np.nan, rng.normal(size=n)), pa.float64()),
+            "price": pa.array(np.round(rng.random(n) * 100, 2), pa.float64()),
+            "money": pa.array(
+                [None if g else decimal.Decimal(int(d)) / 100 for g, d in zip(gone, days)],
+                pa.decimal128(9, 2),
+            ),
+            "flag": pa.array(rng.random(n) < 0.5, pa.bool_(), mask=gone),
+            "word": pa.array(rng.choice(["b", "a", "ü"], n), pa.string(), mask=gone),
+            "large": pa.array(rng.choice(["b", "a"], n), pa.large_string()),
+            "coded": pa.DictionaryArray.from_arrays(
+                pa.array(rng.integers(0, 2, n), pa.int8(), mask=gone),
+                pa.array(["z", "y", "unused"]),
+            ),
+            "numbers": pa.DictionaryArray.from_arrays(
+                pa.array(rng.integers(0, 2, n), pa.int32()),
+                pa.array([7, 3], pa.int16()),
+                ordered=True,
+            ),
+            "date": pa.array(
+                [datetime.date(2020, 1, 1) + datetime.timedelta(int(d)) for d in days],
+                pa.date32(),
+                mask=gone,
+            ),
+            "date64": pa.array(
+                [datetime.date(2020, 1, 1) + datetime.timedelta(int(d)) for d in days], pa.date64()
+            ),
+            "stamp": pa.array(
+                [base + datetime.timedelta(int(d)) for d in days],
+                pa.timestamp("ns", "Europe/Berlin"),
+                mask=gone,
+            ),
+            "clock": pa.array([datetime.time(int(d) % 24, 5) for d in days], pa.time32("s")),
+            "clock64": pa.array([datetime.time(int(d) % 24, 5) for d in days], pa.time64("us")),
+            "span": pa.array(
+                [datetime.timedelta(int(d)) for d in days], pa.duration("us"), mask=gone
+            ),
+        }
+    )
 
 
 def csv(folder):

@@ -1,11 +1,11 @@
 """Tables come back as they went in, and a table that cannot be used is refused in one sentence."""
 
 import datetime
-import decimal
 import json
 
 import numpy as np
 import pytest
+from examples import every_arrow_type
 
 from undiffuse.data import KINDS
 
@@ -14,71 +14,6 @@ csv, pq = pytest.importorskip("pyarrow.csv"), pytest.importorskip("pyarrow.parqu
 
 read_table = KINDS["tables"].read
 N = 40
-
-
-def everything(rng):
-    """One column of each type that can be modelled, most with missing values."""
-    gone = rng.random(N) < 0.25
-    days = rng.integers(0, 1000, N)
-    base = datetime.datetime(2020, 3, 1, 12, 0, 5)
-    return pa.table(
-        {
-            **{
-                name: pa.array(rng.integers(0, 100, N), getattr(pa, name)(), mask=gone)
-                for name in (
-                    "int8",
-                    "int16",
-                    "int32",
-                    "int64",
-                    "uint8",
-                    "uint16",
-                    "uint32",
-                    "uint64",
-                )
-            },
-            "negative": pa.array(-(2**63) + rng.integers(0, 9, N), pa.int64()),
-            "huge": pa.array([2**64 - 1 - int(d) for d in days], pa.uint64()),
-            "half": pa.array(rng.normal(size=N).astype(np.float16), pa.float16(), mask=gone),
-            "single": pa.array(rng.normal(size=N), pa.float32(), mask=gone),
-            "double": pa.array(rng.normal(size=N), pa.float64()),
-            "nan": pa.array(np.where(gone, np.nan, rng.normal(size=N)), pa.float64()),
-            "price": pa.array(np.round(rng.random(N) * 100, 2), pa.float64()),
-            "money": pa.array(
-                [None if g else decimal.Decimal(int(d)) / 100 for g, d in zip(gone, days)],
-                pa.decimal128(9, 2),
-            ),
-            "flag": pa.array(rng.random(N) < 0.5, pa.bool_(), mask=gone),
-            "word": pa.array(rng.choice(["b", "a", "ü"], N), pa.string(), mask=gone),
-            "large": pa.array(rng.choice(["b", "a"], N), pa.large_string()),
-            "coded": pa.DictionaryArray.from_arrays(
-                pa.array(rng.integers(0, 2, N), pa.int8(), mask=gone),
-                pa.array(["z", "y", "unused"]),
-            ),
-            "numbers": pa.DictionaryArray.from_arrays(
-                pa.array(rng.integers(0, 2, N), pa.int32()),
-                pa.array([7, 3], pa.int16()),
-                ordered=True,
-            ),
-            "date": pa.array(
-                [datetime.date(2020, 1, 1) + datetime.timedelta(int(d)) for d in days],
-                pa.date32(),
-                mask=gone,
-            ),
-            "date64": pa.array(
-                [datetime.date(2020, 1, 1) + datetime.timedelta(int(d)) for d in days], pa.date64()
-            ),
-            "stamp": pa.array(
-                [base + datetime.timedelta(int(d)) for d in days],
-                pa.timestamp("ns", "Europe/Berlin"),
-                mask=gone,
-            ),
-            "clock": pa.array([datetime.time(int(d) % 24, 5) for d in days], pa.time32("s")),
-            "clock64": pa.array([datetime.time(int(d) % 24, 5) for d in days], pa.time64("us")),
-            "span": pa.array(
-                [datetime.timedelta(int(d)) for d in days], pa.duration("us"), mask=gone
-            ),
-        }
-    )
 
 
 def rows_of(loaded):
@@ -94,7 +29,7 @@ def assert_same(one, other):
 
 
 def test_every_type_comes_back_as_itself():
-    table = everything(np.random.default_rng(0))
+    table = every_arrow_type()
     loaded = read_table(table)
     assert_same(loaded.form.present(rows_of(loaded)), table)
     json.dumps(loaded.facts, allow_nan=False)
@@ -192,7 +127,7 @@ def test_csv_with_decimal_commas_missing_values_and_a_byte_order_mark(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_files_are_written_so_that_they_read_back(tmp_path, suffix):
-    table = everything(np.random.default_rng(1)).select(
+    table = every_arrow_type(1).select(
         ["int64", "double", "price", "flag", "word", "date", "coded"]
     )
     loaded = read_table(table)
@@ -233,7 +168,7 @@ def np_to_torch(array):
 
 
 def test_the_picture_shows_each_column():
-    loaded = read_table(everything(np.random.default_rng(2)).select(range(10, 27)))
+    loaded = read_table(every_arrow_type(2).select(range(10, 27)))
     picture = loaded.form.preview(rows_of(loaded))
     assert picture.size == (880, 510)  # twelve panels in three lines of four
     one = read_table(pa.table({"x": [0.5, 1.25, 7.125]}))

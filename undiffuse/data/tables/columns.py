@@ -395,8 +395,6 @@ class BooleanColumn(Column):
     def _code(
         self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
     ) -> Coded:
-        if _type_is(array.type, "large_string"):
-            array = _cast(array, empty, arrow_type, where)
         values = _numbers(array, empty, arrow_type, where).astype(np.float64)
         return values, (values != 0) & (values != 1)
 
@@ -545,26 +543,34 @@ def _empty(array: pa.Array) -> np.ndarray:
     return np.asarray(array.is_null(nan_is_null=True))
 
 
-def _cast(array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str) -> pa.Array:
+def _cast(
+    array: pa.Array,
+    empty: np.ndarray,
+    arrow_type: pa.DataType,
+    where: str,
+    in_training: pa.DataType | None = None,
+) -> pa.Array:
     """Return the array in a type. Raises InputError, naming a value that cannot be cast."""
+    cast = _try_cast(array, arrow_type)
+    if cast is not None:
+        return cast
+    own = in_training or arrow_type
+    for row in np.flatnonzero(~empty).tolist():
+        if _try_cast(array[row : row + 1], arrow_type) is None:
+            raise InputError(
+                f"{where} holds {array[row].as_py()!r} in row {row + 1:,}, and in training it held "
+                f"{own}; correct it."
+            )
+    raise InputError(f"{where} is of type {array.type}, and in training was {own}; convert it.")
+
+
+def _try_cast(array: pa.Array, arrow_type: pa.DataType) -> pa.Array | None:
     import pyarrow as pa
 
-    refusals = (pa.ArrowException, NotImplementedError)
     try:
         return array.cast(arrow_type)
-    except refusals:
-        pass
-    for row in np.flatnonzero(~empty):
-        try:
-            array[int(row) : int(row) + 1].cast(arrow_type)
-        except refusals:
-            raise InputError(
-                f"{where} holds {array[int(row)].as_py()!r} in row {row + 1:,}, and in training it "
-                f"held {arrow_type}; correct it."
-            ) from None
-    raise InputError(
-        f"{where} is of type {array.type}, and in training was {arrow_type}; convert it."
-    )
+    except (pa.ArrowException, NotImplementedError):
+        return None
 
 
 def _integers(array: pa.Array) -> np.ndarray:
@@ -577,6 +583,9 @@ def _numbers(array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where:
     """Return whole numbers as they are and all others as float64, 0 where missing."""
     import pyarrow as pa
 
+    if _type_is(array.type, "large_string"):  # exactly, not by way of float64, if it spells them
+        spelled = _try_cast(array, arrow_type)
+        array = array if spelled is None else spelled
     if _type_is(array.type, "boolean"):
         array = array.cast(pa.int8())
     if _type_is(array.type, "integer"):
@@ -585,7 +594,7 @@ def _numbers(array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where:
         raise InputError(
             f"{where} holds dates or times, and in training was {arrow_type}; convert it."
         )
-    floats = _cast(array, empty, pa.float64(), where).to_numpy(zero_copy_only=False)
+    floats = _cast(array, empty, pa.float64(), where, arrow_type).to_numpy(zero_copy_only=False)
     values = np.where(empty, 0, floats)
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
