@@ -6,11 +6,9 @@ import json
 
 import numpy as np
 import pandas as pd
-import polars
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
+from examples import frame, tones
 from image_files import folder_of, pixels
 
 from undiffuse.data import conform, load, restore
@@ -20,105 +18,12 @@ sf = pytest.importorskip("soundfile")
 RNG = np.random.default_rng(0)
 
 
-def frame(rows=60, seed=0):
-    rng = np.random.default_rng(seed)
-    data = {
-        "age": rng.integers(18, 90, rows) * 2,
-        "price": np.round(rng.gamma(2, 30, rows), 2),
-        "height": rng.normal(1.7, 0.1, rows),
-        "colour": rng.choice(["red", "green", "blue"], rows),
-        "kind": pd.Categorical(rng.choice(["a", "b"], rows)),
-        "when": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 500, rows), "h"),
-        "flag": rng.random(rows) < 0.5,
-        "debt": np.where(rng.random(rows) < 0.3, np.nan, rng.normal(size=rows)),
-        "same": 7,
-    }
-    return pd.DataFrame(data)
-
-
-def csv(folder):
-    frame().to_csv(folder / "t.csv", index=False)
-    return folder / "t.csv"
-
-
-def parquet(folder):
-    pq.write_table(pa.Table.from_pandas(frame()), folder / "t.parquet")
-    return folder / "t.parquet"
-
-
-def npy(folder):
-    np.save(folder / "x.npy", RNG.normal(size=(40, 5)).astype(np.float32))
-    return folder / "x.npy"
-
-
-def tones(folder, rates=(8000,) * 6, name="tones", seconds=0.6):
-    (folder / name).mkdir()
-    for i, rate in enumerate(rates):
-        wave = 0.5 * np.sin(2 * np.pi * (200 + 20 * i) * np.arange(int(rate * seconds)) / rate)
-        sf.write(folder / name / f"tone_{i}.wav", wave, rate)
-    return folder / name
-
-
-SOURCES = {
-    "digits": lambda _: "digits",
-    "moons": lambda _: "moons",
-    "array": lambda _: RNG.normal(size=(30, 4)),
-    "whole numbers": lambda _: RNG.integers(-5, 900, (30, 3, 40), dtype=np.int16),
-    "labelled": lambda _: (RNG.normal(size=(30, 4)), RNG.integers(0, 3, 30)),
-    "npy": npy,
-    "grey images": lambda folder: folder_of(folder, [pixels(6, 9, seed=i) for i in range(7)]),
-    "colour images": lambda folder: folder_of(folder, [pixels(6, 9, 3, seed=i) for i in range(7)]),
-    "deep images": lambda folder: folder_of(
-        folder, [pixels(6, 9, seed=i, dtype=np.uint16) for i in range(7)]
-    ),
-    "recordings": tones,
-    "csv": csv,
-    "parquet": parquet,
-    "pandas": lambda _: frame(),
-    "polars": lambda _: polars.from_pandas(frame()),
-}
-
-
 def through_json(data):
     return json.loads(json.dumps(data.config()))
 
 
 def together(rows, size=7, start=0):
     return torch.cat([batch["row"] for batch in rows.batches(size, start)])
-
-
-@pytest.mark.parametrize("name", SOURCES)
-def test_the_data_of_training_conform_to_what_training_stored(name, tmp_path):
-    source = SOURCES[name](tmp_path)
-    data = load(source)
-    stored = data.sample_batch(1)["row"].new_tensor(
-        data.loaded.rows.take(np.arange(len(data.loaded.rows)))
-    )
-    for given in (source, data):
-        rows = conform(given, through_json(data))
-        assert len(rows) == len(stored) == len(rows.names)
-        whole = together(rows)
-        torch.testing.assert_close(whole, stored, rtol=0, atol=0, equal_nan=True)
-        assert whole.dtype == data.held_out_batch(1)["row"].dtype
-        assert rows.fingerprint == data.fingerprint
-        assert not any(batch["problems"] for batch in rows.batches(16))
-    if data.labels is not None:
-        np.testing.assert_array_equal(
-            np.concatenate([b["label"] for b in rows.batches(9)]), data.labels
-        )
-
-
-@pytest.mark.parametrize("name", SOURCES)
-def test_held_out_rows_conform_and_batches_are_slices(name, tmp_path):
-    data = load(SOURCES[name](tmp_path), held_out=0.4)
-    expected = data.held_out_batch(10**6)["row"]
-    rows = conform(data.held_out, through_json(data))
-    torch.testing.assert_close(together(rows), expected, rtol=0, atol=0, equal_nan=True)
-    torch.testing.assert_close(
-        together(rows, 2, start=1), expected[1:], rtol=0, atol=0, equal_nan=True
-    )
-    x, correction = data.transform.encode(expected, torch.zeros_like)
-    assert len(x) == len(correction) == len(expected)
 
 
 def test_names_of_rows(tmp_path):
@@ -308,10 +213,13 @@ REFUSED = {
 }
 
 
+RUNS = {"array": lambda: RNG.normal(size=(30, 4)), "digits": lambda: "digits", "pandas": frame}
+
+
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_structurally_different_is_refused_in_a_sentence(what, tmp_path):
     run, make, fragments = REFUSED[what]
-    config = through_json(load(SOURCES[run](tmp_path)))
+    config = through_json(load(RUNS[run]()))
     with pytest.raises(InputError) as refusal:
         conform(make(), config)
     for fragment in fragments:

@@ -1,4 +1,4 @@
-"""The laws of `Kind`, held over `KINDS` itself: what goes in comes out, and a run knows its own data.
+"""The laws of `Kind`, held over `KINDS` itself: rows come back, and a run knows its own data.
 
 Each law takes data and the source it was read from. For each, a wrong kind is registered that the
 law catches.
@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from undiffuse.data import KINDS, Data, PartialRows, Problem, complete, conform,
 from undiffuse.data.arrays.kind import ArrayKind
 from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.data.conformed import CheckedRows, Conformed
-from undiffuse.data.rows import ArrayRows
+from undiffuse.data.rows import ArrayRows, as_tensor
 from undiffuse.interfaces import Form, Transform
 
 pytest.importorskip("soundfile")
@@ -145,6 +146,33 @@ def law_what_is_known_stays(data, source):
     )
 
 
+def law_a_mask_covers_what_an_entry_decides(data, source):
+    """Another value in one place changes x where `known` of that place is true, and nowhere else."""
+    rows, rng = stored(data)[:20], np.random.default_rng(0)
+    one = rows[:1]
+    z = torch.randn(1, *data.shape, generator=torch.Generator().manual_seed(0))
+
+    def encode(rows):
+        x, _ = data.transform.encode(as_tensor(rows), lambda like: z.expand_as(like).to(like))
+        return x
+
+    places = list(np.ndindex(*one.shape[1:]))
+    for i in rng.permutation(len(places))[:40]:
+        mask = torch.zeros(one.shape, dtype=torch.bool)
+        mask[(0, *places[i])] = True
+        known = data.transform.known(mask)
+        assert known.shape == z.shape
+        assert torch.equal(data.transform.known(~mask), ~known)
+        others = np.repeat(one, len(rows), 0)
+        values = others[(slice(None), *places[i])] = rows[(slice(None), *places[i])]
+        changed = (encode(others) != encode(one)).any(0, keepdim=True)
+        assert bool((changed <= known).all())
+        assert bool(changed.any()) == (
+            bool(known.any()) and len({*np.nan_to_num(values).tolist()}) > 1
+        )
+    assert bool(data.transform.known(torch.ones(one.shape, dtype=torch.bool)).all())
+
+
 def with_gaps(shown, gaps):
     """What a person is shown, with nothing known where `gaps`."""
     if isinstance(shown, np.ndarray):
@@ -227,10 +255,20 @@ class Shifted:
 
 
 class DecodesAnother(Right):
-    parts = {**ArrayKind.parts, "transform": Shifted, "inner": ArrayTransform}
+    parts: ClassVar = {**ArrayKind.parts, "transform": Shifted, "inner": ArrayTransform}
 
     def changed(self, make_transform):
         return lambda chunks: Shifted(inner=make_transform(chunks), shift=1.0)
+
+
+class MasksAnother(DecodesAnother):
+    def changed(self, make_transform):
+        def make(chunks):
+            transform = Shifted(inner=make_transform(chunks))
+            transform.known = lambda mask: transform.inner.known(mask.roll(1, -1))
+            return transform
+
+        return make
 
 
 class RecordsAnother(DecodesAnother):
@@ -280,6 +318,7 @@ WRONG = {
     law_held_out_rows_conform_to_themselves: Rounds,
     law_samples_conform: RefusesSamples,
     law_what_is_known_stays: ForgetsWhatIsKnown,
+    law_a_mask_covers_what_an_entry_decides: MasksAnother,
     law_a_run_restores_its_parts: RecordsAnother,
 }
 
@@ -304,7 +343,8 @@ def test_opening_a_run_imports_no_reader_of_files(examples):
     """Nor that of another kind: a run of images is opened without the packages of tables."""
     configs = [examples(kind, next(iter(EXAMPLES[kind])))[1].config() for kind in EXAMPLES]
     program = (
-        "import json, sys; from undiffuse.data import restore; list(map(restore, json.load(sys.stdin)));"
+        "import json, sys; from undiffuse.data import restore;"
+        "list(map(restore, json.load(sys.stdin)));"
         "print([name for name in ('pyarrow', 'pandas', 'soundfile') if name in sys.modules])"
     )
     done = subprocess.run(

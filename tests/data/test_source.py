@@ -104,17 +104,6 @@ def test_nothing_is_measured_on_held_out_rows():
     assert data.transform.high[0] < 100
 
 
-@pytest.mark.parametrize("source", ["digits", "moons", np.arange(60).reshape(20, 3)])
-def test_a_run_can_restore_transform_and_form_without_the_data(source):
-    data = load(source)
-    transform, form, classes = restore(data.config())
-    batch = data.held_out_batch(3)["row"]
-    rows = transform.decode(transform.encode(batch, lambda like: like * 0)[0])
-    np.testing.assert_allclose(form.present(rows), data.held_out[:3], rtol=1e-5, atol=1e-6)
-    assert classes == data.classes
-    assert data.config()["split"] == {"seed": 0, "held_out": data.n_held_out}
-
-
 def test_a_damaged_config_is_refused():
     config = load("moons").config()
     with pytest.raises(InputError, match='"form" is missing'):
