@@ -362,5 +362,5 @@ def test_times_are_those_of_the_clock(clock, tmp_path):
 
 
 def test_samples_that_take_long_are_fewer(clock, monkeypatch):
-    monkeypatch.setattr("undiffuse.evaluation.drawn.PATIENCE", 0.5)
+    monkeypatch.setattr("undiffuse.evaluation.drawn._PATIENCE", 0.5)
     assert time_singles(Passes(passes=1), {}) == (0.25, 0.25)

@@ -31,7 +31,7 @@ from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import GenerativeModel
 
 FOLDER = "evaluation"  # in the run's
-PATIENCE = 30.0  # seconds of single samples, after which fewer are enough
+_PATIENCE = 30.0  # seconds of single samples, after which fewer are enough
 
 
 @final
@@ -123,7 +123,7 @@ def time_singles(
     """
     model.sample_rows(1, seed=seed, **options)
     times: list[float] = []
-    while len(times) < SINGLES and (sum(times) < PATIENCE or not times):
+    while len(times) < SINGLES and (sum(times) < _PATIENCE or not times):
         if stop():
             return None
         began = time.perf_counter()

@@ -33,8 +33,8 @@ from undiffuse.evaluation.metrics.model import (
     Scored,
     Timings,
     bits_per_dim,
-    gap,
     latency,
+    likelihood_gap,
     nats,
     samples_per_second,
 )
@@ -47,37 +47,6 @@ from undiffuse.evaluation.metrics.tables import (
     detection,
     usefulness,
 )
-
-__all__ = [
-    "METRICS",
-    "Figure",
-    "Found",
-    "Manifold",
-    "Matched",
-    "Meaning",
-    "Memorization",
-    "Metric",
-    "Modes",
-    "Pair",
-    "Scored",
-    "Tables",
-    "Timings",
-    "as_facts",
-    "density_coverage",
-    "figures_of",
-    "frechet",
-    "frechet_figure",
-    "kernel_distance",
-    "kernel_figure",
-    "manifold",
-    "manifold_figures",
-    "match",
-    "match_features",
-    "memorization",
-    "modes",
-    "nearest",
-    "precision_recall",
-]
 
 Found = Figure | dict[str, Figure]
 """A figure, or one for each column of a table, by name."""
@@ -100,7 +69,7 @@ class Meaning:
     title: str
     says: str
     unit: str = ""
-    low: float | None = None
+    low: float | None = 0.0
     high: float | None = None
     floor: str = "its floor, between two disjoint sets of real rows, is {}"
     log: bool = False
@@ -146,7 +115,6 @@ METRICS: dict[str, Metric] = {
             "Fréchet distance",
             "How far the samples are from held-out rows as a whole, by the mean and covariance of "
             "their features.",
-            low=0.0,
         ),
         perfect=0.0,
         mirror="frechet",
@@ -161,7 +129,6 @@ METRICS: dict[str, Metric] = {
             "Kernel distance",
             "The same question without taking the features for Gaussian. It has no bias, so it may "
             "fall just below zero.",
-            low=0.0,
         ),
         perfect=0.0,
         mirror="kernel",
@@ -175,7 +142,6 @@ METRICS: dict[str, Metric] = {
         Meaning(
             "Precision",
             "The share of samples that lie where real rows lie; the rest are strays.",
-            low=0.0,
             high=1.0,
         ),
         mirror="recall",
@@ -190,7 +156,6 @@ METRICS: dict[str, Metric] = {
             "Density",
             "How thickly real rows surround a sample. Unlike precision, one outlier among the real "
             "rows cannot lift it.",
-            low=0.0,
         ),
         perfect=1.0,
         unchanged=_SHAPE,
@@ -204,7 +169,6 @@ METRICS: dict[str, Metric] = {
             "Recall",
             "The share of real rows that lie where samples lie: how much of the variety the model "
             "reaches.",
-            low=0.0,
             high=1.0,
         ),
         mirror="precision",
@@ -218,7 +182,6 @@ METRICS: dict[str, Metric] = {
         Meaning(
             "Coverage",
             "The share of real rows that have a sample in their own neighbourhood.",
-            low=0.0,
             high=1.0,
         ),
         unchanged=_SHAPE,
@@ -232,7 +195,6 @@ METRICS: dict[str, Metric] = {
             "Classes reached",
             "Classes with at least a tenth of their share of real rows among the samples, by a "
             "classifier.",
-            low=0.0,
             floor="real rows have {}",
         ),
         unchanged=("order", "renaming"),
@@ -246,7 +208,6 @@ METRICS: dict[str, Metric] = {
             "Class imbalance",
             "The share of samples that would have to change class for the shares to be those of "
             "real rows.",
-            low=0.0,
         ),
         mirror="class_variation",
         unchanged=("order", "renaming"),
@@ -260,7 +221,6 @@ METRICS: dict[str, Metric] = {
             "Nearer than held-out rows",
             "How often a sample lies nearer to the training rows than a held-out row does: one "
             "half if nothing is copied.",
-            low=0.0,
             high=1.0,
             floor="a perfect sampler gets {}",
         ),
@@ -275,7 +235,6 @@ METRICS: dict[str, Metric] = {
         Meaning(
             "Copies",
             "The share of samples less than a third as far from one training row as from the next.",
-            low=0.0,
             floor="held-out rows get {}",
         ),
         unchanged=_SHAPE,
@@ -285,7 +244,7 @@ METRICS: dict[str, Metric] = {
         Tables,
         "table",
         "higher",
-        Meaning("", "", low=0.0, high=1.0),
+        Meaning("", "", high=1.0),
         mirror="columns",
         unchanged=("order", "monotone"),
     ),
@@ -297,7 +256,6 @@ METRICS: dict[str, Metric] = {
         Meaning(
             "Associations",
             "How alike the dependence between columns is, over all pairs: 1 is equal.",
-            low=0.0,
             high=1.0,
         ),
         mirror="associations",
@@ -311,7 +269,6 @@ METRICS: dict[str, Metric] = {
         Meaning(
             "Detection",
             "How well trees tell samples from real rows: 0.5 is chance, 1 is without fail.",
-            low=0.0,
             high=1.0,
             floor="chance gets {}",
         ),
@@ -322,7 +279,7 @@ METRICS: dict[str, Metric] = {
         Tables,
         "table",
         "higher",
-        Meaning("", "", high=1.0, floor="a model fitted on real rows gets {}"),
+        Meaning("", "", low=None, high=1.0, floor="a model fitted on real rows gets {}"),
     ),
     "nats": Metric(
         nats,
@@ -333,6 +290,7 @@ METRICS: dict[str, Metric] = {
             "Log-likelihood",
             "The mean log-likelihood of rows that the model was not trained on.",
             "nats per row",
+            low=None,
         ),
     ),
     "bits_per_dim": Metric(
@@ -344,10 +302,11 @@ METRICS: dict[str, Metric] = {
             "Bits per dimension",
             "The same as the length of a code: the bits for one number of a row.",
             "bits",
+            low=None,
         ),
     ),
     "gap": Metric(
-        gap,
+        likelihood_gap,
         Scored,
         "likelihood",
         "lower",
@@ -356,7 +315,6 @@ METRICS: dict[str, Metric] = {
             "How much more likely the model finds the rows it was trained on: near zero unless it "
             "overfits.",
             "nats per row",
-            low=0.0,
         ),
         perfect=0.0,
     ),
@@ -365,14 +323,14 @@ METRICS: dict[str, Metric] = {
         Timings,
         "speed",
         "higher",
-        Meaning("Samples per second", "How fast samples come in batches.", low=0.0, log=True),
+        Meaning("Samples per second", "How fast samples come in batches.", log=True),
     ),
     "latency": Metric(
         latency,
         Timings,
         "speed",
         "lower",
-        Meaning("Time for one sample", "How long a single sample takes.", "s", low=0.0, log=True),
+        Meaning("Time for one sample", "How long a single sample takes.", "s", log=True),
     ),
 }
 """Name -> metric, in the order of the report."""

@@ -33,10 +33,10 @@ from undiffuse.evaluation.metrics.figure import (
 _CONDITION = 1e10  # of a covariance whose Cholesky factor is as good as its eigenvectors
 _EPS = torch.finfo(torch.float64).eps
 
-Gaussian = tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]  # mean and covariance
+Moments = tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]  # mean and covariance
 
 
-def gaussian(x: Matrix, *, block: int = 4096, panel: int = 256) -> Gaussian:
+def gaussian(x: Matrix, *, block: int = 4096, panel: int = 256) -> Moments:
     """Return the mean (d,) and the covariance (d, d), with divisor n - 1, of rows (n, d).
 
     The upper triangle of the covariance is computed in blocks of rows and panels of columns.
@@ -52,7 +52,7 @@ def gaussian(x: Matrix, *, block: int = 4096, panel: int = 256) -> Gaussian:
     return mean, (scatter.triu() + scatter.triu(1).T) / (len(x) - 1)
 
 
-def between(a: Gaussian, b: Gaussian) -> float:
+def between(a: Moments, b: Moments) -> float:
     """Return the (squared) Frechet distance between two Gaussians.
 
     >>> zero, one, eye = torch.zeros(2).double(), torch.ones(2).double(), torch.eye(2).double()

@@ -39,7 +39,7 @@ from torch import Tensor
 
 from undiffuse.evaluation.metrics.figure import Figure, Matched, Matrix, normal
 
-BLOCK = 1024
+_BLOCK = 1024
 
 
 @final
@@ -87,7 +87,7 @@ def _itself(x: Matrix, *, block: int) -> _Sums:
     return _Sums(rows, rows, squares)
 
 
-def kernel_distance(a: Matrix, b: Matrix, *, block: int = BLOCK) -> tuple[float, float]:
+def kernel_distance(a: Matrix, b: Matrix, *, block: int = _BLOCK) -> tuple[float, float]:
     """Return the unbiased squared MMD of two sets, and an unbiased estimate of its variance.
 
     Args:
@@ -152,7 +152,7 @@ def _joint(own: _Sums, others: Tensor, n: int, m: int) -> float:
 
 def kernel_figure(sets: Matched) -> Figure:
     """Return the kernel distance of samples to their reference, with its interval and floor."""
-    value, variance, second = _measured(sets.reference, sets.fake, block=BLOCK)
+    value, variance, second = _measured(sets.reference, sets.fake, block=_BLOCK)
     floor, _ = kernel_distance(*sets.halves)
     return normal(
         value, math.sqrt(max(second, variance)), len(sets.fake), floor=floor, warnings=[sets.note]

@@ -60,7 +60,7 @@ def bits_per_dim(scored: Scored) -> Figure:
     return of_mean(bits_per_dimension(scored.held_out, scored.dimensions))
 
 
-def gap(scored: Scored) -> Figure | None:
+def likelihood_gap(scored: Scored) -> Figure | None:
     """Return how much likelier training rows are than held-out rows; None without training rows."""
     if scored.training is None or not len(scored.training):
         return None

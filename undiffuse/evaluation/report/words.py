@@ -56,4 +56,4 @@ def meaning(key: str) -> Meaning:
     ('Recall', 'Sliced distance')
     """
     metric = METRICS.get(key)
-    return metric.meaning if metric else Meaning(key.replace("_", " ").capitalize(), "")
+    return metric.meaning if metric else Meaning(key.replace("_", " ").capitalize(), "", low=None)

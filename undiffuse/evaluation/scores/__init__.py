@@ -38,7 +38,7 @@ from undiffuse.models import GenerativeModel
 from undiffuse.models.likelihood import How, Likelihood
 from undiffuse.seeds import mix
 
-FOLDER = "held_out_scores"  # in the run's
+_FOLDER = "held_out_scores"  # in the run's
 _HELD_OUT = 0xCA11B  # keeps the noise of held-out rows apart from that of rows compared with them
 _SIDES = 0x71AE11  # keeps the noise of a report's likelihoods apart from that of other scores
 
@@ -230,7 +230,7 @@ def calibrate(
     scoring = dataclasses.replace(scoring, seed=mix(scoring.seed, _HELD_OUT))
     names = [str(name) for name in rows.names[:3]]
     identity = {**scoring.identity(model, rows), "held_out": names}
-    file = BatchFile.in_folder(Path(os.path.expanduser(run)) / FOLDER, identity)
+    file = BatchFile.in_folder(Path(os.path.expanduser(run)) / _FOLDER, identity)
     whole = score_rows(
         model,
         rows,
