@@ -1,4 +1,7 @@
-"""Laws of the bound as a loss: full KLs, what a learned variance is taught, and Algorithms 1 and 2 as printed."""
+"""Laws of the bound as a loss.
+
+Full KLs, what a learned variance is taught, and Algorithms 1 and 2 as printed.
+"""
 
 import math
 
@@ -133,7 +136,10 @@ def test_hybrid_is_the_sum_and_its_bound_trains_the_variance_alone():
 
 
 def test_the_best_learned_variance_is_the_mean_square_error_of_the_posterior_mean():
-    """d KL/dv = 0 at v = beta-tilde + b^2 E(x - x_hat)^2: the minimum over the logit, against that closed form."""
+    """d KL/dv = 0 at v = beta-tilde + b^2 E(x - x_hat)^2.
+
+    The minimum over the logit, against that closed form.
+    """
     i, n, levels = 12, 20_000, torch.tensor(12 / LEVELS, dtype=torch.float64)
     x, z = torch.randn(2, n, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     x, (alpha, sigma) = 0.6 * x, SCHEDULE(levels)
@@ -175,8 +181,11 @@ def test_algorithm_1_as_printed():
 
 @pytest.mark.parametrize("variance", [Beta(), BetaTilde()], ids=["beta", "beta_tilde"])
 def test_algorithm_2_as_printed(variance):
-    """Ho et al. (2020), Algorithm 2: x_{t-1} = (x_t - beta / sqrt(1 - abar) eps) / sqrt(1 - beta) + sigma_t z; no noise
-    at the last step. The same network and the same noise, level by level."""
+    """Ho et al. (2020), Algorithm 2.
+
+    x_{t-1} = (x_t - beta / sqrt(1 - abar) eps) / sqrt(1 - beta) + sigma_t z; no noise at the last
+    step. The same network and the same noise, level by level.
+    """
     network = torch.nn.Sequential(
         torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)
     ).double()

@@ -1,4 +1,4 @@
-"""Laws of couplings: the best assignment of all, nothing but the order changed, the loss that of the pairs."""
+"""Laws of couplings: the best assignment, nothing but the order changed, the pairs' loss."""
 
 from itertools import permutations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from undiffuse.diffusion import (
+    COUPLINGS,
     FlowMatching,
     IndependentCoupling,
     Linear,
@@ -15,7 +16,6 @@ from undiffuse.diffusion import (
     target,
 )
 from undiffuse.diffusion.denoiser import Denoiser
-from undiffuse.diffusion import COUPLINGS
 
 
 def draws(n, shape=(2,), seed=0):
@@ -53,7 +53,10 @@ def test_a_coupling_only_permutes(coupling):
 
 
 def test_the_loss_is_that_of_the_pairs():
-    """Velocity of a straight path: |F - (z_p - x)|^2, F = 0 (Tong et al. 2023, Eq. 14; sigma = 0)."""
+    """Velocity of a straight path: |F - (z_p - x)|^2, F = 0.
+
+    Tong et al. 2023, Eq. 14; sigma = 0.
+    """
     x, z = draws(32)
     denoiser = Denoiser(lambda scaled, c_noise: torch.zeros_like(scaled), Linear(), target.velocity)
     t = torch.linspace(0.1, 0.9, 32, dtype=torch.float64)

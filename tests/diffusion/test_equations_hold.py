@@ -1,6 +1,9 @@
-"""Laws of the equations that every method rests on: Gaussians, bounds, chains, changes of variable.
+"""Laws of the equations that every method rests on.
 
-Truths here are the trapezoid rule on a definition, differentiation, torch.distributions, and exact recursions.
+Gaussians, bounds, chains, changes of variable.
+
+Truths here are the trapezoid rule on a definition, differentiation, torch.distributions, and exact
+recursions.
 """
 
 import math
@@ -44,7 +47,10 @@ def test_density_divergence_and_entropy_are_torch_s(shape):
 
 
 def test_divergence_of_full_covariances_in_their_common_axes():
-    """Lemma 3 is stated for any covariances; in axes that make both diagonal it is the sum over coordinates."""
+    """Lemma 3 is stated for any covariances.
+
+    In axes that make both diagonal it is the sum over coordinates.
+    """
     axes, _ = torch.linalg.qr(drawn(3, 3))
     (m_a, m_b), (v_a, v_b) = drawn(2, 1, 3, seed=2), drawn(2, 3, seed=3, positive=True)
     full = [
@@ -67,7 +73,10 @@ def test_divergence_is_cross_entropy_less_entropy_and_the_limit_of_bins():
 
 
 def test_the_gaussian_has_the_largest_entropy():
-    """Of all densities with its variance (Malhotra 2024, section 1.1): against Laplace and uniform of variance 2."""
+    """Of all densities with its variance.
+
+    Malhotra 2024, section 1.1, against Laplace and uniform of variance 2.
+    """
     largest = float(gaussian.entropy(torch.tensor([[2.0]])))
     for other in (Laplace(0.0, 1.0), Uniform(-(6**0.5), 6**0.5)):
         assert float(other.variance) == pytest.approx(2.0)
@@ -92,9 +101,13 @@ def test_lemma_1_by_normalizing():
 
 
 def test_log_density_is_bound_plus_divergence():
-    """log p(x) = ELBO(q) + KL(q | p(z | x)) for any q, so that the bound is tight at the posterior alone.
+    """log p(x) = ELBO(q) + KL(q | p(z | x)) for any q.
 
-    One latent z ~ N(0, 1), x | z ~ N(a z + c, r): Kim and Lee (2024), Eq. 8-13; Malhotra (2024), Eq. 4.1-4.5."""
+    The bound is tight at the posterior alone.
+
+    One latent z ~ N(0, 1), x | z ~ N(a z + c, r): Kim and Lee (2024), Eq. 8-13; Malhotra (2024),
+    Eq. 4.1-4.5.
+    """
     a, c, r, x = 1.4, -0.3, 0.6, 1.7
     one, zero = torch.ones(1, 1).double(), torch.zeros(1, 1).double()
     evidence = gaussian.log_prob(x * one, c * one, (a**2 + r) * one)
@@ -121,7 +134,10 @@ def test_log_density_is_bound_plus_divergence():
 
 
 def test_the_optimal_discriminator_is_the_log_density_ratio():
-    """It leaves the generator 2 log 2 - 2 JS(p_data, p_model), largest where the two agree (Kim and Lee, Eq. 1-3)."""
+    """It leaves the generator 2 log 2 - 2 JS(p_data, p_model), largest where the two agree.
+
+    Kim and Lee, Eq. 1-3.
+    """
     one = torch.ones(1, 1).double()
     log_p, log_q = (
         gaussian.log_prob(column, m * one, v * one) for m, v in ((0.0, 1.0), (1.0, 0.5))
@@ -139,7 +155,10 @@ def test_the_optimal_discriminator_is_the_log_density_ratio():
 
 
 def test_change_of_variables_is_the_slope_of_the_distribution_function():
-    """p_X(x) = p_Z(z) / |dx/dz| for x = f_2(f_1(z)), inverted in reverse order (Kim and Lee 2024, Eq. 4, 6, 7)."""
+    """p_X(x) = p_Z(z) / |dx/dz| for x = f_2(f_1(z)), inverted in reverse order.
+
+    Kim and Lee 2024, Eq. 4, 6, 7.
+    """
 
     def inverse(x):
         return (torch.asinh(x) - 0.2) / 0.7
@@ -158,7 +177,10 @@ def test_change_of_variables_is_the_slope_of_the_distribution_function():
 
 
 def test_the_probability_flow_is_an_invertible_composition():
-    """The same steps taken up to noise and down again lead back, the better the shorter they are (Eq. 6-7)."""
+    """The same steps taken up to noise and down again lead back, the better the shorter they are.
+
+    Eq. 6-7.
+    """
     oracle = Mixture(LinearVP(), *f64([[[-1.0], [1.0]], [[0.3], [0.5]]]))
     start = f64([[-1.3], [0.1], [0.8]])
 
@@ -176,8 +198,10 @@ def test_the_probability_flow_is_an_invertible_composition():
 
 @pytest.mark.parametrize("t", [0.1, 0.6])
 def test_marginal_and_estimate_are_integrals_over_the_data(t):
-    """p_t(x_t) = ∫ q(x_t | x) p(x) dx and x_hat = ∫ x p(x | x_t) dx, by Bayes' rule: Kim and Lee (2024), Eq. 20;
-    Malhotra (2024), Eq. 1.2-1.5; Liu, Eq. 2."""
+    """p_t(x_t) = ∫ q(x_t | x) p(x) dx and x_hat = ∫ x p(x | x_t) dx, by Bayes' rule.
+
+    Kim and Lee (2024), Eq. 20; Malhotra (2024), Eq. 1.2-1.5; Liu, Eq. 2.
+    """
     schedule = LinearVP()
     oracle = Mixture(schedule, *f64([[[-1.0], [1.5]], [[0.4], [0.7]]]), times(0.3, 0.7).log())
     alpha, sigma = schedule(times(t)[0])
@@ -195,7 +219,10 @@ def test_marginal_and_estimate_are_integrals_over_the_data(t):
 
 
 def test_score_of_one_point_is_the_kernel_s():
-    """∇ log q(x_t | x) = (alpha x - x_t) / sigma², the conditional score (Kim and Lee 2024, Eq. 43)."""
+    """∇ log q(x_t | x) = (alpha x - x_t) / sigma², the conditional score.
+
+    Kim and Lee 2024, Eq. 43.
+    """
     schedule, point, t = LinearVP(), drawn(1, 2), times(0.3)[0]
     alpha, sigma = schedule(t)
     x_t = drawn(5, 2, seed=1).requires_grad_()
@@ -205,8 +232,10 @@ def test_score_of_one_point_is_the_kernel_s():
 
 @pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
 def test_the_sdes_and_the_flow_have_the_marginals(schedule):
-    """dp/dt from the forward SDE, from the reverse SDE run backwards and from the probability flow, each by its
-    Fokker-Planck equation, on a mixture (Liu, Eq. 7-8; Song et al. 2021, Eq. 5, 6, 13)."""
+    """dp/dt from the forward SDE, from the reverse SDE run backwards and from the probability flow.
+
+    Each by its Fokker-Planck equation, on a mixture (Liu, Eq. 7-8; Song et al. 2021, Eq. 5, 6, 13).
+    """
     oracle, t, h = Mixture(schedule, *f64([[[-1.0], [1.5]], [[0.4], [0.7]]])), f64(0.6371), 1e-6
     x = torch.linspace(-3, 3, 25, dtype=torch.float64)[:, None].requires_grad_()
 
@@ -228,9 +257,13 @@ KNOTS = torch.arange(6, dtype=torch.float64) / 5
 
 
 def test_the_log_ratio_telescopes():
-    """log p(x, x_1..x_T) - log q(x_1..x_T | x) in its two forms, along any path and for any reverse kernels.
+    """log p(x, x_1..x_T) - log q(x_1..x_T | x) in its two forms.
 
-    Kim and Lee (2024), Eq. 25, 28-30; Notes after Ho et al. (2020), Eq. 2, 3, 5; Malhotra (2024), Eq. 2.3, 3.8."""
+    Along any path and for any reverse kernels.
+
+    Kim and Lee (2024), Eq. 25, 28-30; Notes after Ho et al. (2020), Eq. 2, 3, 5; Malhotra (2024),
+    Eq. 2.3, 3.8.
+    """
     path, log_density = drawn(6, 1, 1), gaussian.log_prob
     gain, variance = drawn(6, seed=4), drawn(6, seed=5, positive=True)
     zero, one = torch.zeros(1, 1).double(), torch.ones(1, 1).double()
@@ -252,7 +285,10 @@ def test_the_log_ratio_telescopes():
 
 
 def test_integrating_the_chain_s_joint_density_gives_its_marginal():
-    """p(x) = ∫ p(x_2) p(x_1 | x_2) p(x | x_1) d(x_1, x_2), in closed form for linear kernels (Kim and Lee, Eq. 26)."""
+    """p(x) = ∫ p(x_2) p(x_1 | x_2) p(x | x_1) d(x_1, x_2), in closed form for linear kernels.
+
+    Kim and Lee, Eq. 26.
+    """
     x, at = 0.7, LINE[::10]
     x_1, x_2 = at[:, None], at[None, :]
     joint = Normal(0.6 * x_2, 0.7).log_prob(x_1) + Normal(0.0 * x_2, 1.0).log_prob(x_2)
@@ -264,7 +300,10 @@ def test_integrating_the_chain_s_joint_density_gives_its_marginal():
 
 
 def test_exact_reverse_kernels_carry_noise_to_the_data():
-    """q(x_s | x_t) by Bayes' rule, chained from q(x_T), ends in the data's mean and variance (Eq. 15 and 21)."""
+    """q(x_s | x_t) by Bayes' rule, chained from q(x_T), ends in the data's mean and variance.
+
+    Eq. 15 and 21.
+    """
     mean, v_data = f64([0.7]), f64([0.36])
     marginal = [(alpha * mean, alpha**2 * v_data + sigma**2) for alpha, sigma in map(CHAIN, KNOTS)]
     m, v = marginal[-1]
@@ -298,8 +337,11 @@ def test_beta_is_right_for_standard_normal_data_and_beta_tilde_for_a_point():
 
 
 def test_posterior_mean_in_terms_of_the_noise():
-    """a x_t + b x = (x_t - beta z / sigma_t) / sqrt(1 - beta): Kim and Lee (2024), Eq. 39-40 and 45; Notes after Ho
-    et al. (2020), Eq. 8d and 11; Malhotra (2024), Eq. 3.11."""
+    """a x_t + b x = (x_t - beta z / sigma_t) / sqrt(1 - beta).
+
+    Kim and Lee (2024), Eq. 39-40 and 45; Notes after Ho et al. (2020), Eq. 8d and 11; Malhotra
+    (2024), Eq. 3.11.
+    """
     x, z = drawn(2, 7)
     for i in range(1, 6):
         (alpha, sigma), beta = CHAIN(KNOTS[i]), CHAIN.betas[i - 1]
@@ -309,7 +351,10 @@ def test_posterior_mean_in_terms_of_the_noise():
 
 
 def test_the_end_of_the_chain_is_nearly_the_prior():
-    """KL(q(x_T | x) | N(0, I)) shrinks with T to 2e-5 nats for DDPM's table (Malhotra 2024, Eq. 2.7)."""
+    """KL(q(x_T | x) | N(0, I)) shrinks with T to 2e-5 nats for DDPM's table.
+
+    Malhotra 2024, Eq. 2.7.
+    """
     one, zero = torch.ones(1, 1).double(), torch.zeros(1, 1).double()
     nats = []
     for levels in (10, 100, 1000):

@@ -24,7 +24,10 @@ ASKED = {
 
 @pytest.mark.parametrize("slip", SLIPS.values(), ids=SLIPS)
 def test_the_right_form_is_the_truth_and_the_printed_one_is_not(slip):
-    """The truth is found apart from both: see each slip's function. The printed form is off by a tenth of it."""
+    """The truth is found apart from both: see each slip's function.
+
+    The printed form is off by a tenth of it.
+    """
     printed, right, truth = slip.numbers()
     assert abs(right - truth) <= slip.bound
     assert abs(printed - truth) > max(100 * slip.bound, 0.1 * abs(truth))

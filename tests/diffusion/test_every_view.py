@@ -1,4 +1,7 @@
-"""One model, every view: what is sampled depends neither on the schedule nor, in the limit, on the method."""
+"""One model, every view: what is sampled depends neither on the schedule nor, in the limit.
+
+On the method.
+"""
 
 import math
 
@@ -55,7 +58,10 @@ def network(schedule):
 
 
 def arrive(denoiser, schedule, step, steps):
-    """x/alpha at sigma/alpha = END from a fixed x/alpha at START, by `steps` steps even in log-SNR."""
+    """x/alpha at sigma/alpha = END from a fixed x/alpha at START.
+
+    By `steps` steps even in log-SNR.
+    """
     k = torch.linspace(math.log(START), math.log(END), steps + 1, dtype=torch.float64).exp()
     grid = schedule.inverse(-2 * k.log())
     start = START * torch.tensor([[0.3, -0.8], [1.4, 0.2], [-0.5, 0.9]]).double()
@@ -112,7 +118,10 @@ WAYS = {
 
 @pytest.mark.parametrize("name", WAYS)
 def test_a_ddpm_reaches_its_data_by_every_way(name):
-    """Kolmogorov's distance to the data's distribution function, at the 99.9 % point of pure chance and 0.02."""
+    """Kolmogorov's distance to the data's distribution function.
+
+    At the 99.9 % point of pure chance and 0.02.
+    """
     (step, grid, steps), n = WAYS[name], 3000
     mean, std = torch.tensor([-1.5, 0.5]).double(), torch.tensor([0.2, 0.4]).double()
     oracle = Mixture(DDPM, mean[:, None], std[:, None], torch.tensor([0.3, 0.7]).double().log())

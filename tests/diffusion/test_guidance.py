@@ -1,4 +1,7 @@
-"""Guidance is held to closed forms: Gaussians tilt into Gaussians, and Bayes' rule turns a mixture into a component."""
+"""Guidance is held to closed forms.
+
+Gaussians tilt into Gaussians, and Bayes' rule turns a mixture into a component.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ T = [0.05, 0.4, 0.8]
 
 
 class Labelled(AbstractDenoiser):
-    """The exact denoiser of a mixture whose component is the label, or of the whole where it is -1; counts calls."""
+    """The exact denoiser of a mixture whose component is the label, or of the whole where it is -1.
+
+    Counts calls.
+    """
 
     def __init__(self, schedule):
         super().__init__()
@@ -74,7 +80,10 @@ def test_weight_0_is_unconditional_and_weight_1_conditional(schedule, t):
 @pytest.mark.parametrize("weight", [-1.0, 0.5, 3.0])
 @pytest.mark.parametrize("t", T)
 def test_a_guided_score_is_the_tilted_one(schedule, t, weight):
-    """grad log p(x_t | c)^w p(x_t)^(1 - w), by differentiating densities that are known; and the split is kept."""
+    """grad log p(x_t | c)^w p(x_t)^(1 - w), by differentiating densities that are known.
+
+    And the split is kept.
+    """
     x_t, label = rows(3).requires_grad_(), torch.tensor([0, 1, 2])
     denoiser = Labelled(schedule)
     log_c = torch.cat(
@@ -90,7 +99,10 @@ def test_a_guided_score_is_the_tilted_one(schedule, t, weight):
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
 def test_autoguidance_of_gaussians_is_the_gaussian_of_their_tilted_precisions(weight):
-    """A weaker Gaussian (wider, shifted) at sigma: precision w P + (1 - w) Q and its mean, in closed form."""
+    """A weaker Gaussian (wider, shifted) at sigma.
+
+    Precision w P + (1 - w) Q and its mean, in closed form.
+    """
     schedule, t, sigma = EDM(), 0.3, 0.3 * 80.0
     good, weak = (torch.tensor(3.0).double(), 0.5), (torch.tensor(2.0).double(), 20.0)
     denoisers = [

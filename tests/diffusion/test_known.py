@@ -1,4 +1,7 @@
-"""Sampling given part of a row: conditionals that are closed forms: of a correlated Gaussian, of a mixture."""
+"""Sampling given part of a row: conditionals that are closed forms.
+
+Of a correlated Gaussian, of a mixture.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ def pair(schedule):
 
 
 def drawn(denoiser, step, n, *, x_known, mask, steps=30):
-    """n rows from the prior of unit variance, known entries on the forward process from the start."""
+    """n rows from the prior of unit variance.
+
+    Known entries on the forward process from the start.
+    """
     schedule, generator = denoiser.schedule, torch.Generator().manual_seed(0)
 
     def noise(like):
@@ -57,7 +63,10 @@ def drawn(denoiser, step, n, *, x_known, mask, steps=30):
 @pytest.mark.parametrize("name", ["edm", "linear_vp", "subvp", "linear"])
 @pytest.mark.parametrize("shape", [(6,), (1, 2, 3)], ids=str)
 def test_the_conditional_denoiser_of_a_gaussian_is_exact(name, shape):
-    """E[x | x_t, x_K] by conditioning the joint Gaussian of (x_U, x_t, x_K), row by row with masks of their own."""
+    """E[x | x_t, x_K] by conditioning the joint Gaussian of (x_U, x_t, x_K).
+
+    Row by row with masks of their own.
+    """
     g = torch.Generator().manual_seed(0)
     root = torch.randn(6, 6, generator=g).double()
     cov, schedule = root @ root.T / 6 + 0.1 * torch.eye(6), SCHEDULE_CASES[name]
@@ -106,7 +115,10 @@ def test_more_repetitions_come_closer_to_the_conditional():
 
 
 def modes(schedule):
-    """Two narrow components whose first entries overlap, and a third far off: given x_0 = 0, weights by Bayes."""
+    """Two narrow components whose first entries overlap, and a third far off.
+
+    Given x_0 = 0, weights by Bayes.
+    """
     mean = torch.tensor([[-0.3, -2.0], [0.3, 2.0], [6.0, 0.0]]).double()
     std = torch.tensor([0.4, 0.2]).double().expand(3, 2)
     return Mixture(schedule, mean, std, torch.tensor([0.3, 0.4, 0.3]).double().log())
@@ -178,7 +190,10 @@ def test_nothing_known_is_plain_sampling_in_distribution():
 
 
 def test_an_inexact_denoiser_cannot_make_it_diverge():
-    """A denoiser whose Jacobian is negative has no covariance: what is known is set, the rest is left."""
+    """A denoiser whose Jacobian is negative has no covariance.
+
+    What is known is set, the rest is left.
+    """
 
     class Odd(AbstractDenoiser):
         schedule = EDM()

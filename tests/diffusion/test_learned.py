@@ -1,4 +1,7 @@
-"""Laws of a learned log-SNR: a schedule like any other, a bound that only its ends can move, a variance that falls."""
+"""Laws of a learned log-SNR.
+
+A schedule like any other, a bound that only its ends can move, a variance that falls.
+"""
 
 import json
 import math
@@ -104,7 +107,10 @@ def exact(schedule, std=0.7):
 
 
 def estimates(schedule, n=10_000, d=16, seed=0):
-    """(x, the diffusion term of the bound for N(0, 0.7^2 I) at stratified times): (n, d), (n,) nats per coordinate."""
+    """(x, the diffusion term of the bound for N(0, 0.7^2 I) at stratified times).
+
+    (n, d), (n,) nats per coordinate.
+    """
     generator = torch.Generator().manual_seed(seed)
     z0, z = torch.randn(2, n, d, dtype=torch.float64, generator=generator)
     u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
@@ -148,7 +154,10 @@ def test_end_terms_are_two_gaussians():
 
 
 def test_training_the_curve_lowers_the_variance_and_keeps_the_bound():
-    """From a bent curve, with the ends held: the variance of the estimate falls, its mean does not move."""
+    """From a bent curve, with the ends held.
+
+    The variance of the estimate falls, its mean does not move.
+    """
     schedule = shaken(1)
     prior = Prior(schedule, torch.zeros(1).double(), torch.full((1,), 0.7).double())
     optimizer = torch.optim.Adam(schedule.module.inner(), lr=0.1)
@@ -171,7 +180,10 @@ def test_training_the_curve_lowers_the_variance_and_keeps_the_bound():
 
 
 def test_the_ends_follow_the_bound():
-    """Two groups of parameters, two gradients, against finite differences of the bound and automatic ones of E[l^2]."""
+    """Two groups of parameters, two gradients.
+
+    Against finite differences of the bound and automatic ones of E[l^2].
+    """
     schedule = shaken(2, log_snr_max=4.0, log_snr_min=-1.0)
     prior = Prior(schedule, torch.zeros(1).double(), torch.full((1,), 0.7).double())
     x, z = torch.randn(2, 64, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,7 @@
-"""Laws of score matching: three losses with one minimum, and the score in a denoising autoencoder."""
+"""Laws of score matching: three losses with one minimum.
+
+And the score in a denoising autoencoder.
+"""
 
 from itertools import product
 
@@ -31,7 +34,10 @@ def draws(n, d, seed=0):
 
 
 class Family(torch.nn.Module):
-    """The noise network of N(m, s^2 I) in closed form, differentiable in (m, s), on a VP schedule at the one time T."""
+    """The noise network of N(m, s^2 I) in closed form, differentiable in (m, s).
+
+    On a VP schedule at the one time T.
+    """
 
     def __init__(self, schedule: Schedule, m: torch.Tensor, s: torch.Tensor) -> None:
         super().__init__()
@@ -60,8 +66,10 @@ def closed_form(m, s, mean, std):
 
 @pytest.mark.parametrize(("m", "s"), [(0.0, 1.0), (0.7, 0.4), (-1.0, 2.0)])
 def test_explicit_and_denoising_differ_by_one_whatever_the_score(m, s):
-    """E|sigma s + z|^2 = sigma^2 E[|s|^2 + 2 tr grad s] + 1 per coordinate (Vincent 2011, Appendix), and both are the
-    closed form of a Gaussian."""
+    """E|sigma s + z|^2 = sigma^2 E[|s|^2 + 2 tr grad s] + 1 per coordinate.
+
+    Vincent 2011, Appendix., and both are the closed form of a Gaussian.
+    """
     mean, std, n = torch.tensor([0.7, -0.2]).double(), 0.5, 200_000
     z0, z = draws(n, 2)
     x, t = mean + std * z0, torch.full((n,), T, dtype=torch.float64)
@@ -75,8 +83,11 @@ def test_explicit_and_denoising_differ_by_one_whatever_the_score(m, s):
 
 
 def test_all_three_are_minimized_by_the_truth():
-    """Descent in (m, s) from elsewhere, on fixed draws: each ends at the truth, as far as the draws tell, and explicit
-    and sliced exactly where the moments of x_t say."""
+    """Descent in (m, s) from elsewhere, on fixed draws.
+
+    Each ends at the truth, as far as the draws tell, and explicit and sliced exactly where the
+    moments of x_t say.
+    """
     mean, std, n = torch.tensor([0.7, -0.2]).double(), 0.5, 10_000
     z0, z = draws(n, 2, seed=1)
     x, t = mean + std * z0, torch.full((n,), T, dtype=torch.float64)
@@ -192,7 +203,10 @@ def test_gradients_reach_the_network_and_none_are_kept_without_them():
 
 
 class Autoencoder(AbstractDenoiser):
-    """r(x~) an affine map fitted to x by least squares: the best linear denoising autoencoder in closed form."""
+    """r(x~) an affine map fitted to x by least squares.
+
+    The best linear denoising autoencoder in closed form.
+    """
 
     def __init__(self, schedule: Schedule, x: torch.Tensor, noisy: torch.Tensor) -> None:
         super().__init__()
@@ -208,7 +222,10 @@ class Autoencoder(AbstractDenoiser):
 
 
 def test_a_denoising_autoencoder_at_one_noise_level_learns_the_score():
-    """(r(x~) - x~) / sigma^2 = grad log p_sigma(x~) at the least error (Vincent 2011; Kim and Lee 2024, 42-43)."""
+    """(r(x~) - x~) / sigma^2 = grad log p_sigma(x~) at the least error.
+
+    Vincent 2011; Kim and Lee 2024, 42-43.
+    """
     schedule, n = EDM(), 400_000
     mean, std = torch.tensor([1.0, -0.5]).double(), torch.tensor([0.6, 1.4]).double()
     z0, z = draws(n, 2)
@@ -225,7 +242,10 @@ def test_a_denoising_autoencoder_at_one_noise_level_learns_the_score():
 
 @pytest.mark.parametrize("kind", ["points", "mixture"])
 def test_the_best_autoencoder_of_any_data_is_the_gradient_of_their_log_density(kind):
-    """r* = E[x | x~] for a finite data set and a mixture, against automatic differentiation of log p_sigma."""
+    """r* = E[x | x~] for a finite data set and a mixture.
+
+    Against automatic differentiation of log p_sigma.
+    """
     schedule, centres = EDM(), draws(6, 2, seed=4)[0]
     oracle = (
         Points(schedule, centres)

@@ -100,7 +100,8 @@ def test_likelihood_weight_is_minus_half_the_slope_of_snr(schedule):
 def test_vlb_weight_is_the_kl_of_two_posteriors():
     """(1/T) w |x_hat - x|^2 = KL(q(x_s|x_t,x) || q(x_s|x_t,x_hat)) at variance beta-tilde.
 
-    Kim and Lee (2024), Eq. 35, with Lemma 3 as it should read; on the noise error (SNR_s/SNR_t - 1)/2.
+    Kim and Lee (2024), Eq. 35, with Lemma 3 as it should read; on the noise error it is
+    (SNR_s/SNR_t - 1)/2.
     """
     levels = 100
     schedule = DiscreteVP(betas=linear_betas(levels))
