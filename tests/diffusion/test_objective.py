@@ -185,8 +185,8 @@ def test_training_times_follow_their_arguments():
     assert float(log_sigma.std()) == pytest.approx(0.3, abs=2e-3)
     logit = torch.logit(LogitNormalTimes(0.3, 0.8).quantile(LinearVP(t_min=1e-9), u))
     assert (float(logit.mean()), float(logit.std())) == pytest.approx((0.3, 0.8), abs=2e-3)
-    assert float(LogitNormalTimes(mean=-30).quantile(Linear(), times(0.5))) == 1e-5
-    assert float(LogitNormalTimes(mean=-30).quantile(LinearVP(t_min=0.2), times(0.5))) == 0.2
+    assert float(LogitNormalTimes(mean=-30.0).quantile(Linear(), times(0.5))) == 1e-5
+    assert float(LogitNormalTimes(mean=-30.0).quantile(LinearVP(t_min=0.2), times(0.5))) == 0.2
     levels = DiscreteTimes(8).quantile(LinearVP(), u)
     counts = torch.bincount((levels * 8).round().long(), minlength=9)
     assert counts.tolist() == [0, *[2_500] * 8]
@@ -245,7 +245,7 @@ def test_the_exact_denoiser_is_where_every_objective_is_least(objective):
 
     And the loss of a network that is nudged by +-0.2 is larger: it is a minimum.
     """
-    n, schedule = 40_000, LinearVP()
+    n, schedule = 20_000, LinearVP()
     generator = torch.Generator().manual_seed(0)
     mean, std = times(0.7, -0.2), times(0.5, 1.2)
     z0, z = torch.randn(2, n, 2, dtype=torch.float64, generator=generator)
@@ -263,13 +263,14 @@ def test_the_exact_denoiser_is_where_every_objective_is_least(objective):
         (slopes,) = torch.autograd.grad(losses.sum(), nudge)
         assert float(slopes.std()) > 1e-3
         assert abs(float(slopes.mean())) < 4 * float(slopes.std()) / n**0.5
+        torch.manual_seed(1)
+        least = objective.losses(denoiser, x, z, t).mean()
         for by in (-0.2, 0.2):
-            torch.manual_seed(1)
-            least = objective.losses(denoiser, x, z, t).mean()
             network.nudge = torch.full_like(nudge, by).requires_grad_()
             torch.manual_seed(1)
-            assert float(objective.losses(denoiser, x, z, t).mean()) > float(least)
-            network.nudge = nudge
+            assert float(objective.losses(denoiser, x, z, t).detach().mean()) > float(
+                least.detach()
+            )
 
 
 def test_low_discrepancy_puts_one_draw_in_each_stratum():

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from undiffuse.diffusion.part import Part
+from undiffuse.diffusion.registered import Registered
 from undiffuse.diffusion.schedules.process import Schedule, Times, as_times, remembered
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
@@ -63,7 +63,7 @@ class Coefficients(NamedTuple):
     b_out: Tensor
 
 
-class Condition(Part):
+class Condition(Registered):
     """What the network is told about the noise level."""
 
     @property
@@ -219,8 +219,7 @@ class Denoiser(AbstractDenoiser):
     Raises:
         InputError: for a target that is undefined where the schedule has no signal left.
 
-    >>> from undiffuse.diffusion.part import Part
-from undiffuse.diffusion.schedules.process import EDM
+    >>> from undiffuse.diffusion.schedules.process import EDM
     >>> from undiffuse.diffusion.target import Preconditioned
     >>> zero = lambda x, c_noise: torch.zeros_like(x)
     >>> denoiser = Denoiser(zero, EDM(), Preconditioned(0.5), sigma_data=0.5)

@@ -15,12 +15,12 @@ from typing import final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.part import Part
+from undiffuse.diffusion.registered import Registered
 from undiffuse.diffusion.schedules.process import LEAST_SAMPLED, Schedule, Times, as_times
 from undiffuse.errors import InputError
 
 
-class Grid(Part):
+class Grid(Registered):
     """Calling it with a schedule and a number of steps gives the times, descending from 1 to 0."""
 
     @abstractmethod

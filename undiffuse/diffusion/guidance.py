@@ -69,7 +69,9 @@ class ClassifierFree(AbstractDenoiser):
     tensor([[5., 5.]])
     """
 
-    def __init__(self, denoiser: AbstractDenoiser, weight: float, **unconditional: float | int) -> None:
+    def __init__(
+        self, denoiser: AbstractDenoiser, weight: float, **unconditional: float | int
+    ) -> None:
         super().__init__()
         self.cond = denoiser.cond if isinstance(denoiser, Conditioned) else {}
         self.denoiser = denoiser.denoiser if isinstance(denoiser, Conditioned) else denoiser

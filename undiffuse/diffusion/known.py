@@ -164,6 +164,7 @@ class Known(Step):
     def end(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
+        """Move as everywhere: the inner step knows what to do at sigma = 0."""
         return self.move(denoiser, x_t, t, s, memory, noise)
 
     def move(

@@ -31,11 +31,11 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.part import Part
+from undiffuse.diffusion.registered import Registered
 from undiffuse.diffusion.schedules.process import Schedule, Times, level_below
 
 
-class Target(Part):
+class Target(Registered):
     """One affine row (c_skip, c_out) as a function of schedule and time."""
 
     needs_signal: ClassVar[bool] = False  # undefined where alpha = 0

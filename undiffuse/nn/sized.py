@@ -24,7 +24,7 @@ DECIDED = ("shape", "classes", "vector", "out", "span", "latent", "outputs")
 """Constructor arguments that the data and the model decide, not the user."""
 
 
-Kind = TypeVar("Kind", bound="SizedNetwork")
+Sized = TypeVar("Sized", bound="SizedNetwork")
 
 
 class SizedNetwork(nn.Module, ABC):
@@ -59,8 +59,8 @@ class SizedNetwork(nn.Module, ABC):
 
     @classmethod
     def sized(
-        cls: type[Kind], shape: Sequence[int], overrides: Mapping[str, Any], **decided: Any
-    ) -> Kind:
+        cls: type[Sized], shape: Sequence[int], overrides: Mapping[str, Any], **decided: Any
+    ) -> Sized:
         """Build the network for rows of `shape`.
 
         Args:
@@ -138,7 +138,7 @@ class SizedNetwork(nn.Module, ABC):
             )
 
 
-def first_that_takes(shape: Sequence[int], kinds: Iterable[type[Kind]], what: str) -> type[Kind]:
+def first_that_takes(shape: Sequence[int], kinds: Iterable[type[Sized]], what: str) -> type[Sized]:
     """Return the first of `kinds` for rows of `shape`.
 
     Raises:

@@ -26,10 +26,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.part import Part
+from undiffuse.diffusion.registered import Registered
 
 
-class Coupling(Part):
+class Coupling(Registered):
     """(x, z) -> z permuted along the batch."""
 
     @abstractmethod

@@ -29,11 +29,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from undiffuse.diffusion.denoiser import Denoiser, expand, noised
 from undiffuse.diffusion.objectives.objective import AbstractObjective
 from undiffuse.diffusion.objectives.times import Draw, LowDiscrepancy, TrainingTimes, UniformTimes
-from undiffuse.diffusion.part import Part
+from undiffuse.diffusion.registered import Registered
 from undiffuse.diffusion.schedules.process import Times
 
 
-class Projection(Part):
+class Projection(Registered):
     """Random vectors v with E v v^T = I."""
 
     @abstractmethod

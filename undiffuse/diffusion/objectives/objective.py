@@ -23,12 +23,12 @@ from undiffuse.diffusion.denoiser import Denoiser, expand, noised
 from undiffuse.diffusion.objectives.coupling import Coupling, IndependentCoupling
 from undiffuse.diffusion.objectives.times import Draw, LowDiscrepancy, TrainingTimes, UniformTimes
 from undiffuse.diffusion.objectives.weighting import Simple, Weighting
-from undiffuse.diffusion.part import Part
+from undiffuse.diffusion.registered import Registered
 from undiffuse.diffusion.schedules.process import Schedule, Times
 from undiffuse.diffusion.target import regression_target
 
 
-class AbstractObjective(Part):
+class AbstractObjective(Registered):
     """A loss per row at given noise and times, and the distribution of these times."""
 
     times: TrainingTimes

@@ -15,14 +15,14 @@ from typing import final
 
 import torch
 
-from undiffuse.diffusion.part import Part
+from undiffuse.diffusion.registered import Registered
 from undiffuse.diffusion.schedules.process import Schedule, Times
 
 _LEAST = 1e-5  # time down to which a schedule without t_min is trained
 _INSIDE = 1e-12  # uniform numbers are held this far above 0, where quantiles may be infinite
 
 
-class TrainingTimes(Part):
+class TrainingTimes(Registered):
     """A distribution over (t_min, 1], by its quantile function."""
 
     @abstractmethod
@@ -103,7 +103,7 @@ def normal_quantile(u: Times) -> Times:
     return torch.special.ndtri(u)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
-class Draw(Part):
+class Draw(Registered):
     """How the uniform variables behind the training times are drawn: torch's global generator."""
 
     @abstractmethod

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from undiffuse.diffusion import target
-from undiffuse.diffusion.part import Part
+from undiffuse.diffusion.registered import Registered
 from undiffuse.diffusion.schedules.process import Schedule, Times
 
 
-class Weighting(Part):
+class Weighting(Registered):
     """w(t) on |x_hat - x|^2.
 
     What it means is declared, and held by the laws: it is an unweighted error of the network's

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from undiffuse.diffusion.part import Part
+from undiffuse.diffusion.registered import Registered
 from undiffuse.errors import InputError
 
 Times = Float64[Tensor, "*shape"]
@@ -62,7 +62,7 @@ def remembered(memory: dict[float, Value], t: float, compute: Callable[[], Value
     return memory[t]
 
 
-class Schedule(Part):
+class Schedule(Registered):
     """The forward process; calling it gives (alpha_t, sigma_t).
 
     Coefficients at scalar times are remembered, so that those of a sampling grid are computed once;

@@ -6,10 +6,10 @@ from abc import ABC
 from collections.abc import Mapping
 from typing import TypeVar
 
-Shown = TypeVar("Shown", bound="Part")
+Shown = TypeVar("Shown", bound="Registered")
 
 
-class Part(ABC):  # noqa: B024 - the families below it are abstract
+class Registered(ABC):  # noqa: B024 - the families below it are abstract
     """A part of a diffusion model that stands in a registry, by kind."""
 
     @classmethod
