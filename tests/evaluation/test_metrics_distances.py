@@ -68,7 +68,7 @@ def test_moments_do_not_depend_on_the_block():
 
 
 def test_frechet_interval_holds_the_distance_of_the_laws():
-    """Truth d (mean^2 + (1.5 - 1)^2). In 8 dimensions the figure of 60 rows is too large by more than its error."""
+    """Truth d (mean^2 + (1.5 - 1)^2); the figure of 60 rows is too large by more than its error."""
     d, n, mean, repeats = 8, 60, 0.5, 120
     truth = d * (mean**2 + 0.25)
     figures = [
@@ -127,7 +127,7 @@ def test_kernel_distance_does_not_depend_on_the_block_and_is_symmetric():
 
 
 def test_the_error_of_the_kernel_distance_is_that_of_chance_between_sets_of_one_law():
-    """There its variance has terms of second order alone. The unbiased estimate is negative about half of the time."""
+    """There its variance is of second order, and the unbiased estimate is often negative."""
     repeats, n, d = 120, 40, 4
     sets = [match(normal(n, d, 2 * i), normal(n, d, 2 * i + 1), seed=i) for i in range(repeats)]
     figures = [kernel_figure(pair) for pair in sets]

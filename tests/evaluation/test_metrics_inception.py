@@ -39,8 +39,10 @@ def file(network, tmp_path_factory):
 
 
 def test_the_network_has_the_published_size(network):
-    """torchvision's Inception v3 has 27,161,264 parameters, 3,326,696 of them in its auxiliary classifier; its last
-    layer has 1,000 classes where the graph of 2015 has 1,008. Normalizations have 17,216 channels.
+    """That of torchvision's, less its auxiliary classifier, with 1,008 classes instead of 1,000.
+
+    torchvision's has 27,161,264 parameters, 3,326,696 of them in the auxiliary classifier.
+    Normalizations have 17,216 channels.
     """
     assert sum(value.numel() for value in network.parameters()) == 27_161_264 - 3_326_696 + 8 * 2049
     assert (
@@ -111,7 +113,7 @@ def pooled(block, x):
 
 @pytest.mark.parametrize("name", ["Mixed_5b", "Mixed_6b", "Mixed_7b", "Mixed_7c"])
 def test_pooling_is_that_of_the_published_graph(network, name):
-    """Averages of ones are ones up to the edge: padding is not counted. The last block takes the largest."""
+    """Averages of ones are ones up to the edge; the last block takes the largest."""
     block = getattr(network, name)
     channels = block.branch1x1.conv.in_channels
     assert pooled(block, torch.ones(1, channels, 5, 5)).allclose(torch.ones(1))
@@ -142,7 +144,7 @@ def test_the_published_checksum_alone_is_called_fid(file, monkeypatch):
 
 
 def test_features_are_the_networks_whatever_the_file(network, file, tmp_path):
-    """Through the choice by name; grey images are repeated; a safetensors file has the same weights."""
+    """By name; grey images are repeated; a safetensors file has the same weights."""
     from safetensors.torch import save_file
 
     rows = torch.rand(2, 1, 20, 30, generator=torch.Generator().manual_seed(0)) * 2 - 1

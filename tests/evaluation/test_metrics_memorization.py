@@ -1,4 +1,4 @@
-"""Copies are caught and honest samplers are not, at the stated rate; classes that are not reached are named."""
+"""Copies are caught, honest samplers are not, at the stated rate; missing classes are named."""
 
 from __future__ import annotations
 

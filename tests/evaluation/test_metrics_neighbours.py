@@ -1,4 +1,4 @@
-"""Neighbours against brute force, the four figures on planted cases, their errors against fresh draws."""
+"""Neighbours against brute force; the four figures on planted cases."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ SIZES = {"length": 0, "weight": 0, "kind": 3}
 
 
 def table(n, seed, *, linked=True):
-    """Two numbers of correlation 0.8, and a category that is the sign of their sum, missing now and then."""
+    """Two numbers of correlation 0.8, and the sign of their sum, missing now and then."""
     rng = np.random.default_rng(seed)
     a, z = rng.normal(size=(2, n))
     b = 0.8 * a + 0.6 * z

@@ -1,4 +1,4 @@
-"""Scoring with a model whose density is known: the file that comes out, interrupted or not, and its calibration."""
+"""Scoring with a model whose density is known: the file, interrupted or not; its calibration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ N, D = 300, 3
 
 
 class Gaussian(nn.Module):
-    """log N(row; 0, s^2 I), plus `wobble` times noise of the row's own; NaN where the row's first value is 99."""
+    """log N(row; 0, s^2 I), plus `wobble` times the row's noise; NaN for rows that begin with 99."""
 
     def __init__(self, s: float = 1.0, wobble: float = 0.0) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ def test_columns_that_nobody_asked_for_are_not_there(rows, tmp_path):
     ids=["short", "wrong", "zeros"],
 )
 def test_interrupted_and_continued_is_as_if_never_interrupted(rows, tmp_path, batches, torn):
-    """In another batch size, after a crash that cut the last line short; nothing is scored twice."""
+    """In another batch size, after a crash that left half a batch; nothing is scored twice."""
     score(Gaussian(wobble=1.0), rows, tmp_path / "whole.csv")
     out, polls = tmp_path / "s.csv", iter([False] * batches + [True])
     assert score(Gaussian(wobble=1.0), rows, out, batch=9, stop=lambda: next(polls)) is None
@@ -262,7 +262,7 @@ def test_calibration_scores_are_kept_and_extended(data, tmp_path):
 
 
 def test_held_out_rows_and_new_rows_share_no_noise(data, tmp_path):
-    """The same rows, scored as held out and as new: the differences are those of independent noise."""
+    """The same rows, scored as held out and as new, have different noise."""
     held = conform(data.held_out, data.config())
     kept = np.sort(
         calibrate(Gaussian(wobble=1.0), tmp_path, held, scoring=Scoring(), count=150).scores

@@ -1,4 +1,4 @@
-"""Planted samplers: what is wrong with them is known, and the right yardstick says so while the others do not."""
+"""Planted samplers: what is wrong with them is known, and the right figure alone says so."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ rng = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def planted():
-    """A reference of digits by their pixels whose held-out rows are 449, and 449 others that nobody has seen."""
+    """A reference of digits by their pixels with 449 held-out rows, and 449 unseen others."""
     data = load("digits")
     reference = refer(
         load(data.loaded.rows.take(np.arange(len(data.labels))), held_out=898), features="raw"
