@@ -45,7 +45,7 @@ Raw = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class World:
-    """`draw(rng, worse)` gives arrays, `build(arrays, seed)` the input; `maps` change the arrays."""
+    """`draw(rng, worse)` gives arrays, `build(arrays, seed)` the input; `maps` change arrays."""
 
     draw: Callable[[np.random.Generator, bool], Raw]
     build: Callable[[Raw, int], Any]

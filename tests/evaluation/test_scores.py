@@ -22,7 +22,7 @@ N, D = 300, 3
 
 
 class Gaussian(nn.Module):
-    """log N(row; 0, s^2 I), plus `wobble` times the row's noise; NaN for rows that begin with 99."""
+    """log N(row; 0, s^2 I), plus `wobble` times the row's noise; NaN for rows beginning with 99."""
 
     def __init__(self, s: float = 1.0, wobble: float = 0.0) -> None:
         super().__init__()
