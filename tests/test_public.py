@@ -33,7 +33,8 @@ def test_all_is_exactly_what_is_visible() -> None:
 
 def test_the_stub_is_in_the_package_and_names_each_name_once() -> None:
     tree = ast.parse(Path(undiffuse.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
-    names = [alias.asname for node in tree.body[1:] for alias in node.names]
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    names = [alias.asname for node in imports for alias in node.names]
     assert sorted(names) == NAMES
 
 
@@ -54,6 +55,6 @@ def test_unknown_names_are_refused_as_python_refuses_them() -> None:
 
 
 def test_importing_undiffuse_imports_neither_torch_nor_numpy() -> None:
-    code = "import sys, undiffuse; dir(undiffuse); print('torch' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys, undiffuse as u; dir(u); print(*({'torch', 'numpy'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
+    assert done.stdout.split() == []
