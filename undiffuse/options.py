@@ -18,7 +18,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from annotated_types import Ge, Gt, Le, Lt, Predicate
 from typing_extensions import Doc
@@ -445,6 +455,7 @@ class SelfcheckOptions(Printing):
 
 
 Names = tuple[str, ...]
+Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
@@ -458,7 +469,7 @@ class Option:
 
     @property
     def required(self) -> bool:
-        """Whether it has no default."""
+        """Whether it must be given."""
         return self.default is dataclasses.MISSING
 
     @property
@@ -469,7 +480,7 @@ class Option:
 
 @cache
 def options_of(kind: type) -> Mapping[str, Option]:
-    """The options of a dataclass by name: its own first, then those it shares with other verbs.
+    """Return the options of a dataclass by name: its own first, then those shared between verbs.
 
     >>> options_of(SampleOptions)["seed"].help
     'Random seed: the same seed gives the same result (default 0).'
@@ -483,7 +494,7 @@ def options_of(kind: type) -> Mapping[str, Option]:
 
 
 def conflicts(kind: type) -> list[tuple[str, str]]:
-    """The pairs of options of which one at most can be given: the class attributes `exclusive`."""
+    """Return the pairs of options that exclude each other: the class attributes `exclusive`."""
     return [pair for cls in kind.__mro__ for pair in vars(cls).get("exclusive", ())]
 
 
@@ -503,7 +514,7 @@ def _option(one: dataclasses.Field, hint: Any) -> Option:
 def checked(
     kind: type, values: Mapping[str, Any], *, called: Callable[[Names], str] = ".".join
 ) -> dict[str, Any]:
-    """Those of `values` that are given, each checked against its option of the dataclass `kind`.
+    """Return those of `values` that are given, checked against the options of the dataclass `kind`.
 
     Args:
         kind: a dataclass of this module.
@@ -593,7 +604,7 @@ _LIMITS = {
 
 
 def requirement(hint: Any) -> str:
-    """What a value of type `hint` must be, in words.
+    """Return what a value of type `hint` must be, in words.
 
     >>> requirement(Annotated[float, Gt(0), Le(1)]), requirement(tuple[int, ...])
     ('a number above 0 and at most 1', 'whole numbers, such as 1,2')
@@ -629,7 +640,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def written(value: Any) -> str:
-    """A value as a person types it.
+    """Return a value as a person types it.
 
     >>> written((1, 2)), written(1e-05), written("auto"), written(math.inf)
     ('1,2', '1e-05', 'auto', 'inf')
@@ -641,17 +652,21 @@ def written(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def build(
-    kind: type, values: Mapping[str, Any], *, called: Callable[[Names], str] = ".".join
-) -> Any:
-    """The dataclass `kind` with these values, which `checked` has returned, over the defaults.
+def with_defaults(
+    kind: type[Options], values: Mapping[str, Any], *, called: Callable[[Names], str] = ".".join
+) -> Options:
+    """Return the dataclass `kind` with these values, which `checked` returned, over the defaults.
 
-    Raises InputError for an option that is missing.
+    Raises:
+        InputError: an option that has no default is missing.
+
+    >>> with_defaults(InfoOptions, {"json": True})
+    InfoOptions(quiet=False, json=True)
     """
     tree: dict[str, Any] = {}
     for name, option in options_of(kind).items():
         if option.group is not None:
-            tree[name] = build(option.group, values.get(name, {}))
+            tree[name] = with_defaults(option.group, values.get(name, {}))
         elif name in values:
             tree[name] = values[name]
         elif option.required:

@@ -29,9 +29,9 @@ from undiffuse.options import (
     Option,
     PresetOptions,
     TrainingOptions,
-    build,
     checked,
     options_of,
+    with_defaults,
     written,
 )
 from undiffuse.training.averaging import WIDEST
@@ -186,10 +186,10 @@ def test_what_python_gives_is_taken_as_it_is(values: dict[str, Any], said: str) 
 def test_a_list_becomes_a_tuple_none_is_not_given_and_the_rest_is_the_default() -> None:
     given = checked(options.TrainOptions, {"out": "r", "seed": None, "model": {"attention": [1]}})
     assert given == {"out": "r", "model": {"attention": (1,)}}
-    whole = build(options.TrainOptions, given)
+    whole = with_defaults(options.TrainOptions, given)
     assert (whole.seed, whole.preset, whole.model) == (0, "edm", ModelOptions(attention=(1,)))
     with pytest.raises(InputError, match="out: missing; file to write"):
-        build(options.ScoreOptions, {})
+        with_defaults(options.ScoreOptions, {})
 
 
 # --- the names, words and defaults of the library

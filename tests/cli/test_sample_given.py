@@ -143,7 +143,7 @@ def test_guidance_that_cannot_be_is_refused(cli, runs: Path, tmp_path: Path) -> 
     assert cli(*people, "--autoguide", 2).refused("no snapshot from its first half")
     digits = ("sample", runs / "digits", "-n", 2, "--out", tmp_path / "s.npy")
     assert cli(*digits, "--guidance", 2, "--autoguide", 2).refused("leave one of them out")
-    assert cli(*digits, "--guidance-from", 2).refused("of which guidance?")
+    assert cli(*digits, "--guidance-from", 2).refused("they need a scale")
     assert cli(*digits, "--guidance", 2, "--guidance-from", 3, "--guidance-to", 1).refused(
         "no noise level is between"
     )

@@ -36,7 +36,7 @@ from cyclopts import Group, Parameter
 
 from undiffuse.cli.terminal import Terminal
 from undiffuse.errors import InputError
-from undiffuse.options import Option, build, checked, conflicts, options_of, validated
+from undiffuse.options import Option, checked, conflicts, options_of, validated, with_defaults
 
 Options = TypeVar("Options")
 Tree = dict[str, Any]
@@ -114,7 +114,7 @@ def ask(kind: type[Options], words: Tree) -> Asked[Options]:
             if typed in words:
                 kept.pop(filed, None)
     given = checked(kind, merge(kept, words), called=called)
-    options = build(kind, given, called=typed_as)
+    options = with_defaults(kind, given, called=typed_as)
     said = Terminal(quiet=given.get("quiet", False), as_json=given.get("json", False))
     return Asked(options, given, said)
 

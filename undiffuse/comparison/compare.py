@@ -28,7 +28,7 @@ from undiffuse.evaluation.evaluate import evaluate
 from undiffuse.evaluation.references import Reference, refer
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import PRESETS
-from undiffuse.options import ComparisonOptions, build, checked
+from undiffuse.options import ComparisonOptions, checked, with_defaults
 from undiffuse.run import Run
 from undiffuse.training import fit
 
@@ -86,7 +86,7 @@ def compare(
         InputError: for an unknown preset or option, a source that cannot be read, a folder that
             holds something else, and a comparison of other data or with another budget or seed.
     """
-    asked: ComparisonOptions = build(ComparisonOptions, checked(ComparisonOptions, options))
+    asked = with_defaults(ComparisonOptions, checked(ComparisonOptions, options))
     names = list(dict.fromkeys(asked.presets))
     for preset in names:
         if preset not in PRESETS:

@@ -36,7 +36,7 @@ from undiffuse.evaluation.views import views
 from undiffuse.evaluation.yardsticks import Sampled, measure, quality_by_steps, sampled
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import GenerativeModel
-from undiffuse.options import REPORT_SAMPLES, EvaluationOptions, build, checked
+from undiffuse.options import REPORT_SAMPLES, EvaluationOptions, checked, with_defaults
 from undiffuse.parts import as_json
 from undiffuse.run import Run
 
@@ -98,7 +98,7 @@ def evaluate(
         InputError: for what is not a run, data that have moved or do not fit, and settings that the
             family does not take.
     """
-    asked: EvaluationOptions = build(EvaluationOptions, checked(EvaluationOptions, options))
+    asked = with_defaults(EvaluationOptions, checked(EvaluationOptions, options))
     run = Run.of(run)
     model = run.model(device=find_device(asked.device))
     sampler = {"method": asked.method, "steps": asked.steps}

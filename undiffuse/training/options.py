@@ -13,7 +13,7 @@ from typing import Any
 
 from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError
-from undiffuse.options import DEFAULT_BUDGET, TrainingOptions, build, checked
+from undiffuse.options import DEFAULT_BUDGET, TrainingOptions, checked, with_defaults
 
 _BATCHES = ((16384, 32), (65536, 16), (inf, 8))  # (numbers in a row up to, rows in a batch)
 
@@ -38,7 +38,7 @@ def merge(given: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
     values = kept | asked
     if "steps" not in values:
         values["budget"] = parse_duration(values.get("budget", DEFAULT_BUDGET))
-    options: TrainingOptions = build(TrainingOptions, values)
+    options = with_defaults(TrainingOptions, values)
     if options.batch is not None and options.accumulate > options.batch:
         raise InputError(
             f"accumulate {options.accumulate}: a batch of {options.batch} rows cannot be cut into "
