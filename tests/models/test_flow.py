@@ -44,7 +44,7 @@ def nats(model, x, **cond):
 def test_the_density_integrates_to_one(kind):
     """On a grid over all that has mass, given each label and none: the trapezoidal rule on a smooth density."""
     model = met(labels=True, kind=kind, **SMALL)
-    side = torch.linspace(-7, 8, 151)
+    side = torch.linspace(-7, 8, 121)
     grid = torch.cartesian_prod(side, side)
     for label in (-1, 0, 1):
         density = nats(model, grid, label=torch.full((len(grid),), label)).exp()
@@ -129,18 +129,6 @@ def test_it_draws_in_one_pass():
             model.draw(3, noise=RowNoise(0, 3), **option)
 
 
-def test_labels_are_hidden_in_training_at_their_share():
-    model, n = met(labels=True, **SMALL), 4000
-    seen = []
-    model.network.register_forward_pre_hook(
-        lambda _, args, given: seen.append(given["label"]), with_kwargs=True
-    )
-    next(model.losses(torch.randn(n, 2), label=torch.ones(n, dtype=torch.int64)))
-    (labels,) = seen
-    assert set(labels.tolist()) == {-1, 1}
-    assert float((labels == -1).double().mean()) == pytest.approx(0.1, abs=4 * (0.09 / n) ** 0.5)
-
-
 @pytest.mark.parametrize(
     ("shape", "sizes"), [((2,), SMALL), ((1, 5, 4), IMAGE), ((2, 9), IMAGE)], ids=str
 )
@@ -201,7 +189,7 @@ def test_black_and_white_pictures_train_without_harm():
     rows[:, 0] = 0
     torch.manual_seed(0)
     model = ud.flow(**IMAGE).fit(
-        rows, steps=120, batch=32, lr=1e-2, device="cpu", precision="float32"
+        rows, steps=60, batch=32, lr=1e-2, device="cpu", precision="float32"
     )
     found = model.log_prob(rows[:20])
     assert np.isfinite(found).all()

@@ -1,19 +1,21 @@
-"""Laws of what a decoder's output says of a row: masses and densities are whole, and draws follow them."""
+"""Laws of the decoder distributions: each is whole, draws follow it, its mean is their mean."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from undiffuse.data.images.form import ImageForm
 from undiffuse.data.images.transform import image_transform
+from undiffuse.errors import InputError
 from undiffuse.models.observation import (
+    OBSERVATIONS,
     BernoulliObservation,
     GaussianObservation,
     LogisticObservation,
+    Observation,
     cells_of,
 )
 
@@ -22,6 +24,107 @@ def edges(levels):
     """Every one of the bins of `levels` values as a row of one coordinate: centres (K, 1) and edges, float64."""
     k = torch.arange(levels, dtype=torch.float64)[:, None]
     return cells_of((2 * k + 1) / levels - 1, levels)
+
+
+def grid_of(observation):
+    """Values of one coordinate, their bins (None for real numbers), and the width of a cell.
+
+    The data are the first that the distribution is for: other data, 17 whole numbers, or 2.
+    """
+    for levels in (None, 17, 2):
+        try:
+            observation.check(levels)
+        except InputError:
+            continue
+        if levels is None:
+            x = (torch.arange(4800, dtype=torch.float64)[:, None] + 0.5) / 200 - 12  # midpoints
+            return x, None, 1 / 200
+        return *edges(levels), 1.0
+    raise AssertionError("for no data")
+
+
+def masses_of(observation, output, log_scale=-0.9):
+    """The probability of every value of `grid_of`, given the decoder's output."""
+    x, cells, width = grid_of(observation)
+    scale = torch.full((observation.scales(1),), log_scale, dtype=torch.float64)
+    nats = observation.log_prob(x, cells, torch.full_like(x, output), scale)
+    assert nats.shape == (len(x),)
+    return nats.exp() * width
+
+
+def is_whole(observation):
+    """The probabilities of all values sum to one, the density integrates to one."""
+    for output in (-0.71, 0.0, 0.3, 2.0):
+        assert float(masses_of(observation, output).sum()) == pytest.approx(1, abs=1e-9)
+
+
+def draws_follow_it(observation):
+    """The shares of draws in every bin (real numbers: in twelve) are the probabilities."""
+    n, output = 40_000, 0.3
+    scale = torch.full((observation.scales(1),), -0.9, dtype=torch.float64)
+    z = torch.randn(n, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = observation.draw(torch.full_like(z, output), scale, z)[:, 0]
+    x, cells, _ = grid_of(observation)
+    masses, x = masses_of(observation, output), x[:, 0]
+    if cells is None:
+        ends = torch.linspace(-1, 1.5, 11, dtype=torch.float64)
+        masses = torch.zeros(12).double().index_add(0, torch.bucketize(x, ends), masses)
+    else:
+        ends = cells[1][:-1, 0]
+    shares = torch.bincount(torch.bucketize(drawn, ends), minlength=len(masses)) / n
+    error = (masses * (1 - masses) / n).sqrt() + 1e-5
+    assert float(((shares - masses) / error).abs().max()) < 4.5
+
+
+def its_mean_is_the_mean(observation):
+    """Up to what lies beyond the ends of whole numbers, for an output well inside of them."""
+    output = 0.1
+    masses, (x, _, _) = masses_of(observation, output, log_scale=-3.0), grid_of(observation)
+    mean = float(observation.mean(torch.tensor(output, dtype=torch.float64)))
+    assert mean == pytest.approx(float((masses * x[:, 0]).sum()), abs=1e-3)
+
+
+LAWS = (is_whole, draws_follow_it, its_mean_is_the_mean)
+every_law = pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+
+
+@every_law
+@pytest.mark.parametrize("name", OBSERVATIONS)
+def test_every_decoder_distribution_keeps_to_the_laws(name, law):
+    law(OBSERVATIONS[name]())
+
+
+class Wrong(Observation):
+    """N(F, s^2) with the faults that are asked for."""
+
+    def __init__(self, *, log_mass=0.0, wider=1.0, moved=0.0):
+        self.log_mass, self.wider, self.moved = log_mass, wider, moved
+
+    def scales(self, channels):
+        return channels
+
+    def log_prob(self, x, cells, output, log_scale):
+        return GaussianObservation().log_prob(x, cells, output, log_scale) + self.log_mass
+
+    def draw(self, output, log_scale, z):
+        return GaussianObservation().draw(output, log_scale, self.wider * z)
+
+    def mean(self, output):
+        return output + self.moved
+
+
+@pytest.mark.parametrize("fault", [{"log_mass": 0.01}, {"wider": 1.1}, {"moved": 0.01}], ids=str)
+def test_a_wrong_distribution_is_caught(fault):
+    caught = []
+    for law in LAWS:
+        try:
+            law(Wrong(**fault))
+        except AssertionError:
+            caught.append(law)
+    assert LAWS[["log_mass", "wider", "moved"].index(next(iter(fault)))] in caught
+
+
+# --- what single ones are
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256, 65536])
@@ -61,13 +164,11 @@ def test_gradients_are_finite_however_far_the_mean_is_off(dtype):
         assert mean * float(output.grad.sum()) <= 0  # towards the data
 
 
-def test_the_bernoulli_s_two_masses_are_a_sigmoid_and_the_rest():
+def test_the_bernoulli_s_probability_of_one_is_a_sigmoid():
     centres, cells = edges(2)
     for logit in (-30.0, -1.0, 0.0, 2.0):
-        nats = BernoulliObservation().log_prob(
-            centres, cells, torch.full_like(centres, logit), torch.zeros(0)
-        )
-        assert float(nats.exp().sum()) == pytest.approx(1, abs=1e-14)
+        output = torch.full_like(centres, logit)
+        nats = BernoulliObservation().log_prob(centres, cells, output, torch.zeros(0))
         assert float(nats[1].exp()) == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-12)
 
 
@@ -81,25 +182,6 @@ def test_the_gaussian_is_a_density_with_a_scale_for_each_channel_or_one(shared):
     std = log_scale.expand(3).exp()[:, None, None]
     expected = torch.distributions.Normal(output, std).log_prob(x).sum((1, 2, 3))
     torch.testing.assert_close(observation.log_prob(x, None, output, log_scale), expected)
-
-
-@pytest.mark.parametrize(
-    "observation", [LogisticObservation(), BernoulliObservation()], ids=lambda o: type(o).__name__
-)
-def test_draws_come_as_often_as_their_masses_say(observation):
-    levels, n = (2 if isinstance(observation, BernoulliObservation) else 5), 50_000
-    transform = image_transform(
-        ImageForm(row_shape=(1, 1), channel_axis=None, levels=levels, dtype="uint8")
-    )
-    centres, cells = edges(levels)
-    log_scale = torch.full((observation.scales(1),), math.log(0.4), dtype=torch.float64)
-    masses = (
-        observation.log_prob(centres, cells, torch.full_like(centres, 0.3), log_scale).exp().numpy()
-    )
-    z = torch.randn(n, 1, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    drawn = transform.decode(observation.draw(torch.full_like(z, 0.3), log_scale, z))
-    shares = np.bincount(drawn.ravel(), minlength=levels) / n
-    assert np.abs((shares - masses) / np.sqrt(masses * (1 - masses) / n)).max() < 4
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
