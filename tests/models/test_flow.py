@@ -189,7 +189,7 @@ def test_black_and_white_pictures_train_without_harm():
     rows[:, 0] = 0
     torch.manual_seed(0)
     model = ud.flow(**IMAGE).fit(
-        rows, steps=60, batch=32, lr=1e-2, device="cpu", precision="float32"
+        rows, steps=120, batch=32, lr=1e-2, device="cpu", precision="float32"
     )
     found = model.log_prob(rows[:20])
     assert np.isfinite(found).all()
