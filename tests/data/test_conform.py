@@ -1,4 +1,4 @@
-"""New data for a run: what training stored comes out again, bit by bit, from whatever form it is given in."""
+"""New data for a run: what it becomes, and what is refused; `test_kinds` holds the laws."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_value_that_training_cannot_have_costs_its_row_alone(column, value):
 
 
 def test_numbers_beyond_training_are_encoded_where_they_lie():
-    """An array of whole numbers below and above those of training keeps its order and its distances."""
+    """Whole numbers below and above those of training keep their order and their distances."""
     data = load(RNG.integers(0, 50, (200, 2), dtype=np.int32))
     new = np.array([[-70, 30], [120, 30], [20, 30]], np.int64)
     rows = together(conform(new, data.config()))

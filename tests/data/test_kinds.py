@@ -147,7 +147,7 @@ def law_what_is_known_stays(data, source):
 
 
 def law_a_mask_covers_what_an_entry_decides(data, source):
-    """Another value in one place changes x where `known` of that place is true, and nowhere else."""
+    """Another value in one place changes x where `known` of that place is true, nowhere else."""
     rows, rng = stored(data)[:20], np.random.default_rng(0)
     one = rows[:1]
     z = torch.randn(1, *data.shape, generator=torch.Generator().manual_seed(0))

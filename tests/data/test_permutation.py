@@ -23,7 +23,7 @@ def test_each_position_may_have_its_own_key():
 
 
 def test_every_row_is_as_likely_in_every_place():
-    """Over 4,000 keys each of 12 rows comes to each of 12 places equally often, by a chi-squared of 121 degrees."""
+    """Over 4,000 keys each of 12 rows comes to each of 12 places equally often (chi-squared)."""
     n, draws = 12, 4000
     places = permute(
         np.tile(np.arange(n), draws), n, key(0, np.repeat(np.arange(draws), n))

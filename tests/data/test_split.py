@@ -1,4 +1,4 @@
-"""Rows that belong together stay together: laws of the split by groups, and of recordings, which are split that way."""
+"""Rows that belong together stay together: the split by groups, as recordings are split."""
 
 import wave
 from dataclasses import replace
@@ -92,7 +92,7 @@ def test_nothing_is_measured_on_held_out_groups():
 
 
 def test_no_recording_has_windows_on_both_sides(tmp_path, monkeypatch):
-    """Recording i holds the sample i + 1 and nothing else, so that a window tells where it is from."""
+    """Recording i holds the sample i + 1 alone, so that a window tells where it is from."""
     pytest.importorskip("soundfile")
     monkeypatch.setenv("UNDIFFUSE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "sounds").mkdir()

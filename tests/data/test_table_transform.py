@@ -37,7 +37,7 @@ def fitted(table):
 
 
 def uniform_grid(n):
-    """Noise under which u = ndtr(noise) takes the midpoints of n equal parts of (0, 1), in every coordinate alike."""
+    """Noise under which u = ndtr(noise) takes the midpoints of n equal parts of (0, 1)."""
     u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     return lambda like: torch.special.ndtri(u).to(like.dtype)[:, None].expand_as(like)
 
@@ -92,7 +92,7 @@ def test_every_row_comes_back(table, seed):
 
 
 def test_the_probabilities_of_all_rows_sum_to_one():
-    """Under a density that is not the standard normal, by integrating over the noise at each row of a small table."""
+    """Under another density than the standard normal, by integrating over the noise at each row."""
     table = pa.table(
         {
             "word": pa.array(["a", "b", "b", "c", "b", "a", "b", None]),
@@ -136,7 +136,7 @@ def test_the_density_of_a_number_integrates_to_one(missing):
     y = torch.linspace(-60, 120, 800_001, dtype=torch.float64) + 1e-7
     x, correction = transform.encode(y[:, None], torch.zeros_like)
     density = (normal_log_density(x, 0.2, 0.9) + correction).exp()
-    # the coordinate that says "ordinary" is at the middle of its bin: integrate over the noise there instead
+    # the coordinate that says "ordinary" is at the middle of its bin: integrate over its noise
     state = TableTransform(
         columns=[
             LevelColumn(

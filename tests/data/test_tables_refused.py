@@ -1,4 +1,4 @@
-"""Tables that cannot be used are refused in one sentence; those that can are taken whatever their file."""
+"""Tables that cannot be used are refused in one sentence; others are taken from any file."""
 
 import builtins
 from pathlib import Path
@@ -41,11 +41,13 @@ FILES = {
     ),
     "inf.csv": (
         b"a,b\n1,0.5\n2,inf\n3,-inf\n",
-        'inf.csv: column "b" holds 2 infinite values, the first in row 2; replace them or remove those rows.',
+        'inf.csv: column "b" holds 2 infinite values, the first in row 2; replace them or remove '
+        "those rows.",
     ),
     "names.csv": (
         b"a,name\n1,x\n2,y\n3,z\n4,w\n",
-        'names.csv: column "name" has 4 different values in 4 rows, as an identifier or free text has; remove it.',
+        'names.csv: column "name" has 4 different values in 4 rows, as an identifier or free text '
+        "has; remove it.",
     ),
     "constant.csv": (
         b"a,b\n1,x\n1,x\n",
@@ -81,7 +83,8 @@ OBJECTS = {
     ),
     "wide": (
         lambda: pa.table({"a": [0, 1, 2**60 + 1]}),
-        'pyarrow table: column "a" spans more than 2**53 steps, as identifiers do; remove it or make it a float.',
+        'pyarrow table: column "a" spans more than 2**53 steps, as identifiers do; remove it or '
+        "make it a float.",
     ),
     "extreme": (
         lambda: pa.table({"a": [0.5, 1e200]}),
