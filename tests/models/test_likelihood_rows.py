@@ -1,13 +1,14 @@
-"""Log-likelihoods in the data's own units: a row depends on itself alone, and bounds on known numbers are ordered."""
+"""Log-likelihoods in the data's own units: rows are independent, bounds on known numbers ordered."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
-from model_cases import Exact, Recorder, Rows, shaken
+from model_cases import Exact, Identity, Recorder, Rows, shaken
 from torch import nn
 
 from undiffuse.data.arrays.transform import ArrayTransform
@@ -18,8 +19,17 @@ from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.steps.base import Heun
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError
-from undiffuse.models import Diffusion, edm
-from undiffuse.models.likelihood import Bound, Density, bits_per_dimension, how_of
+from undiffuse.interfaces import PartialRows
+from undiffuse.models import MODELS, Diffusion, edm
+from undiffuse.models.likelihood import (
+    HOW,
+    Bound,
+    Density,
+    Likelihood,
+    bits_per_dimension,
+    combined,
+    how_of,
+)
 
 ODE = {"how": Density(tolerance=1e-4)}
 
@@ -36,7 +46,7 @@ class Flat(nn.Module):
 
 
 def known(means, s, transform, *, sigma_min=0.002):
-    """A model that is exact for independent coordinates from equal parts N(m, s^2) at unit scale."""
+    """A model that is exact for independent coordinates from equal parts N(m, s^2)."""
     schedule = EDM(sigma_min=sigma_min)
     means = torch.tensor(means, dtype=torch.float64)
     weights = torch.full_like(means, 1 / len(means))
@@ -73,7 +83,7 @@ def whole(std=4.0, centre=8.0):
 
 
 def test_bounds_on_a_known_probability_are_ordered():
-    """uniform <= importance-weighted uniform <= log P(k), for a density that bends within its bins."""
+    """uniform <= importance-weighted uniform <= log P(k), for a density bent within its bins."""
     model, s = known([0.0], 0.15, whole()), math.hypot(0.15, 0.002)
     k = torch.full((1, 1), 8).expand(400, 1)
     normal = torch.distributions.Normal(0.0, s)
@@ -125,7 +135,7 @@ def test_truncated_normal_is_closer_for_a_model_of_bin_centres():
 
 
 def test_truncated_normal_loses_the_entropy_of_a_bin_that_a_model_fills_evenly():
-    """log(width / sqrt(2 pi e) sigma) for each value: the model gives the middle of the bin no more than the rest."""
+    """log(width / sqrt(2 pi e) sigma) for each value: the model is flat within a bin."""
     model, k = known([0.0], 1.0, whole(), sigma_min=0.01), torch.full((1, 1), 8).expand(400, 1)
     uniform = model.likelihood_rows(k, draws=2, **ODE).nats.mean()
     truncated = model.likelihood_rows(
@@ -250,3 +260,79 @@ def test_what_cannot_be_done_is_said():
 
 def test_bits_are_those_of_a_uniform_code():
     assert bits_per_dimension(-784 * 8 * math.log(2), 784) == pytest.approx(8)
+
+
+@pytest.mark.parametrize("importance", [True, False])
+@pytest.mark.parametrize(("spread", "inner"), [(0.3, 0.0), (0.3, 0.5), (0.0, 0.5)])
+def test_the_standard_error_of_several_draws_is_that_of_repetition(spread, inner, importance):
+    """Weighted draws share the noise of the likelihood, averaged ones have their own."""
+    n, generator = 20_000, torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    own = normal(1, n).expand(8, n) if importance else normal(8, n)
+    parts = [
+        Likelihood(nats, torch.full_like(nats, inner), "estimate", 1.0)
+        for nats in spread * normal(8, n) + inner * own
+    ]
+    found = combined(parts, importance)
+    said = float(found.stderr.square().mean().sqrt())
+    assert said == pytest.approx(float(found.nats.std()), rel=0.03)
+
+
+def every_way_is_taken():
+    """Each named way is some family's, and each family's ways have names; no options are shared."""
+    taken = {way for family in MODELS.values() for way in family.scored_by}
+    assert taken == set(HOW.values())
+    for name, way in HOW.items():
+        takers = [family for family in MODELS.values() if way in family.scored_by]
+        assert takers, name
+        assert way() == way(**{f.name: f.default for f in fields(way)})
+
+
+def test_every_way_of_scoring_is_some_family_s(monkeypatch):
+    every_way_is_taken()
+    monkeypatch.setitem(HOW, "wrong", type("Wrong", (), {}))
+    with pytest.raises(AssertionError):
+        every_way_is_taken()
+
+
+@pytest.mark.parametrize("name", HOW)
+def test_a_way_that_a_model_does_not_take_is_refused_with_those_that_it_takes(name):
+    model = met()
+    if HOW[name] in model.scored_by:
+        assert how_of(model, name) == HOW[name]()
+        assert model.likelihood_rows(torch.randn(2, 3), how=HOW[name]()).nats.isfinite().all()
+    else:
+        with pytest.raises(
+            InputError, match=rf"method {name}: .* by it; use elbo or ode"
+        ):
+            how_of(model, name)
+        with pytest.raises(InputError, match="not scored by it"):
+            model.likelihood_rows(torch.randn(2, 3), how=HOW[name]())
+
+
+def test_an_option_alone_chooses_the_way_that_takes_it():
+    model = met()
+    assert how_of(model) is None
+    assert how_of(model, evaluations=5) == Bound(5)
+    assert how_of(model, probes=0) == Density(probes=0)
+    with pytest.raises(InputError, match="evaluations, probes: scoring by this model takes only"):
+        how_of(model, evaluations=5, probes=0)
+    for way, options in ((Bound, {"evaluations": 0}), (Density, {"tolerance": 0.0})):
+        with pytest.raises(InputError, match="give a"):
+            way(**options)
+
+
+def test_rows_are_completed_apart_as_together():
+    """The adaptive solver drops rows that have arrived: what is known of the others stays."""
+    model, n = known([0.0], 0.7, Identity((3,))), 3
+    rows = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    given = PartialRows(rows, np.array([[True, False, False], [False, True, True]]))
+    for method in ("ode", "heun"):
+        whole = model.sample_rows(n, given=given, method=method, steps=2, seed=1)
+        np.testing.assert_array_equal(whole[:n, 0], rows[0, 0].repeat(n))
+        np.testing.assert_array_equal(whole[n:, 1:], rows[1:, 1:].repeat(n, 0))
+        apart = model.sample_rows(n, given=given, method=method, steps=2, seed=1, batch=1)
+        np.testing.assert_allclose(whole, apart, rtol=1e-3, atol=1e-3)
