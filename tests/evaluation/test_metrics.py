@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from undiffuse.evaluation.metrics import (
     modes,
 )
 from undiffuse.evaluation.metrics import tables as trees
+from undiffuse.evaluation.metrics.figure import spread
 
 N, DRAWS, WORSE = 60, 30, 10
 Raw = dict[str, np.ndarray]
@@ -353,6 +355,15 @@ def test_a_new_figure_is_one_line(monkeypatch):
 
 
 # --- what the laws leave open
+
+
+@pytest.mark.parametrize("n", [6, 7])
+def test_the_spread_over_halves_is_the_error_of_a_mean(n):
+    """Exactly, over all halves: s/sqrt(n)."""
+    x = np.random.default_rng(0).normal(size=n)
+    means = [np.mean(x[list(half)]) for half in combinations(range(n), n // 2)]
+    of_all = (1 - 1 / len(means)) ** 0.5  # all halves are no sample of them
+    assert spread(means, n) * of_all == pytest.approx(x.std(ddof=1) / n**0.5, rel=1e-12)
 
 
 def test_ties_are_differences_within_their_errors():

@@ -183,6 +183,7 @@ def _trees(sizes: Sequence[int], classes: int, seed: int) -> Any:  # sklearn has
     """Boosted trees that take missing values; more than 254 categories are taken as numbers."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+    # their own types do not agree on the options
     kind: Any = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
     return kind(
         categorical_features=[0 < size < 255 for size in sizes],
