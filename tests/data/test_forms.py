@@ -132,7 +132,7 @@ def test_deep_colour_is_no_png_but_an_array(tmp_path):
     )
     with pytest.raises(
         InputError,
-        match=r"images of 16-bit colour cannot be written as folder/; use one of \.npy, \.npz, \.png",
+        match=r"16-bit colour cannot be written as folder/; use one of \.npy, \.npz, \.png",
     ):
         form.save(rows, tmp_path / "out")
     form.save(rows, tmp_path / "x.npy")

@@ -40,7 +40,7 @@ def test_sixteen_bits_among_colour_are_scaled_not_clipped(tmp_path):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_photos_are_upright(tmp_path, orientation, suffix):
-    """The viewer's rules, EXIF 2.3: which side of the stored picture is its top, and which its left."""
+    """By EXIF 2.3, which says what side of the stored picture is its top, and what its left."""
     upright = np.zeros((16, 32), np.uint8)
     upright[:8, :16], upright[:8, 16:], upright[8:, :16] = 250, 170, 90
     stored = {

@@ -24,7 +24,8 @@ def broken_folder(tmp_path, good, bad):
 def test_broken_images_are_skipped_counted_and_listed(tmp_path):
     data = load(broken_folder(tmp_path, 77, 3))
     assert data.notes[0] == (
-        "photos/: 3 of 80 images could not be read (bad0.jpg, bad1.jpg, bad2.jpg); training on the other 77."
+        "photos/: 3 of 80 images could not be read (bad0.jpg, bad1.jpg, bad2.jpg); "
+        "training on the other 77."
     )
     np.testing.assert_array_equal(rows(data), [pixels(6, 6, seed=i) for i in range(77)])
 
@@ -61,7 +62,8 @@ def test_a_decompression_bomb_is_skipped_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     data = load(folder)
     assert data.notes[0] == (
-        "photos/: 2 of 42 images could not be read (bomb.png: over 1,000 pixels, which may be a decompression bomb, "
+        "photos/: 2 of 42 images could not be read "
+        "(bomb.png: over 1,000 pixels, which may be a decompression bomb, "
         "huge.png: over 1,000 pixels, which may be a decompression bomb); training on the other 40."
     )
 

@@ -209,14 +209,14 @@ def test_the_most_common_rate_and_channels_win_and_it_is_said(tmp_path):
 
 
 def test_channels_are_mixed_by_their_mean_and_rounded_and_clipped(tmp_path):
-    """Of [0.5, -0.25] and of [1.75, 1.25], which is louder than 16 bits hold; mono among stereo is on both sides."""
-    format_of = lambda channels: SampleFormat(rate=8000, channels=channels, dtype="int16")
+    """1.5 is louder than 16 bits hold; mono among stereo is on both sides."""
+    one, two = (SampleFormat(rate=8000, channels=n, dtype="int16") for n in (1, 2))
     stereo = np.tile(np.float32([[0.5, -0.25], [1.75, 1.25], [-3, -3]]), (20, 1))
     sf.write(tmp_path / "a.wav", stereo, 8000, subtype="FLOAT")
     sf.write(tmp_path / "b.wav", stereo[:, 1] / 100, 8000, subtype="FLOAT")
-    mono = read_samples(tmp_path / "a.wav", format_of(1))
+    mono = read_samples(tmp_path / "a.wav", one)
     np.testing.assert_array_equal(mono[:3], [[4096], [32767], [-32768]])
-    both = read_samples(tmp_path / "b.wav", format_of(2))
+    both = read_samples(tmp_path / "b.wav", two)
     np.testing.assert_array_equal(both, np.rint(stereo[:, 1:] * 327.68).repeat(2, 1))
 
 
@@ -250,7 +250,8 @@ def test_damaged_files_are_skipped_counted_and_listed(tmp_path):
     (tmp_path / "x" / "._tone_09.wav").write_bytes(b"not a recording")
     loaded = read_recordings(tmp_path / "x")
     assert loaded.notes[0] == (
-        "x/: 2 of 60 recordings could not be read (tone_07.wav: cut short, tone_08.wav); training on the other 58."
+        "x/: 2 of 60 recordings could not be read (tone_07.wav: cut short, tone_08.wav); "
+        "training on the other 58."
     )
     assert len(loaded.rows) == 58
     (tmp_path / "x" / "tone_09.wav").write_bytes(whole[:60])

@@ -82,7 +82,7 @@ def test_whole_numbers_come_back_exactly(rows, offset, seed):
 
 @pytest.mark.parametrize("levels", [2, 17, 256, 65536])
 def test_every_level_survives_the_edges_of_its_bin(levels):
-    """Uniform draws of exactly 0 and 1, which float32 gives far out in the tails, still decode to the same level."""
+    """Uniform draws of exactly 0 and 1, as float32 gives far out in the tails, decode the same."""
     shape = (1, levels)
     transform = images(shape, levels=levels, channel_axis=None, dtype="uint16")
     rows = torch.arange(levels).reshape(1, *shape)
@@ -116,7 +116,7 @@ def test_uniform_model_on_the_cube_gives_every_image_its_exact_probability(level
 
 @pytest.mark.parametrize("dtype", ["int16", "uint8"])
 def test_probabilities_of_whole_numbers_sum_to_one(dtype):
-    """For a standard normal on x, int_bin p(x) dx = scale^-1 E_u[p(x)]: summed over all k it is one."""
+    """For a standard normal on x, int_bin p(x) dx = E_u[p(x)] / scale: summed over k it is one."""
     rows = np.random.default_rng(0).integers(20, 60, (200, 1)).astype(dtype)
     transform = transform_of(rows)
     every_k = torch.arange(-400, 500).reshape(-1, 1)
@@ -154,7 +154,7 @@ def test_log_correction_is_the_log_determinant(shape):
 @pytest.mark.parametrize("shape", [(), (3,), (2, 40), (3, 6, 5), (9, 8, 3)])
 @pytest.mark.parametrize("dtype", WHOLE + FLOATS)
 def test_the_moments_are_those_of_the_values_spread_over_their_bins(dtype, shape):
-    """By numpy: of whole numbers, mean k + 1/2 and variance of k plus 1/12, with k counted from the least."""
+    """By numpy: of whole numbers, from the least, mean k + 1/2 and variance plus 1/12."""
     rows = rows_of(dtype, shape)
     layout, channels_last = layout_of(shape)
     transform = measure_array(
@@ -260,5 +260,6 @@ def test_parts_say_how_rows_are_modelled():
     assert isinstance(transform_of(rows_of("float32", (3,))), ArrayTransform)
     image = transform_of(np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8) * 2)
     assert image.description == (
-        "images with 1 channel of 8 x 8 values, whole numbers from 0 to 255, dequantized and scaled to [-1, 1]."
+        "images with 1 channel of 8 x 8 values, whole numbers from 0 to 255, "
+        "dequantized and scaled to [-1, 1]."
     )
