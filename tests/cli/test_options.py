@@ -1,4 +1,4 @@
-"""The options of all verbs: their help, their ranges, their defaults, and the one sentence each mistake gets."""
+"""The options of all verbs: help, ranges, defaults, and the one sentence that each mistake gets."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ import undiffuse.data
 from undiffuse import options
 from undiffuse.cli.app import VERBS
 from undiffuse.cli.verb import typed_as
+from undiffuse.diffusion import METHODS
 from undiffuse.errors import InputError
-from undiffuse.models import METHODS, PRESETS, presets
+from undiffuse.models import PRESETS, presets
 from undiffuse.models.likelihood import HOW, Bound, Density, Weighted
 from undiffuse.models.vae import DRAWS
 from undiffuse.options import (
@@ -34,9 +35,9 @@ from undiffuse.options import (
     with_defaults,
     written,
 )
-from undiffuse.training.averaging import WIDEST
 
 Names = tuple[str, ...]
+WIDEST = 12**-0.5  # a uniform average over the whole run
 
 
 def leaves(kind: type, within: Names = ()) -> Iterator[tuple[Names, Option]]:
@@ -314,9 +315,9 @@ def test_a_dimension_is_taken_and_refused_alike_in_python_and_on_the_command_lin
     rows = "image" if kind in IMAGE_NETWORKS else "vector"
     chosen = {"kind": kind} if kind in words(options_of(ModelOptions)["kind"]) else {}
     took = refused = 0
-    for value in CANDIDATES:
+    for candidate in CANDIDATES:
         try:
-            checked(ModelOptions, {name: value})
+            value = checked(ModelOptions, {name: candidate})[name]
         except InputError:
             continue  # of another type
         if refused and took:
