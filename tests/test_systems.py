@@ -53,7 +53,12 @@ def test_every_registered_step_stands_in_the_table_of_solvers():
 
     table = (ROOT / "docs" / "systems" / "solvers.md").read_text(encoding="utf-8")
     for step in STEPS.values():
-        assert f"`{step.__name__}" in table, step.__name__
+        rows = [row for row in table.splitlines() if row.startswith(f"| `{step.__name__}`")]
+        assert any(step.source in row for row in rows), step.__name__
+        one = step()
+        said = f"weak {one.weak_order}" if one.weak_order else one.order
+        words = {str(said), "as named", "p + 1"} if said else {"-"}
+        assert any(row.split("|")[3].split(";")[0].strip() in words for row in rows), said
 
 
 def test_every_picture_is_drawn_by_the_code_and_none_is_left_over(monkeypatch):

@@ -1,8 +1,9 @@
-"""The closed forms, checked where the library is installed: a table of law, error and bound in seconds.
+"""The closed forms, checked where the library is installed: law, error and bound.
 
-A law returns its error, which is to stay at or below its bound. The bounds are those of the test suite, and none of
-the truths comes from the code it is compared with: cumulative products, textbook posteriors, exact densities,
-stationary variances. What this catches is an environment that computes wrongly: a broken build, a lossy matrix library.
+A law returns its error, which is to stay at or below its bound. The bounds are those of the test
+suite, and none of the truths comes from the code it is compared with: cumulative products,
+textbook posteriors, exact densities, stationary variances. What this catches is an environment
+that computes wrongly: a broken build, a lossy matrix library.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def knots() -> float:
 
 
 def ancestral() -> float:
-    """The generic ancestral step against Ho et al. (2020), Eq. 7, with the same noise, at every level."""
+    """The ancestral step against Ho et al. (2020), Eq. 7, with the same noise, at every level."""
     betas = torch.tensor(linear_betas(50), dtype=torch.float64)
     bar = (1 - betas).cumprod(0)
     schedule, x, x_t, z = (
@@ -95,7 +96,7 @@ def ancestral() -> float:
 
 
 def targets() -> float:
-    """Every target that a schedule without loose ends allows gives back x, relative to the terms it is the sum of."""
+    """Every target gives back x, relative to the terms that it is the sum of."""
     t, x, z, worst = (
         torch.linspace(0.05, 0.95, 19, dtype=torch.float64),
         _normals(19),
@@ -119,8 +120,24 @@ def _schedules() -> list[Schedule]:
     ]
 
 
+def moments(schedule: Schedule, t: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of x_t for data N(mean, std^2), () or (n,) for `t`.
+
+    The probability flow of such data carries quantiles to quantiles.
+    """
+    alpha, sigma = schedule(t)
+    return alpha * mean, ((alpha * std) ** 2 + sigma**2).sqrt()
+
+
+def open_bins(levels: int) -> Tensor:
+    """Return the edges (levels + 1,) of whole numbers spread over [-1, 1], open at both ends."""
+    edges = 2 * torch.arange(levels + 1, dtype=torch.float64) / levels - 1
+    edges[0], edges[-1] = -math.inf, math.inf
+    return edges
+
+
 def orders() -> float:
-    """The order at which Heun's step and DDIM come to the exact flow of a Gaussian, against 2 and 1."""
+    """The observed order of Heun's step and DDIM on a Gaussian's flow, against 2 and 1."""
     schedule, std = EDM(), 0.5
     oracle, x = (
         Gaussian(schedule, torch.zeros(1).double(), torch.full((1,), std).double()),
@@ -131,7 +148,7 @@ def orders() -> float:
         errors = []
         for n in (128, 256):
             grid = Karras()(schedule, n)[:-1]
-            spread = (schedule(grid)[1] ** 2 + std**2).sqrt()
+            _, spread = moments(schedule, grid, as_times(0.0), as_times(std))
             end = sample(oracle, spread[0] * x, grid, step)
             errors.append(float((end - spread[-1] * x).abs().max()))
         found.append(abs(math.log2(errors[0] / errors[1]) - order))
@@ -139,7 +156,7 @@ def orders() -> float:
 
 
 def density() -> float:
-    """Log p by the probability-flow ODE against the Gaussian's own, image-shaped, on every schedule: nats."""
+    """Log p by the probability-flow ODE against the Gaussian's own, on every schedule: nats."""
     worst = 0.0
     for schedule in _schedules():
         mean, std = 0.3 * _normals(1, 2, 2), torch.full((1, 2, 2), 0.6).double()
@@ -155,10 +172,11 @@ def density() -> float:
 def expected_gap(
     schedule: Schedule, steps: int, x: Tensor, mean: float = 0.4, std: float = 0.5
 ) -> Tensor:
-    """Log p(x) - E[ELBO] for N(mean, std^2) and its exact denoiser, at each of `x` (B, 1): exact, in nats (B,).
+    """Return log p(x) - E[ELBO] for N(mean, std^2) and its exact denoiser, nats (B,), exact.
 
-    Every term is a quadratic in its noise z, so that the three-point Gauss-Hermite rule gives its expectation; each
-    term's z runs over the rule's points independently of those of its two neighbours.
+    Every term is a quadratic in its noise z, so that the three-point Gauss-Hermite rule gives its
+    expectation; each term's z runs over the rule's points independently of those of its two
+    neighbours.
     """
     one = torch.ones(1, dtype=torch.float64)
     oracle, prior = (
@@ -192,8 +210,7 @@ def decoder() -> float:
     """How far the masses of all bins are from a sum of 1, at 8 and 16 bits."""
     worst = 0.0
     for levels in (2**8, 2**16):
-        edges = 2 * torch.arange(levels + 1, dtype=torch.float64) / levels - 1
-        edges[0], edges[-1] = -math.inf, math.inf
+        edges = open_bins(levels)
         for std in (1e-3, 0.1, 10.0):
             mass = log_mass(as_times(0.123), as_times(std), edges[:-1], edges[1:]).exp()
             worst = max(worst, abs(float(mass.sum()) - 1))
@@ -218,7 +235,7 @@ def point() -> float:
 
 
 def langevin() -> float:
-    """X + e score + sqrt(2 e) z on N(0, s^2) is an AR(1) chain: its variance settles at 2 e / (1 - (1 - e/s^2)^2)."""
+    """The stationary variance of Langevin dynamics on N(0, s^2): 2 e / (1 - (1 - e/s^2)^2)."""
     s2, step = 0.25, 0.02
     oracle = Gaussian(EDM(), torch.zeros(1).double(), torch.full((1,), s2**0.5).double())
     t = as_times(EDM().t_min)

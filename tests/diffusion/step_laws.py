@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from undiffuse import selfcheck
 from undiffuse.diffusion import STEPS, Grid, LogSNR, Schedule, Step, sample
 from undiffuse.diffusion.oracle import Gaussian
 from undiffuse.diffusion.schedules.process import as_times
@@ -31,9 +32,8 @@ def instances(*kinds: str) -> dict[str, Step]:
 
 
 def moments(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of x_t."""
-    alpha, sigma = schedule(t)
-    return alpha * MEAN, ((alpha * STD) ** 2 + sigma**2).sqrt()
+    """Mean and standard deviation of x_t, in the closed form that selfcheck uses."""
+    return selfcheck.moments(schedule, t, MEAN, STD)
 
 
 @cache

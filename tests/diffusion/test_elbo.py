@@ -8,15 +8,15 @@ import pytest
 import torch
 from cases import SCHEDULE_CASES, times
 
-from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
 from undiffuse.diffusion import EDM, DiscreteVP, Levels, LinearVP, LogSNR, Prior, linear_betas
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
 from undiffuse.diffusion.likelihood.decoder import log_mass
 from undiffuse.diffusion.likelihood.elbo import elbo, prior_term
 from undiffuse.diffusion.oracle import Gaussian, Mixture
 from undiffuse.diffusion.schedules.process import LEAST_SCORED
 from undiffuse.diffusion.steps.base import Beta, BetaTilde
 from undiffuse.errors import InputError
-from undiffuse.selfcheck import expected_gap
+from undiffuse.selfcheck import expected_gap, open_bins
 
 FAST = {name: schedule for name, schedule in SCHEDULE_CASES.items() if schedule.module is None}
 MEAN, STD = (
@@ -196,9 +196,8 @@ def test_all_terms_of_a_chain_are_counted():
 def binned(levels):
     """Whole numbers 0 .. levels - 1 in bins on [-1, 1], the first and the last open: x (K, 1) and cells."""
     k = torch.arange(levels, dtype=torch.float64)[:, None]
-    low, high = 2 * k / levels - 1, 2 * (k + 1) / levels - 1
-    low[0], high[-1] = -math.inf, math.inf
-    return (2 * k + 1) / levels - 1, (low, high)
+    edges = open_bins(levels)[:, None]
+    return (2 * k + 1) / levels - 1, (edges[:-1], edges[1:])
 
 
 @pytest.mark.parametrize("schedule", [DiscreteVP(betas=linear_betas(20)), EDM(sigma_min=0.05)])

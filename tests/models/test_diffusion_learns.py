@@ -79,9 +79,7 @@ class Undecided(nn.Module):
 ANNEALED = [
     preset for preset in DIFFUSIONS if preset != "dae"
 ]  # whose noise does not go to zero: see test_dae
-WAYS = [(preset, None) for preset in ANNEALED] + [
-    (preset, method) for preset in ("edm", "ddpm") for method in METHODS
-]
+WAYS = [(preset, None) for preset in ANNEALED] + [("ddpm", method) for method in METHODS]
 
 
 # of first order, adaptive, and in need of close levels; those of higher order take 40 steps

@@ -1,9 +1,10 @@
 """Diffusion models: a denoiser, an objective and a default way to sample, for any data shape.
 
-Training draws t from the objective's times and z ~ N(0, I), and regresses the network on its target at
-x_t = alpha_t x + sigma_t z (Ho et al. 2020, Algorithm 1, for every row of choices). Sampling starts from the prior
-at t = 1 and takes `steps` steps along a grid (Algorithm 2, likewise). Conditions are dropped at random in training, so
-that the same network also knows the unconditional denoiser.
+Training draws t from the objective's times and z ~ N(0, I), and regresses the network on its
+target at x_t = alpha_t x + sigma_t z (Ho et al. 2020, Algorithm 1, for every row of choices).
+Sampling starts from the prior at t = 1 and takes `steps` steps along a grid (Algorithm 2,
+likewise). Conditions are dropped at random in training, so that the same network also knows the
+unconditional denoiser.
 """
 
 from __future__ import annotations
@@ -70,16 +71,23 @@ Wrap = Callable[[AbstractDenoiser], AbstractDenoiser]
 class Diffusion(GenerativeModel):
     """A diffusion model as a row of choices; `presets` holds the published rows.
 
-    schedule, target, objective   what is trained
-    step, grid, steps             how it is sampled unless asked otherwise
-    network                       a network, called as network(x, c_noise) and, if the data have classes, with
-                                  label=; or sizes that override those chosen from the data
-    condition                     what the network is told about the noise level
-    sigma_data                    standard deviation of the data at unit scale; measured if None. It is handed to every
-                                  part that has a field of this name
-    clip                          keep x_hat inside `data_range` when sampling
-    shape, data_range             of the data at unit scale; taken from the data if None
-    drop_condition                share of training rows whose conditions are hidden
+    Args:
+        schedule: the forward process.
+        target: what the network is asked to predict.
+        objective: what is minimized.
+        step: how it is sampled unless asked otherwise.
+        grid: the times of sampling, likewise.
+        steps: the number of steps, likewise.
+        network: a network, called as network(x, c_noise) and, if the data have classes, with
+            label=; or sizes that override those chosen from the data.
+        condition: what the network is told about the noise level.
+        sigma_data: standard deviation of the data at unit scale; measured if None. It is handed to
+            every part that has a field of this name.
+        clip: keep x_hat inside `data_range` when sampling.
+        drop_condition: share of training rows whose conditions are hidden.
+        shape: of a row at unit scale; taken from the data if None.
+        data_range: lowest and highest value at unit scale; taken from the data if None.
+        class_shares: share of each class; measured if empty.
     """
 
     def __init__(
@@ -152,8 +160,11 @@ class Diffusion(GenerativeModel):
         return self.denoiser
 
     def prepare(self, source: Source) -> None:
-        """Measure sigma_data, the prior's moments and the range; choose the network's size. A model that has met its
-        data, or has loaded its weights, only checks that these data fit: InputError for another shape or classes.
+        """Measure sigma_data, the prior's moments and the range; choose the network's size.
+
+        A model that has met its
+        data, or has loaded its weights, only checks that these data fit: InputError for another
+        shape or classes.
         """
         shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
         if self.denoiser is not None:
@@ -187,7 +198,10 @@ class Diffusion(GenerativeModel):
         return players if self.learned is None else players | {"schedule": Player(self.learned)}
 
     def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """The objective at freshly drawn times and noise (Ho et al. 2020, Algorithm 1); then a learned schedule's."""
+        """Yield the objective at random times and noise (Ho et al. 2020, Algorithm 1).
+
+        Then that of a learned schedule.
+        """
         denoiser = self.trained()
         t = self.objective.sample_times(self.schedule, len(x))
         cond = self.hidden(cond)
@@ -207,7 +221,7 @@ class Diffusion(GenerativeModel):
 
     @torch.no_grad()
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
-        """The objective on `x` with fixed noise: its mean, and its value at equally likely noise levels."""
+        """Return the objective on `x` with fixed noise: its mean, and at each of 16 levels."""
         denoiser = self.trained()
         z = RowNoise(0, len(x))(x)
         times = self.objective.times.quantile(
@@ -233,11 +247,14 @@ class Diffusion(GenerativeModel):
         callback: Callback | None = None,
         **cond: Tensor,
     ) -> Tensor:
-        """`n` samples (n, *shape): by `method`, a name in METHODS (default: the preset's own), in `steps` steps.
+        """Return `n` samples (n, *shape), by `method`, a name in METHODS, in `steps` steps.
 
-        `wrap` changes the denoiser that is sampled, before its prediction is kept in range: guidance. `known` is
-        (x_known, mask), each (n, *shape): what is true in the mask is given, and the rest drawn by `Conditional`.
-        Raises InputError for an unknown method or an impossible number of steps.
+        Both default to the model's own.
+
+        `wrap` changes the denoiser that is sampled, before its prediction is kept in range:
+        guidance. `known` is (x_known, mask), each (n, *shape): what is true in the mask is given,
+        and the rest drawn by `Conditional`. Raises InputError for an unknown method or an
+        impossible number of steps.
         """
         denoiser: AbstractDenoiser = self.trained().given(**cond)
         if self.shape is None or (self.clip and self.data_range is None):
@@ -248,7 +265,8 @@ class Diffusion(GenerativeModel):
             raise unknown("method", "method", method, METHODS)
         if method is not None and self.one_level:
             raise InputError(
-                f"method {method}: goes from noise to data, and this model knows one level of noise; leave it out."
+                f"method {method}: goes from noise to data, and this model knows one level of "
+                "noise; leave it out."
             )
         step = self.step if method is None else METHODS[method]
         grid = self.grid if method is None else step.grid or self.grid
@@ -282,7 +300,7 @@ class Diffusion(GenerativeModel):
         )
 
     @property
-    def no_density(self) -> str:
+    def no_density(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Why there is no likelihood, in a sentence: a model of one noise level has none."""
         if not self.one_level:
             return ""
@@ -320,6 +338,7 @@ class Diffusion(GenerativeModel):
                 Clipped(denoiser, *self.data_range) if self.clip and self.data_range else denoiser
             )
             return _by_bound(kept, x, self.prior, how, self.step.reverse_variance, cells, noise)
+        assert isinstance(how, Density)
         return _by_density(denoiser, x, self.prior, how, noise)
 
     def _own_way(self) -> Bound | Density:

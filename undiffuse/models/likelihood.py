@@ -3,9 +3,10 @@
     log p(row) >= E[log p(x) + log_correction],    x, log_correction = transform.encode(row, noise)
 
 The expectation runs over what the transform adds (dequantization, the fill of missing values) and
-is averaged over `draws` of it; weighted by importance, log mean exp over the draws is a closer bound
-(Burda et al. 2016, Eq. 8). A transform that gives the bins of whole numbers, `cells`, spares the
-families that can use them all of this: the bound is then one on the probability of the numbers.
+is averaged over `draws` of it; weighted by importance, log mean exp over the draws is a closer
+bound (Burda et al. 2016, Eq. 8). A transform that gives the bins of whole numbers, `cells`,
+spares the families that can use them all of this: the bound is then one on the probability of the
+numbers.
 
 In importance weighting every draw of a row meets the same noise of the likelihood (the same trace
 probes): independent noise of standard deviation s inside a log mean exp would add s^2/2 nats.

@@ -1,18 +1,21 @@
 """The density of a diffusion model, by the change of variables along its probability-flow ODE.
 
-With y = x / (alpha + sigma), u = sigma / (alpha + sigma) the flow is dy/du = z_hat - x_hat, and (Chen et al. 2018;
-Song et al. 2021, Eq. 39, in these coordinates)
+With y = x / (alpha + sigma), u = sigma / (alpha + sigma) the flow is dy/du = z_hat - x_hat, and
+(Chen et al. 2018; Song et al. 2021, Eq. 39, in these coordinates)
 
-    log p(x) = log p_1(x_1) + int tr(d(z_hat - x_hat)/dy) du + d log [alpha_0 (alpha_1 + sigma_1)/(alpha_0 + sigma_0)]
+    log p(x) = log p_1(x_1) + int tr(d(z_hat - x_hat)/dy) du + d log [alpha_0 (alpha_1 +
+    sigma_1)/(alpha_0 + sigma_0)]
 
-the subscript 0 standing for the smallest time, t_min. What this is: the density of x_0/alpha_0, x_0 the model's
-variable at t_min, evaluated at x; that is p_0(alpha_0 x) alpha_0^d, the data's density blurred by noise of standard
-deviation sigma_0/alpha_0. `prior`, the density at t = 1 (or where else it stands: `Prior.settled`), is part of the
-number: with another one it is another number.
+the subscript 0 standing for the smallest time, t_min. What this is: the density of x_0/alpha_0,
+x_0 the model's variable at t_min, evaluated at x; that is p_0(alpha_0 x) alpha_0^d, the data's
+density blurred by noise of standard deviation sigma_0/alpha_0. `prior`, the density at t = 1 (or
+where else it stands: `Prior.settled`), is part of the number: with another one it is another
+number.
 
-The trace is exact for d <= 64, one vector-Jacobian product for each coordinate. Above, it is Hutchinson's estimate
-e^T J e with e = +-1 (less variance than Gaussian e: none from the diagonal), the same e along the whole way, so that
-each probe has an integral of its own and the spread of these gives the standard error.
+The trace is exact for d <= 64, one vector-Jacobian product for each coordinate. Above, it is
+Hutchinson's estimate e^T J e with e = +-1 (less variance than Gaussian e: none from the
+diagonal), the same e along the whole way, so that each probe has an integral of its own and the
+spread of these gives the standard error.
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ class Solver(ABC):
 @final
 @dataclass(frozen=True)
 class Adaptive(Solver):
-    """Dormand and Prince's pair, every row to `tolerance`, absolute and relative, in y and in nats."""
+    """Dormand and Prince's pair, each row to `tolerance`, in y and in nats."""
 
     tolerance: float = 1e-5
 
@@ -77,7 +80,7 @@ class Adaptive(Solver):
 @final
 @dataclass(frozen=True)
 class RungeKutta(Solver):
-    """The classic fourth-order method in `steps` equal steps: four evaluations each, the same for every row."""
+    """The classic fourth-order method in `steps` equal steps of four evaluations each."""
 
     steps: int = 16
 
@@ -109,9 +112,12 @@ class RungeKutta(Solver):
 
 
 class LogDensity(NamedTuple):
-    """`nats` (B,) float64, its standard error (0: exact trace; nan: one probe), and what it took for each row:
+    """`nats` (B,) float64, its standard error, and the cost of each row.
 
-    `evaluations` of the network, and `products`, vector-Jacobian products, about twice as dear (B,).
+    The standard error is 0 for the exact trace and nan for one probe.
+
+    `evaluations` of the network, and `products`, vector-Jacobian products, about twice as dear
+    (B,).
     """
 
     nats: Tensor
@@ -130,11 +136,11 @@ def log_density(
     probes: int | None = None,
     noise: Noise = torch.randn_like,
 ) -> LogDensity:
-    """The log-density of each row of `x` (B, *) at unit scale, in nats; see the head of this module for of what.
+    """Return the log-density of each row of `x` (B, *) at unit scale, in nats, as defined above.
 
-    `prior` has the log-density at its `time`. `probes`: Rademacher probes per row, drawn through `noise`; 0: the exact
-    trace; None: exact up to 64 coordinates, else 2. A row whose path is not finite has nan, the others are not touched
-    by it.
+    `prior` has the log-density at its `time`. `probes`: Rademacher probes per row, drawn through
+    `noise`; 0: the exact trace; None: exact up to 64 coordinates, else 2. A row whose path is not
+    finite has nan, the others are not touched by it.
 
     >>> from undiffuse.diffusion import EDM, Prior
     >>> from undiffuse.diffusion.oracle import Gaussian

@@ -1,13 +1,15 @@
 """Truncated-normal dequantization: the noise that a model trained at bin centres has already seen.
 
-A whole number stands at the centre c of a bin. At its smallest noise level a diffusion model knows the density p_0 of
-c + r e, e ~ N(0, 1), r = sigma/alpha, and not that of points spread evenly over the bin. So let e be that noise, cut
-off at the edges of the bin, +-tau, tau = width / (2 r) (Zheng et al. 2023, section 3.2, Eq. 13):
+A whole number stands at the centre c of a bin. At its smallest noise level a diffusion model
+knows the density p_0 of c + r e, e ~ N(0, 1), r = sigma/alpha, and not that of points spread
+evenly over the bin. So let e be that noise, cut off at the edges of the bin, +-tau, tau = width /
+(2 r) (Zheng et al. 2023, section 3.2, Eq. 13):
 
-    log P(k) >= E_q [ log p_0(c + r e) - log q ],    q(e) = phi(e) / (r (Phi(tau) - Phi(-tau)))  per coordinate
+    log P(k) >= E_q [ log p_0(c + r e) - log q ],    q(e) = phi(e) / (r (Phi(tau) - Phi(-tau)))
 
-Transforms put a value at the place u = Phi(z) of its bin and count u as uniform; here z is chosen so that
-u - 1/2 = r e / width, and what the density of u adds to the correction, -log q(u), is kept.
+Transforms put a value at the place u = Phi(z) of its bin and count u as uniform; here z is chosen
+so that u - 1/2 = r e / width, and what the density of u adds to the correction, -log q(u), is
+kept.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from undiffuse.diffusion.schedules.process import LEAST_SCORED, Schedule
 @final
 @dataclass(frozen=True)
 class TruncatedNormal:
-    """Dequantization for a model whose least noise has standard deviation `std` = sigma/alpha, at unit scale.
+    """Dequantization for a model whose least noise has standard deviation `std` = sigma/alpha.
 
     >>> place, correction = TruncatedNormal(std=0.01)(torch.tensor([[0.0, 1.0]]), width=1.0)
     >>> place, float(correction) < 0  # near the middle, and denser than uniform
@@ -42,7 +44,9 @@ class TruncatedNormal:
         return TruncatedNormal(float(sigma / alpha))
 
     def __call__(self, z: Tensor, width: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Standard normals (B, *) -> those that a transform with bins of `width` at unit scale is to be given, and the
+        """Map standard normals (B, *) to those that a transform is to be given.
+
+        Returns them, for bins of `width` at unit scale, and the
         correction to the log-density of each row, nats (B,) float64.
         """
         ratio = torch.as_tensor(

@@ -1,36 +1,37 @@
 """The evidence lower bound of each row, in named terms.
 
-    log p(x) >= - L_T - sum_t L_{t-1} - L_0           (Ho et al. 2020, Eq. 5; Kim and Lee 2024, Eq. 28-33)
+    log p(x) >= - L_T - sum_t L_{t-1} - L_0     (Ho et al. 2020, Eq. 5; Kim and Lee 2024, Eq. 28-33)
 
     L_T      KL( q(x_1 | x) || prior )                                              in closed form
-    L_{t-1}  E_q KL( q(x_s | x_t, x) || p(x_s | x_t) )                  for neighbours t > s of a grid
+    L_{t-1}  E_q KL( q(x_s | x_t, x) || p(x_s | x_t) )          for neighbours t > s of a grid
     L_0      -E_q log p(x | x_t) at the grid's last time, v_0 = (sigma/alpha)^2 about x_hat
 
-A grid is any 1 = t_0 > ... > t_n > 0, not only the chain's own levels. Both Gaussians of L_{t-1} have
-means linear in x and x_hat, so that with v the variance of p, beta-tilde that of q, and
-b = alpha_s beta / sigma_t^2,
+A grid is any 1 = t_0 > ... > t_n > 0, not only the chain's own levels. Both Gaussians of L_{t-1}
+have means linear in x and x_hat, so that with v the variance of p, beta-tilde that of q, and b =
+alpha_s beta / sigma_t^2,
 
     L_{t-1} = 1/2 [ b^2 |x - x_hat|^2 / v + d (beta-tilde/v - 1 + log(v/beta-tilde)) ]
 
-which for v = beta-tilde is (SNR_s - SNR_t)/2 |x - x_hat|^2. From x_t = alpha x + sigma z and
-x_t = alpha x_hat + sigma z_hat follows x_hat - x = (sigma/alpha)(z - z_hat); the error is computed in
+which for v = beta-tilde is (SNR_s - SNR_t)/2 |x - x_hat|^2. From x_t = alpha x + sigma z and x_t
+= alpha x_hat + sigma z_hat follows x_hat - x = (sigma/alpha)(z - z_hat); the error is computed in
 this form where alpha > sigma, which keeps its relative accuracy. Ever finer grids lead to the
 continuous bound
 
     sum_t L_{t-1} -> 1/2 E int SNR |x - x_hat|^2 d log SNR            (Kingma et al. 2021, Eq. 17)
 
-which depends on the schedule through its two ends only. The sum, or the integral, is computed in full
-or estimated at K points: were the data Gaussian with variance s^2, |x - x_hat|^2 would be
-d s^2 / (1 + s^2 SNR), so points are drawn in proportion to what the terms would then be, one in each
-of K equally likely strata. Gaussian data have the largest error for their variance, so that no term is
-ever much larger than its chance of being drawn.
+which depends on the schedule through its two ends only. The sum, or the integral, is computed in
+full or estimated at K points: were the data Gaussian with variance s^2, |x - x_hat|^2 would be d
+s^2 / (1 + s^2 SNR), so points are drawn in proportion to what the terms would then be, one in
+each of K equally likely strata. Gaussian data have the largest error for their variance, so that
+no term is ever much larger than its chance of being drawn.
 
-Where there is little noise no denoiser can estimate it, z_hat is near 0 and |z_hat - z|^2 spreads like
-|z|^2, with a variance of 2 d. Of that, c (|z|^2 - d) is subtracted, whose mean is known to be 0, with c
-the square of |z_hat - z|^2 / d at the point before (the best c for Gaussian data): the variance falls,
-and nothing else changes.
+Where there is little noise no denoiser can estimate it, z_hat is near 0 and |z_hat - z|^2 spreads
+like |z|^2, with a variance of 2 d. Of that, c (|z|^2 - d) is subtracted, whose mean is known to
+be 0, with c the square of |z_hat - z|^2 / d at the point before (the best c for Gaussian data):
+the variance falls, and nothing else changes.
 
-The discretized decoder makes L_0, and the bound, one on the probability of whole numbers (`decoder`).
+The discretized decoder makes L_0, and the bound, one on the probability of whole numbers
+(`decoder`).
 """
 
 from __future__ import annotations
@@ -106,21 +107,21 @@ def elbo(
 ) -> BoundTerms:
     """Return the bound on log p(x) for each row, in nats.
 
-    The standard error comes from repeated draws: of the decoder, and of each level where every level
-    is taken. That of drawn points comes from second differences of neighbouring strata, which cancel
-    what changes smoothly with t. It leaves out nothing that is random.
+    The standard error comes from repeated draws: of the decoder, and of each level where every
+    level is taken. That of drawn points comes from second differences of neighbouring strata,
+    which cancel what changes smoothly with t. It leaves out nothing that is random.
 
     Args:
         denoiser: E[x | x_t].
         x: rows (B, *) at unit scale.
         prior: the density at t = 1.
-        grid: descending times from 1, as a sampler takes them; a last time of 0 is the decoder's step
-            and left out. None is the continuous bound.
+        grid: descending times from 1, as a sampler takes them; a last time of 0 is the decoder's
+            step and left out. None is the continuous bound.
         variance: the reverse variance v.
-        evaluations: how many points of the grid or of the integral are drawn for each row, beside two
-            of the decoder. If the grid has at most half as many levels, or if None, every level and
-            the decoder are drawn equally often, at least twice. The standard error of one or two
-            points is nan.
+        evaluations: how many points of the grid or of the integral are drawn for each row, beside
+            two of the decoder. If the grid has at most half as many levels, or if None, every level
+            and the decoder are drawn equally often, at least twice. The standard error of one or
+            two points is nan.
         cells: the edges (low, high), each (B, *), of each value's bin at unit scale, for whole
             numbers, whose probability is then bounded. None is a density.
         noise: draws standard normals.
@@ -234,7 +235,7 @@ def _checked(grid: Tensor) -> Tensor:
 
 
 class _Error(NamedTuple):
-    """x_hat - x (B, *), its unbiased squares (B, *), the denoiser's v, and the next control (B,)."""
+    """x_hat - x (B, *), its unbiased squares (B, *), the denoiser's v, the next control (B,)."""
 
     error: Tensor
     squares: Tensor
@@ -243,7 +244,7 @@ class _Error(NamedTuple):
 
 
 def _error(denoiser: AbstractDenoiser, x: Tensor, t: Times, z: Tensor, control: Tensor) -> _Error:
-    """The error at x_t = alpha x + sigma z, float64; `t` () or (B,), `control` (B,) set before z."""
+    """The error at x_t = alpha x + sigma z, float64; `t` () or (B,), `control` set before z."""
     alpha, sigma = (expand(c, x) for c in denoiser.schedule(t))
     x_hat, z_hat, v = denoiser.estimate(alpha * x + sigma * z, t)
     error = torch.where(alpha > sigma, (sigma / alpha) * (z - z_hat), x_hat - x).double()

@@ -1,7 +1,8 @@
 """Sampling steps, each declared once.
 
-A class of steps that stands in `STEPS` is a part of models, a method of `sample` and of the command line, a
-row of the table of solvers, and held to the laws of tests/diffusion/test_steps.py.
+A class of steps that stands in `STEPS` is a part of models, a method of `sample` and of the
+command line, a row of the table of solvers, and held to the laws of
+tests/diffusion/test_steps.py.
 """
 
 from undiffuse.diffusion.steps.adaptive import AdaptiveODE

@@ -1,16 +1,19 @@
-"""The probability-flow ODE to a stated tolerance: an embedded Runge-Kutta pair, each row with steps of its own.
+"""The probability-flow ODE to a stated tolerance, each row with steps of its own.
 
-In y = x/(alpha + sigma), u = sigma/(alpha + sigma) the flow (Song et al. 2021, Eq. 13) is dy/du = z_hat - x_hat. What
-there is to resolve in data at the scale r happens near sigma/alpha = r, so steps must shorten towards u = 0. Taken in
+In y = x/(alpha + sigma), u = sigma/(alpha + sigma) the flow (Song et al. 2021, Eq. 13) is dy/du =
+z_hat - x_hat. What there is to resolve in data at the scale r happens near sigma/alpha = r, so
+steps must shorten towards u = 0. Taken in
 
     w = sqrt(u),   dy/dw = 2 w (z_hat - x_hat)
 
-the flow of a mixture and its log-density need up to 40 % fewer evaluations than in u or log u at the same error.
+the flow of a mixture and its log-density need up to 40 % fewer evaluations than in u or log u at
+the same error.
 
-`integrate` knows nothing of this: it carries any tuple of tensors along any field, and serves sampling and likelihood.
-Dormand and Prince's pair (1980) advances by its fifth order and takes the difference to the fourth as the error of
-the step, which the controller (Hairer, Norsett and Wanner 1993, II.4) holds below the tolerance, row by row. A row
-depends on itself alone, and one that has arrived leaves the batch.
+`integrate` knows nothing of this: it carries any tuple of tensors along any field, and serves
+sampling and likelihood. Dormand and Prince's pair (1980) advances by its fifth order and takes
+the difference to the fourth as the error of the step, which the controller (Hairer, Norsett and
+Wanner 1993, II.4) holds below the tolerance, row by row. A row depends on itself alone, and one
+that has arrived leaves the batch.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from undiffuse.interfaces import Noise
 State = tuple[Tensor, ...]
 """What is integrated: tensors whose first axis is the rows."""
 Field = Callable[[State, Tensor, Tensor], State]
-"""`field(state, w, rows) -> d state/dw` for the `rows` still on their way: (b,) int64; w (b,) float64; both CPU."""
+"""`field(state, w, rows) -> d state/dw` for the `rows` (b,) that still move, w (b,)."""
 
 _NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
 _STAGES = (
@@ -56,7 +59,7 @@ _SMALLEST = 1e-14  # a step shorter than this share of the way cannot be told fr
 
 
 def flow_variable(schedule: Schedule, t: Times) -> Times:
-    """W = sqrt(sigma/(alpha + sigma)) at time t: from 0 at the data to 1 where no signal is left."""
+    """Return w = sqrt(sigma/(alpha + sigma)) at time t: 0 at the data, 1 where no signal is left."""
     alpha, sigma = schedule(t)
     return (sigma / (alpha + sigma)).sqrt()
 
@@ -72,7 +75,7 @@ def flow_rate(w: Times) -> Times:
 
 
 class _Going(NamedTuple):
-    """The rows on their way: their places, where they are, the slope there, the next step and the last error."""
+    """The rows that still move: numbers, positions, slopes, next steps and last errors."""
 
     rows: Tensor
     w: Tensor
@@ -98,15 +101,17 @@ def integrate(
     rtol: float = 1e-5,
     atol: float | tuple[float, ...] = 1e-5,
 ) -> tuple[State, Tensor]:
-    """Carry `state`, tensors (B, *), along d state/dw = field(state, w, rows) from w = `start` to `end`.
+    """Integrate d state/dw = field(state, w, rows), tensors (B, *), from w = `start` to `end`.
 
-    The error of a step is, for each member of the state, the root mean square over a row's coordinates of
-    err / (atol + rtol |x|); the largest counts. `atol` may be one number per member, inf for one that goes along
-    uncontrolled. Returns the state at `end` and the evaluations of the field that each row took, (B,). A row whose
-    field is not finite ends as nan and stops; the others are not touched by it.
+    The error of a step is, for each member of the state, the root mean square over a row's
+    coordinates of err / (atol + rtol |x|); the largest counts. `atol` may be one number per
+    member, inf for one that goes along uncontrolled. Returns the state at `end` and the
+    evaluations of the field that each row took, (B,). A row whose field is not finite ends as nan
+    and stops; the others are not touched by it.
 
     >>> start = (torch.ones(2, 1, dtype=torch.float64),)
-    >>> (x,), _ = integrate(lambda state, w, rows: (-state[0],), start, 0.0, 1.0, rtol=1e-8, atol=1e-8)
+    >>> decay = lambda state, w, rows: (-state[0],)
+    >>> (x,), _ = integrate(decay, start, 0.0, 1.0, rtol=1e-8, atol=1e-8)
     >>> x.flatten().tolist()
     [0.367879..., 0.367879...]
     """
@@ -188,7 +193,7 @@ def _first_step(
     end: Tensor,
     size: Callable[[State, State, State], Tensor],
 ) -> Tensor:
-    """A signed first step for each row (Hairer, Norsett and Wanner 1993, II.4), at one more evaluation."""
+    """A signed first step for each row (Hairer, Norsett and Wanner 1993, II.4); one evaluation."""
     way, rows = end - w, torch.arange(len(w))
     value, speed = size(state, state, state), size(slope, state, state)
     h = (
@@ -209,7 +214,7 @@ def _first_step(
 def _next(
     g: _Going, good: Tensor, after: State, slope: State, w: Tensor, h: Tensor, error: Tensor
 ) -> _Going:
-    """Rows that kept the tolerance move on; the others try again from where they were, with a shorter step."""
+    """Move the rows that kept the tolerance; give the others a shorter step."""
     factor = 0.9 * error.clamp(min=1e-10) ** -0.17 * g.error**0.04
     factor = torch.where(good, factor.clamp(0.2, 10), (0.9 * error ** (-1 / 5)).clamp(0.1, 1))
     factor = torch.where(error.isfinite(), factor, 0.1)
@@ -231,16 +236,19 @@ def _next(
 @final
 @dataclass(frozen=True)
 class AdaptiveODE(Step):
-    """The probability-flow ODE from t to s to `tolerance`, absolute and relative, by as many steps as that takes.
+    """The probability-flow ODE from t to s to `tolerance`, absolute and relative.
 
-    Stops of the grid cost evaluations and gain nothing: two steps, from 1 to t_min and to 0, are all it needs. The last
-    one, to sigma_s = 0, returns alpha_s x_hat, from the smallest noise level there is (or from t, if that
-    is nearer). `memory` is the number of evaluations each row has taken so far, (B,).
+    Stops of the grid cost evaluations and gain nothing: two steps, from 1 to t_min and to 0, are
+    all it needs. The last one, to sigma_s = 0, returns alpha_s x_hat, from the smallest noise
+    level there is (or from t, if that is nearer). `memory` is the number of evaluations each row
+    has taken so far, (B,).
 
     >>> from undiffuse.diffusion.schedules.process import EDM
     >>> from undiffuse.diffusion.oracle import Gaussian
-    >>> oracle, (t, s) = Gaussian(EDM(), torch.zeros(1), torch.ones(1)), as_times([1.0, EDM().t_min]).unbind()
-    >>> x, evaluations = AdaptiveODE()(oracle, torch.full((1, 1), 80.0), t, s, None, torch.zeros_like)
+    >>> oracle = Gaussian(EDM(), torch.zeros(1), torch.ones(1))
+    >>> t, s = as_times([1.0, EDM().t_min]).unbind()
+    >>> x_t = torch.full((1, 1), 80.0)
+    >>> x, evaluations = AdaptiveODE()(oracle, x_t, t, s, None, torch.zeros_like)
     >>> round(float(x), 3), bool(evaluations < 100)  # a standard deviation stays one
     (1.0, True)
     """

@@ -2,16 +2,16 @@
 
     step(denoiser, x_t, t, s, memory, noise) -> (x_s, memory)
 
-A step is its formula; the loop around it is `sample`. `memory` is whatever the step returned last (None
-at first), for multistep methods; `noise(like)` draws standard normals. Deterministic steps declare the
-order at which they converge to the probability-flow ODE, `order`; stochastic ones their weak order,
-`weak_order`; Langevin dynamics have neither. The move to sigma_s = 0 is alpha_s x_hat in every method:
-the mean of x_s given x_t, exact in x_hat.
+A step is its formula; the loop around it is `sample`. `memory` is whatever the step returned last
+(None at first), for multistep methods; `noise(like)` draws standard normals. Deterministic steps
+declare the order at which they converge to the probability-flow ODE, `order`; stochastic ones
+their weak order, `weak_order`; Langevin dynamics have neither. The move to sigma_s = 0 is alpha_s
+x_hat in every method: the mean of x_s given x_t, exact in x_hat.
 
-In the coordinates y = x/m(t), u(t) the probability-flow ODE (Song et al. 2021, Eq. 13) has no schedule
-derivative left:
+In the coordinates y = x/m(t), u(t) the probability-flow ODE (Song et al. 2021, Eq. 13) has no
+schedule derivative left:
 
-    Ratio      m = alpha,          u = sigma/alpha,           dy/du = z_hat         (Karras et al. 2022)
+    Ratio      m = alpha,          u = sigma/alpha,           dy/du = z_hat   (Karras et al. 2022)
     Fraction   m = alpha + sigma,  u = sigma/(alpha + sigma), dy/du = z_hat - x_hat
 
 Fraction is finite where alpha = 0. Euler's method in either is DDIM.
@@ -39,8 +39,8 @@ Moved = tuple[Tensor, Any]  # the memory is of each step's own type
 class Step(ABC):
     """One sampling method: a move from t to s < t.
 
-    A subclass declares all there is to know about it, and stands in `STEPS`; the names of methods, the
-    table of solvers and the laws follow from that.
+    A subclass declares all there is to know about it, and stands in `STEPS`; the names of
+    methods, the table of solvers and the laws follow from that.
 
     Attributes:
         order: order of convergence to the probability-flow ODE, of a deterministic step.
@@ -149,8 +149,8 @@ class BetaTilde(ReverseVariance):
 class Learned(ReverseVariance):
     """exp(v log beta_t + (1 - v) log beta-tilde_t), v the network's.
 
-    Nichol and Dhariwal (2021), Eq. 15. Between strided levels both ends are those of the strided chain.
-    Raises InputError where no v is predicted.
+    Nichol and Dhariwal (2021), Eq. 15. Between strided levels both ends are those of the strided
+    chain. Raises InputError where no v is predicted.
     """
 
     learned: ClassVar[bool] = True
@@ -175,9 +175,10 @@ VARIANCES: dict[str, type[ReverseVariance]] = {
 class Ancestral(Step):
     """x_s ~ N(mean of q(x_s | x_t, x_hat), v_t) (Ho et al. 2020, Algorithm 2, for any t and s).
 
-    mean = alpha_s x_hat + (a sigma_s^2 / sigma_t) z_hat,  a = alpha_t/alpha_s: the posterior mean with
-    x_t split into its parts. Between strided levels beta is that of the strided chain,
-    1 - alpha_t^2/alpha_s^2 when variance is preserved.
+    mean = alpha_s x_hat + (a sigma_s^2 / sigma_t) z_hat,  a = alpha_t/alpha_s
+
+    This is the posterior mean with x_t split into its parts. Between strided levels beta is that
+    of the strided chain, 1 - alpha_t^2/alpha_s^2 when variance is preserved.
     """
 
     variance: ReverseVariance = BetaTilde()
@@ -298,8 +299,8 @@ class Euler(Step):
 
     x_s = x_t + (s - t) dx_t/dt
 
-    On the linear schedule it is DDIM. Where the schedule's derivative is infinite, at an end of some,
-    it is DDIM too.
+    On the linear schedule it is DDIM. Where the schedule's derivative is infinite, at an end of
+    some, it is DDIM too.
     """
 
     order: ClassVar[int | None] = 1
@@ -321,10 +322,10 @@ class Euler(Step):
 class Heun(Step):
     """Heun's second-order step with optional churn (Karras et al. 2022, Algorithm 2).
 
-    Churn raises the noise level sigma/alpha by a share gamma = min(`churn`, sqrt(2) - 1) before the
-    step, where it lies in [churn_from, churn_to]; `churn` is the published S_churn / steps. The
-    correction is left out where the coordinate is infinite: give `coordinate=Fraction()` for schedules
-    that have no signal at t = 1.
+    Churn raises the noise level sigma/alpha by a share gamma = min(`churn`, sqrt(2) - 1) before
+    the step, where it lies in [churn_from, churn_to]; `churn` is the published S_churn / steps.
+    The correction is left out where the coordinate is infinite: give `coordinate=Fraction()` for
+    schedules that have no signal at t = 1.
     """
 
     churn: float = 0.0

@@ -1,16 +1,18 @@
 """Langevin dynamics: sampling a density by its score alone, plain and annealed.
 
-A chain that takes steps along the score and adds noise settles at the density, to first order in the step:
+A chain that takes steps along the score and adds noise settles at the density, to first order in
+the step:
 
     Full   x_i = x_{i-1} + eps score(x_{i-1}) + sqrt(2 eps) z          (Liu, Eq. 1)
-    Half   x_i = x_{i-1} + eta/2 score(x_{i-1}) + sqrt(eta) z          (Kim and Lee 2024, Eq. 44, gradient at x_{i-1})
+    Half   x_i = x_{i-1} + eta/2 score(x_{i-1}) + sqrt(eta) z   (Kim and Lee 2024, Eq. 44)
 
-They are one rule, eta = 2 eps; the drift of one with the noise of the other settles at half or twice the variance.
-On N(0, s^2) each is an autoregression x_i = (1 - e) x_{i-1} + sqrt(2 e) s z with e = eps/s^2, whose stationary variance
-is s^2 / (1 - e/2).
+They are one rule, eta = 2 eps; the drift of one with the noise of the other settles at half or
+twice the variance. On N(0, s^2) each is an autoregression x_i = (1 - e) x_{i-1} + sqrt(2 e) s z
+with e = eps/s^2, whose stationary variance is s^2 / (1 - e/2).
 
-Plain, it crosses no empty region: it keeps whatever share of the modes it was started with. Annealing over noise
-levels (Song and Ermon 2019, Algorithm 1) divides the mass while the modes are still one.
+Plain, it crosses no empty region: it keeps whatever share of the modes it was started with.
+Annealing over noise levels (Song and Ermon 2019, Algorithm 1) divides the mass while the modes
+are still one.
 """
 
 from __future__ import annotations
@@ -67,9 +69,10 @@ def langevin(
     convention: Convention = Full(),
     noise: Noise = torch.randn_like,
 ) -> Tensor:
-    """`x` (B, *) after `updates` Langevin steps of the given `size` along any score, of the shape of its argument.
+    """Return `x` (B, *) after `updates` Langevin steps of the given `size` along a score.
 
-    >>> x = langevin(lambda x: -x, torch.zeros(4000, 1), size=0.1, updates=100)  # the score of N(0, 1)
+    >>> x = torch.zeros(4000, 1)
+    >>> x = langevin(lambda x: -x, x, size=0.1, updates=100)  # the score of N(0, 1)
     >>> bool((x.var() - 1 / (1 - 0.1 / 2)).abs() < 0.1)
     True
     """
@@ -82,10 +85,10 @@ def langevin(
 @final
 @dataclass(frozen=True, kw_only=True)
 class Langevin(Step):
-    """Plain Langevin dynamics at the smallest noise level, wherever the grid stands: `updates` of them for each step.
+    """Langevin dynamics at the smallest noise level: `updates` of them for each step of any grid.
 
-    What it was started from decides which modes it finds. `size` is in the units of x^2 and must be well below the
-    level's sigma^2, or it diverges. To sigma_s = 0 it returns alpha_s x_hat.
+    What it was started from decides which modes it finds. `size` is in the units of x^2 and must
+    be well below the level's sigma^2, or it diverges. To sigma_s = 0 it returns alpha_s x_hat.
     """
 
     size: float = 1e-6
@@ -126,13 +129,14 @@ class Langevin(Step):
 @final
 @dataclass(frozen=True, kw_only=True)
 class AnnealedLangevin(Step):
-    """`updates` Langevin steps at the level t, then on to the level s (Song and Ermon 2019, Algorithm 1).
+    """`updates` Langevin steps at level t, then on to level s (Song and Ermon 2019, Algorithm 1).
 
-    With y = x/alpha and k = sigma/alpha, the noise level that VE calls sigma_i, a step is
-    y <- y + e k^2 score + sqrt(2 e) k z, that is x <- x - e sigma_t z_hat + sqrt(2 e) sigma_t z, and y is what is
-    handed over. e = `epsilon` / k_min^2; if None, it is computed from the ratio of the two levels (Song and Ermon
-    2020, Technique 4). To sigma_s = 0 it returns alpha_s x_hat, the final denoise, at the e of the step before. Where
-    alpha_t = 0 all is noise, and level t is left by DDIM.
+    With y = x/alpha and k = sigma/alpha, the noise level that VE calls sigma_i, a step is y <- y
+    + e k^2 score + sqrt(2 e) k z, that is x <- x - e sigma_t z_hat + sqrt(2 e) sigma_t z, and y
+    is what is handed over. e = `epsilon` / k_min^2; if None, it is computed from the ratio of the
+    two levels (Song and Ermon 2020, Technique 4). To sigma_s = 0 it returns alpha_s x_hat, the
+    final denoise, at the e of the step before. Where alpha_t = 0 all is noise, and level t is
+    left by DDIM.
     """
 
     updates: int = 5
@@ -145,7 +149,8 @@ class AnnealedLangevin(Step):
     def __post_init__(self) -> None:
         if self.updates < 1 or (self.epsilon is not None and not self.epsilon > 0):
             raise InputError(
-                f"updates {self.updates}, epsilon {self.epsilon}: give at least 1 and a size above 0."
+                f"updates {self.updates}, epsilon {self.epsilon}: give at least 1 and "
+                "a size above 0."
             )
 
     def move(
@@ -176,15 +181,18 @@ class AnnealedLangevin(Step):
         return x
 
     def share(self, schedule: Schedule, gamma: float) -> float:
-        """e, the step in units of the level's variance, for levels `gamma` apart. Raises InputError if e is above 1."""
+        """Return e, the step in units of the level's variance, for levels `gamma` apart.
+
+        Raises InputError if e is above 1.
+        """
         if self.epsilon is None:
             return step_share(gamma, self.updates)
         alpha, sigma = schedule(schedule.last_time(LEAST_SAMPLED))
         e = self.epsilon * float(alpha / sigma) ** 2
         if e > 1:
             raise InputError(
-                f"epsilon {self.epsilon}: a step of {e:.3g} times the level's variance overshoots; give at most "
-                f"{self.epsilon / e:.3g}, or None to have it computed."
+                f"epsilon {self.epsilon}: a step of {e:.3g} times the level's variance overshoots; "
+                f"give at most {self.epsilon / e:.3g}, or None to have it computed."
             )
         return e
 

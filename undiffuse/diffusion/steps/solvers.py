@@ -1,23 +1,26 @@
 """Exponential integrators: the probability-flow ODE solved exactly where it is linear.
 
-In lambda = log(alpha/sigma), h = lambda_s - lambda_t > 0 and r = (lambda - lambda_t)/h, variation of constants gives
+In lambda = log(alpha/sigma), h = lambda_s - lambda_t > 0 and r = (lambda - lambda_t)/h, variation
+of constants gives
 
-    x_s = (sigma_s/sigma_t) x_t + alpha_s h integral_0^1 e^{-(1 - r) h} x_hat(r) dr         (Lu et al. 2022b, Eq. 8)
-    x_s = (alpha_s/alpha_t) x_t - sigma_s h integral_0^1 e^{+(1 - r) h} z_hat(r) dr         (Lu et al. 2022a, Eq. 3.4)
+    x_s = (sigma_s/sigma_t) x_t + alpha_s h int_0^1 e^{-(1 - r) h} x_hat(r) dr    (Lu et al. 2022b)
+    x_s = (alpha_s/alpha_t) x_t - sigma_s h int_0^1 e^{+(1 - r) h} z_hat(r) dr    (Lu et al. 2022a)
 
-and what remains is to replace the prediction, known at t and at a few other times r_j, by the polynomial through them.
-Its integral is a weighted sum of the predictions,
+and what remains is to replace the prediction, known at t and at a few other times r_j, by the
+polynomial through them. Its integral is a weighted sum of the predictions,
 
-    m_0 f + sum_j w_j (f_j - f),   sum_j w_j r_j^k = m_k,   m_k(h) = h integral_0^1 e^{-(1 - r) h} r^k dr,
+    m_0 f + sum_j w_j (f_j - f),   sum_j w_j r_j^k = m_k,  m_k(h) = h int_0^1 e^{-(1 - r) h} r^k dr,
 
-for the data; for the noise the same at -h. The methods differ in which of the two they interpolate, and where:
+for the data; for the noise the same at -h. The methods differ in which of the two they
+interpolate, and where:
 
     DPM-Solver++   data,    at previous times, or at one in between          (Lu et al. 2022b)
     UniPC          data,    at previous times, then once more with the end   (Zhao et al. 2023)
     DEIS           noise,   at previous times                                (Zhang and Chen 2023)
 
-With no other time all of them are DDIM. Where alpha_t = 0, lambda_t is -inf and no polynomial goes through it: the step
-away from it is DDIM, and it is not remembered. A step to sigma_s = 0, where h is infinite, is alpha_s x_hat.
+With no other time all of them are DDIM. Where alpha_t = 0, lambda_t is -inf and no polynomial
+goes through it: the step away from it is DDIM, and it is not remembered. A step to sigma_s = 0,
+where h is infinite, is alpha_s x_hat.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ Known = tuple[Tensor, Times]
 def moments(h: Times, count: int) -> Tensor:
     """m_k(h) = h integral_0^1 e^{-(1 - r) h} r^k dr for k = 0 .. `count` - 1, h of either sign.
 
-    m_0 = 1 - e^{-h}, m_k = 1 - k m_{k-1} / h; below |h| = 1, where that cancels, by their power series.
+    m_0 = 1 - e^{-h}, m_k = 1 - k m_{k-1} / h; below |h| = 1, where that cancels, by their power
+    series.
     """
     if h.abs() < 1:
         k, j = torch.arange(count, dtype=h.dtype).unsqueeze(1), torch.arange(20, dtype=h.dtype)
@@ -56,7 +60,7 @@ def moments(h: Times, count: int) -> Tensor:
 
 
 def bend(h: Times, f: Tensor, r: list[Times], others: list[Tensor]) -> Tensor | float:
-    """sum_j w_j (f_j - f): what the polynomial through f at 0 and f_j at r_j adds to m_0 f; 0 for no others."""
+    """Return sum_j w_j (f_j - f): what the polynomial through f at 0, f_j at r_j adds to m_0 f."""
     if not others:
         return 0.0
     nodes, k = torch.stack(r), torch.arange(1, len(r) + 1).unsqueeze(1)
@@ -65,7 +69,7 @@ def bend(h: Times, f: Tensor, r: list[Times], others: list[Tensor]) -> Tensor | 
 
 
 class BH(ABC):
-    """UniPC's B(h), the weight in place of 2 m_1 where a single difference is known: any h + O(h^2) keeps the order."""
+    """UniPC's B(h), in place of 2 m_1 where one difference is known: any h + O(h^2) will do."""
 
     @abstractmethod
     def __call__(self, h: Times) -> Times: ...
@@ -90,7 +94,7 @@ class BH2(BH):
 
 
 def predicted(b: BH, lambda_s: Times, known: Known, others: list[Known]) -> Tensor:
-    """m_0 x_hat and its bend on the way to `lambda_s`, from `known` at the start and `others` elsewhere."""
+    """Return m_0 x_hat and its bend on the way to `lambda_s`, from `known` and `others`."""
     x_hat, lambda_t = known
     h = lambda_s - lambda_t
     straight = -torch.expm1(-h) * x_hat
@@ -119,10 +123,11 @@ def check(name: str, value: int, largest: int, method: str) -> None:
 @final
 @dataclass(frozen=True)
 class DPMpp(Step):
-    """DPM-Solver++ multistep (Lu et al. 2022b, Algorithm 2): x_hat interpolated at `order` times, t and those before.
+    """DPM-Solver++ multistep (Lu et al. 2022b, Algorithm 2): x_hat interpolated at `order` times.
 
-    Order 2 takes m_0/2 for m_1, as published. Order 3 is the full polynomial; the released code takes half of its
-    second difference, which makes it order 2. The first steps have a lower order.
+    Order 2 takes m_0/2 for m_1, as published. Order 3 is the full polynomial; the released code
+    takes half of its second difference, which makes it order 2. The first steps have a lower
+    order.
     """
 
     order: int = 2  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -152,7 +157,8 @@ class DPMpp(Step):
 class DPMpp2S(Step):
     """DPM-Solver++(2S), singlestep (Lu et al. 2022b, Algorithm 1): two evaluations, no memory.
 
-    u = (sigma_m/sigma_t) x_t + alpha_m m_0(r h) x_hat,   x_s = (sigma_s/sigma_t) x_t + alpha_s m_0(h) D,
+    u = (sigma_m/sigma_t) x_t + alpha_m m_0(r h) x_hat,
+    x_s = (sigma_s/sigma_t) x_t + alpha_s m_0(h) D,
     D = (1 - 1/(2r)) x_hat(x_t, t) + 1/(2r) x_hat(u, m)
 
     m is the time at `r` of the way from lambda_t to lambda_s.
@@ -191,7 +197,8 @@ class DPMppSDE(Step):
 
     x_s = e^{-h} (sigma_s/sigma_t) x_t + alpha_s m_0(2h) (x_hat + D_1/2) + sigma_s sqrt(m_0(2h)) z
 
-    with D_1 the first difference of x_hat, times h; weak order 1 leaves it out and is DDIM at eta = 1.
+    with D_1 the first difference of x_hat, times h; weak order 1 leaves it out and is DDIM at eta
+    = 1.
     """
 
     weak_order: int = 2  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -227,11 +234,12 @@ class DPMppSDE(Step):
 @final
 @dataclass(frozen=True, kw_only=True)
 class UniPC(Step):
-    """UniPC-p, a predictor and a corrector that costs nothing (Zhao et al. 2023, Algorithms 1-4), of order p + 1.
+    """UniPC-p, a predictor and a free corrector, of order p + 1 (Zhao et al. 2023, Alg. 1-4).
 
-    The predictor (UniP-p) interpolates x_hat at p times, t and those before; the next step evaluates x_hat at the new
-    point anyway, and then first repeats the move with that prediction among the rest (UniC-p). p = 2 with BH2 predicts
-    as DPM-Solver++(2M) does. The order holds once p predictions are known: the first steps have a lower one.
+    The predictor (UniP-p) interpolates x_hat at p times, t and those before; the next step
+    evaluates x_hat at the new point anyway, and then first repeats the move with that prediction
+    among the rest (UniC-p). p = 2 with BH2 predicts as DPM-Solver++(2M) does. The order holds
+    once p predictions are known: the first steps have a lower one.
     """
 
     p: int = 2
@@ -270,7 +278,7 @@ class UniPC(Step):
     def corrected(
         self, schedule: Schedule, x_t: Tensor, t: Times, x_hat: Tensor, past: list[Known]
     ) -> Tensor:
-        """`x_t` with the bend of its own prediction `x_hat` put right (UniC-p); as it is where nothing is known."""
+        """Return `x_t` corrected by its prediction `x_hat` (UniC-p); itself at the first step."""
         if not past:
             return x_t
         (alpha_t, _), lambda_t = schedule(t), schedule.log_snr(t) / 2
@@ -282,7 +290,7 @@ class UniPC(Step):
 @final
 @dataclass(frozen=True)
 class DEIS(Step):
-    """DEIS, multistep, its polynomial in log(sigma/alpha) (Zhang and Chen 2023, log-rho AB): z_hat at `order` times.
+    """DEIS, multistep, log-rho AB (Zhang and Chen 2023): z_hat interpolated at `order` times.
 
     x_s = alpha_s x_hat + sigma_s z_hat + sigma_s sum_j w_j(-h) (z_hat_j - z_hat)
     """
@@ -321,12 +329,12 @@ ADAMS_BASHFORTH = (
 @final
 @dataclass(frozen=True)
 class IPNDM(Step):
-    """Adams-Bashforth on the slope dy/du = z_hat, y = x/alpha, u = sigma/alpha, as if all steps were alike.
+    """Adams-Bashforth on dy/du = z_hat, y = x/alpha, u = sigma/alpha, as if steps were equal.
 
-    x_s/alpha_s = x_t/alpha_t + (u_s - u_t) sum_j b_j z_hat_j          (Zhang and Chen 2023, iPNDM; Liu et al. 2022)
+    x_s/alpha_s = x_t/alpha_t + (u_s - u_t) sum_j b_j z_hat_j   (Zhang and Chen 2023, iPNDM)
 
-    with up to `points` slopes, t's and those before. On a grid that is even in u the order is `points`; the weights are
-    not adapted to others, where it is at most 2, the order declared.
+    with up to `points` slopes, t's and those before. On a grid that is even in u the order is
+    `points`; the weights are not adapted to others, where it is at most 2, the order declared.
     """
 
     points: int = 4

@@ -1,11 +1,12 @@
 """The stochastic differential equations, forward and in reverse, and predictor-corrector sampling.
 
-    forward   dx = f x dt + g dw                                  (Song et al. 2021, Eq. 5; Liu, Eq. 7)
-    reverse   dx = [f x - g^2 grad log p_t(x)] dt + g dw          (Song et al. 2021, Eq. 6; Liu, Eq. 8; time runs back)
+    forward   dx = f x dt + g dw                           (Song et al. 2021, Eq. 5; Liu, Eq. 7)
+    reverse   dx = [f x - g^2 grad log p_t(x)] dt + g dw   (Song et al. 2021, Eq. 6; Liu, Eq. 8)
 
-f and g^2 are the schedule's. The forward equation is linear, so that its transition over any interval is known:
-`forward` takes it exactly, and on the levels of a chain that is DDPM's chain (Notes after Ho et al. 2020, Eq. 2; Kim
-and Lee 2024, Eq. 17; Liu, Eq. 4). The reverse one is not: Euler-Maruyama is its first-order discretization.
+f and g^2 are the schedule's. The forward equation is linear, so that its transition over any
+interval is known: `forward` takes it exactly, and on the levels of a chain that is DDPM's chain
+(Notes after Ho et al. 2020, Eq. 2; Kim and Lee 2024, Eq. 17; Liu, Eq. 4). The reverse one is not:
+Euler-Maruyama is its first-order discretization.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from undiffuse.interfaces import Noise
 
 
 def forward(schedule: Schedule, x: Tensor, times: Times, noise: Noise = torch.randn_like) -> Tensor:
-    """The path of `x` (B, *), given at the first of the ascending float64 `times` (n,): all its stops, (n, B, *).
+    """Return a path of `x` (B, *), given at the first of the ascending `times` (n,): (n, B, *).
 
-    x_t = a x_s + sqrt(b) z with (a, b) the transition from s to t, whatever the distance: each stop has the law of the
-    SDE. Times i/T of a discrete chain make it the chain, one beta at a time. Raises InputError unless times ascend.
+    x_t = a x_s + sqrt(b) z with (a, b) the transition from s to t, whatever the distance: each
+    stop has the law of the SDE. Times i/T of a discrete chain make it the chain, one beta at a
+    time. Raises InputError unless times ascend.
 
     >>> from undiffuse.diffusion.schedules.process import LinearVP
     >>> path = forward(LinearVP(), torch.ones(5, 2), torch.linspace(0, 1, 11, dtype=torch.float64))
@@ -48,13 +50,14 @@ def forward(schedule: Schedule, x: Tensor, times: Times, noise: Noise = torch.ra
 @final
 @dataclass(frozen=True)
 class EulerMaruyama(Step):
-    """One step of the reverse SDE in t (Song et al. 2021, Eq. 6; Liu, Eq. 8), h = t - s:
+    """One step of the reverse SDE in t (Song et al. 2021, Eq. 6; Liu, Eq. 8), h = t - s.
 
     x_s = x_t - h [f x_t - g^2 score] + g sqrt(h) z,   score = -z_hat / sigma_t
 
-    The step to sigma_s = 0 returns alpha_s x_hat: g^2 / sigma_t is of the order of 1/h there, which no step resolves,
-    while x_hat is the mean that the SDE ends at. Where alpha_t = 0 the drift is infinite, and that one step is the
-    ancestral one: the same process, its transition taken exactly for the x_hat of the moment.
+    The step to sigma_s = 0 returns alpha_s x_hat: g^2 / sigma_t is of the order of 1/h there,
+    which no step resolves, while x_hat is the mean that the SDE ends at. Where alpha_t = 0 the
+    drift is infinite, and that one step is the ancestral one: the same process, its transition
+    taken exactly for the x_hat of the moment.
     """
 
     weak_order: ClassVar[int | None] = 1
@@ -77,14 +80,17 @@ class EulerMaruyama(Step):
 @final
 @dataclass(frozen=True, kw_only=True)
 class PredictorCorrector(Step):
-    """A step of `predictor`, then `corrections` Langevin steps at the level reached (Song et al. 2021, Alg. 2 to 5):
+    """A step of `predictor`, then `corrections` Langevin steps at the level reached.
+
+    Song et al. (2021), Algorithms 2 to 5:
 
     x <- x + e score + sqrt(2 e) z',   e = 2 a (snr sigma_s)^2,   a = alpha_t^2 / alpha_s^2
 
-    Published is snr |z'| / |score| for snr sigma_s, with norms averaged over the batch. At a noise level the score's
-    norm is that of z / sigma_s, and the ratio sigma_s. Averaged, rows would depend on each other; taken row by row it
-    depends on where the row is and on the noise it multiplies, and in few coordinates it is not even bounded: on a
-    mixture in one it misses the distribution function by 0.27. a is the chain's 1 - beta; 1 for VE, as published. At
+    Published is snr |z'| / |score| for snr sigma_s, with norms averaged over the batch. At a
+    noise level the score's norm is that of z / sigma_s, and the ratio sigma_s. Averaged, rows
+    would depend on each other; taken row by row it depends on where the row is and on the noise
+    it multiplies, and in few coordinates it is not even bounded: on a mixture in one it misses
+    the distribution function by 0.27. a is the chain's 1 - beta; 1 for VE, as published. At
     sigma_s = 0 there is nothing to correct.
     """
 
@@ -99,7 +105,8 @@ class PredictorCorrector(Step):
     def __post_init__(self) -> None:
         if self.corrections < 0 or not self.snr > 0:
             raise InputError(
-                f"corrections {self.corrections}, snr {self.snr}: give 0 or more, and a ratio above 0."
+                f"corrections {self.corrections}, snr {self.snr}: give 0 or more, and "
+                "a ratio above 0."
             )
 
     def end(
