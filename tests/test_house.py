@@ -22,7 +22,9 @@ TEXT = {".py", ".md", ".toml", ".txt", ".html", ".js", ".css", ".yml", ".yaml", 
 
 # What each part may import of undiffuse, besides itself; what is not listed may import all but the
 # front.
-INTERFACES = {"interfaces", "models.base", "errors", "parts", "atomic", "seeds", "device"}
+INTERFACES = {
+    "interfaces", "options", "errors", "parts", "atomic", "seeds", "device", "duration",
+}  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
     "parts": {"errors"},

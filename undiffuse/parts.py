@@ -83,7 +83,7 @@ def as_json(value: Any) -> Any:
     return value
 
 
-def build(tree: Mapping[str, Any], families: Family, where: str = "config") -> Any:
+def rebuild(tree: Mapping[str, Any], families: Family, where: str = "config") -> Any:
     """Build the part that `tree` describes; lists come back as tuples.
 
     Raises:
@@ -109,7 +109,7 @@ def build(tree: Mapping[str, Any], families: Family, where: str = "config") -> A
 def _value(value: Any, families: Family, where: str) -> Any:
     if isinstance(value, Mapping):
         if "kind" in value:
-            return build(value, families, where)
+            return rebuild(value, families, where)
         return {key: _value(item, families, where) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return tuple(_value(item, families, where) for item in value)

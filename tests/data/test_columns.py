@@ -50,7 +50,7 @@ def law_values_come_back(array):
     same(column.decode(codes, array.type), array)
     assert column.missing == "no" or np.isnan(codes).any()
     tree = json.loads(json.dumps(parts.describe(column, COLUMNS), allow_nan=False))
-    assert parts.build(tree, COLUMNS) == column
+    assert parts.rebuild(tree, COLUMNS) == column
     return column
 
 
@@ -170,7 +170,7 @@ def test_every_way_to_model_a_column_gives_its_codes_back(name):
     assert type(column) is MODELLED[name]
     law_codes_come_back(column, CODES[name])
     tree = json.loads(json.dumps(parts.describe(column, MODELLED), allow_nan=False))
-    law_codes_come_back(parts.build(tree, MODELLED), CODES[name])
+    law_codes_come_back(parts.rebuild(tree, MODELLED), CODES[name])
 
 
 class Truncates(NumberColumn):
@@ -182,7 +182,7 @@ def test_a_wrong_way_to_model_a_column_is_caught(monkeypatch):
     monkeypatch.setitem(MODELLED, "number", Truncates)
     tree = parts.describe(EXAMPLES["number"], {"number": NumberColumn})
     with pytest.raises(AssertionError):
-        law_codes_come_back(parts.build(tree, MODELLED), CODES["number"])
+        law_codes_come_back(parts.rebuild(tree, MODELLED), CODES["number"])
 
 
 # --- libraries and files

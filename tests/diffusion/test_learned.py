@@ -87,7 +87,7 @@ def test_coefficients_follow_the_parameters():
 
 def test_it_is_rebuilt_with_its_weights():
     schedule = shaken(4)
-    again = parts.build(json.loads(json.dumps(parts.describe(schedule, SCHEDULES))), SCHEDULES)
+    again = parts.rebuild(json.loads(json.dumps(parts.describe(schedule, SCHEDULES))), SCHEDULES)
     assert again == schedule
     again.module.load_state_dict(schedule.module.state_dict())
     t = torch.linspace(0, 1, 20, dtype=torch.float64)

@@ -66,7 +66,7 @@ def test_every_part_is_rebuilt_from_strict_json(kind):
     }
     part = PARTS[kind](**made.get(kind, {}))
     assert (
-        parts.build(json.loads(json.dumps(parts.describe(part, PARTS), allow_nan=False)), PARTS)
+        parts.rebuild(json.loads(json.dumps(parts.describe(part, PARTS), allow_nan=False)), PARTS)
         == part
     )
 

@@ -105,7 +105,7 @@ def test_plain_data_rebuilds_the_network(kind, shape):
     network = shaken(kind, shape, torch.float32, dropout=0.25, span=1000)
     registry = rebuildable(kind)
     tree = parts.describe(network, registry)
-    again = parts.build(tree, registry)
+    again = parts.rebuild(tree, registry)
     assert parts.describe(again, registry) == tree
     again.load_state_dict(network.state_dict(), strict=True)
     given = inputs(kind, shape, torch.float32)

@@ -12,7 +12,7 @@ from undiffuse.duration import format_duration, parse_duration
 from undiffuse.errors import InputError
 from undiffuse.training import schedule
 from undiffuse.training.averaging import PowerAverage, averaged, exponent
-from undiffuse.training.options import batch_for, merge
+from undiffuse.training.settle import batch_for, merge
 from undiffuse.training.randomness import Randomness, mix
 
 
@@ -187,7 +187,7 @@ def test_options_given_win_over_recorded_over_defaults():
         ({"steps": -1}, "steps -1"),
         ({"steps": 0}, "steps 0"),
         ({"steps": 2.5}, "steps 2.5"),
-        ({"steps": 5, "budget": "1m"}, "one of the two"),
+        ({"steps": 5, "budget": "1m"}, "steps and budget"),
         ({"lr": 0.0}, "lr"),
         ({"lr": float("nan")}, "lr"),
         ({"lr": "high"}, "lr high"),

@@ -94,8 +94,8 @@ class Kind(ABC):
                     f'data: "{name}" is missing from the run\'s config.json; the run is damaged.'
                 )
         return (
-            parts.build(config["transform"], self.parts, "data"),
-            parts.build(config["form"], self.parts, "data"),
+            parts.rebuild(config["transform"], self.parts, "data"),
+            parts.rebuild(config["form"], self.parts, "data"),
             tuple(config["classes"]),
         )
 

@@ -50,4 +50,4 @@ def build(tree: Mapping[str, Any]) -> GenerativeModel:
         InputError: for a kind that is in no family, or an argument that it does not take.
     """
     networks = {**NETWORKS, **AUTOENCODERS, **ADVERSARIAL, **FLOWS}
-    return parts.build(tree, {**PARTS, **networks, **OBSERVATIONS, **GAMES, **MODELS}, "model")
+    return parts.rebuild(tree, {**PARTS, **networks, **OBSERVATIONS, **GAMES, **MODELS}, "model")

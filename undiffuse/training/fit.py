@@ -12,9 +12,8 @@ number of steps, on the same number of threads of a CPU).
 from __future__ import annotations
 
 import time
-from collections.abc import Sized
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -29,12 +28,11 @@ from undiffuse.training.checkpoint import LOG, SAMPLES, RunFolder, check_same, c
 from undiffuse.training.clock import Clock
 from undiffuse.training.log import Log
 from undiffuse.training.look import Look
-from undiffuse.training.options import batch_for, merge
 from undiffuse.training.randomness import PREPARE, Randomness
 from undiffuse.training.schedule import LOOK_SHARE, evaluation_due
-from undiffuse.training.state import State, initialize
+from undiffuse.training.settle import merge, settle
+from undiffuse.training.state import TrainingState, initialize
 from undiffuse.training.step import Autocast, autocast, train_step
-from undiffuse.training.trial import Trial, choose_precision, compiled
 
 PATIENCE = 10  # steps in a row without a finite loss before a run is given up
 
@@ -116,8 +114,8 @@ def fit(
         if device.type == "cuda":  # convolutions in bfloat16 are fastest with channels last there
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         model.train()
-        chosen = _settle(model, source, chosen, device, randomness, leaving)
-        state = State(model, chosen)
+        chosen = settle(model, source, chosen, device, randomness, leaving)
+        state = TrainingState(model, chosen)
         # A checkpoint holds four numbers a parameter, the weights a fifth.
         size = 20.0 * sum(p.numel() for p in model.parameters()) if folder else 0.0
         clock = Clock(chosen, started, size=size)
@@ -145,35 +143,9 @@ def fit(
         return loop.run(stop)
 
 
-def _settle(
-    model: Trainable,
-    data: Source,
-    options: TrainingOptions,
-    device: torch.device,
-    randomness: Randomness,
-    leaving: ExitStack,
-) -> TrainingOptions:
-    """Choose what is left open, from the data's shape and by trial; compile until `leaving`."""
-    rows = len(data) if isinstance(data, Sized) else None
-    shape = tuple(data.transform.shape)
-    batch = options.batch or batch_for(shape, rows=rows, accelerated=device.type != "cpu")
-    accumulate = min(options.accumulate, batch)
-    options = replace(options, batch=batch, accumulate=accumulate, device=str(device))
-    compiling = device.type == "cuda" if options.compile is None else options.compile
-    if options.precision != "auto" and not compiling:
-        return options
-    first = next(data.batches(-(-batch // accumulate), seed=options.seed))
-    trial = Trial(model, first, data.transform, device, randomness)
-    if options.precision == "auto":
-        budget = None if options.budget is None else float(options.budget)
-        options = replace(options, precision=choose_precision(device, trial, budget))
-    if compiling:
-        modules = [player.module for player in model.players().values()]
-        leaving.enter_context(compiled(modules, trial, options.precision))
-    return options
-
-
-def _restore(folder: RunFolder, state: State, clock: Clock, options: TrainingOptions) -> None:
+def _restore(
+    folder: RunFolder, state: TrainingState, clock: Clock, options: TrainingOptions
+) -> None:
     """Go back to the newest checkpoint, if there is one.
 
     Raises InputError if the run has had all the steps, or finished within the time, asked for.
@@ -206,7 +178,7 @@ class _Loop:
     device: torch.device
     randomness: Randomness
     cast: Autocast
-    state: State
+    state: TrainingState
     clock: Clock
     look: Look
     folder: RunFolder | None

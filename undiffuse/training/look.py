@@ -19,9 +19,9 @@ from undiffuse.atomic import atomic_file
 from undiffuse.interfaces import Source
 from undiffuse.parts import as_json
 from undiffuse.training.averaging import averaged
-from undiffuse.training.options import batch_for
 from undiffuse.training.randomness import HELD_OUT, Randomness
-from undiffuse.training.state import State
+from undiffuse.training.settle import batch_for
+from undiffuse.training.state import TrainingState
 from undiffuse.training.step import Autocast, encoded
 
 FEWEST_ROWS, MOST_ROWS = 64, 256  # of held-out rows: four times the default batch, within these
@@ -37,7 +37,7 @@ class Look:
 
     def __init__(
         self,
-        state: State,
+        state: TrainingState,
         data: Source,
         *,
         device: torch.device,

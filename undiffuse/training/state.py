@@ -24,7 +24,7 @@ from undiffuse.training.learner import Learner
 
 
 @final
-class State:
+class TrainingState:
     """The model in training, its players' learners, and what is counted.
 
     Attributes:

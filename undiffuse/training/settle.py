@@ -1,19 +1,26 @@
 """Which options a run is trained with: those given over those recorded over the defaults.
 
-The options are declared in `undiffuse.options`. Every choice is written to config.json, so that a
-resumed run goes on exactly as it began.
+The options are declared in `undiffuse.options`. What they leave open (the batch, the precision,
+whether to compile) is chosen from the data's shape and by trial on this machine. Every choice is
+written to config.json, so that a resumed run goes on exactly as it began.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sized
+from contextlib import ExitStack
+from dataclasses import fields, replace
 from math import inf, prod
 from typing import Any
 
+import torch
+
 from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Source, Trainable
 from undiffuse.options import DEFAULT_BUDGET, TrainingOptions, checked, with_defaults
+from undiffuse.training.randomness import Randomness
+from undiffuse.training.trial import Trial, choose_precision, compiled
 
 _BATCHES = ((16384, 32), (65536, 16), (inf, 8))  # (numbers in a row up to, rows in a batch)
 
@@ -44,6 +51,43 @@ def merge(given: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
             f"accumulate {options.accumulate}: a batch of {options.batch} rows cannot be cut into "
             "so many parts; lower it."
         )
+    return options
+
+
+def settle(
+    model: Trainable,
+    data: Source,
+    options: TrainingOptions,
+    device: torch.device,
+    randomness: Randomness,
+    leaving: ExitStack,
+) -> TrainingOptions:
+    """Choose what `options` leave open, from the data's shape and by trial.
+
+    Args:
+        model: the model, sized to the data and on the device.
+        data: the data.
+        options: what `merge` returned.
+        device: the device to train on.
+        randomness: seeds the trials.
+        leaving: on leaving it, the networks are no longer compiled.
+    """
+    rows = len(data) if isinstance(data, Sized) else None
+    shape = tuple(data.transform.shape)
+    batch = options.batch or batch_for(shape, rows=rows, accelerated=device.type != "cpu")
+    accumulate = min(options.accumulate, batch)
+    options = replace(options, batch=batch, accumulate=accumulate, device=str(device))
+    compiling = device.type == "cuda" if options.compile is None else options.compile
+    if options.precision != "auto" and not compiling:
+        return options
+    first = next(data.batches(-(-batch // accumulate), seed=options.seed))
+    trial = Trial(model, first, data.transform, device, randomness)
+    if options.precision == "auto":
+        budget = None if options.budget is None else float(options.budget)
+        options = replace(options, precision=choose_precision(device, trial, budget))
+    if compiling:
+        modules = [player.module for player in model.players().values()]
+        leaving.enter_context(compiled(modules, trial, options.precision))
     return options
 
 
