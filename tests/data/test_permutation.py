@@ -3,16 +3,16 @@ import pytest
 
 from undiffuse.data.permutation import key, permute, unpermute
 
-SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 101, 1024, 1025, 7919, 65537]
+SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 101, 1024, 1025, 7919]
 
 
-@pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("seed", [0, 1, -1, 2**63])
-def test_is_a_bijection_with_its_inverse(n, seed):
-    everyone = np.arange(n)
-    places = permute(everyone, n, key(seed))
-    assert np.array_equal(np.sort(places), everyone)
-    assert np.array_equal(unpermute(places, n, key(seed)), everyone)
+def test_is_a_bijection_with_its_inverse(seed):
+    for n in SIZES:
+        everyone = np.arange(n)
+        places = permute(everyone, n, key(seed))
+        assert np.array_equal(np.sort(places), everyone)
+        assert np.array_equal(unpermute(places, n, key(seed)), everyone)
 
 
 def test_each_position_may_have_its_own_key():

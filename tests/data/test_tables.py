@@ -36,7 +36,7 @@ def test_every_type_comes_back_as_itself():
 
 
 def test_prices_over_a_wide_range_keep_their_decimals():
-    """Too many steps of a cent to be a grid: a number that is rounded to the cent on the way back."""
+    """Too many steps of a cent to be a grid: a number, rounded to the cent on the way back."""
     rng = np.random.default_rng(0)
     cents = rng.integers(0, 10**9, N)
     loaded = read_table(pa.table({"price": cents / 100, "raw": rng.normal(size=N)}))
