@@ -109,13 +109,13 @@ def test_grids_span_the_whole_of_unsigned_integers():
 
 
 class OffByOne(IntegerColumn):
-    def _decode(self, codes, missing, arrow_type):
-        return super()._decode(codes + 1, missing, arrow_type)
+    def _decode(self, codes, empty, own):
+        return super()._decode(codes + 1, empty, own)
 
 
 class Forgets(IntegerColumn):
-    def _code(self, array, empty, arrow_type, where):
-        codes, impossible = super()._code(array, empty, arrow_type, where)
+    def _code(self, values):
+        codes, impossible = super()._code(values)
         return codes, impossible | (codes > 1)
 
 

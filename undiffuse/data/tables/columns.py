@@ -24,7 +24,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, final
 
 import numpy as np
 
@@ -42,6 +42,9 @@ Coded = tuple[np.ndarray, np.ndarray]
 """Codes (N,) float64, and which values (N,) have none."""
 
 
+_STRINGS = ("string", "large_string", "string_view")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Column(ABC):
     """How the values of one column are stored.
@@ -50,40 +53,34 @@ class Column(ABC):
         name: the column's name.
         missing: what a missing value comes back as: "null" or "nan"; "no" where none is missing.
         ordered: whether the order of the values means anything.
+        categories: the values in the order of their codes, plain data; empty for numbers.
     """
 
     name: str
     missing: str
     ordered: bool = True
+    categories: tuple[Any, ...] = ()
 
-    on_grid: ClassVar[bool]  # whether codes are whole numbers of equal steps
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """The number of categories; 0 for numbers."""
-
-    @staticmethod
-    @abstractmethod
-    def stores(arrow_type: pa.DataType) -> bool:
-        """Return whether columns of this Arrow type are of this sort."""
+    on_grid: ClassVar[bool] = False  # whether codes are whole numbers of equal steps
+    arrow_types: ClassVar[tuple[str, ...]]  # the X of pyarrow.types.is_X of such columns
 
     @classmethod
     @abstractmethod
-    def measure(
-        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
-    ) -> Column:
-        """Return how values, where not `empty`, are stored; see `measure_column`."""
+    def measure(cls, values: Values, **common: Any) -> Column:
+        """Return how the training data's values are stored; `common` is name and missing."""
 
     @abstractmethod
-    def _code(
-        self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
-    ) -> Coded:
-        """Code an array without a dictionary; what stands where it is empty is not used."""
+    def _code(self, values: Values) -> Coded:
+        """Code values; what stands where they are empty is not used."""
 
     @abstractmethod
-    def _decode(self, codes: np.ndarray, missing: np.ndarray, arrow_type: pa.DataType) -> pa.Array:
-        """Decode codes, which are 0 where a value is missing."""
+    def _decode(self, codes: np.ndarray, empty: np.ndarray, own: pa.DataType) -> pa.Array:
+        """Decode codes, which are 0 where empty, to an Arrow type."""
+
+    @property
+    def size(self) -> int:
+        """The number of categories; 0 for numbers."""
+        return len(self.categories)
 
     def encode(
         self, array: pa.Array, arrow_type: pa.DataType, where: str, *, gaps: bool = False
@@ -102,30 +99,30 @@ class Column(ABC):
         Raises:
             InputError: for another type, infinite values, and missing ones where training had none.
         """
-        array = _plain(array)
-        empty = _empty(array)
+        values = Values.of(array, arrow_type, where)
+        empty = values.empty
         if empty.any() and self.missing == "no" and not gaps:
             count, first = int(empty.sum()), int(np.flatnonzero(empty)[0]) + 1
-            values = "value is" if count == 1 else "values are"
+            are = "value is" if count == 1 else "values are"
             raise InputError(
-                f"{where}: {count:,} {values} missing, the first in row {first:,}, and none was in "
+                f"{where}: {count:,} {are} missing, the first in row {first:,}, and none was in "
                 "training; fill them or remove those rows."
             )
         if empty.all():
             return np.full(len(array), np.nan), np.zeros(len(array), dtype=bool)
-        codes, impossible = self._code(array, empty, arrow_type, where)
+        codes, impossible = self._code(values)
         codes[empty] = np.nan
         return codes, impossible & ~empty
 
     def decode(self, codes: np.ndarray, arrow_type: pa.DataType) -> pa.Array:
         """Return the values of codes (N,), NaN where missing, as an Arrow array of a type."""
-        missing = np.isnan(codes)
-        return self._decode(np.where(missing, 0, codes), missing, arrow_type)
+        empty = np.isnan(codes)
+        return self._decode(np.where(empty, 0, codes), empty, arrow_type)
 
     def texts(self, codes: np.ndarray, arrow_type: pa.DataType) -> list[str]:
         """Return the values of codes (N,), none of them missing, as a person writes them."""
         values = self.decode(codes, arrow_type).to_pylist()
-        return [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
+        return [f"{value:.15g}" if isinstance(value, float) else str(value) for value in values]
 
     def summary(self, codes: np.ndarray, arrow_type: pa.DataType) -> str:
         """Return the most frequent categories, or the least and the greatest value, as text."""
@@ -151,11 +148,6 @@ class GridColumn(Column):
 
     on_grid = True
 
-    @property
-    def size(self) -> int:
-        """See `Column`."""
-        return 0
-
     def steps(self, whole: np.ndarray) -> Coded:
         """Return the steps k of whole numbers offset + k unit, and which lie between two steps."""
         below = whole < self.offset
@@ -175,34 +167,25 @@ class GridColumn(Column):
 class IntegerColumn(GridColumn):
     """Integers of any width."""
 
-    @staticmethod
-    def stores(arrow_type: pa.DataType) -> bool:
-        """See `Column`."""
-        return _type_is(arrow_type, "integer")
+    arrow_types = ("integer",)
 
     @classmethod
-    def measure(
-        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
-    ) -> Column:
+    def measure(cls, values: Values, **common: Any) -> Column:
         """See `Column`."""
-        offset, unit = _exact_grid(_integers(array)[~empty], where)
-        return cls(name=name, missing=missing, offset=offset, unit=unit)
+        return cls(**common, **_exact_grid(_integers(values.array), values))
 
-    def _code(
-        self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
-    ) -> Coded:
-        values = _numbers(array, empty, arrow_type, where)
-        if values.dtype.kind != "f":
-            return self.steps(values)
-        whole = np.clip(np.rint(values), -(2.0**62), 2.0**62)
+    def _code(self, values: Values) -> Coded:
+        numbers = values.numbers()
+        if numbers.dtype.kind != "f":
+            return self.steps(numbers)
+        whole = np.clip(np.rint(numbers), -(2.0**62), 2.0**62)
         codes, between = self.steps(whole.astype(np.int64))
-        return codes, between | (whole != values)
+        return codes, between | (whole != numbers)
 
-    def _decode(self, codes: np.ndarray, missing: np.ndarray, arrow_type: pa.DataType) -> pa.Array:
+    def _decode(self, codes: np.ndarray, empty: np.ndarray, own: pa.DataType) -> pa.Array:
         import pyarrow as pa
 
-        whole = self.whole(codes).astype(arrow_type.to_pandas_dtype())
-        return pa.array(whole, arrow_type, mask=missing)
+        return pa.array(self.whole(codes).astype(own.to_pandas_dtype()), own, mask=empty)
 
 
 @final
@@ -210,32 +193,21 @@ class IntegerColumn(GridColumn):
 class TimeColumn(GridColumn):
     """Dates, times, time stamps and durations, by the integers that Arrow stores them as."""
 
-    @staticmethod
-    def stores(arrow_type: pa.DataType) -> bool:
-        """See `Column`."""
-        return _type_is(arrow_type, "date", "time", "timestamp", "duration")
+    arrow_types = ("date", "time", "timestamp", "duration")
 
     @classmethod
-    def measure(
-        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
-    ) -> Column:
+    def measure(cls, values: Values, **common: Any) -> Column:
         """See `Column`."""
-        whole = _integers(array.view(_integer_type(array.type)))
-        offset, unit = _exact_grid(whole[~empty], where)
-        return cls(name=name, missing=missing, offset=offset, unit=unit)
+        return cls(**common, **_exact_grid(_stored_integers(values.array), values))
 
-    def _code(
-        self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
-    ) -> Coded:
-        times = _cast(array, empty, arrow_type, where)
-        return self.steps(_integers(times.view(_integer_type(arrow_type))))
+    def _code(self, values: Values) -> Coded:
+        return self.steps(_stored_integers(values.cast(values.arrow_type)))
 
-    def _decode(self, codes: np.ndarray, missing: np.ndarray, arrow_type: pa.DataType) -> pa.Array:
+    def _decode(self, codes: np.ndarray, empty: np.ndarray, own: pa.DataType) -> pa.Array:
         import pyarrow as pa
 
-        stored = _integer_type(arrow_type)
-        whole = self.whole(codes).astype(stored.to_pandas_dtype())
-        return pa.array(whole, stored, mask=missing).view(arrow_type)
+        whole = self.whole(codes).astype(f"int{own.bit_width}")
+        return pa.array(whole, mask=empty).view(own)
 
 
 @final
@@ -243,35 +215,29 @@ class TimeColumn(GridColumn):
 class DecimalColumn(GridColumn):
     """Decimal numbers of at most 18 digits."""
 
-    @staticmethod
-    def stores(arrow_type: pa.DataType) -> bool:
-        """See `Column`."""
-        return _type_is(arrow_type, "decimal")
+    arrow_types = ("decimal",)
 
     @classmethod
-    def measure(
-        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
-    ) -> Column:
+    def measure(cls, values: Values, **common: Any) -> Column:
         """See `Column`."""
-        unscaled = _unscaled(array)
+        unscaled = _unscaled(values.array)
         if max(abs(int(unscaled.max())), abs(int(unscaled.min()))) >= 2**63:
-            raise InputError(f"{where} has decimals of more than 18 digits; convert it to a float.")
-        offset, unit = _exact_grid(unscaled.astype(np.int64)[~empty], where)
-        return cls(name=name, missing=missing, offset=offset, unit=unit)
+            raise InputError(
+                f"{values.where} has decimals of more than 18 digits; convert it to a float."
+            )
+        return cls(**common, **_exact_grid(unscaled.astype(np.int64), values))
 
-    def _code(
-        self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
-    ) -> Coded:
-        unscaled = _unscaled(_cast(array, empty, arrow_type, where))
+    def _code(self, values: Values) -> Coded:
+        unscaled = _unscaled(values.cast(values.arrow_type))
         whole = np.clip(unscaled, -(2**63), 2**63 - 1)
         codes, between = self.steps(whole.astype(np.int64))
         return codes, between | (whole != unscaled)
 
-    def _decode(self, codes: np.ndarray, missing: np.ndarray, arrow_type: pa.DataType) -> pa.Array:
+    def _decode(self, codes: np.ndarray, empty: np.ndarray, own: pa.DataType) -> pa.Array:
         import pyarrow as pa
 
-        values = [Decimal(whole).scaleb(-arrow_type.scale) for whole in self.whole(codes).tolist()]
-        return pa.array(values, arrow_type, mask=missing)
+        decimals = [Decimal(whole).scaleb(-own.scale) for whole in self.whole(codes).tolist()]
+        return pa.array(decimals, own, mask=empty)
 
 
 @final
@@ -285,29 +251,22 @@ class GridFloatColumn(GridColumn):
 
     denominator: int
 
-    @staticmethod
-    def stores(arrow_type: pa.DataType) -> bool:
-        """See `Column`: `FloatColumn` finds out whether the numbers lie on a grid."""
-        return False
+    arrow_types = ()  # `FloatColumn` finds out whether numbers lie on a grid
 
     @classmethod
-    def measure(
-        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
-    ) -> Column:
+    def measure(cls, values: Values, **common: Any) -> Column:
         """See `Column`."""
-        return FloatColumn.measure(array, empty, where, name=name, missing=missing)
+        return FloatColumn.measure(values, **common)
 
-    def _code(
-        self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
-    ) -> Coded:
-        values = _numbers(array, empty, arrow_type, where).astype(np.float64)
-        whole = np.clip(np.rint(values * self.denominator), -(2.0**53), 2.0**53)
+    def _code(self, values: Values) -> Coded:
+        numbers = values.numbers().astype(np.float64)
+        whole = np.clip(np.rint(numbers * self.denominator), -(2.0**53), 2.0**53)
         codes, between = self.steps(whole.astype(np.int64))
-        own = arrow_type.to_pandas_dtype()
-        return codes, between | ((whole / self.denominator).astype(own) != values.astype(own))
+        own = values.arrow_type.to_pandas_dtype()
+        return codes, between | ((whole / self.denominator).astype(own) != numbers.astype(own))
 
-    def _decode(self, codes: np.ndarray, missing: np.ndarray, arrow_type: pa.DataType) -> pa.Array:
-        return _floats(self.whole(codes) / self.denominator, missing, arrow_type, self.missing)
+    def _decode(self, codes: np.ndarray, empty: np.ndarray, own: pa.DataType) -> pa.Array:
+        return _floats(self.whole(codes) / self.denominator, empty, own, self.missing)
 
 
 @final
@@ -322,50 +281,34 @@ class FloatColumn(Column):
 
     digits: int | None
 
-    on_grid = False
-
-    @property
-    def size(self) -> int:
-        """See `Column`."""
-        return 0
-
-    @staticmethod
-    def stores(arrow_type: pa.DataType) -> bool:
-        """See `Column`."""
-        return _type_is(arrow_type, "floating")
+    arrow_types = ("floating",)
 
     @classmethod
-    def measure(
-        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
-    ) -> Column:
+    def measure(cls, values: Values, **common: Any) -> Column:
         """See `Column`: a `GridFloatColumn`, where the values lie on a grid of few enough steps."""
-        values = _numbers(array, empty, array.type, where)[~empty]
-        if np.abs(values).max() > LARGEST:
-            raise InputError(f"{where} holds numbers beyond {LARGEST:g}; rescale it.")
-        own = array.type.to_pandas_dtype()
+        numbers = values.numbers()[~values.empty]
+        if np.abs(numbers).max() > LARGEST:
+            raise InputError(f"{values.where} holds numbers beyond {LARGEST:g}; rescale it.")
+        own = values.arrow_type.to_pandas_dtype()
         for digits in range(7):
             denominator = 10**digits
-            whole = np.rint(values * denominator)
+            whole = np.rint(numbers * denominator)
             if np.abs(whole).max() >= 2**53:
                 break
-            if np.array_equal((whole / denominator).astype(own), values.astype(own)):
-                offset, unit, most = _grid(whole.astype(np.int64))
+            if np.array_equal((whole / denominator).astype(own), numbers.astype(own)):
+                grid, most = _grid(whole.astype(np.int64))
                 if most >= GRID_STEPS:
-                    return cls(name=name, missing=missing, digits=digits)
-                return GridFloatColumn(
-                    name=name, missing=missing, offset=offset, unit=unit, denominator=denominator
-                )
-        return cls(name=name, missing=missing, digits=None)
+                    return cls(**common, digits=digits)
+                return GridFloatColumn(**common, **grid, denominator=denominator)
+        return cls(**common, digits=None)
 
-    def _code(
-        self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
-    ) -> Coded:
-        values = _numbers(array, empty, arrow_type, where).astype(np.float64)
-        return values, np.zeros(len(values), dtype=bool)
+    def _code(self, values: Values) -> Coded:
+        numbers = values.numbers().astype(np.float64)
+        return numbers, np.zeros(len(numbers), dtype=bool)
 
-    def _decode(self, codes: np.ndarray, missing: np.ndarray, arrow_type: pa.DataType) -> pa.Array:
-        values = codes if self.digits is None else np.round(codes, self.digits)
-        return _floats(values, missing, arrow_type, self.missing)
+    def _decode(self, codes: np.ndarray, empty: np.ndarray, own: pa.DataType) -> pa.Array:
+        numbers = codes if self.digits is None else np.round(codes, self.digits)
+        return _floats(numbers, empty, own, self.missing)
 
 
 @final
@@ -373,104 +316,67 @@ class FloatColumn(Column):
 class BooleanColumn(Column):
     """False and True."""
 
-    on_grid = False
-
-    @property
-    def size(self) -> int:
-        """See `Column`."""
-        return 2
-
-    @staticmethod
-    def stores(arrow_type: pa.DataType) -> bool:
-        """See `Column`."""
-        return _type_is(arrow_type, "boolean")
+    arrow_types = ("boolean",)
 
     @classmethod
-    def measure(
-        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
-    ) -> Column:
+    def measure(cls, values: Values, **common: Any) -> Column:
         """See `Column`."""
-        return cls(name=name, missing=missing)
+        return cls(**common, categories=(False, True))
 
-    def _code(
-        self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
-    ) -> Coded:
-        values = _numbers(array, empty, arrow_type, where).astype(np.float64)
-        return values, (values != 0) & (values != 1)
+    def _code(self, values: Values) -> Coded:
+        numbers = values.numbers().astype(np.float64)
+        return numbers, (numbers != 0) & (numbers != 1)
 
-    def _decode(self, codes: np.ndarray, missing: np.ndarray, arrow_type: pa.DataType) -> pa.Array:
+    def _decode(self, codes: np.ndarray, empty: np.ndarray, own: pa.DataType) -> pa.Array:
         import pyarrow as pa
 
-        return pa.array(codes > 0.5, arrow_type, mask=missing)
+        return pa.array(codes > 0.5, own, mask=empty)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class CategoryColumn(Column):
-    """Strings, and dictionaries of strings, numbers or booleans.
+    """Strings, and dictionaries of strings, numbers or booleans."""
 
-    Args:
-        categories: the values in the order of their codes, plain data.
-    """
-
-    categories: tuple[Any, ...]
-
-    on_grid = False
-
-    @property
-    def size(self) -> int:
-        """See `Column`."""
-        return len(self.categories)
-
-    @staticmethod
-    def stores(arrow_type: pa.DataType) -> bool:
-        """See `Column`."""
-        if _type_is(arrow_type, "dictionary"):
-            simple = (*_STRINGS, "integer", "floating", "boolean")
-            return _type_is(arrow_type.value_type, *simple)
-        return _type_is(arrow_type, *_STRINGS)
+    arrow_types = (*_STRINGS, "dictionary")
 
     @classmethod
-    def measure(
-        cls, array: pa.Array, empty: np.ndarray, where: str, *, name: str, missing: str
-    ) -> Column:
+    def measure(cls, values: Values, **common: Any) -> Column:
         """See `Column`. A dictionary's categories count even where no row has them."""
-        declared = _type_is(array.type, "dictionary")
-        if declared:
-            categories, ordered = array.dictionary.to_pylist(), bool(array.type.ordered)
-        else:
-            categories, ordered = sorted(_plain(array).unique().drop_null().to_pylist()), False
-        most = MOST_CATEGORIES if declared else min(MOST_CATEGORIES, len(array) / 2)
+        declared, rows = values.dictionary, len(values.array)
+        found = values.array.unique().drop_null() if declared is None else declared
+        categories = found.to_pylist()
+        most = min(MOST_CATEGORIES, rows / 2) if declared is None else MOST_CATEGORIES
         if len(categories) > most:
             raise InputError(
-                f"{where} has {len(categories):,} different values in {len(array):,} rows, as an "
+                f"{values.where} has {len(categories):,} different values in {rows:,} rows, as an "
                 "identifier or free text has; remove it."
             )
-        return cls(name=name, missing=missing, ordered=ordered, categories=tuple(categories))
+        if declared is None:
+            return cls(**common, ordered=False, categories=tuple(sorted(categories)))
+        ordered = bool(values.arrow_type.ordered)
+        return cls(**common, ordered=ordered, categories=tuple(categories))
 
-    def _code(
-        self, array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str
-    ) -> Coded:
+    def _code(self, values: Values) -> Coded:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        own = _plain_type(arrow_type)
-        values = _cast(array, empty, own, where)
-        index = pc.index_in(values, value_set=pa.array(self.categories, own))  # type: ignore[attr-defined]
+        own = _plain_type(values.arrow_type)
+        categories = pa.array(self.categories, own)
+        index = pc.index_in(values.cast(own), value_set=categories)  # type: ignore[attr-defined]
         codes = index.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.float64)
         return codes, codes < 0
 
-    def _decode(self, codes: np.ndarray, missing: np.ndarray, arrow_type: pa.DataType) -> pa.Array:
+    def _decode(self, codes: np.ndarray, empty: np.ndarray, own: pa.DataType) -> pa.Array:
         import pyarrow as pa
 
         index = codes.astype(np.int64)
-        if not _type_is(arrow_type, "dictionary"):
-            values = [self.categories[i] for i in index.tolist()]
-            return pa.array(values, arrow_type, mask=missing)
+        if not _type_is(own, "dictionary"):
+            return pa.array([self.categories[i] for i in index.tolist()], own, mask=empty)
         return pa.DictionaryArray.from_arrays(
-            pa.array(index, mask=missing).cast(arrow_type.index_type),
-            pa.array(self.categories, arrow_type.value_type),
-            ordered=arrow_type.ordered,
+            pa.array(index, mask=empty).cast(own.index_type),
+            pa.array(self.categories, own.value_type),
+            ordered=own.ordered,
         )
 
 
@@ -498,37 +404,90 @@ def measure_column(name: str, array: pa.Array, where: str) -> Column:
         InputError: for a type that cannot be modelled, no values, infinite ones, and strings that
             look like identifiers rather than categories.
     """
-    empty = _empty(_plain(array))
-    if empty.all():
+    values = Values.of(array, array.type, where)
+    if values.empty.all():
         raise InputError(f"{where} is empty in all {len(array):,} rows; remove it or fill it.")
-    sort = next((sort for sort in COLUMNS.values() if sort.stores(array.type)), None)
-    if sort is None:
+    sorts = (sort for sort in COLUMNS.values() if _type_is(array.type, *sort.arrow_types))
+    sort = next(sorts, None)
+    simple = (*_STRINGS, "integer", "floating", "boolean")
+    if sort is None or (values.dictionary is not None and not _type_is(values.array.type, *simple)):
         raise InputError(
             f"{where} has the type {array.type}, which cannot be modelled; remove or convert it."
         )
-    missing = "null" if array.null_count else "nan" if empty.any() else "no"
-    return sort.measure(array, empty, where, name=name, missing=missing)
+    missing = "null" if array.null_count else "nan" if values.empty.any() else "no"
+    return sort.measure(values, name=name, missing=missing)
 
 
 # --- Arrow's values as numbers
 
-_STRINGS = ("string", "large_string", "string_view")
+
+class Values(NamedTuple):
+    """Values to be coded: without a dictionary, strings of any type as large strings."""
+
+    array: pa.Array
+    empty: np.ndarray  # (N,) where they are missing
+    arrow_type: pa.DataType  # what the column is in the training data
+    where: str  # the table and the column, for messages
+    dictionary: pa.Array | None  # the categories that were declared
+
+    @classmethod
+    def of(cls, array: pa.Array, arrow_type: pa.DataType, where: str) -> Values:
+        """Return the values of any Arrow array."""
+        dictionary = array.dictionary if _type_is(array.type, "dictionary") else None
+        plain = array if dictionary is None else dictionary
+        plain = plain.cast(_plain_type(plain.type))
+        plain = plain if dictionary is None else plain.take(array.indices)
+        empty = np.asarray(plain.is_null(nan_is_null=True))
+        return cls(plain, empty, arrow_type, where, dictionary)
+
+    def cast(self, own: pa.DataType, said: pa.DataType | None = None) -> pa.Array:
+        """Return them in a type. Raises InputError, naming a value that cannot be cast."""
+        array = _try_cast(self.array, own)
+        if array is not None:
+            return array
+        for row in np.flatnonzero(~self.empty).tolist():
+            if _try_cast(self.array[row : row + 1], own) is None:
+                raise InputError(
+                    f"{self.where} holds {self.array[row].as_py()!r} in row {row + 1:,}, and in "
+                    f"training it held {said or own}; correct it."
+                )
+        raise InputError(
+            f"{self.where} is of type {self.array.type}, and in training was {said or own}; "
+            "convert it."
+        )
+
+    def numbers(self) -> np.ndarray:
+        """Return whole numbers as they are and all others as float64, 0 where missing."""
+        import pyarrow as pa
+
+        array = self.array
+        if _type_is(array.type, "large_string"):  # exactly, if it spells numbers of the own type
+            array = _try_cast(array, self.arrow_type) or array
+        if _type_is(array.type, "boolean"):
+            array = array.cast(pa.int8())
+        if _type_is(array.type, "integer"):
+            return _integers(array)
+        if _type_is(array.type, "temporal"):
+            raise InputError(
+                f"{self.where} holds dates or times, and in training was {self.arrow_type}; "
+                "convert it."
+            )
+        floats = self._replace(array=array).cast(pa.float64(), self.arrow_type)
+        numbers = np.where(self.empty, 0, floats.to_numpy(zero_copy_only=False))
+        infinite = np.flatnonzero(np.isinf(numbers))
+        if len(infinite):
+            raise InputError(
+                f"{self.where} holds {len(infinite):,} infinite values, the first in row "
+                f"{infinite[0] + 1:,}; replace them or remove those rows."
+            )
+        return numbers
 
 
 def _type_is(arrow_type: pa.DataType, *names: str) -> bool:
     """Return whether any of `pyarrow.types.is_NAME` holds."""
     import pyarrow.types
 
-    return any(
-        getattr(pyarrow.types, f"is_{name}")(arrow_type) for name in names
-    )  # pyarrow's names
-
-
-def _plain(array: pa.Array) -> pa.Array:
-    """Return the array without a dictionary, and strings of any type as large strings."""
-    if _type_is(array.type, "dictionary"):
-        return _plain(array.dictionary).take(array.indices)
-    return array.cast(_plain_type(array.type))
+    return any(getattr(pyarrow.types, f"is_{name}")(arrow_type) for name in names)  # by its name
 
 
 def _plain_type(arrow_type: pa.DataType) -> pa.DataType:
@@ -537,31 +496,6 @@ def _plain_type(arrow_type: pa.DataType) -> pa.DataType:
     if _type_is(arrow_type, "dictionary"):
         return _plain_type(arrow_type.value_type)
     return pa.large_string() if _type_is(arrow_type, *_STRINGS) else arrow_type
-
-
-def _empty(array: pa.Array) -> np.ndarray:
-    return np.asarray(array.is_null(nan_is_null=True))
-
-
-def _cast(
-    array: pa.Array,
-    empty: np.ndarray,
-    arrow_type: pa.DataType,
-    where: str,
-    in_training: pa.DataType | None = None,
-) -> pa.Array:
-    """Return the array in a type. Raises InputError, naming a value that cannot be cast."""
-    cast = _try_cast(array, arrow_type)
-    if cast is not None:
-        return cast
-    own = in_training or arrow_type
-    for row in np.flatnonzero(~empty).tolist():
-        if _try_cast(array[row : row + 1], arrow_type) is None:
-            raise InputError(
-                f"{where} holds {array[row].as_py()!r} in row {row + 1:,}, and in training it held "
-                f"{own}; correct it."
-            )
-    raise InputError(f"{where} is of type {array.type}, and in training was {own}; convert it.")
 
 
 def _try_cast(array: pa.Array, arrow_type: pa.DataType) -> pa.Array | None:
@@ -579,70 +513,42 @@ def _integers(array: pa.Array) -> np.ndarray:
     return whole if whole.dtype == np.uint64 else whole.astype(np.int64)
 
 
-def _numbers(array: pa.Array, empty: np.ndarray, arrow_type: pa.DataType, where: str) -> np.ndarray:
-    """Return whole numbers as they are and all others as float64, 0 where missing."""
+def _stored_integers(array: pa.Array) -> np.ndarray:
+    """Return the integers that dates and times are stored as."""
     import pyarrow as pa
 
-    if _type_is(array.type, "large_string"):  # exactly, not by way of float64, if it spells them
-        spelled = _try_cast(array, arrow_type)
-        array = array if spelled is None else spelled
-    if _type_is(array.type, "boolean"):
-        array = array.cast(pa.int8())
-    if _type_is(array.type, "integer"):
-        return _integers(array)
-    if _type_is(array.type, "temporal"):
-        raise InputError(
-            f"{where} holds dates or times, and in training was {arrow_type}; convert it."
-        )
-    floats = _cast(array, empty, pa.float64(), where, arrow_type).to_numpy(zero_copy_only=False)
-    values = np.where(empty, 0, floats)
-    infinite = np.flatnonzero(np.isinf(values))
-    if len(infinite):
-        raise InputError(
-            f"{where} holds {len(infinite):,} infinite values, the first in row "
-            f"{infinite[0] + 1:,}; replace them or remove those rows."
-        )
-    return values
+    return _integers(array.view({32: pa.int32(), 64: pa.int64()}[array.type.bit_width]))
 
 
 def _unscaled(array: pa.Array) -> np.ndarray:
     """Return decimals times 10**scale as Python integers, 0 where missing."""
-    scale = array.type.scale
-    values = array.to_pylist()
+    scale, values = array.type.scale, array.to_pylist()
     return np.array([0 if v is None else int(v.scaleb(scale)) for v in values], dtype=object)
 
 
-def _integer_type(arrow_type: pa.DataType) -> pa.DataType:
-    """Return the integer type that times of a type are stored as."""
+def _floats(numbers: np.ndarray, empty: np.ndarray, own: pa.DataType, missing: str) -> pa.Array:
     import pyarrow as pa
 
-    return {32: pa.int32(), 64: pa.int64()}[arrow_type.bit_width]
+    values = numbers.astype(own.to_pandas_dtype())
+    if missing == "nan":
+        return pa.array(np.where(empty, values.dtype.type(np.nan), values), own)
+    return pa.array(values, own, mask=empty)
 
 
-def _grid(whole: np.ndarray) -> tuple[int, int, int]:
+def _grid(whole: np.ndarray) -> tuple[dict[str, Any], int]:
     """Return offset and unit of whole numbers, int64 or uint64, and the greatest step."""
     least = int(whole.min())
     apart = whole.astype(np.uint64) - np.uint64(least % 2**64)  # modulo 2**64
     unit = int(np.gcd.reduce(apart)) or 1
-    return least, unit, int(apart.max()) // unit
+    return {"offset": least, "unit": unit}, int(apart.max()) // unit
 
 
-def _exact_grid(whole: np.ndarray, where: str) -> tuple[int, int]:
+def _exact_grid(whole: np.ndarray, values: Values) -> dict[str, Any]:
     """Return offset and unit. Raises InputError for more steps than float64 tells apart."""
-    offset, unit, most = _grid(whole)
+    grid, most = _grid(whole[~values.empty])
     if most >= 2**53:
         raise InputError(
-            f"{where} spans more than 2**53 steps, as identifiers do; remove it or make it a float."
+            f"{values.where} spans more than 2**53 steps, as identifiers do; remove it or make it "
+            "a float."
         )
-    return offset, unit
-
-
-def _floats(
-    values: np.ndarray, missing: np.ndarray, arrow_type: pa.DataType, missing_as: str
-) -> pa.Array:
-    import pyarrow as pa
-
-    own = values.astype(arrow_type.to_pandas_dtype())
-    if missing_as == "nan":
-        return pa.array(np.where(missing, own.dtype.type(np.nan), own), arrow_type)
-    return pa.array(own, arrow_type, mask=missing)
+    return grid
