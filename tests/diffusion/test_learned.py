@@ -163,7 +163,7 @@ def test_training_the_curve_lowers_the_variance_and_keeps_the_bound():
     optimizer = torch.optim.Adam(schedule.module.inner(), lr=0.1)
     _, before = estimates(schedule)
     torch.manual_seed(0)
-    for _ in range(40):
+    for _ in range(20):
         x, z = (
             0.7 * torch.randn(64, 16, dtype=torch.float64),
             torch.randn(64, 16, dtype=torch.float64),
