@@ -1,7 +1,7 @@
 """Networks for images (U-Net), images and sequences (transformer), vectors (MLP), and flows."""
 
 from undiffuse.nn.mlp import MLP
-from undiffuse.nn.size import FLOWS, NETWORKS, flow_for_shape, for_shape, network_dimensions
+from undiffuse.nn.size import FLOWS, NETWORKS, flow_for_shape, for_shape
 from undiffuse.nn.transformer import Transformer
 from undiffuse.nn.unet import UNet
 
@@ -13,5 +13,4 @@ __all__ = [
     "UNet",
     "flow_for_shape",
     "for_shape",
-    "network_dimensions",
 ]

@@ -75,18 +75,6 @@ def flow_for_shape(
     return _chosen(FLOWS, "flow", shape, kind).sized(shape, overrides, classes=classes)
 
 
-def network_dimensions(kind: str) -> tuple[str, ...]:
-    """Return the names of the dimensions that can be set, for a key of NETWORKS or FLOWS.
-
-    Raises:
-        InputError: for another kind.
-
-    >>> network_dimensions("mlp"), network_dimensions("coupling")
-    (('width', 'depth', 'octaves', 'dropout'), ('width', 'depth', 'scales', 'patch'))
-    """
-    return _chosen({**NETWORKS, **FLOWS}, "network", (), kind).dimensions()
-
-
 def _chosen(
     registry: Mapping[str, type[nn.Module]], what: str, shape: Sequence[int], kind: str | None
 ) -> type[SizedNetwork]:
