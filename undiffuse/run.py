@@ -96,7 +96,7 @@ class Run:
         from undiffuse import data, models
 
         try:
-            model = models.build(self.config["model"])
+            model = models.build_model(self.config["model"])
             model.transform, model.form, classes = data.restore(self.config["data"])
         except InputError as problem:
             raise InputError(

@@ -16,7 +16,7 @@ from undiffuse.diffusion import EDM, METHODS, PARTS, EDMWeight, Karras, LogNorma
 from undiffuse.diffusion.steps.base import Heun
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError
-from undiffuse.models import PRESETS, Diffusion, build
+from undiffuse.models import PRESETS, Diffusion, build_model
 from undiffuse.training import fit
 
 NAMES = ("cat", "dog", "emu")
@@ -172,12 +172,12 @@ def test_what_is_measured_is_the_data_s(preset):
 def test_a_model_rebuilt_before_any_checkpoint_measures_its_prior(preset):
     source = rows()
     model = met(preset, source)
-    again = build(model.config())
+    again = build_model(model.config())
     again.meet(source)
     assert again.config() == model.config()
     assert torch.equal(again.prior.mean, model.prior.mean)
     assert torch.equal(again.prior.std, model.prior.std)
-    loaded = build(model.config())
+    loaded = build_model(model.config())
     loaded.load_state_dict(model.state_dict())
     loaded.meet(rows(n=50))
     assert torch.equal(loaded.prior.mean, model.prior.mean)
@@ -246,7 +246,7 @@ def test_a_network_of_one_s_own_has_to_be_registered_to_be_written_down(tmp_path
     monkeypatch.setitem(networks.NETWORKS, "own", Own)
     fit(own(Own()), source, steps=1, out=tmp_path / "run", device="cpu", precision="float32")
     tree = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
-    assert isinstance(build(tree).network, Own)
+    assert isinstance(build_model(tree).network, Own)
 
 
 def test_a_network_that_takes_no_label_is_not_trained_on_labelled_data():

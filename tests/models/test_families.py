@@ -16,7 +16,7 @@ from model_cases import Rows, shaken, small
 
 from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
-from undiffuse.models import MODELS, PRESETS, base, build
+from undiffuse.models import MODELS, PRESETS, base, build_model
 from undiffuse.models.likelihood import HOW, Bound, Density, Likelihood, Weighted
 from undiffuse.training import fit
 
@@ -48,7 +48,7 @@ def fitted(preset, shape=(2,)):
 
 def reread(model):
     """What its configuration, as strict JSON, and its weights make of a new model."""
-    again = build(json.loads(json.dumps(model.config(), allow_nan=False)))
+    again = build_model(json.loads(json.dumps(model.config(), allow_nan=False)))
     again.load_state_dict(model.state_dict())
     again.transform, again.classes = model.transform, model.classes
     return again.eval()

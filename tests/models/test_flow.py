@@ -14,7 +14,7 @@ import undiffuse as ud
 from undiffuse.data import toys
 from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
-from undiffuse.models import build
+from undiffuse.models import build_model
 from undiffuse.models.likelihood import how_of
 
 zuko = pytest.importorskip("zuko")
@@ -134,7 +134,7 @@ def test_it_draws_in_one_pass():
 )
 def test_its_start_is_the_datas_and_loaded_weights_are_not_started_again(shape, sizes):
     model = met(shape, labels=True, **sizes)
-    again = build(json.loads(json.dumps(model.config(), allow_nan=False)))
+    again = build_model(json.loads(json.dumps(model.config(), allow_nan=False)))
     again.load_state_dict(model.state_dict())
     other = source(shape, labels=True)
     other.rows = 100 + 5 * other.rows
@@ -162,7 +162,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path):
     whole.fit(rows, out=tmp_path / "whole", **options)
     left = iter([False] * 4 + [True] * 100)
     parted.fit(rows, out=tmp_path / "parted", stop=lambda: next(left), **options)
-    resumed = build(parted.config())
+    resumed = build_model(parted.config())
     resumed.fit(rows, out=tmp_path / "parted", resume=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name

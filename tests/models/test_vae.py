@@ -17,7 +17,7 @@ from undiffuse.data.images.transform import image_transform
 from undiffuse.diffusion import RowNoise
 from undiffuse.diffusion.gaussian import kl
 from undiffuse.errors import InputError
-from undiffuse.models import VAE, build
+from undiffuse.models import VAE, build_model
 from undiffuse.models.likelihood import Bound, Density, Weighted, how_of
 from undiffuse.models.observation import (
     OBSERVATIONS,
@@ -25,6 +25,7 @@ from undiffuse.models.observation import (
     GaussianObservation,
     LogisticObservation,
 )
+from undiffuse.models.vae import BOUNDS
 from undiffuse.nn.autoencoder import Autoencoder, autoencoder
 
 W = torch.tensor(
@@ -91,6 +92,42 @@ def test_the_bound_is_tight_with_the_optimal_encoder():
     assert float(((bound.nats - log_p) / bound.stderr).abs().max()) < 4.5
     assert bound.kind == weighted.kind == "bound"
     assert weighted.evaluations == 4
+
+
+def is_a_bound(bound):
+    """Below log p(x) on average, by no more than the divergence from the posterior."""
+    x, log_p = truth(1500)
+    for encoder in (Posterior(), Posterior(0.3, 1.4)):
+        model, draws = components(encoder), 3
+        e = torch.randn(draws, len(x), 2, dtype=torch.float64)
+        mean, std = model.posterior(x)
+        z = mean + std * e
+        log_p_x = torch.stack([model.log_prob_given(x, None, one) for one in z])
+        log_ratio = (e.square() - z.square()).sum(2) / 2 + std.log().sum(1)
+        divergence = kl(mean, std.square(), torch.zeros_like(mean), torch.ones_like(std))
+        nats, stderr = bound(log_p_x.detach(), log_ratio.detach(), divergence.detach())
+        gap, excess = kl(*encoder.moments(x), *Posterior().moments(x)), nats - log_p
+        error = 4 * float(excess.std()) / math.sqrt(len(x)) + 1e-9
+        assert -float(gap.mean()) - error < float(excess.mean()) < error
+        assert bool((stderr >= 0).all())
+
+
+@pytest.mark.parametrize("way", BOUNDS, ids=lambda way: way.__name__)
+def test_every_bound_is_one(way):
+    is_a_bound(BOUNDS[way])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda log_p, log_ratio, divergence: (log_p.mean(0), log_p.std(0)),
+        lambda log_p, log_ratio, divergence: (log_p.mean(0) - 2 * divergence, log_p.std(0)),
+        lambda log_p, log_ratio, divergence: ((log_p + log_ratio).logsumexp(0), log_p.std(0)),
+    ],
+)
+def test_a_wrong_bound_is_caught(wrong):
+    with pytest.raises(AssertionError):
+        is_a_bound(wrong)
 
 
 @pytest.mark.parametrize(("moved", "wider"), [(0.3, 1.0), (0.0, 1.5), (-0.2, 0.6)])
@@ -287,7 +324,7 @@ def test_the_observation_follows_the_data_and_refuses_others():
 def test_a_model_of_images_is_written_down_with_its_observation(name):
     model = ud.vae(images(2), observation=OBSERVATIONS[name](), latent=3, width=8)
     shaken(model)
-    again = build(model.config())
+    again = build_model(model.config())
     again.load_state_dict(model.state_dict())
     again.transform = model.transform
     assert again.config() == model.config()

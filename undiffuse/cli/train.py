@@ -101,9 +101,9 @@ def _maker(
 
 def _rebuilt(recorded: Mapping[str, Any]) -> GenerativeModel:
     """The model of a run with new weights."""
-    from undiffuse.models import build
+    from undiffuse.models import build_model
 
-    model = build(recorded["model"])
+    model = build_model(recorded["model"])
     model.preset = recorded["preset"]
     return model
 

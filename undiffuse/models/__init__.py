@@ -34,6 +34,32 @@ from undiffuse.nn import FLOWS, NETWORKS
 from undiffuse.nn.adversarial import ADVERSARIAL
 from undiffuse.nn.autoencoder import AUTOENCODERS
 
+__all__ = [
+    "MODELS",
+    "PRESETS",
+    "WORDS",
+    "GAN",
+    "VAE",
+    "Diffusion",
+    "Flow",
+    "GenerativeModel",
+    "build_model",
+    "dae",
+    "ddpm",
+    "edm",
+    "flow",
+    "flow_matching",
+    "gan",
+    "iddpm",
+    "ncsn",
+    "ssm",
+    "subvp",
+    "vae",
+    "vdm",
+    "ve",
+    "vp",
+]
+
 MODELS: dict[str, type[GenerativeModel]] = {
     "diffusion": Diffusion,
     "vae": VAE,
@@ -43,7 +69,7 @@ MODELS: dict[str, type[GenerativeModel]] = {
 """The families by name."""
 
 
-def build(tree: Mapping[str, Any]) -> GenerativeModel:
+def build_model(tree: Mapping[str, Any]) -> GenerativeModel:
     """Return the model that `GenerativeModel.config` described, its weights not yet loaded.
 
     Raises:

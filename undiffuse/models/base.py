@@ -37,7 +37,8 @@ _LABELS, _KNOWN = 0x1ABE15, 0x6B0317  # streams of classes and of encodings, apa
 _WIDER: dict[str, DTypeLike] = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 _COUNTED = 4096  # rows that the shares of the classes are counted on
 
-Model = TypeVar("Model", bound="GenerativeModel")
+
+_Model = TypeVar("_Model", bound="GenerativeModel")
 
 
 class GenerativeModel(Trainable):
@@ -85,7 +86,7 @@ class GenerativeModel(Trainable):
         self.drop_condition = drop_condition
         self.register_load_state_dict_post_hook(_loaded)  # pyright: ignore[reportUnknownMemberType]
 
-    # --- what a family implements, at unit scale, besides `players`, `losses`, `diagnostics`, `config`
+    # --- what a family implements, at unit scale, besides what `Trainable` asks
 
     @abstractmethod
     def prepare(self, source: Source) -> None:
@@ -183,7 +184,7 @@ class GenerativeModel(Trainable):
         return source
 
     @final
-    def fit(self: Model, data: Any, **options: Any) -> Model:
+    def fit(self: _Model, data: Any, **options: Any) -> _Model:
         """Train the model and return it, ready to sample.
 
         Args:
@@ -409,6 +410,7 @@ class GenerativeModel(Trainable):
                 importance=importance,
                 dequantization=dequantization,
                 cond=cond,
+                device=self.device,
             )
 
     # --- labels, and where the model stands

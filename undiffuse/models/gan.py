@@ -226,8 +226,8 @@ def _warning(numbers: Mapping[str, float]) -> str | None:
         )
     if numbers["separation"] > _WON:
         return (
-            f"the discriminator wins: in {numbers['separation']:.1%} of pairs it finds the row more "
-            "real than the sample; train for longer, or try a lower --training.lr."
+            f"the discriminator wins: in {numbers['separation']:.1%} of pairs it finds the row "
+            "more real than the sample; train for longer, or try a lower --training.lr."
         )
     return None
 

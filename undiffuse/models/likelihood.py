@@ -17,8 +17,9 @@ A way of scoring is an object: `Bound`, `Density` or `Weighted`; `HOW` holds the
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -26,11 +27,8 @@ from torch import Tensor
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.sample import RowNoise
 from undiffuse.errors import InputError, unknown
-from undiffuse.interfaces import Transform
+from undiffuse.interfaces import Noise, Transform
 from undiffuse.seeds import mix
-
-if TYPE_CHECKING:
-    from undiffuse.models.base import GenerativeModel
 
 _ENCODING, _SCORING = 0xE2C0DE, 0x5C02E  # two streams of noise, apart from that of sampling
 _AVERAGED, _WEIGHTED = 2, 8  # draws unless asked otherwise, where encoding draws at all
@@ -117,12 +115,41 @@ HOW: dict[str, type[How]] = {"elbo": Bound, "ode": Density, "importance": Weight
 """Ways of scoring by name."""
 
 
+@runtime_checkable
+class Scored(Protocol):
+    """What scoring asks of a model; see `GenerativeModel`."""
+
+    transform: Transform | None
+    scored_by: tuple[type[How], ...]
+
+    @property
+    def no_density(self) -> str:
+        """Why there is no likelihood, in a sentence; "" if there is one."""
+        ...
+
+    def takes_cells(self, how: How | None, width: float) -> bool:
+        """Return whether `likelihood` in this way takes `cells` of bins of this width."""
+        ...
+
+    def likelihood(
+        self,
+        x: Tensor,
+        *,
+        noise: Noise,
+        cond: Mapping[str, Tensor],
+        how: How | None = None,
+        cells: tuple[Tensor, Tensor] | None = None,
+    ) -> Likelihood:
+        """Return log p(x | cond) of each row (B, *shape), in nats."""
+        ...
+
+
 def _at_least(least: int, name: str, value: int | None) -> None:
     if value is not None and value < least:
         raise InputError(f"{name} {value}: give a whole number of at least {least}.")
 
 
-def how_of(model: GenerativeModel, name: str | None = None, **options: Any) -> How | None:
+def how_of(model: Scored, name: str | None = None, **options: Any) -> How | None:
     """Return the way of scoring that is called `name`, with these options.
 
     Args:
@@ -158,7 +185,7 @@ def how_of(model: GenerativeModel, name: str | None = None, **options: Any) -> H
     return _made(HOW[name], given)
 
 
-def check_how(model: GenerativeModel, way: type[How] | None) -> None:
+def check_how(model: Scored, way: type[How] | None) -> None:
     """Raise InputError if the model has no density, or is not scored in this way."""
     if model.no_density:
         raise InputError(model.no_density)
@@ -196,7 +223,7 @@ def bits_per_dimension(nats: Any, dimensions: int) -> Any:  # a number or an arr
 
 
 def likelihood_rows(
-    model: GenerativeModel,
+    model: Scored,
     rows: Tensor,
     *,
     how: How | None,
@@ -206,6 +233,7 @@ def likelihood_rows(
     importance: bool,
     dequantization: TruncatedNormal | None,
     cond: dict[str, Tensor],
+    device: torch.device,
 ) -> Likelihood:
     """Do what `GenerativeModel.likelihood_rows` does, whose arguments these are.
 
@@ -215,7 +243,7 @@ def likelihood_rows(
     _at_least(1, "draws", draws)
     transform = model.transform
     assert transform is not None
-    cells = _cells(model, transform, rows, how) if dequantization is None else None
+    cells = _cells(model, transform, rows, how, device) if dequantization is None else None
     parts: list[Likelihood] = []
     count = draws or 1
     while len(parts) < count:
@@ -228,7 +256,7 @@ def likelihood_rows(
             count = _WEIGHTED if importance else _AVERAGED
         stream = 0 if importance else len(parts)
         noise = RowNoise(mix(seed, _SCORING, stream), len(rows), first)
-        part = model.likelihood(x.to(model.device), noise=noise, cond=cond, how=how, cells=cells)
+        part = model.likelihood(x.to(device), noise=noise, cond=cond, how=how, cells=cells)
         if importance and part.kind == "bound":
             raise InputError(
                 "importance: weighting the estimate of a bound would overstate it; leave it out, "
@@ -239,13 +267,13 @@ def likelihood_rows(
 
 
 def _cells(
-    model: GenerativeModel, transform: Transform, rows: Tensor, how: How | None
+    model: Scored, transform: Transform, rows: Tensor, how: How | None, device: torch.device
 ) -> tuple[Tensor, Tensor] | None:
     """The edges of the rows' bins, where there are bins and the model takes them."""
     edges = transform.cells(rows)
     if edges is None or not model.takes_cells(how, float(transform.bin_width or 0)):
         return None
-    return edges[0].to(model.device), edges[1].to(model.device)
+    return edges[0].to(device), edges[1].to(device)
 
 
 class _Encoding:
