@@ -132,3 +132,8 @@ def test_one_file_in_twenty_may_be_unreadable(tmp_path, bad, accepted):
     else:
         with pytest.raises(InputError, match="2 of 39 images could not be read"):
             load(folder)
+
+
+def test_the_size_of_half_of_the_images_is_common(tmp_path):
+    folder = folder_of(tmp_path, [pixels(h, w) for h, w in [(9, 8), (9, 8), (40, 30), (50, 20)]])
+    assert rows(load(folder)).shape == (4, 9, 8)
