@@ -178,3 +178,25 @@ def test_the_picture_shows_each_column():
     )
     assert np.asarray(low).shape == np.asarray(high).shape
     assert (np.asarray(low) != np.asarray(high)).any()
+
+
+def test_a_table_says_how_each_column_is_modelled():
+    """In the values' own type: the zeros of a gain, the days of a date."""
+    rng = np.random.default_rng(0)
+    day = np.where(rng.random(400) < 0.5, 0, rng.integers(1, 9999, 400)).astype("M8[D]")
+    table = pa.table(
+        {
+            "gain": np.where(rng.random(400) < 0.6, 0.0, rng.normal(size=400)),
+            "day": pa.array(day),
+            "size": pa.array(rng.choice(["s", "m"], 400, p=[0.9, 0.1]), mask=np.arange(400) == 3),
+            "fixed": [2.5] * 400,
+        }
+    )
+    facts = {column["name"]: column for column in read_table(table).facts["columns"]}
+    assert facts["gain"]["modelled as"] == "a continuous number, with 0 apart"
+    assert facts["day"]["modelled as"] == "whole steps, with 1970-01-01 apart"
+    assert facts["day"]["values"].startswith("1970-01-01 to ")
+    assert facts["size"]["modelled as"] == "one of 2 values, or missing"
+    assert (facts["size"]["values"], facts["size"]["missing"]) == ("s, m", 1)
+    assert facts["fixed"]["modelled as"].startswith("a constant")
+    assert facts["fixed"]["values"] == "2.5 to 2.5"

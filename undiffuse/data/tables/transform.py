@@ -144,22 +144,20 @@ class LevelColumn(ModelledColumn):
         self._sorted, self._order = self._values[: len(values)].sort()
 
     @classmethod
-    def measure(
-        cls, rows: np.ndarray, *, name: str, values: np.ndarray, ordered: bool, missing: bool
-    ) -> LevelColumn:
+    def measure(cls, rows: np.ndarray, column: Column, values: np.ndarray) -> LevelColumn:
         """Return the column of training rows (N,) whose codes are among the rising `values`."""
         present = rows[~np.isnan(rows)]
         counts = np.bincount(np.searchsorted(values, present), minlength=len(values))
-        if not ordered:
+        if not column.ordered:
             falling = np.argsort(-counts, kind="stable")
             values, counts = values[falling], counts[falling]
-        if missing:
+        if column.missing != "no":
             counts = np.append(counts, len(rows) - len(present))
-        return cls(name=name, values=values.tolist(), masses=_shares(counts))
+        return cls(name=column.name, values=values.tolist(), masses=_shares(counts))
 
     def _index(self, codes: Tensor) -> Tensor:
         """Return the level of each code. Raises InputError for a code that is none of them."""
-        known, order = self._sorted.to(codes.device), self._order.to(codes.device)
+        known, order = _beside(codes, self._sorted, self._order)
         place = torch.searchsorted(known, codes.nan_to_num()).clamp(max=len(known) - 1)
         found = known[place] == codes
         empty = codes.isnan()
@@ -173,9 +171,7 @@ class LevelColumn(ModelledColumn):
     def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """See `ModelledColumn`. Raises InputError for a code that is no level."""
         k = self._index(codes)
-        mass, below, edges = (
-            table.to(codes.device) for table in (self._mass, self._below, self._edges)
-        )
+        mass, below, edges = _beside(codes, self._mass, self._below, self._edges)
         v = below[k] + ndtr(z[:, 0]) * mass[k]
         x = inside(ndtri(v).clamp(-FARTHEST, FARTHEST), edges[k], edges[k + 1])
         return x[:, None], mass[k].log() + _negative_log_normal(x)
@@ -236,31 +232,24 @@ class NumberColumn(ModelledColumn):
 
     @classmethod
     def measure(
-        cls,
-        rows: np.ndarray,
-        *,
-        name: str,
-        whole: bool,
-        low: float,
-        high: float,
-        atoms: Sequence[float],
-        missing: bool,
+        cls, rows: np.ndarray, column: Column, ordinary: np.ndarray, atoms: np.ndarray
     ) -> NumberColumn:
-        """Return the column of training rows (N,), of what the whole column can hold."""
+        """Return the column of training rows (N,), whose codes are among these rising ones."""
         special = [rows == atom for atom in atoms]
-        if missing:
+        if column.missing != "no":
             special.append(np.isnan(rows))
-        ordinary = ~np.any(special, axis=0) if special else np.ones(len(rows), dtype=bool)
-        counts = np.array([ordinary.sum(), *(mask.sum() for mask in special)])
-        knots, marks = _knots(rows[ordinary], whole, low, high)
+        is_ordinary = ~np.any(special, axis=0) if special else np.ones(len(rows), dtype=bool)
+        counts = np.array([is_ordinary.sum(), *(mask.sum() for mask in special)])
+        low, high = ordinary[[0, -1]].tolist()
+        knots, marks = _knots(rows[is_ordinary], column.on_grid, low, high)
         return cls(
-            name=name,
-            whole=whole,
+            name=column.name,
+            whole=column.on_grid,
             low=low,
             high=high,
             knots=knots,
             marks=marks,
-            atoms=atoms,
+            atoms=atoms.tolist(),
             states=_shares(counts) if special else [],
         )
 
@@ -284,9 +273,7 @@ class NumberColumn(ModelledColumn):
 
     def decode(self, x: Tensor) -> Tensor:
         """See `ModelledColumn`."""
-        knots, marks, slopes = (
-            table.to(x.device) for table in (self._knots, self._marks, self._slopes)
-        )
+        knots, marks, slopes = _beside(x, self._knots, self._marks, self._slopes)
         exact = x[:, 0].double().contiguous()
         j = torch.searchsorted(marks[1:-1], exact, right=True)
         y = knots[j] + (exact - marks[j]) / slopes[j]
@@ -314,9 +301,7 @@ class NumberColumn(ModelledColumn):
 
     def _map(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return m(y) and m'(y)."""
-        knots, marks, slopes = (
-            table.to(y.device) for table in (self._knots, self._marks, self._slopes)
-        )
+        knots, marks, slopes = _beside(y, self._knots, self._marks, self._slopes)
         j = torch.searchsorted(knots[1:-1], y.contiguous(), right=True)
         return marks[j] + (y - knots[j]) * slopes[j], slopes[j]
 
@@ -355,35 +340,20 @@ def choose_model(column: Column, codes: np.ndarray, arrow_type: pa.DataType) -> 
         What measures it on the training rows, and a phrase about it for people.
     """
     values, counts = np.unique(codes[~np.isnan(codes)], return_counts=True)
-    missing = column.missing != "no"
-    if len(values) == 1 and not missing:
+    if len(values) == 1 and column.missing == "no":
         constant = ConstantColumn(name=column.name, value=values.item())
         return lambda rows: constant, "a constant: left out of the model and put back"
-    or_missing = ", or missing" if missing else ""
-    atoms = counts > ATOM * len(codes)
-    ordinary = values[~atoms]
+    or_missing = ", or missing" if column.missing != "no" else ""
+    is_atom = counts > ATOM * len(codes)
+    ordinary, atoms = values[~is_atom], values[is_atom]
     repeated = len(values) <= min(MOST_LEVELS, counts.sum() / REPEATS)
     if column.size or (column.on_grid and repeated) or len(ordinary) < 2:
-        measure = partial(
-            LevelColumn.measure,
-            name=column.name,
-            values=values,
-            ordered=column.ordered,
-            missing=missing,
-        )
+        measure = partial(LevelColumn.measure, column=column, values=values)
         return measure, f"one of {len(values)} values{or_missing}"
-    measure = partial(
-        NumberColumn.measure,
-        name=column.name,
-        whole=column.on_grid,
-        low=ordinary[0].item(),
-        high=ordinary[-1].item(),
-        atoms=values[atoms].tolist(),
-        missing=missing,
-    )
-    named = ", ".join(column.texts(values[atoms], arrow_type))
+    named = ", ".join(column.texts(atoms, arrow_type))
     apart = f", with {named} apart" if named else ""
     what = "whole steps" if column.on_grid else "a continuous number"
+    measure = partial(NumberColumn.measure, column=column, ordinary=ordinary, atoms=atoms)
     return measure, f"{what}{apart}{or_missing}"
 
 
@@ -476,6 +446,11 @@ class TableTransform:
     def known(self, mask: Tensor) -> Tensor:
         """Map a mask (B, columns) of known values to one of x, (B, D)."""
         return mask.repeat_interleave(torch.tensor(self._widths, device=mask.device), 1)
+
+
+def _beside(like: Tensor, *tables: Tensor) -> list[Tensor]:
+    """Return tables on the device of `like`."""
+    return [table.to(like.device) for table in tables]
 
 
 def _negative_log_normal(x: Tensor) -> Tensor:
