@@ -96,6 +96,7 @@ import os, sys
 class Sender:
     def find_spec(self, name, *_):
         if name == {module!r}:
+            sys.meta_path.remove(self)
             os.kill(os.getpid(), {int(number)})
 sys.meta_path.insert(0, Sender())
 sys.argv[1:] = {[*WORDS.split(), "--out", str(tmp_path / "run"), "--quiet"]}
