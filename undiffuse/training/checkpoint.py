@@ -192,7 +192,6 @@ class RunFolder:
             self._step_aside(aside)
             if config != self.recorded:
                 write_json(self.path / CONFIG, config)
-            self._clean()
             yield
         except BaseException:
             if aside.exists() and not (self.path / "state" / "latest").exists():
