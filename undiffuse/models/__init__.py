@@ -35,11 +35,11 @@ from undiffuse.nn.adversarial import ADVERSARIAL
 from undiffuse.nn.autoencoder import AUTOENCODERS
 
 __all__ = [
+    "GAN",
     "MODELS",
     "PRESETS",
-    "WORDS",
-    "GAN",
     "VAE",
+    "WORDS",
     "Diffusion",
     "Flow",
     "GenerativeModel",

@@ -116,7 +116,7 @@ HOW: dict[str, type[How]] = {"elbo": Bound, "ode": Density, "importance": Weight
 
 
 @runtime_checkable
-class Scored(Protocol):
+class Scorable(Protocol):
     """What scoring asks of a model; see `GenerativeModel`."""
 
     transform: Transform | None
@@ -149,7 +149,7 @@ def _at_least(least: int, name: str, value: int | None) -> None:
         raise InputError(f"{name} {value}: give a whole number of at least {least}.")
 
 
-def how_of(model: Scored, name: str | None = None, **options: Any) -> How | None:
+def how_of(model: Scorable, name: str | None = None, **options: Any) -> How | None:
     """Return the way of scoring that is called `name`, with these options.
 
     Args:
@@ -185,7 +185,7 @@ def how_of(model: Scored, name: str | None = None, **options: Any) -> How | None
     return _made(HOW[name], given)
 
 
-def check_how(model: Scored, way: type[How] | None) -> None:
+def check_how(model: Scorable, way: type[How] | None) -> None:
     """Raise InputError if the model has no density, or is not scored in this way."""
     if model.no_density:
         raise InputError(model.no_density)
@@ -223,7 +223,7 @@ def bits_per_dimension(nats: Any, dimensions: int) -> Any:  # a number or an arr
 
 
 def likelihood_rows(
-    model: Scored,
+    model: Scorable,
     rows: Tensor,
     *,
     how: How | None,
@@ -267,7 +267,7 @@ def likelihood_rows(
 
 
 def _cells(
-    model: Scored, transform: Transform, rows: Tensor, how: How | None, device: torch.device
+    model: Scorable, transform: Transform, rows: Tensor, how: How | None, device: torch.device
 ) -> tuple[Tensor, Tensor] | None:
     """The edges of the rows' bins, where there are bins and the model takes them."""
     edges = transform.cells(rows)
