@@ -49,8 +49,11 @@ def declares_one_order(step: Step) -> None:
     assert step.order is None or step.weak_order is None
 
 
-def converges_at_its_order(step: Step, schedule: Schedule) -> None:
-    """The largest error on the way, multistep methods started exactly, falls like n^-order."""
+def converges_at_its_order(step: Step, schedule: Schedule) -> float:
+    """The largest error on the way, multistep methods started exactly, falls like n^-order.
+
+    Returns the observed order; that of an adaptive step, held to its tolerance, is the declared one.
+    """
     assert step.order is not None
     oracle, start = Gaussian(schedule, MEAN, STD), torch.tensor([[1.5]]).double()
 
@@ -67,14 +70,15 @@ def converges_at_its_order(step: Step, schedule: Schedule) -> None:
 
     if step.adaptive:
         assert error(1) < 10 * step.tolerance
-        return
+        return step.order
     few = 24 if step.order == 1 else 48
     observed = math.log2(error(few) / error(2 * few))
     assert abs(observed - step.order) < 0.2, observed
+    return observed
 
 
-def converges_at_its_weak_order(step: Step, schedule: Schedule) -> None:
-    """The error of mean and variance together falls like n^-weak_order."""
+def converges_at_its_weak_order(step: Step, schedule: Schedule) -> float:
+    """The error of mean and variance together falls like n^-weak_order, which is returned."""
     assert step.weak_order is not None
     oracle = Gaussian(schedule, MEAN, STD)
 
@@ -89,6 +93,7 @@ def converges_at_its_weak_order(step: Step, schedule: Schedule) -> None:
     few = 24
     observed = math.log2(error(few) / error(2 * few))
     assert abs(observed - step.weak_order) < 0.2, observed
+    return observed
 
 
 def reproduces_a_point(step: Step, schedule: Schedule, grid: Grid) -> None:

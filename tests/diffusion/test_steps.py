@@ -57,13 +57,13 @@ def test_each_instance_declares_one_order_at_most():
 @every_schedule
 @pytest.mark.parametrize("kind", [kind for kind, step in DEFAULT.items() if step.order])
 def test_converges_at_its_declared_order(kind, schedule):
-    converges_at_its_order(DEFAULT[kind], schedule)
+    assert converges_at_its_order(DEFAULT[kind], schedule) > 0.8
 
 
 @every_schedule
 @pytest.mark.parametrize("kind", [kind for kind, step in DEFAULT.items() if step.weak_order])
 def test_converges_at_its_declared_weak_order(kind, schedule):
-    converges_at_its_weak_order(DEFAULT[kind], schedule)
+    assert converges_at_its_weak_order(DEFAULT[kind], schedule) > 0.8
 
 
 @pytest.mark.parametrize("name", sorted(instances().keys() - DEFAULT.keys()))
