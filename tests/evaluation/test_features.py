@@ -22,7 +22,7 @@ from undiffuse.evaluation.features import (
     save_features,
     trained,
 )
-from undiffuse.evaluation.features.base import Features, GivenFeatures, Raw, Whitened
+from undiffuse.evaluation.features.abstract import Features, GivenFeatures, Raw, Whitened
 from undiffuse.evaluation.features.inception import InceptionV3
 from undiffuse.evaluation.features.lite0 import Lite0
 from undiffuse.evaluation.features.trained import Trained

@@ -27,7 +27,7 @@ from undiffuse.evaluation.metrics import (
     Memorization,
     Metric,
     Modes,
-    Scored,
+    RowScores,
     Tables,
     Timings,
     as_facts,
@@ -137,7 +137,7 @@ WORLDS: dict[type, World] = {
         lambda raw, seed: Tables(**raw, sizes=SIZES, seed=seed),
         {"monotone": lambda x: np.stack([np.exp(x[:, 0]), x[:, 1] ** 3, x[:, 2]], 1)},
     ),
-    Scored: World(scores, lambda raw, seed: Scored(**raw, dimensions=4), {}),
+    RowScores: World(scores, lambda raw, seed: RowScores(**raw, dimensions=4), {}),
     Timings: World(
         times,
         lambda raw, seed: Timings(
@@ -312,7 +312,7 @@ def hundredth(timings: Timings) -> Figure:
     return replace(figure, stderr=figure.stderr / 100)
 
 
-def narrow(scored: Scored) -> Figure:
+def narrow(scored: RowScores) -> Figure:
     figure = found("nats", scored)[""]
     return replace(figure, low=figure.value - figure.stderr, high=figure.value + figure.stderr)
 
@@ -394,7 +394,7 @@ def test_few_times_say_so():
 
 
 def test_bits_are_those_of_the_mean():
-    given = built(Scored, 0)
+    given = built(RowScores, 0)
     nats, bits = (found(name, given)[""] for name in ("nats", "bits_per_dim"))
     assert nats.value == pytest.approx(given.held_out.mean())
     assert nats.stderr == pytest.approx(given.held_out.std(ddof=1) / N**0.5)

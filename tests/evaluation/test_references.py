@@ -11,7 +11,7 @@ import torch
 from undiffuse.data import Data, conform, load, restore
 from undiffuse.errors import InputError
 from undiffuse.evaluation.features import trained
-from undiffuse.evaluation.features.base import Raw
+from undiffuse.evaluation.features.abstract import Raw
 from undiffuse.evaluation.references import refer, refer_to_others
 
 rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from report_facts import figure
 from report_reader import Page, read
 
-from undiffuse.evaluation.report.charts import Axis, Chart, Point, Series, bar
+from undiffuse.evaluation.report.charts import Axis, Chart, Dot, Series, bar
 from undiffuse.evaluation.report.numbers import value_text
 from undiffuse.evaluation.report.page import _environment
 from undiffuse.evaluation.report.scales import Scale, scale_for
@@ -45,8 +45,8 @@ def test_marks_stand_where_the_numbers_are() -> None:
 
 def test_points_stand_where_the_numbers_are() -> None:
     """A straight line stays straight, and on two logarithmic axes so does a power."""
-    linear = [Point(float(x), 3.0 * x + 2) for x in (0, 1, 5, 9)]
-    power = [Point(10.0**x, 5 * 100.0**-x) for x in (0, 1, 2.5, 4)]
+    linear = [Dot(float(x), 3.0 * x + 2) for x in (0, 1, 5, 9)]
+    power = [Dot(10.0**x, 5 * 100.0**-x) for x in (0, 1, 2.5, 4)]
     for points, log in ((linear, False), (power, True)):
         axes = Axis("x", log=log), Axis("y", log=log)
         chart = Chart("one", [Series("one", points)], *axes, alt="a line")

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from undiffuse.evaluation.batch_file import BatchFile
-from undiffuse.evaluation.features.base import content_hash
+from undiffuse.evaluation.features.abstract import content_hash
 from undiffuse.evaluation.metrics.model import SINGLES
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import GenerativeModel

@@ -18,8 +18,12 @@ LOOKED_AT, BLOCKS = 256, 8  # rows of each side, and in how many blocks
 
 
 def loss_by_level(model: GenerativeModel, reference: Reference) -> dict[str, Any] | None:
-    """{"log_snr", "held_out", "training", "stderr"}: the loss of as many rows of either side, and the standard error of
-    its difference, from blocks of rows; None for a family without noise levels, or without training rows.
+    """Return the loss of equally many rows of each side at each noise level.
+
+    Returns:
+        {"log_snr", "held_out", "training", "stderr"}, lists with an entry per level; "stderr" is the
+        standard error of the difference, from blocks of rows. None for a family without noise
+        levels, and without training rows.
     """
     if reference.training is None:
         return None
@@ -41,7 +45,7 @@ def loss_by_level(model: GenerativeModel, reference: Reference) -> dict[str, Any
 
 
 def _levels(model: GenerativeModel, reference: Reference, side: Side, rows: np.ndarray) -> Any:
-    """What the model says of its loss per noise level on these rows: {"log_snr", "loss"}, or nothing."""
+    """The model's loss per noise level on these rows: {"log_snr", "loss"}, or None."""
     x, _ = reference.transform.encode(
         as_tensor(side.rows[rows]), RowNoise(mix(*rows[:1].tolist()), len(rows))
     )

@@ -25,7 +25,7 @@ from undiffuse.data import Conformed, Data
 from undiffuse.data.rows import as_tensor
 from undiffuse.errors import InputError
 from undiffuse.evaluation.features import choose_features
-from undiffuse.evaluation.features.base import Features
+from undiffuse.evaluation.features.abstract import Features
 from undiffuse.evaluation.features.trained import Trained
 from undiffuse.interfaces import Form, Progress, Transform
 from undiffuse.seeds import mix

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from undiffuse.atomic import atomic_file
 from undiffuse.errors import InputError, unknown
-from undiffuse.evaluation.features.base import Features, GivenFeatures, Raw, Whitened
+from undiffuse.evaluation.features.abstract import Features, GivenFeatures, Raw, Whitened
 from undiffuse.evaluation.features.inception import Inception
 from undiffuse.evaluation.features.lite0 import Lite0
 from undiffuse.evaluation.features.trained import WIDTH, Trained

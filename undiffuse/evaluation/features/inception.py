@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.features.base import Features, batched, check_images, content_hash
+from undiffuse.evaluation.features.abstract import Features, batched, check_images, content_hash
 
 FID_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FID_FILE = "pt_inception-2015-12-05-6726825d.pth"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.features.base import Features, batched, check_images, content_hash
+from undiffuse.evaluation.features.abstract import Features, batched, check_images, content_hash
 
 # repetitions, kernel, stride, expansion, inputs, outputs: EfficientNet-B0's table
 STAGES = (

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.features.base import Features, batched
+from undiffuse.evaluation.features.abstract import Features, batched
 from undiffuse.seeds import mix
 
 WIDTH = 64  # features

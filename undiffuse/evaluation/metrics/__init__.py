@@ -30,7 +30,7 @@ from undiffuse.evaluation.metrics.frechet import frechet, frechet_figure
 from undiffuse.evaluation.metrics.kernel import kernel_distance, kernel_figure
 from undiffuse.evaluation.metrics.memorization import Memorization, Pair, memorization
 from undiffuse.evaluation.metrics.model import (
-    Scored,
+    RowScores,
     Timings,
     bits_per_dim,
     latency,
@@ -283,7 +283,7 @@ METRICS: dict[str, Metric] = {
     ),
     "nats": Metric(
         nats,
-        Scored,
+        RowScores,
         "likelihood",
         "higher",
         Meaning(
@@ -295,7 +295,7 @@ METRICS: dict[str, Metric] = {
     ),
     "bits_per_dim": Metric(
         bits_per_dim,
-        Scored,
+        RowScores,
         "likelihood",
         "lower",
         Meaning(
@@ -307,7 +307,7 @@ METRICS: dict[str, Metric] = {
     ),
     "gap": Metric(
         likelihood_gap,
-        Scored,
+        RowScores,
         "likelihood",
         "lower",
         Meaning(

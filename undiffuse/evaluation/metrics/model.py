@@ -30,7 +30,7 @@ SINGLES = 6  # samples drawn one at a time
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class RowScores:
     """Finite log-likelihoods of rows, in nats, and the number of entries of a row.
 
     `held_out` is (n,), `training` (m,) or None where there are no training rows.
@@ -50,17 +50,17 @@ class Timings:
     singles: tuple[float, ...]
 
 
-def nats(scored: Scored) -> Figure:
+def nats(scored: RowScores) -> Figure:
     """Return the mean log-likelihood of held-out rows."""
     return of_mean(scored.held_out)
 
 
-def bits_per_dim(scored: Scored) -> Figure:
+def bits_per_dim(scored: RowScores) -> Figure:
     """Return the mean length of the code of one entry of a held-out row, in bits."""
     return of_mean(bits_per_dimension(scored.held_out, scored.dimensions))
 
 
-def likelihood_gap(scored: Scored) -> Figure | None:
+def likelihood_gap(scored: RowScores) -> Figure | None:
     """Return how much likelier training rows are than held-out rows; None without training rows."""
     if scored.training is None or not len(scored.training):
         return None

@@ -39,7 +39,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 @final
 @dataclass(frozen=True)
-class Point:
+class Dot:
     """A point, and the ends of its intervals where it has any."""
 
     x: float
@@ -54,7 +54,7 @@ class Series:
     """Points of one name and colour (0 to 7); a line joins them, `dots` marks each."""
 
     name: str
-    points: Sequence[Point]
+    points: Sequence[Dot]
     color: int = 0
     dots: bool = False
 
@@ -143,7 +143,7 @@ class Chart:
             "dots": places if series.dots or len(places) == 1 else [],
         }
 
-    def _errors(self, point: Point) -> list[Box]:
+    def _errors(self, point: Dot) -> list[Box]:
         a, b = self.place(point.x, point.y)
         lines: list[Box] = []
         if point.x_ends:
@@ -275,7 +275,7 @@ def level_losses(facts: Mapping[str, Any] | None) -> Chart | None:
         ("held out", "held_out", _HELD_OUT, stderr),
     ):
         points = [
-            Point(float(x), float(y), y_ends=_around(y, error) if is_known(error) else None)
+            Dot(float(x), float(y), y_ends=_around(y, error) if is_known(error) else None)
             for x, y, error in zip_longest(at, facts.get(key) or [], errors)
             if is_known(x) and is_known(y)
         ]
@@ -309,7 +309,7 @@ def against_evaluations(entries: Sequence[Mapping[str, Any]]) -> list[Chart]:
         if not measured:
             continue
         at, what = [n for n, _ in measured], meaning(name)
-        points = [Point(n, float(f["value"]), y_ends=_ends(f)) for n, f in measured]
+        points = [Dot(n, float(f["value"]), y_ends=_ends(f)) for n, f in measured]
         floors = known_ones(figure.get("floor") for _, figure in measured)
         said = ", ".join(number(n) for n in at), ", ".join(value_text(f) for _, f in measured)
         chart = Chart(
@@ -331,10 +331,10 @@ def class_scale(entries: Sequence[Mapping[str, Any]]) -> Scale:
     return scale_for([0.0, *known_ones(shares)], low=0.0)
 
 
-def thin(points: Sequence[Point]) -> tuple[list[Point], int]:
+def thin(points: Sequence[Dot]) -> tuple[list[Dot], int]:
     """Return fewer points, each the mean of as many neighbours as the second number says.
 
-    >>> points, window = thin([Point(float(i), 1.0) for i in range(600)])
+    >>> points, window = thin([Dot(float(i), 1.0) for i in range(600)])
     >>> len(points), window, points[0].x
     (150, 4, 1.5)
     """
@@ -342,13 +342,13 @@ def thin(points: Sequence[Point]) -> tuple[list[Point], int]:
     if window <= 1:
         return list(points), 1
     groups = [points[i : i + window] for i in range(0, len(points), window)]
-    means = [Point(sum(p.x for p in g) / len(g), sum(p.y for p in g) / len(g)) for g in groups]
+    means = [Dot(sum(p.x for p in g) / len(g), sum(p.y for p in g) / len(g)) for g in groups]
     return means, window
 
 
-def _points(entries: Sequence[Mapping[str, Any]]) -> list[Point]:
+def _points(entries: Sequence[Mapping[str, Any]]) -> list[Dot]:
     pairs = [(entry.get("step"), entry.get("loss")) for entry in entries]
-    return [Point(float(x), float(y)) for x, y in pairs if is_known(x) and is_known(y)]
+    return [Dot(float(x), float(y)) for x, y in pairs if is_known(x) and is_known(y)]
 
 
 def _around(value: float, stderr: float) -> Ends:
@@ -386,7 +386,7 @@ def triangle_charts(corners: Sequence[Mapping[str, Any]], tones: Mapping[str, in
         Series(
             str(each["preset"]),
             [
-                Point(float(i), float(each[name]["value"]))
+                Dot(float(i), float(each[name]["value"]))
                 for i, name in enumerate(_CORNERS)
                 if is_known(each[name]["value"])
             ],
@@ -403,7 +403,7 @@ def triangle_charts(corners: Sequence[Mapping[str, Any]], tones: Mapping[str, in
     ]
 
 
-def _both(x: FigureFacts, y: FigureFacts) -> Point | None:
+def _both(x: FigureFacts, y: FigureFacts) -> Dot | None:
     if not (is_known(x["value"]) and is_known(y["value"])):
         return None
-    return Point(float(x["value"]), float(y["value"]), _ends(x), _ends(y))
+    return Dot(float(x["value"]), float(y["value"]), _ends(x), _ends(y))

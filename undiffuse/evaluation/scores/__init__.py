@@ -28,8 +28,8 @@ from undiffuse.data.conformed import Taken
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.errors import InputError
 from undiffuse.evaluation.batch_file import BatchFile
-from undiffuse.evaluation.features.base import content_hash
-from undiffuse.evaluation.metrics.model import Scored
+from undiffuse.evaluation.features.abstract import content_hash
+from undiffuse.evaluation.metrics.model import RowScores
 from undiffuse.evaluation.references import Reference
 from undiffuse.evaluation.scores.conformal import Calibration
 from undiffuse.evaluation.scores.table import Summary, check_out, write_table
@@ -257,7 +257,7 @@ class Likelihoods:
         lost: how many of these have no finite likelihood.
     """
 
-    scored: Scored
+    scored: RowScores
     kind: str
     meaning: str
     rows: int
@@ -311,7 +311,7 @@ def likelihoods(
             "likelihood: no held-out row has a finite one; look at the rows with undiffuse score."
         )
     return Likelihoods(
-        scored=Scored(
+        scored=RowScores(
             held_out=held_out,
             training=training[0] if training else None,
             dimensions=reference.held_out.rows[0].size,
