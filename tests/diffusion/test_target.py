@@ -76,6 +76,9 @@ def test_a_target_means_what_is_published(schedule, kind):
     close = {"rtol": 1e-4, "atol": 1e-6} if kind == "velocity" else {"rtol": 1e-9, "atol": 1e-9}
     for ours, published in zip(got, MEANING[kind](schedule, t)):
         torch.testing.assert_close(ours, published, **close)
+    if kind == "velocity":  # by differences above, and by the schedule's own derivative
+        for ours, exact in zip(got, schedule.derivative(t)):
+            torch.testing.assert_close(ours, exact, rtol=1e-9, atol=1e-9)
 
 
 @every_schedule
