@@ -26,9 +26,7 @@ from undiffuse.diffusion.oracle import Mixture
 from undiffuse.diffusion.target import VTarget
 
 HIGH_ORDER = {
-    name: step
-    for name, step in METHODS.items()
-    if (step.order or 0) >= 2 and not step.adaptive
+    name: step for name, step in METHODS.items() if (step.order or 0) >= 2 and not step.adaptive
 }
 START, END = 5.0, 0.1  # sigma/alpha, inside every schedule
 

@@ -80,7 +80,7 @@ def test_it_starts_at_mean_0_and_deviation_1(kind, shape):
 def test_an_image_of_full_size_comes_back_in_single_precision():
     """In training: weights at random are as large as no data make them, and lose seven digits."""
     torch.manual_seed(0)
-    network = flow_for_shape((1, 28, 28), width=16, depth=2, patch=4)
+    network = flow_for_shape((1, 28, 28), width=32, depth=4, patch=4)
     x = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(1)) * 2 - 1
     x[:, :, :10] = -0.996  # a background of one value
     network.initialize(x)
@@ -93,7 +93,7 @@ def test_an_image_of_full_size_comes_back_in_single_precision():
         adam.zero_grad()
         loss.backward()
         adam.step()
-    assert losses[-1] < losses[0] - 0.05
+    assert losses[-1] < losses[0] - 0.1
 
 
 @pytest.mark.parametrize("value", [-1.0, 1.0, 1e3, 1e6])
