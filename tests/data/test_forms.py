@@ -263,8 +263,16 @@ class Untidy(Careless):
         out.parent.mkdir(exist_ok=True)
 
 
-@pytest.mark.parametrize("wrong", [Careless, Untidy])
-def test_a_wrong_form_breaks_the_law(wrong, tmp_path):
+class Right(Careless):
+    """The form that it is given."""
+
+    def check_out(self, out):
+        self.form.check_out(out)
+
+
+@pytest.mark.parametrize(("wrong", "how"), [(Careless, InputError), (Untidy, AssertionError)])
+def test_a_wrong_form_breaks_the_law(wrong, how, tmp_path):
     rows = np.random.default_rng(0).normal(size=(9, 4))
-    with pytest.raises((AssertionError, InputError)):
+    what_a_form_says_it_writes_it_writes(Right(load(rows).form), rows, tmp_path)
+    with pytest.raises(how, match=r"x\.jpg" if how is InputError else None):
         what_a_form_says_it_writes_it_writes(wrong(load(rows).form), rows, tmp_path)
