@@ -13,7 +13,7 @@ import json
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,40 +93,27 @@ def decode_once(
     if cached is not None:
         return cached
     failed: dict[int, Unreadable] = {}
-    headers: dict[int, _Header] = {}
-    looking, decoding = f"looking at {folder.name}", f"decoding {folder.name}"
-    for i, header in for_each(folder.files, read_header, ahead=64, progress=progress, what=looking):
-        if isinstance(header, Unreadable):
-            failed[i] = header
-        else:
-            headers[i] = header
-    _refuse_many(folder, failed)
+
+    def each(
+        positions: Sequence[int], work: Callable[[Path], _Result], ahead: int, what: str
+    ) -> Iterator[tuple[int, _Result]]:
+        """(position, result) of the files that can be read; refuse the folder if few can."""
+        files = [folder.files[i] for i in positions]
+        for j, result in for_each(files, work, ahead=ahead, progress=progress, what=what):
+            if isinstance(result, Unreadable):
+                failed[positions[j]] = result
+            else:
+                yield positions[j], result
+        _refuse_many(folder, failed)
+
+    positions = range(len(folder.files))
+    headers = dict(each(positions, read_header, 64, f"looking at {folder.name}"))
     target, notes = plan(headers)
-    readable = list(headers)
-    lengths: dict[int, int] = {}
     with atomic_folder(place, replace=".*") as temporary:
-        with (temporary / "values.npy").open("wb") as stream:
-            values: np.ndarray | None = None
-            decoded = for_each(
-                [folder.files[i] for i in readable],
-                lambda path: decode(path, target),
-                ahead=ahead,
-                progress=progress,
-                what=decoding,
-            )
-            for j, part in decoded:
-                if isinstance(part, Unreadable):
-                    failed[readable[j]] = part
-                    continue
-                if values is None:
-                    values = part
-                    _write_npy_header(stream, values, 0)
-                stream.write(np.ascontiguousarray(part).data)
-                lengths[readable[j]] = len(part)
-            _refuse_many(folder, failed)
-            assert values is not None  # or all had failed
-            stream.seek(0)
-            _write_npy_header(stream, values, sum(lengths.values()))
+        parts = each(
+            list(headers), lambda path: decode(path, target), ahead, f"decoding {folder.name}"
+        )
+        lengths = _write_parts(temporary / "values.npy", parts)
         if failed:
             notes = [f"{unreadable(folder, failed)}; {rest} the other {len(lengths):,}.", *notes]
         facts = {
@@ -186,6 +173,23 @@ def unreadable(folder: Folder, failed: Mapping[int, Unreadable]) -> str:
         f"{folder.name}: {len(failed):,} of {len(folder.files):,} {folder.what} could not be read "
         f"({', '.join(shown)})"
     )
+
+
+def _write_parts(path: Path, parts: Iterable[tuple[int, np.ndarray]]) -> dict[int, int]:
+    """Write arrays (n, ...) one after another as one .npy; return the n of each position."""
+    lengths: dict[int, int] = {}
+    values: np.ndarray | None = None
+    with path.open("wb") as stream:
+        for i, part in parts:
+            if values is None:
+                values = part
+                _write_npy_header(stream, values, 0)
+            stream.write(np.ascontiguousarray(part).data)
+            lengths[i] = len(part)
+        assert values is not None  # or all had failed
+        stream.seek(0)
+        _write_npy_header(stream, values, sum(lengths.values()))
+    return lengths
 
 
 def _refuse_many(folder: Folder, failed: Mapping[int, Unreadable]) -> None:
