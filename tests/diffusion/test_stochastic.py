@@ -25,6 +25,8 @@ from undiffuse.diffusion.oracle import Gaussian, Mixture
 from undiffuse.errors import InputError
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
+
+
 def seeded(seed):
     """One stream for all rows: a law of large numbers needs many."""
     generator = torch.Generator().manual_seed(seed)

@@ -12,8 +12,8 @@ from undiffuse.duration import format_duration, parse_duration
 from undiffuse.errors import InputError
 from undiffuse.training import schedule
 from undiffuse.training.averaging import PowerAverage, averaged, exponent
-from undiffuse.training.settle import batch_for, merge
 from undiffuse.training.randomness import Randomness, mix
+from undiffuse.training.settle import batch_for, merge
 
 
 @pytest.mark.parametrize(
