@@ -120,7 +120,9 @@ def _schedules() -> list[Schedule]:
     ]
 
 
-def moments(schedule: Schedule, t: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+def gaussian_moments(
+    schedule: Schedule, t: Tensor, mean: Tensor, std: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of x_t for data N(mean, std^2), () or (n,) for `t`.
 
     The probability flow of such data carries quantiles to quantiles.
@@ -148,7 +150,7 @@ def orders() -> float:
         errors = []
         for n in (128, 256):
             grid = Karras()(schedule, n)[:-1]
-            _, spread = moments(schedule, grid, as_times(0.0), as_times(std))
+            _, spread = gaussian_moments(schedule, grid, as_times(0.0), as_times(std))
             end = sample(oracle, spread[0] * x, grid, step)
             errors.append(float((end - spread[-1] * x).abs().max()))
         found.append(abs(math.log2(errors[0] / errors[1]) - order))
@@ -234,7 +236,7 @@ def point() -> float:
     return worst
 
 
-def langevin() -> float:
+def stationary_variance() -> float:
     """The stationary variance of Langevin dynamics on N(0, s^2): 2 e / (1 - (1 - e/s^2)^2)."""
     s2, step = 0.25, 0.02
     oracle = Gaussian(EDM(), torch.zeros(1).double(), torch.full((1,), s2**0.5).double())
@@ -280,7 +282,7 @@ LAWS: dict[str, tuple[float, Callable[[], float]]] = {
     "bound's weights = differences of SNR": (1e-9, posterior_weights),
     "decoder's masses sum to 1": (1e-14, decoder),
     "DDIM reproduces a point": (1e-10, point),
-    "Langevin dynamics: stationary variance": (1e-9, langevin),
+    "Langevin dynamics: stationary variance": (1e-9, stationary_variance),
     "Gaussian divergence = integral": (1e-9, divergence),
 }
 """Law -> (bound, its error)."""

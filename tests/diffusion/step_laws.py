@@ -33,7 +33,7 @@ def instances(*kinds: str) -> dict[str, Step]:
 
 def moments(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of x_t, in the closed form that selfcheck uses."""
-    return selfcheck.moments(schedule, t, MEAN, STD)
+    return selfcheck.gaussian_moments(schedule, t, MEAN, STD)
 
 
 @cache

@@ -14,7 +14,7 @@ from undiffuse.diffusion.likelihood.decoder import log_mass
 from undiffuse.diffusion.likelihood.elbo import elbo, prior_term
 from undiffuse.diffusion.oracle import Gaussian, Mixture
 from undiffuse.diffusion.schedules.process import LEAST_SCORED
-from undiffuse.diffusion.steps.base import Beta, BetaTilde
+from undiffuse.diffusion.steps.moves import Beta, BetaTilde
 from undiffuse.errors import InputError
 from undiffuse.selfcheck import expected_gap, open_bins
 

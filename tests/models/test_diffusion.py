@@ -13,7 +13,7 @@ from torch import nn
 from undiffuse import nn as networks
 from undiffuse import parts
 from undiffuse.diffusion import EDM, METHODS, PARTS, EDMWeight, Karras, LogNormalTimes, Objective
-from undiffuse.diffusion.steps.base import Heun
+from undiffuse.diffusion.steps.moves import Heun
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError
 from undiffuse.models import PRESETS, Diffusion, build_model

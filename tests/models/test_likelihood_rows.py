@@ -16,7 +16,7 @@ from undiffuse.data.images.form import ImageForm
 from undiffuse.data.images.transform import image_transform
 from undiffuse.diffusion import EDM, EDMWeight, Karras, LogNormalTimes, Objective
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
-from undiffuse.diffusion.steps.base import Heun
+from undiffuse.diffusion.steps.moves import Heun
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows

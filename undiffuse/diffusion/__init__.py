@@ -85,7 +85,15 @@ from undiffuse.diffusion.schedules.process import (
 )
 from undiffuse.diffusion.steps import METHODS, STEPS
 from undiffuse.diffusion.steps.adaptive import AdaptiveODE, integrate
-from undiffuse.diffusion.steps.base import (
+from undiffuse.diffusion.steps.langevin import (
+    CONVENTIONS,
+    AnnealedLangevin,
+    Full,
+    Half,
+    Langevin,
+    langevin,
+)
+from undiffuse.diffusion.steps.moves import (
     COORDINATES,
     DDIM,
     VARIANCES,
@@ -98,14 +106,6 @@ from undiffuse.diffusion.steps.base import (
     Learned,
     Ratio,
     Step,
-)
-from undiffuse.diffusion.steps.langevin import (
-    CONVENTIONS,
-    AnnealedLangevin,
-    Full,
-    Half,
-    Langevin,
-    langevin,
 )
 from undiffuse.diffusion.steps.solvers import (
     BH1,

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand, noised
 from undiffuse.diffusion.schedules.process import Schedule, Times, as_times
-from undiffuse.diffusion.steps.base import Moved, Step
+from undiffuse.diffusion.steps.moves import Moved, Step
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
-from undiffuse.diffusion.steps.base import Step
+from undiffuse.diffusion.steps.moves import Step
 from undiffuse.interfaces import Noise
 from undiffuse.seeds import mix
 

@@ -42,7 +42,7 @@ from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
 from undiffuse.diffusion.schedules.process import as_times
-from undiffuse.diffusion.steps.base import ReverseVariance
+from undiffuse.diffusion.steps.moves import ReverseVariance
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Noise, Player, Source
@@ -231,7 +231,7 @@ class Diffusion(GenerativeModel):
             float(self.objective.losses(denoiser, x, z, t.expand(len(x)), **cond).mean())
             for t in times.unbind()
         ]
-        log_snr = self.schedule.log_snr(times).tolist()
+        log_snr = [float(level) for level in self.schedule.log_snr(times).unbind()]
         return {"loss": sum(curve) / _LEVELS, "levels": {"log_snr": log_snr, "loss": curve}}
 
     @torch.no_grad()

@@ -20,7 +20,7 @@ from undiffuse.diffusion import (
     Simple,
     VariationalBound,
 )
-from undiffuse.diffusion.steps.base import ReverseVariance
+from undiffuse.diffusion.steps.moves import ReverseVariance
 from undiffuse.errors import InputError
 
 Loss = Callable[[ReverseVariance], AbstractObjective]

@@ -65,7 +65,7 @@ from undiffuse.diffusion import (
     target,
 )
 from undiffuse.diffusion.objectives.coupling import Coupling
-from undiffuse.diffusion.steps.base import ReverseVariance
+from undiffuse.diffusion.steps.moves import ReverseVariance
 from undiffuse.diffusion.target import Preconditioned, Target
 from undiffuse.errors import InputError, unknown
 from undiffuse.models.base import GenerativeModel

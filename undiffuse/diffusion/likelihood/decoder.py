@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.special import log_ndtr
+
+from undiffuse.diffusion.typed import broadcast, log_ndtr
 
 
 def log_mass(mean: Tensor, std: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -30,7 +31,7 @@ def log_mass(mean: Tensor, std: Tensor, low: Tensor, high: Tensor) -> Tensor:
     >>> log_mass(torch.tensor(0.0), torch.tensor(1.0), edges[:-1], edges[1:]).exp()
     tensor([0.5000, 0.3413, 0.1587], dtype=torch.float64)
     """
-    mean, std, low, high = (c.double() for c in torch.broadcast_tensors(mean, std, low, high))
+    mean, std, low, high = (c.double() for c in broadcast(mean, std, low, high))
     open_left, open_right = low == -torch.inf, high == torch.inf
     # an open edge is moved to the other one: an infinity has no gradient; see `inside`
     a = (torch.where(open_left, torch.where(open_right, 0.0, high), low) - mean) / std

@@ -21,7 +21,6 @@ spread of these gives the standard error.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
@@ -39,8 +38,8 @@ from undiffuse.diffusion.steps.adaptive import (
     integrate,
 )
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Noise
 
-Noise = Callable[[Tensor], Tensor]
 EXACT = 64  # coordinates up to which the trace is exact unless asked otherwise
 _TOGETHER = 16  # vector-Jacobian products taken at once
 
@@ -196,7 +195,7 @@ def _slope(denoiser: AbstractDenoiser, y: Tensor, t: Times, e: Tensor) -> tuple[
         x_hat, z_hat = denoiser.split(scale * y, t)
         slope = z_hat - x_hat
         products: list[Any] = []
-        for part in e.transpose(0, 1).split(_TOGETHER):
+        for part in torch.split(e.transpose(0, 1), _TOGETHER):
             products += torch.autograd.grad(
                 slope, y, part, retain_graph=True, is_grads_batched=True
             )

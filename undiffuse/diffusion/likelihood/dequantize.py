@@ -20,9 +20,9 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.special import ndtr, ndtri
 
 from undiffuse.diffusion.schedules.process import LEAST_SCORED, Schedule
+from undiffuse.diffusion.typed import ndtr, ndtri
 
 
 @final
@@ -53,7 +53,7 @@ class TruncatedNormal:
             self.std / width, dtype=torch.float64, device=z.device
         )  # of the noise to the bin
         tau = 0.5 / ratio
-        mass = torch.special.erf(tau / math.sqrt(2))
+        mass = torch.erf(tau / math.sqrt(2))
         e = ndtri(ndtr(-tau) + ndtr(z.double()) * mass).clamp(-tau, tau)
         log_q = -e.square() / 2 - math.log(2 * math.pi) / 2 - (mass * ratio).log()
         return ndtri(0.5 + ratio * e).to(z.dtype), -log_q.flatten(1).sum(1)

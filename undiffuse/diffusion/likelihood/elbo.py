@@ -49,7 +49,8 @@ from undiffuse.diffusion.gaussian import kl, nats_per_value
 from undiffuse.diffusion.likelihood.decoder import log_mass
 from undiffuse.diffusion.prior import Prior
 from undiffuse.diffusion.schedules.process import LEAST_SCORED, Schedule, Times, as_times
-from undiffuse.diffusion.steps.base import BetaTilde, ReverseVariance
+from undiffuse.diffusion.steps.moves import BetaTilde, ReverseVariance
+from undiffuse.diffusion.typed import ndtr
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 
@@ -202,9 +203,10 @@ def _every_level(
 
 def _drawn_points(point: Point, x: Tensor, count: int, noise: Noise) -> _Sum:
     """The estimate from one point in each of `count` strata, whose variances change smoothly."""
-    control, terms = _nothing(x), []
+    control = _nothing(x)
+    terms: list[Tensor] = []
     for k in range(count):
-        place = torch.special.ndtr(noise(x.new_empty(len(x), 1)).double())[:, 0].cpu()
+        place = ndtr(noise(x.new_empty(len(x), 1)).double())[:, 0].cpu()
         term, control = point((k + place) / count, x, noise(x), control)
         terms.append(term / count)
     parts = torch.stack(terms, 1)

@@ -25,7 +25,7 @@ from undiffuse.diffusion.objectives.objective import AbstractObjective, weighted
 from undiffuse.diffusion.objectives.times import DiscreteTimes, Draw, LowDiscrepancy
 from undiffuse.diffusion.objectives.weighting import Simple, Weighting
 from undiffuse.diffusion.schedules.process import Times, level_below
-from undiffuse.diffusion.steps.base import BetaTilde, Learned, ReverseVariance
+from undiffuse.diffusion.steps.moves import BetaTilde, Learned, ReverseVariance
 
 
 def level_terms(

@@ -17,6 +17,7 @@ import torch
 
 from undiffuse.diffusion.registered import Registered
 from undiffuse.diffusion.schedules.process import Schedule, Times
+from undiffuse.diffusion.typed import ndtri
 
 _LEAST = 1e-5  # time down to which a schedule without t_min is trained
 _INSIDE = 1e-12  # uniform numbers are held this far above 0, where quantiles may be infinite
@@ -80,7 +81,7 @@ class LogNormalTimes(TrainingTimes):
 
     def quantile(self, schedule: Schedule, u: Times) -> Times:
         """Return the time of the quantile of sigma/alpha."""
-        log_ratio = math.log(self.sigma_data) + self.mean + self.std * normal_quantile(u)
+        log_ratio = math.log(self.sigma_data) + self.mean + self.std * ndtri(u)
         return schedule.inverse(-2 * log_ratio).clamp(min=schedule.t_min)
 
 
@@ -94,13 +95,8 @@ class LogitNormalTimes(TrainingTimes):
 
     def quantile(self, schedule: Schedule, u: Times) -> Times:
         """Return the sigmoid of the normal quantile."""
-        t = torch.sigmoid(self.mean + self.std * normal_quantile(u))
+        t = torch.sigmoid(self.mean + self.std * ndtri(u))
         return t.clamp(min=max(schedule.t_min, _LEAST))
-
-
-def normal_quantile(u: Times) -> Times:
-    """Return the quantiles of the standard normal distribution at `u` in (0, 1)."""
-    return torch.special.ndtri(u)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 class Draw(Registered):

@@ -6,8 +6,8 @@ tests/diffusion/test_steps.py.
 """
 
 from undiffuse.diffusion.steps.adaptive import AdaptiveODE
-from undiffuse.diffusion.steps.base import DDIM, Ancestral, Euler, Heun, Step
 from undiffuse.diffusion.steps.langevin import AnnealedLangevin, Langevin
+from undiffuse.diffusion.steps.moves import DDIM, Ancestral, Euler, Heun, Step
 from undiffuse.diffusion.steps.solvers import DEIS, IPNDM, DPMpp, DPMpp2S, DPMppSDE, UniPC
 from undiffuse.diffusion.steps.stochastic import EulerMaruyama, PredictorCorrector
 

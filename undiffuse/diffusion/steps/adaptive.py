@@ -28,7 +28,7 @@ from torch import Tensor
 from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
 from undiffuse.diffusion.grid import Grid, LogSNR
 from undiffuse.diffusion.schedules.process import LEAST_SAMPLED, Schedule, Times, as_times
-from undiffuse.diffusion.steps.base import Moved, Step
+from undiffuse.diffusion.steps.moves import Moved, Step
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 

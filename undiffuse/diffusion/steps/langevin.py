@@ -30,7 +30,7 @@ from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.grid import Grid, LogSNR
 from undiffuse.diffusion.schedules.levels import step_share
 from undiffuse.diffusion.schedules.process import LEAST_SAMPLED, Schedule, Times
-from undiffuse.diffusion.steps.base import Moved, Step
+from undiffuse.diffusion.steps.moves import Moved, Step
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 

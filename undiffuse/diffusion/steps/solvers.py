@@ -36,11 +36,12 @@ from torch import Tensor
 from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.grid import Grid, Karras
 from undiffuse.diffusion.schedules.process import Schedule, Times
-from undiffuse.diffusion.steps.base import Moved, Step
+from undiffuse.diffusion.steps.moves import Moved, Step
+from undiffuse.diffusion.typed import solve
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 
-Known = tuple[Tensor, Times]
+Node = tuple[Tensor, Times]
 """A prediction and the lambda it belongs to; a memory is a list of them, the latest first."""
 
 
@@ -64,7 +65,7 @@ def bend(h: Times, f: Tensor, r: list[Times], others: list[Tensor]) -> Tensor | 
     if not others:
         return 0.0
     nodes, k = torch.stack(r), torch.arange(1, len(r) + 1).unsqueeze(1)
-    w = torch.linalg.solve(nodes**k, moments(h, len(r) + 1)[1:])
+    w = solve(nodes**k, moments(h, len(r) + 1)[1:])
     return sum(w_j * (f_j - f) for w_j, f_j in zip(w, others, strict=True))
 
 
@@ -93,7 +94,7 @@ class BH2(BH):
         return -torch.expm1(-h)
 
 
-def predicted(b: BH, lambda_s: Times, known: Known, others: list[Known]) -> Tensor:
+def predicted(b: BH, lambda_s: Times, known: Node, others: list[Node]) -> Tensor:
     """Return m_0 x_hat and its bend on the way to `lambda_s`, from `known` and `others`."""
     x_hat, lambda_t = known
     h = lambda_s - lambda_t
@@ -109,12 +110,12 @@ def lambdas(schedule: Schedule, t: Times, s: Times) -> tuple[Times, Times]:
     return schedule.log_snr(t) / 2, schedule.log_snr(s) / 2
 
 
-def remember(known: Known, past: list[Known], count: int) -> list[Known]:
+def remember(known: Node, past: list[Node], count: int) -> list[Node]:
     """The latest `count` predictions, without one at lambda = -inf."""
     return [known, *past][:count] if known[1].isfinite() else []
 
 
-def check(name: str, value: int, largest: int, method: str) -> None:
+def check_order(name: str, value: int, largest: int, method: str) -> None:
     """Raises InputError for an order that the method does not have."""
     if not 1 <= value <= largest:
         raise InputError(f"{name} {value}: {method} goes from 1 to {largest}.")
@@ -138,14 +139,14 @@ class DPMpp(Step):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"1": {"order": 1}, "3": {"order": 3}}
 
     def __post_init__(self) -> None:
-        check("order", self.order, 3, "DPM-Solver++")
+        check_order("order", self.order, 3, "DPM-Solver++")
 
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
         x_hat, _ = denoiser.split(x_t, t)
-        past: list[Known] = memory or []
+        past: list[Node] = memory or []
         lambda_t, lambda_s = lambdas(denoiser.schedule, t, s)
         push = predicted(BH2(), lambda_s, (x_hat, lambda_t), past)
         x_s = (sigma_s / sigma_t) * x_t + alpha_s * push
@@ -209,14 +210,14 @@ class DPMppSDE(Step):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"1": {"weak_order": 1}}
 
     def __post_init__(self) -> None:
-        check("weak_order", self.weak_order, 2, "SDE-DPM-Solver++")
+        check_order("weak_order", self.weak_order, 2, "SDE-DPM-Solver++")
 
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
         x_hat, _ = denoiser.split(x_t, t)
-        past: list[Known] = memory or []
+        past: list[Node] = memory or []
         lambda_t, lambda_s = lambdas(denoiser.schedule, t, s)
         h = lambda_s - lambda_t
         gone = -torch.expm1(-2 * h)
@@ -255,7 +256,7 @@ class UniPC(Step):
     }
 
     def __post_init__(self) -> None:
-        check("p", self.p, 3, "UniPC")
+        check_order("p", self.p, 3, "UniPC")
 
     @property
     def order(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -267,7 +268,7 @@ class UniPC(Step):
     ) -> Moved:
         (_, sigma_t), (alpha_s, sigma_s) = denoiser.schedule(t), denoiser.schedule(s)
         x_hat, _ = denoiser.split(x_t, t)
-        past: list[Known] = memory or []
+        past: list[Node] = memory or []
         lambda_t, lambda_s = lambdas(denoiser.schedule, t, s)
         x_t = self.corrected(denoiser.schedule, x_t, t, x_hat, past)
         x_s = (sigma_s / sigma_t) * x_t + alpha_s * predicted(
@@ -276,7 +277,7 @@ class UniPC(Step):
         return x_s, remember((x_hat, lambda_t), past, self.p)
 
     def corrected(
-        self, schedule: Schedule, x_t: Tensor, t: Times, x_hat: Tensor, past: list[Known]
+        self, schedule: Schedule, x_t: Tensor, t: Times, x_hat: Tensor, past: list[Node]
     ) -> Tensor:
         """Return `x_t` corrected by its prediction `x_hat` (UniC-p); itself at the first step."""
         if not past:
@@ -303,14 +304,14 @@ class DEIS(Step):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"1": {"order": 1}, "2": {"order": 2}}
 
     def __post_init__(self) -> None:
-        check("order", self.order, 3, "DEIS")
+        check_order("order", self.order, 3, "DEIS")
 
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         alpha_s, sigma_s = denoiser.schedule(s)
         x_hat, z_hat = denoiser.split(x_t, t)
-        past: list[Known] = memory or []
+        past: list[Node] = memory or []
         lambda_t, lambda_s = lambdas(denoiser.schedule, t, s)
         h = lambda_s - lambda_t
         r = [(lambda_j - lambda_t) / h for _, lambda_j in past]
@@ -345,7 +346,7 @@ class IPNDM(Step):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"2": {"points": 2}, "3": {"points": 3}}
 
     def __post_init__(self) -> None:
-        check("points", self.points, 4, "iPNDM")
+        check_order("points", self.points, 4, "iPNDM")
 
     @property
     def order(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

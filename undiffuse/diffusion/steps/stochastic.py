@@ -21,7 +21,7 @@ from torch import Tensor
 from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.grid import Grid, LogSNR
 from undiffuse.diffusion.schedules.process import Schedule, Times
-from undiffuse.diffusion.steps.base import Ancestral, Moved, Step
+from undiffuse.diffusion.steps.moves import Ancestral, Moved, Step
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 
