@@ -167,6 +167,20 @@ def test_kernel_interval_holds_the_distance_of_the_laws():
     assert abs(held - 0.95) <= 3 * (0.95 * 0.05 / repeats) ** 0.5
 
 
+@pytest.mark.parametrize("of", [frechet_figure, kernel_figure])
+def test_half_of_the_data_sits_at_its_floor(of):
+    """Real rows as samples: figure and floor have one law, and differ by as much as they err."""
+    gaps, errors = [], []
+    for i in range(20):
+        rows = normal(450, 8, i)
+        figure = of(match(rows[:300], rows[300:], seed=i))
+        gaps.append(figure.value - figure.floor)
+        errors.append(np.hypot(figure.stderr, figure.stderr))
+        assert figure.n == 150
+    assert abs(np.mean(gaps)) <= 4 * np.std(gaps) / 20**0.5
+    assert np.std(gaps) <= 1.3 * np.mean(errors)
+
+
 def test_figures_say_when_there_are_too_few_rows():
     few = frechet_figure(match(normal(60, 40, 0), normal(30, 40, 1)))
     assert "30 rows for 40 features: too few" in few.warning

@@ -123,19 +123,43 @@ def test_noise_costs_precision_and_density():
         assert figure.high < figure.floor - 0.2
 
 
-def test_coverages_interval_holds_what_is_known_of_a_perfect_sampler():
-    """What exchangeability gives, for the whole set and for its halves."""
-    n, k, repeats = 80, 3, 80
+def test_half_of_the_data_sits_at_its_floor():
+    rows = modes(1200, 0)
+    for name, figure in vars(manifold_figures(match(rows[:800], rows[800:]))).items():
+        assert abs(figure.value - figure.floor) <= 4 * 2**0.5 * figure.stderr, name
+        assert figure.warning == ""
+
+
+@pytest.mark.parametrize("worse", [False, True])
+def test_errors_are_those_of_fresh_draws(worse):
+    """The standard error from halves of one draw, against the standard deviation over 60 draws."""
+
+    def sampler(seed):
+        return 1.5 * normal(120, 2, seed) + 0.5 if worse else normal(120, 2, seed)
+
     figures = [
-        manifold_figures(
-            match(normal(2 * n, 2, 2 * i), normal(n, 2, 2 * i + 1), seed=i), k
-        ).coverage
+        manifold_figures(match(normal(240, 2, 2 * i), sampler(2 * i + 1), seed=i))
+        for i in range(60)
+    ]
+    for name in ("precision", "recall", "density", "coverage"):
+        truth = np.std([getattr(figure, name).value for figure in figures])
+        mean = np.mean([getattr(figure, name).stderr for figure in figures])
+        assert 0.8 <= mean / truth <= 1.6, (name, mean / truth)
+
+
+def test_intervals_hold_what_is_known_of_a_perfect_sampler():
+    """Density is 1 on average, coverage what exchangeability gives, whole and for halves."""
+    n, k, repeats = 150, 3, 80
+    figures = [
+        manifold_figures(match(normal(2 * n, 2, 2 * i), normal(n, 2, 2 * i + 1), seed=i), k)
         for i in range(repeats)
     ]
-    expected = 1 - np.prod([(n - j) / (2 * n - j) for j in range(1, k + 1)])
-    held = np.mean([figure.low <= expected <= figure.high for figure in figures])
-    assert held >= 0.95 - 3 * (0.95 * 0.05 / repeats) ** 0.5
-    assert np.mean([figure.high - figure.low for figure in figures]) < 0.5
+    chance = 1 - np.prod([(n - j) / (2 * n - j) for j in range(1, k + 1)])
+    for name, truth in {"density": 1.0, "coverage": chance}.items():
+        found = [getattr(figure, name) for figure in figures]
+        held = np.mean([figure.low <= truth <= figure.high for figure in found])
+        assert held >= 0.95 - 3 * (0.95 * 0.05 / repeats) ** 0.5, (name, held)
+        assert np.mean([figure.high - figure.low for figure in found]) < 0.5
 
 
 @pytest.mark.parametrize("k", [0, 20])
