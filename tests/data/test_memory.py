@@ -22,7 +22,7 @@ growth = []
 for path in sys.argv[1:]:
     before = anonymous()
     data = load(path)
-    for batch in itertools.islice(data.batches(64, seed=0), 5):
+    for batch in itertools.islice(data.batches(64, seed=0), 20):
         data.transform.encode(batch["row"], torch.randn_like)
     growth.append(anonymous() - before)
 print(*growth)
@@ -33,14 +33,14 @@ print(*growth)
     not Path("/proc/self/status").exists(), reason="reads Linux's account of memory"
 )
 def test_memory_does_not_grow_with_the_file(tmp_path):
-    """8 MB, then 24 MB of float32: loading, measuring, splitting and drawing batches of each."""
+    """24 MB, then 96 MB of float32: loading, measuring, splitting and drawing batches of each."""
     paths = [str(tmp_path / "small.npy"), str(tmp_path / "large.npy")]
-    for path, rows in zip(paths, (2_000, 6_000)):
+    for path, rows in zip(paths, (6_000, 24_000)):
         array = np.lib.format.open_memmap(path, "w+", np.float32, (rows, 1000))
         array[:] = (
             np.random.default_rng(0)
-            .standard_normal((1000, 1000), np.float32)
-            .repeat(rows // 1000, 0)
+            .standard_normal((2000, 1000), np.float32)
+            .repeat(rows // 2000, 0)
         )
         array.flush()
     order = [paths[0], *paths]  # the first load also imports and warms up

@@ -3,7 +3,7 @@ import pytest
 
 from undiffuse.data.permutation import key, permute, unpermute
 
-SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 101, 1024, 1025, 7919]
+SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 101, 1024, 1025, 7919, 65537]
 
 
 @pytest.mark.parametrize("seed", [0, 1, -1, 2**63])

@@ -180,6 +180,19 @@ def test_the_moments_are_those_of_the_values_spread_over_their_bins(dtype, shape
     np.testing.assert_allclose(x.reshape(expected.shape), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+@pytest.mark.parametrize("shape", [(3,), (2, 40), (3, 6, 5)])
+def test_encoded_data_far_from_zero_has_mean_zero_and_variance_one(dtype, shape):
+    """A million, where float32 has 16 values between whole numbers, costs no digits of x."""
+    rows = (rows_of("float64", shape, n=500) * 7 + 1e6).astype(dtype)
+    torch.manual_seed(0)
+    x, _ = transform_of(rows).encode(as_tensor(rows), torch.randn_like)
+    x = x.movedim(1, 0).flatten(1).double()
+    tolerance = 0.05 if dtype == "int32" else 1e-5
+    assert x.mean(1).abs().max() < tolerance
+    assert (x.var(1, correction=0) - 1).abs().max() < tolerance
+
+
 def test_bins_lie_side_by_side_and_are_as_wide_as_is_said():
     """x(k + 1) - x(k) is the width of a bin, whichever of the two is asked for."""
     for transform, low, high in (

@@ -215,6 +215,33 @@ def test_too_few_rows_and_rows_of_another_shape_are_refused():
             choose_features(rows(20, 2, 9), None, chosen=chosen)(rows(4, 2, 8))
 
 
+def of_every_kind():
+    images = rows(30, 1, 8, 8)
+    yield Raw(), images
+    yield Whitened.fit(images, None), images
+    yield Trained(images, LABELS, steps=3), images
+    yield Trained(images, steps=3), images
+    yield Trained(rows(30, 3), LABELS, steps=3), rows(30, 3)
+
+
+@pytest.mark.parametrize(("features", "x"), list(of_every_kind()))
+def test_a_file_holds_the_very_same_features(features, x, tmp_path):
+    save_features(features, tmp_path / "features.safetensors")
+    again = load_features(tmp_path / "features.safetensors")
+    assert (again.name, again.hash) == (features.name, features.hash)
+    assert again(x).equal(features(x))
+    if features.name == "classifier":
+        assert again.classify(x).equal(features.classify(x))
+    chosen = choose_features(x, None, chosen=str(tmp_path / "features.safetensors"))
+    assert chosen.hash == features.hash
+
+
+def test_lite0_is_written_by_name(tmp_path):
+    needed("lite0")
+    save_features(Lite0(), tmp_path / "lite0")
+    assert (tmp_path / "lite0").stat().st_size < 1000
+
+
 def test_files_that_hold_no_such_features_are_refused(tmp_path):
     from safetensors.torch import load_file, save_file
 
@@ -302,6 +329,7 @@ def test_encoders_fit_every_shape_and_the_same_seed_gives_the_same(shape):
     one, same, other = (Trained(x, seed=seed) for seed in (0, 0, 1))
     assert one.hash == same.hash != other.hash
     assert one(x).equal(same(x))
+    torch.testing.assert_close(one(x[:5]), one(x)[:5], rtol=1e-4, atol=1e-4)  # in another batch
 
 
 def test_one_class_teaches_nothing():
