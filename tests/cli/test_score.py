@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from undiffuse.cli.main import main
+from undiffuse.run import Run
 
 TRAIN = (
     "--steps",
@@ -211,6 +212,20 @@ def test_how_rows_are_scored_changes_their_scores(
         return read(tmp_path / name)
 
     assert scored("a.csv", *WAYS[way]) != scored("b.csv", *words)
+
+
+def test_a_label_compares_with_the_held_out_rows_of_its_class(
+    cli, place: Path, tmp_path: Path
+) -> None:
+    """Each of them scored as such a row, and the quantiles are those among them."""
+    labels = np.arange(90) % 3
+    np.savez(tmp_path / "x.npz", x=normal(3, 90), y=labels)
+    run, out = tmp_path / "run", tmp_path / "s.csv"
+    words = ("--steps", 2, "--model.width", 8, "--model.depth", 1, "--training.samples", 0)
+    cli("train", tmp_path / "x.npz", "--out", run, *words, "--device", "cpu", "--quiet").done()
+    names = list(Run(run).held_out().names)
+    done = cli("score", run, place / "new.npy", "--out", out, *QUICK, "--label", 1, "--json").done()
+    assert json.loads(done.out)["held_out"] == (labels[names] == 1).sum() < len(names)
 
 
 REFUSED = {
