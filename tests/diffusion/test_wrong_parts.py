@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import test_coupling
+import test_denoiser
 import test_grid
 import test_objective
 import test_schedule
@@ -16,11 +17,13 @@ from undiffuse import diffusion
 from undiffuse.diffusion import (
     EDM,
     LinearVP,
+    LogSigma,
     LowDiscrepancy,
     Simple,
     UniformTimes,
     target,
 )
+from undiffuse.diffusion.denoiser import Condition
 from undiffuse.diffusion.grid import Grid
 from undiffuse.diffusion.objectives import (
     AbstractObjective,
@@ -174,9 +177,27 @@ class Biased(AbstractObjective):
         return right.losses(denoiser, 1.05 * x, z, t, **cond)
 
 
+@dataclass(frozen=True)
+class Jagged(Condition):
+    """It tells two noise levels the same."""
+
+    span = 2.0
+
+    def __call__(self, schedule, t):
+        return torch.sin(40 * t)
+
+
+@dataclass(frozen=True)
+class Cramped(LogSigma):
+    """It leaves the span that it declares."""
+
+    span = 0.1
+
+
 SHAPE = test_grid.test_a_grid_descends_from_noise_to_the_least_trained_level_and_the_data
 SPREAD = test_objective.test_training_times_are_trainable_times
 MEANT = test_objective.test_a_weighting_means_what_it_declares
+TOLD = test_denoiser.test_a_condition_is_finite_monotone_and_within_its_span
 LEAST = test_objective.test_the_exact_denoiser_is_where_every_objective_is_least
 
 
@@ -189,6 +210,8 @@ LEAST = test_objective.test_the_exact_denoiser_is_where_every_objective_is_least
         ("TARGETS", Flat, test_target.test_any_target_reconstructs_x, (LinearVP(),)),
         ("GRIDS", Ascending, SHAPE, (EDM(),)),
         ("GRIDS", Short, SHAPE, (EDM(),)),
+        ("CONDITIONS", Jagged, TOLD, (EDM(),)),
+        ("CONDITIONS", Cramped, TOLD, (EDM(),)),
         ("WEIGHTINGS", Doubled, MEANT, (LinearVP(),)),
         ("WEIGHTINGS", Loose, MEANT, (LinearVP(),)),
         ("WEIGHTINGS", Unbounded, MEANT, (LinearVP(),)),

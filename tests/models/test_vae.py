@@ -25,7 +25,7 @@ from undiffuse.models.observation import (
     GaussianObservation,
     LogisticObservation,
 )
-from undiffuse.models.vae import BOUNDS
+from undiffuse.models.vae import BOUNDS, DRAWS
 from undiffuse.nn.autoencoder import Autoencoder, autoencoder
 
 W = torch.tensor(
@@ -128,6 +128,38 @@ def test_every_bound_is_one(way):
 def test_a_wrong_bound_is_caught(wrong):
     with pytest.raises(AssertionError):
         is_a_bound(wrong)
+
+
+def draws_have_the_mean(draw):
+    """Whatever the method, samples are the decoder's mean on average, and as wide or narrower."""
+    generator = torch.Generator().manual_seed(0)
+    observation, n = GaussianObservation(shared=True), 20_000
+    output = torch.tensor([[0.3, -1.2]], dtype=torch.float64).expand(n, 2)
+    log_scale = torch.tensor([math.log(0.4)], dtype=torch.float64)
+    x = draw(
+        observation,
+        output,
+        log_scale,
+        lambda like: torch.randn(like.shape, generator=generator, dtype=like.dtype),
+    )
+    error = 4.5 * 0.4 / math.sqrt(n)
+    torch.testing.assert_close(x.mean(0), output[0], rtol=0, atol=error)
+    assert bool((x.std(0) < 0.4 * (1 + 4.5 / math.sqrt(2 * n))).all())
+
+
+@pytest.mark.parametrize("method", DRAWS)
+def test_every_method_of_drawing_has_the_mean(method):
+    draws_have_the_mean(DRAWS[method])
+
+
+@pytest.mark.parametrize("off", [{"moved": 0.05}, {"wider": 1.1}], ids=str)
+def test_a_wrong_method_of_drawing_is_caught(off):
+    def wrong(observation, output, log_scale, noise):
+        x = DRAWS["likelihood"](observation, output, log_scale, noise)
+        return output + off.get("moved", 0) + off.get("wider", 1) * (x - output)
+
+    with pytest.raises(AssertionError):
+        draws_have_the_mean(wrong)
 
 
 @pytest.mark.parametrize(("moved", "wider"), [(0.3, 1.0), (0.0, 1.5), (-0.2, 0.6)])
