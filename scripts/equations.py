@@ -79,7 +79,9 @@ def read() -> tuple[dict[str, Formula], list[Document], list[list[str]]]:
 
 
 def resolve(symbol: str) -> Any:
-    """`undiffuse.diffusion:Schedule.posterior` -> that function; ImportError or AttributeError if it is gone."""
+    """`undiffuse.diffusion:Schedule.posterior` -> that function; ImportError or
+    AttributeError if it is gone.
+    """
     module, _, path = symbol.partition(":")
     found = import_module(module)
     for name in path.split("."):

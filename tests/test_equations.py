@@ -1,4 +1,6 @@
-"""The equation index is complete and true: every number has a row, symbols and laws exist, the pages are current."""
+"""The equation index is complete and true: every number has a row, symbols and laws exist, the
+pages are current.
+"""
 
 from pathlib import Path
 from runpy import run_path

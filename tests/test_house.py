@@ -57,7 +57,9 @@ def module_of(file: Path) -> str:
 
 
 def imports(file: Path) -> Iterator[tuple[str, bool]]:
-    """Every module or name that the file imports, absolute, and whether it does so inside a function."""
+    """Every module or name that the file imports, absolute, and whether it does so
+    inside a function.
+    """
     package = ["undiffuse", *file.relative_to(ROOT / "undiffuse").parent.parts]
 
     def walk(node: ast.AST, deferred: bool) -> Iterator[tuple[str, bool]]:

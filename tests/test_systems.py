@@ -1,4 +1,6 @@
-"""Every page about a system runs as it is printed, prints what it says, and shows a picture that the code draws."""
+"""Every page about a system runs as it is printed, prints what it says, and shows a picture
+that the code draws.
+"""
 
 import re
 import sys
@@ -20,7 +22,9 @@ BLOCKS = [
 
 @pytest.mark.parametrize(("name", "code"), BLOCKS, ids=[name for name, _ in BLOCKS])
 def test_the_example_prints_what_its_comments_say(name, code, capsys):
-    """Each `print(...)  # this` prints `this`, as often as a loop comes by; and nobody waits for it."""
+    """Each `print(...)  # this` prints `this`, as often as a loop comes by; and
+    nobody waits for it.
+    """
     torch.manual_seed(0)
     begun = time.process_time()
     exec(code, {})

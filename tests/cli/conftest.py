@@ -1,4 +1,6 @@
-"""`cli("train", "digits", ...)`: the command line within this process, as exit code, standard output and error."""
+"""`cli("train", "digits", ...)`: the command line within this process, as exit code,
+standard output and error.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class Outcome:
     err: str
 
     def refused(self, *fragments: str) -> bool:
-        """Whether it was refused as bad input is: code 2, one sentence on one line that holds these fragments."""
+        """Whether it was refused as bad input is: code 2, one sentence on one line that
+        holds these fragments.
+        """
         assert self.code == 2, (self.code, self.err)
         assert self.out == ""
         assert self.err.count("\n") == 1, self.err

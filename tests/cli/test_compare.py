@@ -1,4 +1,6 @@
-"""`undiffuse compare` as a person types it: from data to a report of several models, whatever happens in between."""
+"""`undiffuse compare` as a person types it: from data to a report of several models, whatever
+happens in between.
+"""
 
 from __future__ import annotations
 

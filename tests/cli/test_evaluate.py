@@ -1,4 +1,6 @@
-"""`undiffuse evaluate` as a person types it: from a run to a report, or to one sentence that says why not."""
+"""`undiffuse evaluate` as a person types it: from a run to a report, or to one sentence
+that says why not.
+"""
 
 from __future__ import annotations
 
@@ -181,7 +183,9 @@ def test_bad_input_is_refused_in_a_sentence_and_no_report_is_left(
 
 
 def test_fewer_samples_than_features_are_compared_with_a_warning(cli, run: Path) -> None:
-    """64 features and 20 samples: figures are there, with intervals, and it is said what not to trust."""
+    """64 features and 20 samples: figures are there, with intervals, and it is said
+    what not to trust.
+    """
     done = cli("evaluate", run, *QUICK[2:], "-n", 20, "--features", "trained").done()
     kept = facts(run)
     assert (kept["samples"], kept["features"]["dimensions"]) == (20, 64)
@@ -191,7 +195,9 @@ def test_fewer_samples_than_features_are_compared_with_a_warning(cli, run: Path)
 
 
 def test_one_class_alone_is_no_class_to_tell(cli, tmp_path: Path) -> None:
-    """Labels of one class teach a classifier nothing: everything else is measured, modes are not."""
+    """Labels of one class teach a classifier nothing: everything else is measured,
+    modes are not.
+    """
     np.savez(
         tmp_path / "one.npz",
         x=np.random.default_rng(0).normal(5, 2, (200, 3)),

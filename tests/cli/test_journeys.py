@@ -19,7 +19,9 @@ QUICK = ("--steps", 24, "--precision", "float32", "--training.samples", 4, "--de
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory):
-    """`make(name, source, kind)`: the folder of a run that was trained once in this module, and what was said."""
+    """`make(name, source, kind)`: the folder of a run that was trained once in this module,
+    and what was said.
+    """
     from undiffuse.cli.main import main
 
     made: dict[str, Path] = {}
@@ -268,7 +270,8 @@ def test_a_run_starts_from_another_with_its_sizes(cli, tmp_path: Path) -> None:
 def test_options_of_a_file_reach_the_run(cli, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(
-        'steps = 3\ndevice = "cpu"\n[model]\nwidth = 24\ndepth = 1\n[training]\nbatch = 20\nlr = 2e-3\n'
+        'steps = 3\ndevice = "cpu"\n'
+        "[model]\nwidth = 24\ndepth = 1\n[training]\nbatch = 20\nlr = 2e-3\n"
     )
     cli(
         "train", "moons", "--out", tmp_path / "r", "--config", file, "--model.width", 16, "--quiet"

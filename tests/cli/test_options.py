@@ -295,7 +295,8 @@ def test_a_dimension_that_cannot_be_typed_is_seen(monkeypatch: pytest.MonkeyPatc
 
 
 IMAGE_NETWORKS = ("unet", "transformer", "coupling", "conv_encoder", "discriminator")
-DIMENSIONS = {  # each dimension of each network, by the first preset that has it; one of each preset
+# each dimension of each network, by the first preset that has it; one of each preset
+DIMENSIONS = {
     (kind, name): preset
     for preset in reversed(PRESETS)
     for kind, own in presets.dimensions(preset).items()

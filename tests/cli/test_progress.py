@@ -49,10 +49,17 @@ def events(steps: int) -> list[dict]:
     start = {"event": "start", "step": 0, "steps": steps, "budget": None}
     look = {"event": "held_out", "step": 0, "loss": 0.75}
     walk = [
-        {"event": "step", "step": i, "loss": None if i == 3 else 0.5, "rate": 100.0, "elapsed": i * 4.0,
-         "left": (steps - i) * 4.0, "skipped": int(i >= 3)}
+        {
+            "event": "step",
+            "step": i,
+            "loss": None if i == 3 else 0.5,
+            "rate": 100.0,
+            "elapsed": i * 4.0,
+            "left": (steps - i) * 4.0,
+            "skipped": int(i >= 3),
+        }
         for i in range(1, steps + 1)
-    ]  # fmt: skip
+    ]
     return [start, look, *walk]
 
 

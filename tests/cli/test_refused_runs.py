@@ -1,4 +1,6 @@
-"""What bad runs, labels and places get: one sentence, exit code 2, nothing half-written, nothing lost."""
+"""What bad runs, labels and places get: one sentence, exit code 2, nothing
+half-written, nothing lost.
+"""
 
 from __future__ import annotations
 
@@ -182,7 +184,9 @@ def test_a_disk_that_fills_while_samples_are_written(
 def test_a_disk_that_fills_while_training(
     cli, tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The checkpoint before is kept, and once there is room the run goes on to where it was going."""
+    """The checkpoint before is kept, and once there is room the run goes on to where
+    it was going.
+    """
     import undiffuse.training.checkpoint as folder
 
     whole = folder.save_file

@@ -1,4 +1,6 @@
-"""`sample --given` and `--guidance` as a person types them: what is known comes back, and what cannot be is refused."""
+"""`sample --given` and `--guidance` as a person types them: what is known comes back, and what
+cannot be is refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`undiffuse selfcheck`: every law holds here, a law that fails is seen, and the report is a table or one object."""
+"""`undiffuse selfcheck`: every law holds here, a law that fails is seen, and the report is a
+table or one object.
+"""
 
 from __future__ import annotations
 

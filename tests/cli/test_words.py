@@ -1,4 +1,6 @@
-"""The words of the command line: help, spelling mistakes, values of the wrong kind, configuration files."""
+"""The words of the command line: help, spelling mistakes, values of the wrong kind,
+configuration files.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,13 @@ def seconds(program: str) -> tuple[float, subprocess.CompletedProcess[str]]:
     "words", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join
 )
 def test_help_is_there_at_once_and_without_torch(words: list[str]) -> None:
-    """0.3 s in the best of eight, on a machine that imports cyclopts and rich in 0.15 s; on a slower one, or one
-    that is busy now, as much more as that import takes there beside it.
+    """0.3 s in the best of eight, on a machine that imports cyclopts and rich in 0.15 s; on a
+    slower one, or one that is busy now, as much more as that import takes there beside it.
     """
-    program = f"import sys; from undiffuse.cli.main import main; main({words}); print(*sys.modules, file=sys.stderr)"
+    program = (
+        f"import sys; from undiffuse.cli.main import main; main({words}); "
+        "print(*sys.modules, file=sys.stderr)"
+    )
     ratios = []
     for _ in range(8):
         taken, ran = seconds(program)
@@ -70,13 +75,17 @@ def test_version_and_no_words_at_all(cli) -> None:
 
 
 MISSPELT = {
-    "undiffuse tran: no such command. Did you mean train? (compare, evaluate, info, sample, score, selfcheck, "
-    "train)": "tran digits",
-    "--preset emd: no such preset. Did you mean edm? (dae, ddpm, edm, flow, flow_matching, gan, iddpm, "
-    "ncsn, ssm, subvp, vae, vdm, ve, vp)": "train digits --out r --preset emd",
+    "undiffuse tran: no such command. Did you mean train? (compare, evaluate, info, sample, score, "
+    "selfcheck, train)": "tran digits",
+    "--preset emd: no such preset. Did you mean edm? (dae, ddpm, edm, flow, flow_matching, gan, "
+    "iddpm, ncsn, ssm, subvp, vae, vdm, ve, vp)": "train digits --out r --preset emd",
     "--stepz: no such option. Did you mean --steps?": "train digits --out r --stepz 3",
-    "--model.widht: no such option. Did you mean --model.width?": "train digits --out r --model.widht 3",
-    "--training.batsh: no such option. Did you mean --training.batch?": "train digits --out r --training.batsh 3",
+    "--model.widht: no such option. Did you mean --model.width?": (
+        "train digits --out r --model.widht 3"
+    ),
+    "--training.batsh: no such option. Did you mean --training.batch?": (
+        "train digits --out r --training.batsh 3"
+    ),
     "--method huen: no such method. Did you mean heun?": "sample r -n 3 --out s.png --method huen",
     "device cdua: no such device. Did you mean cuda?": "sample r -n 3 --out s.png --device cdua",
     "--model.kind unit: no such kind. Did you mean unet?": "train digits --out r --model.kind unit",
@@ -92,7 +101,9 @@ MISSPELT = {
     "--seed -1: must be a whole number of at least 0.": "train digits --out r --seed -1",
     "--training.lr 0: must be a number above 0.": "train digits --out r --training.lr 0",
     "--training.lr nan: must be": "train digits --out r --training.lr nan",
-    "--model.multipliers 1,x: must be whole numbers, such as 1,2.": "train digits --out r --model.multipliers 1,x",
+    "--model.multipliers 1,x: must be whole numbers, such as 1,2.": (
+        "train digits --out r --model.multipliers 1,x"
+    ),
     "budget soon: not a duration; write 90s, 10m or 1h30m.": "train digits --out r --budget soon",
     "budget -5m: not a duration": "train digits --out r --budget -5m",
     "--steps and --budget:": "train digits --out r --steps 3 --budget 5m",
@@ -125,7 +136,9 @@ FILES = {
     "line 1: model.width wide: must be a whole number.": 'model.width = "wide"\n',
     "line 1: preset emd: no such preset. Did you mean edm?": 'preset = "emd"\n',
     "line 1: model 3: must be a table of options.": "model = 3\n",
-    "line 2: checkpoint_every 0: must be a whole number of at least 1.": "seed = 1\ncheckpoint-every = 0\n",
+    "line 2: checkpoint_every 0: must be a whole number of at least 1.": (
+        "seed = 1\ncheckpoint-every = 0\n"
+    ),
     "not valid TOML": "steps = = 3\n",
     "line 1, column 9": "steps = = 3\n",
     "steps and": 'steps = 3\nbudget = "1m"\n',

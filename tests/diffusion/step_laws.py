@@ -1,7 +1,9 @@
-"""The laws of steps, as functions of a step and a schedule: each raises AssertionError where it is broken.
+"""The laws of steps, as functions of a step and a schedule: each raises AssertionError
+where it is broken.
 
-The data are one Gaussian, whose probability flow is known: it carries quantiles to quantiles. All is affine
-in the start and in the noise, so that mean and variance are carried without sampling error.
+The data are one Gaussian, whose probability flow is known: it carries quantiles to
+quantiles. All is affine in the start and in the noise, so that mean and variance are carried
+without sampling error.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ MEAN, STD = torch.tensor([0.7]).double(), torch.tensor([0.6]).double()
 
 
 def instances(*kinds: str) -> dict[str, Step]:
-    """Every registered step with its default arguments and with its variants; or those of some kinds."""
+    """Every registered step with its default arguments and with its variants; or
+    those of some kinds.
+    """
     found = {}
     for kind in kinds or STEPS:
         found[kind] = STEPS[kind]()
@@ -38,7 +42,9 @@ def moments(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
 
 @cache
 def uneven(schedule: Schedule, n: int) -> Tensor:
-    """n + 1 times with sigma/alpha from 2 to 0.5: even neither in it, nor in its logarithm, nor in t."""
+    """n + 1 times with sigma/alpha from 2 to 0.5: even neither in it, nor in its
+    logarithm, nor in t.
+    """
     v = torch.linspace(0, 1, n + 1, dtype=torch.float64)
     log_ratio = math.log(2) * (1 - 2 * (v + 0.4 * v**2) / 1.4)
     return schedule.inverse(-2 * log_ratio)
@@ -52,7 +58,8 @@ def declares_one_order(step: Step) -> None:
 def converges_at_its_order(step: Step, schedule: Schedule) -> float:
     """The largest error on the way, multistep methods started exactly, falls like n^-order.
 
-    Returns the observed order; that of an adaptive step, held to its tolerance, is the declared one.
+    Returns the observed order; that of an adaptive step, held to its tolerance, is
+    the declared one.
     """
     assert step.order is not None
     oracle, start = Gaussian(schedule, MEAN, STD), torch.tensor([[1.5]]).double()
@@ -97,7 +104,9 @@ def converges_at_its_weak_order(step: Step, schedule: Schedule) -> float:
 
 
 def reproduces_a_point(step: Step, schedule: Schedule, grid: Grid) -> None:
-    """From any noise, in any number of steps, down to sigma = 0: the only point there is in the data."""
+    """From any noise, in any number of steps, down to sigma = 0: the only point
+    there is in the data.
+    """
     point, (_, sigma) = torch.tensor([0.3, -1.7]).double(), schedule(as_times(1.0))
     oracle = Gaussian(schedule, point, torch.zeros(2).double())
     for steps in (1, 3, 6):
@@ -107,7 +116,8 @@ def reproduces_a_point(step: Step, schedule: Schedule, grid: Grid) -> None:
 
 
 def reaches_the_spread(step: Step, schedule: Schedule) -> None:
-    """By its own grid and number of steps it brings mean and standard deviation to those of the data.
+    """By its own grid and number of steps it brings mean and standard deviation to
+    those of the data.
 
     Within 0.15 of the standard deviation: published settings are that far off.
     """

@@ -24,7 +24,8 @@ from undiffuse.diffusion.oracle import Gaussian, Mixture
 from undiffuse.diffusion.steps.adaptive import AdaptiveODE, flow_time, flow_variable, integrate
 from undiffuse.errors import InputError
 
-# not those with parameters: they find a time by bisection, a hundred times slower, and the field is the same
+# not those with parameters: they find a time by bisection, a hundred times slower, and the
+# field is the same
 FIXED = {name: schedule for name, schedule in SCHEDULE_CASES.items() if schedule.module is None}
 every_schedule = pytest.mark.parametrize("schedule", FIXED.values(), ids=FIXED)
 
@@ -91,7 +92,9 @@ def test_variable_and_time_are_each_other_s_inverse(schedule):
     "schedule", [EDM(), LinearVP(), Linear()], ids=["edm", "linear_vp", "linear"]
 )
 def test_a_row_does_not_know_its_batch(schedule):
-    """Each row chooses its own steps: alone, among others and in another order it ends where it ends."""
+    """Each row chooses its own steps: alone, among others and in another order it
+    ends where it ends.
+    """
     oracle, grid = mixture(schedule), times(1.0, max(schedule.t_min, 1e-3), 0.0)
     start = schedule(grid[0])[1] * RowNoise(4, 6)(torch.empty(6, 2).double())
     whole, counts = AdaptiveODE()(oracle, start, grid[0], grid[1], None, torch.zeros_like)
@@ -175,7 +178,9 @@ def test_the_last_step_is_exact_for_a_point_whatever_the_grid():
 
 
 def test_a_state_of_several_parts_is_controlled_part_by_part():
-    """x' = -x with l' = 40 cos(40 w): l alone needs short steps, and gets them only while it is controlled."""
+    """x' = -x with l' = 40 cos(40 w): l alone needs short steps, and gets them only
+    while it is controlled.
+    """
     start = (torch.ones(1, 3).double(), torch.zeros(1).double())
 
     def field(state, w, rows):
@@ -191,7 +196,9 @@ def test_a_state_of_several_parts_is_controlled_part_by_part():
 
 
 def test_error_falls_with_the_fifth_power_of_the_work():
-    """The advancing formula is of order 5: a tolerance 10^5 smaller takes ten times the evaluations."""
+    """The advancing formula is of order 5: a tolerance 10^5 smaller takes ten times
+    the evaluations.
+    """
 
     def field(state, w, rows):
         return (torch.stack([state[0][:, 1], -state[0][:, 0]], 1),)

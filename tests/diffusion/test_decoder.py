@@ -1,4 +1,6 @@
-"""The discretized decoder: its masses sum to one, and its tails are those of arbitrary precision."""
+"""The discretized decoder: its masses sum to one, and its tails are those of
+arbitrary precision.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,11 @@ def test_a_bin_far_out_has_the_mass_that_arbitrary_precision_gives(distance, sid
     mpmath = pytest.importorskip("mpmath")
     mpmath.mp.dps = 60
     low, high = sorted((side * distance, side * (distance + 0.01)))
-    want = mpmath.log(mpmath.erfc(distance / mpmath.sqrt(2)) / 2 - mpmath.erfc((mpmath.mpf(distance) + mpmath.mpf(0.01))
-                                                                              / mpmath.sqrt(2)) / 2)  # fmt: skip
+    beyond_low, beyond_high = (
+        mpmath.erfc(edge / mpmath.sqrt(2)) / 2
+        for edge in (mpmath.mpf(distance), mpmath.mpf(distance) + mpmath.mpf(0.01))
+    )
+    want = mpmath.log(beyond_low - beyond_high)
     assert float(log_mass(times(0.0), times(1.0), times(low), times(high))) == pytest.approx(
         float(want), rel=1e-9
     )
@@ -51,6 +56,8 @@ def test_gradients_are_finite_wherever_the_value_is_and_right():
 
 
 def test_half_a_bin_is_a_255th_only_where_256_values_are_themselves_spread_from_end_to_end():
-    """Ho et al.'s bins, 2/255 wide, are those of the 256 points 2k/255 - 1; ours are 2/K for K bins on the line."""
+    """Ho et al.'s bins, 2/255 wide, are those of the 256 points 2k/255 - 1; ours are 2/K for
+    K bins on the line.
+    """
     widths = edges(256)[1:-1].diff()
     torch.testing.assert_close(widths, torch.full_like(widths, 2 / 256), rtol=1e-12, atol=0)

@@ -1,4 +1,6 @@
-"""The bound: below the exact log-density, as near as theory says, its estimates unbiased and honestly uncertain."""
+"""The bound: below the exact log-density, as near as theory says, its estimates unbiased and
+honestly uncertain.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def test_the_gap_is_never_negative_and_a_quarter_at_four_times_the_steps(schedul
 
 @pytest.mark.parametrize("name", FAST)
 def test_the_continuous_bound_of_an_exact_denoiser_is_the_exact_log_density(name):
-    """On every schedule, hence also the same on all with the same ends; what is left is the decoder's (r/s)^4 / 4."""
+    """On every schedule, hence also the same on all with the same ends; what is left is the
+    decoder's (r/s)^4 / 4.
+    """
     schedule = FAST[name]
     oracle, prior = exact(schedule)
     x = drawn(oracle, 600)
@@ -139,7 +143,9 @@ def test_in_many_dimensions_the_noise_s_own_spread_is_taken_out():
 
 
 def test_beta_is_the_better_variance_for_a_standard_normal_and_beta_tilde_for_a_narrow_one():
-    """Ho et al. (2020), section 3.2: each is optimal at one end; the term of v to beta-tilde makes the difference."""
+    """Ho et al. (2020), section 3.2: each is optimal at one end; the term of v to beta-tilde
+    makes the difference.
+    """
     schedule = DiscreteVP(betas=linear_betas(40))
     grid, better = Levels()(schedule, 40), []
     for std in (1.0, 1e-3):
@@ -154,7 +160,9 @@ def test_beta_is_the_better_variance_for_a_standard_normal_and_beta_tilde_for_a_
 
 
 def test_l_t_is_the_divergence_from_the_prior_and_belongs_to_the_bound():
-    """On a chain that keeps signal to its end, a bound without L_T lies above the log-density: it is none."""
+    """On a chain that keeps signal to its end, a bound without L_T lies above the
+    log-density: it is none.
+    """
     schedule = DiscreteVP(betas=linear_betas(50)[:12])
     oracle, _ = exact(schedule)
     wrong = Prior.standard(schedule, (4,))
@@ -194,7 +202,9 @@ def test_all_terms_of_a_chain_are_counted():
 
 
 def binned(levels):
-    """Whole numbers 0 .. levels - 1 in bins on [-1, 1], the first and the last open: x (K, 1) and cells."""
+    """Whole numbers 0 .. levels - 1 in bins on [-1, 1], the first and the last open:
+    x (K, 1) and cells.
+    """
     k = torch.arange(levels, dtype=torch.float64)[:, None]
     edges = open_bins(levels)[:, None]
     return (2 * k + 1) / levels - 1, (edges[:-1], edges[1:])
@@ -243,7 +253,9 @@ class Bins(AbstractDenoiser):
     "schedule", [EDM(sigma_min=0.12), LinearVP(t_min=0.02)], ids=["edm", "linear_vp"]
 )
 def test_the_bounds_of_all_values_sum_to_at_most_1(schedule, d):
-    """Most of the mass at either end: exp(mean bound) over every row there is, and the mean bound."""
+    """Most of the mass at either end: exp(mean bound) over every row there is, and
+    the mean bound.
+    """
     k = torch.arange(16).double()
     masses = torch.exp(-k / 2) + torch.exp(-(15 - k) / 2)
     masses /= masses.sum()
@@ -285,7 +297,8 @@ def test_bins_make_it_a_bound_on_the_probability_of_whole_numbers():
     log_p = log_mass(mean, (std**2 + 0.02**2).sqrt(), low, high)[:, 0]
     assert float(bound.exp().sum()) < 1.05
     gap = (log_p - bound)[2:-2]
-    # x at the centre of a bin of width w much wider than sigma: the bound ends at log p(x) + log(sigma sqrt(2 pi e))
+    # x at the centre of a bin of width w much wider than sigma: the bound ends at log
+    # p(x) + log(sigma sqrt(2 pi e))
     lost = math.log(0.125 / (0.02 * math.sqrt(2 * math.pi * math.e)))
     assert float(gap.mean()) == pytest.approx(lost, abs=4 * float(gap.std()) / len(gap) ** 0.5)
 

@@ -1,4 +1,6 @@
-"""The bound of a whole chain is what its definition says: integrated over both latents of a chain of two levels."""
+"""The bound of a whole chain is what its definition says: integrated over both latents of a
+chain of two levels.
+"""
 
 import math
 
@@ -25,14 +27,18 @@ STANDARD = Prior(SCHEDULE, f64([0.0]), f64([1.0]))
 
 
 def x_hat(x_t, product):
-    """E[x | x_t] of Gaussian data, `product` the share of signal: written out, not asked of the oracle."""
+    """E[x | x_t] of Gaussian data, `product` the share of signal: written out, not
+    asked of the oracle.
+    """
     return MEAN + math.sqrt(product) * STD**2 / (product * STD**2 + 1 - product) * (
         x_t - math.sqrt(product) * MEAN
     )
 
 
 def plane(x, v_1, decoder):
-    """log p(x, x_1, x_2) and log q(x_1, x_2 | x) on a grid of the plane, from the chain's own transitions."""
+    """log p(x, x_1, x_2) and log q(x_1, x_2 | x) on a grid of the plane, from the
+    chain's own transitions.
+    """
     x_1, x_2 = LINE[:, None], LINE[None, :]
     one, two = 1 - BETA_1, (1 - BETA_1) * (1 - BETA_2)
     log_q = Normal(math.sqrt(one) * x + 0 * x_1, math.sqrt(BETA_1)).log_prob(x_1)
@@ -49,7 +55,9 @@ def integral(values):
 
 
 def averaged(x, variance):
-    """The library's bound in expectation: each term is quadratic in one draw z, so +1 and -1 average it exactly."""
+    """The library's bound in expectation: each term is quadratic in one draw z, so +1 and -1
+    average it exactly.
+    """
     grid, x, nats = f64([1.0, 0.5, 0.0]), f64([[x]]), []
     for sign in (1.0, -1.0):
         z = torch.full_like(x, sign)
@@ -69,7 +77,9 @@ BETA_TILDE = BETA_2 * BETA_1 / (1 - (1 - BETA_1) * (1 - BETA_2))
 def test_the_bound_is_its_definition_integrated(variance, v_1, x):
     """E_q log p(x, x_1, x_2) / q(x_1, x_2 | x), and below log p(x), which is integrated as well.
 
-    Kim and Lee (2024), Eq. 24-33; Notes after Ho et al. (2020), Eq. 3, 5, 13; Malhotra (2024), Eq. 4.1-4.9."""
+    Kim and Lee (2024), Eq. 24-33; Notes after Ho et al. (2020), Eq. 3, 5, 13; Malhotra
+    (2024), Eq. 4.1-4.9.
+    """
     v_0 = BETA_1 / (1 - BETA_1)
     log_p, log_q = plane(x, v_1, lambda mean: Normal(mean, math.sqrt(v_0)).log_prob(f64(x)))
     bound = averaged(x, variance)
@@ -78,9 +88,11 @@ def test_the_bound_is_its_definition_integrated(variance, v_1, x):
 
 
 def test_the_bound_on_a_whole_number_s_probability_is_its_definition_integrated():
-    """With the discretized decoder in place of a density (handwritten notes, L_0): five values on [-1, 1].
+    """With the discretized decoder in place of a density (handwritten notes, L_0): five
+    values on [-1, 1].
 
-    Its logarithm is not quadratic in the draw, so the expectation over it is a third integral."""
+    Its logarithm is not quadratic in the draw, so the expectation over it is a third integral.
+    """
     values = torch.linspace(-1, 1, 5, dtype=torch.float64)
     low, high = values - 0.25, values + 0.25
     low[0], high[-1] = -math.inf, math.inf

@@ -1,4 +1,6 @@
-"""Laws of Langevin dynamics: the stationary variance of each convention, annealing, levels and steps from the data."""
+"""Laws of Langevin dynamics: the stationary variance of each convention, annealing, levels and
+steps from the data.
+"""
 
 import math
 
@@ -67,7 +69,9 @@ def test_each_convention_settles_at_its_exact_variance(convention, share):
 
 
 def test_mixing_the_conventions_halves_or_doubles_the_variance():
-    """Liu, Eq. 1 steps by (eps, sqrt(2 eps)), Kim and Lee's Eq. 44 by (eta/2, sqrt(eta)): one of each is neither."""
+    """Liu, Eq. 1 steps by (eps, sqrt(2 eps)), Kim and Lee's Eq. 44 by (eta/2, sqrt(eta)): one
+    of each is neither.
+    """
     s, size = 0.7, 1e-5
     (full, full_noise), (half, half_noise) = Full()(size), Half()(size)
     assert stationary(full, full_noise, s) == pytest.approx(s**2, rel=1e-4)
@@ -89,12 +93,14 @@ def test_full_at_eps_is_half_at_two_eps_at_the_point_before():
 
 def separated(schedule):
     """Two modes forty standard deviations apart, weights 0.2 and 0.8."""
-    return Mixture(schedule, torch.tensor([[-2.0], [2.0]]).double(), torch.full((2, 1), 0.1).double(),
-                   torch.tensor([0.2, 0.8]).double().log())  # fmt: skip
+    means, stds = torch.tensor([[-2.0], [2.0]]).double(), torch.full((2, 1), 0.1).double()
+    return Mixture(schedule, means, stds, torch.tensor([0.2, 0.8]).double().log())
 
 
 def test_annealing_finds_the_weights_that_plain_langevin_cannot():
-    """Song and Ermon (2019), section 3.2.2 and Figure 3: plain dynamics keeps the half and half of its start."""
+    """Song and Ermon (2019), section 3.2.2 and Figure 3: plain dynamics keeps the half and
+    half of its start.
+    """
     schedule, n = VE(sigma_min=0.05, sigma_max=8.0, levels=60), 3000
     oracle, noise = separated(schedule), seeded(1)
     start = 8.0 * noise(torch.empty(n, 1).double())
@@ -128,9 +134,11 @@ def test_a_model_of_another_kind_is_annealed_too(schedule):
 
 
 def test_annealed_langevin_is_algorithm_1():
-    """Song and Ermon (2019): alpha_i = eps sigma_i^2/sigma_L^2, half of it times the score, sqrt of it times noise.
+    """Song and Ermon (2019): alpha_i = eps sigma_i^2/sigma_L^2, half of it times the score, sqrt
+    of it times noise.
 
-    Theirs is the half convention, ours here the full one of their later paper: eps is half of theirs.
+    Theirs is the half convention, ours here the full one of their later paper: eps
+    is half of theirs.
     """
     schedule, theirs, (t, s) = VE(sigma_min=0.1, sigma_max=4.0, levels=5), 2e-3, times(0.8, 0.6)
     oracle = Mixture(
@@ -149,7 +157,9 @@ def test_annealed_langevin_is_algorithm_1():
 
 @pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
 def test_a_point_s_variance_follows_proposition_3(schedule):
-    """From gamma times the deviation of any level of any schedule: Song and Ermon (2020), Proposition 3."""
+    """From gamma times the deviation of any level of any schedule: Song and Ermon
+    (2020), Proposition 3.
+    """
     oracle = Gaussian(schedule, torch.zeros(1).double(), torch.zeros(1).double())
     t, s = times(0.6, 0.5)
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
@@ -177,7 +187,9 @@ def test_the_computed_step_brings_the_variance_nearest_to_the_level_s():
 
 
 def test_published_sizes_of_ncsnv2():
-    """Song and Ermon (2020), appendix B.3: CIFAR-10, 232 levels, 50 to 0.01, T = 5: eps = 6.2e-6."""
+    """Song and Ermon (2020), appendix B.3: CIFAR-10, 232 levels, 50 to 0.01, T = 5:
+    eps = 6.2e-6.
+    """
     assert step_share(5000 ** (1 / 231), 5) * 0.01**2 == pytest.approx(6.2e-6, rel=0.01)
     assert math.log(5000) / math.log(level_ratio(3072)) + 1 == pytest.approx(232, rel=0.1)
 

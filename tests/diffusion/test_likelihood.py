@@ -1,4 +1,6 @@
-"""The probability-flow log-density is the exact marginal, on every schedule, for any shape, under the right prior."""
+"""The probability-flow log-density is the exact marginal, on every schedule, for any shape,
+under the right prior.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def test_a_fixed_grid_comes_to_it_at_fourth_order():
 
 @pytest.mark.parametrize("name", FAST)
 def test_the_prior_may_stand_where_it_has_settled(name):
-    """From there on nothing is left of the data but their moments: the number is the same, and no network is asked."""
+    """From there on nothing is left of the data but their moments: the number is the same, and
+    no network is asked.
+    """
     oracle, x = mixture(FAST[name], (2,))
     weight, mean, std = 1 / len(oracle.mean), oracle.mean.mean(0), oracle.std
     std = ((weight * (std**2 + oracle.mean**2)).sum(0) - mean**2).sqrt()
@@ -129,7 +133,9 @@ def test_one_probe_is_exact_where_coordinates_are_independent():
     "schedule", [LinearVP(high=4.0), EDM(sigma_max=2.0)], ids=["linear_vp", "edm"]
 )
 def test_another_prior_is_another_number(schedule):
-    """Where the data's moments still show at t = 1, a standard normal there is wrong by what it is wrong by there."""
+    """Where the data's moments still show at t = 1, a standard normal there is wrong by what it
+    is wrong by there.
+    """
     mean, std = torch.full((2,), 1.5).double(), torch.full((2,), 0.5).double()
     oracle = Gaussian(schedule, mean, std)
     x = oracle.draw(64, torch.Generator().manual_seed(0))
@@ -166,7 +172,9 @@ def test_a_row_that_is_not_finite_says_so_and_spoils_no_other(solver):
 
 
 class Twice(nn.Module):
-    """A network with a second half of outputs for the variance, which must not touch the density."""
+    """A network with a second half of outputs for the variance, which must not touch
+    the density.
+    """
 
     def __init__(self, network):
         super().__init__()

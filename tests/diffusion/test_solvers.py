@@ -1,4 +1,6 @@
-"""Laws of the fast solvers: exact on polynomials, DDIM at order 1, one evaluation a step; and the learned variance."""
+"""Laws of the fast solvers: exact on polynomials, DDIM at order 1, one evaluation a step; and
+the learned variance.
+"""
 
 import math
 from itertools import pairwise
@@ -69,7 +71,9 @@ def test_a_polynomial_through_the_nodes_is_integrated_exactly(h, nodes):
     "schedule", [LinearVP(), CosineVP(), EDM(), Linear()], ids=lambda s: type(s).__name__
 )
 def test_order_1_is_ddim(schedule):
-    """With no other prediction at hand every solver takes the same step, and so does every first step."""
+    """With no other prediction at hand every solver takes the same step, and so does
+    every first step.
+    """
     oracle = Gaussian(schedule, torch.tensor([0.7]).double(), torch.tensor([0.6]).double())
     x, z = torch.randn(2, 5, 1).double()
     grid = times(1.0, 0.8, 0.3, 0.1, 0.0)
@@ -88,7 +92,9 @@ def test_order_1_is_ddim(schedule):
 
 
 def test_unipc_predicts_as_dpm_solver():
-    """UniP-2 with B(h) = 1 - e^{-h} is DPM-Solver++(2M), UniP-3 is our third order: without the corrector, the same."""
+    """UniP-2 with B(h) = 1 - e^{-h} is DPM-Solver++(2M), UniP-3 is our third order: without the
+    corrector, the same.
+    """
     oracle = Gaussian(LinearVP(), torch.tensor([0.7]).double(), torch.tensor([0.6]).double())
     x, (t, s, u) = torch.randn(5, 1).double(), times(0.9, 0.7, 0.4)
     for order in (2, 3):
@@ -117,7 +123,9 @@ class Slope(AbstractDenoiser):
 
 @pytest.mark.parametrize("points", [1, 2, 3, 4])
 def test_ipndm_is_adams_bashforth_on_even_noise_levels(points):
-    """Where u = sigma/alpha falls evenly, as time does in EDM, slopes of degree points - 1 are integrated exactly."""
+    """Where u = sigma/alpha falls evenly, as time does in EDM, slopes of degree points - 1 are
+    integrated exactly.
+    """
     for k in range(points + 1):
         grid, memory = torch.linspace(1.0, 0.4, 7, dtype=torch.float64), None
         exact = grid ** (k + 1) / (k + 1)
@@ -146,7 +154,9 @@ class Counted(AbstractDenoiser):
     "step", [DPMpp(), DPMpp(order=3), DPMppSDE(), UniPC(), DEIS(), IPNDM()], ids=repr
 )
 def test_one_evaluation_a_step(step):
-    """The corrector of UniPC, too, costs nothing; the singlestep method takes two but for the step to zero noise."""
+    """The corrector of UniPC, too, costs nothing; the singlestep method takes two but for the
+    step to zero noise.
+    """
     oracle = Counted(Gaussian(LinearVP(), torch.zeros(1).double(), torch.ones(1).double()))
     grid = times(1.0, 0.8, 0.5, 0.2, 0.0)
     sample(oracle, torch.randn(2, 1).double(), grid, step)
@@ -156,7 +166,9 @@ def test_one_evaluation_a_step(step):
 
 
 def test_learned_variance_lies_between_beta_tilde_and_beta():
-    """v = 0 is beta-tilde, v = 1 is beta, in between the logarithm is linear: for all steps of a strided chain."""
+    """v = 0 is beta-tilde, v = 1 is beta, in between the logarithm is linear: for all steps
+    of a strided chain.
+    """
     oracle = Counted(
         Gaussian(
             DiscreteVP(betas=linear_betas(100)), torch.zeros(3).double(), torch.ones(3).double()

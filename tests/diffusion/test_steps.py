@@ -1,4 +1,6 @@
-"""Laws of samplers: exact on points, of their declared order on a Gaussian, the textbook's posterior at eta = 1."""
+"""Laws of samplers: exact on points, of their declared order on a Gaussian, the textbook's
+posterior at eta = 1.
+"""
 
 import math
 
@@ -187,7 +189,9 @@ def test_ancestral_is_the_textbook_s_algorithm_2(levels):
 
 @every_schedule
 def test_ddim_at_eta_1_is_the_ancestral_step(schedule):
-    """With beta-tilde: the mean and variance of q(x_s | x_t, x_hat) (Song et al. 2021a, section 4.1)."""
+    """With beta-tilde: the mean and variance of q(x_s | x_t, x_hat) (Song et
+    al. 2021a, section 4.1).
+    """
     oracle = Gaussian(schedule, torch.tensor([0.7]).double(), torch.tensor([0.6]).double())
     x, z = torch.randn(2, 5, 1).double()
     for t, s in ((0.9, 0.5), (0.31, 0.3), (1.0, 0.98)):
@@ -214,7 +218,9 @@ def test_euler_on_the_straight_path_is_ddim():
 
 
 def test_heun_is_edm_s_algorithm_2():
-    """Karras et al. (2022), Algorithm 2 with alpha = 1, written out in sigma, churn included, same noise."""
+    """Karras et al. (2022), Algorithm 2 with alpha = 1, written out in sigma, churn
+    included, same noise.
+    """
     schedule = EDM(sigma_max=10.0)
     oracle = Mixture(
         schedule, torch.tensor([[-1.0], [1.0]]).double(), torch.tensor([[0.3], [0.2]]).double()

@@ -1,4 +1,6 @@
-"""Laws of the SDEs: forward paths have the marginals, reverse steps their weak order, rows their own seeds."""
+"""Laws of the SDEs: forward paths have the marginals, reverse steps their weak order,
+rows their own seeds.
+"""
 
 import math
 
@@ -35,7 +37,9 @@ def seeded(seed):
 
 @every_schedule
 def test_forward_paths_have_the_marginals(schedule):
-    """The mean is carried by z = 0 and the variance is the sum of squares of what each draw adds: alpha x, sigma^2."""
+    """The mean is carried by z = 0 and the variance is the sum of squares of what each draw
+    adds: alpha x, sigma^2.
+    """
     stops = torch.cat(
         [times(0.0), torch.linspace(max(schedule.t_min, 0.01), 1, 6, dtype=torch.float64)]
     )
@@ -52,7 +56,9 @@ def test_forward_paths_have_the_marginals(schedule):
 
 
 def test_forward_over_the_levels_is_the_chain_as_printed():
-    """x_i = sqrt(1 - beta_i) x_{i-1} + sqrt(beta_i) z (Notes after Ho et al. 2020, Eq. 2), draw by draw."""
+    """x_i = sqrt(1 - beta_i) x_{i-1} + sqrt(beta_i) z (Notes after Ho et al. 2020,
+    Eq. 2), draw by draw.
+    """
     betas, draws = linear_betas(20), torch.randn(20, 3, 2).double()
     x, stream = torch.randn(3, 2).double(), iter(draws)
     levels = torch.arange(21, dtype=torch.float64) / 20
@@ -91,7 +97,9 @@ def test_where_no_signal_is_left_the_first_step_is_the_ancestral_one():
 
 
 def test_the_corrector_is_the_published_step():
-    """Song et al. (2021), Algorithm 4, on VE, with the ratio of norms of noise and score at its value sigma."""
+    """Song et al. (2021), Algorithm 4, on VE, with the ratio of norms of noise and score
+    at its value sigma.
+    """
     schedule, (t, s) = VE(sigma_min=0.1, sigma_max=5.0), times(0.6, 0.55)
     oracle = Mixture(
         schedule, torch.tensor([[-1.0, 2.0], [1.0, 0.0]]).double(), torch.full((2, 2), 0.3).double()

@@ -52,11 +52,13 @@ def comparison_facts() -> dict[str, Any]:
             }
             for name in done
         ],
-        "triangle_words": "1 is the floor of the precision and of the recall; speed is on a log scale, 1 the fastest",
+        "triangle_words": "1 is the floor of the precision and of the recall; "
+        "speed is on a log scale, 1 the fastest",
         "textbook": [
             {
                 "preset": "edm",
-                "claim": "Diffusion models: samples of high quality that cover the data, drawn slowly.",
+                "claim": "Diffusion models: samples of high quality that cover the data, "
+                "drawn slowly.",
                 "measured": "Best precision and recall of all, 60 times slower than the GAN.",
                 "agrees": True,
                 "axes": {"quality": True, "coverage": True, "speed": True},

@@ -1,4 +1,6 @@
-"""Facts and pictures like those of a trained model, for the tests of the report; hardly two numbers are equal."""
+"""Facts and pictures like those of a trained model, for the tests of the report; hardly two
+numbers are equal.
+"""
 
 from __future__ import annotations
 
@@ -64,13 +66,16 @@ def report_facts() -> dict[str, Any]:
         },
         "verdict": {
             "state": "improving",
-            "sentence": "The model is good and still getting better: its held-out loss falls at every noise level.",
+            "sentence": "The model is good and still getting better: "
+            "its held-out loss falls at every noise level.",
             "evidence": [
-                "the held-out loss fell by 3.1 % over the last quarter of the training, and its error is 0.4 %",
+                "the held-out loss fell by 3.1 % over the last quarter of the training, "
+                "and its error is 0.4 %",
                 "held-out and training loss agree at all 12 noise levels",
                 "samples are no nearer to training rows than held-out rows are (p = 0.41)",
             ],
-            "advice": "Train on with --resume; at this rate another 10 minutes halve the distance to the floor.",
+            "advice": "Train on with --resume; "
+            "at this rate another 10 minutes halve the distance to the floor.",
         },
         **yardsticks(),
         "speed": {
@@ -139,7 +144,8 @@ def yardsticks() -> dict[str, Any]:
             "nats": figure(-95.43, 1.27, better="higher", n=180),
             "bits_per_dim": figure(2.1511, 0.0286, better="lower", n=180),
             "gap": figure(3.27, 1.61, better="lower", n=180),
-            "meaning": "A lower bound of the log-probability of the whole-number pixels of a row, by the ELBO.",
+            "meaning": "A lower bound of the log-probability of the whole-number pixels of a row, "
+            "by the ELBO.",
             "kind": "bound",
             "rows": 180,
         },

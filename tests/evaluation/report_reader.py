@@ -1,4 +1,6 @@
-"""A document as a reader meets it, taken apart by the standard library, for the tests of the report."""
+"""A document as a reader meets it, taken apart by the standard library, for the
+tests of the report.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ VOID = {"br", "img", "link", "meta", "wbr"}
 
 
 class Page(HTMLParser):
-    """A document taken apart by the standard library; `problems`: elements that are not closed in order."""
+    """A document taken apart by the standard library; `problems`: elements that are
+    not closed in order.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()

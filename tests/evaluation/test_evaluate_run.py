@@ -1,4 +1,6 @@
-"""Reports of runs: facts that are plain data, a planted copier found out, and the same report after an interruption."""
+"""Reports of runs: facts that are plain data, a planted copier found out, and the same report
+after an interruption.
+"""
 
 from __future__ import annotations
 
@@ -200,7 +202,10 @@ def test_what_cannot_be_done_is_one_sentence(run, options, fragment):
 
 
 class Planted(GenerativeModel):
-    """Draws stored rows: number i of `rows`. Its density is that of N(0, I), its loss at two levels is given."""
+    """Draws stored rows: number i of `rows`.
+
+    Its density is that of N(0, I), its loss at two levels is given.
+    """
 
     no_density = "planted: this family has no density; score with another model."
 

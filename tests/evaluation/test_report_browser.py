@@ -48,22 +48,29 @@ CONTRAST = """() => {
   const light = c => { const [r, g, b] = parse(c).slice(0, 3).map(v => v / 255)
     .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const behind = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor, p = parse(c);
-    if (p.length == 3 || p[3] > 0) return c; } return "rgb(255, 255, 255)"; };
+  const behind = e => {
+    for (; e; e = e.parentElement) {
+      const c = getComputedStyle(e).backgroundColor, p = parse(c);
+      if (p.length == 3 || p[3] > 0) return c;
+    }
+    return "rgb(255, 255, 255)"; };
   let worst = [21, ""];
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
     const text = texts.currentNode.data.trim(), e = texts.currentNode.parentElement;
     if (!text || text == "/") continue;
-    const style = getComputedStyle(e), color = e.namespaceURI.endsWith("svg") ? style.fill : style.color;
-    const [a, b] = [light(color), light(behind(e))].sort((x, y) => y - x), ratio = (a + 0.05) / (b + 0.05);
+    const style = getComputedStyle(e);
+    const color = e.namespaceURI.endsWith("svg") ? style.fill : style.color;
+    const [a, b] = [light(color), light(behind(e))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
     if (ratio < worst[0]) worst = [ratio, text];
   }
   return worst; }"""
 
 # Elements that reach out of the window, but for those that scroll by themselves.
 OUTSIDE = """() => [...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll"))
-  .filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
+  .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+  .map(e => e.outerHTML.slice(0, 80))"""
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +121,8 @@ def test_every_figure_can_be_seen(browser: Any, tmp_path: Path) -> None:
     page = browser.new_page()
     page.goto(file.as_uri())
     seen = page.evaluate(
-        "Object.fromEntries([...document.querySelectorAll('.figure')].map(e => [e.id, e.innerText]))"
+        "Object.fromEntries("
+        "[...document.querySelectorAll('.figure')].map(e => [e.id, e.innerText]))"
     )
     text = page.inner_text("body")
     page.close()
@@ -166,7 +174,8 @@ def test_it_prints(browser: Any, file: Path) -> None:
     page.emulate_media(media="print")
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     hidden = page.evaluate(
-        "[...document.querySelectorAll('details td')].filter(e => e.getBoundingClientRect().height == 0).length"
+        "[...document.querySelectorAll('details td')]"
+        ".filter(e => e.getBoundingClientRect().height == 0).length"
     )
     ratio, text = page.evaluate(CONTRAST)
     printed = page.pdf(format="A4")

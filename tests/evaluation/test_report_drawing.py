@@ -35,7 +35,9 @@ def test_ticks_are_few_even_and_inside(low: float, width: float) -> None:
 
 
 def test_marks_stand_where_the_numbers_are() -> None:
-    """A bar from 0 to 10: the value 5 in the middle, its interval from 40 % to 60 %, the floor at 10 %."""
+    """A bar from 0 to 10: the value 5 in the middle, its interval from 40 % to 60 %,
+    the floor at 10 %.
+    """
     drawn = Page(PARTS.draw_bar(bar(figure(5.0, 1.0, floor=1.0), Scale(0.0, 10.0)))).opened
     marks = {given.get("class"): given for _, given in drawn}
     assert marks["dot"]["cx"] == "50.00%"

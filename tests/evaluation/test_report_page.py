@@ -1,4 +1,6 @@
-"""The report as a document: every figure is in it, nothing breaks it, and it asks nothing of anyone."""
+"""The report as a document: every figure is in it, nothing breaks it, and it asks
+nothing of anyone.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ DOCUMENTS = {
 
 
 def figures(facts: dict[str, Any], prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every figure among facts that stand in a section of their own, with the name it should have there."""
+    """Every figure among facts that stand in a section of their own, with the name it
+    should have there.
+    """
     for key, fact in facts.items():
         if isinstance(fact, dict) and "low" in fact:
             yield f"{prefix}.{key}", fact
@@ -133,7 +137,9 @@ def test_samples_that_are_near_without_being_copies_are_not_called_copies() -> N
 
 @pytest.mark.parametrize("make", DOCUMENTS.values(), ids=DOCUMENTS)
 def test_it_is_whole_and_asks_for_nothing(make: Any) -> None:
-    """Elements close in order, each anchor is there once, and nothing is fetched: no picture, style, font or script."""
+    """Elements close in order, each anchor is there once, and nothing is fetched: no picture,
+    style, font or script.
+    """
     html = make()
     page = Page(html)
     assert not page.problems

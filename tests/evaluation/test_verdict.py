@@ -1,4 +1,6 @@
-"""The verdict on curves whose truth is known: power laws, plateaus, rises, with noise, and on copies."""
+"""The verdict on curves whose truth is known: power laws, plateaus, rises, with
+noise, and on copies.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def levels_of(shares: list[float], stderr: float | None = None) -> dict:
     return found if stderr is None else found | {"stderr": [stderr] * len(shares)}
 
 
-# -- curves --------------------------------------------------------------------------------------------------------
+# --- curves
 
 
 @pytest.mark.parametrize("steps", [EVEN, DOUBLED], ids=["even", "doubled"])
@@ -71,7 +73,9 @@ def levels_of(shares: list[float], stderr: float | None = None) -> dict:
     ("curve", "state"), [(slow, "improving"), (plateau, "converged"), (rising, "overfitting")]
 )
 def test_planted_curves_are_recognized(curve, state, noise, steps):
-    """In at least 85 % of cases, with noise up to half a percent of the loss; what is left is called unclear."""
+    """In at least 85 % of cases, with noise up to half a percent of the loss; what is left
+    is called unclear.
+    """
     states = Counter(
         judge(looks(curve, steps, noise, seed))["state"] for seed in range(SEEDS if noise else 1)
     )
@@ -82,7 +86,9 @@ def test_planted_curves_are_recognized(curve, state, noise, steps):
 
 @pytest.mark.parametrize("n", [3, 4, 6, 12, 18])
 def test_noise_alone_is_neither_improvement_nor_overfitting(n):
-    """However many looks there are, a loss that only scatters is called so in at least 92 % of cases."""
+    """However many looks there are, a loss that only scatters is called so in at
+    least 92 % of cases.
+    """
     steps = np.linspace(1000, 16000, n).astype(int)
     states = Counter(
         judge(looks(lambda s: 0.2 + 0 * s, steps, 0.002, seed))["state"] for seed in range(100)
@@ -104,7 +110,9 @@ def test_gain_of_exact_power_laws(c, steps):
 
 @pytest.mark.parametrize("n", [5, 8, 16])
 def test_gain_is_within_its_error(n):
-    """Of power laws with random exponents and noise, the true gain lies within two errors in at least 85 %."""
+    """Of power laws with random exponents and noise, the true gain lies within two
+    errors in at least 85 %.
+    """
     rng, inside = np.random.default_rng(1), 0
     steps = np.linspace(16000 / n, 16000, n).astype(int)
     for seed in range(100):
@@ -151,7 +159,7 @@ def test_a_training_loss_that_rises_as_well_is_no_overfitting():
     assert judge(looks(rising, EVEN), training=down)["state"] == "overfitting"
 
 
-# -- training rows against held-out rows -------------------------------------------------------------------------------
+# --- training rows against held-out rows
 
 
 def test_a_difference_between_training_and_new_rows_is_overfitting_only_once_the_loss_stands():
@@ -185,11 +193,13 @@ def test_where_the_difference_lies_is_said():
     assert not any("details" in line for line in even["evidence"])
 
 
-# -- copies ------------------------------------------------------------------------------------------------------------
+# --- copies
 
 
 def sampled(kind: str) -> Memorization:
-    """Samples beside 400 training rows in 8 dimensions: honest, jittered copies, or blurs that lie near everything."""
+    """Samples beside 400 training rows in 8 dimensions: honest, jittered copies, or blurs that
+    lie near everything.
+    """
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(1000, 8, generator=generator)
     training, held_out, honest = rows[:400], rows[400:700], rows[700:]
@@ -229,7 +239,9 @@ def test_honest_samples_and_blurs_are_no_copies():
 
 
 def test_nearness_is_copying_where_training_rows_have_a_far_lower_loss():
-    """A small, sure difference is not enough: every model knows its training rows a little better."""
+    """A small, sure difference is not enough: every model knows its training rows a
+    little better.
+    """
     near = {"memorization": sampled("blurs"), "gap": gap_of(1.0, 0.1)}
     assert judge(looks(plateau, EVEN), **near)["state"] == "converged"
     assert (
@@ -239,7 +251,9 @@ def test_nearness_is_copying_where_training_rows_have_a_far_lower_loss():
 
 
 def test_a_floor_of_few_held_out_rows_is_no_proof_of_copies():
-    """A fifth of the samples look like copies, as do none of eight held-out rows: that may be chance."""
+    """A fifth of the samples look like copies, as do none of eight held-out rows:
+    that may be chance.
+    """
     found = sampled("blurs")
     copies = replace(found.copies, value=0.2, floor=0.0, stderr=0.01)
     few, many = (replace(found, copies=copies, closer=replace(found.closer, n=n)) for n in (8, 300))

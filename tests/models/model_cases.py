@@ -54,7 +54,10 @@ class Identity:
 
 
 class Rows:
-    """Rows (N, *shape) float32 to train on, in random batches, with labels or without; the last tenth is held out."""
+    """Rows (N, *shape) float32 to train on, in random batches, with labels or without.
+
+    The last tenth is held out.
+    """
 
     def __init__(
         self, rows: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] = ()
@@ -113,8 +116,9 @@ class Recorder(nn.Module):
 class Exact(nn.Module):
     """The exact network for coordinates that are independent draws from sum_k w_k N(m_k, s^2).
 
-    It knows the noise level from c_noise = log(sigma/alpha)/4 alone: with r = sigma/alpha and y = x_t/alpha,
-    x_hat = sum_k p_k (m_k + s^2/(s^2 + r^2) (y - m_k)), p_k in proportion to w_k exp(-(y - m_k)^2 / 2(s^2 + r^2)).
+    It knows the noise level from c_noise = log(sigma/alpha)/4 alone: with r = sigma/alpha and
+    y = x_t/alpha, x_hat = sum_k p_k (m_k + s^2/(s^2 + r^2) (y - m_k)), p_k in proportion to
+    w_k exp(-(y - m_k)^2 / 2(s^2 + r^2)).
     """
 
     def __init__(

@@ -1,4 +1,6 @@
-"""Laws of the denoising autoencoder: one level of noise, the score there, and Langevin dynamics along it."""
+"""Laws of the denoising autoencoder: one level of noise, the score there, and Langevin
+dynamics along it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ SIGMA, S = 0.5, 1.2
 
 
 def exact(columns=2):
-    """A model that has met rows from N(0, s^2), with the exact network in place of a trained one."""
+    """A model that has met rows from N(0, s^2), with the exact network in place of a
+    trained one.
+    """
     model = ud.dae(sigma=SIGMA, width=8, depth=1)
     model.meet(
         Rows(S * torch.randn(8000 // columns, columns, generator=torch.Generator().manual_seed(0)))
@@ -30,7 +34,9 @@ def exact(columns=2):
 
 
 def test_training_draws_the_one_level_only_and_its_best_loss_is_known():
-    """E|x_hat - x|^2 = s^2 sigma^2 / (s^2 + sigma^2) for N(0, s^2), here in units of the network."""
+    """E|x_hat - x|^2 = s^2 sigma^2 / (s^2 + sigma^2) for N(0, s^2), here in units of
+    the network.
+    """
     model = exact()
     t = model.objective.sample_times(model.schedule, 100)
     assert model.schedule(t)[1].tolist() == [SIGMA] * 100
@@ -41,7 +47,9 @@ def test_training_draws_the_one_level_only_and_its_best_loss_is_known():
 
 
 def test_its_error_is_the_score_at_its_level():
-    """(x_hat - x_t) / sigma^2 = -x_t / (s^2 + sigma^2) (Alain and Bengio 2014, Theorem 1; Kim and Lee 2024, Eq. 43)."""
+    """(x_hat - x_t) / sigma^2 = -x_t / (s^2 + sigma^2) (Alain and Bengio 2014, Theorem 1; Kim and
+    Lee 2024, Eq. 43).
+    """
     model, x_t = exact(), torch.randn(50, 2, generator=torch.Generator().manual_seed(2))
     level = torch.tensor(1.0, dtype=torch.float64)
     error = (model.denoiser(x_t, level) - x_t) / SIGMA**2
@@ -50,7 +58,9 @@ def test_its_error_is_the_score_at_its_level():
 
 
 def test_samples_are_what_is_left_of_the_blurred_data_after_one_denoising():
-    """Steps of e settle at the variance c / (1 - e/2c), c = s^2 + sigma^2; x_hat of that is s^2/c times as wide."""
+    """Steps of e settle at the variance c / (1 - e/2c), c = s^2 + sigma^2; x_hat of that is
+    s^2/c times as wide.
+    """
     model, n = exact(columns=400), 40  # long rows: as many numbers, and fewer streams of noise
     x = torch.from_numpy(model.sample_rows(n, steps=20, seed=3, batch=n)).double()
     c, e = S**2 + SIGMA**2, 0.1 * SIGMA**2

@@ -1,4 +1,6 @@
-"""Laws of diffusion models: written down and read back, seeds and rows, labels, meeting data, networks of one's own."""
+"""Laws of diffusion models: written down and read back, seeds and rows, labels, meeting data,
+networks of one's own.
+"""
 
 from __future__ import annotations
 

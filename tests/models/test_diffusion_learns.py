@@ -1,4 +1,6 @@
-"""What is known in closed form: the best loss and the samples of Gaussian data, and samplers of an exact network."""
+"""What is known in closed form: the best loss and the samples of Gaussian data, and samplers
+of an exact network.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def gaussian(n, seed):
 
 
 def test_training_reaches_the_best_loss_there_is_and_samples_the_gaussian():
-    """With x ~ N(m, C) at unit scale and eigenvalues c_i of C, E|x_hat - x|^2 = sum_i c_i sigma^2 / (c_i + sigma^2)."""
+    """With x ~ N(m, C) at unit scale and eigenvalues c_i of C, E|x_hat - x|^2 = sum_i c_i sigma^2
+    / (c_i + sigma^2).
+    """
     torch.manual_seed(0)
     data = ud.load(gaussian(20_000, 0).numpy())
     model = ud.edm(width=64, depth=2, octaves=0)
@@ -43,7 +47,8 @@ def test_training_reaches_the_best_loss_there_is_and_samples_the_gaussian():
     mean, C = x.double().mean(0), x.double().T.cov(correction=0)
     weight, (c, axes) = 1 / sigma**2 + 1 / d**2, torch.linalg.eigh(C)
     best = weight * (c * sigma[:, None] ** 2 / (c + sigma[:, None] ** 2)).mean(1)
-    # the same for these very rows and draws of noise, so that only what the network got wrong is left
+    # the same for these very rows and draws of noise, so that only what the network
+    # got wrong is left
     z = RowNoise(0, n)(x).double()
     drawn = []
     for s in sigma:

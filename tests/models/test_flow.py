@@ -1,4 +1,6 @@
-"""Laws of normalizing flows: they are densities, they are zuko's, their samples have them, and training finds them."""
+"""Laws of normalizing flows: they are densities, they are zuko's, their samples have them, and
+training finds them.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def nats(model, x, **cond):
 
 @KINDS
 def test_the_density_integrates_to_one(kind):
-    """On a grid over all that has mass, given each label and none: the trapezoidal rule on a smooth density."""
+    """On a grid over all that has mass, given each label and none: the trapezoidal rule
+    on a smooth density.
+    """
     model = met(labels=True, kind=kind, **SMALL)
     side = torch.linspace(-7, 8, 121)
     grid = torch.cartesian_prod(side, side)
@@ -65,7 +69,9 @@ def test_the_density_is_zukos(kind):
 
 @pytest.mark.parametrize(("shape", "sizes"), [((2,), SMALL), ((1, 2, 3), IMAGE)], ids=str)
 def test_samples_and_density_agree(shape, sizes):
-    """For every density q within p's support, E_p[q(x) / p(x)] = 1; and z comes back from the samples."""
+    """For every density q within p's support, E_p[q(x) / p(x)] = 1; and z comes back
+    from the samples.
+    """
     model, n, d = met(shape, **sizes), 4000, math.prod(shape)
     with torch.no_grad():
         x = model.draw(n, noise=RowNoise(0, n))
@@ -94,7 +100,9 @@ def test_the_likelihood_is_exact_and_takes_no_options():
 
 
 def test_the_loss_is_both_terms_of_the_change_of_variables():
-    """Kim and Lee's second form of Eq. 5 drops log f_Z: without it the loss would fall as the data shrink."""
+    """Kim and Lee's second form of Eq. 5 drops log f_Z: without it the loss would fall
+    as the data shrink.
+    """
     model, x = met((1, 4, 4), **IMAGE), source((1, 4, 4)).rows[:7]
     ((player, loss),) = model.losses(x)
     z, log_det = model.network(x)
@@ -199,7 +207,9 @@ def test_black_and_white_pictures_train_without_harm():
 
 @pytest.mark.slow
 def test_training_reaches_a_known_density():
-    """Eight Gaussians: the mean log-density of new points is within 0.1 nats of the truth, in the data's own units."""
+    """Eight Gaussians: the mean log-density of new points is within 0.1 nats of the truth, in
+    the data's own units.
+    """
     torch.manual_seed(0)
     data = ud.load("gaussians8")
     model = ud.flow().fit(data, steps=400, batch=256, lr=5e-3, device="cpu", precision="float32")

@@ -1,4 +1,6 @@
-"""Laws of the GAN: its games' closed forms, whose gradient goes where, what its diagnostics see, that it learns."""
+"""Laws of the GAN: its games' closed forms, whose gradient goes where, what its diagnostics
+see, that it learns.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def minimized(loss, parameters):
     return float(loss().detach())
 
 
-# -- the games ------------------------------------------------------------------------------------------------------
+# --- the games
 
 
 def it_rests_at_equality(game):
@@ -108,7 +110,9 @@ def test_a_wrong_game_is_caught(law, wrong):
 
 
 def test_the_best_discriminator_is_the_log_ratio_and_its_loss_the_divergence():
-    """Goodfellow et al. 2014, Proposition 1 and Eq. 6: D = log p - log q, and the loss 2 log 2 - 2 JSD(p, q)."""
+    """Goodfellow et al. 2014, Proposition 1 and Eq. 6: D = log p - log q, and the loss 2
+    log 2 - 2 JSD(p, q).
+    """
     p, q = torch.tensor([8, 4, 2, 1, 1]).double(), torch.tensor([1, 3, 3, 5, 4]).double()
     places = torch.arange(5)
     x, y = (places.repeat_interleave(count.long()) for count in (p, q))
@@ -124,7 +128,9 @@ def test_the_best_discriminator_is_the_log_ratio_and_its_loss_the_divergence():
 
 
 def test_the_best_discriminator_of_two_gaussians_is_a_parabola():
-    """log N(x; 1, 0.5^2) - log N(x; -0.5, 1), its coefficients found from equally likely points of either."""
+    """log N(x; 1, 0.5^2) - log N(x; -0.5, 1), its coefficients found from equally
+    likely points of either.
+    """
     u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
     z = torch.special.ndtri(u)
     x, y = 1 + 0.5 * z, -0.5 + z
@@ -140,7 +146,9 @@ def test_the_best_discriminator_of_two_gaussians_is_a_parabola():
 
 
 def test_the_penalties_are_those_of_a_linear_and_a_quadratic_discriminator():
-    """D = a x has |grad D|^2 = |a|^2; D = x A x / 2 has |A x|^2, whose gradient in A is 2 A x x^T."""
+    """D = a x has |grad D|^2 = |a|^2; D = x A x / 2 has |A x|^2, whose gradient in A
+    is 2 A x x^T.
+    """
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(50, 3, generator=generator, dtype=torch.float64) for _ in range(2))
     a = torch.randn(3, generator=generator, dtype=torch.float64)
@@ -162,7 +170,8 @@ def test_the_penalties_are_those_of_a_linear_and_a_quadratic_discriminator():
         weight * 2 * float((both @ matrix.detach()).square().sum(1).mean()), rel=1e-6
     )
     found.backward()
-    # x A x / 2 depends on the symmetric part S alone: its gradient is S x, and d|S x|^2/dA = S x x^T + x x^T S
+    # x A x / 2 depends on the symmetric part S alone: its gradient is S x, and d|S
+    # x|^2/dA = S x x^T + x x^T S
     moment = both.T @ both / len(both)
     truth = weight * 2 * (matrix @ moment + moment @ matrix).detach()
     torch.testing.assert_close(matrix.grad, truth, rtol=1e-5, atol=1e-5)
@@ -191,7 +200,7 @@ def test_the_relativistic_game_is_the_same_from_either_side():
     )  # at the data themselves
 
 
-# -- the model ------------------------------------------------------------------------------------------------------
+# --- the model
 
 
 def data(n=400, labels=True):
@@ -253,7 +262,7 @@ def test_a_density_steps_and_half_a_pair_are_refused():
         ud.GAN(generator=nn.Linear(2, 2))
 
 
-# -- what is watched ------------------------------------------------------------------------------------------------
+# --- what is watched
 
 
 class Constant(nn.Module):
@@ -329,7 +338,9 @@ def test_a_discriminator_that_has_won_is_seen():
 
 
 def test_the_energy_distance_is_unbiased_and_has_its_closed_form():
-    """Between N(0, 1) and N(m, 1) in one dimension, over E|x - x'| = 2/sqrt(pi); 0 on average for the same law."""
+    """Between N(0, 1) and N(m, 1) in one dimension, over E|x - x'| = 2/sqrt(pi); 0 on
+    average for the same law.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def found(shift, n):
@@ -347,7 +358,7 @@ def test_the_energy_distance_is_unbiased_and_has_its_closed_form():
     assert found(1.5, 1000) == pytest.approx(truth, rel=0.2)
 
 
-# -- learning -------------------------------------------------------------------------------------------------------
+# --- learning
 
 
 def test_it_learns_eight_modes_and_keeps_them():

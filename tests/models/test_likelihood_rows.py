@@ -1,4 +1,6 @@
-"""Log-likelihoods in the data's own units: rows are independent, bounds on known numbers ordered."""
+"""Log-likelihoods in the data's own units: rows are independent, bounds on known
+numbers ordered.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ from undiffuse.models.observation import (
 
 
 def edges(levels):
-    """Every one of the bins of `levels` values as a row of one coordinate: centres (K, 1) and edges, float64."""
+    """Every one of the bins of `levels` values as a row of one coordinate: centres (K, 1)
+    and edges, float64.
+    """
     k = torch.arange(levels, dtype=torch.float64)[:, None]
     return cells_of((2 * k + 1) / levels - 1, levels)
 

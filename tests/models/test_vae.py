@@ -1,4 +1,6 @@
-"""Laws of the variational autoencoder, on principal components, whose density and posterior are known."""
+"""Laws of the variational autoencoder, on principal components, whose density and
+posterior are known.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class Components(nn.Module):
 
 
 class Posterior(nn.Module):
-    """(m, sqrt(v)) of the exact q(z | x), its mean moved and its deviation widened; the latter before the softplus."""
+    """(m, sqrt(v)) of the exact q(z | x), its mean moved and its deviation widened; the latter
+    before the softplus.
+    """
 
     def __init__(self, moved=0.0, wider=1.0):
         super().__init__()

@@ -1,9 +1,11 @@
-"""The schedulers of the installed diffusers against our steps: the same model, noise levels and draws.
+"""The schedulers of the installed diffusers against our steps: the same model, noise
+levels and draws.
 
-Both are given an exact denoiser of a mixture; the scheduler is run as published, its noise levels (`sigmas`, that is
-sigma/alpha) are turned into times of ours by `schedule.inverse`, and all states on the way are compared. It keeps
-sigmas in float32 and steps in it: 2e-5 relative to the state's scale is what that leaves over ten steps (1e-4 where a
-scheduler takes differences of logarithms of such sigmas, divided by small ones).
+Both are given an exact denoiser of a mixture; the scheduler is run as published, its noise levels
+(`sigmas`, that is sigma/alpha) are turned into times of ours by `schedule.inverse`, and all states
+on the way are compared. It keeps sigmas in float32 and steps in it: 2e-5 relative to the state's
+scale is what that leaves over ten steps (1e-4 where a scheduler takes differences of logarithms of
+such sigmas, divided by small ones).
 """
 
 from itertools import pairwise
@@ -104,7 +106,9 @@ MULTISTEP = {
 
 @pytest.mark.parametrize("name", MULTISTEP)
 def test_multistep(name):
-    """Twenty levels, to level 0: a step to zero noise is NaN there with UniPC, unless its order is lowered."""
+    """Twenty levels, to level 0: a step to zero noise is NaN there with UniPC, unless
+    its order is lowered.
+    """
     kind, options, step = MULTISTEP[name]
     last = {} if "DEIS" in kind else {"final_sigmas_type": "sigma_min"}
     scheduler = getattr(diffusers, kind)(**CHAIN, **options, **last, lower_order_final=False)
@@ -114,7 +118,9 @@ def test_multistep(name):
 
 
 def test_singlestep():
-    """Order 2: the levels in pairs, the second the point in between; the last step, to zero noise, of first order."""
+    """Order 2: the levels in pairs, the second the point in between; the last step, to zero
+    noise, of first order.
+    """
     scheduler = diffusers.DPMSolverSinglestepScheduler(
         **CHAIN, solver_order=2, lower_order_final=True
     )

@@ -1,18 +1,24 @@
-"""The sums that diffusers pins in its own scheduler tests, from our steps, in float64 and without diffusers.
+"""The sums that diffusers pins in its own scheduler tests, from our steps, in float64 and
+without diffusers.
 
-Their tests run a scheduler on a fixed sample, x_i = i/768, with a fixed "model", x -> x k/(k + 1) at levels
-k = 0 .. 999, and pin the sum and the mean of |x| at the end. Here the model is a network in a `Denoiser`, their levels
-the knots t = (k + 1)/1000 of a `DiscreteVP` chain, and their options grids and steps of ours. Each number is from
-tests/schedulers/test_scheduler_<name>.py of huggingface/diffusers; the tolerance is theirs: 1e-2 on the sum, 1e-3 on
-the mean. What is theirs alone:
+Their tests run a scheduler on a fixed sample, x_i = i/768, with a fixed "model", x -> x k/(k + 1)
+at levels k = 0 .. 999, and pin the sum and the mean of |x| at the end. Here the model is a
+network in a `Denoiser`, their levels the knots t = (k + 1)/1000 of a `DiscreteVP` chain, and
+their options grids and steps of ours. Each number is from
+tests/schedulers/test_scheduler_<name>.py of huggingface/diffusers; the tolerance is theirs: 1e-2
+on the sum, 1e-3 on the mean. What is theirs alone:
 
-- "linspace" spacing is `round(linspace(0, 999, n + 1))`, without its last; "leading" is 100 apart from 0.
-- The last step goes to zero noise, or with final_sigmas_type="sigma_min" to level 0, that is t = 1/1000.
+- "linspace" spacing is `round(linspace(0, 999, n + 1))`, without its last; "leading" is 100 apart
+  from 0.
+- The last step goes to zero noise, or with final_sigmas_type="sigma_min" to level 0, that is
+  t = 1/1000.
 - lower_order_final, their default for fewer than 15 steps, makes the last step one of first order.
-- DPM-Solver singlestep of order 2 takes the levels in pairs, the second of each as the point in between.
-- Euler and Heun are tested with the state overwritten by the scaled model input after every evaluation, which is no
-  sampler: Euler is run here with the same mistake, Heun cannot be (its stages are inside one step) and is compared
-  with the scheduler itself, as is the rest, in `test_diffusers_peers.py`.
+- DPM-Solver singlestep of order 2 takes the levels in pairs, the second of each as the point in
+  between.
+- Euler and Heun are tested with the state overwritten by the scaled model input after every
+  evaluation, which is no sampler: Euler is run here with the same mistake, Heun cannot be (its
+  stages are inside one step) and is compared with the scheduler itself, as is the rest, in
+  `test_diffusers_peers.py`.
 """
 
 import math
@@ -80,7 +86,9 @@ def assert_pinned(x, mean, total=None):
     [("epsilon", 258.9606, 0.3372), ("v_prediction", 202.0296, 0.2631)],
 )
 def test_ddpm(prediction, total, mean):
-    """test_scheduler_ddpm.py: 1000 levels, variance "fixed_small" (beta-tilde), clipped, the draws of seed 0."""
+    """test_scheduler_ddpm.py: 1000 levels, variance "fixed_small" (beta-tilde), clipped,
+    the draws of seed 0.
+    """
     generator = torch.manual_seed(0)
 
     def noise(like):
@@ -92,7 +100,9 @@ def test_ddpm(prediction, total, mean):
 
 
 class ClippedAlone(AbstractDenoiser):
-    """x_hat clamped, z_hat left as it was: the default of their DDIM (use_clipped_model_output=False)."""
+    """x_hat clamped, z_hat left as it was: the default of their DDIM
+    (use_clipped_model_output=False).
+    """
 
     def __init__(self, denoiser):
         super().__init__()
@@ -108,14 +118,18 @@ class ClippedAlone(AbstractDenoiser):
     [("epsilon", 172.0067, 0.223967), ("v_prediction", 52.5302, 0.0684)],
 )
 def test_ddim(prediction, total, mean):
-    """test_scheduler_ddim.py: leading spacing, eta = 0, clipped without recomputing the noise (their default)."""
+    """test_scheduler_ddim.py: leading spacing, eta = 0, clipped without recomputing the
+    noise (their default).
+    """
     x = sample(ClippedAlone(dummy(prediction)), start(), knots(range(900, -1, -100)), DDIM())
     assert_pinned(x, mean, total)
 
 
 @pytest.mark.parametrize(("prediction", "mean"), [("epsilon", 0.3301), ("v_prediction", 0.2251)])
 def test_dpm_solver_multistep(prediction, mean):
-    """test_scheduler_dpm_multi.py: order 2, midpoint, linspace, ten steps to level 0, all but the first of order 2."""
+    """test_scheduler_dpm_multi.py: order 2, midpoint, linspace, ten steps to level 0, all but
+    the first of order 2.
+    """
     assert_pinned(
         sample(dummy(prediction), start(), knots(linspace(10), last=1 / 1000), DPMpp()), mean
     )
@@ -151,14 +165,18 @@ def unipc(denoiser, x, grid, step):
 
 @pytest.mark.parametrize(("prediction", "mean"), [("epsilon", 0.2464), ("v_prediction", 0.1014)])
 def test_unipc(prediction, mean):
-    """test_scheduler_unipc.py: UniPC-2 with "bh2", linspace, ten steps to level 0, the last of first order."""
+    """test_scheduler_unipc.py: UniPC-2 with "bh2", linspace, ten steps to level 0, the
+    last of first order.
+    """
     assert_pinned(
         unipc(dummy(prediction), start(), knots(linspace(10), last=1 / 1000), UniPC()), mean
     )
 
 
 def test_unipc_from_a_noised_sample():
-    """test_full_loop_with_noise there: the last two of the ten levels, from the sample with noise added."""
+    """test_full_loop_with_noise there: the last two of the ten levels, from the
+    sample with noise added.
+    """
     grid = knots(linspace(10)[8:], last=1 / 1000)
     alpha, sigma = CHAIN(grid[0])
     x = unipc(dummy(), alpha * start() + sigma * start(reverse=True), grid, UniPC())
@@ -167,7 +185,9 @@ def test_unipc_from_a_noised_sample():
 
 @pytest.mark.parametrize(("prediction", "mean"), [("epsilon", 0.23916), ("v_prediction", 0.091)])
 def test_deis(prediction, mean):
-    """test_scheduler_deis.py: order 2, log-rho, linspace, ten steps to level 0, the last of first order."""
+    """test_scheduler_deis.py: order 2, log-rho, linspace, ten steps to level 0, the
+    last of first order.
+    """
     denoiser, grid = dummy(prediction), knots(linspace(10), last=1 / 1000)
     x = sample(denoiser, start(), grid[:-1], DEIS(order=2))
     assert_pinned(sample(denoiser, x, grid[-2:], DDIM()), mean)
@@ -179,7 +199,9 @@ def karras(steps, last):
 
 
 def preconditioned(scaled):
-    """The dummy model under EDM's preconditioning: it is told k = log(sigma)/4, and given c_in x (`scaled`) or x."""
+    """The dummy model under EDM's preconditioning: it is told k = log(sigma)/4, and given c_in
+    x (`scaled`) or x.
+    """
 
     def network(x, c_noise):
         k = c_noise.double().reshape(-1, 1, 1, 1)
@@ -190,13 +212,17 @@ def preconditioned(scaled):
 
 
 def test_edm_euler():
-    """test_scheduler_edm_euler.py: ten Karras levels to zero noise; Euler in sigma is DDIM; init_noise_sigma."""
+    """test_scheduler_edm_euler.py: ten Karras levels to zero noise; Euler in sigma is
+    DDIM; init_noise_sigma.
+    """
     x = sample(preconditioned(scaled=True), math.sqrt(80**2 + 1) * start(), karras(10, 0.0), DDIM())
     assert_pinned(x, 0.044, 34.1855)
 
 
 def test_edm_dpm_solver():
-    """test_scheduler_edm_dpmsolver_multistep.py: ten Karras levels, the last twice; their test feeds the model x."""
+    """test_scheduler_edm_dpmsolver_multistep.py: ten Karras levels, the last twice; their test
+    feeds the model x.
+    """
     x = sample(preconditioned(scaled=False), start(), karras(10, 0.0)[:-1], DPMpp())
     assert_pinned(x, 0.0001)
 
@@ -215,7 +241,9 @@ def test_edm_dpm_solver_from_a_noised_sample():
     [("epsilon", 10.0807, 0.0131), ("v_prediction", 0.0002, 2.2676e-06)],
 )
 def test_euler(prediction, total, mean):
-    """test_scheduler_euler.py: 1100 levels, sigma interpolated linearly between them, the state scaled as they do."""
+    """test_scheduler_euler.py: 1100 levels, sigma interpolated linearly between them, the state
+    scaled as they do.
+    """
     betas = torch.linspace(1e-4, 0.02, 1100, dtype=torch.float64)
     alpha_bar = torch.cumprod(1 - betas, 0)
     table, levels = (

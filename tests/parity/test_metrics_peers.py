@@ -1,4 +1,6 @@
-"""The yardsticks beside torchmetrics and prdc, on random features; FID's network beside torch-fidelity's."""
+"""The yardsticks beside torchmetrics and prdc, on random features; FID's network
+beside torch-fidelity's.
+"""
 
 import warnings
 
@@ -81,7 +83,9 @@ def test_precision_recall_density_and_coverage_are_those_of_prdc(n, m, d, k):
 
 
 def test_fids_network_is_that_of_torch_fidelity(tmp_path):
-    """By the same random weights, on images that need no resizing; there, bytes b become (b - 128)/128."""
+    """By the same random weights, on images that need no resizing; there, bytes b
+    become (b - 128)/128.
+    """
     peer = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
     torch.manual_seed(0)
     network = InceptionV3().eval()

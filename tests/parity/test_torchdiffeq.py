@@ -13,7 +13,9 @@ torchdiffeq = pytest.importorskip("torchdiffeq")
 @pytest.mark.parametrize("schedule", [LinearVP(), EDM()], ids=["linear_vp", "edm"])
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-6])
 def test_agrees_with_dopri5_at_its_cost(schedule, tolerance):
-    """One row, the flow of a mixture: the same end to ten tolerances, and at most 1.3 times the evaluations."""
+    """One row, the flow of a mixture: the same end to ten tolerances, and at most 1.3
+    times the evaluations.
+    """
     mean = torch.tensor([[-1.5, 0.0], [1.5, 1.0], [0.0, -1.0]]).double()
     oracle = Mixture(schedule, mean, torch.tensor([[0.4], [0.2], [0.1]]).double().expand(3, 2))
     low = schedule.inverse(

@@ -21,8 +21,8 @@ def loss_by_level(model: GenerativeModel, reference: Reference) -> dict[str, Any
     """Return the loss of equally many rows of each side at each noise level.
 
     Returns:
-        {"log_snr", "held_out", "training", "stderr"}, lists with an entry per level; "stderr" is the
-        standard error of the difference, from blocks of rows. None for a family without noise
+        {"log_snr", "held_out", "training", "stderr"}, lists with an entry per level; "stderr" is
+        the standard error of the difference, from blocks of rows. None for a family without noise
         levels, and without training rows.
     """
     if reference.training is None:

@@ -59,7 +59,7 @@ _SMALLEST = 1e-14  # a step shorter than this share of the way cannot be told fr
 
 
 def flow_variable(schedule: Schedule, t: Times) -> Times:
-    """Return w = sqrt(sigma/(alpha + sigma)) at time t: 0 at the data, 1 where no signal is left."""
+    """Return w = sqrt(sigma/(alpha + sigma)) at time t: 0 at the data, 1 without signal."""
     alpha, sigma = schedule(t)
     return (sigma / (alpha + sigma)).sqrt()
 
