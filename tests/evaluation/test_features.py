@@ -113,6 +113,12 @@ class Wrong(Features):
         return cls()
 
 
+def test_right_features_under_another_name_keep_it(weights, tmp_path, monkeypatch):
+    right = type("One", (Wrong,), {"take": staticmethod(lambda x: 0.0)})
+    monkeypatch.setitem(FEATURES, "wrong", right)
+    law_of_features("wrong", weights, tmp_path)
+
+
 @pytest.mark.parametrize(
     "take",
     [

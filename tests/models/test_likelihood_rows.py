@@ -324,6 +324,15 @@ def test_a_way_that_a_model_does_not_take_is_refused_with_those_that_it_takes(na
             model.likelihood_rows(torch.randn(2, 3), how=HOW[name]())
 
 
+@pytest.mark.parametrize(("columns", "way"), [(2, Density()), (16, Density()), (17, Bound())])
+def test_unasked_the_density_is_taken_in_few_dimensions_and_the_bound_in_many(columns, way):
+    model = known([0.0], 1.0, Identity((columns,)))
+    rows = torch.randn(2, columns, generator=torch.Generator().manual_seed(0))
+    found, asked = (model.likelihood_rows(rows, how=how) for how in (None, way))
+    assert (found.kind, found.evaluations) == (asked.kind, asked.evaluations)
+    assert torch.equal(found.nats, asked.nats)
+
+
 def test_an_option_alone_chooses_the_way_that_takes_it():
     model = met()
     assert how_of(model) is None
