@@ -84,9 +84,6 @@ class Undecided(nn.Module):
 ANNEALED = [
     preset for preset in DIFFUSIONS if preset != "dae"
 ]  # whose noise does not go to zero: see test_dae
-WAYS = [(preset, None) for preset in ANNEALED] + [("ddpm", method) for method in METHODS]
-
-
 # of first order, adaptive, and in need of close levels; those of higher order take 40 steps
 ENOUGH = {
     "ancestral": 200,
@@ -96,6 +93,8 @@ ENOUGH = {
     "langevin": 100,
     "ode": 2,
 }
+WAYS = [(preset, None) for preset in ANNEALED] + [("ddpm", method) for method in METHODS]
+WAYS += [("edm", method) for method in METHODS if method not in ENOUGH]
 
 
 @pytest.mark.parametrize(("preset", "method"), WAYS)
