@@ -255,7 +255,7 @@ def test_a_copier_is_caught_and_draws_perfectly(run, tmp_path, monkeypatch):
     assert found["memorization"]["copies"]["value"] > 0.99
     assert found["verdict"]["state"] == "memorizing"
     assert found["quality"]["precision"]["value"] > 0.8
-    assert found["likelihood"] == {"none": "this family has no density; score with another model."}
+    assert found["likelihood"] == {"none": Planted.no_density}
     assert found["curves"]["by_evaluations"] == []
     assert found["sampler"]["evaluations"] == 1
 
