@@ -52,7 +52,8 @@ class Finding(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        return self.error <= self.bound  # False for nan
+        """Whether the error is within its bound; nan is not."""
+        return self.error <= self.bound
 
 
 def check() -> Iterator[Finding]:

@@ -34,6 +34,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand, noised
 from undiffuse.diffusion.schedules.process import Schedule, Times, as_times
@@ -161,12 +162,14 @@ class Known(Step):
             raise InputError(f"repetitions {repetitions}: each step is taken at least once.")
         self.step, self.x_known, self.mask, self.repetitions = step, x_known, mask, repetitions
 
+    @override
     def end(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         """Move as everywhere: the inner step knows what to do at sigma = 0."""
         return self.move(denoiser, x_t, t, s, memory, noise)
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:

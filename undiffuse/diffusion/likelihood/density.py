@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
 from undiffuse.diffusion.schedules.process import LEAST_SCORED, Times, as_times
@@ -50,7 +51,9 @@ class HasLogProb(Protocol):
 
     time: Times | float
 
-    def log_prob(self, x_1: Tensor) -> Tensor: ...
+    def log_prob(self, x_1: Tensor) -> Tensor:
+        """Return the log-density of each row of `x_1` (B, *), nats (B,)."""
+        ...
 
 
 class Solver(ABC):
@@ -70,6 +73,7 @@ class Adaptive(Solver):
 
     tolerance: float = 1e-5
 
+    @override
     def __call__(
         self, field: Field, state: State, start: Times, end: Times
     ) -> tuple[State, Tensor]:
@@ -87,6 +91,7 @@ class RungeKutta(Solver):
         if self.steps < 1:
             raise InputError(f"steps {self.steps}: a solver takes at least 1.")
 
+    @override
     def __call__(
         self, field: Field, state: State, start: Times, end: Times
     ) -> tuple[State, Tensor]:

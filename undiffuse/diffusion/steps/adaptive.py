@@ -24,6 +24,7 @@ from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
 from undiffuse.diffusion.grid import Grid, LogSNR
@@ -265,6 +266,7 @@ class AdaptiveODE(Step):
         if not self.tolerance > 0:
             raise InputError(f"tolerance {self.tolerance}: give a number above 0, such as 1e-5.")
 
+    @override
     def end(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -274,6 +276,7 @@ class AdaptiveODE(Step):
         x, evaluations = self.move(denoiser, x_t, t, last, memory, noise)
         return alpha_s * denoiser(x, last), evaluations + 1
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:

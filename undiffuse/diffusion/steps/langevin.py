@@ -25,6 +25,7 @@ from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.grid import Grid, LogSNR
@@ -39,7 +40,8 @@ class Convention(ABC):
     """What a step size means: (factor of the score, factor of the noise)."""
 
     @abstractmethod
-    def __call__(self, size: float) -> tuple[float, float]: ...
+    def __call__(self, size: float) -> tuple[float, float]:
+        """Return the factors of the score and of the noise for a step of `size`."""
 
 
 @final
@@ -47,6 +49,7 @@ class Convention(ABC):
 class Full(Convention):
     """(eps, sqrt(2 eps)): Liu, Eq. 1."""
 
+    @override
     def __call__(self, size: float) -> tuple[float, float]:
         return size, math.sqrt(2 * size)
 
@@ -56,6 +59,7 @@ class Full(Convention):
 class Half(Convention):
     """(eta/2, sqrt(eta)): Kim and Lee (2024), Eq. 44; Song and Ermon (2019), Eq. 4."""
 
+    @override
     def __call__(self, size: float) -> tuple[float, float]:
         return size / 2, math.sqrt(size)
 
@@ -98,6 +102,7 @@ class Langevin(Step):
     formula: ClassVar[str] = "Langevin steps at one level"
     source: ClassVar[str] = "Liu, Eq. 1; Kim and Lee 2024, Eq. 44"
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -116,6 +121,7 @@ class Langevin(Step):
         )
         return x, None
 
+    @override
     def end(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -153,6 +159,7 @@ class AnnealedLangevin(Step):
                 "a size above 0."
             )
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -163,6 +170,7 @@ class AnnealedLangevin(Step):
         e = self.share(denoiser.schedule, float(sigma_t / alpha_t * alpha_s / sigma_s))
         return alpha_s / alpha_t * self._updated(denoiser, x_t, t, e, noise), e
 
+    @override
     def end(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:

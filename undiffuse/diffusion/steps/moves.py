@@ -26,6 +26,7 @@ from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.grid import Grid, Karras
@@ -128,6 +129,7 @@ class ReverseVariance(ABC):
 class Beta(ReverseVariance):
     """v_t = beta_t: optimal for x ~ N(0, I) (Ho et al. 2020, section 3.2)."""
 
+    @override
     def __call__(self, beta: Tensor, beta_tilde: Tensor, v: Tensor | None) -> Tensor:
         return beta
 
@@ -140,6 +142,7 @@ class BetaTilde(ReverseVariance):
     It is optimal for a single point, and the better one for fewer than T steps.
     """
 
+    @override
     def __call__(self, beta: Tensor, beta_tilde: Tensor, v: Tensor | None) -> Tensor:
         return beta_tilde
 
@@ -155,6 +158,7 @@ class Learned(ReverseVariance):
 
     learned: ClassVar[bool] = True
 
+    @override
     def __call__(self, beta: Tensor, beta_tilde: Tensor, v: Tensor | None) -> Tensor:
         if v is None:
             raise InputError(
@@ -192,6 +196,7 @@ class Ancestral(Step):
         """v_t."""
         return self.variance
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -231,6 +236,7 @@ class DDIM(Step):
         """1 where noise is added."""
         return None if self.eta == 0 else 1
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -264,12 +270,15 @@ class Coordinate(ABC):
 class Ratio(Coordinate):
     """y = x/alpha, u = sigma/alpha (Karras et al. 2022); infinite where alpha = 0."""
 
+    @override
     def scale(self, alpha: Times, sigma: Times) -> Times:
         return alpha
 
+    @override
     def value(self, alpha: Times, sigma: Times) -> Times:
         return sigma / alpha
 
+    @override
     def slope(self, x_hat: Tensor, z_hat: Tensor) -> Tensor:
         return z_hat
 
@@ -279,12 +288,15 @@ class Ratio(Coordinate):
 class Fraction(Coordinate):
     """y = x/(alpha + sigma), u = sigma/(alpha + sigma) in [0, 1]: flow matching's time."""
 
+    @override
     def scale(self, alpha: Times, sigma: Times) -> Times:
         return alpha + sigma
 
+    @override
     def value(self, alpha: Times, sigma: Times) -> Times:
         return sigma / (alpha + sigma)
 
+    @override
     def slope(self, x_hat: Tensor, z_hat: Tensor) -> Tensor:
         return z_hat - x_hat
 
@@ -307,6 +319,7 @@ class Euler(Step):
     formula: ClassVar[str] = "x_t + (s - t) dx_t/dt"
     source: ClassVar[str] = "Song et al. 2021, Eq. 13"
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -347,6 +360,7 @@ class Heun(Step):
         """2 without churn."""
         return 2 if self.churn == 0 else None
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -361,6 +375,7 @@ class Heun(Step):
         change = self.coordinate.slope(*denoiser.split(x_s, s)) - before
         return x_s + self.coordinate.scale(*at_s) * h / 2 * change, None
 
+    @override
     def end(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:

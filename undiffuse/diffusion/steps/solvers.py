@@ -32,6 +32,7 @@ from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.grid import Grid, Karras
@@ -73,7 +74,8 @@ class BH(ABC):
     """UniPC's B(h), in place of 2 m_1 where one difference is known: any h + O(h^2) will do."""
 
     @abstractmethod
-    def __call__(self, h: Times) -> Times: ...
+    def __call__(self, h: Times) -> Times:
+        """Return B(h), h the way in lambda."""
 
 
 @final
@@ -81,6 +83,7 @@ class BH(ABC):
 class BH1(BH):
     """B(h) = h: for many steps."""
 
+    @override
     def __call__(self, h: Times) -> Times:
         return h
 
@@ -90,6 +93,7 @@ class BH1(BH):
 class BH2(BH):
     """B(h) = m_0(h) = 1 - e^{-h}: for few steps."""
 
+    @override
     def __call__(self, h: Times) -> Times:
         return -torch.expm1(-h)
 
@@ -141,6 +145,7 @@ class DPMpp(Step):
     def __post_init__(self) -> None:
         check_order("order", self.order, 3, "DPM-Solver++")
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -173,6 +178,7 @@ class DPMpp2S(Step):
     source: ClassVar[str] = "Lu et al. 2022b, Algorithm 1"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"r_third": {"r": 1 / 3}}
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -212,6 +218,7 @@ class DPMppSDE(Step):
     def __post_init__(self) -> None:
         check_order("weak_order", self.weak_order, 2, "SDE-DPM-Solver++")
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -263,6 +270,7 @@ class UniPC(Step):
         """P + 1."""
         return self.p + 1
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -306,6 +314,7 @@ class DEIS(Step):
     def __post_init__(self) -> None:
         check_order("order", self.order, 3, "DEIS")
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -353,6 +362,7 @@ class IPNDM(Step):
         """2, from two points on."""
         return min(self.points, 2)
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:

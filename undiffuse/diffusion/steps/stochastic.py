@@ -17,6 +17,7 @@ from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.grid import Grid, LogSNR
@@ -66,6 +67,7 @@ class EulerMaruyama(Step):
     formula: ClassVar[str] = "x_t - (t - s)(f x_t - g^2 score) + g sqrt(t - s) z"
     source: ClassVar[str] = "Song et al. 2021, Eq. 6"
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
@@ -109,12 +111,14 @@ class PredictorCorrector(Step):
                 "a ratio above 0."
             )
 
+    @override
     def end(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         """The predictor's step: there is nothing to correct."""
         return self.predictor(denoiser, x_t, t, s, memory, noise)
 
+    @override
     def move(
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
