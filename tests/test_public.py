@@ -6,6 +6,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -31,11 +32,26 @@ def test_all_is_exactly_what_is_visible() -> None:
     assert {name for name in dir(undiffuse) if not name.startswith("_")} == set(NAMES)
 
 
+STUB = ast.parse(Path(undiffuse.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+ENTRIES = [
+    (alias.asname, node.module or "", alias.name)
+    for node in STUB.body
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+]
+
+
 def test_the_stub_is_in_the_package_and_names_each_name_once() -> None:
-    tree = ast.parse(Path(undiffuse.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
-    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    names = [alias.asname for node in imports for alias in node.names]
-    assert sorted(names) == NAMES
+    assert sorted(str(name) for name, _, _ in ENTRIES) == NAMES
+
+
+@pytest.mark.parametrize(("name", "module", "attribute"), ENTRIES)
+def test_every_public_name_resolves_to_what_its_entry_says(
+    name: str, module: str, attribute: str
+) -> None:
+    source = import_module(f"undiffuse.{module}")
+    assert getattr(undiffuse, name) is getattr(source, attribute)
+    assert name == attribute  # the loader takes no other names
 
 
 @pytest.mark.parametrize("name", NAMES)
