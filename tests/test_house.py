@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "models": {"interfaces", "diffusion", "nn", "errors", "parts", "seeds"},
     "data": INTERFACES,
     "training": INTERFACES,
-    "evaluation": {"models", "data", "run", "training", *INTERFACES},
+    "evaluation": {"diffusion", "models", "data", "run", "training", *INTERFACES},
 }
 MAY_DEFER = {"models": {"training", "data"}}  # `model.fit(...)`, inside the function
 FRONT = {"cli", "web", "__main__"}  # these use everything; nothing else uses them

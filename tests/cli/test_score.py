@@ -184,7 +184,7 @@ def test_a_category_never_met_costs_its_row_alone(cli, place: Path, tmp_path: Pa
     assert [line["row"] for line in lines] == ["1", "2", "3"]
     assert [np.isfinite(float(line["log_likelihood"])) for line in lines] == [True, False, True]
     assert "'green'" in lines[1]["note"]
-    assert "without a finite score, and not in the mean: 1 of them" in done.err
+    assert "not in the mean: 1 row without a finite score" in done.err
     assert json.loads(done.out)["finite"] == 2
 
 

@@ -94,5 +94,5 @@ def test_it_has_a_score_and_no_density(how):
 
 def test_a_level_without_noise_is_refused():
     for sigma in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(InputError, match="the noise level is a number above 0"):
+        with pytest.raises(InputError, match="the noise level must be a number above 0"):
             ud.dae(sigma=sigma)

@@ -181,7 +181,8 @@ def _conclude(summary: Summary, options: ScoreOptions, terminal: Terminal) -> No
     if summary.finite < summary.rows:
         count = summary.rows - summary.finite
         terminal.say(
-            f"{count:,} rows have no finite score and are not in the mean; see the column note",
+            f"not in the mean: {count:,} row{'s' * (count > 1)} without a finite score; "
+            "see the column note",
             "yellow",
         )
     if summary.alarms is not None and summary.realized is not None:

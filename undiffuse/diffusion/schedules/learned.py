@@ -67,23 +67,28 @@ class MonotoneCurve(nn.Module):
         """Return the parameters of the curve between the end points."""
         return [self.steepness, self.centres, self.weights]
 
-    def forward(self, u: Times) -> Times:
-        """Return gamma at `u` in [0, 1]."""
+    def _parameters64(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The end points, a_j, b_j and w_j, in float64."""
         ends, steepness, centres, weights = (
             (p if self.learning else p.detach()).to("cpu", torch.float64)
             for p in (self.ends, self.steepness, self.centres, self.weights)
         )
-        steepness, weights = F.softplus(steepness), F.softplus(weights)
+        return ends, F.softplus(steepness), centres, F.softplus(weights)
 
-        def rise(at: Tensor) -> Tensor:
-            """G before it is normalized, less its value at 0."""
-            middle, start = (
-                torch.sigmoid(steepness * (v - centres)) for v in (at[..., None], torch.zeros(()))
-            )
-            return at + ((middle - start) * weights).sum(-1)
+    def forward(self, u: Times) -> Times:
+        """Return gamma at `u` in [0, 1]."""
+        ends, a, b, w = self._parameters64()
+        start = torch.sigmoid(-a * b)
+        whole = 1 + ((torch.sigmoid(a * (1 - b)) - start) * w).sum()
+        risen = u + ((torch.sigmoid(a * (u[..., None] - b)) - start) * w).sum(-1)
+        return ends[0] + (ends[1] - ends[0]) * risen / whole
 
-        share = rise(u) / rise(torch.ones((), dtype=torch.float64))
-        return ends[0] + (ends[1] - ends[0]) * share
+    def slope(self, u: Times) -> Times:
+        """Return the derivative of gamma at `u` in [0, 1]."""
+        ends, a, b, w = self._parameters64()
+        whole = 1 + ((torch.sigmoid(a * (1 - b)) - torch.sigmoid(-a * b)) * w).sum()
+        s = torch.sigmoid(a * (u[..., None] - b))
+        return (ends[1] - ends[0]) * (1 + (a * w * s * (1 - s)).sum(-1)) / whole
 
 
 @final
@@ -147,7 +152,8 @@ class LearnedVP(Schedule):
             low, high = torch.full_like(wanted, self.t_min), torch.ones_like(wanted)
             t = (low + high) / 2
             for _ in range(_ROUNDS):
-                value, slope = torch.func.jvp(self.gamma, (t,), (torch.ones_like(t),))[:2]
+                value = self.gamma(t)
+                slope = self.module.slope((t - self.t_min) / (1 - self.t_min)) / (1 - self.t_min)
                 low, high = (
                     torch.where(value < wanted, t, low),
                     torch.where(value < wanted, high, t),
