@@ -150,7 +150,5 @@ def test_guidance_that_cannot_be_is_refused(cli, runs: Path, tmp_path: Path) -> 
         "no noise level is between"
     )
     np.save(tmp_path / "g.npy", np.zeros((1, 8, 8)))
-    assert cli(*digits, "--guidance", 2, "--given", tmp_path / "g.npy").refused(
-        "add --label"
-    )
+    assert cli(*digits, "--guidance", 2, "--given", tmp_path / "g.npy").refused("add --label")
     assert [path.name for path in tmp_path.iterdir()] == ["g.npy"]
