@@ -85,6 +85,17 @@ def test_coefficients_follow_the_parameters():
     assert not schedule(t)[1].requires_grad
 
 
+def test_the_slope_of_the_curve_is_its_derivative():
+    """Against reverse-mode differentiation, for a curve that bends; Newton's method needs it."""
+    curve = LearnedVP().module
+    with torch.no_grad():
+        curve.weights.copy_(torch.linspace(-4, 2, len(curve.weights)))
+    u = torch.linspace(0, 1, 33).double().requires_grad_()
+    (slope,) = torch.autograd.grad(curve(u).sum(), u)
+    assert float(slope.max() / slope.min()) > 1.5
+    torch.testing.assert_close(curve.slope(u.detach()), slope, rtol=1e-12, atol=0)
+
+
 def test_it_is_rebuilt_with_its_weights():
     schedule = shaken(4)
     again = parts.rebuild(json.loads(json.dumps(parts.describe(schedule, SCHEDULES))), SCHEDULES)
