@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check house mutants bench docs pictures pins clean
+.PHONY: help venv demo test check faults house mutants bench docs pictures pins clean
 
 PACKAGE ?= undiffuse/diffusion
 SAMPLE ?= 300
@@ -17,6 +17,7 @@ SEED ?= 0
 help:
 	@echo "make demo    train on real handwritten digits for 150 seconds, draw samples, and report how good they are"
 	@echo "make test    all tests (under 10 minutes)"
+	@echo "make faults  kill, starve and mutate everything, and the slow statistical laws (20 minutes)"
 	@echo "make check   lint, format, types and the fast laws"
 	@echo "make house   files, lines of code, import circles, names defined twice, registries without a law"
 	@echo "make mutants break the code of PACKAGE= in SAMPLE=300 places and count what the tests notice (an hour at most)"
@@ -52,11 +53,15 @@ test: $(STAMP)
 	@echo "Running all tests, two at a time."
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2
 
+faults: $(STAMP)
+	@echo "Running the fault campaigns and the slow statistical laws, two at a time."
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m faults
+
 check: $(STAMP)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not slow" tests/test_house.py tests/test_public.py tests/diffusion
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not slow and not faults" tests/test_house.py tests/test_public.py tests/diffusion
 
 house:
 	@$(PYTHON) scripts/house.py

@@ -154,13 +154,15 @@ def mutants(file: Path) -> Iterator[Mutant]:
 
 # --- running tests
 
+QUICK = "not slow and not faults"
+
 
 def run_tests(arguments: list[str], plugins: list[object]) -> int:
     import pytest
 
     return int(
         pytest.main(
-            [*arguments, "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow"],
+            [*arguments, "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-m", QUICK],
             plugins,
         )
     )
@@ -233,7 +235,7 @@ def covered(folder: Path, package: str, tests: list[str]) -> dict[str, object]:
         measured = coverage.Coverage(data_file=None, include=[where, f"{where}/*"])
         watcher = Watcher(measured)
         measured.start()
-        run_tests_without_x = ["-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow"]
+        run_tests_without_x = ["-q", "--no-header", "-p", "no:cacheprovider", "-m", QUICK]
         import pytest
 
         pytest.main([*tests, *run_tests_without_x], [watcher])
