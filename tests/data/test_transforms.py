@@ -9,8 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from undiffuse.data.arrays.read import from_array, layout_of
 from undiffuse.data.arrays.transform import ArrayTransform, measure_array
-from undiffuse.data.images.form import ImageForm
-from undiffuse.data.images.transform import image_transform
+from undiffuse.data.images.form import ImageForm, image_transform
 from undiffuse.data.rows import as_tensor, chunks
 
 WHOLE = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]

@@ -14,8 +14,7 @@ from model_cases import Exact, Identity, Recorder, Rows, shaken
 from torch import nn
 
 from undiffuse.data.arrays.transform import ArrayTransform
-from undiffuse.data.images.form import ImageForm
-from undiffuse.data.images.transform import image_transform
+from undiffuse.data.images.form import ImageForm, image_transform
 from undiffuse.diffusion import EDM, EDMWeight, Karras, LogNormalTimes, Objective
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.steps.moves import Heun

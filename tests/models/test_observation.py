@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from undiffuse.data.images.form import ImageForm
-from undiffuse.data.images.transform import image_transform
+from undiffuse.data.images.form import ImageForm, image_transform
 from undiffuse.errors import InputError
 from undiffuse.models.observation import (
     OBSERVATIONS,

@@ -14,8 +14,7 @@ from model_cases import Identity, shaken
 from torch import nn
 
 import undiffuse as ud
-from undiffuse.data.images.form import ImageForm
-from undiffuse.data.images.transform import image_transform
+from undiffuse.data.images.form import ImageForm, image_transform
 from undiffuse.diffusion import RowNoise
 from undiffuse.diffusion.gaussian import kl
 from undiffuse.errors import InputError

@@ -1,12 +1,16 @@
-"""Writing rows by the suffix of the wanted file; every file appears whole or not at all."""
+"""Writing rows by the suffix of the wanted file; every file appears whole or not at all.
+
+`WrittenForm` is what the forms of images, arrays and recordings share.
+"""
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, final
 
 import numpy as np
 from PIL import Image
@@ -57,12 +61,6 @@ def write_npz(rows: np.ndarray, out: Path, labels: Labels, **more: np.ndarray) -
         np.savez(stream, **arrays)  # pyright: ignore[reportArgumentType]
 
 
-def write_picture(picture: Image.Image, out: Path) -> None:
-    """Write one PNG file."""
-    with atomic_file(out) as temporary:
-        picture.save(temporary, format="PNG")
-
-
 @contextmanager
 def numbered_folder(out: Path, suffix: str, labels: Labels) -> Iterator[Callable[[int], Path]]:
     """Give `path(i)` of file i in a folder: 00000.png, or 00000-cat.png where there are labels.
@@ -76,3 +74,42 @@ def numbered_folder(out: Path, suffix: str, labels: Labels) -> Iterator[Callable
             return folder / f"{i:05d}{label}{suffix}"
 
         yield path
+
+
+class WrittenForm(ABC):
+    """A form whose rows are arrays, written as such or as one picture; see `interfaces.Form`."""
+
+    column_sizes: ClassVar[Mapping[str, int]] = {}
+    suggested_out: ClassVar[str]
+    called: ClassVar[str]  # what the rows are called, in the plural
+    dtype: str
+
+    @final
+    def present(self, rows: np.ndarray) -> np.ndarray:
+        """Return the array itself."""
+        return rows
+
+    def check_out(self, out: Path) -> None:
+        """Raise InputError for another suffix than those of `save`."""
+        find_writer(self.writers(), out, self.called)
+
+    @final
+    def save(self, rows: np.ndarray, out: Path, *, labels: Labels = None) -> None:
+        """Write the rows to `out`, by its suffix.
+
+        Raises:
+            InputError: as `check_out` does, or writing fails.
+        """
+        find_writer(self.writers(), out, self.called)(rows, out, labels)
+
+    @abstractmethod
+    def preview(self, rows: np.ndarray) -> Image.Image:
+        """Return one picture of all these rows."""
+
+    def writers(self) -> dict[str, Writer]:
+        """Return the writer of each suffix."""
+        return {".npy": write_npy, ".npz": write_npz, ".png": self._write_picture}
+
+    def _write_picture(self, rows: np.ndarray, out: Path, labels: Labels) -> None:
+        with atomic_file(out) as temporary:
+            self.preview(rows).save(temporary, format="PNG")

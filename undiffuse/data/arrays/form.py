@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -16,26 +14,18 @@ from undiffuse.data.pictures import (
     tile_images,
     to_bytes,
 )
-from undiffuse.data.writing import (
-    Labels,
-    Writer,
-    find_writer,
-    write_npy,
-    write_npz,
-    write_picture,
-)
+from undiffuse.data.writing import WrittenForm
 
 
 @final
-class ArrayForm:
+class ArrayForm(WrittenForm):
     """Rows of any shape as an array (N, *row_shape), with the layout of `ArrayTransform`.
 
     `low` and `high` are the least and greatest value of the data: black and white, where a row is
     shown as an image.
     """
 
-    column_sizes: Mapping[str, int] = {}
-    suggested_out = "samples.npy"
+    suggested_out, called = "samples.npy", "arrays"
 
     def __init__(
         self,
@@ -53,22 +43,6 @@ class ArrayForm:
         self.dtype = dtype
         self.low = low
         self.high = high
-
-    def present(self, rows: np.ndarray) -> np.ndarray:
-        """Return the array itself."""
-        return rows
-
-    def check_out(self, out: Path) -> None:
-        """Raise InputError for another suffix than those of `save`."""
-        self._writer(out)
-
-    def save(self, rows: np.ndarray, out: Path, *, labels: Labels = None) -> None:
-        """Write .npy, .npz, or a .png that pictures the rows.
-
-        Raises:
-            InputError: any other suffix, or writing fails.
-        """
-        self._writer(out)(rows, out, labels)
 
     def preview(self, rows: np.ndarray) -> Image.Image:
         """Return points (two columns), a histogram (one), curves (sequences) or tiles (grids)."""
@@ -92,11 +66,3 @@ class ArrayForm:
         if self.layout[0] == 3:
             return np.moveaxis(scaled, 1, -1)
         return np.concatenate(list(np.moveaxis(scaled[:, :8], 1, 0)), axis=-1)[..., None]
-
-    def _writer(self, out: Path) -> Writer:
-        writers: dict[str, Writer] = {
-            ".npy": write_npy,
-            ".npz": write_npz,
-            ".png": lambda rows, out, labels: write_picture(self.preview(rows), out),
-        }
-        return find_writer(writers, out, "arrays")

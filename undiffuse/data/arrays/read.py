@@ -22,8 +22,7 @@ import numpy as np
 
 from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.arrays.transform import measure_array
-from undiffuse.data.images.form import ImageForm
-from undiffuse.data.images.transform import image_transform
+from undiffuse.data.images.form import ImageForm, image_transform
 from undiffuse.data.labels import index_labels
 from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks, fingerprint
 from undiffuse.errors import InputError

@@ -1,29 +1,27 @@
-"""Images as a person sees them: arrays, PNG files, or one picture of many."""
+"""Images as a person sees them: arrays, PNG files, or one picture of many.
+
+To a model, whole numbers 0 ... K - 1 at each of d places fill the cube [-1, 1]^d:
+
+    x = 2 (k + u) / K - 1,   u ~ U[0, 1),       log P(k) >= E_u[log p(x)] + d log(2 / K)
+
+This is the transform of arrays with mean = std = K / 2: nothing is measured on the data.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
 import numpy as np
 from PIL import Image
 
+from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.data.pictures import pixels_to_image, tile_images, to_bytes
-from undiffuse.data.writing import (
-    FOLDER,
-    Labels,
-    Writer,
-    find_writer,
-    numbered_folder,
-    write_npy,
-    write_npz,
-    write_picture,
-)
+from undiffuse.data.writing import FOLDER, Labels, Writer, WrittenForm, numbered_folder
 
 
 @final
-class ImageForm:
+class ImageForm(WrittenForm):
     """Images as arrays (N, *row_shape) of whole numbers.
 
     Pictures and PNG files show the whole range from black to white whatever `levels` is; where that
@@ -34,8 +32,7 @@ class ImageForm:
     (134, 134)
     """
 
-    column_sizes: Mapping[str, int] = {}
-    suggested_out = "samples.png"
+    suggested_out, called = "samples.png", "images"
 
     def __init__(
         self, *, row_shape: tuple[int, ...], channel_axis: int | None, levels: int, dtype: str
@@ -44,6 +41,9 @@ class ImageForm:
         self.channel_axis = channel_axis
         self.levels = levels
         self.dtype = dtype
+        self._written_singly = levels <= 256 or self.size[2] == 1  # Pillow writes no others
+        if not self._written_singly:
+            self.called = "images of 16-bit colour"
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -58,39 +58,14 @@ class ImageForm:
             return pixels[..., 0]
         return pixels if self.channel_axis == -1 else np.moveaxis(pixels, -1, -3)
 
-    def present(self, rows: np.ndarray) -> np.ndarray:
-        """Return the array itself."""
-        return rows
-
-    def check_out(self, out: Path) -> None:
-        """Raise InputError for another suffix than those of `save`."""
-        self._writer(out)
-
-    def save(self, rows: np.ndarray, out: Path, *, labels: Labels = None) -> None:
-        """Write .npy, .npz, one .png with all images side by side, or a folder of PNG files.
-
-        Raises:
-            InputError: any other suffix, a folder for 16-bit colour, or writing fails.
-        """
-        self._writer(out)(rows, out, labels)
-
     def preview(self, rows: np.ndarray) -> Image.Image:
         """Return all images side by side."""
         return tile_images(to_bytes(self._channels_last(rows), 0, self.levels - 1))
 
-    def _writer(self, out: Path) -> Writer:
-        writers: dict[str, Writer] = {
-            ".npy": write_npy,
-            ".npz": write_npz,
-            ".png": lambda rows, out, labels: write_picture(self.preview(rows), out),
-            FOLDER: self._save_folder,
-        }
-        if (
-            self.levels > 256 and self.size[2] > 1
-        ):  # PNG files hold that, but Pillow does not write it
-            del writers[FOLDER]
-            return find_writer(writers, out, "images of 16-bit colour")
-        return find_writer(writers, out, "images")
+    def writers(self) -> dict[str, Writer]:
+        """Return those of arrays, and of a folder of PNG files, which 16-bit colour lacks."""
+        singly: dict[str, Writer] = {FOLDER: self._save_folder} if self._written_singly else {}
+        return {**super().writers(), **singly}
 
     def _save_folder(self, rows: np.ndarray, out: Path, labels: Labels) -> None:
         images = self._channels_last(rows)
@@ -106,3 +81,27 @@ class ImageForm:
         if self.channel_axis is None:
             return rows[..., None]
         return rows if self.channel_axis == -1 else np.moveaxis(rows, 1, -1)
+
+
+def image_transform(form: ImageForm) -> ArrayTransform:
+    """Return the transform of images of a form.
+
+    >>> import torch
+    >>> form = ImageForm(row_shape=(2, 2, 3), channel_axis=-1, levels=256, dtype="uint8")
+    >>> black = torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
+    >>> x, log_correction = image_transform(form).encode(black, torch.zeros_like)
+    >>> x.shape, round(float(log_correction[0]), 3)
+    (torch.Size([1, 3, 2, 2]), -58.224)
+    """
+    height, width, channels = form.size
+    return ArrayTransform(
+        row_shape=form.row_shape,
+        layout=(channels, height, width),
+        channels_last=form.channel_axis == -1,
+        dtype=form.dtype,
+        mean=(form.levels / 2,) * channels,
+        std=(form.levels / 2,) * channels,
+        low=(0,) * channels,
+        high=(form.levels - 1,) * channels,
+        levels=form.levels,
+    )

@@ -21,8 +21,7 @@ from undiffuse.data.images.decode import (
     read_image_header,
     read_with_alpha,
 )
-from undiffuse.data.images.form import ImageForm
-from undiffuse.data.images.transform import image_transform
+from undiffuse.data.images.form import ImageForm, image_transform
 from undiffuse.data.labels import index_labels
 from undiffuse.data.rows import ArrayRows, Loaded
 from undiffuse.errors import InputError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import final
@@ -17,44 +16,30 @@ from undiffuse.data.writing import (
     FOLDER,
     Labels,
     Writer,
+    WrittenForm,
     find_writer,
     numbered_folder,
-    write_npy,
     write_npz,
-    write_picture,
 )
 
 _PICTURED = 256  # parts of a waveform in a picture; each shows its least and greatest sample
 
 
 @final
-class RecordingForm:
+class RecordingForm(WrittenForm):
     """Windows as arrays (N, L) or (N, L, C) of `dtype` int16 or float32, at `rate` in Hz."""
 
-    column_sizes: Mapping[str, int] = {}
-    suggested_out = "samples/"
+    suggested_out, called = "samples/", "recordings"
 
     def __init__(self, *, rate: int, channels: int, dtype: str) -> None:
         self.rate = rate
         self.channels = channels
         self.dtype = dtype
 
-    def present(self, rows: np.ndarray) -> np.ndarray:
-        """Return the array itself."""
-        return rows
-
     def check_out(self, out: Path) -> None:
         """Raise InputError for another suffix than those of `save`; a folder needs soundfile."""
-        if self._writer(out) == self._save_folder:
+        if find_writer(self.writers(), out, self.called) == self._save_folder:
             soundfile("writing recordings")
-
-    def save(self, rows: np.ndarray, out: Path, *, labels: Labels = None) -> None:
-        """Write a folder of .wav files, .npy, .npz (with the rate), or a .png of waveforms.
-
-        Raises:
-            InputError: any other suffix, or writing fails.
-        """
-        self._writer(out)(rows, out, labels)
 
     def preview(self, rows: np.ndarray) -> Image.Image:
         """Return the envelopes of the first 64 windows."""
@@ -66,14 +51,10 @@ class RecordingForm:
             waves = np.stack([low, high], 3).reshape(*low.shape[:2], -1)
         return draw_curves(waves)
 
-    def _writer(self, out: Path) -> Writer:
-        writers: dict[str, Writer] = {
-            FOLDER: self._save_folder,
-            ".npy": write_npy,
-            ".npz": partial(write_npz, rate=np.array(self.rate)),
-            ".png": lambda rows, out, labels: write_picture(self.preview(rows), out),
-        }
-        return find_writer(writers, out, "recordings")
+    def writers(self) -> dict[str, Writer]:
+        """Return those of a folder of .wav files, and of arrays; an .npz holds the rate too."""
+        with_rate = partial(write_npz, rate=np.array(self.rate))
+        return {FOLDER: self._save_folder, **super().writers(), ".npz": with_rate}
 
     def _save_folder(self, rows: np.ndarray, out: Path, labels: Labels) -> None:
         library = soundfile("writing recordings")
