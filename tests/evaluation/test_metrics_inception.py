@@ -11,7 +11,7 @@ from torch import nn
 from undiffuse.errors import InputError
 from undiffuse.evaluation.features import choose_features
 from undiffuse.evaluation.features import inception as features_inception
-from undiffuse.evaluation.features.inception import FID_SHA256, Inception, InceptionV3, resized
+from undiffuse.evaluation.features.inception import FID_SHA256, Inception, InceptionV3
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_features_are_the_networks_whatever_the_file(network, file, tmp_path):
     digits = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
     features = choose_features(rows, None, chosen=f"inception:{file}#{digits}")
     with torch.no_grad():
-        expected = network(resized(rows[:1].expand(-1, 3, -1, -1)))
+        expected = network(Inception.prepared(rows[:1].expand(-1, 3, -1, -1)))
     assert features(rows[:1]).allclose(expected.double(), rtol=1e-4, atol=1e-4)
     assert float(expected.std()) > 0.01
     other = tmp_path / "weights.safetensors"
@@ -165,7 +165,7 @@ def test_features_are_the_networks_whatever_the_file(network, file, tmp_path):
 def test_images_are_resized_without_a_shift():
     """A ramp stays a ramp, edge to edge: pixels are areas, not points."""
     ramp = torch.linspace(-1, 1, 23).expand(1, 1, 23, 23)
-    found = resized(ramp)
+    found = Inception.prepared(ramp)
     assert found.shape == (1, 3, 299, 299)
     expected = (torch.arange(299) + 0.5) * 23 / 299 - 0.5
     expected = (expected.clamp(0, 22) / 11 - 1).expand(1, 3, 299, 299)

@@ -144,7 +144,8 @@ def load_features(path: str | Path) -> Features:
             about = json.loads((file.metadata() or {})["features"])
             names = file.keys()  # it is no mapping
             state = {name: file.get_tensor(name) for name in names}
-        features = FEATURES[about["kind"]].from_state(about, state)
+        kind, digits = about.pop("kind"), about.pop("hash")
+        features = FEATURES[kind].from_state(about, state)
     except InputError:
         raise
     except OSError as problem:
@@ -155,8 +156,8 @@ def load_features(path: str | Path) -> Features:
         raise InputError(
             f"{path}: holds no features; give a file that save_features wrote."
         ) from problem
-    if features.hash != about["hash"]:
+    if features.hash != digits:
         raise InputError(
-            f"{path}: its features have hash {features.hash}, not {about['hash']}; write them anew."
+            f"{path}: its features have hash {features.hash}, not {digits}; write them anew."
         )
     return features

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from undiffuse.errors import InputError
 
@@ -54,12 +54,13 @@ class Features(ABC):
         """Return the features of rows (N, *shape)."""
 
     @classmethod
-    @abstractmethod
     def fit(cls, rows: Tensor, labels: Tensor | None, *, seed: int, argument: str) -> Features:
         """Return such features for training rows with labels (N,) int64, or none.
 
-        `argument` is what follows "NAME:" where they were asked for by name.
+        `argument` is what follows "NAME:" where they were asked for by name. Unless overridden,
+        nothing is fitted.
         """
+        return cls()
 
     def config(self) -> dict[str, Any]:
         """Return plain data: what is needed beside the tensors to make them again."""
@@ -70,13 +71,14 @@ class Features(ABC):
         return {}
 
     @classmethod
-    @abstractmethod
     def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Features:
-        """Make them again.
+        """Make them again; unless overridden, from their `config` alone.
 
         Raises:
-            KeyError, RuntimeError, InputError: if `config` and `state` are not of such features.
+            KeyError, TypeError, RuntimeError, InputError: if `config` and `state` are not of such
+                features.
         """
+        return cls(**config)
 
 
 def content_hash(name: str, state: Mapping[str, Tensor]) -> str:
@@ -107,13 +109,53 @@ def batched(
         return torch.cat([encode(part).double().flatten(1) for part in rows.split(batch)])
 
 
-def check_images(name: str, rows: Tensor) -> None:
-    """Raise InputError unless `rows` are images (N, 1 or 3, H, W)."""
-    if rows.ndim != 4 or rows.shape[1] not in (1, 3):
-        raise InputError(
-            f"features {name}: rows of shape {tuple(rows.shape[1:])} are not images of 1 or 3 "
-            "channels; use trained features."
-        )
+class Pretrained(Features):
+    """Features of images (N, 1 or 3, H, W) by a network that was trained elsewhere.
+
+    Its weights stay in a file of their own.
+    """
+
+    batch: ClassVar[int]  # images at a time
+    network: nn.Module
+    weights_hash: str
+
+    @property
+    def hash(self) -> str:
+        """Twelve digits, of the name and the weights."""
+        return self.weights_hash
+
+    @final
+    def adopt(self, kind: type[nn.Module], weights: Mapping[str, Tensor]) -> None:
+        """Make the network and give it weights.
+
+        Raises:
+            RuntimeError: if they are not those of such a network.
+        """
+        with torch.device("meta"):  # weights of its own would be thrown away
+            self.network = kind()
+        counters = {  # of batches seen in training: some files lack them, and they change nothing
+            name: torch.zeros((), dtype=torch.int64)
+            for name in self.network.state_dict()
+            if name.endswith("num_batches_tracked")
+        }
+        self.network.load_state_dict({**weights, **counters}, assign=True)
+        self.network.eval().requires_grad_(False)
+        self.weights_hash = content_hash(self.name, weights)
+
+    @staticmethod
+    @abstractmethod
+    def prepared(rows: Tensor) -> Tensor:
+        """Return images as the network was trained on them, (N, 3, H', W')."""
+
+    @final
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the features. Raises InputError for rows that are not images."""
+        if rows.ndim != 4 or rows.shape[1] not in (1, 3):
+            raise InputError(
+                f"features {self.name}: rows of shape {tuple(rows.shape[1:])} are not images of 1 "
+                "or 3 channels; use trained features."
+            )
+        return batched(lambda part: self.network(self.prepared(part)), rows, batch=self.batch)
 
 
 @final
@@ -129,16 +171,6 @@ class Raw(Features):
     def __call__(self, rows: Tensor) -> Tensor:
         """Return the rows, flattened."""
         return rows.double().flatten(1)
-
-    @classmethod
-    def fit(cls, rows: Tensor, labels: Tensor | None, *, seed: int, argument: str) -> Raw:
-        """Return them; nothing is fitted."""
-        return cls()
-
-    @classmethod
-    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Raw:
-        """Return them."""
-        return cls()
 
 
 @final
@@ -244,11 +276,6 @@ class GivenFeatures(Features):
             )
         return vectors
 
-    @classmethod
-    def fit(cls, rows: Tensor, labels: Tensor | None, *, seed: int, argument: str) -> GivenFeatures:
-        """Raise InputError: a function has no name to be made by."""
-        raise InputError("features: a function is given as it is, not by a name.")
-
     def config(self) -> dict[str, Any]:
         """Raise InputError: no file can hold a function."""
         raise InputError(
@@ -258,8 +285,3 @@ class GivenFeatures(Features):
     def state(self) -> dict[str, Tensor]:
         """Return what the function makes of the probe."""
         return {"probe": self.probed}
-
-    @classmethod
-    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> GivenFeatures:
-        """Raise InputError: no file can hold a function."""
-        raise InputError("features: a function cannot be read from a file; give it again.")

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.features.abstract import Features, batched, check_images, content_hash
+from undiffuse.evaluation.features.abstract import Pretrained
 
 FID_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FID_FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -193,7 +193,7 @@ class InceptionV3(nn.Module):
 
 
 @final
-class Inception(Features):
+class Inception(Pretrained):
     """Features (N, 2048) of images (N, 1 or 3, H, W) in [-1, 1].
 
     Args:
@@ -207,40 +207,27 @@ class Inception(Features):
             of such a network.
     """
 
-    argument = "FILE"
+    argument, batch = "FILE", 16
 
     def __init__(self, path: str | Path, checksum: str = "") -> None:
         self.path = Path(path).expanduser()
         self.checksum = _checked(self.path, checksum.lower())
         published = self.checksum == FID_SHA256
         self.name = "FID(inception)" if published else f"inception-{self.checksum[:8]}"
-        with torch.device("meta"):  # weights of its own would be thrown away
-            self.network = InceptionV3()
         weights = _weights(self.path)
-        counters = {  # of batches seen in training: some files lack them, and they change nothing
-            name: torch.zeros((), dtype=torch.int64)
-            for name in self.network.state_dict()
-            if name.endswith("num_batches_tracked")
-        }
         try:
-            self.network.load_state_dict(weights | counters, assign=True)
+            self.adopt(InceptionV3, weights)
         except RuntimeError as problem:
             why = str(problem).splitlines()[-1].strip()
             raise InputError(
                 f"{path}: these are not the weights of FID's Inception v3 ({why}); give {FID_FILE}."
             ) from problem
-        self.network.eval().requires_grad_(False)
-        self._hash = content_hash(self.name, weights)
 
-    @property
-    def hash(self) -> str:
-        """Twelve digits, of the name and the weights."""
-        return self._hash
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Return the features. Raises InputError for rows that are not images."""
-        check_images(self.name, rows)
-        return batched(lambda part: self.network(resized(part)), rows, batch=16)
+    @staticmethod
+    def prepared(rows: Tensor) -> Tensor:
+        """Return images in [-1, 1], grey or in colour, as (B, 3, 299, 299)."""
+        x = rows.float().expand(-1, 3, -1, -1)
+        return interpolate(x, (299, 299), mode="bilinear", align_corners=False)
 
     @classmethod
     def fit(cls, rows: Tensor, labels: Tensor | None, *, seed: int, argument: str) -> Inception:
@@ -251,17 +238,6 @@ class Inception(Features):
     def config(self) -> dict[str, Any]:
         """Return the path and the checksum; the weights stay in their file."""
         return {"path": str(self.path.absolute()), "checksum": self.checksum}
-
-    @classmethod
-    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Inception:
-        """Read the weights again."""
-        return cls(config["path"], config["checksum"])
-
-
-def resized(rows: Tensor) -> Tensor:
-    """Return images in [-1, 1], grey or in colour, as (B, 3, 299, 299)."""
-    x = rows.float().expand(-1, 3, -1, -1)
-    return interpolate(x, (299, 299), mode="bilinear", align_corners=False)
 
 
 def _checked(path: Path, wanted: str) -> str:

