@@ -11,7 +11,11 @@ own estimates.
     latency               the median time of drawing one sample
 
 The median of a law lies between the shortest and the longest of k draws with probability 1 - 2^(1 -
-k): 97 % for six. The standard error of the sample median is that of Maritz and Jarrett (1978).
+k): 97 % for six. The standard error of the sample median is that of Maritz and Jarrett (1978): the
+standard deviation of a draw whose rank has the law of the middle one,
+
+    var = sum_i w_i t_(i)^2 - (sum_i w_i t_(i))^2,
+    w_i = P((i - 1)/k < B < i/k),   B of Beta((k + 1)/2, (k + 1)/2)
 """
 
 from __future__ import annotations
@@ -94,18 +98,24 @@ def samples_per_second(timings: Timings) -> Figure:
 
 def latency(timings: Timings) -> Figure | None:
     """Return the median time of one sample, its interval from the shortest to the longest."""
-    from scipy.stats.mstats import mjci
-
-    times = np.array(timings.singles)
+    times = np.sort(np.array(timings.singles))
     if not len(times):
         return None
     return Figure(
         value=float(np.median(times)),
-        low=float(times.min()),
-        high=float(times.max()),
-        stderr=float(mjci(times, prob=[0.5])[0]) if len(times) > 1 else math.nan,
+        low=float(times[0]),
+        high=float(times[-1]),
+        stderr=_error_of_median(times) if len(times) > 1 else math.nan,
         n=len(times),
         warning=""
         if len(times) >= SINGLES
         else f"only {len(times)} of {SINGLES} draws: they take long",
     )
+
+
+def _error_of_median(ordered: np.ndarray) -> float:
+    from scipy.stats import beta
+
+    k = len(ordered)
+    weights = np.diff(beta.cdf(np.arange(k + 1) / k, (k + 1) / 2, (k + 1) / 2))
+    return math.sqrt(weights @ (ordered - weights @ ordered) ** 2)
