@@ -16,6 +16,7 @@ learned entry of its own in both.
 from __future__ import annotations
 
 import math
+from abc import ABC
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, final
@@ -34,8 +35,25 @@ _HALVE = {2: F.avg_pool1d, 3: F.avg_pool2d}
 _COARSEST = 4  # positions a side on the last level, at most
 
 
+class Adversary(SizedNetwork, ABC):
+    """What both networks share: their rows and their size."""
+
+    axes = (1, 2, 3)
+    patch: int
+
+    @classmethod
+    @final
+    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Wider with the number of columns; at most 24 positions a side, of sequences 1024."""
+        if len(shape) == 1:
+            return {"width": 128 if shape[0] <= 32 else 256, "depth": 2, "patch": 1}
+        axes, most = len(shape) - 1, 24 if len(shape) == 3 else 1024
+        patch = next(2**k for k in range(64) if math.prod(shape[1:]) <= (most * 2**k) ** axes)
+        return {"width": 32, "depth": 1, "patch": min(patch, *shape[1:])}
+
+
 @final
-class Generator(SizedNetwork):
+class Generator(Adversary):
     """G(z, label): `latent` standard normals (B, latent) -> rows (B, *shape) at unit scale.
 
     Args:
@@ -55,7 +73,7 @@ class Generator(SizedNetwork):
     torch.Size([5, 3, 9, 7])
     """
 
-    name, axes = "generator", (1, 2, 3)
+    name = "generator"
     latent: int
 
     def __init__(
@@ -86,11 +104,6 @@ class Generator(SizedNetwork):
             else started(_UNPATCH[axes](width, shape[0], patch, stride=patch), fan_in=width)
         )
 
-    @classmethod
-    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-        """Wider with the number of columns; at most 24 positions a side, of sequences 1024."""
-        return _sizes(shape)
-
     def forward(
         self, z: Float[Tensor, "b latent"], label: Int64[Tensor, " b"] | None = None
     ) -> Float[Tensor, "b *shape"]:
@@ -109,7 +122,7 @@ class Generator(SizedNetwork):
 
 
 @final
-class Discriminator(SizedNetwork):
+class Discriminator(Adversary):
     """D(x, label): rows (B, *shape) -> a logit (B,) each, positive for what is taken to be real.
 
     Arguments and errors as in `Generator`.
@@ -119,8 +132,7 @@ class Discriminator(SizedNetwork):
     torch.Size([5])
     """
 
-    name, axes = "discriminator", (1, 2, 3)
-    patch: int
+    name = "discriminator"
 
     def __init__(
         self,
@@ -146,11 +158,6 @@ class Discriminator(SizedNetwork):
         self.gather = linear(features * math.prod(self.positions[-1]), features)
         self.leave = linear(features, 1)
         self.label = LabelEntry(classes=classes, width=features) if classes else None
-
-    @classmethod
-    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-        """As the generator's."""
-        return _sizes(shape)
 
     def forward(
         self, x: Float[Tensor, "b *shape"], label: Int64[Tensor, " b"] | None = None
@@ -213,14 +220,6 @@ def adversarial_pair(
         Generator.sized(shape, overrides, latent=latent, classes=classes),
         Discriminator.sized(shape, overrides, classes=classes),
     )
-
-
-def _sizes(shape: tuple[int, ...]) -> dict[str, Any]:
-    if len(shape) == 1:
-        return {"width": 128 if shape[0] <= 32 else 256, "depth": 2, "patch": 1}
-    axes, most = len(shape) - 1, 24 if len(shape) == 3 else 1024
-    patch = next(2**k for k in range(64) if math.prod(shape[1:]) <= (most * 2**k) ** axes)
-    return {"width": 32, "depth": 1, "patch": min(patch, *shape[1:])}
 
 
 def _levels(

@@ -12,6 +12,7 @@ map, and with it principal components, exactly.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, final
 
@@ -64,8 +65,32 @@ class LatentConditioning(nn.Module):
             return F.silu(self.mix(F.silu(e)))
 
 
+class ConvCoder(SizedNetwork, ABC):
+    """What encoders and decoders of images and sequences share: their rows and their size."""
+
+    axes = (2, 3)
+    patch: int
+
+    @classmethod
+    @final
+    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Aim at 32 positions a side (256 of a sequence) at level 0, fewer than 8 at the last."""
+        longest, most = max(shape[1:]), 256 if len(shape) == 2 else 32
+        patch = next(2**k for k in range(64) if -(-longest // 2**k) <= most)
+        if len(shape) == 3 and longest > 16:
+            patch = max(2, patch)
+        patch = given.get("patch", min(patch, longest))
+        depth = 1 + sum(-(-longest // patch) >= 8 * 2**level for level in range(6))
+        return {
+            "width": 32 if longest <= 12 else 64,
+            "multipliers": (1, 2, 2, 4, 4, 4, 4)[:depth],
+            "blocks": 1,
+            "patch": patch,
+        }
+
+
 @final
-class ConvEncoder(SizedNetwork):
+class ConvEncoder(ConvCoder):
     """x (B, C, H, W) or (B, C, L), label (B,) -> (B, outputs).
 
     Args:
@@ -85,8 +110,7 @@ class ConvEncoder(SizedNetwork):
     torch.Size([4, 5])
     """
 
-    name, axes = "conv_encoder", (2, 3)
-    patch: int
+    name = "conv_encoder"
 
     def __init__(
         self,
@@ -103,19 +127,12 @@ class ConvEncoder(SizedNetwork):
             shape=shape, outputs=outputs, width=width, multipliers=multipliers, blocks=blocks,
             patch=patch, classes=classes,
         )  # fmt: skip
-        channels, last = (
-            [width * m for m in multipliers],
-            counts(shape, patch, len(multipliers) - 1),
-        )
+        channels = [width * m for m in multipliers]
+        last = counts(shape, patch, len(multipliers) - 1)
         self.condition = LatentConditioning(width=2 * width, classes=classes)
         self.enter = conv(shape[0] * patch ** (len(shape) - 1), channels[0])
         self.levels = _levels(channels, 2 * width, blocks)
         self.leave = linear(channels[-1] * math.prod(last), outputs)
-
-    @classmethod
-    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-        """Aim at 32 positions a side (256 of a sequence) at level 0, fewer than 8 at the last."""
-        return _conv_sizes(shape, given)
 
     def forward(
         self, x: Float[Tensor, "b c *side"], label: Int64[Tensor, " b"] | None = None
@@ -133,7 +150,7 @@ class ConvEncoder(SizedNetwork):
 
 
 @final
-class ConvDecoder(SizedNetwork):
+class ConvDecoder(ConvCoder):
     """z (B, latent), label (B,) -> (B, C, H, W) or (B, C, L).
 
     Arguments and errors as in `ConvEncoder`.
@@ -142,9 +159,8 @@ class ConvDecoder(SizedNetwork):
     torch.Size([2, 1, 100])
     """
 
-    name, axes = "conv_decoder", (2, 3)
+    name = "conv_decoder"
     latent: int
-    patch: int
 
     def __init__(
         self,
@@ -168,11 +184,6 @@ class ConvDecoder(SizedNetwork):
         self.levels = _levels(channels, 2 * width, blocks)
         self.leave = conv(channels[-1], shape[0] * patch ** (len(shape) - 1))
 
-    @classmethod
-    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-        """As the encoder's."""
-        return _conv_sizes(shape, given)
-
     def forward(
         self, z: Float[Tensor, "b z"], label: Int64[Tensor, " b"] | None = None
     ) -> Float[Tensor, "b c *side"]:
@@ -190,8 +201,42 @@ class ConvDecoder(SizedNetwork):
         return unfold(h if axes == 2 else h[:, :, 0], [self.patch] * axes, self.shape[1:])
 
 
+class MLPCoder(SizedNetwork, ABC):
+    """What encoders and decoders of vectors share: all but the numbers that go in and come out."""
+
+    axes = (1,)
+
+    def __init__(self, *, width: int, depth: int, classes: int, **given: Any) -> None:
+        super().__init__(width=width, depth=depth, classes=classes, **given)
+        inputs, outputs = self.ends()
+        self.condition = LatentConditioning(
+            width=width, classes=classes, latent=given.get("latent", 0)
+        )
+        self.enter = linear(inputs, width)
+        self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(depth))
+        self.leave = linear(width, outputs)
+
+    @abstractmethod
+    def ends(self) -> tuple[int, int]:
+        """Return how many numbers go in and come out."""
+
+    @classmethod
+    @final
+    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Wider with the number of columns."""
+        return {"width": 128 if shape[0] <= 32 else 256 if shape[0] <= 256 else 512, "depth": 3}
+
+    @final
+    def passed(self, rows: Tensor, label: Int64[Tensor, " b"] | None) -> Tensor:
+        """Return what comes out for rows (B, inputs)."""
+        e, h = self.condition(rows, label), self.enter(rows)
+        for block in self.blocks:
+            h = block(h, e)
+        return self.leave(h)
+
+
 @final
-class MLPEncoder(SizedNetwork):
+class MLPEncoder(MLPCoder):
     """x (B, D), label (B,) -> (B, outputs).
 
     Args:
@@ -208,7 +253,8 @@ class MLPEncoder(SizedNetwork):
     torch.Size([5, 6])
     """
 
-    name, axes = "mlp_encoder", (1,)
+    name = "mlp_encoder"
+    outputs: int
 
     def __init__(
         self,
@@ -220,36 +266,28 @@ class MLPEncoder(SizedNetwork):
         classes: int = 0,
     ) -> None:
         super().__init__(shape=shape, outputs=outputs, width=width, depth=depth, classes=classes)
-        self.condition = LatentConditioning(width=width, classes=classes)
-        self.enter = linear(shape[0], width)
-        self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(depth))
-        self.leave = linear(width, outputs)
 
-    @classmethod
-    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-        """Wider with the number of columns."""
-        return _mlp_sizes(shape)
+    def ends(self) -> tuple[int, int]:
+        """Return the numbers of a row, and those it becomes."""
+        return self.shape[0], self.outputs
 
     def forward(
         self, x: Float[Tensor, "b d"], label: Int64[Tensor, " b"] | None = None
     ) -> Float[Tensor, "b o"]:
         """Return (B, outputs)."""
         self.check_call(x, label)
-        e, h = self.condition(x, label), self.enter(x)
-        for block in self.blocks:
-            h = block(h, e)
-        return self.leave(h)
+        return self.passed(x, label)
 
 
 @final
-class MLPDecoder(SizedNetwork):
+class MLPDecoder(MLPCoder):
     """z (B, latent), label (B,) -> (B, D); arguments and errors as in `MLPEncoder`.
 
     >>> MLPDecoder(shape=(3,), latent=2, width=16)(torch.randn(5, 2)).shape
     torch.Size([5, 3])
     """
 
-    name, axes = "mlp_decoder", (1,)
+    name = "mlp_decoder"
     latent: int
 
     def __init__(
@@ -262,25 +300,17 @@ class MLPDecoder(SizedNetwork):
         classes: int = 0,
     ) -> None:
         super().__init__(shape=shape, latent=latent, width=width, depth=depth, classes=classes)
-        self.condition = LatentConditioning(width=width, classes=classes, latent=latent)
-        self.enter = linear(latent, width)
-        self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(depth))
-        self.leave = linear(width, shape[0])
 
-    @classmethod
-    def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-        """As the encoder's."""
-        return _mlp_sizes(shape)
+    def ends(self) -> tuple[int, int]:
+        """Return the numbers of z, and those of a row."""
+        return self.latent, self.shape[0]
 
     def forward(
         self, z: Float[Tensor, "b z"], label: Int64[Tensor, " b"] | None = None
     ) -> Float[Tensor, "b d"]:
         """Return F (B, D)."""
         self.check_call(z, label, latent=self.latent)
-        e, h = self.condition(z, label), self.enter(z)
-        for block in self.blocks:
-            h = block(h, e)
-        return self.leave(h)
+        return self.passed(z, label)
 
 
 AUTOENCODERS: dict[str, type[nn.Module]] = {
@@ -313,25 +343,6 @@ def autoencoder(
         decoder=decoder.sized(shape, overrides, latent=latent, classes=classes),
         scales=scales,
     )
-
-
-def _mlp_sizes(shape: tuple[int, ...]) -> dict[str, Any]:
-    return {"width": 128 if shape[0] <= 32 else 256 if shape[0] <= 256 else 512, "depth": 3}
-
-
-def _conv_sizes(shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-    longest, most = max(shape[1:]), 256 if len(shape) == 2 else 32
-    patch = next(2**k for k in range(64) if -(-longest // 2**k) <= most)
-    if len(shape) == 3 and longest > 16:
-        patch = max(2, patch)
-    patch = given.get("patch", min(patch, longest))
-    depth = 1 + sum(-(-longest // patch) >= 8 * 2**level for level in range(6))
-    return {
-        "width": 32 if longest <= 12 else 64,
-        "multipliers": (1, 2, 2, 4, 4, 4, 4)[:depth],
-        "blocks": 1,
-        "patch": patch,
-    }
 
 
 def _levels(channels: Sequence[int], features: int, blocks: int) -> nn.ModuleList:
