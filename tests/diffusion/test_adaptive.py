@@ -21,6 +21,7 @@ from undiffuse.diffusion import (
 )
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
 from undiffuse.diffusion.oracle import Gaussian, Mixture
+from undiffuse.diffusion.steps import adaptive
 from undiffuse.diffusion.steps.adaptive import AdaptiveODE, flow_time, flow_variable, integrate
 from undiffuse.errors import InputError
 
@@ -225,6 +226,33 @@ def test_a_row_without_a_finite_slope_ends_as_nan_and_stops_no_other():
     (x,), _ = integrate(field, start, 0.0, 1.0)
     assert float(x[0]) == pytest.approx(math.exp(-1), abs=1e-4)
     assert x[1:].isnan().all()
+
+
+class Relay(AbstractDenoiser):
+    """A prediction that jumps where x_t is 0, and drives every row there."""
+
+    schedule = EDM()
+
+    def estimate(self, x_t, t, **cond):
+        alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
+        x_hat = -50 * x_t.sign()
+        return Estimate(x_hat, (x_t - alpha * x_hat) / sigma)
+
+
+def test_a_row_that_never_arrives_ends_after_a_stated_number_of_evaluations(monkeypatch):
+    """Along a jump steps have no least length; the other rows arrive."""
+    monkeypatch.setattr(adaptive, "MOST", 200)
+    start = (torch.tensor([[1.0], [2.0]]).double(),)
+
+    def field(state, w, rows):
+        return (torch.where(rows[:, None] == 1, -100 * state[0].sign(), -state[0]),)
+
+    (x,), evaluations = integrate(field, start, 0.0, 1.0)
+    assert float(x[0]) == pytest.approx(math.exp(-1), abs=1e-4)
+    assert x[1].isnan().all()
+    assert 200 <= int(evaluations[1]) < 210
+    with pytest.raises(InputError, match="after 200 evaluations; give a larger tolerance, or use"):
+        AdaptiveODE()(Relay(), start[0], *times(1.0, 0.01), None, torch.zeros_like)
 
 
 @pytest.mark.parametrize("wrong", [{"tolerance": 0.0}, {"tolerance": math.nan}])

@@ -57,6 +57,7 @@ _ERROR = (
     -1 / 40,
 )  # fifth less fourth order
 _SMALLEST = 1e-14  # a step shorter than this share of the way cannot be told from none
+MOST = 2000  # evaluations of a row: a smooth flow takes 20 to 400, one with jumps has no end
 
 
 def flow_variable(schedule: Schedule, t: Times) -> Times:
@@ -107,8 +108,8 @@ def integrate(
     The error of a step is, for each member of the state, the root mean square over a row's
     coordinates of err / (atol + rtol |x|); the largest counts. `atol` may be one number per
     member, inf for one that goes along uncontrolled. Returns the state at `end` and the
-    evaluations of the field that each row took, (B,). A row whose field is not finite ends as nan
-    and stops; the others are not touched by it.
+    evaluations of the field that each row took, (B,). A row whose field is not finite, or that has
+    not arrived after `MOST` evaluations, ends as nan; the others are not touched by it.
 
     >>> start = (torch.ones(2, 1, dtype=torch.float64),)
     >>> decay = lambda state, w, rows: (-state[0],)
@@ -153,6 +154,7 @@ def integrate(
         )
         good = error <= 1
         lost = ~(h.abs() > _SMALLEST * (end - start).abs())  # nan counts as lost
+        lost = lost | ((evaluations[rows] >= MOST) & ~(good & last))
         going = _next(
             going, good, after, slopes[-1], torch.where(last & good, end, w + h), h, error
         )
@@ -295,4 +297,9 @@ class AdaptiveODE(Step):
         (y,), evaluations = integrate(
             field, (y,), start, end, rtol=self.tolerance, atol=self.tolerance
         )
+        if bool(y.isnan().any()) and bool((evaluations >= MOST).any()):
+            raise InputError(
+                f"method ode: a row had not arrived at tolerance {self.tolerance:g} after {MOST:,} "
+                "evaluations; give a larger tolerance, or use another method, such as heun."
+            )
         return (alpha_s + sigma_s) * y, evaluations + (0 if memory is None else memory)
