@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from importlib import import_module
 from itertools import product
 
 import numpy as np
@@ -17,6 +19,8 @@ from undiffuse.evaluation.metrics import (
 )
 from undiffuse.evaluation.metrics import match_features as match
 from undiffuse.evaluation.metrics.frechet import between, gaussian
+
+MODULE = import_module("undiffuse.evaluation.metrics.frechet")  # its name is the function's too
 
 
 def normal(n, d, seed, *, mean=0.0, scale=1.0):
@@ -65,6 +69,65 @@ def test_moments_do_not_depend_on_the_block():
     mean, cov = gaussian(x, block=7, panel=2)
     np.testing.assert_allclose(cov, np.cov(x.numpy().T), rtol=1e-12)
     np.testing.assert_allclose(mean, x.mean(0), rtol=1e-12)
+    mean, cov = gaussian(x.float())
+    assert (mean.dtype, cov.dtype) == (torch.float64, torch.float64)
+    np.testing.assert_allclose(cov, np.cov(x.float().double().numpy().T), rtol=1e-12)
+
+
+@pytest.mark.parametrize("small", [1e-4, 1e-9, 1e-13, 0.0])
+@pytest.mark.parametrize("large", [1.0, 1e8])
+def test_frechet_distance_of_narrow_gaussians_is_that_of_their_widths(small, large):
+    """Turned Gaussians with one axis of variance `small`, or none: (sqrt a - sqrt b)^2 summed."""
+    axes, _ = torch.linalg.qr(normal(3, 3, 0))
+    a, b = torch.tensor([[1.0, 2.0, small], [4.0, 2.0, small]]).double() * large
+    cov_a, cov_b = (axes @ values.diag() @ axes.T for values in (a, b))
+    zero = torch.zeros(3).double()
+    assert between((zero, cov_a), (zero, cov_b)) == pytest.approx(large, rel=1e-5)
+    assert between((zero, cov_a), (zero, cov_a)) <= 1e-5 * large
+
+
+@pytest.mark.parametrize("n", [100, 150, 151, 99, 20])
+@pytest.mark.parametrize(("theta", "c"), [(5.0, 300.0), (5.0, 1200.0), (5.0, 0.0), (1.0, -50.0)])
+def test_the_bias_of_the_frechet_distance_is_taken_out_of_its_interval(monkeypatch, n, theta, c):
+    """A distance of theta + c/n exactly: the interval is theta alone, and reaches to the value."""
+    monkeypatch.setattr(MODULE, "frechet", lambda a, b: theta + c / len(a))
+    value = theta + c / n
+    found = frechet_figure(match(normal(n, 2, 0), normal(n, 2, 1)))
+    assert found.value == pytest.approx(value)
+    assert found.low == pytest.approx(max(0.0, min(theta, value)))
+    assert found.high == pytest.approx(max(theta, value))
+    assert found.stderr == pytest.approx(0, abs=1e-6)
+    assert found.n == n
+    assert found.floor == pytest.approx((theta + c / (n // 2)) * (n // 2) / n)
+    share = min(1.0, c / n / value)
+    said = f"about {share:.0%} of it is due to there being only {n} rows"
+    assert (said in found.warning) == (n >= 100 and share > 0.5)
+    few = f"only {n} rows: too few for the interval to be trusted"
+    assert (few in found.warning) == (n < 100)
+
+
+def test_the_interval_of_the_frechet_distance_is_as_wide_as_its_halves_say(monkeypatch):
+    """A distance that is a mean over rows: no bias but chance, and the spread over halves."""
+
+    def mean(a, b):
+        return 3 + float(b[:, 0].mean() - a[:, 0].mean())
+
+    monkeypatch.setattr(MODULE, "frechet", mean)
+    sets = match(normal(401, 2, 0), normal(201, 2, 1))
+    found = frechet_figure(sets)
+    each = np.array([mean(sets.reference[a], sets.fake[b]) for a, b in sets.subsets()])
+    error = each.std(ddof=1) * math.sqrt(100 / 101)
+    corrected = found.value - (each.mean() - found.value) * 100 / 101
+    assert found.stderr == pytest.approx(error)
+    assert found.low == pytest.approx(corrected - 2.0930240544 * error)
+    assert found.high == pytest.approx(corrected + 2.0930240544 * error)
+    assert found.warning.startswith("the floor is that of 200 real rows")
+
+
+@pytest.mark.parametrize(("n", "features", "few"), [(20, 11, True), (20, 10, False)])
+def test_rows_are_few_for_a_frechet_distance_below_two_a_feature(n, features, few):
+    warning = frechet_figure(match(normal(2 * n, features, 0), normal(n, features, 1))).warning
+    assert (f"{n} rows for {features} features: too few" in warning) == few
 
 
 @pytest.mark.parametrize(("d", "n", "mean"), [(2, 150, 0.7), (8, 60, 0.5)])
@@ -138,6 +201,30 @@ def test_the_error_of_the_kernel_distance_is_that_of_chance_between_sets_of_one_
     assert sum(kernel_distance(pair.reference, pair.fake)[1] < 0 for pair in sets) > repeats / 10
     assert errors.min() > values.std() / 3
     assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(), rel=0.25)
+
+
+def degenerate(a, b):
+    """The terms of second order by their definition, from the whole kernel matrix."""
+    k = (a @ b.T / a.shape[1] + 1) ** 3
+    kept = torch.ones_like(k) if a is not b else 1 - torch.eye(len(a)).double()
+    h, g = ((k * kept).sum(axis) / kept.sum(axis) for axis in (1, 0))
+    mean, square = ((k**power * kept).sum() / kept.sum() for power in (1, 2))
+    v = square - h.square().mean() - g.square().mean() + mean**2
+    return max(0.0, float(v / kept.sum()))
+
+
+def test_the_error_of_the_kernel_distance_is_the_larger_of_its_two_variances():
+    larger = set()
+    for seed, n, shift in product(range(6), (11, 40), (0.0, 4.0)):
+        x, y = normal(n, 4, 2 * seed), normal(n, 4, 2 * seed + 1) + shift
+        second = 2 * degenerate(x, x) + 2 * degenerate(y, y) + 4 * degenerate(x, y)
+        sets = match(x, y)
+        found, (value, variance) = kernel_figure(sets), kernel_distance(sets.reference, sets.fake)
+        larger.add(second > variance)
+        assert found.value == value
+        assert found.stderr == pytest.approx(math.sqrt(max(second, variance)), rel=1e-9)
+        assert found.floor == kernel_distance(*sets.halves)[0]
+    assert larger == {True, False}
 
 
 def expected_kernel(a, b):

@@ -17,6 +17,11 @@ from undiffuse.evaluation.metrics import (
 from undiffuse.evaluation.metrics import (
     match_features as match,
 )
+from undiffuse.evaluation.metrics.neighbours import (
+    nearest_within,
+    squared_distances,
+    squared_radii,
+)
 
 
 def normal(n, d, seed):
@@ -48,6 +53,40 @@ def test_a_copy_is_at_distance_zero_wherever_it_lies():
     distance, index = nearest(x, x.clone())
     assert distance.eq(0).all()
     assert index[:, 0].equal(torch.arange(50))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_copy_is_at_distance_zero_and_its_neighbours_are_not(scale):
+    """Rows near and far from the mean, each twice; the nearest other row is a 1000th as far."""
+    x = normal(6, 30, 0) * torch.tensor([1e-3, 1, 1, 30, 30, 1000])[:, None]
+    x = (torch.cat([x, x, x + 1e-3 * normal(6, 30, 1)]) + 5) * scale
+    squared, index = nearest_within(x, 3, block=4)
+    exact = (x[:, None] - x).square().sum(2).sort(1).values[:, :3]
+    assert squared[:12, :2].eq(0).all()
+    assert squared[:12, 2].gt(0).all()
+    np.testing.assert_allclose(squared, exact, rtol=1e-3)
+    np.testing.assert_allclose((x - x[index[:, 2]]).square().sum(1), exact[:, 2], rtol=1e-9)
+    for first, blocked in squared_distances(x, x, block=5):
+        assert blocked.shape == (min(5, 18 - first), 18)
+        ours = (x[first : first + 5, None] - x).square().sum(2)
+        assert blocked[ours == 0].eq(0).all()
+        assert blocked[ours > 0].gt(0).all()
+
+
+@pytest.mark.parametrize("block", [1, 5, 30])
+@pytest.mark.parametrize("k", [1, 3])
+def test_radii_in_subsets_are_those_of_the_subset_alone(k, block):
+    """Small ones too, whose rows are seldom among the nearest that are kept."""
+    x = normal(30, 2, 0)
+    x[10:20] = x[:10]  # copies
+    subsets = [torch.arange(30), torch.arange(0, 30, 2), torch.arange(k + 1), torch.arange(7, 30)]
+    found = squared_radii(x, k, subsets, block=block)
+    assert found.shape == (4, 30)
+    for own, rows in zip(found, subsets):
+        inside = (x[rows, None] - x[rows]).square().sum(2).sort(1).values[:, k]
+        expected = torch.full((30,), -1.0).double()
+        expected[rows] = inside
+        np.testing.assert_allclose(own, expected, atol=1e-12)
 
 
 def by_hand(real, fake, k):
@@ -166,3 +205,37 @@ def test_intervals_hold_what_is_known_of_a_perfect_sampler():
 def test_neighbours_that_are_not_there_are_refused(k):
     with pytest.raises(InputError, match="fewer than the 20 rows"):
         manifold(normal(30, 2, 0), normal(20, 2, 1), k)
+
+
+def test_neighbours_are_three_five_and_one_as_published():
+    """Kynkaanniemi et al. take 3, Naeem et al. 5; as many as there are if they are fewer."""
+    real, fake = normal(20, 2, 0), normal(20, 2, 1)
+    precision, recall, *_ = manifold(real, fake, 3)[0].tolist()
+    *_, density, coverage = manifold(real, fake, 5)[0].tolist()
+    assert precision_recall(real, fake) == (precision, recall)
+    assert density_coverage(real, fake) == (density, coverage)
+    assert manifold(real, fake).equal(manifold(real, fake, 5))
+    assert manifold(real, fake, 19).shape == (1, 4)  # all others
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "k"), [(24, 12, 5), (20, 10, 4), (40, 8, 3), (9, 9, 3), (8, 60, 3)]
+)
+def test_figures_take_the_neighbours_that_the_smallest_set_has(real, fake, k):
+    """Halves of n rows have n // 2, the sets of the floor real // 2; a row is none of its own."""
+    sets = match(normal(real, 2, 0), normal(fake, 2, 1))
+    found = manifold_figures(sets)
+    assert found == manifold_figures(sets, k)
+    halves = manifold(sets.reference, sets.fake, k, halves=sets.subsets())[1:]
+    n = len(sets.fake)
+    for i, name in enumerate(("precision", "recall", "density", "coverage")):
+        figure = getattr(found, name)
+        error = float(halves[:, i].std()) * ((n // 2) / (n - n // 2)) ** 0.5
+        assert figure.value == manifold(sets.reference, sets.fake, k)[0, i]
+        assert figure.floor == manifold(*sets.halves, k)[0, i]
+        assert figure.stderr == pytest.approx(error)
+        assert figure.low == pytest.approx(max(0.0, figure.value - 2.0930240544 * error), abs=1e-9)
+        most = np.inf if name == "density" else 1.0
+        assert figure.high == pytest.approx(min(most, figure.value + 2.0930240544 * error))
+        assert f"only {n} rows" in figure.warning
+        assert ("the floor is that of" in figure.warning) == (real < 2 * n)
