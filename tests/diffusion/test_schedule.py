@@ -58,6 +58,21 @@ def test_sde_reproduces_the_marginals(schedule):
 
 
 @every_schedule
+def test_derivatives_are_those_of_the_marginals(schedule):
+    """Against automatic differentiation; at t_min the slope is that of the times above it."""
+    t = inside(schedule)
+    for which, ours in enumerate(schedule.derivative(t)):
+        leaf = t.clone().requires_grad_()
+        total = (schedule.marginal(leaf)[which] + 0 * leaf).sum()
+        exact = torch.autograd.grad(total, leaf)[0]
+        torch.testing.assert_close(ours.detach(), exact, rtol=1e-10, atol=1e-13)
+    if schedule.t_min > 0:
+        at = times(schedule.t_min, schedule.t_min + 1e-9)
+        for slope in schedule.derivative(at):
+            torch.testing.assert_close(slope[0], slope[1], rtol=1e-4, atol=1e-4)
+
+
+@every_schedule
 def test_transitions_compose_to_the_kernel(schedule):
     """q(x_t | x_s) after q(x_s | x) is q(x_t | x): Kim and Lee, Eq. 17-19; Malhotra, Eq. 2.4."""
     s, t = times(0.2, 0.5, 0.8), times(0.5, 0.81, 0.99)

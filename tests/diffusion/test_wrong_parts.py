@@ -47,6 +47,9 @@ class Noisy(Schedule):
     def marginal(self, t):
         return 1 - t, 0.01 + t
 
+    def slopes(self, t):
+        return -torch.ones_like(t), torch.ones_like(t)
+
     def inverse(self, log_snr):
         k = torch.exp(-log_snr / 2)
         return ((k - 0.01) / (1 + k)).clamp(0, 1)
@@ -69,6 +72,14 @@ class Lost(Noisy):
 
     def inverse(self, log_snr):
         return (torch.exp(-log_snr / 2) / 11).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Steep(Noisy):
+    """It says that its noise rises a thousandth faster than it does."""
+
+    def slopes(self, t):
+        return -torch.ones_like(t), 1.001 * torch.ones_like(t)
 
 
 @dataclass(frozen=True)
@@ -207,6 +218,7 @@ LEAST = test_objective.test_the_exact_denoiser_is_where_every_objective_is_least
         ("SCHEDULES", Noisy, test_schedule.test_starts_at_the_data_and_only_loses_signal, ()),
         ("SCHEDULES", Rising, test_schedule.test_starts_at_the_data_and_only_loses_signal, ()),
         ("SCHEDULES", Lost, test_schedule.test_inverse_undoes_log_snr, ()),
+        ("SCHEDULES", Steep, test_schedule.test_derivatives_are_those_of_the_marginals, ()),
         ("TARGETS", Flat, test_target.test_any_target_reconstructs_x, (LinearVP(),)),
         ("GRIDS", Ascending, SHAPE, (EDM(),)),
         ("GRIDS", Short, SHAPE, (EDM(),)),

@@ -19,7 +19,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.schedules.process import Schedule, Times, preserved, rate_integral
+from undiffuse.diffusion.schedules.process import (
+    Schedule,
+    Times,
+    preserved,
+    preserved_slopes,
+    rate_integral,
+)
 from undiffuse.errors import InputError
 
 _LARGEST = 0.999  # beta of a table that would end in 1, and so without signal
@@ -119,19 +125,34 @@ class DiscreteVP(Schedule):
         beta = torch.tensor(self.betas, dtype=torch.float64)
         return torch.cat([beta.new_zeros(1), -torch.log1p(-beta).cumsum(0)])
 
+    def _interval(self, t: Times) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Where in its interval `t` lies, B at its start, how much B grows, whether it ends in 1.
+
+        Where B ends infinite, its growth is given as 0.
+        """
+        position = t * self.levels
+        nearest = position.round()  # a knot is a knot, whatever rounding made of i/T
+        position = torch.where((position - nearest).abs() < 1e-9, nearest, position)
+        i = position.floor().clamp(0, self.levels - 1).long()
+        low, high = self._knots[i], self._knots[i + 1]
+        ends = high.isinf()
+        return position - i, low, torch.where(ends, 0.0, high - low), ends
+
     def marginal(self, t: Times) -> tuple[Times, Times]:
         """Return (alpha_t, sigma_t)."""
-        position = t * self.levels
-        nearest = position.detach().round()  # a knot is a knot, whatever rounding made of i/T
-        position = torch.where(
-            (position - nearest).abs() < 1e-9, nearest + (position - position.detach()), position
-        )
-        i = position.detach().floor().clamp(0, self.levels - 1).long()
-        share, low, high = position - i, self._knots[i], self._knots[i + 1]
-        ends = high.isinf()
-        alpha, sigma = preserved(low + share * torch.where(ends, 0.0, high - low))
+        share, low, growth, ends = self._interval(t)
+        alpha, sigma = preserved(low + share * growth)
         falling = alpha * (1 - share)
         return torch.where(ends, falling, alpha), torch.where(ends, (1 - falling**2).sqrt(), sigma)
+
+    def slopes(self, t: Times) -> tuple[Times, Times]:
+        """Return (d alpha/dt, d sigma/dt), at a knot those of the interval that it begins."""
+        share, low, growth, ends = self._interval(t)
+        d_alpha, d_sigma = preserved_slopes(low + share * growth, growth * self.levels)
+        start, _ = preserved(low)
+        alpha, sigma = self.marginal(t)
+        fall = -start * self.levels
+        return torch.where(ends, fall, d_alpha), torch.where(ends, -alpha * fall / sigma, d_sigma)
 
     def inverse(self, log_snr: Times) -> Times:
         """Return the time of this log-SNR."""

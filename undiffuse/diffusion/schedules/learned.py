@@ -143,6 +143,15 @@ class LearnedVP(Schedule):
         gamma = self.gamma(t)
         return torch.exp(F.logsigmoid(-gamma) / 2), torch.exp(F.logsigmoid(gamma) / 2)
 
+    def _gamma_slope(self, t: Times) -> Times:
+        above = self.module.slope((t.clamp(min=self.t_min) - self.t_min) / (1 - self.t_min))
+        return torch.where(t < self.t_min, 2 / t, above / (1 - self.t_min))
+
+    def slopes(self, t: Times) -> tuple[Times, Times]:
+        """Return (d alpha/dt, d sigma/dt)."""
+        (alpha, sigma), rate = self.marginal(t), self._gamma_slope(t)
+        return -rate / 2 * sigma**2 * alpha, rate / 2 * alpha**2 * sigma
+
     def inverse(self, log_snr: Times) -> Times:
         """Return the time of this log-SNR, by Newton's method kept within a bracket."""
         with torch.no_grad():
@@ -153,12 +162,11 @@ class LearnedVP(Schedule):
             t = (low + high) / 2
             for _ in range(_ROUNDS):
                 value = self.gamma(t)
-                slope = self.module.slope((t - self.t_min) / (1 - self.t_min)) / (1 - self.t_min)
                 low, high = (
                     torch.where(value < wanted, t, low),
                     torch.where(value < wanted, high, t),
                 )
-                step = t + (wanted - value) / slope
+                step = t + (wanted - value) / self._gamma_slope(t)
                 moved = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
                 t, change = moved, (moved - t).abs()
                 if bool((change <= 1e-14).all()):

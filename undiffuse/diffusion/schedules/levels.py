@@ -113,6 +113,10 @@ class FittedVE(Schedule):
         """Return (alpha_t, sigma_t)."""
         return self._until_then().marginal(t)
 
+    def slopes(self, t: Times) -> tuple[Times, Times]:
+        """Return (d alpha/dt, d sigma/dt)."""
+        return self._until_then().slopes(t)
+
     def inverse(self, log_snr: Times) -> Times:
         """Return the time of this log-SNR."""
         return self._until_then().inverse(log_snr)

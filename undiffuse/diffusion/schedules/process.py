@@ -124,12 +124,18 @@ class Schedule(Registered):
         alpha, sigma = self(t)
         return 2 * (alpha.log() - sigma.log())
 
+    @abstractmethod
+    def slopes(self, t: Times) -> tuple[Times, Times]:
+        """Return (d alpha/dt, d sigma/dt), each of the shape of `t`: the formula of `derivative`.
+
+        In closed form: the first automatic derivative of a process loads torch's compiler for
+        seconds.
+        """
+
     @final
     def derivative(self, t: Times) -> tuple[Times, Times]:
-        """Return (d alpha/dt, d sigma/dt), exact, by forward-mode differentiation."""
-        t = as_times(t).clone()  # an expanded tensor cannot carry a tangent
-        slopes = torch.func.jvp(self.marginal, (t,), (torch.ones_like(t),))[1]
-        return slopes[0], slopes[1]
+        """Return (d alpha/dt, d sigma/dt) at times `t`, each of its shape, exact."""
+        return self.slopes(as_times(t))
 
     @final
     def sde(self, t: Times) -> tuple[Times, Times]:
@@ -165,6 +171,12 @@ def preserved(B: Tensor) -> tuple[Tensor, Tensor]:
     return torch.exp(-B / 2), torch.sqrt(-torch.expm1(-B))
 
 
+def preserved_slopes(B: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the derivatives of `preserved(B)` where B grows at `rate`."""
+    alpha, sigma = preserved(B)
+    return -rate / 2 * alpha, rate * alpha**2 / (2 * sigma)
+
+
 def rate_integral(log_snr: Tensor) -> Tensor:
     """Return B where variance is preserved: SNR = 1 / (e^B - 1), so B = log(1 + e^{-log SNR})."""
     return torch.nn.functional.softplus(-as_times(log_snr))
@@ -172,6 +184,10 @@ def rate_integral(log_snr: Tensor) -> Tensor:
 
 def _linear_rate_integral(t: Tensor, low: float, high: float) -> Tensor:
     return low * t + (high - low) * t**2 / 2
+
+
+def _linear_rate(t: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * t
 
 
 def _linear_rate_time(B: Tensor, low: float, high: float) -> Tensor:
@@ -195,6 +211,11 @@ class LinearVP(Schedule):
     def marginal(self, t: Times) -> tuple[Times, Times]:
         """Return (alpha_t, sigma_t)."""
         return preserved(_linear_rate_integral(t, self.low, self.high))
+
+    def slopes(self, t: Times) -> tuple[Times, Times]:
+        """Return (d alpha/dt, d sigma/dt)."""
+        B = _linear_rate_integral(t, self.low, self.high)
+        return preserved_slopes(B, _linear_rate(t, self.low, self.high))
 
     def inverse(self, log_snr: Times) -> Times:
         """Return the time of this log-SNR."""
@@ -221,6 +242,11 @@ class CosineVP(Schedule):
         # sin of the complement is cos, with relative accuracy near alpha = 0
         return torch.sin(math.pi / 2 * (1 - t)), torch.sin(angle)
 
+    def slopes(self, t: Times) -> tuple[Times, Times]:
+        """Return (d alpha/dt, d sigma/dt)."""
+        alpha, sigma = self.marginal(t)
+        return -math.pi / 2 * sigma, math.pi / 2 * alpha
+
     def inverse(self, log_snr: Times) -> Times:
         """Return the time of this log-SNR."""
         return (2 / math.pi) * torch.atan(torch.exp(-as_times(log_snr) / 2))
@@ -239,6 +265,12 @@ class SubVP(Schedule):
         """Return (alpha_t, sigma_t)."""
         B = _linear_rate_integral(t, self.low, self.high)
         return torch.exp(-B / 2), -torch.expm1(-B)
+
+    def slopes(self, t: Times) -> tuple[Times, Times]:
+        """Return (d alpha/dt, d sigma/dt)."""
+        alpha, _ = self.marginal(t)
+        rate = _linear_rate(t, self.low, self.high)
+        return -rate / 2 * alpha, rate * alpha**2
 
     def inverse(self, log_snr: Times) -> Times:
         """Return the time of this log-SNR."""
@@ -286,6 +318,15 @@ class VE(Schedule):
         geometric = torch.where(t <= self.t_min, self.sigma_min * t / self.t_min, geometric)
         return torch.ones_like(t), geometric
 
+    def slopes(self, t: Times) -> tuple[Times, Times]:
+        """Return (d alpha/dt, d sigma/dt)."""
+        _, sigma = self.marginal(t)
+        below = self.sigma_min / self.t_min
+        if self.t_min == 1:
+            return torch.zeros_like(t), torch.full_like(t, below)
+        above = sigma * self._log_ratio() / (1 - self.t_min)  # at t_min too: times are above it
+        return torch.zeros_like(t), torch.where(t < self.t_min, below, above)
+
     def inverse(self, log_snr: Times) -> Times:
         """Return the time of this log-SNR."""
         sigma = torch.exp(-as_times(log_snr) / 2)
@@ -306,6 +347,10 @@ class Linear(Schedule):
     def marginal(self, t: Times) -> tuple[Times, Times]:
         """Return (alpha_t, sigma_t)."""
         return 1 - t, t * 1.0
+
+    def slopes(self, t: Times) -> tuple[Times, Times]:
+        """Return (d alpha/dt, d sigma/dt)."""
+        return -torch.ones_like(t), torch.ones_like(t)
 
     def inverse(self, log_snr: Times) -> Times:
         """Return the time of this log-SNR."""
@@ -332,6 +377,10 @@ class EDM(Schedule):
     def marginal(self, t: Times) -> tuple[Times, Times]:
         """Return (alpha_t, sigma_t)."""
         return torch.ones_like(t), self.sigma_max * t
+
+    def slopes(self, t: Times) -> tuple[Times, Times]:
+        """Return (d alpha/dt, d sigma/dt)."""
+        return torch.zeros_like(t), torch.full_like(t, self.sigma_max)
 
     def inverse(self, log_snr: Times) -> Times:
         """Return the time of this log-SNR."""
