@@ -51,6 +51,7 @@ def every_arrow_type(seed=0):
                 )
             },
             "negative": pa.array(-(2**63) + rng.integers(0, 9, n), pa.int64()),
+            "yyyymmdd": pa.array([20200101 + int(d) % 28 + 100 * (int(d) % 12) for d in days]),
             "huge": pa.array([2**64 - 1 - int(d) for d in days], pa.uint64()),
             "half": pa.array(rng.normal(size=n).astype(np.float16), pa.float16(), mask=gone),
             "single": pa.array(rng.normal(size=n), pa.float32(), mask=gone),

@@ -36,7 +36,7 @@ FILES = {
     ),
     "twice.csv": (b"a,a\n1,2\n3,4\n", 'twice.csv: two columns are called "a"; rename one.'),
     "gone.csv": (
-        b"a,b\n1,\n2,\n3,NA\n",
+        b"b\nNA\nNA\nNA\n",
         'gone.csv: column "b" is empty in all 3 rows; remove it or fill it.',
     ),
     "inf.csv": (
@@ -45,7 +45,7 @@ FILES = {
         "those rows.",
     ),
     "names.csv": (
-        b"a,name\n1,x\n2,y\n3,z\n4,w\n",
+        b"name,gone\nx,\ny,\nz,\nw,\n",
         'names.csv: column "name" has 4 different values in 4 rows, as an identifier or free text '
         "has; remove it.",
     ),

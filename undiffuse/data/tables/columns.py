@@ -21,7 +21,7 @@ remembered, and what comes back is rounded to them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, final
@@ -40,6 +40,19 @@ _SHOWN = 5  # categories in a summary
 
 Coded = tuple[np.ndarray, np.ndarray]
 """Codes (N,) float64, and which values (N,) have none."""
+
+
+class LeftOut(InputError):
+    """A column that a table can do without, and why: it says nothing, or cannot be modelled.
+
+    Args:
+        reason: what is wrong with the column, which it names.
+        advice: what its owner can do about it.
+    """
+
+    def __init__(self, reason: str, advice: str = "remove it") -> None:
+        super().__init__(f"{reason}; {advice}.")
+        self.reason = reason
 
 
 _STRINGS = ("string", "large_string", "string_view")
@@ -83,7 +96,13 @@ class Column(ABC):
         return len(self.categories)
 
     def encode(
-        self, array: pa.Array, arrow_type: pa.DataType, where: str, *, gaps: bool = False
+        self,
+        array: pa.Array,
+        arrow_type: pa.DataType,
+        where: str,
+        *,
+        gaps: bool = False,
+        excused: Collection[int] = (),
     ) -> Coded:
         """Code the values of a column.
 
@@ -92,6 +111,7 @@ class Column(ABC):
             arrow_type: the type that the column had in training.
             where: the table and the column, for messages.
             gaps: allow missing values where none was in training.
+            excused: rows whose value may be missing all the same.
 
         Returns:
             Codes (N,) float64, NaN where missing, and which values (N,) have no code.
@@ -101,7 +121,7 @@ class Column(ABC):
         """
         values = Values.of(array, arrow_type, where)
         empty = values.empty
-        if empty.any() and self.missing == "no" and not gaps:
+        if self.missing == "no" and not gaps and set(np.flatnonzero(empty)) - set(excused):
             count, first = int(empty.sum()), int(np.flatnonzero(empty)[0]) + 1
             are = "value is" if count == 1 else "values are"
             raise InputError(
@@ -171,8 +191,11 @@ class IntegerColumn(GridColumn):
 
     @classmethod
     def measure(cls, values: Values, **common: Any) -> Column:
-        """See `Column`."""
-        return cls(**common, **_exact_grid(_integers(values.array), values))
+        """See `Column`: a `DayColumn`, where all are days written as yyyymmdd."""
+        whole = _integers(values.array)
+        if _are_days(whole[~values.empty]):
+            return DayColumn(**common, **_exact_grid(_days(whole)[0], values))
+        return cls(**common, **_exact_grid(whole, values))
 
     def _code(self, values: Values) -> Coded:
         numbers = values.numbers()
@@ -190,18 +213,61 @@ class IntegerColumn(GridColumn):
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class DayColumn(GridColumn):
+    """Days that are written as whole numbers, 20241231, by the days since 1970."""
+
+    arrow_types = ()  # `IntegerColumn` finds out whether whole numbers are days
+
+    @classmethod
+    def measure(cls, values: Values, **common: Any) -> Column:
+        """See `Column`."""
+        return IntegerColumn.measure(values, **common)
+
+    def _code(self, values: Values) -> Coded:
+        numbers = values.numbers()
+        whole = np.clip(numbers, 0, 10**8).astype(np.int64)
+        days, none = _days(whole)
+        codes, between = self.steps(days)
+        return codes, none | between | (whole != numbers)
+
+    def _decode(self, codes: np.ndarray, empty: np.ndarray, own: pa.DataType) -> pa.Array:
+        import pyarrow as pa
+
+        days = self.whole(codes).astype("datetime64[D]")
+        months, years = days.astype("datetime64[M]"), days.astype("datetime64[Y]")
+        day = (days - months).astype(np.int64) + 1
+        month = (months - years).astype(np.int64) + 1
+        whole = (years.astype(np.int64) + 1970) * 10_000 + month * 100 + day
+        return pa.array(whole.astype(own.to_pandas_dtype()), own, mask=empty)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class TimeColumn(GridColumn):
-    """Dates, times, time stamps and durations, by the integers that Arrow stores them as."""
+    """Dates, times, time stamps and durations, by the integers that Arrow stores them as.
+
+    Args:
+        rounded: whether values between two steps are rounded down to one: nanoseconds over more
+            than 104 days are more steps than float64 tells apart.
+    """
+
+    rounded: bool = False
 
     arrow_types = ("date", "time", "timestamp", "duration")
 
     @classmethod
     def measure(cls, values: Values, **common: Any) -> Column:
         """See `Column`."""
-        return cls(**common, **_exact_grid(_stored_integers(values.array), values))
+        whole = _stored_integers(values.array)
+        grid, most = _grid(whole[~values.empty])
+        unit = grid["unit"]
+        while most >= 2**53:
+            most, unit = most // 1000, unit * 1000
+        return cls(**common, offset=grid["offset"], unit=unit, rounded=unit != grid["unit"])
 
     def _code(self, values: Values) -> Coded:
-        return self.steps(_stored_integers(values.cast(values.arrow_type)))
+        codes, between = self.steps(_stored_integers(values.cast(values.arrow_type)))
+        return codes, between & (not self.rounded)
 
     def _decode(self, codes: np.ndarray, empty: np.ndarray, own: pa.DataType) -> pa.Array:
         import pyarrow as pa
@@ -348,9 +414,9 @@ class CategoryColumn(Column):
         categories = found.to_pylist()
         most = min(MOST_CATEGORIES, rows / 2) if declared is None else MOST_CATEGORIES
         if len(categories) > most:
-            raise InputError(
+            raise LeftOut(
                 f"{values.where} has {len(categories):,} different values in {rows:,} rows, as an "
-                "identifier or free text has; remove it."
+                "identifier or free text has"
             )
         if declared is None:
             return cls(**common, ordered=False, categories=tuple(sorted(categories)))
@@ -382,6 +448,7 @@ class CategoryColumn(Column):
 
 COLUMNS: Mapping[str, type[Column]] = {
     "integer": IntegerColumn,
+    "day": DayColumn,
     "time": TimeColumn,
     "decimal": DecimalColumn,
     "grid": GridFloatColumn,
@@ -406,14 +473,13 @@ def measure_column(name: str, array: pa.Array, where: str) -> Column:
     """
     values = Values.of(array, array.type, where)
     if values.empty.all():
-        raise InputError(f"{where} is empty in all {len(array):,} rows; remove it or fill it.")
+        raise LeftOut(f"{where} is empty in all {len(array):,} rows", "remove it or fill it")
     sorts = (sort for sort in COLUMNS.values() if _type_is(array.type, *sort.arrow_types))
     sort = next(sorts, None)
     simple = (*_STRINGS, "integer", "floating", "boolean")
     if sort is None or (values.dictionary is not None and not _type_is(values.array.type, *simple)):
-        raise InputError(
-            f"{where} has the type {array.type}, which cannot be modelled; remove or convert it."
-        )
+        reason = f"{where} has the type {array.type}, which cannot be modelled"
+        raise LeftOut(reason, "remove or convert it")
     missing = "null" if array.null_count else "nan" if values.empty.any() else "no"
     return sort.measure(values, name=name, missing=missing)
 
@@ -442,11 +508,11 @@ class Values(NamedTuple):
 
     def cast(self, own: pa.DataType, said: pa.DataType | None = None) -> pa.Array:
         """Return them in a type. Raises InputError, naming a value that cannot be cast."""
-        array = _try_cast(self.array, own)
+        array = text_to(self.array, own)
         if array is not None:
             return array
         for row in np.flatnonzero(~self.empty).tolist():
-            if _try_cast(self.array[row : row + 1], own) is None:
+            if text_to(self.array[row : row + 1], own) is None:
                 raise InputError(
                     f"{self.where} holds {self.array[row].as_py()!r} in row {row + 1:,}, and in "
                     f"training it held {said or own}; correct it."
@@ -462,7 +528,7 @@ class Values(NamedTuple):
 
         array = self.array
         if _type_is(array.type, "large_string"):  # exactly, if it spells numbers of the own type
-            array = _try_cast(array, self.arrow_type) or array
+            array = text_to(array, self.arrow_type) or array
         if _type_is(array.type, "boolean"):
             array = array.cast(pa.int8())
         if _type_is(array.type, "integer"):
@@ -498,10 +564,17 @@ def _plain_type(arrow_type: pa.DataType) -> pa.DataType:
     return pa.large_string() if _type_is(arrow_type, *_STRINGS) else arrow_type
 
 
-def _try_cast(array: pa.Array, arrow_type: pa.DataType) -> pa.Array | None:
+def text_to(array: pa.Array, arrow_type: pa.DataType) -> pa.Array | None:
+    """Return an array in a type, text as what it spells; None if some value is none of it."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     try:
+        if _type_is(array.type, *_STRINGS) and _type_is(arrow_type, "time"):
+            day = pc.binary_join_element_wise("1970-01-01 ", array, "")  # type: ignore[attr-defined]
+            return day.cast(pa.timestamp("ns")).cast(arrow_type)
+        if _type_is(array.type, *_STRINGS) and _type_is(arrow_type, "duration"):
+            return array.cast(pa.int64()).cast(arrow_type)
         return array.cast(arrow_type)
     except (pa.ArrowException, NotImplementedError):
         return None
@@ -547,8 +620,28 @@ def _exact_grid(whole: np.ndarray, values: Values) -> dict[str, Any]:
     """Return offset and unit. Raises InputError for more steps than float64 tells apart."""
     grid, most = _grid(whole[~values.empty])
     if most >= 2**53:
-        raise InputError(
-            f"{values.where} spans more than 2**53 steps, as identifiers do; remove it or make it "
-            "a float."
+        raise LeftOut(
+            f"{values.where} spans more than 2**53 steps, as identifiers do",
+            "remove it or make it a float",
         )
     return grid
+
+
+def _are_days(whole: np.ndarray) -> bool:
+    """Return whether all of several whole numbers are days from 1800 on, written as yyyymmdd."""
+    low, high = whole.min(), whole.max()
+    if low == high or low < 1800_00_00 or high > 9999_12_31:
+        return False
+    return not _days(whole)[1].any()
+
+
+def _days(whole: np.ndarray) -> Coded:
+    """Return the days since 1970 of whole numbers yyyymmdd, and which are no days."""
+    whole = whole.astype(np.int64)
+    year, month, day = whole // 10_000, whole // 100 % 100, whole % 100
+    months = (np.clip(year, 1, 9999) - 1970) * 12 + np.clip(month, 1, 12) - 1
+    first = months.astype("datetime64[M]").astype("datetime64[D]")
+    days = first + (day - 1)
+    none = (year < 1) | (year > 9999) | (month < 1) | (month > 12) | (day < 1)
+    none |= days.astype("datetime64[M]") != first.astype("datetime64[M]")
+    return days.astype(np.int64), none

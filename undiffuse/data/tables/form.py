@@ -55,9 +55,13 @@ def _write_csv(table: pa.Table, path: Path, delimiter: str) -> None:
     import pyarrow as pa
     import pyarrow.csv
 
+    from undiffuse.data.tables.text import spelled
+
     plain = [
-        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        for column in table.columns
+        column.cast(column.type.value_type)
+        if pa.types.is_dictionary(column.type)
+        else spelled(column, field)
+        for column, field in zip(table.columns, table.schema)
     ]
     options = pyarrow.csv.WriteOptions(delimiter=delimiter)
     pyarrow.csv.write_csv(pa.table(plain, names=table.column_names), path, options)
@@ -90,18 +94,26 @@ class TableForm:
         schema: the Arrow schema of the data as text.
         columns: how each column is stored.
         delimiter: what a CSV file is written with.
+        left_out: the columns of the data that are not modelled, and that new rows may have.
     """
 
     dtype = "float64"
     suggested_out = "samples.csv"
 
     def __init__(
-        self, *, library: str, schema: str, columns: Sequence[Column], delimiter: str = ","
+        self,
+        *,
+        library: str,
+        schema: str,
+        columns: Sequence[Column],
+        delimiter: str = ",",
+        left_out: Sequence[str] = (),
     ) -> None:
         self.library = library
         self.schema = schema
         self.columns = tuple(columns)
         self.delimiter = delimiter
+        self.left_out = tuple(left_out)
 
     @property
     def column_sizes(self) -> Mapping[str, int]:

@@ -8,8 +8,10 @@ training.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
@@ -19,7 +21,15 @@ from undiffuse.data.conformed import CheckedRows, Conformed, Problem
 from undiffuse.data.kind import Kind
 from undiffuse.data.rows import ArrayRows, Loaded
 from undiffuse.data.source import Data
-from undiffuse.data.tables.columns import COLUMNS, Column, IntegerColumn, measure_column
+from undiffuse.data.tables.columns import (
+    COLUMNS,
+    Column,
+    DayColumn,
+    IntegerColumn,
+    LeftOut,
+    TimeColumn,
+    measure_column,
+)
 from undiffuse.data.tables.form import TableForm, need_pyarrow, schema_to_text
 from undiffuse.data.tables.transform import MODELLED, TableTransform, choose_model
 from undiffuse.errors import InputError
@@ -66,8 +76,7 @@ class TableKind(Kind):
         need_pyarrow("reading tables")
         from undiffuse.data.tables.read import open_table
 
-        opened = open_table(source)
-        columns, matrix = _measured(opened, progress)
+        opened, columns, matrix, left_out = _measured(open_table(source), progress)
         schema = opened.table.schema
         chosen = [
             choose_model(column, codes, field.type)
@@ -99,12 +108,13 @@ class TableKind(Kind):
                 schema=schema_to_text(schema),
                 columns=columns,
                 delimiter=opened.delimiter,
+                left_out=left_out,
             ),
             make_transform=make_transform,
             name=opened.name,
             path=str(source) if isinstance(source, Path) else None,
             fingerprint=_fingerprint(opened, columns, matrix),
-            notes=(*opened.notes, *_row_numbers(opened, columns, matrix)),
+            notes=(*opened.notes, *_remarks(opened, columns, matrix)),
             facts={"rows": len(matrix), "columns": facts},
         )
 
@@ -119,16 +129,17 @@ class TableKind(Kind):
         messages.
         """
         transform, form, _ = self.restore(config)
-        opened = _open_for_run(source)
+        opened = _open_for_run(source, form)
         _check_names(
             [column.name for column in form.columns], opened.table.column_names, opened.name
         )
         matrix = np.empty((opened.table.num_rows, len(form.columns)))
-        problems: dict[int, Problem] = {}
+        problems = {row: Problem(math.nan, reason) for row, reason in opened.odd.items()}
         columns = list(zip(form.columns, transform.columns, form.arrow_schema()))
         for i, (column, model, field) in enumerate(columns):
             array = opened.column(column.name)
-            codes, impossible = column.encode(array, field.type, opened.where(column.name))
+            where = opened.where(column.name)
+            codes, impossible = column.encode(array, field.type, where, excused=opened.odd)
             impossible |= ~model.has_density(codes) & ~np.isnan(codes)
             for row in np.flatnonzero(impossible).tolist():
                 reason = f'column "{column.name}": the training data have no {array[row].as_py()!r}'
@@ -148,7 +159,10 @@ class TableKind(Kind):
     def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
         """Return rows known where a cell is filled; see `Kind.complete`."""
         transform, form, _ = self.restore(config)
-        opened = _open_for_run(source)
+        opened = _open_for_run(source, form)
+        if opened.odd:
+            row, reason = next(iter(opened.odd.items()))
+            raise InputError(f"{opened.name}: {reason}, in row {row + 1:,}; correct it.")
         names = [column.name for column in form.columns]
         _refuse_others(opened.table.column_names, names, opened.name)
         rows = np.empty((opened.table.num_rows, len(names)))
@@ -180,34 +194,59 @@ def _is_frame(source: Any) -> bool:
     )
 
 
-def _measured(opened: TableSource, progress: Progress | None) -> tuple[list[Column], np.ndarray]:
-    """Return how each column is stored, and the codes (N, columns) of all."""
+def _measured(
+    opened: TableSource, progress: Progress | None
+) -> tuple[TableSource, list[Column], np.ndarray, list[str]]:
+    """Return the table of what is modelled, its columns, their codes, and who was left out."""
     names = opened.table.column_names
-    matrix = np.empty((opened.table.num_rows, len(names)))
-    columns = []
+    columns, codes, left_out = [], [], {}
     for i, name in enumerate(names):
         array, where = opened.column(name), opened.where(name)
-        column = measure_column(name, array, where)
-        matrix[:, i], _ = column.encode(array, array.type, where)
-        columns.append(column)
+        try:
+            column = measure_column(name, array, where)
+            code, _ = column.encode(array, array.type, where)
+            if not name.strip() and _counts_rows(column, code):
+                raise LeftOut(f"{where} counts the rows and has no name")
+        except LeftOut as problem:
+            left_out[name] = problem
+        else:
+            columns.append(column)
+            codes.append(code)
         if progress is not None:
             progress(i + 1, len(names), "columns")
-    if all(np.all(codes == codes[0]) for codes in matrix.T):
+    if not columns:
+        raise next(iter(left_out.values()))
+    if all(np.all(code == code[0]) for code in codes):
         raise InputError(
             f"{opened.name}: every column holds one value in all rows; there is nothing to learn "
             "from."
         )
-    return columns, matrix
+    notes = tuple(f"{problem.reason}; it is left out." for problem in left_out.values())
+    table = opened.table.drop_columns(list(left_out))
+    opened = replace(opened, table=table, notes=(*opened.notes, *notes))
+    return opened, columns, np.stack(codes, 1), list(left_out)
 
 
-def _row_numbers(opened: TableSource, columns: Sequence[Column], matrix: np.ndarray) -> list[str]:
-    """Return a note for each column that counts the rows."""
-    counter = np.arange(len(matrix))
+def _counts_rows(column: Column, codes: np.ndarray) -> bool:
+    counts = isinstance(column, IntegerColumn) and len(codes) >= 20
+    return counts and np.array_equal(codes, np.arange(len(codes)))
+
+
+def _remarks(opened: TableSource, columns: Sequence[Column], matrix: np.ndarray) -> list[str]:
+    """Return notes on columns that count the rows, are days, or are rounded."""
+    remarks = [
+        (_counts_rows, "counts the rows; remove it unless that is meant"),
+        (lambda column, _: isinstance(column, DayColumn), "is read as days, year, month, day"),
+        (
+            lambda column, _: isinstance(column, TimeColumn) and column.rounded,
+            "has more steps than float64 tells apart; its last three or more digits are rounded",
+        ),
+    ]
     return [
-        f"{opened.where(column.name)} counts the rows; remove it unless that is meant."
+        f"{opened.where(column.name)} {remark}."
+        for applies, remark in remarks
         for column, codes in zip(columns, matrix.T)
-        if isinstance(column, IntegerColumn) and len(codes) >= 20
-        if np.array_equal(codes, counter)
+        if applies(column, codes)
     ]
 
 
@@ -219,8 +258,11 @@ def _fingerprint(opened: TableSource, columns: Sequence[Column], matrix: np.ndar
     return digest.hexdigest()[:16]
 
 
-def _open_for_run(source: Any) -> TableSource:
-    """Return the table of a file, a frame, or a `Data` of a table."""
+def _open_for_run(source: Any, form: TableForm) -> TableSource:
+    """Return the table of a file, a frame, or a `Data` of a table, without what the run left out.
+
+    Text is read as the run's columns were.
+    """
     need_pyarrow("reading tables")
     from undiffuse.data.tables.read import TableSource, open_table
 
@@ -228,13 +270,17 @@ def _open_for_run(source: Any) -> TableSource:
         rows = source.loaded.rows.take(np.arange(len(source.loaded.rows)))
         return TableSource(source.form.table(rows), source.name)
     if isinstance(source, str | os.PathLike):
-        return open_table(Path(source), least=1)
-    if not _is_frame(source):
+        source = Path(source)
+    elif not _is_frame(source):
         raise InputError(
             f"data: the run was trained on a table, and this is a {type(source).__name__}; give a "
             "table."
         )
-    return open_table(source, least=1)
+    fields = zip(form.columns, form.arrow_schema())
+    like = {column.name: (field, column.categories) for column, field in fields}
+    opened = open_table(source, like=like)
+    others = [name for name in form.left_out if name in opened.table.column_names]
+    return replace(opened, table=opened.table.drop_columns(others))
 
 
 def _check_names(needed: list[str], found: list[str], where: str) -> None:

@@ -8,20 +8,35 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
 import pyarrow as pa
+import pyarrow.compute as _compute
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from undiffuse.data.tables.text import (
+    Plain,
+    Spelling,
+    Typed,
+    cells_to,
+    null_words,
+    typed_columns,
+    with_spelling,
+)
 from undiffuse.errors import InputError
+
+pc: Any = _compute  # its functions are made at run time
 
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED = 65536  # characters of the file that are looked at for the delimiter
-NULLS = ["", "NA", "N/A", "n/a", "#N/A", "NULL", "null", "NaN", "nan", "None", "?"]
-_DECIMAL_COMMA = re.compile(r"(^|;)\s*-?\d+,\d+\s*(;|$)", re.MULTILINE)
+_FEW = 3  # named in a sentence
+
+
+Like = Mapping[str, tuple[pa.Field, Sequence[Any]]]
+"""The columns of a run: the field of each, and its categories."""
 
 
 @final
@@ -34,7 +49,8 @@ class TableSource:
         name: what it is called in messages.
         library: the library of the frame it came in, "arrow" for a file; a key of `form.LIBRARIES`.
         delimiter: what separates its fields as CSV.
-        notes: what was left out, one sentence each.
+        notes: what was left out and how cells were read, one sentence each.
+        odd: what is wrong with some rows, by number: a cell that no value of its column is.
     """
 
     table: pa.Table
@@ -42,6 +58,7 @@ class TableSource:
     library: str = "arrow"
     delimiter: str = ","
     notes: tuple[str, ...] = ()
+    odd: Mapping[int, str] = field(default_factory=dict)
 
     def column(self, name: str) -> pa.Array:
         """Return a column as one array."""
@@ -53,29 +70,30 @@ class TableSource:
         return f'{self.name}: column "{name}"'
 
 
-def open_table(source: Path | Any, *, least: int = 2) -> TableSource:
+def open_table(source: Path | Any, *, like: Like | None = None) -> TableSource:
     """Return the table in a file or a frame.
 
     Args:
         source: the Path of a .csv, .tsv or .parquet file, or a frame.
-        least: the fewest rows it must have, 1 or 2.
+        like: the columns of a run that it has the rows of: cells of text are read as those were,
+            and one row is enough; else the cells show what they are, and two rows are needed.
 
     Raises:
         InputError: for a damaged file, what is no table, two columns of one name, and too few rows.
     """
+    least = 2 if like is None else 1
     if not isinstance(source, Path):
-        return _checked(*_from_frame(source), least=least)
+        return _checked(_from_frame(source), least)
     if not source.is_file():
         raise InputError(f"{source}: no such file; check the path.")
     if source.suffix.lower() not in READERS:
         raise InputError(
             f"{source.name}: not a table that can be read ({', '.join(READERS)}); convert it."
         )
-    table, delimiter = READERS[source.suffix.lower()](source)
-    return _checked(table, source.name, "arrow", delimiter, least=least)
+    return _checked(READERS[source.suffix.lower()](source, like), least)
 
 
-def _from_frame(source: Any) -> tuple[pa.Table, str, str]:
+def _from_frame(source: Any) -> TableSource:
     origin = type(source).__module__.partition(".")[0]
     name = f"{origin} table"
     try:
@@ -87,22 +105,21 @@ def _from_frame(source: Any) -> tuple[pa.Table, str, str]:
     except (pa.ArrowException, TypeError, ValueError) as problem:
         if isinstance(problem, InputError):
             raise
-        reason = str(problem.args[0] if problem.args else problem).splitlines()[0].rstrip(".")
+        reason = "; ".join(map(str, problem.args) if problem.args else [str(problem)])
+        reason = " ".join(reason.split()).rstrip(".")  # pandas names the column in the second part
         raise InputError(
             f"{name}: not a table of plain columns ({reason}); convert it."
         ) from problem
-    return table, name, origin if origin in ("pandas", "polars") else "arrow"
+    return TableSource(table, name, origin if origin in ("pandas", "polars") else "arrow")
 
 
-def _checked(
-    table: pa.Table, name: str, library: str, delimiter: str = ",", *, least: int
-) -> TableSource:
-    """Return the table without a frame's index."""
-    notes = ()
+def _checked(source: TableSource, least: int) -> TableSource:
+    """Return the table without a frame's index, each column in one piece."""
+    table, name, notes = source.table, source.name, source.notes
     index = [column for column in table.column_names if column.startswith("__index_level_")]
     if index:
         table = table.drop_columns(index)
-        notes = (f"{name}: the frame's index was left out.",)
+        notes = (*notes, f"{name}: the frame's index was left out.")
     if table.num_columns == 0:
         raise InputError(f"{name}: has no columns; there is nothing to learn from.")
     _refuse_twins(table.column_names, name)
@@ -110,8 +127,7 @@ def _checked(
         rows = "one row" if table.num_rows else "no rows"
         needed = "two are" if least == 2 else "one is"
         raise InputError(f"{name}: has {rows}; at least {needed} needed.")
-    whole = table.unify_dictionaries().combine_chunks()
-    return TableSource(whole, name, library, delimiter, notes)
+    return replace(source, table=table.unify_dictionaries().combine_chunks(), notes=notes)
 
 
 def _refuse_twins(names: Sequence[Any], where: str) -> None:
@@ -120,8 +136,8 @@ def _refuse_twins(names: Sequence[Any], where: str) -> None:
         raise InputError(f'{where}: two columns are called "{twin}"; rename one.')
 
 
-def _read_csv(path: Path) -> tuple[pa.Table, str]:
-    """Return the table and its delimiter; the first line names the columns."""
+def _read_csv(path: Path, like: Like | None) -> TableSource:
+    """Return the table; the first line names the columns."""
     head = _head(path)
     delimiter = sniff_delimiter(head)
     names = next(csv.reader(head.splitlines(), delimiter=delimiter), [])
@@ -129,27 +145,119 @@ def _read_csv(path: Path) -> tuple[pa.Table, str]:
         raise InputError(
             f"{path.name}: the first line holds numbers, not column names; add a line of names."
         )
-    comma = delimiter == ";" and _DECIMAL_COMMA.search(head) is not None
+    cells = _cells(path, delimiter, quoted='"' in head)
+    _refuse_twins(cells.column_names, path.name)
+    if like is not None:
+        return _as_in_run(cells, path.name, delimiter, like)
+    columns = typed_columns(cells, delimiter)
+    _refuse_headless(cells, columns, path.name)
+    fields = [
+        with_spelling(pa.field(name, column.values.type), column.spelling)
+        for name, column in columns.items()
+    ]
+    values = [column.values for column in columns.values()]
+    table = pa.Table.from_arrays(values, schema=pa.schema(fields))
+    odd = {row: name for name, column in columns.items() for row in column.odd}
+    notes = _readings(cells, columns, path.name)
+    if odd:
+        table = table.filter(pa.array([i not in odd for i in range(table.num_rows)]))
+        notes.append(_set_aside(path, delimiter, cells, odd))
+    return TableSource(table, path.name, delimiter=delimiter, notes=tuple(notes))
+
+
+def _as_in_run(cells: pa.Table, name: str, delimiter: str, like: Like) -> TableSource:
+    """Return cells of text as the values of a run; what is none of them is said of its row."""
+    odd: dict[int, str] = {}
+    for i, column in enumerate(cells.column_names):
+        if column not in like:
+            continue
+        texts = cells.column(column).combine_chunks()
+        read = cells_to(texts, *like[column])
+        for row in read.odd:
+            what = f"{texts[row].as_py()!r}, and in training it held {like[column][0].type}"
+            odd.setdefault(row, f'column "{column}" holds {what}')
+        if len(read.odd) + read.values.null_count > 0 and len(read.odd) == len(texts):
+            raise InputError(f"{name}: {odd[0]} in every row; correct it.")
+        cells = cells.set_column(i, column, read.values)
+    return TableSource(cells, name, delimiter=delimiter, odd=odd)
+
+
+def _cells(path: Path, delimiter: str, quoted: bool) -> pa.Table:
+    """Return all cells of a CSV file as strings."""
+    options = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=quoted)
+    names: list[str] = []
     try:
-        table = pacsv.read_csv(
-            path,
-            parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in head),
-            convert_options=pacsv.ConvertOptions(
-                null_values=NULLS, strings_can_be_null=True, decimal_point="," if comma else "."
-            ),
+        names = pacsv.open_csv(path, parse_options=options).schema.names
+        as_text = pacsv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
         )
+        return pacsv.read_csv(path, parse_options=options, convert_options=as_text)
     except pa.ArrowInvalid as problem:
+        column = re.search(r"column #(\d+).*invalid UTF8", str(problem), re.DOTALL)
+        if column:
+            name = names[int(column[1])]
+            raise InputError(
+                f'{path.name}: column "{name}" is not UTF-8 text; save the file as UTF-8.'
+            ) from problem
         raise _located(path, delimiter, problem) from problem
     except OSError as problem:
         raise InputError(
             f"{path.name}: could not be read ({problem}); check the file."
         ) from problem
-    binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
-    if binary:
+
+
+def _refuse_headless(cells: pa.Table, columns: Mapping[str, Typed], name: str) -> None:
+    """Raise InputError if the first line holds values of its columns, and so no names."""
+
+    def is_value(header: str, column: Typed) -> bool:
+        if pa.types.is_string(column.values.type):
+            return pc.any(pc.equal(cells.column(header), header)).as_py() is True
+        return column.values.type != pa.null() and _is_number(header)
+
+    if all(is_value(header, column) for header, column in columns.items()):
+        first = ", ".join(cells.column_names[:_FEW])
         raise InputError(
-            f'{path.name}: column "{binary[0]}" is not UTF-8 text; save the file as UTF-8.'
+            f'{name}: the first line ("{first}") holds values, not column names; '
+            "add a line of names."
         )
-    return table, delimiter
+
+
+def _readings(cells: pa.Table, columns: Mapping[str, Typed], name: str) -> list[str]:
+    """Return a note on each spelling that was understood, and on words taken for missing values."""
+    alike: dict[Spelling, list[str]] = {}
+    notes = []
+    for column, read in columns.items():
+        if not isinstance(read.spelling, Plain):
+            alike.setdefault(read.spelling, []).append(column)
+        words = null_words(cells.column(column).combine_chunks())
+        if words:
+            counts = ", ".join(f'{count:,} "{word}"' for word, count in sorted(words.items()))
+            notes.append(f'{name}: column "{column}": {counts} are taken for missing values.')
+    for spelling, names in alike.items():
+        texts = cells.column(names[0])
+        row = next(i for i, value in enumerate(columns[names[0]].values) if value.is_valid)
+        meaning = f'"{texts[row]}" is {columns[names[0]].values[row]}'
+        shown = ", ".join(f'"{item}"' for item in names[:_FEW]) + ", ..." * (len(names) > _FEW)
+        plural = "columns" if len(names) > 1 else "column"
+        are = "are" if len(names) > 1 else "is"
+        notes.append(f"{name}: {plural} {shown} {are} read as {spelling.meaning}: {meaning}.")
+    return notes
+
+
+def _set_aside(path: Path, delimiter: str, cells: pa.Table, odd: Mapping[int, str]) -> str:
+    """Return a note on rows with a cell that is no value of its column, with their lines."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        lines = [reader.line_num for record in reader if record][1:]
+    shown = [
+        f'line {lines[row]:,} holds "{cells.column(odd[row])[row]}" in column "{odd[row]}"'
+        for row in sorted(odd)[:_FEW]
+    ] + ["..."] * (len(odd) > _FEW)
+    count = f"{len(odd):,} of {cells.num_rows:,} rows {'is' if len(odd) == 1 else 'are'} left out"
+    return f"{path.name}: {count}: {', '.join(shown)}, and the others hold other values there."
 
 
 def _head(path: Path) -> str:
@@ -210,10 +318,10 @@ def _located(path: Path, delimiter: str, problem: Exception) -> InputError:
     return InputError(f"{path.name}: could not be read as CSV ({reason}); check the file.")
 
 
-def _read_parquet(path: Path) -> tuple[pa.Table, str]:
-    """Return the table, and the comma, should it be written as CSV."""
+def _read_parquet(path: Path, like: Like | None) -> TableSource:
+    """Return the table, whose columns have types of their own."""
     try:
-        return pq.read_table(path), ","
+        return TableSource(pq.read_table(path), path.name)
     except (pa.ArrowException, OSError, ValueError) as problem:
         reason = str(problem).splitlines()[0].rstrip(".")
         raise InputError(
@@ -221,10 +329,10 @@ def _read_parquet(path: Path) -> tuple[pa.Table, str]:
         ) from problem
 
 
-READERS: Mapping[str, Callable[[Path], tuple[pa.Table, str]]] = {
+READERS: Mapping[str, Callable[[Path, Like | None], TableSource]] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".parquet": _read_parquet,
     ".pq": _read_parquet,
 }
-"""Suffix -> what reads such a file to (table, delimiter)."""
+"""Suffix -> what reads such a file, on its own or as rows of a run."""
