@@ -6,12 +6,16 @@
 A mutant is the package with one change: a comparison, an operator, a constant, a condition, a
 keyword argument or a statement. Strings, annotations and `raise` statements stay as they are. Of
 all possible mutants of the files below PACKAGE a random sample is tried. Tests are first run once
-under coverage, so that a mutant meets only the tests that execute its line, the quickest first; it
-is killed by the first that fails, or by taking ten times as long.
+under coverage, so that a mutant meets only tests that execute its line: the quickest of each test
+function, then the next quickest. A line that runs when its module is imported, such as a default,
+meets the tests of its class or function, or of the lines that use the name it defines. A mutant is
+killed by the first test that fails, or by taking ten times as long.
 
-Each mutant runs in a process that is forked from one in which torch and the other libraries are
-loaded already, in a copy of the working tree. Tests marked slow are left out. The score is the
-share killed, with its Wilson interval of 95 %; survivors are listed with the changed line.
+A mutant within a function takes that function's place in a process forked from one in which the
+tests are collected already. One of code that runs at import or while tests are collected is
+written into a copy of the working tree, and its tests are collected anew. Tests marked slow are
+left out. The score is the share killed, with its Wilson interval of 95 %; survivors are listed with
+the changed line.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import gc
+import itertools
 import json
 import os
 import random
@@ -30,6 +36,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType, FunctionType
 
 ROOT = Path(__file__).parent.parent
 COPIED = (
@@ -46,7 +53,9 @@ PATIENCE, LEAST = (
     10,
     30.0,
 )  # a mutant may take so many times what its tests took, and at least so many seconds
-MOST_TESTS = 60  # of those that execute a line, the quickest
+MOST_TESTS, MOST_SECONDS = 60, 60.0  # of the tests that execute a line
+SWAP_FAILED = 77  # exit code of a process that could not put a mutant into its function's place
+QUIET = ("-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow and not faults")
 
 COMPARISONS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
@@ -63,8 +72,8 @@ OPERATORS = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: the file, the line, what it was and what it is, and the whole text of the changed
-    file.
+    """One change: the file, the line, what it was and what it is, the whole text of the changed
+    file, and the qualified name of the outermost function whose body it is in ("" for none).
     """
 
     file: str
@@ -72,6 +81,7 @@ class Mutant:
     was: str
     now: str
     text: str
+    function: str
 
 
 # --- making mutants
@@ -128,11 +138,27 @@ def removable(tree: ast.AST) -> Iterator[tuple[list[ast.stmt], int]]:
                         yield block, i
 
 
+def functions(tree: ast.AST, within: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+    """The functions that are in no other function, by qualified name."""
+    for node in getattr(tree, "body", []):
+        if isinstance(node, ast.FunctionDef):
+            yield within + node.name, node
+        elif isinstance(node, ast.ClassDef | ast.If):
+            inner = f"{within}{node.name}." if isinstance(node, ast.ClassDef) else within
+            yield from functions(node, inner)
+
+
 def mutants(file: Path) -> Iterator[Mutant]:
     """Every mutant of a file."""
     text = file.read_text(encoding="utf-8")
     tree = ast.parse(text)
     name = str(file.relative_to(ROOT))
+    owner = {
+        id(node): function
+        for function, whole in functions(tree)
+        for statement in whole.body
+        for node in ast.walk(statement)
+    }
     for node in list(places(tree)):
         for field, value in changes(node):
             was, before = ast.unparse(node), getattr(node, field)
@@ -143,29 +169,30 @@ def mutants(file: Path) -> Iterator[Mutant]:
                 was,
                 ast.unparse(node),
                 ast.unparse(ast.fix_missing_locations(tree)),
+                owner.get(id(node), ""),
             )  # type: ignore[attr-defined]
             setattr(node, field, before)
     for block, i in list(removable(tree)):
         statement = block[i]
         block[i] = ast.copy_location(ast.Pass(), statement)
-        yield Mutant(name, statement.lineno, ast.unparse(statement), "pass", ast.unparse(tree))
+        yield Mutant(
+            name,
+            statement.lineno,
+            ast.unparse(statement),
+            "pass",
+            ast.unparse(tree),
+            owner.get(id(statement), ""),
+        )
         block[i] = statement
 
 
 # --- running tests
 
-QUICK = "not slow and not faults"
-
 
 def run_tests(arguments: list[str], plugins: list[object]) -> int:
     import pytest
 
-    return int(
-        pytest.main(
-            [*arguments, "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-m", QUICK],
-            plugins,
-        )
-    )
+    return int(pytest.main([*arguments, "-x", *QUIET], plugins))
 
 
 class Watcher:
@@ -235,15 +262,14 @@ def covered(folder: Path, package: str, tests: list[str]) -> dict[str, object]:
         measured = coverage.Coverage(data_file=None, include=[where, f"{where}/*"])
         watcher = Watcher(measured)
         measured.start()
-        run_tests_without_x = ["-q", "--no-header", "-p", "no:cacheprovider", "-m", QUICK]
         import pytest
 
-        pytest.main([*tests, *run_tests_without_x], [watcher])
+        pytest.main([*tests, *QUIET], [watcher])
         measured.stop()
         data = measured.get_data()
         lines = {
             str(Path(file).relative_to(folder)): {
-                str(line): sorted(set(contexts) - {""})
+                str(line): sorted(set(contexts))  # "": while importing and collecting
                 for line, contexts in data.contexts_by_lineno(file).items()
             }
             for file in data.measured_files()
@@ -274,6 +300,72 @@ def survives(mutant: Mutant, folder: Path, tests: list[str], seconds: float) -> 
         return forked(work, seconds) == 0
     finally:
         file.write_text(original, encoding="utf-8")
+
+
+class Swapper:
+    """Instead of running the tests collected, tries mutants on them, each in a forked process."""
+
+    def __init__(self, folder: Path, todo: dict[int, tuple[Mutant, list[str], float]], end: float):
+        self.folder, self.todo, self.end = folder, todo, end
+        self.alive: dict[int, bool] = {}
+
+    def pytest_runtestloop(self, session: object) -> bool:
+        items = {item.nodeid: item for item in session.items}  # type: ignore[attr-defined]
+        place: dict[tuple[str, str], list[FunctionType]] = {}
+        for found in gc.get_objects():
+            if isinstance(found, FunctionType):
+                code = found.__code__
+                place.setdefault((code.co_filename, code.co_qualname), []).append(found)
+        for i, (mutant, tests, seconds) in self.todo.items():
+            if time.monotonic() > self.end:
+                break
+            path = str(self.folder / mutant.file)
+            live = place.get((path, mutant.function), [])
+            if not live or not all(test in items for test in tests):
+                continue
+
+            def work(mutant=mutant, tests=tests, live=live, path=path) -> int:
+                new = code_of(mutant, path)
+                if new is None or any(
+                    len(f.__code__.co_freevars) != len(new.co_freevars) for f in live
+                ):
+                    return SWAP_FAILED
+                for function in live:
+                    function.__code__ = new
+                return run_items([items[test] for test in tests])
+
+            code = forked(work, seconds)
+            if code != SWAP_FAILED:
+                self.alive[i] = code == 0
+        return True
+
+
+def code_of(mutant: Mutant, path: str) -> CodeType | None:
+    """The code of the changed function, as its module's loader compiles it; None if not one."""
+    name = mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    whole = sys.modules[name].__spec__.loader.source_to_code(mutant.text.encode(), path)  # type: ignore[union-attr]
+    codes, found = [whole], []
+    while codes:
+        code = codes.pop()
+        if code.co_qualname == mutant.function:
+            found.append(code)
+        codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+    return found[0] if len(found) == 1 else None
+
+
+def run_items(items: list[object]) -> int:
+    """Run collected tests; ends the process at the first that fails."""
+    config = items[0].config  # type: ignore[attr-defined]
+
+    class Judge:
+        def pytest_runtest_logreport(self, report: object) -> None:
+            if report.failed:  # type: ignore[attr-defined]
+                os._exit(1)
+
+    config.pluginmanager.register(Judge())
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+    return 0
 
 
 def load_libraries() -> None:
@@ -337,7 +429,7 @@ def main() -> None:
             f"{sum(found['seconds'].values()):.0f} s",
             flush=True,
         )  # type: ignore[attr-defined]
-        tried, survivors = try_all(chosen, folders, found, began + 60 * asked.minutes)
+        tried, survivors = try_all(chosen, folders, found, tests, began + 60 * asked.minutes)
     low, high = wilson(tried - len(survivors), tried)
     print(
         f"killed {tried - len(survivors)} of {tried}: {1 - len(survivors) / tried:.1%} "
@@ -355,31 +447,117 @@ def short(text: str) -> str:
     return text if len(text) <= 160 else text[:157] + "..."
 
 
+class Meeting:
+    """Which tests a mutant meets, by the lines that each test executes."""
+
+    def __init__(self, found: dict) -> None:
+        self.seconds, self.failed = found["seconds"], set(found["failed"])
+        self.lines = {
+            file: {int(line): set(tests) for line, tests in at.items()}
+            for file, at in found["lines"].items()
+        }
+        self.trees = {file: ast.parse((ROOT / file).read_text("utf-8")) for file in self.lines}
+
+    def _run(self, file: str, first: int, last: int) -> set[str]:
+        """The tests that execute a line from `first` to `last`; "" if importing does."""
+        at = self.lines[file]
+        return {test for line in range(first, last + 1) for test in at.get(line, ())}
+
+    def at_import(self, mutant: Mutant) -> bool:
+        """Whether the mutant is outside functions, or in one that runs at import or collection."""
+        if mutant.file not in self.trees:
+            return True
+        whole = dict(functions(self.trees[mutant.file])).get(mutant.function)
+        if whole is None:
+            return True
+        return "" in self._run(mutant.file, whole.body[0].lineno, whole.end_lineno or 0)
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """The tests that the mutant meets, those of one file after each other."""
+        if mutant.file not in self.trees:
+            return []
+        functions: dict[str, list[str]] = {}
+        tests = self._executing(mutant.file, mutant.line) - {""} - self.failed
+        for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
+            functions.setdefault(test.split("[")[0], []).append(test)
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*functions.values()))
+        chosen, total = [], 0.0
+        for test in (test for test in turns if test is not None):
+            if len(chosen) < MOST_TESTS and total + self.seconds[test] <= MOST_SECONDS:
+                chosen.append(test)
+                total += self.seconds[test]
+        files: dict[str, list[str]] = {}
+        for test in sorted(chosen, key=lambda test: (self.seconds[test], test)):
+            files.setdefault(test.split("::")[0], []).append(test)
+        return [test for tests in files.values() for test in tests]
+
+    def _executing(self, file: str, line: int) -> set[str]:
+        """The tests that execute a line, or what is around it, or what uses what it defines."""
+        if tests := self._run(file, line, line) - {""}:
+            return tests
+        around = [
+            node
+            for node in ast.walk(self.trees[file])
+            if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
+        ]
+        for node in sorted(around, key=lambda node: (node.end_lineno or 0) - node.lineno):
+            if tests := self._run(file, node.lineno, node.end_lineno or 0) - {""}:
+                return tests
+        stored = {
+            node.id
+            for statement in around
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        uses = {
+            node.lineno
+            for node in ast.walk(self.trees[file])
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in stored
+        }
+        tests = {test for use in uses for test in self._run(file, use, use)} - {""}
+        return tests or self._run(file, 1, max(self.lines[file], default=0))
+
+
 def try_all(
-    chosen: list[Mutant], folders: list[Path], found: dict, end: float
+    chosen: list[Mutant], folders: list[Path], found: dict, tests: list[str], end: float
 ) -> tuple[int, list[tuple[Mutant, int]]]:
     """Try the mutants, one process a folder.
 
     Returns how many were tried, and the survivors with the number of their tests.
     """
-    seconds, lines, failed = found["seconds"], found["lines"], set(found["failed"])
-    imported = {file: {t for ts in at.values() for t in ts} for file, at in lines.items()}
+    meeting = Meeting(found)
+    met = [meeting.tests(mutant) for mutant in chosen]
+    limits = [max(LEAST, PATIENCE * sum(meeting.seconds[test] for test in t)) for t in met]
+    swapped = {i for i, mutant in enumerate(chosen) if met[i] and not meeting.at_import(mutant)}
     outcomes = Path(folders[0]) / "outcomes.jsonl"
+    outcomes.touch()
+
+    def write(i: int, alive: bool) -> None:
+        with outcomes.open("a") as stream:
+            stream.write(json.dumps([i, alive, len(met[i])]) + "\n")
+
+    def swap(folder: Path, mine: list[int]) -> int:
+        enter(folder)
+        todo = {i: (chosen[i], met[i], limits[i]) for i in mine if i in swapped}
+        swapper = Swapper(folder, todo, end)
+        run_tests(tests, [swapper])
+        for i, alive in swapper.alive.items():
+            write(i, alive)
+        return 0
+
     workers = []
     for w, folder in enumerate(folders):
         pid = os.fork()
         if pid == 0:
-            for i in range(w, len(chosen), len(folders)):
-                if time.monotonic() > end:
-                    break
-                mutant = chosen[i]
-                at = lines.get(mutant.file, {})
-                tests = set(at.get(str(mutant.line), [])) or imported.get(mutant.file, set())
-                quick = sorted(tests - failed, key=lambda test: seconds[test])[:MOST_TESTS]
-                limit = max(LEAST, PATIENCE * sum(seconds[test] for test in quick))
-                alive = survives(mutant, folder, quick, limit) if quick else True
-                with outcomes.open("a") as stream:
-                    stream.write(json.dumps([i, alive, len(quick)]) + "\n")
+            mine = list(range(w, len(chosen), len(folders)))
+            forked(
+                lambda folder=folder, mine=mine: swap(folder, mine),
+                max(0.0, end - time.monotonic()) + 600,
+            )
+            done = {json.loads(line)[0] for line in outcomes.read_text().splitlines()}
+            for i in mine:
+                if i not in done and time.monotonic() < end:
+                    write(i, survives(chosen[i], folder, met[i], limits[i]) if met[i] else True)
             os._exit(0)
         workers.append(pid)
     for pid in workers:
