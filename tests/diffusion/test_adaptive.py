@@ -2,9 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from cases import SCHEDULE_CASES, times
+from scipy.integrate import RK45, solve_ivp
+from scipy.integrate._ivp.rk import rk_step
 
 from undiffuse.diffusion import (
     EDM,
@@ -259,3 +262,107 @@ def test_a_row_that_never_arrives_ends_after_a_stated_number_of_evaluations(monk
 def test_impossible_tolerances_are_refused(wrong):
     with pytest.raises(InputError, match="above 0"):
         AdaptiveODE(**wrong)
+
+
+def asked_for(field, start, end, tolerance):
+    """The values of the variable that `integrate` asks one row's field for, and where it ends."""
+    asked = []
+
+    def watched(state, w, rows):
+        asked.append(float(w[0]))
+        return field(state, w, rows)
+
+    (x,), evaluations = integrate(watched, (start,), *end, rtol=tolerance, atol=tolerance)
+    assert int(evaluations[0]) == len(asked)
+    return asked, x
+
+
+def bent(state, w, rows):
+    """Slopes that turn quickly near w = 0.3: steps of all lengths, some of them refused."""
+    return (-state[0].roll(1, 1) * expand(1 / (0.01 + (w - 0.3) ** 2), state[0]) / 10,)
+
+
+BENT = torch.tensor([[1.0, -0.4]]).double()
+
+
+def scipy_bent(w, x):
+    return -np.roll(x, 1) / (0.01 + (w - 0.3) ** 2) / 10
+
+
+@pytest.mark.parametrize("end", [(0.0, 1.0), (1.0, 0.0), (0.0, 1e-4)], ids=str)
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-6])
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 1.0])
+def test_the_first_step_is_scipy_s(end, tolerance, scale):
+    """Hairer, Norsett and Wanner (1993), II.4, as scipy's RK45 chooses it too."""
+    (start, stop), x = end, scale * BENT
+    asked, _ = asked_for(bent, x, end, tolerance)
+    theirs = RK45(scipy_bent, start, x[0].numpy(), stop, rtol=tolerance, atol=tolerance)
+    assert abs(asked[2] - start) * 5 == pytest.approx(
+        min(theirs.h_abs, abs(stop - start)), rel=1e-9
+    )
+    assert (asked[2] - start) * (stop - start) > 0
+
+
+def steps_of(asked, start):
+    """(position, length) of each step tried: six evaluations each, the first at a fifth of it."""
+    return [(asked[i + 4], (asked[i + 4] - asked[i]) / 0.8) for i in range(2, len(asked), 6)]
+
+
+@pytest.mark.parametrize("end", [(0.0, 1.0), (1.0, 0.0)], ids=str)
+def test_each_step_is_what_the_error_of_the_last_one_allows(end):
+    """Hairer, Norsett and Wanner (1993), II.4, dopri5: h' = 0.9 h err^-0.17 err_before^0.04 within
+    [0.2, 10] h; after a step that is refused 0.9 h err^-0.2, within [0.1, 1] h. The errors are
+    those of scipy's own tableau.
+    """
+    tolerance = 1e-5
+    asked, found = asked_for(bent, BENT, end, tolerance)
+    (w, stop), x, before, refused = end, BENT[0].numpy(), 1.0, 0
+    tried = steps_of(asked, w)
+    for i, (reached, h) in enumerate(tried):
+        assert reached == pytest.approx(w + h, abs=1e-12)
+        k = np.empty((7, 2))
+        after, k[6] = rk_step(scipy_bent, w, x, scipy_bent(w, x), h, RK45.A, RK45.B, RK45.C, k)
+        scale = tolerance + tolerance * np.maximum(np.abs(x), np.abs(after))
+        error = np.sqrt(np.mean((h * (k.T @ RK45.E) / scale) ** 2))
+        if error <= 1:
+            factor = np.clip(0.9 * error**-0.17 * before**0.04, 0.2, 10)
+            w, x, before = w + h, after, max(error, 1e-4)
+        else:
+            factor, refused = np.clip(0.9 * error**-0.2, 0.1, 1), refused + 1
+        if i + 1 < len(tried):
+            wanted = min(abs(h * factor), abs(stop - w))
+            assert abs(tried[i + 1][1]) == pytest.approx(wanted, rel=1e-6)
+    assert w == pytest.approx(stop, abs=1e-12)
+    assert refused > 0
+    np.testing.assert_allclose(found[0].numpy(), x, rtol=1e-10)
+
+
+def test_it_asks_no_more_than_scipy_does_for_the_same_error():
+    for tolerance in (1e-4, 1e-7, 1e-10):
+        asked, found = asked_for(bent, BENT, (0.0, 1.0), tolerance)
+        theirs = solve_ivp(
+            scipy_bent, (0.0, 1.0), BENT[0].numpy(), method="RK45", rtol=tolerance, atol=tolerance
+        )
+        exact = solve_ivp(
+            scipy_bent, (0.0, 1.0), BENT[0].numpy(), method="DOP853", rtol=1e-13, atol=1e-13
+        )
+        off, theirs_off = (
+            np.abs(end - exact.y[:, -1]).max() for end in (found[0].numpy(), theirs.y[:, -1])
+        )
+        assert len(asked) <= 1.1 * theirs.nfev
+        assert off <= 3 * theirs_off
+
+
+def test_nothing_to_do_costs_nothing():
+    start = (torch.ones(2, 1).double(),)
+    for state, end in ((start, 0.0), ((torch.empty(0, 1).double(),), 1.0)):
+        (x,), evaluations = integrate(lambda *_: pytest.fail("asked"), state, 0.0, end)
+        assert torch.equal(x, state[0])
+        assert (evaluations == 0).all()
+
+
+def test_a_state_may_be_a_number_a_row():
+    (x,), _ = integrate(
+        lambda state, w, rows: (-state[0],), (times(1.0, -2.0),), 0.0, 1.0, rtol=1e-9, atol=1e-9
+    )
+    torch.testing.assert_close(x, times(1.0, -2.0) * math.exp(-1), rtol=1e-8, atol=0)
