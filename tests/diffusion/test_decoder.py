@@ -8,9 +8,12 @@ import math
 
 import pytest
 import torch
-from cases import times
+from cases import SCHEDULE_CASES, times
+from scipy.stats import norm, truncnorm
 
 from undiffuse.diffusion.likelihood.decoder import log_mass
+from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
+from undiffuse.diffusion.schedules.process import LEAST_SCORED
 
 
 def edges(levels):
@@ -61,3 +64,34 @@ def test_half_a_bin_is_a_255th_only_where_256_values_are_themselves_spread_from_
     """
     widths = edges(256)[1:-1].diff()
     torch.testing.assert_close(widths, torch.full_like(widths, 2 / 256), rtol=1e-12, atol=0)
+
+
+def test_an_open_bin_has_the_mass_of_its_side_and_the_whole_line_has_all_of_it():
+    mean, std, edge = times(0.3, -40.0, 5.0), times(0.5, 2.0, 1.0), times(0.7)
+    line, below = times(math.inf), torch.special.ndtr((edge - mean) / std)
+    assert torch.equal(log_mass(mean, std, -line, line), torch.zeros(3).double())
+    torch.testing.assert_close(log_mass(mean, std, -line, edge).exp(), below)
+    torch.testing.assert_close(log_mass(mean, std, edge, line).exp(), 1 - below)
+
+
+@pytest.mark.parametrize("width", [0.05, 0.4, 6.0])
+@pytest.mark.parametrize("std", [0.02, 0.1])
+def test_dequantization_is_a_normal_cut_off_at_the_edges_of_the_bin(width, std):
+    """Its place in the bin is that of scipy's quantile, and the correction minus the log-density
+    of the place (Zheng et al. 2023, Eq. 13).
+    """
+    z = torch.linspace(-3, 3, 14).double().reshape(2, 7)
+    tau = width / (2 * std)
+    e = torch.from_numpy(truncnorm.ppf(norm.cdf(z), -tau, tau))
+    place, correction = TruncatedNormal(std)(z, width)
+    from_centre = (torch.special.ndtr(place) - 0.5) * width
+    torch.testing.assert_close(from_centre, std * e, rtol=1e-7, atol=1e-9)
+    log_q = torch.from_numpy(truncnorm.logpdf(e, -tau, tau)) + math.log(width / std)
+    torch.testing.assert_close(correction, -log_q.sum(1), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", SCHEDULE_CASES)
+def test_dequantization_takes_the_noise_at_which_a_likelihood_ends(name):
+    schedule = SCHEDULE_CASES[name]
+    alpha, sigma = schedule(schedule.last_time(LEAST_SCORED))
+    assert TruncatedNormal.of(schedule).std == pytest.approx(float(sigma / alpha), rel=1e-12)

@@ -9,9 +9,16 @@ import pytest
 import torch
 from cases import SCHEDULE_CASES, has_signal_at_the_end, times
 
-from undiffuse.diffusion import DDIM, EDM, Karras, sample
-from undiffuse.diffusion.denoiser import AbstractDenoiser
-from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, ClassifierGuided, Interval
+from undiffuse.diffusion import DDIM, EDM, Denoiser, Karras, sample, target
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
+from undiffuse.diffusion.guidance import (
+    Autoguided,
+    ClassifierFree,
+    ClassifierGuided,
+    Clipped,
+    Interval,
+)
+from undiffuse.diffusion.known import Conditional
 from undiffuse.diffusion.oracle import Gaussian, Mixture
 from undiffuse.diffusion.schedules.process import as_times
 from undiffuse.errors import InputError
@@ -172,3 +179,54 @@ def test_outside_the_interval_nothing_is_guided():
 def test_guidance_without_the_condition_says_which():
     with pytest.raises(InputError, match="guidance: it needs the condition label"):
         ClassifierFree(Labelled(EDM()), 2.0, label=-1)(rows(), 0.5)
+
+
+class Varied(AbstractDenoiser):
+    """x_hat, z_hat and v that differ by label."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule = schedule
+
+    def estimate(self, x_t, t, *, label):
+        alpha, sigma = (c.reshape(-1, 1, 1) for c in self.schedule(t))
+        x_hat = 0.1 * label.double().reshape(-1, 1, 1) * x_t
+        v = torch.full_like(x_t, 0.5) / (3 + label.reshape(-1, 1, 1))
+        return Estimate(x_hat, (x_t - alpha * x_hat) / sigma, v)
+
+
+def test_guidance_leaves_the_learned_variance_that_of_the_condition():
+    """Whatever moves the mean, v is the conditional denoiser's own; and the split is kept."""
+    schedule, x_t, label = EDM(), rows(4), torch.tensor([0, 1, 2, 3])
+    own, other = Varied(schedule).given(label=label), Varied(schedule).given(label=label + 7)
+    every, none = torch.ones(SHAPE).bool(), torch.zeros(SHAPE).bool()
+    for wrapped in (
+        ClassifierFree(own, 3.0, label=-1),
+        Autoguided(own, other, 2.0),
+        Interval(Autoguided(own, other, 2.0), own, 0.0, 1.0),
+        Interval(Autoguided(own, other, 2.0), own, 8.0, 20.0),
+        Interval(Autoguided(own, other, 2.0), own),
+        ClassifierGuided(own, lambda x, t: x.flatten(1).sum(1)),
+        Clipped(own, -0.1, 0.1),
+        Conditional(own, torch.zeros(SHAPE).double(), every),
+        Conditional(own, torch.zeros(SHAPE).double(), none),
+        own.on(EDM(sigma_max=70.0)),
+    ):
+        for t in (as_times(0.1), as_times([0.05, 0.1, 0.2, 0.9])):
+            found, same = wrapped.estimate(x_t, t), own.estimate(x_t, t)
+            assert_close(found.v, same.v)
+            alpha, sigma = (c.reshape(-1, 1, 1) for c in wrapped.schedule(t))
+            assert_close(alpha * found.x_hat + sigma * found.z_hat, x_t)
+
+
+def test_only_the_conditions_that_have_a_hidden_value_are_hidden():
+    seen = []
+
+    def network(x, c_noise, **cond):
+        seen.append({name: value.tolist() for name, value in cond.items()})
+        return x
+
+    denoiser = Denoiser(network, EDM(), target.data)
+    guided = ClassifierFree(denoiser.given(label=torch.tensor([4, 5])), 2.0, label=-1)
+    guided(rows(2), 0.3, size=torch.tensor([7.0, 8.0]))
+    assert seen == [{"label": [4, 5, -1, -1], "size": [7.0, 8.0, 7.0, 8.0]}]

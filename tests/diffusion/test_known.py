@@ -9,7 +9,7 @@ import pytest
 import torch
 from cases import SCHEDULE_CASES
 
-from undiffuse.diffusion import DDIM, EDM, STEPS, DPMpp, Heun, Karras, Prior, sample
+from undiffuse.diffusion import DDIM, EDM, STEPS, DPMpp, Heun, Karras, Linear, Prior, sample
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
 from undiffuse.diffusion.known import Conditional, Known, replaced
 from undiffuse.diffusion.oracle import Mixture
@@ -210,3 +210,63 @@ def test_an_inexact_denoiser_cannot_make_it_diverge():
 def test_repetitions_are_at_least_one():
     with pytest.raises(InputError, match="repetitions 0"):
         Known(DDIM(), KNOWN, MASK, 0)
+
+
+@pytest.mark.parametrize("t", [0.0, 1.0, [0.0, 0.5, 1.0]], ids=str)
+def test_without_noise_or_without_signal_what_is_known_is_set_and_the_rest_is_left(t):
+    """At sigma = 0 and at alpha = 0, where there is no covariance to be had; and in every row of a
+    batch in which some row is there.
+    """
+    schedule, t = Linear(), as_times(t)
+    x_t = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)).double()
+    alpha, sigma = (c.expand(3)[:, None] for c in schedule(t))
+    x_t = torch.where(alpha > 0, x_t, 0.4)  # without signal every x_t is noise
+    plain = pair(schedule)
+    found = Conditional(plain, KNOWN, MASK).estimate(x_t, t)
+    same = plain.estimate(x_t, t)
+    assert torch.equal(found.x_hat[:, 0], KNOWN[0].expand(3))
+    torch.testing.assert_close(found.x_hat[:, 1], same.x_hat[:, 1])
+    inside = (sigma > 0)[:, 0]
+    torch.testing.assert_close((alpha * found.x_hat + sigma * found.z_hat)[inside], x_t[inside])
+    assert found.z_hat.isfinite().all()
+    torch.testing.assert_close(found.z_hat[~inside], same.z_hat[~inside])
+
+
+@pytest.mark.parametrize("products", [1, 2, 3])
+def test_conjugate_gradients_solve_in_as_many_products_as_there_are_known_entries(products):
+    """With one entry fewer they are not yet there."""
+    g = torch.Generator().manual_seed(2)
+    root = torch.randn(4, 4, generator=g).double()
+    oracle = Correlated(EDM(), root @ root.T / 4 + 0.1 * torch.eye(4))
+    x_t, known = torch.randn(2, 5, 4, generator=g).double()
+    mask = torch.arange(4) < products
+    x_hat = [Conditional(oracle, known, mask, n)(x_t, 0.01) for n in (products - 1, products, 8)]
+    torch.testing.assert_close(x_hat[1], x_hat[2], rtol=1e-7, atol=1e-7)
+    assert float((x_hat[0] - x_hat[2]).abs().max()) > 1e-4
+
+
+def test_a_replaced_entry_has_the_noise_of_its_time_and_others_are_kept():
+    x_t, z = torch.randn(2, 3, 2).double()
+    for t in (0.0, 0.3, 1.0):
+        found = replaced(x_t, KNOWN, MASK, Linear(), as_times(t), lambda like: z)
+        torch.testing.assert_close(found[:, 0], (1 - t) * KNOWN[0] + t * z[:, 0])
+        assert torch.equal(found[:, 1], x_t[:, 1])
+
+
+def test_a_repeated_move_goes_back_by_the_forward_process():
+    """Two repetitions of a step, written out draw by draw (Lugmayr et al. 2022, Algorithm 1)."""
+    schedule, (t, s) = SCHEDULE_CASES["linear_vp"], as_times([0.6, 0.5])
+    oracle, x, *draws = pair(schedule), *torch.randn(7, 3, 2).double()
+    stream, step = iter(draws), DDIM(eta=1.0)
+    ours, memory = Known(step, KNOWN, MASK, 2)(oracle, x, t, s, None, lambda like: next(stream))
+
+    def moved(x, z_known, z):
+        x = torch.where(MASK, (c := schedule(t))[0] * KNOWN + c[1] * z_known, x)
+        return step(oracle, x, t, s, None, lambda like: z)[0]
+
+    a, beta = schedule.transition(t, s)
+    back = a * moved(x, *draws[:2]) + beta.sqrt() * draws[2]
+    alpha, sigma = schedule(s)
+    wanted = torch.where(MASK, alpha * KNOWN + sigma * draws[5], moved(back, *draws[3:5]))
+    torch.testing.assert_close(ours, wanted, rtol=1e-10, atol=1e-10)
+    assert memory is None

@@ -219,3 +219,33 @@ def test_what_makes_no_sense_is_refused():
         log_density(oracle, x, AtOne(oracle), probes=-1)
     with pytest.raises(InputError, match="steps 0"):
         RungeKutta(0)
+
+
+@pytest.mark.parametrize(("d", "products"), [(64, 64), (65, 2)])
+def test_the_trace_is_exact_up_to_64_coordinates_unless_asked_otherwise(d, products):
+    schedule, mean, std = EDM(), torch.zeros(d).double(), torch.ones(d).double()
+    oracle, prior = Gaussian(schedule, mean, std), Prior(schedule, mean, std)
+    x = torch.full((1, d), 0.3).double()
+    for probes, each in ((None, products), (0, d), (1, 1), (3, 3)):
+        found = log_density(oracle, x, prior, solver=RungeKutta(1), probes=probes)
+        assert found.products.tolist() == [4 * each]
+        assert bool(found.stderr.isnan().all()) == (probes == 1)
+        assert float(found.stderr.nan_to_num().max()) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_classic_runge_kutta_is_exact_on_cubics_and_goes_either_way():
+    """x' = w^3 is integrated exactly by Simpson's rule, and x' = x to the fourth order of e^h."""
+    start, rows = (torch.zeros(2, 1).double(), torch.ones(2, 1).double()), []
+
+    def field(state, w, numbers):
+        rows.append(numbers.tolist())
+        return (w**3)[:, None].expand(-1, 1), state[1]
+
+    for begin, end in ((times(0.5)[0], times(1.25)[0]), (times(1.0)[0], times(0.2)[0])):
+        (x, growth), evaluations = RungeKutta(3)(field, start, begin, end)
+        torch.testing.assert_close(x, ((end**4 - begin**4) / 4).expand(2, 1))
+        h = (end - begin) / 3
+        once = 1 + h + h**2 / 2 + h**3 / 6 + h**4 / 24
+        torch.testing.assert_close(growth, (once**3).expand(2, 1))
+        assert evaluations.tolist() == [12, 12]
+    assert all(numbers == [0, 1] for numbers in rows)

@@ -130,7 +130,9 @@ ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("made", "expected"), ARGUMENTS, ids=lambda of: getattr(of, "__name__", ""))
+@pytest.mark.parametrize(
+    ("made", "expected"), ARGUMENTS, ids=lambda of: getattr(of, "__name__", "")
+)
 def test_arguments_that_are_left_out_are_the_published_ones(made, expected):
     found = {
         name: parameter.default

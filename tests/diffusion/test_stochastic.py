@@ -69,9 +69,11 @@ def test_forward_over_the_levels_is_the_chain_as_printed():
 
 
 def test_a_path_that_does_not_ascend_is_refused():
-    for stops in (times(0.5, 0.1), times(), times(0.2, 0.2)):
+    for stops in (times(0.5, 0.1), times(), times(0.2, 0.2), times(0.3)[0], times(0.1)[None]):
         with pytest.raises(InputError, match="ascend"):
             forward(LinearVP(), torch.zeros(1, 1), stops)
+    alone = forward(LinearVP(), torch.ones(1, 1), times(0.4))
+    assert torch.equal(alone, torch.ones(1, 1, 1))
 
 
 def test_euler_maruyama_is_the_printed_equation():
