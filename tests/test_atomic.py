@@ -149,15 +149,20 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeyp
     assert done == [("flush", 5), *inside, ("rename", "new"), ("flush", "folder")]
 
 
-def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+@pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path, writer, there):
     (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "x").write_text("before")
-    (tmp_path / "x").symlink_to(tmp_path / "far" / "x")
-    with atomic_file(tmp_path / "x") as temporary:
-        temporary.write_text("after")
-    assert (tmp_path / "x").is_symlink()
-    assert (tmp_path / "far" / "x").read_text() == "after"
-    assert everything(tmp_path) == ["far", "far/x", "x"]
+    far = tmp_path / "far" / "x"
+    if there:
+        far.write_text("before") if writer is atomic_file else far.mkdir()
+    (tmp_path / "x").symlink_to(far)
+    before = everything(tmp_path / "far")
+    with writer(tmp_path / "x") as temporary:
+        (temporary if writer is atomic_file else temporary / "new").write_text("after")
+    assert not (tmp_path / "x").is_symlink()
+    assert everything(tmp_path / "far") == before
+    assert not far.is_file() or far.read_text() == "before"
 
 
 def test_a_folder_made_on_the_way_stays_if_somebody_else_uses_it(tmp_path):

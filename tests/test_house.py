@@ -24,16 +24,19 @@ TEXT = {".py", ".md", ".toml", ".txt", ".html", ".js", ".css", ".yml", ".yaml", 
 # front.
 INTERFACES = {
     "interfaces", "options", "errors", "parts", "atomic", "seeds", "device", "duration",
+    "reading", "room",
 }  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
     "parts": {"errors"},
     "atomic": {"errors"},
+    "reading": set(),
+    "room": {"errors"},
     "seeds": set(),
     "interfaces": set(),
     "diffusion": {"interfaces", "errors", "seeds", "parts"},
     "nn": {"interfaces", "errors", "parts"},
-    "models": {"interfaces", "diffusion", "nn", "errors", "parts", "seeds"},
+    "models": {"interfaces", "diffusion", "nn", "errors", "parts", "room", "seeds"},
     "data": INTERFACES,
     "training": INTERFACES,
     "evaluation": {"diffusion", "models", "data", "run", "training", *INTERFACES},

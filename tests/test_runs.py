@@ -209,8 +209,8 @@ def test_a_weaker_model_is_that_of_a_snapshot_in_the_first_half(tmp_path):
     assert any(not torch.equal(weaker[name], value) for name, value in model.state_dict().items())
 
 
-def test_curves_are_means_over_steps_and_looks_as_they_are(tmp_path):
-    (tmp_path / "config.json").write_text('{"format": 2}')
+def test_curves_are_means_over_steps_and_looks_as_they_are(trained, tmp_path):
+    shutil.copy(trained[0] / "config.json", tmp_path)
     events = [
         {"event": "step", "step": k, "elapsed": k / 2, "loss": None if k == 7 else float(k)}
         for k in range(1, 601)

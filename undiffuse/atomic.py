@@ -3,7 +3,8 @@
 Everything is written beside its destination under a hidden name, flushed to the disk, and moved
 into place with one rename, which the file system does entirely or not at all. If anything fails in
 between, what was there before is still there, nothing new is left behind, and the reason is raised
-as an InputError in words.
+as an InputError in words. A link at the destination is replaced, never followed: what a run that
+somebody sent links to is not written to.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ def write_json(path: Path, tree: Any) -> None:
 @contextmanager
 def _staged(path: str | Path) -> Iterator[tuple[Path, Path]]:
     """Give (target, temporary) in one folder; on failure, clean up and raise it in words."""
-    target = Path(os.path.realpath(Path(os.path.expanduser(path))))
+    given = Path(os.path.expanduser(path))
+    given = given if given.name not in ("", "..") else Path(os.path.realpath(given))
+    target = Path(os.path.realpath(given.parent)) / given.name  # a link there is replaced itself
     temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.{target.name}")
     made: list[Path] = []
     try:
@@ -124,7 +127,7 @@ def _staged(path: str | Path) -> Iterator[tuple[Path, Path]]:
 
 def _swap(temporary: Path, target: Path) -> None:
     """Put one folder in the place of another, which is removed, or comes back if that fails."""
-    if not target.exists():
+    if not os.path.lexists(target):
         os.replace(temporary, target)
         return
     aside = temporary.with_name(temporary.name + ".old")

@@ -11,15 +11,20 @@ theirs, and the weights are checked tensor by tensor.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
+from undiffuse.room import bounded, check_room
 from undiffuse.training.checkpoint import LOG, WEIGHTS, RunFolder
 from undiffuse.training.log import read_log
 from undiffuse.training.state import load_weights
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from undiffuse.models import GenerativeModel
 
 POINTS = 200  # of a loss curve
+SLACK = 2**24  # bytes of tensors of a model that are not in its weights file
 
 
 @final
@@ -73,7 +79,7 @@ class Run:
                 the configuration or the weights are damaged.
         """
         weights = self._folder.weights(snapshot)
-        model = self._build()
+        model = self._build(weights)
         load_weights(model, weights, self.given)
         return model.to(device).eval()
 
@@ -91,18 +97,31 @@ class Run:
             )
         return self.model(snapshot=early[-1], device=device)
 
-    def _build(self) -> GenerativeModel:
-        """The model with the transform and the form of its data, its weights not yet loaded."""
+    def _build(self, weights: Mapping[str, Tensor]) -> GenerativeModel:
+        """The model with the transform and the form of its data, made for `weights`.
+
+        It may be no larger than these, and its transform has to give back a row: a description that
+        somebody sent is not trusted to be that of the weights beside it.
+        """
         from undiffuse import data, models
 
+        size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+        larger = "it describes a larger model than its weights"
         try:
-            model = models.build_model(self.config["model"])
+            with bounded(2 * size + SLACK, 2 * len(weights) + 1000, larger):
+                model = models.build_model(self.config["model"])
             model.transform, model.form, classes = data.restore(self.config["data"])
+            shape = tuple(model.transform.shape)
+            if model.shape is not None and tuple(model.shape) != shape:
+                raise InputError(f"its model has rows of {model.shape}, and its data of {shape}")
+            values = 64.0 * prod(shape) + 64.0 * prod(model.transform.row_shape)
+            check_room(values, "one row", "restore that file")
+            model.form.present(model.transform.decode(torch.zeros(1, *shape)))
         except InputError as problem:
             raise InputError(
-                f"{self.given}: its config.json cannot be used: {problem}"
+                f"{self.given}: its config.json cannot be used: {str(problem).rstrip('.')}."
             ) from problem
-        except (KeyError, TypeError, ValueError) as problem:
+        except Exception as problem:  # whatever a part makes of numbers that it never wrote
             raise InputError(
                 f"{self.given}: its config.json is damaged ({type(problem).__name__}: {problem}); "
                 "restore that file."
@@ -151,6 +170,8 @@ class Run:
             raise InputError(
                 f"{self.given}: was trained on data from Python, which are not kept; {advice}."
             )
+        if missing := {"split", "fingerprint"} - set(config):
+            raise InputError(f"{self.given}: its config.json lacks data.{missing.pop()}; {advice}.")
         size, split = config.get("size"), config["split"]
         size = tuple(size) if isinstance(size, list) else size
         try:

@@ -84,7 +84,7 @@ def test_files_in_a_folder_are_told_apart_by_their_identity(tmp_path):
 
 def test_a_place_that_cannot_be_used_is_said(tmp_path):
     (tmp_path / "x").mkdir()
-    with pytest.raises(InputError, match="could not be read: Is a directory"):
+    with pytest.raises(InputError, match="could not be read: not a regular file"):
         BatchFile(tmp_path / "x", IDENTITY)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="could not be written"):

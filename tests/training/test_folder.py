@@ -235,7 +235,7 @@ def test_damage_is_named(tmp_path):
     config = json.loads((out / "config.json").read_text())
     for text, what in (
         ("{", "cannot be read"),
-        ("[]", "cannot be read"),
+        ("[]", "config.json is damaged"),
         (json.dumps(config | {"format": 99}), "upgrade undiffuse"),
     ):
         (out / "config.json").write_text(text)

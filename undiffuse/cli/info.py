@@ -48,7 +48,7 @@ def info(
         print_facts(console, ((name, value) for name, value in shown if isinstance(value, str)))
         for name, table in shown:
             if not isinstance(table, str):
-                console.print(f"\n{name}", style="bold")
+                console.print(f"\n{name}", style="bold", markup=False)
                 console.print(table)
     return 0
 
@@ -110,6 +110,7 @@ def _is_table(value: Any) -> bool:
 
 def _tables(tree: Mapping[str, Any]) -> Facts:
     from rich.table import Table
+    from rich.text import Text
 
     facts: Facts = []
     for name, value in tree.items():
@@ -118,11 +119,10 @@ def _tables(tree: Mapping[str, Any]) -> Facts:
         names = list(dict.fromkeys(key for row in value for key in row))
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for column in names:
-            table.add_column(column.replace("_", " "))
+            table.add_column(Text(column.replace("_", " ")))
         for row in value:
-            table.add_row(
-                *(words_for(row[column]) if row.get(column) is not None else "" for column in names)
-            )
+            cells = (words_for(row[one]) if row.get(one) is not None else "" for one in names)
+            table.add_row(*map(Text, cells))
         facts.append((name.replace("_", " "), table))
     return facts
 
@@ -174,11 +174,19 @@ def _curves(held_out: Mapping[str, Any]) -> Facts:
     facts: Facts = []
     for name, curve in held_out.items():
         lists = list(curve.items()) if isinstance(curve, Mapping) else []
-        if len(lists) == 2 and all(isinstance(values, list) for _, values in lists):
+        if len(lists) == 2 and all(map(_is_curve, curve.values())):
             (x_name, x), (y_name, y) = lists
+            if len(x) != len(y) or None in x:
+                continue
             title = f"held-out {y_name.replace('_', ' ')} by {x_name.replace('_', ' ')} ({name})"
             facts.append((title, _bars(x, y)))
     return facts
+
+
+def _is_curve(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        one is None or isinstance(one, int | float) for one in values
+    )
 
 
 def _bars(x: Sequence[float], y: Sequence[float | None]) -> Table:

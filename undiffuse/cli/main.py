@@ -14,6 +14,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import TextIO
 
 from undiffuse.cli.interrupt import INTERRUPTED, SIGNALS, interruptible
 from undiffuse.errors import InputError
@@ -23,13 +25,26 @@ def run() -> None:
     """Run the words of the command line and exit with their code: the `undiffuse` script."""
     for number in SIGNALS:  # before `main` handles them, and once there is nothing left to do
         signal.signal(number, signal.SIG_IGN)
+    _open_streams()
     code = main(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        _silence()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            _silence(stream)
+        except OSError as problem:  # a full disk
+            _silence(stream)
+            code = code or 2
+            _complain(f"the output could not be written: {problem.strerror}.")
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Open output that was closed to nowhere, and let it take names that are no text."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
 def main(words: Sequence[str]) -> int:
@@ -45,19 +60,41 @@ def main(words: Sequence[str]) -> int:
             return call(words)
         except BaseException as problem:
             if interrupted() or isinstance(problem, KeyboardInterrupt):
-                print("interrupted.", file=sys.stderr)
+                _complain("interrupted.")
                 return INTERRUPTED
-            if isinstance(problem, InputError):
-                print(" ".join(str(problem).split()), file=sys.stderr)
-                return 2
             if isinstance(problem, BrokenPipeError):
-                _silence()
+                _silence(sys.stdout)
                 return 0
             if isinstance(problem, SystemExit) and isinstance(problem.__context__, BrokenPipeError):
                 return 0  # as rich reports it, its output silenced already
-            raise
+            if (sentence := _sentence(problem)) is None:
+                raise
+            _complain(sentence)
+            return 2
 
 
-def _silence() -> None:
-    """Let Python's last flush go nowhere: whoever read our output has left."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _sentence(problem: BaseException) -> str | None:
+    """What to say of a problem that is in the input, the machine or the place; None for a bug."""
+    text = " ".join(str(problem).split())
+    if isinstance(problem, InputError):
+        return text
+    if isinstance(problem, OSError):
+        where = problem.filename if isinstance(problem.filename, str) else "this system"
+        return f"{where}: {(problem.strerror or text).rstrip('.')}; check that it can be used."
+    if isinstance(problem, MemoryError) or "DefaultCPUAllocator" in text or "out of memory" in text:
+        return "there is not enough memory; use a smaller --batch, model or number of rows."
+    return None
+
+
+def _complain(sentence: str) -> None:
+    """Print to standard error, if there is one that takes it."""
+    try:
+        print(sentence, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let Python's last flush go nowhere: whoever read our output has left, or it is full."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # importing matplotlib takes a second: only what draws a figu
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LITERAL = {"parse_math": False}  # of texts that hold names from the data, where $ is a letter
 _MOST_CURVES = 64  # in one picture
 _TINY = 1e-300  # keeps a range of zero from being divided by
 

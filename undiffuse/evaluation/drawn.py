@@ -31,6 +31,7 @@ from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import GenerativeModel
 
 FOLDER = "evaluation"  # in the run's
+_LIKE = {"rows": "biuf", "seconds": "f", "evaluations": "f"}  # of a batch, kinds of numpy types
 _PATIENCE = 30.0  # seconds of single samples, after which fewer are enough
 
 
@@ -81,7 +82,11 @@ def draw(
     Raises:
         InputError: for options that the family does not take.
     """
-    file = None if folder is None else BatchFile.in_folder(folder, _identity(model, options, seed))
+    file = None
+    if folder is not None:
+        shape = None if model.transform is None else tuple(model.transform.row_shape)
+        identity = _identity(model, options, seed)
+        file = BatchFile.in_folder(folder, identity, like=_LIKE, shape=shape)
     parts: list[dict[str, Any]] = [] if file is None else list(file)
     have = sum(len(part["rows"]) for part in parts)
     if have < n and not stop():

@@ -5,6 +5,7 @@ from typing import Any
 
 from undiffuse import parts
 from undiffuse.diffusion import PARTS
+from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel
 from undiffuse.models.diffusion import Diffusion
 from undiffuse.models.flow import Flow
@@ -69,6 +70,10 @@ MODELS: dict[str, type[GenerativeModel]] = {
 """The families by name."""
 
 
+MOST = 2**24
+"""The largest whole number in a description of a model; networks have no greater dimension."""
+
+
 def build_model(tree: Mapping[str, Any]) -> GenerativeModel:
     """Return the model that `GenerativeModel.config` described, its weights not yet loaded.
 
@@ -76,4 +81,8 @@ def build_model(tree: Mapping[str, Any]) -> GenerativeModel:
         InputError: for a kind that is in no family, or an argument that it does not take.
     """
     networks = {**NETWORKS, **AUTOENCODERS, **ADVERSARIAL, **FLOWS}
-    return parts.rebuild(tree, {**PARTS, **networks, **OBSERVATIONS, **GAMES, **MODELS}, "model")
+    families = {**PARTS, **networks, **OBSERVATIONS, **GAMES, **MODELS}
+    model = parts.rebuild(tree, families, "model", MOST)
+    if not isinstance(model, GenerativeModel):
+        raise InputError(f"model: a {tree['kind']} is no model; there are {', '.join(MODELS)}.")
+    return model

@@ -40,9 +40,13 @@ from undiffuse.atomic import atomic_file, atomic_folder, write_json
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Source, Trainable
 from undiffuse.options import TrainingOptions
+from undiffuse.reading import open_regular, read_json, read_text, said
+from undiffuse.room import check_room
+from undiffuse.training.sound import sound_config, sound_counters
 
 FORMAT = 2  # of config.json
 CONFIG, WEIGHTS, LOG, SAMPLES = "config.json", "weights.safetensors", "log.jsonl", "samples"
+FOLDERS = ("state", "snapshots", SAMPLES, "evaluation", "held_out_scores")  # that a run writes to
 MOST_SNAPSHOTS = 5
 
 
@@ -104,23 +108,35 @@ class RunFolder:
         """
         if not self.path.is_dir():
             raise InputError(f"{self.given}: no such folder; check the path of the run.")
+        for name in FOLDERS:
+            if (self.path / name).is_symlink():
+                raise InputError(
+                    f"{self.given}: its {name}/ is a link to a folder elsewhere, which is not "
+                    "followed; put the folder itself in its place."
+                )
         try:
-            config = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
-            newer, older = config["format"] > FORMAT, config["format"] < FORMAT
+            config = read_json(self.path / CONFIG)
         except FileNotFoundError:
             raise InputError(
                 f"{self.given}: not a run: it holds no config.json; check the path."
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as problem:
+        except (OSError, ValueError) as problem:
             raise InputError(
-                f"{self.given}: its config.json cannot be read ({problem}); restore that file."
+                f"{self.given}: its config.json cannot be read ({said(problem)}); "
+                "restore that file."
             ) from problem
-        if newer or older:
+        number = config.get("format") if isinstance(config, dict) else None
+        if isinstance(number, int) and number != FORMAT:
             raise InputError(
-                f"{self.given}: its format is {config['format']}, this undiffuse reads {FORMAT}; "
-                + ("upgrade undiffuse." if newer else "train it again.")
+                f"{self.given}: its format is {number}, this undiffuse reads {FORMAT}; "
+                + ("upgrade undiffuse." if number > FORMAT else "train it again.")
             )
-        return config
+        try:
+            return sound_config(config)
+        except ValueError as problem:
+            raise InputError(
+                f"{self.given}: its config.json is damaged ({problem}); restore that file."
+            ) from problem
 
     def weights(self, snapshot: int | None = None) -> dict[str, Tensor]:
         """Return the newest averaged weights by name, or those of the snapshot at a step.
@@ -167,9 +183,9 @@ class RunFolder:
         if name is None:
             return None
         try:
-            return json.loads((self.path / "state" / name / "state.json").read_text("utf-8"))
+            return sound_counters(read_json(self.path / "state" / name / "state.json"))
         except (OSError, ValueError) as problem:
-            raise self._damaged(name, problem) from problem
+            raise self._damaged(name, said(problem)) from problem
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors of the newest checkpoint. Raises InputError if they are damaged."""
@@ -268,9 +284,11 @@ class RunFolder:
     def _newest(self) -> str | None:
         """The name in state/latest, None if there is none; any other name is damage."""
         try:
-            name = (self.path / "state" / "latest").read_text(encoding="utf-8").strip()
-        except OSError:
+            name = read_text(self.path / "state" / "latest", most=2**12).strip()
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except (OSError, ValueError) as problem:
+            raise self._damaged("latest", said(problem)) from problem
         if not re.fullmatch(r"step-\d{8,}(-end)?", name):
             raise self._damaged("latest", "no such name")
         return name
@@ -284,15 +302,19 @@ class RunFolder:
 
 def _load(file: Path, what: str, advice: str) -> dict[str, Tensor]:
     try:
+        os.close(open_regular(file))
+        check_room(file.stat().st_size, what, advice)
         return load_file(file)
-    except (SafetensorError, OSError, ValueError) as problem:
-        raise InputError(f"{what} is damaged ({problem}); {advice}.") from problem
+    except (SafetensorError, OSError, ValueError, RuntimeError) as problem:
+        if isinstance(problem, InputError):
+            raise
+        raise InputError(f"{what} is damaged ({said(problem)}); {advice}.") from problem
 
 
 def _is_run(folder: Path) -> bool:
     """Whether `folder` is a run: config.json names undiffuse, or cannot be read beside a log."""
     try:
-        return "undiffuse" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return "undiffuse" in read_json(folder / CONFIG)
     except FileNotFoundError:
         return False
     except (OSError, ValueError, TypeError):

@@ -12,6 +12,7 @@ each with "event" and "step". A resumed run drops the lines of steps that it tak
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO, final
@@ -19,14 +20,33 @@ from typing import Any, TextIO, final
 from undiffuse.atomic import atomic_file
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Listener
+from undiffuse.reading import open_regular, parse_json, said
+from undiffuse.training.sound import is_event
+
+LONGEST_LINE = 2**20  # characters
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the events in a log.jsonl without a torn last line; none if there is no such file."""
+    """Return the events in a log.jsonl; none if there is no such file.
+
+    A torn last line, and whatever else is no event, is left out.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     events: list[dict[str, Any]] = []
-    with suppress(FileNotFoundError, ValueError), path.open(encoding="utf-8") as lines:
-        events.extend(json.loads(line) for line in lines)
-    return events
+    try:
+        with os.fdopen(open_regular(path), encoding="utf-8", errors="replace") as lines:
+            while line := lines.readline(LONGEST_LINE):
+                with suppress(ValueError):
+                    events.append(parse_json(line))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as problem:
+        raise InputError(
+            f"{path}: could not be read ({said(problem)}); restore or remove it."
+        ) from problem
+    return [event for event in events if is_event(event)]
 
 
 @final

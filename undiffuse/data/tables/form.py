@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from undiffuse.atomic import atomic_file
-from undiffuse.data.pictures import figure_to_image, small_axes
+from undiffuse.data.pictures import LITERAL, figure_to_image, small_axes
 from undiffuse.data.tables.columns import Column
 from undiffuse.errors import InputError
 
@@ -174,7 +174,7 @@ class TableForm:
         figure, axes = small_axes(len(shown))
         for column, field, codes, axis in zip(shown, self.arrow_schema(), rows.T, axes):
             present = codes[~np.isnan(codes)]
-            axis.set_title(column.name[:24], fontsize=8)
+            axis.set_title(column.name[:24], fontsize=8, **LITERAL)
             if len(present) == 0:
                 middle = {"ha": "center", "va": "center", "transform": axis.transAxes}
                 axis.text(0.5, 0.5, "all missing", fontsize=8, **middle)
@@ -193,7 +193,7 @@ def _bars(axis: Axes, codes: np.ndarray, column: Column, arrow_type: pa.DataType
     top = np.argsort(-counts, kind="stable")[:MOST_BARS]
     axis.bar(np.arange(len(top)), counts[top])
     names = [name[:8] for name in column.texts(values[top], arrow_type)]
-    axis.set_xticks(np.arange(len(top)), names, rotation=60, fontsize=6)
+    axis.set_xticks(np.arange(len(top)), names, rotation=60, fontsize=6, **LITERAL)
 
 
 def _histogram(axis: Axes, codes: np.ndarray, column: Column, arrow_type: pa.DataType) -> None:
@@ -203,4 +203,5 @@ def _histogram(axis: Axes, codes: np.ndarray, column: Column, arrow_type: pa.Dat
     width = max(1.0, np.ceil((ends[1] - ends[0] + 1) / MOST_BINS))
     edges = np.arange(ends[0] - 0.5, ends[1] + width, width).tolist()
     axis.hist(codes, bins=edges if whole else MOST_BINS)
-    axis.set_xticks(ends, [name[:19] for name in column.texts(ends, arrow_type)], fontsize=6)
+    names = [name[:19] for name in column.texts(ends, arrow_type)]
+    axis.set_xticks(ends, names, fontsize=6, **LITERAL)

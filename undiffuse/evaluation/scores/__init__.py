@@ -39,6 +39,10 @@ from undiffuse.models.likelihood import How, Likelihood
 from undiffuse.seeds import mix
 
 _FOLDER = "held_out_scores"  # in the run's
+_LIKE = {
+    "nats": "f", "stderr": "f", "notes": "U", "kind": "U", "meaning": "U",
+    "evaluations": "f", "seconds": "f",
+}  # of a batch, kinds of numpy types  # fmt: skip
 _HELD_OUT = 0xCA11B  # keeps the noise of held-out rows apart from that of rows compared with them
 _SIDES = 0x71AE11  # keeps the noise of a report's likelihoods apart from that of other scores
 
@@ -142,7 +146,7 @@ def score(
         calibration.lowest(alarm)
     part = out.with_name(out.name + ".part")
     identity = {**scoring.identity(model, rows), "rows": len(rows)}
-    file = BatchFile(part, identity, replace=replace)
+    file = BatchFile(part, identity, replace=replace, like=_LIKE, shape=())
     if not score_rows(
         model, rows, file, scoring=scoring, batch=batch, progress=progress, stop=stop
     ):
@@ -230,7 +234,9 @@ def calibrate(
     scoring = dataclasses.replace(scoring, seed=mix(scoring.seed, _HELD_OUT))
     names = [str(name) for name in rows.names[:3]]
     identity = {**scoring.identity(model, rows), "held_out": names}
-    file = BatchFile.in_folder(Path(os.path.expanduser(run)) / _FOLDER, identity)
+    file = BatchFile.in_folder(
+        Path(os.path.expanduser(run)) / _FOLDER, identity, like=_LIKE, shape=()
+    )
     whole = score_rows(
         model,
         rows,
@@ -291,7 +297,7 @@ def likelihoods(
         digest = hashlib.sha256(np.ascontiguousarray(stored).tobytes()).hexdigest()[:16]
         source = Conformed(_Stored(stored), range(len(stored)), name=what, fingerprint=digest)
         scoring = Scoring(seed=mix(seed, _SIDES, len(found)))
-        file = BatchFile.in_folder(folder, scoring.identity(model, source))
+        file = BatchFile.in_folder(folder, scoring.identity(model, source), like=_LIKE, shape=())
         if not score_rows(
             model,
             source,

@@ -1,0 +1,115 @@
+"""What config.json, state.json and log.jsonl must hold, checked before anything is done with it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NotRequired
+
+from annotated_types import Ge, Le
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+_Count = Annotated[int, Ge(0), Le(2**62)]
+_Number = Annotated[float, Ge(0), Le(1e300)]
+_SOUND = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+@with_config(_SOUND)
+class _Split(TypedDict):
+    seed: int
+    held_out: _Count
+
+
+@with_config(_SOUND)
+class _Data(TypedDict):
+    """Sources of the user's own record what they like."""
+
+    name: NotRequired[str]
+    path: NotRequired[str | None]
+    fingerprint: NotRequired[str]
+    rows: NotRequired[_Count]
+    size: NotRequired[_Count | list[_Count] | None]
+    split: NotRequired[_Split]
+    kind: NotRequired[str]
+    transform: NotRequired[dict[str, Any]]
+    form: NotRequired[dict[str, Any]]
+    classes: NotRequired[list[str]]
+
+
+@with_config(_SOUND)
+class _Config(TypedDict):
+    format: int
+    undiffuse: str
+    preset: str | None
+    parameters: _Count
+    model: dict[str, Any]
+    data: _Data
+    training: dict[str, Any]
+
+
+@with_config(_SOUND)
+class _Ramp(TypedDict):
+    step: _Count
+    elapsed: _Number
+
+
+@with_config(_SOUND)
+class _Counters(TypedDict):
+    step: _Count
+    skipped: _Count
+    held_out: dict[str, Any] | None
+    counts: dict[str, _Count]
+    elapsed: _Number
+    budget: _Number | None
+    evaluating: _Number
+    ramp: _Ramp
+    finished: bool
+
+
+@with_config(_SOUND)
+class _Event(TypedDict):
+    event: str
+    step: _Count
+    elapsed: NotRequired[_Number | None]
+    loss: NotRequired[float | None]
+    skipped: NotRequired[_Count]
+    reason: NotRequired[str]
+
+
+_CONFIG, _COUNTERS, _EVENT = TypeAdapter(_Config), TypeAdapter(_Counters), TypeAdapter(_Event)
+
+
+def sound_config(tree: Any) -> dict[str, Any]:
+    """Return config.json if its outer tree is sound; the parts in it are checked when built.
+
+    Raises:
+        ValueError: saying where it is not.
+    """
+    from undiffuse.options import TrainingOptions, checked
+
+    _check(_CONFIG, tree)
+    checked(TrainingOptions, tree["training"], called=lambda names: ".".join(("training", *names)))
+    return tree
+
+
+def sound_counters(tree: Any) -> dict[str, Any]:
+    """Return state.json if it is sound. Raises ValueError saying where it is not."""
+    _check(_COUNTERS, tree)
+    return tree
+
+
+def is_event(tree: Any) -> bool:
+    """Return whether a line of log.jsonl is an event."""
+    try:
+        _check(_EVENT, tree)
+    except ValueError:
+        return False
+    return True
+
+
+def _check(adapter: Any, tree: Any) -> None:
+    try:
+        adapter.validate_python(tree)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise ValueError(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
