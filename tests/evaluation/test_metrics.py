@@ -283,7 +283,52 @@ def law_of_invariance(name: str) -> None:
             assert theirs[column].value == pytest.approx(figure.value, rel=1e-7, abs=1e-9), word
 
 
+BY_TREES = ("detection", "usefulness")  # which another order may grow otherwise, or not
+
+
+def law_of_completeness(name: str) -> None:
+    """It changes with all else, and with samples and real rows exchanged, unless it says so."""
+    metric = METRICS[name]
+    world, given = WORLDS[metric.needs], as_many(raw(metric.needs, 1, True))
+    ours = [figure.value for figure in found(name, world.build(given, 0)).values()]
+
+    def same(rows: Raw) -> bool:
+        theirs = [figure.value for figure in found(name, world.build(rows, 0)).values()]
+        return theirs == pytest.approx(ours, rel=1e-7, abs=1e-9)
+
+    for word in set(world.maps) - set(metric.unchanged) if name not in BY_TREES else ():
+        assert not same({part: world.maps[word](x) for part, x in given.items()}), word
+    if "order" not in metric.unchanged and name != "usefulness":
+        shuffle = np.random.default_rng(1).permutation
+        assert not same({part: shuffle(x) for part, x in given.items()})
+    if "fake" in given and metric.mirror != name and name != "modes":
+        assert not same({**given, "real": given["fake"], "fake": given["real"]})
+
+
+def extreme(needs: type) -> Any:
+    """Real rows as samples, or training rows where copies are looked for."""
+    rows = as_many(raw(needs, 0))
+    if "fake" in rows:
+        rows = {**rows, "fake": rows["training" if needs is Memorization else "real"]}
+    return WORLDS[needs].build(rows, 0)
+
+
+def law_of_ends(name: str) -> None:
+    """Values and intervals lie between the fixed ends of its scale, and some are near the upper."""
+    metric = METRICS[name]
+    low, high = metric.meaning.low, metric.meaning.high
+    worlds = [each for worse in (False, True) for each in drawn(name, worse, WORSE).values()]
+    top = max(figure.value for figure in found(name, extreme(metric.needs)).values())
+    for figures in worlds:
+        assert low is None or values(figures).mean() > low - 3 * values(figures, "stderr").mean()
+        assert high is None or max(top, *values(figures), *values(figures, "high")) <= high
+    if high is not None:
+        assert max(top, *(values(figures).max() for figures in worlds)) > 0.85 * high
+
+
 LAWS = (
+    law_of_completeness,
+    law_of_ends,
     law_of_errors,
     law_of_intervals,
     law_of_floors,
@@ -332,6 +377,12 @@ _KERNEL, _DENSITY = METRICS["kernel"], METRICS["density"]
         (law_of_direction, replace(_KERNEL, better="higher")),
         (law_of_mirrors, replace(_DENSITY, mirror="density")),
         (law_of_invariance, replace(_KERNEL, unchanged=("shift",))),
+        (law_of_completeness, replace(_KERNEL, unchanged=("order",))),
+        (law_of_completeness, replace(METRICS["nats"], unchanged=())),
+        (law_of_completeness, replace(METRICS["frechet"], mirror="")),
+        (law_of_ends, replace(METRICS["nats"], meaning=Meaning("", ""))),
+        (law_of_ends, replace(_DENSITY, meaning=Meaning("", "", high=1.0))),
+        (law_of_ends, replace(METRICS["recall"], meaning=Meaning("", "", high=2.0))),
     ],
 )
 def test_a_wrong_figure_breaks(law, wrong, monkeypatch):

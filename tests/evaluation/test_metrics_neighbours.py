@@ -73,6 +73,17 @@ def test_a_copy_is_at_distance_zero_and_its_neighbours_are_not(scale):
         assert blocked[ours > 0].gt(0).all()
 
 
+def test_distances_are_as_exact_far_from_the_origin():
+    """All rows lie a million away, a little apart: what is lost of it must not be of them."""
+    x = (1e6 * (1 + normal(1, 4, 0)) + normal(20, 4, 1).round(decimals=3)).round(decimals=3)
+    exact = (x[:, None] - x).square().sum(2)
+    squared, index = nearest_within(x, 4, block=7)
+    np.testing.assert_allclose(squared, exact.sort(1).values[:, :4], rtol=1e-6)
+    assert index.equal(exact.sort(1).indices[:, :4])
+    blocks = torch.cat([part for _, part in squared_distances(x, x, block=7)])
+    np.testing.assert_allclose(blocks, exact, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("block", [1, 5, 30])
 @pytest.mark.parametrize("k", [1, 3])
 def test_radii_in_subsets_are_those_of_the_subset_alone(k, block):

@@ -119,7 +119,7 @@ def test_a_floor_on_fewer_rows_is_said():
 
 
 def test_associations_are_alike_by_their_difference_over_its_range():
-    """Of numbers from -1 to 1, of the others from 0 to 1; the mean over pairs; rows of NaN apart."""
+    """Of numbers from -1 to 1, of the others from 0 to 1; the mean over pairs."""
     up, n = np.arange(40.0), 40
     real, fake = np.stack([up, up], 1), np.stack([up, -up], 1)
     numbers = {"a": 0, "b": 0}
@@ -193,7 +193,7 @@ def test_trees_are_those_of_the_seed_and_tell_what_is_apart(few_trees):
 
 
 def test_eight_categories_are_predicted_from_all_other_columns(few_trees):
-    """Each is the last column's sign: what trees of that column alone can say, and others not."""
+    """Each is the sign of the last column. A column of one category teaches nothing."""
     rng = np.random.default_rng(0)
     names = [f"c{i}" for i in range(10)]
     sizes = {"constant": 1, **dict.fromkeys(names, 2), "x": 0}
@@ -202,9 +202,13 @@ def test_eight_categories_are_predicted_from_all_other_columns(few_trees):
         x = rng.normal(size=n)
         return np.stack([np.zeros(n), *[(x > 0) * 1.0 for _ in names], x], 1)
 
-    found = usefulness(tables(rows(40), rows(60), rows(50), sizes))
+    test = rows(40)
+    test[0, 1] = 1 - test[0, 1]  # predicted wrongly, and the others of it
+    found = usefulness(tables(test, rows(60), rows(50), sizes))
     assert list(found) == names[:8]
-    assert all((one.value, one.floor, one.n) == (1, 1, 40) for one in found.values())
+    assert (found["c0"].value, found["c0"].high) == (39 / 40, 1)
+    assert all(one.floor == one.value in (1, 39 / 40) for one in found.values())
+    assert all((one.n, one.high) == (40, 1) for one in found.values())
     two = {"constant": 1, "x": 0}
     pair = rows(40)[:, [0, 11]]
     assert list(usefulness(tables(pair, pair, pair, two))) == ["x"]  # the last, if none has two

@@ -292,6 +292,7 @@ METRICS: dict[str, Metric] = {
             "nats per row",
             low=None,
         ),
+        unchanged=("order",),
     ),
     "bits_per_dim": Metric(
         bits_per_dim,
@@ -304,6 +305,7 @@ METRICS: dict[str, Metric] = {
             "bits",
             low=None,
         ),
+        unchanged=("order",),
     ),
     "gap": Metric(
         likelihood_gap,
@@ -317,6 +319,7 @@ METRICS: dict[str, Metric] = {
             "nats per row",
         ),
         perfect=0.0,
+        unchanged=("order",),
     ),
     "samples_per_second": Metric(
         samples_per_second,
@@ -324,6 +327,7 @@ METRICS: dict[str, Metric] = {
         "speed",
         "higher",
         Meaning("Samples per second", "How fast samples come in batches.", log=True),
+        unchanged=("order",),
     ),
     "latency": Metric(
         latency,
@@ -331,6 +335,7 @@ METRICS: dict[str, Metric] = {
         "speed",
         "lower",
         Meaning("Time for one sample", "How long a single sample takes.", "s", log=True),
+        unchanged=("order",),
     ),
 }
 """Name -> metric, in the order of the report."""
