@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 import undiffuse as ud
 from undiffuse.data import toys
+from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
 from undiffuse.models.gan import compared
 from undiffuse.models.gan_losses import GAMES, NonSaturating, Relativistic
@@ -376,3 +377,85 @@ def test_it_learns_eight_modes_and_keeps_them():
     assert counts.min() > 0.3 * counts.mean()
     assert "warning" not in looks[-1]
     assert 0 <= abs(looks[-1]["loss"]) < 0.02
+
+
+# --- the numbers of the diagnostics, and where warnings begin
+
+
+class Scaled(nn.Module):
+    """z, as wide as said, and moved."""
+
+    def __init__(self, share, moved=0.0):
+        super().__init__()
+        self.share, self.moved = share, moved
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, z):
+        return self.weight * self.share * z + self.moved
+
+
+def diagnosed(generator, x, weight=0.0):
+    model = ud.GAN(generator=generator, discriminator=Logit(weight), latent=2)
+    model.meet(Rows(torch.cat([x, x])))
+    return model.diagnostics(x)
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.19, True), (0.21, False), (1.0, False)])
+@pytest.mark.parametrize("n", [15, 16])
+def test_samples_that_are_a_copy_made_smaller_are_so_much_smaller(n, share, warned):
+    """The rows are the very noise that samples are made of: every distance shrinks by the share."""
+    x = RowNoise(0, n)(torch.empty(n, 2))
+    found = diagnosed(Scaled(share), x)
+    assert found["diversity"] == pytest.approx(share, rel=1e-5)
+    assert found["variance"] == pytest.approx(share**2, rel=1e-5)
+    apart = torch.pdist(x.double()).mean()
+    between = torch.cdist(x.double(), share * x.double()).mean()
+    assert found["loss"] == pytest.approx(
+        float((2 * between - (1 + share) * apart) / apart), rel=1e-5
+    )
+    warning = found.get("warning", "")
+    assert warning.startswith("signs of collapse: samples lie 0.19 times") == (warned and n == 16)
+
+
+@pytest.mark.parametrize(("beaten", "warned"), [(16, False), (17, True)])
+def test_a_discriminator_has_won_above_99_pairs_of_100(beaten, warned):
+    """Of 20 rows 19 look more real than any sample, and one more real than so many of them."""
+    first = RowNoise(0, 20)(torch.empty(20, 2))[:, 0].sort().values
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)) * 0.1
+    x[:, 0] += 6
+    x[0, 0] = (first[beaten - 1] + first[beaten]) / 2
+    found = diagnosed(Scaled(1.0), x, weight=1.0)
+    assert found["separation"] == pytest.approx((19 * 20 + beaten) / 400, abs=1e-12)
+    assert ("warning" in found) == warned
+    assert warned == found.get("warning", "").startswith("the discriminator wins: in 99.2% of")
+
+
+def test_one_row_and_equal_rows_are_compared_without_dividing_by_nothing():
+    one = compared(torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, 6.0]]))
+    assert one == {"loss": pytest.approx(10 / 1e-12), "diversity": 0.0, "variance": 0.0}
+    x, y = torch.zeros(3, 1), torch.tensor([[0.0], [1.0], [3.0]])
+    found = compared(x, y)
+    assert found["diversity"] == pytest.approx((1 + 1 + 2) / 3 / 1e-12)
+    assert found["variance"] == pytest.approx(14 / 9 / 1e-12)
+    assert found["loss"] == pytest.approx((2 * 4 / 3 - 2.0) / 1e-12)
+
+
+def test_the_players_see_fresh_noise_the_same_labels_and_no_gradient_that_is_not_theirs():
+    """The discriminator's samples are drawn without gradient; the generator's are others."""
+    seen = []
+
+    class Watch(Scaled):
+        def forward(self, z):
+            seen.append((z, torch.is_grad_enabled()))
+            return super().forward(z)
+
+    model = ud.GAN(generator=Watch(1.0), discriminator=Logit(1.0), latent=2)
+    model.meet(Rows(torch.randn(40, 2)))
+    assert len(list(model.losses(torch.randn(8, 2)))) == 2
+    (first, with_gradient), (second, still) = seen
+    assert (with_gradient, still) == (False, True)
+    assert first.shape == second.shape == (8, 2)
+    assert not torch.equal(first, second)
+    frozen = model.discriminator.weight.requires_grad_(False)
+    list(model.losses(torch.randn(8, 2)))
+    assert not frozen.requires_grad  # what was frozen before stays so

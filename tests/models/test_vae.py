@@ -369,3 +369,54 @@ def test_a_model_of_images_is_written_down_with_its_observation(name):
     torch.testing.assert_close(
         again.likelihood_rows(rows).nats, model.likelihood_rows(rows).nats, rtol=0, atol=0
     )
+
+
+def test_the_encoder_s_least_deviation_is_softplus_of_minus_20_and_its_halves_are_in_order():
+    """m, then what is squashed to sqrt(v)."""
+
+    class Wide(nn.Module):
+        def forward(self, x):
+            return torch.tensor([[1.0, 2.0, -50.0, 3.0]]).expand(len(x), -1)
+
+    model = VAE(
+        observation=GaussianObservation(),
+        latent=2,
+        network=Autoencoder(encoder=Wide(), decoder=Components(), scales=4),
+        shape=(4,),
+    )
+    mean, std = model.posterior(torch.zeros(3, 4).double())
+    assert mean.tolist() == [[1.0, 2.0]] * 3
+    assert std.dtype == torch.float64
+    wanted = torch.tensor([math.log1p(math.exp(-20)), math.log1p(math.exp(3))]).double()
+    torch.testing.assert_close(std, wanted.expand(3, 2), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("spread", "units"), [(0.0099, 0), (0.0101, 2)])
+def test_a_unit_is_used_where_the_variance_of_its_mean_is_above_a_hundredth(spread, units):
+    """Burda et al. (2016), section 5.2."""
+    model, x = components(Posterior()), truth(400)[0]
+    mean = model.posterior(x)[0]
+
+    class Shrunk(Posterior):
+        def forward(self, x):
+            found = super().forward(x)
+            share = spread**0.5 / mean.std(0, correction=0)
+            return torch.cat([found[:, :2] * share, found[:, 2:]], dim=1)
+
+    assert components(Shrunk()).diagnostics(x)["active_units"] == units
+    found = model.diagnostics(x)
+    log_p, divergence, _ = model.terms(x, RowNoise(0, 400)(torch.empty(400, 2).double()))
+    assert found["reconstruction"] == pytest.approx(float(log_p.mean().detach()))
+    assert found["kl"] == pytest.approx(float(divergence.mean().detach()))
+
+
+@pytest.mark.parametrize("how", [Weighted(5), Bound(5)], ids=repr)
+def test_a_vae_s_likelihood_costs_one_pass_of_the_encoder_and_one_of_the_decoder_a_draw(how):
+    model, passes = components(Posterior()), []
+    for part in (model.network.encoder, model.network.decoder):
+        part.register_forward_hook(lambda module, *_: passes.append(type(module).__name__))
+    found = score(model, truth(3)[0], how=how)
+    assert found.evaluations == len(passes) == 6
+    assert passes.count("Posterior") == 1
+    assert score(model, truth(3)[0]).evaluations == 65  # 64 draws unless asked otherwise
+    assert not model.takes_cells(None, 0.1)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from model_cases import Identity
+from PIL import Image
 from torch import nn
 
 from undiffuse.data.images.form import ImageForm, image_transform
 from undiffuse.errors import InputError
 from undiffuse.models import VAE
-from undiffuse.models.observation import LogisticObservation
+from undiffuse.models.observation import GaussianObservation, LogisticObservation
 from undiffuse.nn.autoencoder import Autoencoder
 
 IMAGE = {"row_shape": (2, 2), "channel_axis": None, "levels": 17, "dtype": "uint8"}
@@ -81,3 +83,45 @@ def test_what_cannot_be_drawn_is_refused():
     model.transform = None
     with pytest.raises(InputError, match="has not met its data"):
         model.reconstructions(rows)
+
+
+def test_the_report_s_pictures_are_sixteen_reconstructions_and_a_traversal():
+    rows = np.random.default_rng(1).integers(0, 17, (20, 2, 2)).astype(np.uint8)
+    model = faithful()
+    found = model.pictures(rows)
+    assert list(found) == ["reconstructions", "traversal"]
+    wanted = model.reconstructions(rows[:16]), model.traversal(rows)
+    for picture, same in zip(found.values(), wanted):
+        np.testing.assert_array_equal(np.asarray(picture), np.asarray(same))
+    # all four units, nine points from -3 to 3
+    np.testing.assert_array_equal(
+        np.asarray(wanted[1]), np.asarray(model.traversal(rows, units=8, points=9, span=3.0))
+    )
+    height, width = drawn(rows[0]).shape[:2]
+    assert wanted[1].size == (9 * (width + 2) - 2, 4 * (height + 2) - 2)
+    assert wanted[0].size == (16 * (width + 2) - 2, 2 * (height + 2) - 2)
+    one = model.traversal(rows, units=1, points=2)
+    assert one.size == (2 * (width + 2) - 2, height)
+
+
+class Bars:
+    """A form that draws rows as a bar, as high as there are rows and three wide for each column."""
+
+    def preview(self, rows):
+        value = 40 * len(rows)
+        return Image.new("RGB", (3 * rows.shape[1], 5 * len(rows)), (value, value, value))
+
+
+def test_rows_that_are_no_images_are_drawn_a_line_at_a_time():
+    class Vector(nn.Module):
+        def forward(self, x):
+            return torch.cat([x, torch.full_like(x, -9.0)], dim=1)
+
+    network = Autoencoder(encoder=Vector(), decoder=nn.Identity(), scales=2)
+    model = VAE(observation=GaussianObservation(), latent=2, network=network, shape=(2,))
+    model.transform, model.form = Identity((2,)), Bars()
+    pixels = np.asarray(model.reconstructions(np.zeros((3, 2), np.float32)))
+    assert pixels.shape == (2 * (15 + 2) - 2, 6, 3)
+    assert (pixels[:15] == 120).all()
+    assert (pixels[15:17] == 255).all()
+    assert (pixels[17:] == 120).all()
