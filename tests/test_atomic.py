@@ -209,3 +209,37 @@ def test_files_have_the_mode_of_any_new_file_and_the_mask_is_never_set(tmp_path,
     modes = [(tmp_path / name).stat().st_mode for name in ("plain", "one", "several/one")]
     assert {stat.S_IMODE(mode) for mode in modes} == {0o666 & ~mask}
     assert everything(tmp_path) == ["one", "plain", "several", "several/one"]
+
+
+@pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
+def test_a_folder_that_somebody_else_makes_meanwhile_is_used(tmp_path, monkeypatch, writer):
+    (tmp_path / "late").mkdir()
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: path.name != "late" and exists(path))
+    with writer(tmp_path / "late" / "x") as temporary:
+        (temporary if writer is atomic_file else temporary / "y").touch()
+    monkeypatch.undo()
+    assert (tmp_path / "late" / "x").exists()
+
+
+def test_what_cannot_be_cleaned_up_does_not_hide_what_went_wrong(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    with (  # noqa: PT012
+        monkeypatch.context() as patch,
+        pytest.raises(KeyError, match="first"),
+        atomic_folder(tmp_path / "x"),
+    ):
+        patch.setattr(os, "rmdir", refuse)
+        raise KeyError("first")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
+def test_no_file_is_left_open(tmp_path, writer):
+    before = len(os.listdir("/proc/self/fd"))
+    with writer(tmp_path / "x") as temporary:
+        (temporary if writer is atomic_file else temporary / "y").touch()
+    assert len(os.listdir("/proc/self/fd")) == before
