@@ -2,8 +2,8 @@
 
 Two passes: the headers decide what all files become (a size, a rate, a kind of pixels), then each
 file is decoded and appended to one array on the disk, which is memory-mapped. It lies in the cache
-folder under a name made from the files' paths, sizes and times of change, so the next run on the
-same folder starts at once and a changed folder is read again.
+folder under a name made from the files' paths and contents, so the next run on the same folder
+starts at once and a changed folder is read again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from undiffuse.atomic import atomic_folder
-from undiffuse.data.folder import Folder, cache_folder
+from undiffuse.data.folder import Folder, are_few, cache_folder
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-MOST_UNREADABLE = 0.05  # share of the files
 _FORMAT = 2  # of the cached files
 
 _Result = TypeVar("_Result")
@@ -85,7 +84,7 @@ def decode_once(
         progress: called after each file.
 
     Raises:
-        InputError: over 5 % of the files, or all of them, cannot be read.
+        InputError: more than a few of the files, or all of them, cannot be read.
     """
     name = f"{folder.fingerprint()} {key} {_FORMAT}"
     place = cache_folder() / f"{folder.what}-{hashlib.sha256(name.encode()).hexdigest()[:24]}"
@@ -194,7 +193,7 @@ def _write_parts(path: Path, parts: Iterable[tuple[int, np.ndarray]]) -> dict[in
 
 def _refuse_many(folder: Folder, failed: Mapping[int, Unreadable]) -> None:
     total = len(folder.files)
-    if len(failed) == total or len(failed) > MOST_UNREADABLE * total:
+    if len(failed) == total or not are_few(len(failed), total):
         raise InputError(f"{unreadable(folder, failed)}; repair or remove them.")
 
 

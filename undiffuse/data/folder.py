@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Sequence
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from undiffuse.atomic import atomic_file
 from undiffuse.errors import InputError
+
+_HIDDEN = {"__MACOSX", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "lost+found"}
+_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
+_FRESH = 2e9  # ns: a file changed again so soon might keep its time of change
+_READ = 2**20  # bytes at a time
+
+
+def are_few(count: int, total: int) -> bool:
+    """Return whether so many are few enough to go on without: 5 %, or up to 3 of ten times as many.
+
+    >>> are_few(1, 12), are_few(2, 12), are_few(5, 100), are_few(6, 100)
+    (True, False, True, False)
+    """
+    return count <= 0.05 * total or (count <= 3 and 10 * count <= total)
 
 
 @final
@@ -21,11 +40,13 @@ class Folder:
         path: the folder, absolute.
         files: the files of the kind, sorted.
         what: what they are called in messages, such as "images".
+        others: files that lie among them and are not read.
     """
 
     path: Path
     files: tuple[Path, ...]
     what: str
+    others: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -37,33 +58,95 @@ class Folder:
         """Each file by its path within the folder."""
         return [str(path.relative_to(self.path)) for path in self.files]
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """A note on the other files, if there are any."""
+        if not self.others:
+            return ()
+        counts = Counter(path.suffix or "no suffix" for path in self.others).most_common(4)
+        shown = ", ".join(f"{count:,} {suffix}" for suffix, count in counts)
+        files = "1 other file is" if len(self.others) == 1 else f"{len(self.others):,} others are"
+        return (f"{self.name}: {files} not read ({shown}).",)
+
     def fingerprint(self) -> str:
-        """Return a name for the state of the files: their paths, sizes and times of change."""
-        digest = hashlib.sha256()
-        for path, called in zip(self.files, self.called):
-            status = path.stat()
-            digest.update(f"{called}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-        return digest.hexdigest()[:16]
+        """Return a name for what the files are called and hold, wherever the folder is.
+
+        The hash of a file's content is remembered under its device, inode, size and time of change.
+        """
+        place = cache_folder() / f"contents-{_digest(str(self.path))[:24]}"
+        known = _remembered(place)
+        states = [path.stat() for path in self.files]
+        keys = [f"{s.st_dev} {s.st_ino} {s.st_size} {s.st_ctime_ns}" for s in states]
+        new = {key: path for key, path in zip(keys, self.files) if key not in known}
+        with ThreadPoolExecutor(4) as pool:
+            known.update(zip(new, pool.map(_content, new.values())))
+        if new:
+            latest = time.time_ns() - _FRESH
+            old = {key for key, state in zip(keys, states) if state.st_ctime_ns < latest}
+            _remember(place, {key: known[key] for key in keys if key in old})
+        lines = (f"{called}\0{known[key]}\n" for called, key in zip(self.called, keys))
+        return _digest("".join(lines))[:16]
 
     def classes(self, kept: Sequence[int] | None = None) -> tuple[list[str] | None, list[str]]:
         """Return the class of each file, and notes.
 
         The class is the subfolder that a file lies in; None unless all files lie in one of several.
+        Folders that all files lie in are passed over, and so are "train", "test" and the like.
 
         Args:
             kept: the positions of the files that count; all if None.
         """
         files = self.files if kept is None else [self.files[i] for i in kept]
-        parts = [path.relative_to(self.path).parts for path in files]
-        outside = sum(len(part) == 1 for part in parts)
+        parts = [path.relative_to(self.path).parts[:-1] for path in files]
+        notes = []
+        while parts and all(parts):
+            first = {part[0] for part in parts}
+            if len(first) > 1 and not {name.lower() for name in first} <= _PARTS:
+                break
+            if len(first) > 1:
+                named = " and ".join(sorted(first))
+                notes.append(
+                    f"{self.name}: {named} are taken for parts of one data set, not for classes; "
+                    "all files are read together."
+                )
+            parts = [part[1:] for part in parts]
+        outside = sum(not part for part in parts)
         if 0 < outside < len(parts):
-            note = (
+            notes.append(
                 f"{self.name}: {outside:,} {self.what} lie outside of the subfolders, so these are "
                 "not used as classes."
             )
-            return None, [note]
-        classes = [part[0] for part in parts]
-        return (None if outside or len(set(classes)) < 2 else classes), []
+        return (None if outside or not parts else [part[0] for part in parts]), notes
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def _content(path: Path) -> str:
+    """Return the hash of a file's content, or a word for a file that cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(_READ):
+                digest.update(block)
+    except OSError:
+        return "unreadable"
+    return digest.hexdigest()[:32]
+
+
+def _remembered(place: Path) -> dict[str, str]:
+    """Return file state -> hash; empty if nothing is remembered, or not as it was written."""
+    try:
+        lines = place.read_text().splitlines()
+    except (OSError, ValueError):
+        return {}
+    return dict(line.rsplit(" ", 1) for line in lines if line.count(" ") == 4)  # pyright: ignore[reportReturnType]
+
+
+def _remember(place: Path, known: Mapping[str, str]) -> None:
+    with suppress(InputError), atomic_file(place) as temporary:  # without, they are hashed again
+        temporary.write_text("".join(f"{key} {digest}\n" for key, digest in known.items()))
 
 
 def files_for_run(path: Path, suffixes: Collection[str], what: str) -> Folder:
@@ -75,16 +158,20 @@ def files_for_run(path: Path, suffixes: Collection[str], what: str) -> Folder:
     single = path.is_file()
     files = [path] if single else walk(path)
     chosen = tuple(file for file in files if file.suffix.lower() in suffixes)
+    others = tuple(file for file in files if file.suffix.lower() not in suffixes)
     if not chosen:
         name = path.name if single else f"{path.name}/"
         raise InputError(
             f"{name}: no {what} are in it, and the run was trained on {what}; check the path."
         )
-    return Folder(path.parent if single else path, chosen, what)
+    return Folder(path.parent if single else path, chosen, what, others)
 
 
 def walk(folder: Path) -> list[Path]:
-    """Return every file below a folder, sorted, but for hidden ones; links are followed once."""
+    """Return every file below a folder, sorted; links are followed once.
+
+    Hidden files, hidden folders, and those that systems make for themselves are passed over.
+    """
     files: list[Path] = []
     visited: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -93,7 +180,7 @@ def walk(folder: Path) -> list[Path]:
             folders.clear()
             continue
         visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        folders[:] = sorted(set(folders) - _HIDDEN - {n for n in folders if n.startswith(".")})
         files += [Path(place) / name for name in sorted(names) if not name.startswith(".")]
     return [path for path in files if path.is_file()]
 

@@ -16,7 +16,8 @@ def index_labels(
     """Return labels as indices into classes.
 
     Args:
-        labels: whole numbers or names, one per row; None for no labels.
+        labels: whole numbers or names, one per row, in whatever holds them: a list, an array, a
+            series or categories of pandas, bytes; None for no labels.
         rows: the number of rows.
         name: what the data is called in messages.
         classes: the names of classes 0, 1, ...; the different labels in order, if empty.
@@ -38,6 +39,8 @@ def index_labels(
         raise InputError(
             f"{name}: labels of shape {given.shape} for {rows:,} rows; give one label for each row."
         )
+    if given.dtype.kind in "OS":
+        given = _from_objects(given)
     if given.dtype.kind == "f" and np.array_equal(given, np.round(given)):
         given = given.astype(np.int64)
     if given.dtype.kind not in "biuU":
@@ -49,6 +52,15 @@ def index_labels(
         return given.astype(np.int64), tuple(str(name) for name in classes)
     names, index = np.unique(given, return_inverse=True)
     return index.reshape(-1).astype(np.int64), tuple(str(name) for name in names.tolist())
+
+
+def _from_objects(given: np.ndarray) -> np.ndarray:
+    """Return labels held as Python objects or bytes as numbers or text, if they are either."""
+    labels = [label.decode() if isinstance(label, bytes) else label for label in given.tolist()]
+    if all(isinstance(label, str) for label in labels):
+        return np.array(labels, dtype=str)
+    numbers = all(isinstance(label, int | float) for label in labels)
+    return np.array(labels) if numbers else given
 
 
 def match_classes(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from undiffuse.data.conformed import Conformed
-from undiffuse.data.folder import Folder, walk
+from undiffuse.data.folder import Folder, are_few, walk
 from undiffuse.data.kind import KINDS, kind_of
 from undiffuse.data.named import NAMED
 from undiffuse.data.rows import Loaded
@@ -202,11 +203,16 @@ def _read_folder(
         common = Counter(file.suffix for file in files).most_common(3)
         suffixes = ", ".join(suffix or "no suffix" for suffix, _ in common)
         raise InputError(f"{path.name}/: no {known} are in it, only files of {suffixes}.")
-    if len(met) > 1:
+    most = max(met, key=lambda kind: len(of_kind[kind]))
+    chosen = set(of_kind[most])
+    strays = sum(len(of_kind[kind]) for kind in met) - len(chosen)
+    if not are_few(strays, strays + len(chosen)):
         counts = " and ".join(f"{len(of_kind[kind]):,} {kind.name}" for kind in met)
         raise InputError(f"{path.name}/: it holds {counts}; keep each kind in a folder of its own.")
-    folder = Folder(path, tuple(of_kind[met[0]]), met[0].name)
-    return met[0].read(folder, size=size, progress=progress)
+    others = tuple(file for file in files if file not in chosen)
+    folder = Folder(path, tuple(of_kind[most]), most.name, others)
+    loaded = most.read(folder, size=size, progress=progress)
+    return replace(loaded, notes=(*folder.unread, *loaded.notes))
 
 
 def _no_size(name: str, size: int | tuple[int, ...] | None) -> None:

@@ -37,7 +37,7 @@ def _digits(name: str, seed: int, progress: Progress | None) -> Loaded:
 
     pixels, labels = load_digits(return_X_y=True)
     images = np.asarray(pixels).reshape(-1, 8, 8).astype(np.uint8)
-    return from_array(images, name=name, path=name, labels=labels)
+    return replace(from_array(images, name=name, path=name, labels=labels), notes=())
 
 
 def _fashion(name: str, seed: int, progress: Progress | None, *, part: str) -> Loaded:
@@ -48,7 +48,7 @@ def _fashion(name: str, seed: int, progress: Progress | None, *, part: str) -> L
             f"{name}: not found in {FASHION_FOLDER}; "
             "install it with: apt install dataset-fashion-mnist"
         )
-    return replace(read_idx(path, progress, classes=_GARMENTS), name=name, path=name)
+    return replace(read_idx(path, progress, classes=_GARMENTS), name=name, path=name, notes=())
 
 
 def _toy(name: str, seed: int, progress: Progress | None) -> Loaded:

@@ -31,7 +31,7 @@ def read_object(source: Any, progress: Progress | None = None) -> Loaded:
     """
     if isinstance(source, tuple) and len(source) == 2 and not np.isscalar(source[0]):
         rows, labels = source
-        labels = None if labels is None else to_array(labels)
+        labels = to_array(labels) if isinstance(labels, torch.Tensor) else labels
         return from_array(to_array(rows), name="data", labels=labels, progress=progress)
     if isinstance(source, np.ndarray | torch.Tensor):
         return from_array(to_array(source), name="data", progress=progress)
@@ -51,6 +51,8 @@ def read_object(source: Any, progress: Progress | None = None) -> Loaded:
 def to_array(values: Any) -> np.ndarray:
     """Return a tensor, image, array or sequence as an array; bfloat16 becomes float32.
 
+    Masked values become NaN.
+
     >>> to_array(torch.ones(2, dtype=torch.bfloat16)).dtype
     dtype('float32')
     """
@@ -59,6 +61,9 @@ def to_array(values: Any) -> np.ndarray:
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     if isinstance(values, Image.Image) and values.mode not in _ARRAY_MODES:
         values = values.convert("RGBA" if values.has_transparency_data else "RGB")
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        floats = values.dtype if values.dtype.kind == "f" else np.float64
+        return values.astype(floats).filled(np.nan)
     return np.asarray(values)
 
 

@@ -4,12 +4,15 @@
     (N, D)                                               a vector of D columns
     uint8, uint16 (N, H, W), (N, H, W, C), (N, C, H, W)  an image, C = 1, 2, 3 or 4
     (N, a, b), a at most 16 and b at least 4 a           a sequence of a channels and length b
+    (N, a, b), b at most 16 and a at least 4 b           a sequence of b channels and length a
     (N, a, b) otherwise                                  a grid with one channel
-    (N, H, W, C), C = 1, 3 or 4, H and W at least 8      a grid with its channels last
+    (N, H, W, C), C smaller than H and W                 a grid with its channels last
     (N, C, H, W) otherwise                               a grid with its channels first
-    five and more dimensions                             a grid: all but the last two are channels
+    five and more dimensions                             grids with channels as of the last three,
+                                                         for each index of those before
 
-Whatever the layout, rows come back in the shape and type they had.
+Where one axis holds values of different units (see `features_axis`), that is the channels' axis.
+Whatever the layout, rows come back in the shape and type they had, and the layout is a note.
 """
 
 from __future__ import annotations
@@ -22,11 +25,15 @@ import numpy as np
 
 from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.arrays.transform import measure_array
-from undiffuse.data.images.form import ImageForm, image_transform
+from undiffuse.data.images.form import ImageForm, levels_in_use, transform_of_images
 from undiffuse.data.labels import index_labels
 from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks, fingerprint
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
+
+_LOOKED_AT = 4096  # rows, for the axis of the channels
+_MOST_FEATURES = 64
+_ORDER, _JUMP = 10.0, 3.0  # of standard deviations: in all, and from one index to the next
 
 
 def from_array(
@@ -60,7 +67,7 @@ def from_array(
     low, high = _check_values(rows, name, progress)
     index, classes = index_labels(labels, len(rows), name, classes)
     kind, as_rows = ("images", _as_images) if _is_image(array) else ("arrays", _as_grids)
-    form, make_transform = as_rows(array.shape[1:], rows.dtype, low, high, name)
+    form, make_transform = as_rows(rows, array.shape[1:], low, high, name)
     if low == high and len(rows) > 1:
         make_transform = partial(_refuse_constant, name, low)
     return Loaded(
@@ -73,7 +80,7 @@ def from_array(
         fingerprint=fingerprint(array, index),
         labels=index,
         classes=classes,
-        notes=notes,
+        notes=(*notes, *_layout_note(form, name)),
         facts={
             "row_shape": list(array.shape[1:]),
             "dtype": rows.dtype.name,
@@ -88,25 +95,24 @@ def _refuse_constant(name: str, value: np.generic, training_chunks: object) -> N
 
 
 def _as_images(
-    row_shape: tuple[int, ...], dtype: np.dtype, low: Any, high: Any, name: str
+    rows: ArrayRows, row_shape: tuple[int, ...], low: Any, high: Any, name: str
 ) -> tuple[ImageForm, MakeTransform]:
     axis = None if len(row_shape) == 2 else -1 if row_shape[-1] <= 4 else 0
-    bits = 8 * dtype.itemsize
-    # Masks, quantized and 12-bit images use less than half of their type: their range is the grid.
-    levels = 2**bits if int(high) >= 2 ** (bits - 1) else int(high) + 1
-    form = ImageForm(row_shape=row_shape, channel_axis=axis, levels=levels, dtype=dtype.name)
-    return form, lambda _: image_transform(form)
+    levels = levels_in_use(np.array([high]))
+    form = ImageForm(row_shape=row_shape, channel_axis=axis, levels=levels, dtype=rows.dtype.name)
+    return form, lambda chunks: transform_of_images(chunks, form, name)
 
 
 def _as_grids(
-    row_shape: tuple[int, ...], dtype: np.dtype, low: Any, high: Any, name: str
+    rows: ArrayRows, row_shape: tuple[int, ...], low: Any, high: Any, name: str
 ) -> tuple[ArrayForm, MakeTransform]:
-    layout, channels_last = layout_of(row_shape)
+    some = rows.take(np.unique(np.linspace(0, len(rows) - 1, _LOOKED_AT).astype(np.int64)))
+    layout, channels_last = layout_of(row_shape, features_axis(some))
     form = ArrayForm(
         row_shape=row_shape,
         layout=layout,
         channels_last=channels_last,
-        dtype=dtype.name,
+        dtype=rows.dtype.name,
         low=float(low),
         high=float(high),
     )
@@ -116,15 +122,23 @@ def _as_grids(
         row_shape=row_shape,
         layout=layout,
         channels_last=channels_last,
-        dtype=dtype.name,
+        dtype=rows.dtype.name,
     )
 
 
-def layout_of(row_shape: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
+def layout_of(
+    row_shape: tuple[int, ...], features: int | None = None
+) -> tuple[tuple[int, ...], bool]:
     """Return the shape that a model sees, and whether the row's last axis is the channels.
 
-    >>> layout_of((5, 33, 20)), layout_of((32, 32, 3)), layout_of((2, 1000)), layout_of((30, 40))
-    (((5, 33, 20), False), ((3, 32, 32), True), ((2, 1000), False), ((1, 30, 40), False))
+    Args:
+        row_shape: the shape of a row.
+        features: 0 or -1 if the first or the last axis is known to be the channels.
+
+    >>> layout_of((5, 33, 20)), layout_of((32, 32, 13)), layout_of((2, 1000)), layout_of((30, 40))
+    (((5, 33, 20), False), ((13, 32, 32), True), ((2, 1000), False), ((1, 30, 40), False))
+    >>> layout_of((24, 20), features=-1), layout_of((8, 32, 32, 3))
+    (((20, 24), True), ((24, 32, 32), True))
     """
     match row_shape:
         case ():
@@ -132,11 +146,81 @@ def layout_of(row_shape: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
         case (d,):
             return (d,), False
         case (a, b):
-            return ((a, b) if a <= 16 and b >= 4 * a else (1, a, b)), False
-        case (h, w, c) if c in (1, 3, 4) and min(h, w) >= 8:
-            return (c, h, w), True
-        case _:
-            return (math.prod(row_shape[:-2]), *row_shape[-2:]), False
+            if features == -1 or (features is None and b <= 16 and a >= 4 * b):
+                return (b, a), True
+            first = features == 0 or (a <= 16 and b >= 4 * a)
+            return ((a, b) if first else (1, a, b)), False
+        case (*before, h, w, c):
+            last = features == -1 or (features is None and _is_channels(h, w, c))
+            return ((math.prod(before) * c, h, w) if last else (math.prod(before) * h, w, c)), last
+    raise AssertionError(row_shape)
+
+
+def _is_channels(h: int, w: int, c: int) -> bool:
+    """Return whether the last of three axes is the channels of a grid: h x w, not w x c."""
+    if (h == w) != (w == c):
+        return h == w
+    return c < min(h, w)
+
+
+def features_axis(rows: np.ndarray) -> int | None:
+    """Return 0 or -1 if only the first, or the last axis of rows holds values of different units.
+
+    It does if there are at most 64 indices, whose standard deviations are of different orders of
+    magnitude, or whose means lie far apart, from one index to the next: along time or space both
+    change gradually.
+
+    >>> rows = np.random.default_rng(0).normal(size=(50, 24, 2))
+    >>> features_axis(rows), features_axis(rows * [1, 1000]), features_axis(rows + [100, 0])
+    (None, -1, -1)
+    """
+    if rows.ndim < 3:
+        return None
+    differ = {axis: _differ(np.moveaxis(rows, axis, 0)) for axis in (1, rows.ndim - 1)}
+    if differ[1] == differ[rows.ndim - 1]:
+        return None
+    return 0 if differ[1] else -1
+
+
+def _differ(values: np.ndarray) -> bool:
+    values = values.reshape(len(values), -1).astype(np.float64)
+    if not 2 <= len(values) <= _MOST_FEATURES:
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = values.mean(1), values.std(1)
+        varies = std > 1e-12 * np.abs(values).max(1)
+        mean, std = mean[varies], std[varies]
+        if len(std) < 2:
+            return False
+        spread, jump = std.max() / std.min(), np.abs(np.diff(np.log(std))).max()
+        apart = np.abs(np.diff(mean)) / np.maximum(std[1:], std[:-1])
+    return bool((spread >= _ORDER and jump >= math.log(_JUMP)) or apart.max() >= _ORDER)
+
+
+def _layout_note(form: ImageForm | ArrayForm, name: str) -> tuple[str, ...]:
+    """Return a note on what the axes of rows are taken for, where there are two or more."""
+    shape = form.row_shape
+    if len(shape) < 2:
+        return ()
+    if isinstance(form, ImageForm):
+        (height, width, channels), axis = form.size, form.channel_axis
+        what, last, length = "images", axis == -1, 0 if axis is None else channels
+        sides = (height, width)
+    else:
+        length, *sides = form.layout
+        last, what = form.channels_last, "sequences" if len(sides) == 1 else "grids"
+        length = 0 if math.prod(shape) == math.prod(sides) and len(shape) == len(sides) else length
+    where = ", one number in each place"
+    if length:
+        axes = "the last" if last else "the first"
+        axes += " axis" if len(shape) == len(sides) + 1 else " axis and those before the grid"
+        where = f", {length:,} channels ({axes})"
+    size = " x ".join(f"{side:,}" for side in sides)
+    rows = " x ".join(f"{side:,}" for side in shape)
+    return (
+        f"{name}: rows of {rows} are taken for {what} of {size}{where}; "
+        "move the axes if that is wrong.",
+    )
 
 
 def _is_image(array: np.ndarray) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from undiffuse.data.decoding import Unreadable
 from undiffuse.data.folder import Folder
@@ -32,6 +32,7 @@ _ORIENTATION, _SIDEWAYS = (
     (5, 6, 7, 8),
 )  # an EXIF tag, and its values for images on their side
 _DEEP = ("I;16", "I;16L", "I;16B", "I")
+_TIFF = (".tif", ".tiff")
 _GREY = ("1", "L", "LA", "La", *_DEEP)
 
 
@@ -44,6 +45,8 @@ class ImageHeader:
     colour: bool
     alpha: bool
     deep: bool  # 16 bits per value
+    pages: bool = False  # whether the file holds more images than the first
+    deep_colour: bool = False  # 16 bits per value and colour, which Pillow reads as 8
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,16 @@ def plan_images(
         notes.append(
             f"{folder.name}: {grey:,} of {len(headers):,} images are grey and are turned into RGB."
         )
+    total = f"{len(headers):,} images"
+    pages = sum(header.pages for header in headers.values())
+    if pages:
+        notes.append(
+            f"{folder.name}: {pages:,} of {total} hold several pages or frames; only the first of "
+            "each is read."
+        )
+    lost = sum(header.deep_colour for header in headers.values())
+    if lost:
+        notes.append(f"{folder.name}: {lost:,} of {total} are 16-bit colour, read as 8 bits.")
     channels = (3 if colour else 1) + alpha
     return PixelFormat(height, width, channels, deep=deep and channels == 1), notes
 
@@ -100,6 +113,7 @@ def plan_images(
 def read_image_header(path: Path) -> ImageHeader:
     """Return what is known of an image without decoding it. Raises Unreadable."""
     with _opened(path) as image:
+        tile = str(getattr(image, "tile", ""))  # gone once it is loaded
         width, height = image.size
         if _is_sideways(image):
             width, height = height, width
@@ -109,6 +123,8 @@ def read_image_header(path: Path) -> ImageHeader:
             colour=_is_colour(image),
             alpha=image.has_transparency_data,
             deep=image.mode in _DEEP,
+            pages=bool(getattr(image, "is_animated", False)),
+            deep_colour=image.mode not in _DEEP and ";16" in tile,
         )
 
 
@@ -130,7 +146,7 @@ def read_image(path: Path, target: PixelFormat) -> np.ndarray:
 def read_with_alpha(path: Path, *, grey: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return pixels (H, W, 1 or 3) and alpha (H, W, 1) of an image, uint8. Raises Unreadable."""
     with _opened(path) as image:
-        rgba = image.convert("RGBA")
+        rgba = _shallow(ImageOps.exif_transpose(image)).convert("RGBA")
         pixels = np.asarray(rgba.convert("RGB").convert("L") if grey else rgba.convert("RGB"))
         return pixels.reshape(rgba.height, rgba.width, -1), np.asarray(rgba)[..., 3:]
 
@@ -183,10 +199,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
         most = Image.MAX_IMAGE_PIXELS or 0
         raise Unreadable(f"over {most:,} pixels, which may be a decompression bomb") from problem
-    except (
-        Exception
-    ) as problem:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
-        raise Unreadable("") from problem
+    except Exception as problem:  # Pillow raises OSError, SyntaxError, ValueError and more
+        tiff = isinstance(problem, UnidentifiedImageError) and path.suffix.lower() in _TIFF
+        reason = "damaged, or pixels of a kind that only an array holds: give .npy" if tiff else ""
+        raise Unreadable(reason) from problem
 
 
 def _is_sideways(image: Image.Image) -> bool:
@@ -225,7 +241,10 @@ def _shallow(image: Image.Image) -> Image.Image:
 def _deep_values(image: Image.Image) -> np.ndarray:
     """Return grey values from 0 to 65535 as float32, from an image of 16 or of 8 bits."""
     if image.mode in _DEEP:
-        return np.clip(np.asarray(image), 0, 65535).astype(np.float32)
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise Unreadable("pixels below 0 or above 65,535, which only an array holds: give .npy")
+        return values.astype(np.float32)
     return np.asarray(image.convert("L")).astype(np.float32) * 257
 
 

@@ -4,28 +4,37 @@ To a model, whole numbers 0 ... K - 1 at each of d places fill the cube [-1, 1]^
 
     x = 2 (k + u) / K - 1,   u ~ U[0, 1),       log P(k) >= E_u[log p(x)] + d log(2 / K)
 
-This is the transform of arrays with mean = std = K / 2: nothing is measured on the data.
+This is the transform of arrays with mean = std = K / 2: nothing is measured on the data. Where
+their mean lies more than three standard deviations from the middle (a dark sky, a camera of 12
+bits), the networks' inputs would hardly vary: such images are standardized as other arrays are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import final
 
 import numpy as np
 from PIL import Image
 
-from undiffuse.data.arrays.transform import ArrayTransform
+from undiffuse.data.arrays.transform import ArrayTransform, measure_array
 from undiffuse.data.pictures import pixels_to_image, tile_images, to_bytes
 from undiffuse.data.writing import FOLDER, Labels, Writer, WrittenForm, numbered_folder
+
+FAR = 3.0  # standard deviations from the middle of the levels to the mean
+_TOGETHER = 1024  # images looked at together
+_LOOKED_AT = 8  # chunks, to find the mean
 
 
 @final
 class ImageForm(WrittenForm):
     """Images as arrays (N, *row_shape) of whole numbers.
 
-    Pictures and PNG files show the whole range from black to white whatever `levels` is; where that
-    is the whole range of the type, a PNG holds the values themselves.
+    Pictures show the whole range from black to white whatever `levels` is. So do PNG files, unless
+    the data came from files: then they hold the values themselves, as those did.
 
     >>> form = ImageForm(row_shape=(8, 8), channel_axis=None, levels=17, dtype="uint8")
     >>> form.preview(np.zeros((4, 8, 8), np.uint8)).size
@@ -35,12 +44,19 @@ class ImageForm(WrittenForm):
     suggested_out, called = "samples.png", "images"
 
     def __init__(
-        self, *, row_shape: tuple[int, ...], channel_axis: int | None, levels: int, dtype: str
+        self,
+        *,
+        row_shape: tuple[int, ...],
+        channel_axis: int | None,
+        levels: int,
+        dtype: str,
+        from_files: bool = False,
     ) -> None:
         self.row_shape = row_shape
         self.channel_axis = channel_axis
         self.levels = levels
         self.dtype = dtype
+        self.from_files = from_files
         self._written_singly = levels <= 256 or self.size[2] == 1  # Pillow writes no others
         if not self._written_singly:
             self.called = "images of 16-bit colour"
@@ -69,7 +85,9 @@ class ImageForm(WrittenForm):
 
     def _save_folder(self, rows: np.ndarray, out: Path, labels: Labels) -> None:
         images = self._channels_last(rows)
-        if self.levels > 256:
+        if self.from_files:
+            images = images.astype(self.dtype)
+        elif self.levels > 256:
             images = np.rint(images * (65535 / (self.levels - 1))).astype(np.uint16)
         else:
             images = to_bytes(images, 0, self.levels - 1)
@@ -81,6 +99,42 @@ class ImageForm(WrittenForm):
         if self.channel_axis is None:
             return rows[..., None]
         return rows if self.channel_axis == -1 else np.moveaxis(rows, 1, -1)
+
+
+def levels_in_use(pixels: np.ndarray) -> int:
+    """Return K: all of the type, or only those up to the greatest value, if that is below half.
+
+    Masks, quantized and 12-bit images use less than half of their type.
+
+    >>> levels_in_use(np.array([0, 2, 1], np.uint8)), levels_in_use(np.array([0, 200], np.uint8))
+    (3, 256)
+    """
+    greatest, half = 1, 2 ** (8 * pixels.dtype.itemsize - 1)
+    for start in range(0, len(pixels), _TOGETHER):
+        greatest = max(greatest, int(pixels[start : start + _TOGETHER].max()))
+        if greatest >= half:
+            return 2 * half
+    return greatest + 1
+
+
+def transform_of_images(
+    chunks: Callable[[], Iterator[np.ndarray]], form: ImageForm, name: str
+) -> ArrayTransform:
+    """Return the transform of images of a form, given training rows, some at a time."""
+    plain = image_transform(form)
+    measure = partial(
+        measure_array,
+        name=name,
+        row_shape=plain.row_shape,
+        layout=plain.layout,
+        channels_last=plain.channels_last,
+        dtype=plain.dtype,
+    )
+    some = np.concatenate(list(islice(chunks(), _LOOKED_AT)))
+    centre, spread = (form.levels - 1) / 2, some.std(dtype=np.float64)
+    if spread == 0 or abs(some.mean(dtype=np.float64) - centre) <= FAR * spread:
+        return plain
+    return measure(chunks())
 
 
 def image_transform(form: ImageForm) -> ArrayTransform:

@@ -21,7 +21,7 @@ from undiffuse.data.images.decode import (
     read_image_header,
     read_with_alpha,
 )
-from undiffuse.data.images.form import ImageForm, image_transform
+from undiffuse.data.images.form import ImageForm, levels_in_use, transform_of_images
 from undiffuse.data.labels import index_labels
 from undiffuse.data.rows import ArrayRows, Loaded
 from undiffuse.errors import InputError
@@ -74,7 +74,7 @@ class ImageKind(FolderKind):
             progress: called after each file.
 
         Raises:
-            InputError: over 5 % of the files, or all of them, cannot be read.
+            InputError: more than a few of the files, or all of them, cannot be read.
         """
         folder: Folder = source
         decoded = decode_once(
@@ -95,14 +95,15 @@ class ImageKind(FolderKind):
         form = ImageForm(
             row_shape=row_shape,
             channel_axis=None if grey else -1,
-            levels=2 ** (8 * pixels.dtype.itemsize),
+            levels=levels_in_use(pixels),
             dtype=dtype,
+            from_files=True,
         )
         return Loaded(
             kind=self.name,
             rows=rows,
             form=form,
-            make_transform=lambda _: image_transform(form),
+            make_transform=lambda chunks: transform_of_images(chunks, form, folder.name),
             name=folder.name,
             path=str(folder.path),
             fingerprint=folder.fingerprint(),
@@ -128,7 +129,7 @@ class ImageKind(FolderKind):
             name=folder.name,
             fingerprint=folder.fingerprint(),
             labels=labels,
-            notes=rows.changes(progress),
+            notes=(*folder.unread, *rows.changes(progress)),
         )
 
     def complete_folder(
@@ -136,7 +137,7 @@ class ImageKind(FolderKind):
     ) -> PartialRows:
         """Return images with transparent pixels (alpha 0) as rows of which these are unknown."""
         height, width, channels = form.size
-        if channels not in (1, 3) or form.levels > 256:
+        if channels not in (1, 3) or form.dtype != "uint8":
             raise InputError(
                 f"{folder.name}: the run's images are not 8-bit grey or RGB; "
                 "give .npy, with NaN for unknown."
@@ -154,7 +155,14 @@ class ImageKind(FolderKind):
                     f"{file.name}: is {pixels.shape[0]} x {pixels.shape[1]} (height x width), "
                     f"and the run's images are {height} x {width}; resize it."
                 )
-            values = np.rint(pixels / 255 * (form.levels - 1)).astype(form.dtype)
+            values = pixels
+            if not form.from_files:
+                values = np.rint(pixels / 255 * (form.levels - 1)).astype(form.dtype)
+            elif values[alpha[..., 0] > 0].max(initial=0) >= form.levels:
+                raise InputError(
+                    f"{file.name}: has values up to {values.max()}, and the run's images "
+                    f"{form.levels - 1}; correct it."
+                )
             rows.append(form.as_row(values))
             known.append(form.as_row(np.repeat(alpha > 0, channels, axis=2)))
         return PartialRows(np.stack(rows), np.stack(known))
@@ -168,13 +176,13 @@ class _ImageFiles:
     """
 
     def __init__(self, folder: Folder, form: ImageForm) -> None:
-        if form.levels not in (256, 65536):
+        if not form.from_files and form.levels not in (256, 65536):
             raise InputError(
                 f"{folder.name}: the run was trained on arrays of the values 0 to "
                 f"{form.levels - 1}, which image files do not hold; give such an array."
             )
         height, width, channels = form.size
-        deep = form.levels > 256
+        deep = form.dtype == "uint16"
         if deep and channels > 1:
             raise InputError(
                 f"{folder.name}: the run was trained on 16-bit colour, "
@@ -191,6 +199,10 @@ class _ImageFiles:
         for i, pixels in for_each(files, partial(read_image, target=self.target), ahead=_AHEAD):
             if isinstance(pixels, Unreadable):
                 problems[i] = Problem.unreadable(str(pixels))
+            elif pixels.max() >= self.form.levels:
+                most = self.form.levels - 1
+                reason = f"has values up to {pixels.max():,}, and the training data up to {most:,}"
+                problems[i] = Problem.impossible(reason)
             else:
                 rows[i] = self.form.as_row(pixels)
         return rows, problems

@@ -7,6 +7,8 @@ and says nothing.
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 from collections import Counter
 from collections.abc import Mapping
@@ -24,6 +26,8 @@ from undiffuse.interfaces import Progress
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 _NEED_FLOATS = ("FLOAT", "DOUBLE", "PCM_24", "PCM_32")  # 16 bits do not hold these
+_UNKNOWN = (0, 0x7FFFF000, 0x7FFFF024, 0x7FFFFFFF, 0x80000000, 0x80000024, 0xFFFFFFFF)
+"""Lengths that programs write into a WAV header when they write to a pipe and do not know them."""
 _EXACT_LENGTH = (
     ".flac",
     ".wav",
@@ -61,8 +65,8 @@ def decode_recordings(
         progress: called after each file.
 
     Raises:
-        InputError: over 5 % of the files, or all of them, cannot be read, or soundfile is not
-            installed.
+        InputError: more than a few of the files, or all of them, cannot be read, or soundfile is
+            not installed.
     """
     soundfile("reading recordings")
     decoded = decode_once(
@@ -82,8 +86,7 @@ def read_sample_format(path: Path) -> SampleFormat:
     """Return the format of a recording from its header. Raises Unreadable."""
     library = soundfile("reading recordings")
     try:
-        _check_riff(path)
-        info = library.info(str(path))
+        info = library.info(_whole_wav(path))
     except (RuntimeError, OSError, struct.error) as problem:
         raise Unreadable("") from problem
     if info.frames <= 0:
@@ -96,10 +99,10 @@ def read_samples(path: Path, target: SampleFormat) -> np.ndarray:
     """Return the samples (n, C) of a recording in the format `target`. Raises Unreadable."""
     library = soundfile("reading recordings")
     try:
-        with library.SoundFile(str(path)) as file:
+        with library.SoundFile(_whole_wav(path)) as file:
             announced, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
-    except (RuntimeError, OSError) as problem:
+    except (RuntimeError, OSError, struct.error) as problem:
         raise Unreadable("") from problem
     if len(samples) == 0:
         raise Unreadable("empty")
@@ -115,15 +118,32 @@ def read_samples(path: Path, target: SampleFormat) -> np.ndarray:
     return samples
 
 
-def _check_riff(path: Path) -> None:
-    """Raise Unreadable for a WAV file that ends before its header says."""
+def _whole_wav(path: Path) -> str | io.BytesIO:
+    """Return what libsndfile reads: the path, or the bytes with the lengths that a pipe left out.
+
+    Raises Unreadable for a WAV file that ends before its header says.
+    """
+    size = path.stat().st_size
     with path.open("rb") as stream:
-        start = stream.read(8)
-    if start[:4] == b"RIFF":
-        size = struct.unpack("<I", start[4:])[0]
-        streamed = size in (0, 0xFFFFFFFF)  # written to a pipe: its length was not known
-        if not streamed and size + 8 > path.stat().st_size + 1:
-            raise Unreadable("cut short")
+        start = stream.read(12)
+        if start[:4] != b"RIFF":
+            return str(path)
+        riff, length = struct.unpack("<I", start[4:8])[0], 0
+        while len(head := stream.read(8)) == 8:
+            length = struct.unpack("<I", head[4:])[0]
+            if head[:4] == b"data":
+                break
+            stream.seek(length + length % 2, os.SEEK_CUR)
+        begin = stream.tell()
+        if len(head) < 8 or length not in _UNKNOWN:
+            if riff not in _UNKNOWN and riff + 8 > size + 1:
+                raise Unreadable("cut short")
+            return str(path)
+        stream.seek(0)
+        content = bytearray(stream.read())
+    struct.pack_into("<I", content, 4, size - 8)
+    struct.pack_into("<I", content, begin - 4, size - begin)
+    return io.BytesIO(content)
 
 
 def _plan(

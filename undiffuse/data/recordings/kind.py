@@ -55,13 +55,12 @@ class RecordingKind(FolderKind):
 
         Args:
             source: the `Folder`.
-            size: the samples in a window; by default one second, at most 16,384 samples, and at
-                most what nine in ten recordings reach.
+            size: the samples in a window; `window_length` has the default.
             progress: called after each file.
 
         Raises:
-            InputError: over 5 % of the files, or all of them, cannot be read, or no recording
-                reaches `size`.
+            InputError: more than a few of the files, or all of them, cannot be read, or no
+                recording reaches `size`.
         """
         folder: Folder = source
         decoded, samples = decode_recordings(folder, None, progress)
@@ -125,7 +124,7 @@ class RecordingKind(FolderKind):
             name=folder.name,
             fingerprint=folder.fingerprint(),
             labels=None if labels is None else labels[windows.groups],
-            notes=decoded.notes,
+            notes=(*folder.unread, *decoded.notes),
         )
 
     def complete_folder(

@@ -61,14 +61,16 @@ def window_length(
         name: what the folder is called in messages.
         lengths: the samples of each recording.
         rate: their rate in Hz.
-        size: the length if it is given; else it is one second, at most 16,384 samples and at most
-            what nine in ten recordings reach.
+        size: the length if it is given; else it is one second, at most 16,384 samples, and at most
+            what recordings reach that hold nine tenths of all samples.
 
     Raises:
         InputError: `size` is no positive number, or no recording reaches it.
     """
     if size is None:
-        length = min(rate, LONGEST, int(np.quantile(lengths, 0.1, method="lower")))
+        rising = np.sort(lengths)
+        below = np.cumsum(rising) - rising  # samples in shorter recordings
+        length = min(rate, LONGEST, int(rising[below <= 0.1 * rising.sum()][-1]))
         return length - length % MULTIPLE if length >= MULTIPLE else length
     length = size if isinstance(size, int) else size[0] if len(size) == 1 else 0
     if length < 1:
