@@ -8,7 +8,7 @@ import torch
 
 from errata import MALHOTRA, integrated_kl, least, slip
 from errata.chains import Level, TwoLevels
-from undiffuse.diffusion import VLB
+from undiffuse.diffusion.objectives import VLB
 
 Numbers = tuple[float, float, float]
 GUESS = Level.noise + 0.4  # a network's noise, 0.4 off

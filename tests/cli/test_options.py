@@ -20,7 +20,8 @@ import undiffuse.data
 from undiffuse import options
 from undiffuse.cli.app import VERBS
 from undiffuse.cli.verb import typed_as
-from undiffuse.diffusion import BETAS, METHODS, Hybrid, target
+from undiffuse.diffusion import BETAS, METHODS, target
+from undiffuse.diffusion.objectives import Hybrid
 from undiffuse.errors import InputError
 from undiffuse.models import PRESETS, presets
 from undiffuse.models.likelihood import HOW, Bound, Density, Weighted

@@ -10,22 +10,24 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from undiffuse.diffusion import (
-    VLB,
     Ancestral,
     Beta,
     BetaTilde,
     Denoiser,
-    DiscreteTimes,
     DiscreteVP,
-    Hybrid,
     Learned,
     Levels,
-    Objective,
-    Simple,
-    VariationalBound,
     linear_betas,
     sample,
     target,
+)
+from undiffuse.diffusion.objectives import (
+    VLB,
+    DiscreteTimes,
+    Hybrid,
+    Objective,
+    Simple,
+    VariationalBound,
 )
 from undiffuse.diffusion.objectives.bound import level_terms
 from undiffuse.errors import InputError

@@ -5,17 +5,15 @@ from itertools import permutations
 import pytest
 import torch
 
-from undiffuse.diffusion import (
-    COUPLINGS,
+from undiffuse.diffusion import COUPLINGS, Linear, target
+from undiffuse.diffusion.denoiser import Denoiser
+from undiffuse.diffusion.objectives import (
     FlowMatching,
     IndependentCoupling,
-    Linear,
     Objective,
     OptimalTransport,
     UniformTimes,
-    target,
 )
-from undiffuse.diffusion.denoiser import Denoiser
 
 
 def draws(n, shape=(2,), seed=0):

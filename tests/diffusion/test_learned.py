@@ -11,16 +11,9 @@ import pytest
 import torch
 
 from undiffuse import parts
-from undiffuse.diffusion import (
-    SCHEDULES,
-    LearnedVP,
-    LikelihoodWeight,
-    Objective,
-    Prior,
-    UniformTimes,
-    target,
-)
+from undiffuse.diffusion import SCHEDULES, LearnedVP, Prior, target
 from undiffuse.diffusion.denoiser import Denoiser
+from undiffuse.diffusion.objectives import LikelihoodWeight, Objective, UniformTimes
 from undiffuse.diffusion.schedules.learned import end_terms, schedule_loss
 from undiffuse.errors import InputError
 

@@ -8,20 +8,16 @@ from itertools import product
 import pytest
 import torch
 
-from undiffuse.diffusion import (
-    EDM,
-    PROJECTIONS,
+from undiffuse.diffusion import EDM, PROJECTIONS, LinearVP, Schedule, target
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Denoiser, Estimate, expand
+from undiffuse.diffusion.objectives import (
     ExplicitScoreMatching,
-    LinearVP,
     Objective,
-    Schedule,
+    Projection,
     Simple,
     SlicedScoreMatching,
     UniformTimes,
-    target,
 )
-from undiffuse.diffusion.denoiser import AbstractDenoiser, Denoiser, Estimate, expand
-from undiffuse.diffusion.objectives import Projection
 from undiffuse.diffusion.oracle import Gaussian, Mixture, Points
 
 T = 0.4

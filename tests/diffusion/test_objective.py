@@ -19,15 +19,19 @@ from undiffuse.diffusion import (
     EDM,
     PROJECTIONS,
     TIMES,
-    VLB,
     Denoiser,
-    DiscreteTimes,
     DiscreteVP,
+    Linear,
+    LinearVP,
+    linear_betas,
+    target,
+)
+from undiffuse.diffusion.objectives import (
+    VLB,
+    DiscreteTimes,
     EDMWeight,
     Independent,
     LikelihoodWeight,
-    Linear,
-    LinearVP,
     LogitNormalTimes,
     LogNormalTimes,
     LowDiscrepancy,
@@ -35,8 +39,6 @@ from undiffuse.diffusion import (
     Objective,
     Simple,
     UniformTimes,
-    linear_betas,
-    target,
 )
 from undiffuse.diffusion.oracle import Gaussian
 from undiffuse.diffusion.target import regression_target

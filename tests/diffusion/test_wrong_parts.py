@@ -14,24 +14,19 @@ import torch
 from cases import instances
 
 from undiffuse import diffusion
-from undiffuse.diffusion import (
-    EDM,
-    LinearVP,
-    LogSigma,
-    LowDiscrepancy,
-    Simple,
-    UniformTimes,
-    target,
-)
+from undiffuse.diffusion import EDM, LinearVP, LogSigma, target
 from undiffuse.diffusion.denoiser import Condition
 from undiffuse.diffusion.grid import Grid
 from undiffuse.diffusion.objectives import (
     AbstractObjective,
     Coupling,
     Draw,
+    LowDiscrepancy,
     Objective,
     Projection,
+    Simple,
     TrainingTimes,
+    UniformTimes,
     Weighting,
 )
 from undiffuse.diffusion.schedules.process import Schedule

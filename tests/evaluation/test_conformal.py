@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from undiffuse.errors import InputError
-from undiffuse.evaluation import Calibration
+from undiffuse.evaluation.scores.conformal import Calibration
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 6])

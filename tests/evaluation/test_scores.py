@@ -15,7 +15,8 @@ from torch import nn
 from undiffuse.data import conform, load
 from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
-from undiffuse.evaluation import Calibration, Scoring, calibrate, score
+from undiffuse.evaluation.scores import Scoring, calibrate, score
+from undiffuse.evaluation.scores.conformal import Calibration
 from undiffuse.models.likelihood import Bound, Density, Likelihood
 
 N, D = 300, 3

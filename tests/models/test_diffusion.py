@@ -14,7 +14,8 @@ from torch import nn
 
 from undiffuse import nn as networks
 from undiffuse import parts
-from undiffuse.diffusion import EDM, METHODS, PARTS, EDMWeight, Karras, LogNormalTimes, Objective
+from undiffuse.diffusion import EDM, METHODS, PARTS, Karras
+from undiffuse.diffusion.objectives import EDMWeight, LogNormalTimes, Objective
 from undiffuse.diffusion.steps.moves import Heun
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError

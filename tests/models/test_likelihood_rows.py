@@ -15,8 +15,9 @@ from torch import nn
 
 from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.data.images.form import ImageForm, image_transform
-from undiffuse.diffusion import EDM, EDMWeight, Karras, LogNormalTimes, Objective
+from undiffuse.diffusion import EDM, Karras
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
+from undiffuse.diffusion.objectives import EDMWeight, LogNormalTimes, Objective
 from undiffuse.diffusion.steps.moves import Heun
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError

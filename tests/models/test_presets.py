@@ -16,29 +16,31 @@ from torch import nn
 import undiffuse as ud
 from undiffuse.diffusion import (
     BETAS,
-    VLB,
     Ancestral,
     Beta,
-    DiscreteTimes,
-    Hybrid,
     Learned,
     LinearVP,
+    Uniform,
+    linear_betas,
+    target,
+)
+from undiffuse.diffusion.objectives import (
+    VLB,
+    DiscreteTimes,
+    Hybrid,
     MinSNR,
     Objective,
     Simple,
     SlicedScoreMatching,
-    Uniform,
     UniformTimes,
     VariationalBound,
-    linear_betas,
-    target,
 )
 from undiffuse.diffusion.objectives.weighting import Weighting
 from undiffuse.diffusion.schedules.levels import largest_distance
 from undiffuse.errors import InputError
-from undiffuse.models import MODELS, PRESETS, WORDS
+from undiffuse.models import MODELS, PRESETS
 from undiffuse.models.losses import LOSSES, hybrid, min_snr, simple, vlb
-from undiffuse.models.presets import dimensions, options
+from undiffuse.models.presets import WORDS, dimensions, options
 from undiffuse.nn import FLOWS, NETWORKS
 from undiffuse.parts import arguments
 

@@ -22,7 +22,8 @@ from undiffuse.options import ScoreOptions
 if TYPE_CHECKING:
     from undiffuse.cli.terminal import Terminal
     from undiffuse.data import Conformed
-    from undiffuse.evaluation import Scoring, Summary
+    from undiffuse.evaluation.scores import Scoring
+    from undiffuse.evaluation.scores.table import Summary
     from undiffuse.models import GenerativeModel
     from undiffuse.run import Run
 
@@ -50,7 +51,7 @@ def score(
 
     from undiffuse.data import conform
     from undiffuse.device import find_device
-    from undiffuse.evaluation import check_out
+    from undiffuse.evaluation.scores.table import check_out
     from undiffuse.run import Run
 
     check_out(out)
@@ -77,7 +78,7 @@ def _held_out(
     """The rows to compare with, None for none; refused if they are too few for the alarm."""
     import numpy as np
 
-    from undiffuse.evaluation import Calibration
+    from undiffuse.evaluation.scores.conformal import Calibration
 
     if options.no_calibration:
         return None
@@ -93,7 +94,7 @@ def _held_out(
 def _scoring(model: GenerativeModel, asked: Asked[ScoreOptions]) -> Scoring:
     """How rows are scored. Raises InputError for what the model cannot do."""
     from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
-    from undiffuse.evaluation import Scoring
+    from undiffuse.evaluation.scores import Scoring
     from undiffuse.models import Diffusion
     from undiffuse.models.likelihood import how_of
 
@@ -125,8 +126,8 @@ def _score(
     asked: Asked[ScoreOptions],
 ) -> int:
     """Score the held-out rows, then the rows; say what came of it. Returns the exit code."""
-    from undiffuse.evaluation import calibrate
-    from undiffuse.evaluation import score as score_to_file
+    from undiffuse.evaluation.scores import calibrate
+    from undiffuse.evaluation.scores import score as score_to_file
 
     options, terminal = asked.options, asked.terminal
     with Interruption(quiet=terminal.quiet) as interruption, Bar(terminal) as bar:

@@ -9,25 +9,12 @@ A `Kind` reads one kind of data into `Loaded`; `Data` makes the split and the tr
 transform is how rows are modelled, a form is how they are presented and written.
 """
 
-from undiffuse.data.conformed import Conformed, Problem
-from undiffuse.data.kind import KINDS, Kind
-from undiffuse.data.load import complete, conform, load, restore
-from undiffuse.data.rows import Loaded
-from undiffuse.data.source import Data
-from undiffuse.interfaces import PartialRows, Progress, Rows
-
-__all__ = [
-    "KINDS",
-    "Conformed",
-    "Data",
-    "Kind",
-    "Loaded",
-    "PartialRows",
-    "Problem",
-    "Progress",
-    "Rows",
-    "complete",
-    "conform",
-    "load",
-    "restore",
-]
+from undiffuse.data.conformed import Conformed as Conformed
+from undiffuse.data.conformed import Problem as Problem
+from undiffuse.data.kind import KINDS as KINDS
+from undiffuse.data.load import complete as complete
+from undiffuse.data.load import conform as conform
+from undiffuse.data.load import load as load
+from undiffuse.data.load import restore as restore
+from undiffuse.data.source import Data as Data
+from undiffuse.interfaces import PartialRows as PartialRows

@@ -23,11 +23,10 @@ from undiffuse.diffusion.denoiser import (
     CONDITIONS,
     AbstractDenoiser,
     Denoiser,
-    Estimate,
     Level,
     LogSigma,
 )
-from undiffuse.diffusion.grid import GRIDS, Grid, Karras, Levels, LogSNR, Quadratic, Uniform
+from undiffuse.diffusion.grid import GRIDS, Grid, Karras, Levels, LogSNR, Uniform
 from undiffuse.diffusion.guidance import (
     Autoguided,
     ClassifierFree,
@@ -42,27 +41,7 @@ from undiffuse.diffusion.objectives import (
     OBJECTIVES,
     PROJECTIONS,
     TIMES,
-    VLB,
     WEIGHTINGS,
-    AbstractObjective,
-    DiscreteTimes,
-    EDMWeight,
-    ExplicitScoreMatching,
-    FlowMatching,
-    Hybrid,
-    Independent,
-    IndependentCoupling,
-    LikelihoodWeight,
-    LogitNormalTimes,
-    LogNormalTimes,
-    LowDiscrepancy,
-    MinSNR,
-    Objective,
-    OptimalTransport,
-    Simple,
-    SlicedScoreMatching,
-    UniformTimes,
-    VariationalBound,
 )
 from undiffuse.diffusion.prior import Prior
 from undiffuse.diffusion.sample import RowNoise, sample
@@ -84,7 +63,7 @@ from undiffuse.diffusion.schedules.process import (
     SubVP,
 )
 from undiffuse.diffusion.steps import METHODS, STEPS
-from undiffuse.diffusion.steps.adaptive import AdaptiveODE, integrate
+from undiffuse.diffusion.steps.adaptive import AdaptiveODE
 from undiffuse.diffusion.steps.langevin import (
     CONVENTIONS,
     AnnealedLangevin,

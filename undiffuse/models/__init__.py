@@ -12,54 +12,11 @@ from undiffuse.models.flow import Flow
 from undiffuse.models.gan import GAN
 from undiffuse.models.gan_losses import GAMES
 from undiffuse.models.observation import OBSERVATIONS
-from undiffuse.models.presets import (
-    PRESETS,
-    WORDS,
-    dae,
-    ddpm,
-    edm,
-    flow,
-    flow_matching,
-    gan,
-    iddpm,
-    ncsn,
-    ssm,
-    subvp,
-    vae,
-    vdm,
-    ve,
-    vp,
-)
+from undiffuse.models.presets import PRESETS as PRESETS
 from undiffuse.models.vae import VAE
 from undiffuse.nn import FLOWS, NETWORKS
 from undiffuse.nn.adversarial import ADVERSARIAL
 from undiffuse.nn.autoencoder import AUTOENCODERS
-
-__all__ = [
-    "GAN",
-    "MODELS",
-    "PRESETS",
-    "VAE",
-    "WORDS",
-    "Diffusion",
-    "Flow",
-    "GenerativeModel",
-    "build_model",
-    "dae",
-    "ddpm",
-    "edm",
-    "flow",
-    "flow_matching",
-    "gan",
-    "iddpm",
-    "ncsn",
-    "ssm",
-    "subvp",
-    "vae",
-    "vdm",
-    "ve",
-    "vp",
-]
 
 MODELS: dict[str, type[GenerativeModel]] = {
     "diffusion": Diffusion,

@@ -22,7 +22,6 @@ from undiffuse.diffusion import (
     METHODS,
     PARTS,
     AbstractDenoiser,
-    AbstractObjective,
     Clipped,
     Denoiser,
     Grid,
@@ -39,6 +38,7 @@ from undiffuse.diffusion.known import Conditional, replaced
 from undiffuse.diffusion.likelihood.density import EXACT, Adaptive, RungeKutta, log_density
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.likelihood.elbo import elbo
+from undiffuse.diffusion.objectives import AbstractObjective
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
 from undiffuse.diffusion.schedules.process import as_times

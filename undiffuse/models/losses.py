@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from undiffuse.diffusion import (
+from undiffuse.diffusion.objectives import (
     AbstractObjective,
     DiscreteTimes,
     Hybrid,

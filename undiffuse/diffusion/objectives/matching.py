@@ -97,7 +97,8 @@ class SlicedScoreMatching(AbstractObjective):
         projections: how many v are averaged over.
         draw: how the times are drawn.
 
-    >>> from undiffuse.diffusion import VE, Denoiser, UniformTimes, target
+    >>> from undiffuse.diffusion import VE, Denoiser, target
+    >>> from undiffuse.diffusion.objectives import UniformTimes
     >>> denoiser = Denoiser(lambda x, c_noise: -x, VE(), target.score)
     >>> x, t = torch.zeros(4, 3), torch.ones(4, dtype=torch.float64)
     >>> # at t = 1, s = -x / (sigma sqrt(1 + sigma^2)): both parts in closed form

@@ -72,7 +72,8 @@ class Objective(AbstractObjective):
         coupling: how noise is paired with rows.
 
     >>> import torch
-    >>> from undiffuse.diffusion import DiscreteTimes, DiscreteVP, linear_betas, target
+    >>> from undiffuse.diffusion import DiscreteVP, linear_betas, target
+    >>> from undiffuse.diffusion.objectives import DiscreteTimes
     >>> schedule = DiscreteVP(betas=linear_betas(10))
     >>> denoiser = Denoiser(lambda x, c_noise: 0 * x, schedule, target.noise)
     >>> objective = Objective(weighting=Simple(), times=DiscreteTimes())
