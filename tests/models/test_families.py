@@ -14,10 +14,11 @@ import pytest
 import torch
 from model_cases import Rows, shaken, small
 
-from undiffuse.diffusion import RowNoise
+from undiffuse.diffusion import METHODS, RowNoise
 from undiffuse.errors import InputError
 from undiffuse.models import MODELS, PRESETS, base, build_model
 from undiffuse.models.likelihood import HOW, Bound, Density, Likelihood, Weighted
+from undiffuse.models.vae import DRAWS
 from undiffuse.training import fit
 
 NAMES = ("cat", "dog", "emu")
@@ -243,6 +244,36 @@ def test_a_model_that_has_not_met_its_data_says_so(preset):
     ):
         with pytest.raises(InputError, match="has not met its data"):
             use()
+
+
+def refusal(use, *args, **options):
+    """What a call is refused with; None if it is not."""
+    try:
+        use(*args, **options)
+    except InputError as problem:
+        return str(problem)
+    return None
+
+
+@every_preset
+def test_a_sampler_is_refused_without_drawing_in_the_words_that_drawing_refuses_it(
+    preset, monkeypatch
+):
+    model = fitted(preset)
+    asked = [{"method": name} for name in (*METHODS, *DRAWS, "heum")]
+    asked += [{"steps": steps} for steps in (0, 1, 2)]
+    if math.isfinite(most := model.most_steps(None)):
+        asked += [{"steps": int(most) + 1}]
+        model.check_sampler(steps=int(most))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model), "draw", None)
+        refused = [refusal(model.check_sampler, **sampler) for sampler in asked]
+    for sampler, words in zip(asked, refused):
+        if words is not None or sampler in ({"steps": 1}, {"steps": 2}):
+            assert refusal(model.sample_rows, 1, **sampler) == words
+        assert words is not None or "method" not in sampler or sampler["method"] in model.methods
+    assert refused[asked.index({"method": "heum"})] is not None
+    assert refused[asked.index({"steps": 0})] is not None
 
 
 # --- likelihoods

@@ -8,6 +8,7 @@ and 13.4 on a quadratic one.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import final
@@ -27,6 +28,20 @@ class Grid(Registered):
     def inner(self, schedule: Schedule, shares: Times) -> Times:
         """Return the times at `shares` in [0, 1] of the way from 1 down to t_min (or to 0)."""
 
+    def most_steps(self, schedule: Schedule) -> int | float:
+        """Return the most steps that there can be on this schedule; infinity without a limit."""
+        return math.inf
+
+    @final
+    def check(self, schedule: Schedule, steps: int) -> None:
+        """Raise InputError for a number of steps that the grid cannot have on this schedule."""
+        if steps < 1:
+            raise InputError(f"steps {steps}: sampling takes at least 1 step.")
+        if steps > (most := self.most_steps(schedule)):
+            raise InputError(
+                f"steps {steps}: the schedule has {most} levels; ask for at most {most} steps."
+            )
+
     @final
     def __call__(self, schedule: Schedule, steps: int) -> Tensor:
         """Return `steps` + 1 times, float64.
@@ -34,8 +49,7 @@ class Grid(Registered):
         Raises:
             InputError: for fewer than one step, or a grid that the schedule does not have.
         """
-        if steps < 1:
-            raise InputError(f"steps {steps}: sampling takes at least 1 step.")
+        self.check(schedule, steps)
         count = steps if schedule.t_min > 0 else steps + 1
         times = self.inner(schedule, torch.linspace(0, 1, count, dtype=torch.float64))
         times[0] = 1.0
@@ -110,22 +124,17 @@ class Levels(Grid):
     Song et al. (2021a). With T steps it is every level.
     """
 
-    def inner(self, schedule: Schedule, shares: Times) -> Times:
-        """Return the levels at these shares of the way.
-
-        Raises:
-            InputError: for a schedule without levels, or more steps than levels.
-        """
-        levels = schedule.levels
-        if levels is None:
+    def most_steps(self, schedule: Schedule) -> int:
+        """Return the number of levels. Raises InputError for a schedule without."""
+        if schedule.levels is None:
             raise InputError(
                 "grid levels: this schedule has no levels; use the uniform, karras or log_snr grid."
             )
-        if len(shares) > levels:
-            raise InputError(
-                f"steps {len(shares)}: the schedule has {levels} levels; "
-                f"ask for at most {levels} steps."
-            )
+        return schedule.levels
+
+    def inner(self, schedule: Schedule, shares: Times) -> Times:
+        """Return the levels at these shares of the way."""
+        levels = self.most_steps(schedule)
         return (levels + (1 - levels) * shares).round() / levels
 
 

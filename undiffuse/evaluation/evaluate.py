@@ -102,9 +102,8 @@ def evaluate(
     run = Run.of(run)
     model = run.model(device=find_device(asked.device))
     sampler = {"method": asked.method, "steps": asked.steps}
+    model.check_sampler(**sampler)  # before any data are read
     sampler = {name: value for name, value in sampler.items() if value is not None}
-    if sampler:
-        model.sample_rows(1, **sampler)  # refuses wrong settings before any data are read
     if reference is None:
         made = {"features": features, "seed": asked.seed, "progress": progress}
         reference = _reference(run, data, **made)
@@ -170,7 +169,8 @@ class _Evaluation:
             scores = likelihoods(model, reference, folder, rows=rows, **self.shared)
             if scores is None:
                 return None
-        by_steps = quality_by_steps(drawn, self.steps, self.draw, reference, seed=seed)
+        most = model.most_steps(self.asked.method)
+        by_steps = quality_by_steps(drawn, self.steps, most, self.draw, reference, seed=seed)
         if by_steps is None:
             return None
         singles = time_singles(model, self.sampler, seed=seed, stop=self.stop)

@@ -67,16 +67,22 @@ def sampled(rows: np.ndarray, reference: Reference) -> Sampled:
     Raises:
         InputError: if fewer than 8 samples have finite features.
     """
+    found = _finite(rows, reference)
+    if len(found) < FEWEST:
+        raise InputError(
+            f"samples: {found.lost:,} of {len(rows):,} hold values that are no numbers, too many "
+            "to compare; the model has diverged: train it again with a lower --training.lr."
+            if found.lost
+            else f"samples: {len(rows)} are too few to compare; draw at least {FEWEST}."
+        )
+    return found
+
+
+def _finite(rows: np.ndarray, reference: Reference) -> Sampled:
+    """The samples whose features are finite, however few."""
     features = reference.features_of(rows)
     finite = torch.isfinite(features).all(1)
     lost = int((~finite).sum())
-    if len(rows) - lost < FEWEST:
-        raise InputError(
-            f"samples: {lost:,} of {len(rows):,} hold values that are no numbers, too many to "
-            "compare; the model has diverged: train it again with a lower --training.lr."
-            if lost
-            else f"samples: {len(rows)} are too few to compare; draw at least {FEWEST}."
-        )
     return Sampled(rows=rows[finite.numpy()], features=features[finite], lost=lost)
 
 
@@ -177,6 +183,7 @@ def quick(samples: Sampled, reference: Reference, *, seed: int = 0) -> dict[str,
 def quality_by_steps(
     drawn: Drawn,
     own: int | None,
+    most: int | float,
     draw: Callable[[int, int], Drawn | None],
     reference: Reference,
     *,
@@ -187,6 +194,7 @@ def quality_by_steps(
     Args:
         drawn: the samples in `own` steps.
         own: None for a family that draws in one pass.
+        most: the most steps that the sampler can take.
         draw: `draw(n, steps)` draws others; None if it was stopped.
         reference: what samples are compared with.
         seed: of the figures.
@@ -202,21 +210,19 @@ def quality_by_steps(
     n, spent = min(SAMPLES, len(drawn.rows)), 0.0
     for steps in [2 * own, *(own // 2**k for k in range(1, own.bit_length()))]:
         cost = drawn.evaluations * steps / own
-        if steps < 2 or cost > DEAREST or spent + cost > EXTRA or len(found) > SETTINGS:
+        dear = cost > DEAREST or spent + cost > EXTRA or len(found) > SETTINGS
+        if dear or not 2 <= steps <= most:
             continue
-        try:
-            more = draw(n, steps)
-        except InputError:  # more steps than the model has levels
-            continue
+        more = draw(n, steps)
         if more is None:
             return None
         found[steps] = more
         spent += more.evaluations
     lines = []
     for steps in sorted(found) if len(found) > 1 else ():
-        try:
-            values = quick(sampled(found[steps].rows[:n], reference), reference, seed=seed)
-        except InputError:  # samples in so few steps may be no numbers
+        samples = _finite(found[steps].rows[:n], reference)
+        if len(samples) < FEWEST:  # in so few steps they may be no numbers
             continue
+        values = quick(samples, reference, seed=seed)
         lines.append({"evaluations": found[steps].evaluations, "steps": steps, **as_facts(values)})
     return lines

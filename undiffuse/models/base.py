@@ -14,11 +14,12 @@ added.
 from __future__ import annotations
 
 import inspect
+import math
 from abc import abstractmethod
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, TypeVar, final
+from typing import Any, ClassVar, TypeVar, final
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.sample import Callback, RowNoise
-from undiffuse.errors import InputError
+from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Form, Noise, PartialRows, Source, Trainable, Transform
 from undiffuse.models.likelihood import How, Likelihood, likelihood_rows
 from undiffuse.seeds import mix
@@ -60,6 +61,8 @@ class GenerativeModel(Trainable):
         preview_options: options of `draw` for previews during training.
         scored_by: ways of scoring that can be asked for, the default first.
         no_density: why there is no likelihood, in a sentence; "" if there is one.
+        called: what a model of the family is called in messages, such as "a flow".
+        methods: sampling methods that can be asked for by name.
     """
 
     transform: Transform | None = None
@@ -72,6 +75,8 @@ class GenerativeModel(Trainable):
     preview_options: Mapping[str, Any] = {}
     scored_by: tuple[type[How], ...] = ()
     no_density: str = "this family has no density; score with another model."
+    called: ClassVar[str]
+    methods: Collection[str] = ()
 
     def __init__(
         self,
@@ -146,6 +151,21 @@ class GenerativeModel(Trainable):
             method: the sampling method; None: the model's own.
         """
         return None
+
+    def most_steps(self, method: str | None) -> int | float:
+        """Return the most steps that `draw` can take by this method; infinity without a limit."""
+        return math.inf
+
+    def check_sampler(self, *, method: str | None = None, steps: int | None = None) -> None:
+        """Raise InputError for a sampling method or a number of steps that `draw` cannot take."""
+        for name, value, taken in (
+            ("method", method, bool(self.methods)),
+            ("steps", steps, self.steps_of(None) is not None),
+        ):
+            if value is not None and not taken:
+                raise InputError(f"{name} {value}: {self.called} draws in one pass; leave it out.")
+        if method is not None and method not in self.methods:
+            raise unknown("method", "method", method, self.methods)
 
     def pictures(self, rows: np.ndarray) -> dict[str, Image.Image]:
         """Return pictures for the report that only this family has, by name.
@@ -497,13 +517,6 @@ def one_pass(x: Tensor, callback: Callback | None) -> Tensor:
     if callback is not None:
         callback(1, 1, torch.zeros((), dtype=torch.float64), x)
     return x
-
-
-def check_one_pass(family: str, **asked: Any) -> None:
-    """Raise InputError if such a family was asked for anything, such as steps or a method."""
-    for name, value in asked.items():
-        if value is not None:
-            raise InputError(f"{name} {value}: {family} draws in one pass; leave it out.")
 
 
 def _upward() -> tuple[ModuleType, ModuleType]:

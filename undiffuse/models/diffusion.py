@@ -44,7 +44,7 @@ from undiffuse.diffusion.schedules.learned import schedule_loss
 from undiffuse.diffusion.schedules.process import as_times
 from undiffuse.diffusion.steps.moves import ReverseVariance
 from undiffuse.diffusion.target import Target
-from undiffuse.errors import InputError, unknown
+from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
 from undiffuse.models.base import GenerativeModel, check_classes, unmet
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
@@ -129,6 +129,7 @@ class Diffusion(GenerativeModel):
         if self.one_level:
             self.preview_options = {"steps": 16}
 
+    called, methods = "a diffusion model", METHODS
     completes = True
     scored_by = (Density, Bound)
     preview_options = {"method": "dpmpp", "steps": 16}  # noqa: RUF012 - read only
@@ -261,15 +262,8 @@ class Diffusion(GenerativeModel):
             raise InputError(
                 "this model has not met its data yet; call fit, or give its shape and data_range."
             )
-        if method is not None and method not in METHODS:
-            raise unknown("method", "method", method, METHODS)
-        if method is not None and self.one_level:
-            raise InputError(
-                f"method {method}: goes from noise to data, and this model knows one level of "
-                "noise; leave it out."
-            )
+        self.check_sampler(method=method, steps=steps)
         step = self.step if method is None else METHODS[method]
-        grid = self.grid if method is None else step.grid or self.grid
         count = steps if steps is not None else self.steps_of(method)
         if wrap is not None:
             denoiser = wrap(denoiser)
@@ -277,7 +271,7 @@ class Diffusion(GenerativeModel):
             denoiser = Conditional(denoiser, *known)
         if self.clip and self.data_range is not None:
             denoiser = Clipped(denoiser, *self.data_range)
-        times = grid(self.schedule, count)
+        times = self._grid_of(method)(self.schedule, count)
         z = noise(torch.empty(n, *self.shape, device=self.device))
         x = self.prior.draw(z)
         if known is not None:
@@ -287,6 +281,28 @@ class Diffusion(GenerativeModel):
     def steps_of(self, method: str | None) -> int:
         """Return how many steps `draw` takes by `method` unless told."""
         return (METHODS[method].steps if method in METHODS else None) or self.steps
+
+    def _grid_of(self, method: str | None) -> Grid:
+        return self.grid if method is None else METHODS[method].grid or self.grid
+
+    def most_steps(self, method: str | None) -> int | float:
+        """Return the most steps that `draw` can take: as many as there are levels, on such a grid.
+
+        Args:
+            method: the sampling method; None: the model's own.
+        """
+        return self._grid_of(method).most_steps(self.schedule)
+
+    def check_sampler(self, *, method: str | None = None, steps: int | None = None) -> None:
+        """Raise InputError for a sampling method or a number of steps that `draw` cannot take."""
+        super().check_sampler(method=method, steps=steps)
+        if method is not None and self.one_level:
+            raise InputError(
+                f"method {method}: goes from noise to data, and this model knows one level of "
+                "noise; leave it out."
+            )
+        if steps is not None:
+            self._grid_of(method).check(self.schedule, steps)
 
     def within(self, evaluations: int) -> dict[str, Any]:
         """Return options of `draw` that take at most so many evaluations; see `methods.within`."""

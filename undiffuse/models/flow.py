@@ -21,7 +21,7 @@ from undiffuse.diffusion.gaussian import log_prob
 from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
-from undiffuse.models.base import GenerativeModel, check_classes, check_one_pass, one_pass, unmet
+from undiffuse.models.base import GenerativeModel, check_classes, one_pass, unmet
 from undiffuse.models.likelihood import How, Likelihood
 from undiffuse.nn import FLOWS, flow_for_shape
 from undiffuse.parts import describe
@@ -40,6 +40,7 @@ class Flow(GenerativeModel):
         class_shares: how often each class is drawn; empty: counted on the data.
     """
 
+    called = "a flow"
     no_density = ""
 
     def __init__(
@@ -119,7 +120,7 @@ class Flow(GenerativeModel):
         Raises:
             InputError: for a temperature below 0, and if steps or a method are given.
         """
-        check_one_pass("a flow", steps=steps, method=method)
+        self.check_sampler(method=method, steps=steps)
         if not 0 <= temperature < math.inf:
             raise InputError(f"temperature {temperature:g}: give a number of at least 0, 1 = off.")
         network = self.network

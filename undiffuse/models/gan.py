@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
-from undiffuse.models.base import GenerativeModel, check_classes, check_one_pass, one_pass, unmet
+from undiffuse.models.base import GenerativeModel, check_classes, one_pass, unmet
 from undiffuse.models.gan_losses import GAMES, Game, Relativistic
 from undiffuse.nn.adversarial import ADVERSARIAL, adversarial_pair
 from undiffuse.parts import describe
@@ -57,6 +57,7 @@ class GAN(GenerativeModel):
         class_shares: how often each class is drawn; empty: counted on the data.
     """
 
+    called = "a GAN"
     no_density = (
         "a GAN has no density: its generator cannot be inverted, so it cannot say how likely a row "
         "is; score with a model of another preset, such as edm."
@@ -169,7 +170,7 @@ class GAN(GenerativeModel):
         Raises:
             InputError: if steps or a method are given.
         """
-        check_one_pass("a GAN", steps=steps, method=method)
+        self.check_sampler(method=method, steps=steps)
         return one_pass(self._generated(noise, n, **cond), callback)
 
     def config(self) -> dict[str, Any]:

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from undiffuse.diffusion.gaussian import kl
 from undiffuse.diffusion.sample import Callback, RowNoise
-from undiffuse.errors import InputError, unknown
+from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
-from undiffuse.models.base import GenerativeModel, check_classes, check_one_pass, one_pass, unmet
+from undiffuse.models.base import GenerativeModel, check_classes, one_pass, unmet
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood, Weighted
 from undiffuse.models.observation import (
     OBSERVATIONS,
@@ -45,6 +45,21 @@ from undiffuse.parts import describe
 
 _ACTIVE = 0.01  # least variance of m of a unit that is used (Burda et al. 2016, section 5.2)
 _GAP = 2  # pixels between pictures
+
+
+def _drawn(observation: Observation, output: Tensor, log_scale: Tensor, noise: Noise) -> Tensor:
+    return observation.draw(output, log_scale, noise(output))
+
+
+def _mean(observation: Observation, output: Tensor, log_scale: Tensor, noise: Noise) -> Tensor:
+    return observation.mean(output)
+
+
+DRAWS: dict[str, Callable[[Observation, Tensor, Tensor, Noise], Tensor]] = {
+    "likelihood": _drawn,
+    "mean": _mean,
+}
+"""Methods of sampling by name."""
 
 
 @final
@@ -63,6 +78,7 @@ class VAE(GenerativeModel):
         class_shares: how often each class is drawn; empty: counted on the data.
     """
 
+    called, methods = "a variational autoencoder", DRAWS
     scored_by = (Weighted, Bound)
     no_density = ""
 
@@ -199,9 +215,7 @@ class VAE(GenerativeModel):
             InputError: for another method, and for a number of steps.
         """
         network, observation, latent = self._ready()
-        if method is not None and method not in DRAWS:
-            raise unknown("method", "method", method, DRAWS)
-        check_one_pass("a variational autoencoder", steps=steps)
+        self.check_sampler(method=method, steps=steps)
         z = noise(torch.empty(n, latent, device=self.device))
         output, log_scale = network.decoder(z, **cond).to(z.dtype), network.log_scale.to(z.dtype)
         return one_pass(
@@ -377,21 +391,6 @@ BOUNDS: dict[type[How], Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]
     Weighted: weighted_bound,
 }
 """The bound of each way of scoring."""
-
-
-def _drawn(observation: Observation, output: Tensor, log_scale: Tensor, noise: Noise) -> Tensor:
-    return observation.draw(output, log_scale, noise(output))
-
-
-def _mean(observation: Observation, output: Tensor, log_scale: Tensor, noise: Noise) -> Tensor:
-    return observation.mean(output)
-
-
-DRAWS: dict[str, Callable[[Observation, Tensor, Tensor, Noise], Tensor]] = {
-    "likelihood": _drawn,
-    "mean": _mean,
-}
-"""Methods of sampling by name."""
 
 
 def _divergence(mean: Tensor, std: Tensor) -> Tensor:
