@@ -8,7 +8,9 @@ import pytest
 
 from undiffuse.data import Data, load
 from undiffuse.data.arrays.read import from_array
+from undiffuse.data.permutation import key, permute
 from undiffuse.data.split import SplitByGroups, SplitByRows, make_split
+from undiffuse.errors import InputError
 
 LAYOUTS = {
     "even": np.repeat(np.arange(20), 7),
@@ -93,3 +95,41 @@ def test_no_recording_has_windows_on_both_sides(tmp_path, monkeypatch):
         assert held_out | training == set(range(1, 13))
         batches = data.batches(50, seed=0)
         assert set(np.unique(np.concatenate([next(batches)["row"] for _ in range(5)]))) <= training
+
+
+@pytest.mark.parametrize(
+    ("n", "wanted", "rows"),
+    [
+        (2, None, 1), (4, None, 1), (15, None, 2), (14, None, 1), (100_000, None, 10_000),
+        (200_000, None, 10_000), (50, 0.25, 12), (50, 0.001, 1), (50, 0.98, 49), (50, 1, 1),
+        (50, 49, 49), (200_000, 0.5, 100_000),
+    ],
+)  # fmt: skip
+def test_a_tenth_is_held_out_and_ten_thousand_rows_at_most(n, wanted, rows):
+    """Unless a share or a number is asked for; one row at least."""
+    split = make_split(n, None, wanted, 0, "data")
+    assert (split.n_held_out, split.notes) == (rows, ())
+    positions = np.arange(0, n - rows, max(1, n // 1000))
+    assert not split.holds_out(split.training(positions)).any()
+    assert split.holds_out(split.held_out(np.arange(0, rows, max(1, rows // 1000)))).all()
+
+
+@pytest.mark.parametrize("wanted", [0, 0.0, -1, -0.1, 50, 51, 0.99, 1.0])
+def test_a_split_that_leaves_no_rows_on_one_side_is_refused(wanted):
+    with pytest.raises(InputError, match=f"held_out {wanted}: of 50 rows this leaves none on one"):
+        make_split(50, None, wanted, 0, "data")
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(300) // 3])
+def test_which_rows_are_held_out_is_the_same_in_every_version(groups):
+    """By rows the first of P, of the key (1, seed); by groups those visited first, of (3, seed)."""
+    split = make_split(300, groups, 30, 7, "data")
+    order = permute(np.arange(300), 300, key(1, 7))
+    if groups is None:
+        expected = order[:30]
+    else:
+        visited = permute(np.arange(100), 100, key(3, 7))[:10]
+        expected = order[np.isin(groups[order], visited)]
+    np.testing.assert_array_equal(split.held_out(np.arange(30)), expected)
+    rest = order[~np.isin(order, expected)]
+    np.testing.assert_array_equal(split.training(np.arange(270)), rest)

@@ -79,10 +79,48 @@ def test_a_wrong_toy_breaks_a_law(law, points, density, monkeypatch):
         law("wrong")
 
 
-def test_moons_lie_on_their_arcs():
-    x, y = draw_toy("moons", 5000).T.astype(float)
-    upper = np.hypot(x + 0.5, y + 0.25) - 1
-    lower = np.hypot(x - 0.5, y - 0.25) - 1
+def test_moons_are_two_half_circles_and_normal_noise():
+    """Upper: around (-1/2, -1/4), angles from 0 to pi. Lower: around (1/2, 1/4), turned about."""
+    n = 100_000
+    points = draw_toy("moons", n).astype(float)
+    upper = np.hypot(points[:, 0] + 0.5, points[:, 1] + 0.25) - 1
+    lower = np.hypot(points[:, 0] - 0.5, points[:, 1] - 0.25) - 1
     distance = np.minimum(np.abs(upper), np.abs(lower))
     assert distance.max() < 6 * 0.06
-    assert distance.std() < 0.06
+    # the mean and covariance of both together, of angles uniform on [0, pi]
+    half = 1 / np.pi * 2 - 0.25  # E sin - 1/4
+    np.testing.assert_allclose(points.mean(0), [0, 0], atol=5 * 1.0 / n**0.5)
+    expected = [0.5 + 0.25 + 0.06**2, 0.5 - 0.5 * 2 / np.pi + 0.0625 + 0.06**2]
+    np.testing.assert_allclose(points.var(0), expected, rtol=0.02)
+    cross = -0.5 * half  # x is -1/2 on average in the upper one, 1/2 in the lower one
+    assert np.cov(points.T)[0, 1] == pytest.approx(cross, abs=0.01)
+    for side in (1, -1):  # the middle third of either, where the other is far
+        x, y = (side * points + [0.5, 0.25]).T
+        middle = (np.abs(x) < y / 3**0.5) & (np.hypot(x, y) > 0.75)
+        assert np.hypot(x, y)[middle].mean() == pytest.approx(1, abs=0.005)
+        assert np.hypot(x, y)[middle].std() == pytest.approx(0.06, rel=0.03)
+        assert middle.sum() == pytest.approx(n / 6, rel=0.03)
+
+
+def test_toys_have_the_sizes_that_are_published():
+    """Rings of radius 1/2, 5/4 and 2 and noise 0.06; eight Gaussians of 0.2 around radius 2."""
+    assert TOY_ROWS == 20_000
+    rings = np.hypot(*draw_toy("rings", 90_000).T.astype(float))
+    for radius in (0.5, 1.25, 2.0):
+        near = rings[abs(rings - radius) < 0.3]
+        assert near.mean() == pytest.approx(radius, abs=0.003)
+        assert near.std() == pytest.approx(0.06, rel=0.03)
+        assert len(near) == pytest.approx(30_000, rel=0.03)
+        peak = toy_log_density("rings", np.array([[radius, 0.0]]))[0]
+        assert peak == pytest.approx(-np.log(3 * 2 * np.pi * radius * 0.06 * (2 * np.pi) ** 0.5))
+    angles = np.arange(8) * np.pi / 4
+    centres = 2 * np.stack([np.cos(angles), np.sin(angles)], 1)
+    points = draw_toy("gaussians8", 80_000).astype(float)
+    distances = np.linalg.norm(points[:, None] - centres, axis=2)
+    nearest = distances.argmin(1)
+    apart = points - centres[nearest]
+    np.testing.assert_allclose(apart.std(0), [0.2, 0.2], rtol=0.02)
+    np.testing.assert_allclose(np.bincount(nearest), 10_000, rtol=0.05)
+    at_centres = toy_log_density("gaussians8", centres)
+    np.testing.assert_allclose(at_centres, -np.log(8 * 2 * np.pi * 0.2**2), rtol=1e-3)
+    assert np.isfinite(toy_log_density("rings", np.zeros((1, 2)))).all()

@@ -34,7 +34,7 @@ def index_labels(
     if labels is None:
         return None, ()
     given = np.asarray(labels)
-    given = given.reshape(len(given)) if given.size == len(given) and given.ndim else given
+    given = given.reshape(len(given)) if given.ndim and given.size == len(given) else given
     if given.shape != (rows,):
         raise InputError(
             f"{name}: labels of shape {given.shape} for {rows:,} rows; give one label for each row."

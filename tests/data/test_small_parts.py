@@ -1,0 +1,175 @@
+"""Windows, labels and the files that rows are written to, by small cases whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from undiffuse.data.labels import index_labels, match_classes
+from undiffuse.data.recordings.windows import Windows, window_length, window_notes
+from undiffuse.data.writing import find_writer, numbered_folder, write_npy, write_npz
+from undiffuse.errors import InputError
+
+# --- windows
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_windows_lie_evenly_in_their_recordings_and_short_ones_end_in_silence(channels):
+    """Of 10 samples two windows of 4, with gaps of 1/2, 1, 1/2 rounded down; of 3 and 1 one."""
+    lengths, total = (10, 3, 4, 15, 1), 33
+    samples = np.arange(1, total + 1, dtype=np.int16)[:, None].repeat(channels, 1)
+    rows = Windows(samples, lengths, 4)
+    assert rows.groups.tolist() == [0, 0, 1, 2, 3, 3, 3, 4]
+    assert len(rows) == 8
+    expected = [
+        [1, 2, 3, 4], [6, 7, 8, 9],  # gaps of 10 - 8 = 2: a quarter and three quarters of it
+        [11, 12, 13, 0],
+        [14, 15, 16, 17],
+        [18, 19, 20, 21], [23, 24, 25, 26], [28, 29, 30, 31],  # 15 - 12 = 3: 0.5, 1.5, 2.5
+        [33, 0, 0, 0],
+    ]  # fmt: skip
+    found = rows.take(np.arange(8))
+    assert found.dtype == np.int16
+    for channel in np.moveaxis(found, -1, 0) if channels == 2 else [found]:
+        assert channel.tolist() == expected
+    assert rows.take(np.array([7, 0])).shape == (2, 4) + (2,) * (channels == 2)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "rate", "size", "length"),
+    [
+        ((9999,) * 10, 8000, None, 8000),  # a second: 125 times 64
+        ((9999,) * 10, 1001, None, 960),
+        ((99999,) * 10, 44100, None, 16384),
+        ((63,) * 10, 8000, None, 63),
+        ((64,) * 10, 8000, None, 64),
+        ((65,) * 10, 8000, None, 64),
+        ((100, *[500] * 19), 8000, None, 448),  # one in twenty is shorter
+        ((100, 100, 100, *[500] * 17), 8000, None, 64),
+        ((5, 10), 8000, 10, 10),
+        ((5, 10), 8000, (7,), 7),
+        ((5, 10), 8000, 1, 1),
+    ],
+)
+def test_a_window_is_a_second_or_what_nine_in_ten_reach(lengths, rate, size, length):
+    assert window_length("x/", lengths, rate, size) == length
+
+
+@pytest.mark.parametrize("size", [0, -1, (3, 3), 11])
+def test_a_window_that_cannot_be_is_refused(size):
+    with pytest.raises(InputError, match=r"the longest recording|as a whole number of samples"):
+        window_length("x/", (5, 10), 8000, size)
+
+
+def test_what_is_cut_and_filled_is_said():
+    for lengths, short in (((4000, 4000), None), ((4000, 1000, 1999, 2000), "2 of 4")):
+        rows = Windows(np.zeros((sum(lengths), 1), np.int16), lengths, 2000)
+        notes = window_notes("x/", rows, lengths, 8000)
+        assert notes[0] == (
+            f"x/: {len(lengths)} recordings are cut into {len(rows)} windows of 2,000 samples "
+            "(0.25 s) that do not overlap."
+        )
+        assert notes[1:] == (
+            []
+            if short is None
+            else [f"x/: {short} recordings are shorter than that; silence is added."]
+        )
+
+
+# --- labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "index", "names"),
+    [
+        ([3, 1, 3], (), [1, 0, 1], ("1", "3")),
+        ([[3], [1], [3]], (), [1, 0, 1], ("1", "3")),
+        ([1.0, 0.0, 1.0], (), [1, 0, 1], ("0", "1")),
+        ([True, False, True], (), [1, 0, 1], ("False", "True")),
+        (["b", "a", "b"], (), [1, 0, 1], ("a", "b")),
+        ([2, 0, 2], ("x", "y", "z"), [2, 0, 2], ("x", "y", "z")),
+        ([0, 1, 0], ("x", "y", "z"), [0, 1, 0], ("x", "y", "z")),
+        ([3, 0, 3], ("x", "y", "z"), [1, 0, 1], ("0", "3")),  # no indices of these
+        ([-1, 0, -1], ("x", "y"), [0, 1, 0], ("-1", "0")),
+        (["y", "x", "y"], ("x", "y"), [1, 0, 1], ("x", "y")),
+    ],
+)
+def test_labels_are_indices_into_named_classes(labels, classes, index, names):
+    found, called = index_labels(labels, 3, "data", classes)
+    assert found is not None
+    assert (found.tolist(), found.dtype, called) == (index, np.int64, names)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([1, 2], "labels of shape .* for 3 rows"),
+        ([[1, 2], [1, 2], [1, 2]], "labels of shape .* for 3 rows"),
+        (5, "labels of shape .* for 3 rows"),
+        ([0.5, 1.0, 2.0], "neither whole numbers nor names"),
+        ([np.nan, 1.0, 2.0], "neither whole numbers nor names"),
+        ([None, 1, 2], "neither whole numbers nor names"),
+    ],
+)
+def test_labels_that_are_none_are_refused(labels, said):
+    with pytest.raises(InputError, match=f"data: .*{said}"):
+        index_labels(labels, 3, "data")
+    assert index_labels(None, 3, "data") == (None, ())
+
+
+def test_classes_are_matched_by_name():
+    labels = np.array([0, 2, 1])
+    found = match_classes(labels, ["c", "a", "b"], ["a", "b", "d"])
+    assert found is not None
+    assert (found.tolist(), found.dtype) == ([-1, 1, 0], np.int64)
+    assert match_classes(None, ["a"], ["a"]) is None
+    assert match_classes(labels, ["c", "a", "b"], []) is None
+
+
+# --- files
+
+
+def test_the_writer_is_that_of_the_suffix(tmp_path):
+    writers = {".npy": write_npy, "folder/": write_npz}
+    assert find_writer(writers, tmp_path / "x.NPY", "rows") is write_npy
+    assert find_writer(writers, tmp_path / "x", "rows") is write_npz
+    (tmp_path / "x.png").mkdir()
+    assert find_writer(writers, tmp_path / "x.png", "rows") is write_npz
+    with pytest.raises(InputError, match=r"rows cannot be written as \.csv; use one of \.npy, fol"):
+        find_writer(writers, tmp_path / "x.csv", "rows")
+
+
+def test_an_archive_holds_data_labels_and_more(tmp_path):
+    rows = np.arange(6.0).reshape(3, 2)
+    for labels in (None, np.array(["a", "b", "a"], dtype=object), [1, 2, 1]):
+        write_npz(rows, tmp_path / "x.npz", labels, rate=np.array(8))
+        with np.load(tmp_path / "x.npz", allow_pickle=False) as found:
+            assert set(found) == {"data", "rate"} | ({"labels"} if labels is not None else set())
+            np.testing.assert_array_equal(found["data"], rows)
+            if labels is not None:
+                assert found["labels"].tolist() == list(labels)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        write_npy(np.array([None]), tmp_path / "x.npy", None)
+
+
+def test_files_of_a_folder_are_numbered_and_named_by_their_label(tmp_path):
+    for labels, names in (
+        (None, ["00000.png", "12345.png"]),
+        (["a/b"] * 12345 + ["cat 1.5+x-y_z"], ["00000-a_b.png", "12345-cat 1.5+x-y_z.png"]),
+    ):
+        with numbered_folder(tmp_path / "out", ".png", labels) as path:
+            for i in (0, 12345):
+                path(i).touch()
+        assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
+    for name, ours in (("123456.png", 1), ("1234.png", 0), ("12345xpng", 0), ("1234567.png", 0)):
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / name).touch()
+        if ours:
+            with numbered_folder(tmp_path / "other", ".png", None):
+                pass
+        else:
+            refused = pytest.raises(InputError, match="holds other files")
+            with refused, numbered_folder(tmp_path / "other", ".png", None):
+                pass
+            (tmp_path / "other" / name).unlink()
+        (tmp_path / "other").rmdir()
