@@ -21,7 +21,7 @@ from undiffuse.cli.sample import class_names
 from undiffuse.cli.terminal import Terminal, number, plain, print_facts
 from undiffuse.cli.trajectory import Trajectory
 from undiffuse.cli.verb import ask
-from undiffuse.evaluation import Summary
+from undiffuse.evaluation.scores.table import Summary
 from undiffuse.options import CompareOptions, ScoreOptions, TrainOptions
 
 

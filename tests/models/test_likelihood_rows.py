@@ -22,7 +22,7 @@ from undiffuse.diffusion.steps.moves import Heun
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows
-from undiffuse.models import MODELS, Diffusion, edm
+from undiffuse.models import MODELS, Diffusion
 from undiffuse.models.likelihood import (
     HOW,
     Bound,
@@ -32,6 +32,7 @@ from undiffuse.models.likelihood import (
     combined,
     how_of,
 )
+from undiffuse.models.presets import edm
 
 ODE = {"how": Density(tolerance=1e-4)}
 
