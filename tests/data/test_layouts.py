@@ -1,97 +1,243 @@
-"""Which axis of an array is what: guessed from shapes and values, and said."""
+"""What the axes of a row are taken for, and what images become, at the limits of each rule."""
+
+from __future__ import annotations
+
+import re
 
 import numpy as np
 import pytest
-import torch
 
 from undiffuse.data import load
-from undiffuse.data.labels import index_labels
+from undiffuse.data.arrays.read import features_axis, from_array, layout_of
+from undiffuse.data.folder import Folder
+from undiffuse.data.images.decode import ImageHeader, PixelFormat, plan_images
 from undiffuse.errors import InputError
 
-RNG = np.random.default_rng(0)
+rng = np.random.default_rng(0)
 
 
-def windows(n=200, t=24):
-    price = 100 + RNG.normal(0, 5, (n, 1)) + np.cumsum(RNG.normal(0, 0.5, (n, t)), 1)
-    return np.stack([price, np.exp(RNG.normal(13, 0.4, (n, t))), RNG.normal(0, 0.01, (n, t))], 2)
+@pytest.mark.parametrize(
+    ("shape", "features", "layout", "last"),
+    [
+        ((), None, (1,), False),
+        ((9,), None, (9,), False),
+        ((16, 64), None, (16, 64), False),
+        ((16, 63), None, (1, 16, 63), False),
+        ((17, 68), None, (1, 17, 68), False),
+        ((64, 16), None, (16, 64), True),
+        ((63, 16), None, (1, 63, 16), False),
+        ((68, 17), None, (1, 68, 17), False),
+        ((3, 4), 0, (3, 4), False),
+        ((3, 4), -1, (4, 3), True),
+        ((4, 64), -1, (64, 4), True),
+        ((64, 4), 0, (64, 4), False),
+        ((8, 8, 3), None, (3, 8, 8), True),
+        ((3, 8, 8), None, (3, 8, 8), False),
+        ((8, 8, 8), None, (8, 8, 8), False),
+        ((8, 8, 9), None, (9, 8, 8), True),  # a square of pixels, and nine channels
+        ((9, 8, 8), None, (9, 8, 8), False),
+        ((10, 20, 9), None, (9, 10, 20), True),
+        ((10, 20, 10), None, (10, 20, 10), False),
+        ((10, 20, 15), None, (10, 20, 15), False),
+        ((10, 20, 15), -1, (15, 10, 20), True),
+        ((10, 20, 9), 0, (10, 20, 9), False),
+        ((2, 5, 10, 20, 9), None, (90, 10, 20), True),
+        ((2, 5, 9, 10, 20), None, (90, 10, 20), False),
+    ],
+)
+def test_the_layout_of_a_row_follows_from_its_shape(shape, features, layout, last):
+    assert layout_of(shape, features) == (layout, last)
 
 
-def bands(n, count):
-    scale = np.geomspace(10, 900, count)
-    return np.geomspace(100, 8000, count) + scale * RNG.normal(size=(n, 16, 16, count))
+def rows_with(deviations, means, *, axis=1, length=30):
+    """Rows (200, 30, features), or with the axis first, whose indices have these laws."""
+    x = rng.normal(size=(200, length, len(deviations)))
+    x = (x - x.mean((0, 1))) / x.std((0, 1)) * deviations + means
+    return x if axis == -1 else np.moveaxis(x, -1, 1)
 
 
-LAYOUTS = {
-    "windows of features": (windows(), (3, 24), "sequences of 24, 3 channels (the last axis)"),
-    "features of windows": (windows().swapaxes(1, 2), (3, 24), "3 channels (the first axis)"),
-    "more features than steps": (
-        RNG.normal(size=(90, 5, 12)) * np.array([1, 1e3, 1e-2] * 4),
-        (12, 5),
-        "sequences of 5, 12 channels (the last axis)",
-    ),
-    "places": (RNG.normal(size=(90, 24, 20)) + np.arange(20) % 2 * 50, (20, 24), "the last axis"),
-    "steps of alike features": (RNG.normal(size=(90, 200, 4)), (4, 200), "the last axis"),
-    "walks": (RNG.normal(size=(90, 2, 200)).cumsum(2), (2, 200), "the first axis"),
-    "grids": (RNG.normal(size=(90, 30, 40)), (1, 30, 40), "30 x 40, one number in each place"),
-    "bands last": (bands(9, 13).astype(np.uint16), (13, 16, 16), "grids of 16 x 16, 13 channels"),
-    "flow": (RNG.normal(size=(9, 16, 16, 2)), (2, 16, 16), "2 channels (the last axis)"),
-    "video": (
-        RNG.integers(0, 255, (9, 4, 16, 16, 3), np.uint8),
-        (12, 16, 16),
-        "grids of 16 x 16, 12 channels (the last axis and those before the grid)",
-    ),
-    "latents": (RNG.normal(size=(9, 64, 4, 4)), (64, 4, 4), "64 channels (the first axis)"),
-    "letters": (RNG.integers(0, 2, (9, 4, 20), np.uint8), (1, 4, 20), "taken for images of 4 x 20"),
-}
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize(
+    ("deviations", "means", "differ"),
+    [
+        ([1.0, 10.1], [0, 0], True),
+        ([1.0, 9.9], [0, 0], False),  # of one order of magnitude
+        ([1.0, 3.1, 10.1], [0, 0, 0], True),
+        ([1.0, 2.9, 6.0, 10.1], [0] * 4, False),  # by steps of less than 3: gradually
+        ([1.0, 1.0], [0, 10.1], True),
+        ([1.0, 1.0], [0, 9.9], False),
+        ([1.0, 2.0], [0, 19.0], False),  # apart by less than ten of the larger deviation
+        ([1.0, 1.0, 1.0], [0, 9, 18], False),  # gradually
+        ([1.0, 0.0, 10.1], [0, 5000.0, 0], True),  # a constant is not counted
+        ([0.0, 1.0], [0, 100.0], False),
+        ([1.0], [0], False),
+        ([10.1 if i == 40 else 1.0 for i in range(64)], [0] * 64, True),
+        ([10.1 if i == 40 else 1.0 for i in range(65)], [0] * 65, False),
+    ],
+)
+def test_an_axis_of_features_is_one_whose_values_jump(axis, deviations, means, differ):
+    rows = rows_with(deviations, means, axis=axis)
+    assert features_axis(rows) == (axis if differ else None)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_channels_are_found_standardized_and_said(name):
-    rows, shape, sentence = LAYOUTS[name]
-    data = load(rows)
-    assert data.shape == shape
-    assert any(sentence in note for note in data.notes)
-    rows = rows[data.split.training(np.arange(len(data)))]
-    wide = rows.astype(np.int32) if rows.dtype == np.uint16 else rows
-    x, _ = data.transform.encode(torch.from_numpy(wide), torch.zeros_like)
-    if rows.dtype != np.uint8:
-        axes = (0, *range(2, x.ndim))
-        torch.testing.assert_close(x.std(axes), torch.ones(shape[0]), atol=0.2, rtol=0)
-        assert float(x.mean(axes).abs().max()) < 0.2
-    back = data.transform.decode(x)
-    assert back.shape == rows.shape
-    np.testing.assert_allclose(back, rows, rtol=1e-5, atol=1e-3)
+def test_without_two_axes_or_with_jumps_along_both_there_are_no_features():
+    assert features_axis(rng.normal(size=(50, 2)) * [1, 1000]) is None
+    both = rng.normal(size=(50, 4, 4)) * [1, 1000, 1, 1] * np.array([1, 1, 1, 1000])[:, None]
+    assert features_axis(both) is None
+    deep = rng.normal(size=(50, 3, 5, 7)) * [1, 1000, 1, 1, 1, 1, 1]
+    assert features_axis(deep) == -1
+    assert features_axis(np.moveaxis(deep, -1, 1)) == 0
 
 
-def test_masked_values_are_missing_and_not_what_lies_beneath():
-    rows = np.ma.masked_less(RNG.normal(10, 2, (50, 8)), 8)
-    rows.data[rows.mask] = 9.96920997e36
-    with pytest.raises(InputError, match="are NaN or infinite, the first in row"):
-        load(rows)
-    whole = np.ma.masked_equal(RNG.integers(0, 9, (50, 8)), 3)
-    with pytest.raises(InputError, match="are NaN or infinite"):
-        load(whole)
-    assert len(load(np.ma.masked_less(np.abs(RNG.normal(size=(50, 8))), 0))) == 45
+@pytest.mark.parametrize(
+    ("dtype", "shape", "note"),
+    [
+        ("uint8", (9, 6), "rows of 9 x 6 are taken for images of 9 x 6, one number in each place"),
+        ("uint8", (9, 6, 3), "images of 9 x 6, 3 channels (the last axis)"),
+        ("uint8", (3, 9, 6), "images of 9 x 6, 3 channels (the first axis)"),
+        ("float32", (2, 1200), "rows of 2 x 1,200 are taken for sequences of 1,200, 2 channels "
+         "(the first axis)"),
+        ("float32", (100, 2), "sequences of 100, 2 channels (the last axis)"),
+        ("float32", (30, 40), "grids of 30 x 40, one number in each place"),
+        ("float32", (5, 30, 40), "grids of 30 x 40, 5 channels (the first axis)"),
+        ("float32", (30, 40, 5), "grids of 30 x 40, 5 channels (the last axis)"),
+        ("float32", (1, 30, 40), "grids of 30 x 40, 1 channels (the first axis)"),
+        ("float32", (2, 3, 30, 40), "grids of 30 x 40, 6 channels (the first axis and those before "
+         "the grid)"),
+    ],
+)  # fmt: skip
+def test_what_the_axes_are_taken_for_is_said(dtype, shape, note):
+    found = from_array(rng.integers(0, 2, (9, *shape)).astype(dtype), name="x").notes
+    assert len(found) == 1
+    assert re.fullmatch(rf"x: .*{re.escape(note)}; move the axes if that is wrong\.", found[0])
 
 
-def test_labels_are_read_from_whatever_holds_them():
-    pd = pytest.importorskip("pandas")
-    names = ["cat", "dog", "cat"]
-    for labels in (
-        names,
-        np.array(names),
-        np.array(names, dtype=object),
-        np.array([name.encode() for name in names]),
-        pd.Series(names),
-        pd.Categorical(names),
-        pd.Series(names, dtype="category"),
-        pd.Series(names, dtype="string"),
-    ):
-        index, classes = index_labels(labels, 3, "x")
-        assert (index.tolist(), classes) == ([0, 1, 0], ("cat", "dog"))
-        loaded = load((RNG.normal(size=(3, 2)), labels)).loaded
-        assert loaded.classes == ("cat", "dog")
-    numbers = index_labels(np.array([2, 5, 2], dtype=object), 3, "x")
-    assert numbers[1] == ("2", "5")
-    with pytest.raises(InputError, match="neither whole numbers nor names"):
-        index_labels(np.array([None, "a", 2], dtype=object), 3, "x")
+@pytest.mark.parametrize("shape", [(), (5,)])
+def test_of_vectors_nothing_is_said(shape):
+    loaded = from_array(rng.normal(size=(9, *shape)), name="x", notes=("given",), path="p")
+    assert (loaded.notes, loaded.path, loaded.kind) == (("given",), "p", "arrays")
+    assert loaded.facts["row_shape"] == list(shape)
+
+
+def test_images_have_at_most_four_channels_of_whole_numbers():
+    for dtype, shape, kind in (
+        ("uint8", (6, 7, 4), "images"), ("uint8", (4, 6, 7), "images"), (">u2", (6, 7), "images"),
+        ("uint8", (6, 7, 5), "arrays"), ("uint8", (5, 6, 7), "arrays"), ("int8", (6, 7), "arrays"),
+        ("uint8", (6,), "arrays"), ("uint8", (2, 2, 6, 7), "arrays"), ("uint32", (6, 7), "arrays"),
+    ):  # fmt: skip
+        assert from_array(rng.integers(0, 9, (5, *shape)).astype(dtype), name="x").kind == kind
+
+
+def test_the_first_value_that_is_none_is_shown_where_it_is():
+    """Also behind many chunks of good values."""
+    rows = np.zeros((70_000, 32))
+    rows[:, 0] = np.arange(70_000)
+    rows[65_001, 3], rows[65_001, 9], rows[69_999, 0] = np.nan, np.inf, -np.inf
+    with pytest.raises(InputError, match=r"3 values .* in row 65001 at position \(3,\)"):
+        from_array(rows, name="x")
+    loaded = from_array(np.array([[3, -7], [5, 250]], np.int16), name="x")
+    assert (loaded.facts["least"], loaded.facts["greatest"]) == (-7, 250)
+    with pytest.raises(InputError, match="needs 64 bits without a sign"):
+        from_array(np.array([0, 2**63], np.uint64), name="x")
+    from_array(np.array([0, 2**63 - 1], np.uint64), name="x")
+
+
+def test_the_axes_are_found_among_the_rows_of_the_whole_array():
+    """Features whose scales differ, in an array of sequences that would be a grid."""
+    x = rng.normal(size=(40, 24, 20)) * np.where(np.arange(20) == 3, 100.0, 1.0)
+    assert load(x).shape == (20, 24)
+    assert load(rng.normal(size=(40, 24, 20))).shape == (1, 24, 20)
+
+
+# --- images
+
+
+def header(height: int = 8, width: int = 8, **more: bool) -> ImageHeader:
+    return ImageHeader(height, width, **{"colour": False, "alpha": False, "deep": False, **more})
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """`planned(headers, size)` where files with alpha are transparent if they are `clear`."""
+    files = tuple(tmp_path / "x" / f"{i}.png" for i in range(9))
+    folder = Folder(tmp_path / "x", files, "images")
+
+    def plan(headers, size=None, *, clear=True):
+        monkeypatch.setattr("undiffuse.data.images.decode._is_transparent", lambda path: clear)
+        return plan_images(folder, dict(enumerate(headers)), size)
+
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "chosen"),
+    [
+        (64, 64, None, (64, 64)), (65, 64, None, (64, 63)), (100, 300, None, (21, 64)),
+        (30, 20, None, (30, 20)), (30, 20, 60, (60, 40)), (30, 20, 15, (15, 10)),
+        (30, 20, (7, 9), (7, 9)), (30, 20, (7,), (7, 5)), (1, 1000, None, (1, 64)),
+        (1000, 1, 1, (1, 1)),
+    ],
+)  # fmt: skip
+def test_the_longer_side_is_64_at_most_or_what_is_asked(planned, height, width, size, chosen):
+    found, notes = planned([header(height, width)] * 3, size)
+    assert (found.height, found.width) == chosen
+    ask = "" if size is not None else "; give a size to choose another"
+    assert notes == (
+        []
+        if chosen == (height, width)
+        else [
+            f"x/: the images of {height} x {width} are resized to {chosen[0]} x {chosen[1]} "
+            f"(height x width){ask}."
+        ]
+    )
+
+
+@pytest.mark.parametrize("size", [0, -3, (0, 5), (5, -1), (1, 2, 3)])
+def test_a_size_that_is_none_is_refused(planned, size):
+    with pytest.raises(InputError, match="give the longer side, or height and width"):
+        planned([header()], size)
+
+
+def test_a_size_that_half_have_is_the_size(planned):
+    assert planned([header(9, 8)] * 2 + [header(40, 30), header(50, 20)])[0].height == 9
+    few, notes = planned([header(9, 8)] * 2 + [header(40, 30), header(50, 20), header(60, 10)])
+    assert (few.height, few.width) == (40, 10)
+    assert notes == [
+        "x/: the images come in 4 sizes; each is resized and centre-cropped to 40 x 10 "
+        "(height x width); give a size to choose another."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "clear", "channels", "deep", "said"),
+    [
+        ([{}, {}], True, 1, False, []),
+        ([{"deep": True}, {}], True, 1, True, []),
+        ([{"colour": True}, {"colour": True}], True, 3, False, []),
+        ([{"colour": True}, {}], True, 3, False, ["1 of 2 images are grey and are turned into"]),
+        ([{"alpha": True}, {}], True, 2, False, []),
+        ([{"alpha": True}, {}], False, 1, False, ["no pixel of any image is transparent"]),
+        ([{"alpha": True, "colour": True}] * 2, True, 4, False, []),
+        (
+            [{"deep": True}, {"colour": True}],
+            True,
+            3,
+            False,
+            ["16-bit images are reduced to 8 bits", "1 of 2 images are grey"],
+        ),
+        ([{"deep": True}, {"alpha": True}], True, 2, False, ["16-bit images are reduced"]),
+        ([{"pages": True}, {}], True, 1, False, ["1 of 2 images hold several pages or frames"]),
+        (
+            [{"colour": True, "deep_colour": True}, {"colour": True}],
+            True,
+            3,
+            False,
+            ["1 of 2 images are 16-bit colour, read as 8 bits"],
+        ),
+    ],
+)  # fmt: skip
+def test_pixels_become_the_richest_that_are_met(planned, kinds, clear, channels, deep, said):
+    found, notes = planned([header(**kind) for kind in kinds], clear=clear)
+    assert found == PixelFormat(8, 8, channels, deep=deep)
+    assert len(notes) == len(said)
+    assert all(words in note for words, note in zip(said, notes))
