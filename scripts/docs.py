@@ -1,8 +1,8 @@
-"""Write docs/cli.md from the command line's own help, the equation index and the errata, and check
-every relative link.
+"""Write docs/cli.md from the command line's own help, the table of solvers from their registry, the
+equation index and the errata, and check every relative link.
 
-The page is what `--help` prints at 100 columns, so it cannot say anything that the program does
-not.
+The first page is what `--help` prints at 100 columns, so it cannot say anything that the program
+does not.
 """
 
 import os
@@ -13,10 +13,13 @@ from pathlib import Path
 from runpy import run_path
 
 from undiffuse.cli.app import VERBS
+from undiffuse.diffusion import EDM, METHODS, STEPS, LogSNR, Step
+from undiffuse.models.methods import evaluations
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+TABLE = re.compile(r"^\| step \|.*?(?=\n\n)", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
 
 
@@ -63,7 +66,45 @@ def command_line_page() -> str:
     return "\n".join(parts)
 
 
+def order_of(step: Step) -> str:
+    """The order that a step declares, "-" if it declares none."""
+    weak = None if step.weak_order is None else f"weak {step.weak_order}"
+    return str(step.order or weak or "-")
+
+
+def solver_row(made: type[Step]) -> str:
+    """What a step declares of itself, and how often it calls the network in ten steps."""
+    plain, names = made(), [name for name, step in METHODS.items() if isinstance(step, made)]
+    orders = {order_of(plain): ""}
+    for arguments in made.variants.values():
+        words = ", ".join(f"{name}={value}" for name, value in arguments.items())
+        orders.setdefault(order_of(made(**arguments)), f" with `{words}`")
+    schedule = EDM()
+    calls = evaluations(plain, LogSNR()(schedule, 10), schedule)
+    cells = (
+        f"`{made.__name__}`",
+        ", ".join(f"`{name}`" for name in names) or "-",
+        made.formula,
+        "; ".join(order + setting for order, setting in orders.items()),
+        "as the tolerance asks" if made.adaptive else f"{calls:,}",
+        made.source,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def solver_table() -> str:
+    """A row for each registered step: deterministic ones first, then those that draw noise."""
+    steps = sorted(STEPS.items(), key=lambda item: (item[1]().order is None, item[0]))
+    head = "| step | `--method` | formula, in short | order | evaluations in 10 steps | source |"
+    rows = (solver_row(made) for _, made in steps)
+    return "\n".join([head, "|---|---|---|---|---|---|", *rows])
+
+
 if __name__ == "__main__":
+    solvers = ROOT / "docs" / "systems" / "solvers.md"
+    text = TABLE.sub(lambda _: solver_table(), solvers.read_text(encoding="utf-8"))
+    solvers.write_text(text, encoding="utf-8")
+    print(f"Wrote the table of {solvers.relative_to(ROOT)}.")
     page = ROOT / "docs" / "cli.md"
     page.write_text(command_line_page(), encoding="utf-8")
     print(f"Wrote {page.relative_to(ROOT)}.")
