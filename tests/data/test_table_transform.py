@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undiffuse.data import KINDS
+from undiffuse.data import KINDS, load
 from undiffuse.data.tables.columns import FloatColumn
 from undiffuse.data.tables.transform import LevelColumn, NumberColumn, TableTransform
 from undiffuse.errors import InputError
@@ -269,3 +269,55 @@ def test_a_value_that_the_data_does_not_hold_is_refused():
     ):
         with pytest.raises(InputError, match=sentence):
             transform.encode(torch.tensor([bad], dtype=torch.float64), torch.zeros_like)
+
+
+def gaps(rng):
+    """Name -> values, and the ends of where they have none."""
+    warm = rng.normal(12, 6, 800)
+    low, high = rng.uniform(0, 10, 300), rng.uniform(50, 60, 80)
+    whole = [rng.integers(0, 1000, 300), rng.integers(5000, 6000, 99)]
+    return {
+        "-999 for missing": (np.where(rng.random(800) < 0.03, -999, warm), -998, -30),
+        "-999 and 999": (np.r_[[-999.0] * 3, [999.0] * 2, warm], -998, -30),
+        "two ends": (np.r_[[-9999.0] * 3, [-999.0] * 5, warm], -998, -30),
+        "two clusters": (np.r_[low, high], 10.01, 49.99),
+        "whole clusters": (np.concatenate(whole), 1000, 4999),
+        "one value in the middle": (np.r_[low, [50.0] * 12, low + 90], 10.01, 49.99),
+    }
+
+
+@pytest.mark.parametrize("name", gaps(np.random.default_rng(0)))
+def test_nothing_is_drawn_where_the_data_have_nothing(name):
+    """Whatever a model gives; and every row still comes back, and the density is still one."""
+    values, low, high = gaps(np.random.default_rng(1))[name]
+    data = load(pa.table({"v": values}), held_out=20)
+    x = 1.5 * torch.randn(20_000, data.shape[0], generator=torch.Generator().manual_seed(0))
+    drawn = data.form.table(data.transform.decode(x)).column("v").to_numpy()
+    assert not ((drawn > low) & (drawn < high)).any()
+    assert (drawn < low).any()
+    assert (drawn > high).any()
+    stored = data.loaded.rows.take(np.arange(len(values)))
+    back, _ = data.transform.encode(torch.from_numpy(stored), torch.zeros_like)
+    decoded = data.form.table(data.transform.decode(back)).column("v").to_numpy()
+    np.testing.assert_allclose(decoded, values, rtol=1e-5, atol=1e-3)
+
+
+def test_a_repeated_far_date_stands_apart_whatever_its_share():
+    days = np.r_[np.arange(18_000, 19_000), [2_932_896] * 2]
+    data = load(pa.table({"end": pa.array(days.astype(np.int32), pa.date32())}))
+    (column,) = data.transform.columns
+    assert len(column.atoms) == 1
+    assert column.high == 999
+
+
+@pytest.mark.parametrize(
+    "law", ["lognormal", "normal", "exponential", "uniform", "standard_cauchy"]
+)
+def test_smooth_laws_have_no_gaps(law):
+    """Heavy tails too: what lies far out stays a number like others."""
+    rng = np.random.default_rng(0)
+    draw = getattr(rng, law)
+    for n in (200, 2000):
+        data = load(pa.table({"v": draw(size=n), "w": np.round(100 * draw(size=n)).astype(int)}))
+        for column in data.transform.columns:
+            assert isinstance(column, LevelColumn) or not (column.gaps or column.atoms)

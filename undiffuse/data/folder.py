@@ -23,12 +23,12 @@ _READ = 2**20  # bytes at a time
 
 
 def are_few(count: int, total: int) -> bool:
-    """Return whether so many are few enough to go on without: 5 %, or up to 3 of ten times as many.
+    """Return whether so many are few enough to go on without: 5 %, or one of ten or more.
 
     >>> are_few(1, 12), are_few(2, 12), are_few(5, 100), are_few(6, 100)
     (True, False, True, False)
     """
-    return count <= 0.05 * total or (count <= 3 and 10 * count <= total)
+    return count <= 0.05 * total or (count == 1 and total >= 10)
 
 
 @final

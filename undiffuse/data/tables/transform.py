@@ -21,6 +21,10 @@ zeros of a capital gain) and missing ones have no density; they become a second 
 {ordinary, atom 1, ..., missing}, and where that is not "ordinary" the number is filled with z ~
 N(0, 1), whose log-density is subtracted.
 
+A repeated value far from all others (-999, 9999-12-31) is an atom too, however few rows have it,
+and between two clusters that are far apart the map is so steep that hardly any x is left: a value
+that falls there goes to the nearer end, so that nothing is drawn where the data have nothing.
+
 *Constants* are left out and put back.
 
 What a column *can* hold is known from the whole table, so that every row has a probability; how
@@ -53,6 +57,13 @@ SHARED = 0.01  # of the probability, spread evenly over the levels, so that none
 MOST_LEVELS = 256  # of a column on a grid; with more it is modelled as a number
 REPEATS = 4  # rows per value, on average, with fewer of which a column on a grid is a number
 ATOM = 0.05  # a value of a number column in more than this share of the rows is an atom
+FAR = 0.5  # so is a repeated end that is further from the rest than this share of their range
+WIDE, BLOCK, EMPTY = (
+    0.1,
+    8,
+    5.0,
+)  # a gap: share of the range, and times what its 8 nearest rows span
+STEEP = 1e-4  # half of the x that a gap takes
 KNOTS = 33  # at most; with fewer than eight rows to a knot there are fewer
 EXACT_STEPS = 2**20  # whole numbers with up to this many steps come back exactly from float32
 LEAST_SLOPE = 3e-6  # of the map on such a column: a bin is then several ulps wide, even in a tail
@@ -207,6 +218,7 @@ class NumberColumn(ModelledColumn):
         marks: the x of each.
         atoms: codes that stand apart.
         states: the shares of {ordinary, each atom, missing if one more}; empty if all are ordinary.
+        gaps: pairs of codes between which the data have none, and none is drawn.
     """
 
     def __init__(
@@ -220,7 +232,9 @@ class NumberColumn(ModelledColumn):
         marks: Sequence[float],
         atoms: Sequence[float] = (),
         states: Sequence[float] = (),
+        gaps: Sequence[Sequence[float]] = (),
     ) -> None:
+        self.gaps = gaps
         self.name, self.whole, self.low, self.high = name, whole, low, high
         self.knots, self.marks, self.atoms, self.states = knots, marks, atoms, states
         self.missing = len(states) > len(atoms) + 1
@@ -232,7 +246,12 @@ class NumberColumn(ModelledColumn):
 
     @classmethod
     def measure(
-        cls, rows: np.ndarray, column: Column, ordinary: np.ndarray, atoms: np.ndarray
+        cls,
+        rows: np.ndarray,
+        column: Column,
+        ordinary: np.ndarray,
+        atoms: np.ndarray,
+        gaps: Sequence[tuple[float, float]] = (),
     ) -> NumberColumn:
         """Return the column of training rows (N,), whose codes are among these rising ones."""
         special = [rows == atom for atom in atoms]
@@ -241,7 +260,7 @@ class NumberColumn(ModelledColumn):
         is_ordinary = ~np.any(special, axis=0) if special else np.ones(len(rows), dtype=bool)
         counts = np.array([is_ordinary.sum(), *(mask.sum() for mask in special)])
         low, high = ordinary[[0, -1]].tolist()
-        knots, marks = _knots(rows[is_ordinary], column.on_grid, low, high)
+        knots, marks = _knots(rows[is_ordinary], column.on_grid, low, high, gaps)
         return cls(
             name=column.name,
             whole=column.on_grid,
@@ -251,6 +270,7 @@ class NumberColumn(ModelledColumn):
             marks=marks,
             atoms=atoms.tolist(),
             states=_shares(counts) if special else [],
+            gaps=[list(gap) for gap in gaps],
         )
 
     def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -278,6 +298,8 @@ class NumberColumn(ModelledColumn):
         j = torch.searchsorted(marks[1:-1], exact, right=True)
         y = knots[j] + (exact - marks[j]) / slopes[j]
         y = (y.floor() if self.whole else y).clamp(self.low, self.high)
+        for a, b in self.gaps:
+            y = torch.where((y > a) & (y < b), torch.where(y - a < b - y, a, b).double(), y)
         if not self.states:
             return y
         special = [0.0, *self.atoms, *([math.nan] if self.missing else [])]
@@ -344,7 +366,7 @@ def choose_model(column: Column, codes: np.ndarray, arrow_type: pa.DataType) -> 
         constant = ConstantColumn(name=column.name, value=values.item())
         return lambda rows: constant, "a constant: left out of the model and put back"
     or_missing = ", or missing" if column.missing != "no" else ""
-    is_atom = counts > ATOM * len(codes)
+    is_atom = (counts > ATOM * len(codes)) | _far_ends(values, counts)
     ordinary, atoms = values[~is_atom], values[is_atom]
     repeated = len(values) <= min(MOST_LEVELS, counts.sum() / REPEATS)
     if column.size or (column.on_grid and repeated) or len(ordinary) < 2:
@@ -353,8 +375,48 @@ def choose_model(column: Column, codes: np.ndarray, arrow_type: pa.DataType) -> 
     named = ", ".join(column.texts(atoms, arrow_type))
     apart = f", with {named} apart" if named else ""
     what = "whole steps" if column.on_grid else "a continuous number"
-    measure = partial(NumberColumn.measure, column=column, ordinary=ordinary, atoms=atoms)
+    gaps = _gaps(ordinary, counts[~is_atom], column.on_grid)
+    measure = partial(
+        NumberColumn.measure, column=column, ordinary=ordinary, atoms=atoms, gaps=gaps
+    )
     return measure, f"{what}{apart}{or_missing}"
+
+
+def _far_ends(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return which rising values are repeated and far from all others, as -999 for missing is."""
+    low, high = 0, len(values) - 1
+    far = np.zeros(len(values), dtype=bool)
+    while high - low >= 2:
+        below, above = values[low + 1] - values[low], values[high] - values[high - 1]
+        if counts[low] > 1 and below > FAR * (values[high] - values[low + 1]):
+            far[low] = True
+            low += 1
+        elif counts[high] > 1 and above > FAR * (values[high - 1] - values[low]):
+            far[high] = True
+            high -= 1
+        else:
+            break
+    return far
+
+
+def _gaps(values: np.ndarray, counts: np.ndarray, whole: bool) -> list[tuple[float, float]]:
+    """Return pairs of rising values with nothing between them, where that is no accident.
+
+    A gap is a tenth of the range or more, and five times as wide as what the eight nearest rows on
+    either side span: in a sample of any smooth density that is rarer than one in ten million.
+    """
+    above = counts.cumsum()
+    gaps = []
+    for i in np.flatnonzero(np.diff(values) >= WIDE * (values[-1] - values[0])).tolist():
+        if min(above[i], above[-1] - above[i]) < BLOCK:
+            continue
+        first = int(np.searchsorted(above, above[i] - BLOCK, side="right"))
+        last = int(np.searchsorted(above, above[i] + BLOCK))
+        near = max(values[i] - values[first], values[last] - values[i + 1])
+        width = values[i + 1] - values[i] - whole
+        if width > EMPTY * near and width > 0:
+            gaps.append((float(values[i]), float(values[i + 1])))
+    return gaps
 
 
 def _shares(counts: np.ndarray) -> list[float]:
@@ -363,7 +425,11 @@ def _shares(counts: np.ndarray) -> list[float]:
 
 
 def _knots(
-    values: np.ndarray, whole: bool, low: float, high: float
+    values: np.ndarray,
+    whole: bool,
+    low: float,
+    high: float,
+    gaps: Sequence[tuple[float, float]],
 ) -> tuple[list[float], list[float]]:
     """Return quantiles at evenly spaced normal scores; equal ones share their mean score."""
     n, half = len(values), 0.5 if whole else 0.0
@@ -375,6 +441,8 @@ def _knots(
     marks = np.bincount(group, weights=scores) / np.bincount(group)
     apart = np.diff(knots) > 1e-12 * np.maximum(np.abs(knots[1:]), np.abs(knots[:-1])) + 1e-290
     knots, marks = knots[np.append(True, apart)], marks[np.append(True, apart)]
+    for a, b in gaps:
+        knots, marks = _with_gap(knots, marks, (a + whole, b), float(np.mean(values <= a)))
     if len(knots) < 2:  # hardly any ordinary value in the training rows: spread the whole range
         knots, marks = np.array([low, high + 2 * half]), np.array([-1.0, 1.0])
     if whole and high - low < EXACT_STEPS:
@@ -382,6 +450,31 @@ def _knots(
         wider = np.append(0.0, rises.cumsum())
         marks = wider - wider[len(marks) // 2] + marks[len(marks) // 2]
     return knots.tolist(), marks.tolist()
+
+
+def _with_gap(
+    knots: np.ndarray, marks: np.ndarray, ends: tuple[float, float], share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return knots and marks with hardly any x between the ends of a gap.
+
+    Args:
+        knots: rising points.
+        marks: the x of each.
+        ends: where the gap begins and ends.
+        share: the share of the values below it.
+    """
+    if not 0 < share < 1:
+        return knots, marks
+    x = float(ndtri(torch.tensor(share, dtype=torch.float64)))
+    (a, b), near = ends, 1e-6 * (ends[1] - ends[0])
+    left = (knots < a - near) & (marks < x - STEEP)
+    right = (knots > b + near) & (marks > x + STEEP)
+    side = 0.01 * (b - a)  # where a side has one value alone
+    lower = (knots[left], marks[left]) if left.any() else ([a - side], [x - 1.0])
+    upper = (knots[right], marks[right]) if right.any() else ([b + side], [x + 1.0])
+    middle = ([a, b], [x - STEEP, x + STEEP])
+    knots, marks = (np.concatenate(parts) for parts in zip(lower, middle, upper))
+    return knots, marks
 
 
 @final
