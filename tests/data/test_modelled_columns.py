@@ -1,0 +1,223 @@
+"""How a column is modelled, at the limits of each rule, and the numbers that are measured of it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from undiffuse.data.tables.columns import measure_column
+from undiffuse.data.tables.transform import (
+    ConstantColumn,
+    LevelColumn,
+    NumberColumn,
+    choose_model,
+)
+from undiffuse.errors import InputError
+
+pa = pytest.importorskip("pyarrow")
+
+rng = np.random.default_rng(0)
+
+
+def modelled(values, rows=None):
+    """The column of all values as modelled on the first `rows` of them, and the phrase about it."""
+    array = pa.array(values)
+    column = measure_column("c", array, "t")
+    codes, _ = column.encode(array, array.type, "t")
+    measure, phrase = choose_model(column, codes, array.type)
+    return measure(codes[:rows]), phrase
+
+
+def repeated(values, rows):
+    """Each of so many whole numbers with gaps, so often that there are `rows` in all."""
+    return np.resize(3 * np.arange(values) ** 2, rows).tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "sort", "phrase"),
+    [
+        ([7, 7, 7], ConstantColumn, "a constant: left out of the model and put back"),
+        ([7, 7, None], LevelColumn, "one of 1 values, or missing"),
+        (repeated(256, 1024), LevelColumn, "one of 256 values"),
+        (repeated(256, 1023), NumberColumn, "whole steps"),
+        (repeated(257, 2000), NumberColumn, "whole steps"),
+        (repeated(5, 20), LevelColumn, "one of 5 values"),
+        ([*repeated(5, 20), None], LevelColumn, "one of 5 values, or missing"),
+        ([*repeated(25, 95), *[None] * 5], NumberColumn, "whole steps, or missing"),
+        ([0.5] * 5 + [math.pi * i for i in range(95)], NumberColumn, "a continuous number"),
+        (
+            [0.5] * 6 + [math.pi * i for i in range(94)],
+            NumberColumn,
+            "a continuous number, with 0.5 apart",
+        ),
+        ([0.5] * 9 + [math.pi] * 9 + [math.e], LevelColumn, "one of 3 values"),
+        (["a", "b", "a", "b"], LevelColumn, "one of 2 values"),
+        ([True, False, None], LevelColumn, "one of 2 values, or missing"),
+    ],
+)
+def test_few_values_are_levels_and_others_numbers_whose_frequent_values_stand_apart(
+    values, sort, phrase
+):
+    column, said = modelled(values)
+    assert (type(column), said) == (sort, phrase)
+
+
+@pytest.mark.parametrize(
+    ("values", "listed", "counts"),
+    [
+        (["b"] * 6 + ["a"] * 3 + ["c"] * 1, [1, 0, 2], [6, 3, 1]),
+        (["b"] * 4 + ["a"] * 4, [0, 1], [4, 4]),
+        (["b"] * 6 + ["a"] * 3 + [None], [1, 0], [6, 3, 1]),
+        ([0] * 2 + [2] * 6 + [1] * 2, [0, 1, 2], [2, 2, 6]),
+        ([False] + [True] * 7, [0, 1], [1, 7]),
+    ],
+)
+def test_levels_have_their_shares_and_a_hundredth_is_spread_evenly(values, listed, counts):
+    """Without an order by falling frequency, else as they rise; missing comes last."""
+    column, _ = modelled(values)
+    assert isinstance(column, LevelColumn)
+    assert column.values == listed
+    assert column.missing == (len(counts) > len(listed))
+    share = np.array(counts) / sum(counts)
+    np.testing.assert_allclose(column.masses, 0.99 * share + 0.01 / len(counts))
+
+
+def test_each_level_owns_its_interval_of_a_standard_normal():
+    """x = Phi^-1(F_k + u w_k), at most eight deviations away; the correction is log w - log phi."""
+    column = LevelColumn(name="c", values=[4.0, 0.0, 9.0], masses=[1, 2, 4, 1])
+    below = np.array([0, 1, 3, 7, 8]) / 8
+    u = torch.linspace(0.01, 0.99, 9, dtype=torch.float64)
+    for k, code in enumerate([4.0, 0.0, 9.0, math.nan]):
+        x, correction = column.encode(
+            torch.full((9,), code).double(), torch.special.ndtri(u)[:, None]
+        )
+        expected = norm.ppf(below[k] + u.numpy() * (below[k + 1] - below[k]))
+        np.testing.assert_allclose(x[:, 0], expected, atol=1e-6)
+        width = math.log(below[k + 1] - below[k])
+        np.testing.assert_allclose(correction, width - norm.logpdf(x[:, 0].double()), rtol=1e-6)
+        np.testing.assert_array_equal(column.decode(x), [code] * 9)
+        far = torch.tensor([[-40.0], [40.0]]).double()
+        ends, _ = column.encode(torch.full((2,), code).double(), far)
+        assert ends.abs().max() <= 8
+        np.testing.assert_array_equal(column.decode(ends), [code] * 2)
+    assert column.has_density(np.array([4.0, 1.0, 9.0])).tolist() == [True, False, True]
+    assert column.some_code == 4
+    complete = LevelColumn(name="c", values=[4.0, 0.0], masses=[1, 2])
+    for bad in (math.nan, 5.0, -1.0):
+        with pytest.raises(InputError, match='column "c": holds a value'):
+            complete.encode(torch.tensor([0.0, bad]).double(), torch.zeros(2, 1).double())
+
+
+@pytest.mark.parametrize(("n", "knots"), [(21, 2), (24, 3), (100, 12), (264, 33), (2000, 33)])
+def test_the_map_of_numbers_goes_through_quantiles_at_normal_scores(n, knots):
+    """As many as there are eights of rows, 2 to 33, out to the score of half a row."""
+    values = np.exp(rng.normal(size=n))
+    column, _ = modelled(values)
+    assert isinstance(column, NumberColumn)
+    farthest = norm.ppf(1 - 0.5 / n)
+    scores = np.linspace(-farthest, farthest, knots)
+    np.testing.assert_allclose(column.marks, scores, atol=1e-9)
+    np.testing.assert_allclose(column.knots, np.quantile(values, norm.cdf(scores)), rtol=1e-9)
+    assert (column.low, column.high) == (values.min(), values.max())
+    assert (column.width, column.whole, column.states) == (1, False, [])
+    at = np.array(column.knots)
+    middle = (at[1:] + at[:-1]) / 2
+    for points, expected in (
+        (at, scores),
+        (middle, (scores[1:] + scores[:-1]) / 2),
+        ([at[0] - np.diff(at)[0]], [2 * scores[0] - scores[1]]),  # goes on beyond the ends
+        ([at[-1] + np.diff(at)[-1]], [2 * scores[-1] - scores[-2]]),
+    ):
+        x, _ = column.encode(torch.tensor(points).double(), torch.zeros(len(points), 1).double())
+        np.testing.assert_allclose(x[:, 0], expected, atol=1e-5)
+    _, slope = column.encode(torch.tensor(middle), torch.zeros(len(middle), 1).double())
+    np.testing.assert_allclose(slope, np.log(np.diff(scores) / np.diff(at)), rtol=1e-9)
+
+
+def test_equal_quantiles_are_one_knot_at_their_mean_score():
+    values = np.concatenate([[0.0] * 4, [1.0] * 4, [2.0] * 4, np.arange(3, 91)]) * math.pi
+    column, _ = modelled(values)
+    assert isinstance(column, NumberColumn)
+    scores = np.linspace(norm.ppf(0.005), norm.ppf(0.995), 12)
+    quantiles = np.quantile(values, norm.cdf(scores))
+    for knot, mark in zip(column.knots, column.marks):
+        assert mark == pytest.approx(scores[np.isclose(quantiles, knot)].mean())
+    assert len(column.knots) == len(set(quantiles.round(9)))
+
+
+def test_whole_numbers_lie_in_the_middle_of_their_bins():
+    values = rng.integers(0, 5000, 800)
+    column, _ = modelled(values)
+    assert isinstance(column, NumberColumn)
+    assert column.whole
+    scores = np.array(column.marks)
+    codes = values - values.min()
+    np.testing.assert_allclose(column.knots, np.quantile(codes + 0.5, norm.cdf(scores)), rtol=1e-6)
+    z = torch.special.ndtri(torch.tensor([[0.25], [0.75]]).double())
+    for code in (0.0, 77.0, column.high):
+        x, _ = column.encode(torch.full((2,), code).double(), z)
+        expected = np.interp([code + 0.25, code + 0.75], column.knots, scores)
+        inside = [column.knots[0] < code + u < column.knots[-1] for u in (0.25, 0.75)]
+        np.testing.assert_allclose(x[inside, 0], expected[inside], atol=1e-5)
+        np.testing.assert_array_equal(column.decode(x), [code] * 2)
+
+
+def test_a_bin_of_whole_numbers_is_wide_enough_for_float32():
+    """A narrow bulk and a far outlier: the map rises by at least 3e-6 for each step."""
+    values = np.concatenate([np.arange(400), [10**6]])
+    column, _ = modelled(values)
+    assert isinstance(column, NumberColumn)
+    slopes = np.diff(column.marks) / np.diff(column.knots)
+    assert slopes.min() == pytest.approx(3e-6, rel=1e-6)
+    codes = torch.arange(990_000, 1_000_001, 7).double()
+    x, _ = column.encode(codes, torch.randn(len(codes), 1).double())
+    np.testing.assert_array_equal(column.decode(x), codes)
+    wide, _ = modelled(np.concatenate([np.arange(400), [2**21]]))  # more steps than float32 tells
+    assert isinstance(wide, NumberColumn)
+    assert (np.diff(wide.marks) / np.diff(wide.knots)).min() < 3e-6
+
+
+def test_atoms_and_missing_are_states_of_a_second_coordinate():
+    """Of 200 rows 20 are 0.5, 12 are missing; the rest is mapped without them."""
+    rest = np.exp(rng.normal(size=168)) + 3
+    values = np.concatenate([[0.5] * 20, [np.nan] * 12, rest])
+    column, said = modelled(values)
+    assert isinstance(column, NumberColumn)
+    assert said == "a continuous number, with 0.5 apart, or missing"
+    share = np.array([168, 20, 12]) / 200
+    np.testing.assert_allclose(column.states, 0.99 * share + 0.01 / 3)
+    assert (column.atoms, column.missing, column.width) == ([0.5], True, 2)
+    assert (column.low, column.high) == (rest.min(), rest.max())
+    farthest = norm.ppf(1 - 0.5 / 168)
+    np.testing.assert_allclose(column.marks, np.linspace(-farthest, farthest, 21), atol=1e-9)
+    held = column.can_hold(np.array([0.5, 0.4, 2.0, rest.max(), rest.max() + 1]))
+    assert held.tolist() == [True, False, True, True, False]
+    z = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)).double()
+    x, correction = column.encode(torch.tensor([0.5, math.nan, 5.0]).double(), z)
+    np.testing.assert_allclose(x[:2, 0], z[:2, 0], rtol=1e-6)  # filled with noise
+    state = LevelColumn(name="c", values=[0, 1, 2], masses=column.states)
+    flags, more = state.encode(torch.tensor([1.0, 2.0, 0.0]).double(), z[:, 1:])
+    np.testing.assert_allclose(x[:, 1:], flags)
+    np.testing.assert_allclose(correction[:2], more[:2] - norm.logpdf(x[:2, 0].double()), rtol=1e-6)
+    j = np.searchsorted(column.knots, 5.0) - 1
+    slope = np.diff(column.marks)[j] / np.diff(column.knots)[j]
+    assert float(correction[2] - more[2]) == pytest.approx(math.log(slope))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_column_hardly_met_in_training_is_spread_over_its_range(whole):
+    """The training rows hold one value alone, the table 90 more: the range is two deviations."""
+    step = 10 if whole else math.pi
+    values = np.concatenate([[step * 3] * 30, step * np.arange(1000)])
+    column, _ = modelled(values, rows=30)
+    assert isinstance(column, NumberColumn)
+    if whole:
+        assert column.knots == [0, 1000]
+        assert column.marks == [-1, 1]
+    else:
+        assert column.knots == [0, 999 * math.pi]
+        assert column.marks == [-1, 1]
