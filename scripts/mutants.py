@@ -4,7 +4,8 @@
     [--workers 2]
 
 A mutant is the package with one change: a comparison, an operator, a constant, a condition, a
-keyword argument or a statement. Strings, annotations and `raise` statements stay as they are. Of
+keyword argument or a statement. Strings, annotations and `raise` statements stay as they are, and
+so do `examples` and `variants`, which a part shows the laws to be held to: they are test data. Of
 all possible mutants of the files below PACKAGE a random sample is tried. Tests are first run once
 under coverage, so that a mutant meets only tests that execute its line: the quickest of each test
 function, then the next quickest. A line that runs when its module is imported, such as a default,
@@ -123,8 +124,17 @@ def places(tree: ast.AST) -> Iterator[ast.AST]:
                 continue
             if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
                 continue
+            if shows_itself(node):
+                continue
             yield node
             yield from places(node)
+
+
+def shows_itself(node: ast.AST) -> bool:
+    """Whether it is what a part shows the laws of itself: test data that live in the package."""
+    if isinstance(node, ast.AnnAssign):
+        return isinstance(node.target, ast.Name) and node.target.id == "variants"
+    return isinstance(node, ast.FunctionDef) and node.name == "examples"
 
 
 def removable(tree: ast.AST) -> Iterator[tuple[list[ast.stmt], int]]:
