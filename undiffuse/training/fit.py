@@ -105,15 +105,7 @@ def fit(
     with ExitStack() as leaving:
         leaving.enter_context(randomness.put_back())
         randomness.at(PREPARE)
-        source = model.meet(data)
-        if init is not None:
-            start = RunFolder(init)
-            start.config()  # what is not a run, or of another format, is refused
-            initialize(model, start.weights(), start.given)
-        model.to(device)
-        if device.type == "cuda":  # convolutions in bfloat16 are fastest with channels last there
-            model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        model.train()
+        source = _prepared(model, data, init, device)
         chosen = settle(model, source, chosen, device, randomness, leaving)
         state = TrainingState(model, chosen)
         # A checkpoint holds four numbers a parameter, the weights a fifth.
@@ -141,6 +133,20 @@ def fit(
         )
         loop = _Loop(source, chosen, device, randomness, cast, state, clock, look, folder, log)
         return loop.run(stop)
+
+
+def _prepared(model: Trainable, data: Any, init: str | Path | None, device: torch.device) -> Source:
+    """Size the model to the data, give it the weights to start from, and move it to the device."""
+    source = model.meet(data)
+    if init is not None:
+        start = RunFolder(init)
+        start.config()  # what is not a run, or of another format, is refused
+        initialize(model, start.weights(), start.given)
+    model.to(device)
+    if device.type == "cuda":  # convolutions in bfloat16 are fastest with channels last there
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    model.train()
+    return source
 
 
 def _restore(

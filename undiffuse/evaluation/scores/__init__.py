@@ -51,19 +51,8 @@ _SIDES = 0x71AE11  # keeps the noise of a report's likelihoods apart from that o
 class Scorer(Protocol):
     """The part of `GenerativeModel` that scoring needs."""
 
-    def likelihood_rows(
-        self,
-        rows: Tensor,
-        *,
-        how: How | None = None,
-        first: int = 0,
-        seed: int = 0,
-        draws: int | None = None,
-        label: int | str | None = None,
-        importance: bool = False,
-        dequantization: TruncatedNormal | None = None,
-    ) -> Likelihood:
-        """Return the likelihood of stored rows."""
+    def likelihood_rows(self, *rows: Any, **options: Any) -> Likelihood:
+        """Return the likelihood of stored rows; see `GenerativeModel.likelihood_rows`."""
         ...
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -85,16 +74,7 @@ class Scoring:
 
     def of(self, model: Scorer, rows: Tensor, first: int) -> Likelihood:
         """Return the likelihood of stored rows (B, ...), the first of which is row `first`."""
-        return model.likelihood_rows(
-            rows,
-            how=self.how,
-            first=first,
-            seed=self.seed,
-            draws=self.draws,
-            label=self.label,
-            importance=self.importance,
-            dequantization=self.dequantization,
-        )
+        return model.likelihood_rows(rows, first=first, **vars(self))
 
     def identity(self, model: Scorer, rows: Conformed) -> dict[str, Any]:
         """Return what a score depends on besides the row's number, as plain data."""
