@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -87,12 +87,7 @@ def compare(
             holds something else, and a comparison of other data or with another budget or seed.
     """
     asked = with_defaults(ComparisonOptions, checked(ComparisonOptions, options))
-    names = list(dict.fromkeys(asked.presets))
-    for preset in names:
-        if preset not in PRESETS:
-            raise unknown("presets", "preset", preset, PRESETS)
-    if not names:
-        raise InputError("presets: none are named; give some, such as edm,gan.")
+    names = _known(asked.presets)
     budget = parse_duration(asked.budget)
     find_device(asked.device)
     folder = ComparisonFolder(out, overwrite=overwrite)
@@ -104,36 +99,24 @@ def compare(
     job = _Job(folder, data, features, asked, budget, on_event, progress, stop, runs)
     if overwrite:
         job.refer()  # useless features are refused before anything is deleted
-    settings = {"budget": budget, "seed": asked.seed}
-    folder.begin(
-        {"source": data.name, "fingerprint": data.fingerprint, **settings}, _named(features)
-    )
+    about = {"source": data.name, "fingerprint": data.fingerprint, **job.settings}
+    folder.begin(about, _named(features))
     if callable(features) or not all(job.kept(preset) for preset in names):
         job.reference()  # useless features are refused before anything is trained
     if job.each("training", job.train):
         job.each("evaluating", job.evaluate)
-    facts = comparison_facts(
-        runs,
-        undiffuse=__version__,
-        source=data.name,
-        data=_about(data),
-        evaluations=asked.evaluations,
-        samples=asked.n,
-        **settings,
-    )
-    if facts["table"]:
-        folder.write(facts, job.pictures)
-    return Comparison(facts, job.pictures)
+    return job.result()
 
 
-def _about(data: Data) -> dict[str, Any]:
-    return {
-        "name": data.name,
-        "training_rows": len(data),
-        "held_out_rows": data.n_held_out,
-        "shape": list(data.shape),
-        "classes": list(data.classes),
-    }
+def _known(presets: Iterable[str]) -> list[str]:
+    """The presets, each once. Raises InputError for an unknown one, and for none."""
+    names = list(dict.fromkeys(presets))
+    for preset in names:
+        if preset not in PRESETS:
+            raise unknown("presets", "preset", preset, PRESETS)
+    if not names:
+        raise InputError("presets: none are named; give some, such as edm,gan.")
+    return names
 
 
 def _named(features: Any) -> str | None:
@@ -165,6 +148,33 @@ class _Job:
     def shared(self) -> dict[str, Any]:
         """Options of both training and evaluation."""
         return {"seed": self.asked.seed, "device": self.asked.device, "stop": self.stop}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the runs depend on besides the data."""
+        return {"budget": self.budget, "seed": self.asked.seed}
+
+    def result(self) -> Comparison:
+        """Return the comparison so far, and write it if any preset is evaluated."""
+        data = {
+            "name": self.data.name,
+            "training_rows": len(self.data),
+            "held_out_rows": self.data.n_held_out,
+            "shape": list(self.data.shape),
+            "classes": list(self.data.classes),
+        }
+        facts = comparison_facts(
+            self.runs,
+            undiffuse=__version__,
+            source=self.data.name,
+            data=data,
+            evaluations=self.asked.evaluations,
+            samples=self.asked.n,
+            **self.settings,
+        )
+        if facts["table"]:
+            self.folder.write(facts, self.pictures)
+        return Comparison(facts, self.pictures)
 
     def refer(self, features: Any = None) -> Reference:
         """Make the reference, by these features or those that were asked for."""
