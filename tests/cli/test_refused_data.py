@@ -144,9 +144,9 @@ SOURCES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "text": (lambda folder: array(folder, np.array(["a", "b"])), ("x.npy",)),
     "a pickle": (pickled, ("x.npy",)),
     "a ragged table": (lambda folder: csv(folder, "a,b\n1,2\n3\n4,5\n"), ("t.csv", "line 3")),
-    "an empty column": (
-        lambda folder: csv(folder, "a,b\n1,\n2,\n3,\n"),
-        ("t.csv", 'column "b"', "empty"),
+    "empty columns": (
+        lambda folder: csv(folder, "a,b\n,\nNA,\n,\n"),
+        ("t.csv", 'column "a"', "empty"),
     ),
     "an empty table": (lambda folder: csv(folder, "a,b\n"), ("t.csv", "rows")),
     "an empty file": (lambda folder: csv(folder, ""), ("t.csv",)),

@@ -97,6 +97,21 @@ def test_a_value_that_training_cannot_have_costs_its_row_alone(column, value):
     torch.testing.assert_close(x[others], own[others])
 
 
+def test_a_missing_value_costs_its_row_alone_where_training_had_none():
+    data, new = load(frame()), frame()
+    new["colour"] = new["colour"].astype(object)
+    new.loc[4, "colour"] = None
+    rows = conform(new, data.config())
+    taken, problems = rows.readable.take(np.arange(60))
+    assert list(problems) == [4]
+    assert np.isnan(problems[4].nats)
+    assert problems[4].reason == 'column "colour": is empty, and in training it never was'
+    others = np.arange(60) != 4
+    own = data.loaded.rows.take(np.arange(60))
+    np.testing.assert_array_equal(taken[others], own[others])
+    assert rows.fingerprint != conform(frame(), data.config()).fingerprint
+
+
 def test_numbers_beyond_training_are_encoded_where_they_lie():
     """Whole numbers below and above those of training keep their order and their distances."""
     data = load(RNG.integers(0, 50, (200, 2), dtype=np.int32))
@@ -155,12 +170,6 @@ def test_an_unreadable_recording_is_a_row_with_a_problem(tmp_path):
     assert broken == ["tone_3.wav@0.000"]
 
 
-def with_cell(column, row, value):
-    new = frame().astype({column: object})
-    new.loc[row, column] = value
-    return new
-
-
 def floats(*place, value):
     x = np.zeros((5, 4))
     x[place] = value
@@ -192,10 +201,10 @@ REFUSED = {
         ('"age", "kind"', "missing"),
     ),
     "a column too many": ("pandas", lambda: frame().assign(id=1), ('"id"', "remove it")),
-    "a missing value": (
+    "only missing values": (
         "pandas",
-        lambda: with_cell("colour", 4, None),
-        ("colour", "1 value is missing", "row 5"),
+        lambda: frame().assign(colour=None),
+        ("colour", "60 values are missing", "row 1"),
     ),
     "text for a number": ("pandas", lambda: frame().assign(age="old"), ('"age"', "'old'", "row 1")),
     "an infinite number": (

@@ -164,13 +164,14 @@ def for_each(
 
 def unreadable(folder: Folder, failed: Mapping[int, Unreadable]) -> str:
     """Return "photos/: 2 of 90 images could not be read (a.jpg, b.jpg)", three names at most."""
-    shown = [
-        folder.files[i].name + (f": {failed[i]}" if str(failed[i]) else "")
-        for i in sorted(failed)[:3]
-    ] + ["..."] * (len(failed) > 3)
+    some = sorted(failed)[:3]
+    reasons = {i: f": {failed[i]}" if str(failed[i]) else "" for i in some}
+    alike = len(set(reasons.values())) == 1  # then it is said once, after the names
+    shown = [folder.files[i].name + ("" if alike else reasons[i]) for i in some]
+    names = ", ".join(shown + ["..."] * (len(failed) > 3)) + (reasons[some[0]] if alike else "")
     return (
         f"{folder.name}: {len(failed):,} of {len(folder.files):,} {folder.what} could not be read "
-        f"({', '.join(shown)})"
+        f"({names})"
     )
 
 

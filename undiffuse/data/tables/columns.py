@@ -21,7 +21,7 @@ remembered, and what comes back is rounded to them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, final
@@ -102,7 +102,6 @@ class Column(ABC):
         where: str,
         *,
         gaps: bool = False,
-        excused: Collection[int] = (),
     ) -> Coded:
         """Code the values of a column.
 
@@ -111,7 +110,6 @@ class Column(ABC):
             arrow_type: the type that the column had in training.
             where: the table and the column, for messages.
             gaps: allow missing values where none was in training.
-            excused: rows whose value may be missing all the same.
 
         Returns:
             Codes (N,) float64, NaN where missing, and which values (N,) have no code.
@@ -121,7 +119,7 @@ class Column(ABC):
         """
         values = Values.of(array, arrow_type, where)
         empty = values.empty
-        if self.missing == "no" and not gaps and set(np.flatnonzero(empty)) - set(excused):
+        if empty.any() and self.missing == "no" and not gaps:
             count, first = int(empty.sum()), int(np.flatnonzero(empty)[0]) + 1
             are = "value is" if count == 1 else "values are"
             raise InputError(

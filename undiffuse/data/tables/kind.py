@@ -125,8 +125,9 @@ class TableKind(Kind):
 
         A value between two steps of a grid, or a category that training never met, has probability
         zero under the model: it makes its row a `Problem`. So does another value of a column that
-        had one value in training, or few. Rows are called by their numbers, from 1 as in all
-        messages.
+        had one value in training, or few. A cell that no value of its column is, or that is empty
+        where none was in training, makes its row a `Problem` too. Rows are called by their numbers,
+        from 1 as in all messages.
         """
         transform, form, _ = self.restore(config)
         opened = _open_for_run(source, form)
@@ -139,8 +140,15 @@ class TableKind(Kind):
         for i, (column, model, field) in enumerate(columns):
             array = opened.column(column.name)
             where = opened.where(column.name)
-            codes, impossible = column.encode(array, field.type, where, excused=opened.odd)
-            impossible |= ~model.has_density(codes) & ~np.isnan(codes)
+            some = array.null_count < len(array)  # a row may lack what all others have
+            codes, impossible = column.encode(array, field.type, where, gaps=some)
+            empty = np.isnan(codes)
+            if column.missing == "no":
+                lacks = f'column "{column.name}": is empty, and in training it never was'
+                for row in np.flatnonzero(empty).tolist():
+                    problems.setdefault(row, Problem(math.nan, lacks))
+                codes[empty] = model.some_code
+            impossible |= ~model.has_density(codes) & ~empty
             for row in np.flatnonzero(impossible).tolist():
                 reason = f'column "{column.name}": the training data have no {array[row].as_py()!r}'
                 problems.setdefault(row, Problem.impossible(reason))
@@ -152,7 +160,7 @@ class TableKind(Kind):
             CheckedRows(ArrayRows(matrix), problems),
             range(1, len(matrix) + 1),
             name=opened.name,
-            fingerprint=_fingerprint(opened, form.columns, matrix),
+            fingerprint=_fingerprint(opened, form.columns, matrix, problems),
             notes=opened.notes,
         )
 
@@ -250,10 +258,15 @@ def _remarks(opened: TableSource, columns: Sequence[Column], matrix: np.ndarray)
     ]
 
 
-def _fingerprint(opened: TableSource, columns: Sequence[Column], matrix: np.ndarray) -> str:
+def _fingerprint(
+    opened: TableSource,
+    columns: Sequence[Column],
+    matrix: np.ndarray,
+    problems: Mapping[int, Problem] | None = None,
+) -> str:
     """Return a name for the content of a table, whatever file it came from."""
     digest = hashlib.sha256(schema_to_text(opened.table.schema).encode())
-    digest.update(repr(list(columns)).encode())
+    digest.update(repr([*columns, *sorted((problems or {}).items())]).encode())
     digest.update(matrix.data)
     return digest.hexdigest()[:16]
 
