@@ -227,6 +227,10 @@ class Trainable(nn.Module, ABC):
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Return numbers and curves on held-out `x`; "loss" is watched, "warning" is shown."""
 
+    def conclude(self, source: Source) -> None:
+        """Choose on training rows what depends on the trained weights; nothing by default."""
+        return
+
     @abstractmethod
     def preview(self, n: int, *, seed: int) -> Image.Image | None:
         """Draw `n` samples and return a picture of them; None for data that have no pictures."""

@@ -348,7 +348,7 @@ class ScoreOptions(Batched, Writing):
     probes: Annotated[
         int | None,
         Ge(0),
-        Doc("Probes of the trace; 0 = exact (ode; default 0 up to 64 values a row, else 2)."),
+        Doc("Probes of the trace; 0 = exact (ode; default 0 up to 64 values a row, else 4)."),
     ] = None
     label: Annotated[
         str | None, Doc("Score rows given this class, by name or number (default: any class).")
@@ -357,9 +357,9 @@ class ScoreOptions(Batched, Writing):
         False
     )
     dequantization: Annotated[
-        Literal["uniform", "truncated_normal"],
-        Doc("Noise that is added to whole numbers (default {default})."),
-    ] = "uniform"
+        Literal["uniform", "truncated_normal"] | None,
+        Doc("Noise added to whole numbers (default: none if the bound needs none, else uniform)."),
+    ] = None
     calibration: Annotated[
         Count, Doc("Held-out rows to compare with, at most (default {default}).")
     ] = 1000

@@ -37,7 +37,7 @@ from undiffuse.diffusion import (
 )
 from undiffuse.diffusion.likelihood.decoder import log_mass
 from undiffuse.diffusion.likelihood.density import Adaptive, log_density
-from undiffuse.diffusion.likelihood.elbo import elbo
+from undiffuse.diffusion.likelihood.elbo import DRAWS, elbo
 from undiffuse.diffusion.oracle import Gaussian, Points
 from undiffuse.diffusion.schedules.process import LEAST_SCORED, as_times
 from undiffuse.diffusion.target import regression_target
@@ -178,8 +178,8 @@ def expected_gap(
     """Return log p(x) - E[ELBO] for N(mean, std^2) and its exact denoiser, nats (B,), exact.
 
     Every term is a quadratic in its noise z, so that the three-point Gauss-Hermite rule gives its
-    expectation; each term's z runs over the rule's points independently of those of its two
-    neighbours.
+    expectation; each term's z, the same in all its draws, runs over the rule's points
+    independently of that of its two neighbours.
     """
     one = torch.ones(1, dtype=torch.float64)
     oracle, prior = (
@@ -191,10 +191,10 @@ def expected_gap(
         torch.tensor([1.0, 4.0, 1.0]).double() / 6,
     )
     points, weight = (
-        torch.cartesian_prod(nodes, nodes, nodes),
-        torch.cartesian_prod(weights, weights, weights).prod(1),
+        torch.cartesian_prod(nodes, nodes),
+        torch.cartesian_prod(weights, weights).prod(1),
     )
-    turns = cycle(points.T.repeat(1, len(x))[..., None])
+    turns = cycle(points.T.repeat(1, len(x)).repeat_interleave(DRAWS, 0)[..., None])
     rows = x.repeat_interleave(len(points), 0)
     bound = elbo(
         oracle, rows, prior, grid=LogSNR()(schedule, steps), noise=lambda like: next(turns)

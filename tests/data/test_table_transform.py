@@ -321,3 +321,18 @@ def test_smooth_laws_have_no_gaps(law):
         data = load(pa.table({"v": draw(size=n), "w": np.round(100 * draw(size=n)).astype(int)}))
         for column in data.transform.columns:
             assert isinstance(column, LevelColumn) or not (column.gaps or column.atoms)
+
+
+def test_a_table_of_real_numbers_draws_no_noise():
+    """Its density is exact: nothing is averaged, and no error is stated that is not there."""
+    rng = np.random.default_rng(0)
+    real = load(pa.table({"a": rng.normal(size=200) * math.pi, "b": rng.normal(size=200)}))
+    whole = load(pa.table({"a": rng.normal(size=200), "b": rng.integers(0, 5, 200)}))
+
+    def refused(like):
+        raise AssertionError("noise was asked for")
+
+    x, _ = real.transform.encode(real.sample_batch(4)["row"], refused)
+    assert x.shape == (4, 2)
+    with pytest.raises(AssertionError, match="asked for"):
+        whole.transform.encode(whole.sample_batch(4)["row"], refused)

@@ -124,7 +124,7 @@ def test_one_probe_is_exact_where_coordinates_are_independent():
     x = oracle.draw(2, torch.Generator().manual_seed(0))
     found = log_density(oracle, x, Prior(schedule, mean, std), solver=Adaptive(1e-8))
     assert torch.equal(
-        found.products, 2 * found.evaluations
+        found.products, 4 * found.evaluations
     )  # 81 coordinates: two probes unless asked otherwise
     assert float((found.nats - truth(oracle, x)).abs().max()) <= 1e-6
 

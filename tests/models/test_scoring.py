@@ -15,7 +15,7 @@ from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta, log_den
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.errors import InputError
-from undiffuse.models.diffusion import guided
+from undiffuse.models.diffusion import BOUND_FORMS, guided
 from undiffuse.models.likelihood import (
     Bound,
     Density,
@@ -55,10 +55,9 @@ class Told:
 
     def __init__(self, transform, kind="estimate", takes=False):
         self.transform, self.kind, self.takes = transform, kind, takes
-        self.noise, self.asked, self.widths = [], [], []
+        self.noise, self.asked = [], []
 
-    def takes_cells(self, how, width):
-        self.widths.append(width)
+    def takes_cells(self, how):
         return self.takes
 
     def likelihood(self, x, *, noise, cond, how=None, cells=None):
@@ -88,7 +87,7 @@ def scored(model, rows=ROWS, **options):
     ("random", "importance", "draws", "count"),
     [
         (False, False, None, 1),
-        (True, False, None, 2),
+        (True, False, None, 4),
         (True, True, None, 8),
         (False, True, None, 1),
         (True, True, 3, 3),
@@ -144,7 +143,6 @@ def test_bins_are_handed_on_where_there_are_any_and_the_model_takes_them():
         found = scored(model, cond={"label": torch.zeros(4)}, how=Density())
         (cond, how, cells), *_ = model.asked
         assert (list(cond), how) == (["label"], Density())
-        assert model.widths == ([] if bin_width is None else [0.5])
         if bin_width and takes:  # the bound is on the numbers: nothing is drawn, nothing corrected
             assert torch.equal(cells[0], ROWS.double() - 1)
             assert torch.equal(cells[1], ROWS.double() + 1)
@@ -152,7 +150,7 @@ def test_bins_are_handed_on_where_there_are_any_and_the_model_takes_them():
             assert (len(model.asked), found.kind) == (1, "estimate")
         else:
             assert cells is None
-            assert (len(model.asked), found.kind) == (2, "bound")
+            assert (len(model.asked), found.kind) == (4, "bound")
 
 
 def test_another_noise_of_dequantization_adds_what_its_density_differs_by():
@@ -164,7 +162,7 @@ def test_another_noise_of_dequantization_adds_what_its_density_differs_by():
     wanted = (ROWS + 3 * z)[:, 0].double() + correction
     torch.testing.assert_close(found.nats[:3], wanted[:3], rtol=1e-6, atol=1e-6)
     assert cut.asked[0][2] is None  # the bins are not used
-    with pytest.raises(InputError, match="dequantization truncated normal: it is for images and"):
+    with pytest.raises(InputError, match="dequantization: it is for images and"):
         scored(Told(Filled(True)), dequantization=TruncatedNormal(0.1))
 
 
@@ -263,33 +261,38 @@ def met(preset, rows=None, labels=True, **sizes):
     return model.eval()
 
 
+@pytest.mark.parametrize("form", range(len(BOUND_FORMS)))
 @pytest.mark.parametrize("preset", ["ddpm", "edm", "iddpm"])
-def test_the_bound_of_a_model_is_that_of_its_denoiser_over_its_own_levels(preset):
+def test_the_bound_of_a_model_is_that_of_its_denoiser_in_its_form(preset, form):
     model = met(preset, **({} if preset == "edm" else {"levels": 6}))
-    x, label = torch.randn(4, 3), torch.tensor([0, 1, -1, 0])
+    model.bound_form.fill_(form)
+    form, x, label = BOUND_FORMS[form], torch.randn(4, 3), torch.tensor([0, 1, -1, 0])
     edges = (x.double() - 0.1, x.double() + 0.1)
+    levels = form.levels and model.schedule.levels
+    denoiser = model.trained().given(label=label)
+    if model.clip:
+        denoiser = ud.diffusion.Clipped(denoiser, *model.data_range)
     for cells in (None, edges):
         found = model.likelihood(
             x, noise=RowNoise(1, 4), cond={"label": label}, how=Bound(5), cells=cells
         )
-        denoiser = model.trained().given(label=label)
-        if model.clip:
-            denoiser = ud.diffusion.Clipped(denoiser, *model.data_range)
-        grid = Levels()(model.schedule, 6) if model.schedule.levels else None
         wanted = elbo(
             denoiser,
             x,
             model.prior,
-            grid=grid,
+            grid=Levels()(model.schedule, 6) if levels else None,
             variance=model.step.reverse_variance,
             evaluations=5,
             cells=cells,
+            least=form.bins * 0.2 if cells else 0.0,
             noise=RowNoise(1, 4),
         )
-        torch.testing.assert_close(found.nats, wanted.nats, rtol=0, atol=0, equal_nan=True)
-        torch.testing.assert_close(found.stderr, wanted.stderr, rtol=0, atol=0, equal_nan=True)
+        close = torch.testing.assert_close
+        close(found.nats, wanted.nats, rtol=1e-6, atol=1e-6, equal_nan=True)
+        close(found.stderr, wanted.stderr, rtol=1e-6, atol=1e-6, equal_nan=True)
         assert (found.kind, found.evaluations, found.products) == ("bound", wanted.evaluations, 0.0)
-        assert found.meaning.startswith("the bound of the reverse diffusion; ")
+        own = "over its own levels" if levels else "in continuous time"
+        assert found.meaning.startswith(f"the bound of the reverse diffusion {own}")
 
 
 @pytest.mark.parametrize(
@@ -329,15 +332,15 @@ def test_a_density_is_exact_up_to_64_coordinates(columns, kind):
     assert (found.kind, found.evaluations) == (kind, 4.0)
 
 
-def test_a_bound_takes_bins_no_wider_than_five_times_the_least_noise():
+def test_a_bound_takes_bins_unless_its_form_is_of_dequantized_values():
     model = met("edm")
-    std = TruncatedNormal.of(model.schedule).std
-    for width, takes in ((4.99 * std, True), (5.01 * std, False)):
-        assert model.takes_cells(Bound(), width) == takes
-        assert not model.takes_cells(None, width)  # few coordinates: the density
-        assert not model.takes_cells(Density(), width)
-    model.shape = (17,)
-    assert model.takes_cells(None, std)
+    for i, form in enumerate(BOUND_FORMS):
+        model.bound_form.fill_(i)
+        assert model.takes_cells(Bound()) == form.cells
+        assert not model.takes_cells(None)  # few coordinates: the density
+        assert not model.takes_cells(Density())
+    model.shape, model.bound_form = (17,), torch.tensor(0)
+    assert model.takes_cells(None)
 
 
 @pytest.mark.parametrize("preset", ["edm", "ddpm", "vdm"])

@@ -338,7 +338,7 @@ def test_whole_numbers_are_scored_the_same_with_cells_and_as_an_even_density():
     in_cells = model.likelihood(x, cells=cells, **given)
     as_density = model.likelihood(x, **{**given, "noise": RowNoise(0, 2)})
     torch.testing.assert_close(in_cells.nats, as_density.nats + correction, rtol=1e-6, atol=1e-6)
-    assert model.takes_cells(None, 0.5)
+    assert model.takes_cells(None)
 
 
 def test_the_observation_follows_the_data_and_refuses_others():

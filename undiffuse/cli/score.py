@@ -93,12 +93,13 @@ def _held_out(
 
 def _scoring(model: GenerativeModel, asked: Asked[ScoreOptions]) -> Scoring:
     """How rows are scored. Raises InputError for what the model cannot do."""
-    from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
+    from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal, UniformNoise
     from undiffuse.evaluation.scores import Scoring
     from undiffuse.models import Diffusion
     from undiffuse.models.likelihood import how_of
 
-    options, dequantization = asked.options, None
+    options = asked.options
+    dequantization = UniformNoise() if options.dequantization == "uniform" else None
     if options.label is not None:
         model.label_index(options.label)
     if options.dequantization == "truncated_normal":

@@ -27,7 +27,7 @@ from numpy.typing import DTypeLike
 from PIL import Image
 from torch import Tensor, nn
 
-from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
+from undiffuse.diffusion.likelihood.dequantize import Dequantization
 from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Form, Noise, PartialRows, Source, Trainable, Transform
@@ -133,8 +133,8 @@ class GenerativeModel(Trainable):
         """
         raise InputError(self.no_density)
 
-    def takes_cells(self, how: How | None, width: float) -> bool:
-        """Return whether `likelihood` in this way takes `cells` of bins of this width."""
+    def takes_cells(self, how: How | None) -> bool:
+        """Return whether `likelihood` in this way takes `cells`."""
         return False
 
     def within(self, evaluations: int) -> dict[str, Any]:
@@ -397,7 +397,7 @@ class GenerativeModel(Trainable):
         draws: int | None = None,
         label: int | str | None = None,
         importance: bool = False,
-        dequantization: TruncatedNormal | None = None,
+        dequantization: Dequantization | None = None,
     ) -> Likelihood:
         """Return the log-likelihood of stored rows, in nats and the data's own units.
 
@@ -408,10 +408,11 @@ class GenerativeModel(Trainable):
             how: a way of scoring, one of `scored_by`; None: the family's own choice.
             first: the number of the first row.
             seed: decides everything random.
-            draws: draws of what the transform adds; None: 2, or 1 if it adds nothing.
+            draws: draws of what the transform adds; None: 4, or 1 if it adds nothing.
             label: score given this class; None hides the class.
             importance: weight the draws by importance instead of averaging them.
-            dequantization: the noise that whole numbers are given; None: uniform.
+            dequantization: the noise that whole numbers are given; None: none where the way of
+                scoring takes whole numbers, else uniform.
 
         Raises:
             InputError: for a model that has no density or has not met its data, a class that it

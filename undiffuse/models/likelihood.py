@@ -24,14 +24,14 @@ from typing import Any, Protocol, final, runtime_checkable
 import torch
 from torch import Tensor
 
-from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
+from undiffuse.diffusion.likelihood.dequantize import Dequantization
 from undiffuse.diffusion.sample import RowNoise
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Noise, Transform
 from undiffuse.seeds import mix
 
 _ENCODING, _SCORING = 0xE2C0DE, 0x5C02E  # two streams of noise, apart from that of sampling
-_AVERAGED, _WEIGHTED = 2, 8  # draws unless asked otherwise, where encoding draws at all
+_AVERAGED, _WEIGHTED = 4, 8  # draws unless asked otherwise, where encoding draws at all
 
 
 @final
@@ -127,8 +127,8 @@ class Scorable(Protocol):
         """Why there is no likelihood, in a sentence; "" if there is one."""
         ...
 
-    def takes_cells(self, how: How | None, width: float) -> bool:
-        """Return whether `likelihood` in this way takes `cells` of bins of this width."""
+    def takes_cells(self, how: How | None) -> bool:
+        """Return whether `likelihood` in this way takes `cells`."""
         ...
 
     def likelihood(
@@ -231,7 +231,7 @@ def likelihood_rows(
     seed: int,
     draws: int | None,
     importance: bool,
-    dequantization: TruncatedNormal | None,
+    dequantization: Dequantization | None,
     cond: dict[str, Tensor],
     device: torch.device,
 ) -> Likelihood:
@@ -271,7 +271,7 @@ def _cells(
 ) -> tuple[Tensor, Tensor] | None:
     """The edges of the rows' bins, where there are bins and the model takes them."""
     edges = transform.cells(rows)
-    if edges is None or not model.takes_cells(how, float(transform.bin_width or 0)):
+    if edges is None or not model.takes_cells(how):
         return None
     return edges[0].to(device), edges[1].to(device)
 
@@ -280,14 +280,13 @@ class _Encoding:
     """A transform's noise: whether it was drawn, and what its density adds to the correction."""
 
     def __init__(
-        self, noise: RowNoise, transform: Transform, dequantization: TruncatedNormal | None
+        self, noise: RowNoise, transform: Transform, dequantization: Dequantization | None
     ) -> None:
         self.noise, self.transform, self.dequantization = noise, transform, dequantization
         self.called, self.correction = False, torch.zeros(())
         if dequantization is not None and transform.bin_width is None:
             raise InputError(
-                "dequantization truncated normal: it is for images and arrays of whole numbers; "
-                "leave it out."
+                "dequantization: it is for images and arrays of whole numbers; leave it out."
             )
 
     def __call__(self, like: Tensor) -> Tensor:
@@ -308,6 +307,23 @@ def _corrected(part: Likelihood, correction: Tensor, random: bool) -> Likelihood
     return replace(part, nats=nats, stderr=torch.where(impossible, 0.0, stderr), kind=kind)
 
 
+def log_mean_exp(nats: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log(mean exp) of K draws (K, B) and its standard error, each (B,).
+
+    The error is the jackknife's, from the K values without one draw each. To first order it would
+    be std(weights) / sqrt(K), which is too small where few draws carry most of the weight: 0.70 of
+    the actual error for 8 draws that spread by 1.5 nats, where the jackknife's is 1.03. It is nan
+    for one draw.
+    """
+    n, total = len(nats), nats.logsumexp(0)
+    share = (nats - total).exp()
+    largest = nats.argmax(0, keepdim=True)  # the only one whose 1 - share may lose its digits
+    rest = nats.scatter(0, largest, -math.inf).logsumexp(0, keepdim=True)
+    without = (total + torch.log1p(-share.clamp(max=0.5))).scatter(0, largest, rest)
+    stderr = without.std(0) * (n - 1) / n**0.5
+    return total - math.log(n), stderr
+
+
 def combined(parts: list[Likelihood], importance: bool) -> Likelihood:
     """Return one likelihood from those of several draws of the encoding.
 
@@ -324,9 +340,8 @@ def combined(parts: list[Likelihood], importance: bool) -> Likelihood:
     if n == 1:
         value, stderr = nats[0], inner.sqrt()
     elif importance:
-        value = nats.logsumexp(0) - math.log(n)
-        weight = (nats - nats.logsumexp(0)).exp() * n  # of mean 1
-        stderr = (weight.var(0) / n + inner).sqrt()
+        value, spread = log_mean_exp(nats)
+        stderr = (spread.square() + inner).sqrt()
     else:
         value, stderr = nats.mean(0), nats.std(0) / n**0.5
     stderr = torch.where(value == -math.inf, 0.0, stderr)

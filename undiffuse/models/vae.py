@@ -30,7 +30,7 @@ from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
 from undiffuse.models.base import GenerativeModel, check_classes, one_pass, unmet
-from undiffuse.models.likelihood import Bound, Density, How, Likelihood, Weighted
+from undiffuse.models.likelihood import Bound, Density, How, Likelihood, Weighted, log_mean_exp
 from undiffuse.models.observation import (
     OBSERVATIONS,
     Cells,
@@ -234,9 +234,7 @@ class VAE(GenerativeModel):
     ) -> Likelihood:
         """Return a bound on log p(x | cond) of each row, in nats.
 
-        Whole numbers without `cells` count as densities that are constant within each bin. The
-        standard error of the weighted bound is that of a ratio to first order: too small where few
-        draws carry all the weight.
+        Whole numbers without `cells` count as densities that are constant within each bin.
 
         Args:
             x: rows (B, *shape).
@@ -267,7 +265,7 @@ class VAE(GenerativeModel):
             nats = nats + x[0].numel() * math.log(self.levels / 2)
         return Likelihood(nats, stderr, "bound", float(draws + 1))
 
-    def takes_cells(self, how: How | None, width: float) -> bool:
+    def takes_cells(self, how: How | None) -> bool:
         """Return whether the observation is one of whole numbers."""
         return self.observation is not None and self.observation.discrete
 
@@ -381,9 +379,7 @@ def weighted_bound(log_p: Tensor, log_ratio: Tensor, divergence: Tensor) -> tupl
 
     With K = 1 it is the bound of Eq. 11 with the divergence by the same draw.
     """
-    w = log_p + log_ratio
-    total = w.logsumexp(0) - math.log(len(w))
-    return total, _standard_error((w - total).exp())
+    return log_mean_exp(log_p + log_ratio)
 
 
 BOUNDS: dict[type[How], Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {

@@ -206,6 +206,7 @@ class _Loop:
         stopped = self._train(stop)
         if not stopped:
             self._evaluate()
+            self.look.conclude()
         self._save(finished=not stopped)
         reason = "stopped" if stopped else "done"
         elapsed = clock.elapsed()

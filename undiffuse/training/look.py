@@ -47,7 +47,7 @@ class Look:
         allowance: float | None = None,
     ) -> None:
         """`samples` are drawn for a preview; `allowance` is the longest it may take, in seconds."""
-        self.state, self.model, self.transform = state, state.model, data.transform
+        self.state, self.model, self.data = state, state.model, data
         self.device, self.randomness, self.cast = device, randomness, cast
         self.samples, self.allowance, self.cost = samples, allowance, 0.0
         rows = 4 * batch_for(tuple(data.transform.shape))
@@ -70,6 +70,11 @@ class Look:
         self.cost = time.perf_counter() - sized
         return found, previewed
 
+    def conclude(self) -> None:
+        """Let the model choose what depends on its trained weights."""
+        with self._evaluating():
+            self.model.conclude(self.data)
+
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """Averaged weights, evaluation mode and no gradients inside; as before on leaving."""
@@ -90,7 +95,7 @@ class Look:
 
     def _diagnostics(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         self.randomness.at(HELD_OUT)
-        x, conditions = encoded(batch, self.transform, self.device)
+        x, conditions = encoded(batch, self.data.transform, self.device)
         return as_json(self.model.diagnostics(x, **conditions))
 
     def _draw(self, n: int) -> Any:

@@ -74,6 +74,7 @@ class ModelledColumn(ABC):
 
     name: str
     width: int  # coordinates of x
+    random: bool = True  # whether `encode` uses its noise
 
     @abstractmethod
     def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,6 +103,7 @@ class ConstantColumn(ModelledColumn):
     """A column with one value: no coordinate."""
 
     width = 0
+    random = False
 
     def __init__(self, *, name: str, value: float) -> None:
         self.name = name
@@ -239,6 +241,7 @@ class NumberColumn(ModelledColumn):
         self.knots, self.marks, self.atoms, self.states = knots, marks, atoms, states
         self.missing = len(states) > len(atoms) + 1
         self.width = 2 if states else 1
+        self.random = whole or bool(states)
         self._knots = torch.tensor(knots, dtype=torch.float64)
         self._marks = torch.tensor(marks, dtype=torch.float64)
         self._slopes = self._marks.diff() / self._knots.diff()
@@ -519,7 +522,9 @@ class TableTransform:
             InputError: for a category or a level that was not in the data, naming the column.
         """
         row = row.double()
-        z = noise(row.new_zeros((len(row), *self.shape)))
+        z = row.new_zeros((len(row), *self.shape))
+        if any(column.random for column in self.columns):
+            z = noise(z)
         encoded = [
             column.encode(codes, part)
             for column, codes, part in zip(self.columns, row.unbind(1), z.split(self._widths, 1))

@@ -143,7 +143,7 @@ def log_density(
     """Return the log-density of each row of `x` (B, *) at unit scale, in nats, as defined above.
 
     `prior` has the log-density at its `time`. `probes`: Rademacher probes per row, drawn through
-    `noise`; 0: the exact trace; None: exact up to 64 coordinates, else 2. A row whose path is not
+    `noise`; 0: the exact trace; None: exact up to 64 coordinates, else 4. A row whose path is not
     finite has nan, the others are not touched by it.
 
     >>> from undiffuse.diffusion import EDM, Prior
@@ -155,7 +155,7 @@ def log_density(
     """
     schedule, shape, d = denoiser.schedule, x.shape[1:], x[0].numel()
     if probes is None:
-        probes = 0 if d <= EXACT else 2
+        probes = 0 if d <= EXACT else 4
     if probes < 0:
         raise InputError(f"probes {probes}: give 0 for the exact trace, or a number of probes.")
     if probes:

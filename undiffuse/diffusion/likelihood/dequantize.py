@@ -15,19 +15,43 @@ kept.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from undiffuse.diffusion.schedules.process import LEAST_SCORED, Schedule
 from undiffuse.diffusion.typed import ndtr, ndtri
 
 
+class Dequantization(ABC):
+    """The noise that whole numbers are given within their bins."""
+
+    @abstractmethod
+    def __call__(self, z: Tensor, width: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Map standard normals (B, *) to those that a transform is to be given.
+
+        Returns them, for bins of `width` at unit scale, and the correction to the log-density of
+        each row, nats (B,) float64.
+        """
+
+
 @final
 @dataclass(frozen=True)
-class TruncatedNormal:
+class UniformNoise(Dequantization):
+    """Every place of a bin alike, as in training."""
+
+    @override
+    def __call__(self, z: Tensor, width: Tensor | float) -> tuple[Tensor, Tensor]:
+        return z, torch.zeros(len(z), dtype=torch.float64)
+
+
+@final
+@dataclass(frozen=True)
+class TruncatedNormal(Dequantization):
     """Dequantization for a model whose least noise has standard deviation `std` = sigma/alpha.
 
     >>> place, correction = TruncatedNormal(std=0.01)(torch.tensor([[0.0, 1.0]]), width=1.0)
@@ -43,12 +67,8 @@ class TruncatedNormal:
         alpha, sigma = schedule(schedule.last_time(LEAST_SCORED))
         return TruncatedNormal(float(sigma / alpha))
 
+    @override
     def __call__(self, z: Tensor, width: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Map standard normals (B, *) to those that a transform is to be given.
-
-        Returns them, for bins of `width` at unit scale, and the
-        correction to the log-density of each row, nats (B,) float64.
-        """
         ratio = torch.as_tensor(
             self.std / width, dtype=torch.float64, device=z.device
         )  # of the noise to the bin

@@ -54,7 +54,7 @@ from undiffuse.diffusion.typed import ndtr
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 
-_DRAWS = 2  # of L_0 and of each level of a chain: the fewest that show how far they vary
+DRAWS = 4  # of L_0 and of each level of a chain: with fewer, a spread says little
 
 
 class BoundTerms(NamedTuple):
@@ -104,6 +104,7 @@ def elbo(
     variance: ReverseVariance = BetaTilde(),  # noqa: B008 - immutable
     evaluations: int | None = None,
     cells: tuple[Tensor, Tensor] | None = None,
+    least: float = 0.0,
     noise: Noise = torch.randn_like,
 ) -> BoundTerms:
     """Return the bound on log p(x) for each row, in nats.
@@ -120,11 +121,12 @@ def elbo(
             step and left out. None is the continuous bound.
         variance: the reverse variance v.
         evaluations: how many points of the grid or of the integral are drawn for each row, beside
-            two of the decoder. If the grid has at most half as many levels, or if None, every level
-            and the decoder are drawn equally often, at least twice. The standard error of one or
-            two points is nan.
+            four of the decoder. If the grid has at most a quarter as many levels, or if None, every
+            level and the decoder are drawn equally often, at least four times. The standard error
+            of one or two points is nan.
         cells: the edges (low, high), each (B, *), of each value's bin at unit scale, for whole
             numbers, whose probability is then bounded. None is a density.
+        least: the sigma/alpha at which the continuous bound ends, where the schedule goes on below.
         noise: draws standard normals.
 
     Raises:
@@ -139,7 +141,7 @@ def elbo(
     >>> bound = elbo(oracle, x, Prior(schedule, mean, std), grid=Levels()(schedule, 200),
     ...              noise=torch.zeros_like)
     >>> bound.terms.shape, bound.evaluations, float(bound.prior) < 1e-5
-    (torch.Size([1, 199]), 400, True)
+    (torch.Size([1, 199]), 800, True)
     """
     schedule = denoiser.schedule
     if grid is None and evaluations is None:
@@ -149,10 +151,13 @@ def elbo(
         )
     if evaluations is not None and evaluations < 1:
         raise InputError(f"evaluations {evaluations}: a bound takes at least 1.")
-    ends = torch.stack([as_times(1.0), schedule.last_time(LEAST_SCORED)])
+    last = schedule.last_time(LEAST_SCORED)
+    if least > 0:
+        last = torch.maximum(last, schedule.inverse(as_times(-2 * math.log(least))))
+    ends = torch.stack([as_times(1.0), last])
     times = ends if grid is None else _checked(grid)
-    draws = _DRAWS if evaluations is None else evaluations // max(len(times) - 1, 1)
-    every = grid is not None and draws >= _DRAWS
+    draws = DRAWS if evaluations is None else evaluations // max(len(times) - 1, 1)
+    every = grid is not None and draws >= DRAWS
     if every or evaluations is None:
         total = _every_level(denoiser, x, times, variance, draws, noise)
     else:
@@ -166,7 +171,7 @@ def elbo(
     decodings = torch.stack(
         [
             _decoder(denoiser, x, times[-1], noise(x), total.control, variance, above, cells)
-            for _ in range(draws if every else _DRAWS)
+            for _ in range(draws if every else DRAWS)
         ]
     )
     return BoundTerms(

@@ -236,10 +236,11 @@ def of_mean(
     floor: float | None = None,
     bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Figure:
-    """Return the mean of independent numbers (n,), with its normal interval cut off at `bounds`."""
+    """Return the mean of independent numbers (n,), with Student's interval cut off at `bounds`."""
     n = len(values)
     stderr = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return normal(float(np.mean(values)), stderr, n, floor=floor, bounds=bounds)
+    width = student(n) if n > 1 else math.nan
+    return normal(float(np.mean(values)), stderr, n, width=width, floor=floor, bounds=bounds)
 
 
 def share(count: int, n: int) -> Figure:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from undiffuse.data import Conformed
 from undiffuse.data.conformed import Taken
-from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
+from undiffuse.diffusion.likelihood.dequantize import Dequantization
 from undiffuse.errors import InputError
 from undiffuse.evaluation.batch_file import BatchFile
 from undiffuse.evaluation.features.abstract import content_hash
@@ -70,7 +70,7 @@ class Scoring:
     draws: int | None = None
     label: int | str | None = None
     importance: bool = False
-    dequantization: TruncatedNormal | None = None
+    dequantization: Dequantization | None = None
 
     def of(self, model: Scorer, rows: Tensor, first: int) -> Likelihood:
         """Return the likelihood of stored rows (B, ...), the first of which is row `first`."""
