@@ -121,6 +121,15 @@ SAID = {
 }
 
 
+def test_a_line_with_other_fields_is_left_out_and_named(tmp_path):
+    lines = [f"{x},a" for x in numbers()]
+    data, table = read(write(tmp_path / "t.csv", "v,k", [*lines[:5], "1.5,a,b", *lines[5:]]))
+    assert table.num_rows == N
+    assert "1 of 41 rows are left out: line 7 has 3 fields where the header has 2" in data.notes[0]
+    with pytest.raises(InputError, match="line 7 has 3 fields"):
+        conform(tmp_path / "t.csv", data.config())
+
+
 @pytest.mark.parametrize("name", SAID)
 def test_what_is_left_out_or_guessed_is_said_and_nothing_stops(tmp_path, name):
     head, rows, sentence = SAID[name]

@@ -17,6 +17,7 @@ import pyarrow.compute as _compute
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from undiffuse.data.folder import are_few
 from undiffuse.data.tables.text import (
     Plain,
     Spelling,
@@ -145,7 +146,7 @@ def _read_csv(path: Path, like: Like | None) -> TableSource:
         raise InputError(
             f"{path.name}: the first line holds numbers, not column names; add a line of names."
         )
-    cells = _cells(path, delimiter, quoted='"' in head)
+    cells, skipped = _cells(path, delimiter, '"' in head, skip=like is None)
     _refuse_twins(cells.column_names, path.name)
     if like is not None:
         return _as_in_run(cells, path.name, delimiter, like)
@@ -158,7 +159,7 @@ def _read_csv(path: Path, like: Like | None) -> TableSource:
     values = [column.values for column in columns.values()]
     table = pa.Table.from_arrays(values, schema=pa.schema(fields))
     odd = {row: name for name, column in columns.items() for row in column.odd}
-    notes = _readings(cells, columns, path.name)
+    notes = [*skipped, *_readings(cells, columns, path.name)]
     if odd:
         table = table.filter(pa.array([i not in odd for i in range(table.num_rows)]))
         notes.append(_set_aside(path, delimiter, cells, odd))
@@ -182,19 +183,32 @@ def _as_in_run(cells: pa.Table, name: str, delimiter: str, like: Like) -> TableS
     return TableSource(cells, name, delimiter=delimiter, odd=odd)
 
 
-def _cells(path: Path, delimiter: str, quoted: bool) -> pa.Table:
-    """Return all cells of a CSV file as strings."""
-    options = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=quoted)
+def _cells(path: Path, delimiter: str, quoted: bool, *, skip: bool) -> tuple[pa.Table, list[str]]:
+    """Return all cells of a CSV file as strings, and notes.
+
+    Lines with another number of fields than the header are left out if they are few and `skip`.
+    """
+    skipped: list[pacsv.InvalidRow] = []
+
+    def parsing(note: Callable[[pacsv.InvalidRow], None]) -> pacsv.ParseOptions:
+        def handle(row: pacsv.InvalidRow) -> str:
+            note(row)
+            return "skip" if skip else "error"
+
+        options = {"delimiter": delimiter, "newlines_in_values": quoted}
+        return pacsv.ParseOptions(**options, invalid_row_handler=handle)
+
     names: list[str] = []
     try:
-        names = pacsv.open_csv(path, parse_options=options).schema.names
+        names = pacsv.open_csv(path, parse_options=parsing(lambda row: None)).schema.names
         as_text = pacsv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
             null_values=[""],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         )
-        return pacsv.read_csv(path, parse_options=options, convert_options=as_text)
+        options = parsing(skipped.append)
+        table = pacsv.read_csv(path, parse_options=options, convert_options=as_text)
     except pa.ArrowInvalid as problem:
         column = re.search(r"column #(\d+).*invalid UTF8", str(problem), re.DOTALL)
         if column:
@@ -202,11 +216,21 @@ def _cells(path: Path, delimiter: str, quoted: bool) -> pa.Table:
             raise InputError(
                 f'{path.name}: column "{name}" is not UTF-8 text; save the file as UTF-8.'
             ) from problem
-        raise _located(path, delimiter, problem) from problem
+        reason = _uneven(path, delimiter)
+        other = f"could not be read as CSV ({str(problem).splitlines()[0]}); check the file."
+        raise InputError(
+            f"{path.name}: {reason}; make them equal." if reason else f"{path.name}: {other}"
+        ) from problem
     except OSError as problem:
         raise InputError(
             f"{path.name}: could not be read ({problem}); check the file."
         ) from problem
+    if not skipped:
+        return table, []
+    total, reason = table.num_rows + len(skipped), _uneven(path, delimiter)
+    if not are_few(len(skipped), total):
+        raise InputError(f"{path.name}: {reason}; make them equal.")
+    return table, [f"{path.name}: {len(skipped):,} of {total:,} rows are left out: {reason}."]
 
 
 def _refuse_headless(cells: pa.Table, columns: Mapping[str, Typed], name: str) -> None:
@@ -300,22 +324,21 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _located(path: Path, delimiter: str, problem: Exception) -> InputError:
-    """Return the error for the first line with another number of fields than the header, if any."""
+def _uneven(path: Path, delimiter: str) -> str:
+    """Return what is wrong with the first line that has not as many fields as the header."""
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
         try:
             expected = len(next(reader))
             for row in reader:
                 if row and len(row) != expected:
-                    return InputError(
-                        f"{path.name}: line {reader.line_num:,} has {len(row)} fields where the "
-                        f"header has {expected}; make them equal."
+                    return (
+                        f"line {reader.line_num:,} has {len(row)} fields where the header has "
+                        f"{expected}"
                     )
         except (csv.Error, StopIteration):
             pass
-    reason = str(problem).splitlines()[0]
-    return InputError(f"{path.name}: could not be read as CSV ({reason}); check the file.")
+    return ""
 
 
 def _read_parquet(path: Path, like: Like | None) -> TableSource:
