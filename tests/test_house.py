@@ -24,13 +24,14 @@ TEXT = {".py", ".md", ".toml", ".txt", ".html", ".js", ".css", ".yml", ".yaml", 
 # front.
 INTERFACES = {
     "interfaces", "options", "errors", "parts", "atomic", "seeds", "device", "duration",
-    "reading", "room",
+    "reading", "room", "lock",
 }  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
     "parts": {"errors"},
     "atomic": {"errors"},
     "reading": set(),
+    "lock": {"errors"},
     "room": {"errors"},
     "seeds": set(),
     "interfaces": set(),

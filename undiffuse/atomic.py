@@ -10,8 +10,10 @@ somebody sent links to is not written to.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import uuid
@@ -106,8 +108,9 @@ def _staged(path: str | Path) -> Iterator[tuple[Path, Path]]:
     given = Path(os.path.expanduser(path))
     given = given if given.name not in ("", "..") else Path(os.path.realpath(given))
     target = Path(os.path.realpath(given.parent)) / given.name  # a link there is replaced itself
-    temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.{target.name}")
+    temporary = target.with_name(f".{_MINE}-{uuid.uuid4().hex[:8]}.{target.name}")
     made: list[Path] = []
+    sweep(target.parent)
     try:
         for folder in reversed([folder for folder in target.parents if not folder.exists()]):
             folder.mkdir(exist_ok=True)
@@ -123,6 +126,53 @@ def _staged(path: str | Path) -> Iterator[tuple[Path, Path]]:
         if isinstance(problem, OSError) or "(os error " in str(problem):
             raise InputError(f"{path}: could not be written: {_reason(problem)}") from problem
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed left in `folder`; complete a swap that was cut short.
+
+    Looks once per process into each folder.
+    """
+    if folder in _SWEPT:
+        return
+    _SWEPT.add(folder)
+    with suppress(OSError):
+        names = sorted(os.listdir(folder))
+        for name in names:
+            match = _TEMPORARY.fullmatch(name)
+            if match is None or match["host"] != _HOST or _runs(int(match["process"])):
+                continue
+            if match["old"] and not os.path.lexists(folder / match["name"]):
+                os.replace(folder / name, folder / match["name"])
+            else:
+                _remove(folder / name)
+
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
+_MINE = f"{_HOST}-{os.getpid()}"
+_TEMPORARY = re.compile(
+    r"[.](?P<host>[0-9a-f]{4})-(?P<process>\d+)-[0-9a-f]{8}[.](?P<name>.+?)(?P<old>[.]old)?"
+)
+_SWEPT: set[Path] = set()
+
+
+def _forked() -> None:
+    global _MINE
+    _MINE = f"{_HOST}-{os.getpid()}"
+    _SWEPT.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _swap(temporary: Path, target: Path) -> None:

@@ -73,7 +73,10 @@ class Computing:
     """Where a verb computes, and from which random numbers."""
 
     seed: Annotated[
-        int, Ge(0), Doc("Random seed: the same seed gives the same result (default {default}).")
+        int,
+        Ge(0),
+        Lt(2**63),
+        Doc("Random seed: the same seed gives the same result (default {default})."),
     ] = 0
     device: Annotated[
         str, Doc("Device: auto, cpu, cuda, cuda:1 or mps (default {default}: the fastest).")

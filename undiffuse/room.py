@@ -64,6 +64,10 @@ def bounded(size: int, tensors: int, problem: str) -> Iterator[None]:
     ]
     try:
         yield
+    except RuntimeError as refusal:  # of the allocator, for a single tensor
+        if "alloc" in str(refusal) or "overflow" in str(refusal).lower():
+            raise InputError(problem) from refusal
+        raise
     finally:
         for handle in handles:
             handle.remove()

@@ -24,6 +24,7 @@ from torch import Tensor
 from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
+from undiffuse.lock import holder
 from undiffuse.room import bounded, check_room
 from undiffuse.training.checkpoint import LOG, WEIGHTS, RunFolder
 from undiffuse.training.log import read_log
@@ -277,7 +278,8 @@ class Run:
 
         Keys: run, data (its config), preset, parameters, steps (taken), asked ({"steps"} or
         {"budget"}), finished, elapsed (s), skipped, held_out (the latest diagnostics, None before
-        the first), training (the options), weights (whether there are any yet), resume (a command).
+        the first), training (the options), weights (whether there are any yet), held_by (the
+        process that trains it, None if none does), resume (a command).
         """
         training, state = self.config.get("training", {}), self.state
         looks = [event for event in self.log if event.get("event") == "held_out"]
@@ -297,6 +299,7 @@ class Run:
             "held_out": state.get("held_out") or latest or None,
             "training": training,
             "weights": (self.path / WEIGHTS).exists(),
+            "held_by": holder(self.path),
             "resume": self.resume_command,
         }
 

@@ -7,7 +7,6 @@ What can be refused is refused before the first sample is drawn; samples that ar
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +18,7 @@ from undiffuse.cli.progress import Bar
 from undiffuse.cli.verb import Asked, free_place, verb
 from undiffuse.errors import InputError
 from undiffuse.options import EvaluateOptions, EvaluationOptions, FeatureOptions, options_of
+from undiffuse.reading import read_json
 
 if TYPE_CHECKING:
     from undiffuse.cli.terminal import Terminal
@@ -81,7 +81,7 @@ def _free_folder(typed: str, *, overwrite: bool) -> Path:
 
 def _is_report(folder: Path) -> bool:
     try:
-        return json.loads((folder / "report.json").read_text(encoding="utf-8"))["kind"] == "report"
+        return read_json(folder / "report.json")["kind"] == "report"
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

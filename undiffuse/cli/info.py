@@ -39,8 +39,12 @@ def info(
     """
     from rich.console import Console
 
+    from undiffuse.training.checkpoint import put_right
+
     terminal = asked.terminal
-    is_run = (Path(os.path.expanduser(what)) / "config.json").is_file()
+    path = Path(os.path.expanduser(what))
+    put_right(path)
+    is_run = os.path.lexists(path / "config.json")
     tree, shown = _run(what) if is_run else _source(what, terminal)
     terminal.result(tree)
     if not terminal.as_json and not terminal.quiet:
@@ -155,6 +159,8 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
             f"{tree['steps']:,} steps in {format_duration(tree['elapsed'])} (asked for {goal})",
         ),
     ]
+    if tree["held_by"]:
+        facts.append(("in training", f"by {tree['held_by']}"))
     if tree["skipped"]:
         facts.append(("skipped", f"{tree['skipped']:,} steps without a finite loss"))
     numbers = {name: value for name, value in held_out.items() if isinstance(value, int | float)}

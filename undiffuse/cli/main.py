@@ -79,11 +79,21 @@ def _sentence(problem: BaseException) -> str | None:
     if isinstance(problem, InputError):
         return text
     if isinstance(problem, OSError):
-        where = problem.filename if isinstance(problem.filename, str) else "this system"
+        if not _has_folder():
+            return "the working folder has been removed; change to another one."
+        where = problem.filename if isinstance(problem.filename, str) else "output"
         return f"{where}: {(problem.strerror or text).rstrip('.')}; check that it can be used."
     if isinstance(problem, MemoryError) or "DefaultCPUAllocator" in text or "out of memory" in text:
         return "there is not enough memory; use a smaller --batch, model or number of rows."
     return None
+
+
+def _has_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _complain(sentence: str) -> None:

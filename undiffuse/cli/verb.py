@@ -37,6 +37,7 @@ from cyclopts import Group, Parameter
 from undiffuse.cli.terminal import Terminal
 from undiffuse.errors import InputError
 from undiffuse.options import Option, checked, conflicts, options_of, validated, with_defaults
+from undiffuse.reading import read_text, said
 
 Options = TypeVar("Options")
 Tree = dict[str, Any]
@@ -220,14 +221,14 @@ class File:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self.text = Path(os.path.expanduser(path)).read_text(encoding="utf-8")
+            self.text = read_text(os.path.expanduser(path), most=2**20)
             self.tree: Tree = _underscored(tomllib.loads(self.text))
         except FileNotFoundError:
             raise InputError(f"--config {path}: no such file; check the path.") from None
         except tomllib.TOMLDecodeError as problem:
             raise InputError(f"{path}: not valid TOML: {problem}; correct it there.") from None
-        except (OSError, UnicodeDecodeError) as problem:
-            reason = problem.strerror if isinstance(problem, OSError) else "it is not text"
+        except (OSError, ValueError, RecursionError) as problem:
+            reason = "it is not text" if isinstance(problem, UnicodeDecodeError) else said(problem)
             raise InputError(
                 f"--config {path}: could not be read: {reason}; give a TOML file."
             ) from None

@@ -10,7 +10,7 @@ comparison.html, .json       the comparison
 
 from __future__ import annotations
 
-import json
+import io
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,11 +18,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
+from PIL import Image
+
 from undiffuse.atomic import atomic_file, write_json
+from undiffuse.comparison.facts import comparison_facts
 from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
 from undiffuse.evaluation.features import Features, save_features
 from undiffuse.evaluation.report import render_comparison
+from undiffuse.reading import MOST_BYTES, open_regular, read_json, said
 
 SETTINGS = "comparison-settings.json"
 FEATURES = "features.safetensors"
@@ -45,6 +49,9 @@ class ComparisonFolder:
         self.features = self.path / FEATURES
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{out}: this is a file; give a folder for the comparison.")
+        for name in OURS:
+            if (self.path / name).is_symlink():
+                raise InputError(f"{out}: its {name} is a link, which is not followed; remove it.")
         if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / SETTINGS).exists():
             raise InputError(
                 f"{out}: the folder holds other files and no comparison; choose another folder."
@@ -76,10 +83,13 @@ class ComparisonFolder:
     def _recorded(self) -> dict[str, Any]:
         file = self.path / SETTINGS
         try:
-            return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            tree = read_json(file) if file.exists() else {}
+            if not isinstance(tree, dict):
+                raise ValueError("no settings")
+            return tree
         except (OSError, ValueError) as problem:
             raise InputError(
-                f"{file}: cannot be read ({problem}); restore it, or choose another folder."
+                f"{file}: cannot be read ({said(problem)}); restore it, or choose another folder."
             ) from problem
 
     def run(self, preset: str) -> Path:
@@ -91,12 +101,17 @@ class ComparisonFolder:
         return (self.run(preset) / "config.json").exists()
 
     def kept(self, preset: str, asked: Mapping[str, Any]) -> Kept | None:
-        """Return what an evaluation of this preset with these settings left, if there is one."""
-        with suppress(OSError, ValueError, KeyError):
-            file = self.path / "evaluated" / f"{preset}.json"
-            tree = json.loads(file.read_text(encoding="utf-8"))
+        """Return what an evaluation of this preset with these settings left, if there is one.
+
+        A damaged report or picture is none: the evaluation is done anew.
+        """
+        with suppress(Exception):  # whatever the comparison makes of a report that is damaged
+            tree = read_json(self.path / "evaluated" / f"{preset}.json")
             if tree["asked"] == dict(asked):
-                return tree["report"], self._picture(f"{preset}.png"), self._picture(REAL)
+                report = tree["report"]
+                facts = comparison_facts({preset: {"report": report}}, source="", data={})
+                render_comparison(facts, {})
+                return report, self._picture(f"{preset}.png"), self._picture(REAL)
         return None
 
     def keep(
@@ -121,7 +136,13 @@ class ComparisonFolder:
 
     def _picture(self, name: str) -> bytes | None:
         file = self.path / "evaluated" / name
-        return file.read_bytes() if file.exists() else None
+        if not file.exists():
+            return None
+        with os.fdopen(open_regular(file), "rb") as stream:
+            content = stream.read(MOST_BYTES)
+        with Image.open(io.BytesIO(content)) as picture:
+            picture.verify()
+        return content
 
     def keep_features(self, features: Features) -> None:
         """Keep the features, unless they are a function, which no file can hold."""

@@ -206,7 +206,7 @@ def _cached(place: Path) -> Decoded | None:
         if len(values) != sum(facts["lengths"]):
             return None
         return Decoded(
-            values=np.asarray(values),
+            values=values,
             kept=tuple(facts["kept"]),
             lengths=tuple(facts["lengths"]),
             target=facts["target"],

@@ -15,6 +15,7 @@ from typing import final
 
 from undiffuse.atomic import atomic_file
 from undiffuse.errors import InputError
+from undiffuse.reading import printable
 
 _HIDDEN = {"__MACOSX", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "lost+found"}
 _PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
@@ -51,12 +52,12 @@ class Folder:
     @property
     def name(self) -> str:
         """What the folder is called in messages."""
-        return f"{self.path.name}/"
+        return f"{printable(self.path.name)}/"
 
     @property
     def called(self) -> list[str]:
         """Each file by its path within the folder."""
-        return [str(path.relative_to(self.path)) for path in self.files]
+        return [printable(str(path.relative_to(self.path))) for path in self.files]
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -116,7 +117,7 @@ class Folder:
                 f"{self.name}: {outside:,} {self.what} lie outside of the subfolders, so these are "
                 "not used as classes."
             )
-        return (None if outside or not parts else [part[0] for part in parts]), notes
+        return (None if outside or not parts else [printable(part[0]) for part in parts]), notes
 
 
 def _digest(text: str) -> str:

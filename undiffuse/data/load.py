@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from undiffuse.data.rows import Loaded
 from undiffuse.data.source import Data
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Progress
+from undiffuse.reading import said
 
 
 def load(
@@ -95,7 +97,13 @@ def conform(
     >>> len(rows), next(rows.batches(32))["row"].shape
     (180, torch.Size([32, 8, 8]))
     """
-    return kind_of(config).conform(_located(source), config, progress=progress)
+    place = _located(source)
+    with _in_a_sentence(_name(source)):
+        return kind_of(config).conform(place, config, progress=progress)
+
+
+def _name(source: Any) -> str:
+    return str(source) if isinstance(source, str | os.PathLike) else "data"
 
 
 def complete(source: Any, config: Mapping[str, Any]) -> PartialRows:
@@ -124,16 +132,27 @@ def complete(source: Any, config: Mapping[str, Any]) -> PartialRows:
     place = _located(source)
     if isinstance(place, str | os.PathLike) and not Path(place).exists():
         raise InputError(f"{source}: no such file or folder; check the path.")
-    return kind_of(config).complete(place, config)
+    with _in_a_sentence(_name(source)):
+        return kind_of(config).complete(place, config)
 
 
 def _located(source: Any) -> Any:
     """The absolute Path of a path that exists; anything else as it is."""
     if isinstance(source, str | os.PathLike) and os.fspath(source) and source not in NAMED:
         path = Path(os.path.expanduser(source))
-        if path.exists():
-            return path.resolve()
+        with _in_a_sentence(str(source)):
+            if path.exists():
+                _check_regular(path)
+                return path.resolve()
     return source
+
+
+def _check_regular(path: Path) -> None:
+    """Raise InputError for a pipe or a device, which could be read for ever."""
+    if not path.is_dir() and not path.is_file():
+        raise InputError(
+            f"{path.name}: is a pipe or a device; write what it gives into a file, and give that."
+        )
 
 
 def read(
@@ -146,8 +165,25 @@ def read(
     if isinstance(source, str | os.PathLike):
         return _read_path(source, size, progress)
     _no_size("data", size)
-    kind = next(kind for kind in KINDS.values() if kind.reads(source))
-    return kind.read(source, progress=progress)
+    with _in_a_sentence(f"data ({type(source).__name__})"):
+        kind = next(kind for kind in KINDS.values() if kind.reads(source))
+        return kind.read(source, progress=progress)
+
+
+@contextmanager
+def _in_a_sentence(name: str) -> Iterator[None]:
+    """Whatever a decoder makes of bytes that it did not write is one sentence on the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError as problem:
+        raise InputError(
+            f"{name}: does not fit into memory; give fewer rows, or an .npy file, which is read "
+            "from the disk."
+        ) from problem
+    except Exception as problem:
+        raise InputError(f"{name}: could not be read ({said(problem)}); check it.") from problem
 
 
 def _read_path(
@@ -156,16 +192,13 @@ def _read_path(
     if not os.fspath(source):
         raise InputError("data: the path is empty; give a file, a folder or a name.")
     path = Path(os.path.expanduser(source))
-    try:
+    with _in_a_sentence(str(source)):
         if path.is_dir():
             return _read_folder(path.resolve(), size, progress)
         if path.exists():
             _no_size(str(source), size)
+            _check_regular(path)
             return _read_file(path.resolve(), progress)
-    except OSError as problem:
-        raise InputError(
-            f"{source}: could not be read: {problem.strerror or problem}."
-        ) from problem
     if path.suffix or len(path.parts) > 1 or str(source).endswith(("/", os.sep)):
         raise InputError(f"{source}: no such file or folder; check the path.")
     raise unknown("data", "name or path", str(source), NAMED)

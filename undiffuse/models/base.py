@@ -32,10 +32,12 @@ from undiffuse.diffusion.sample import Callback, RowNoise
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Form, Noise, PartialRows, Source, Trainable, Transform
 from undiffuse.models.likelihood import How, Likelihood, likelihood_rows
+from undiffuse.room import bounded, check_room, memory
 from undiffuse.seeds import mix
 
 _LABELS, _KNOWN = 0x1ABE15, 0x6B0317  # streams of classes and of encodings, apart from the samples'
 _WIDER: dict[str, DTypeLike] = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
+MOST_TENSORS = 20_000  # of a network
 _COUNTED = 4096  # rows that the shares of the classes are counted on
 
 
@@ -194,7 +196,11 @@ class GenerativeModel(Trainable):
                 f"the data has rows of shape {shape}, but the model was made for "
                 f"{tuple(self.shape)}; make a new model for these data."
             )
-        self.prepare(source)
+        most = f"a fifth of {memory() / 2**30:.1f} GiB of memory, as training takes five times that"
+        family = type(self).__name__.lower()
+        problem = f"{family}: the network needs more than {most}; choose smaller dimensions."
+        with bounded(memory() // 5, MOST_TENSORS, problem):
+            self.prepare(source)
         if classes and not self.class_shares:
             label = source.sample_batch(_COUNTED)["label"]
             counts = torch.bincount(label, minlength=classes).double() + 1e-3  # none is impossible
@@ -253,7 +259,7 @@ class GenerativeModel(Trainable):
         self,
         n: int,
         *,
-        given: PartialRows | None = None,
+        given: Any = None,  # what `data.complete` takes
         label: int | str | None = None,
         seed: int = 0,
         first: int = 0,
@@ -266,7 +272,8 @@ class GenerativeModel(Trainable):
 
         Args:
             n: how many; with `given`, how many completions of each of its rows.
-            given: rows of which some entries are known, to be completed.
+            given: rows of which some entries are known, to be completed: a file, an array with NaN,
+                a data frame with empty cells.
             label: the class of all samples, by name or number; None: drawn with the shares of the
                 training data, or hidden where rows are given.
             seed: decides everything random.
@@ -286,7 +293,22 @@ class GenerativeModel(Trainable):
         if given is not None and not self.completes:
             family = type(self).__name__.lower()
             raise InputError(f"given: {family} models draw whole rows only; leave it out.")
-        transform, total = self._met(), n if given is None else n * len(given)
+        transform = self._met()
+        takes = [one.name for one in inspect.signature(self.draw).parameters.values()
+                 if one.kind is one.KEYWORD_ONLY and one.name != "noise"]  # fmt: skip
+        for name in options:
+            if name not in takes:
+                raise unknown(
+                    "sample:", "option", name, (*takes, "given", "label", "seed", "batch")
+                )
+        if given is not None and not isinstance(given, PartialRows):
+            given = _upward()[0].complete(given, self.data_config)
+        total = n if given is None else n * len(given)
+        row = self.form.dtype if self.form is not None and hasattr(self.form, "dtype") else "f8"
+        size = total * (8.0 + np.dtype(row).itemsize * math.prod(transform.row_shape))
+        check_room(size, f"{total:,} samples", "draw fewer at a time, each with another seed")
+        values = 16.0 * min(batch, total) * math.prod(transform.shape)
+        check_room(values, f"batch {batch:,}", "compute fewer samples at a time")
         if given is not None and label is None and self.classes:
             labels = np.full(total, -1)
         else:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from undiffuse.errors import InputError, unknown
 from undiffuse.parts import arguments
 
+MOST = 2**24  # of a dimension
 FORMS = {1: "(D,)", 2: "(C, L)", 3: "(C, H, W)"}
 """How the shape of a row reads, by its number of axes."""
 
@@ -99,8 +100,9 @@ class SizedNetwork(nn.Module, ABC):
             return float(value)
         least = cls.least.get(name, 0 if name in ("classes", "vector") else 1)
         if name != "shape" and not isinstance(default, tuple):
-            if not _number(value, int) or value < least:
-                raise InputError(f"{where}; give a whole number of at least {least}.")
+            if not _number(value, int) or not least <= value <= MOST:
+                most = f" and at most {MOST:,}" if _number(value, int) and value > MOST else ""
+                raise InputError(f"{where}; give a whole number of at least {least}{most}.")
             return value
         numbers = tuple(value) if isinstance(value, Sequence) else (value,)
         if not all(_number(n, int) and n >= least for n in numbers) or (default and not numbers):

@@ -13,7 +13,8 @@ A checkpoint is a new folder under state/, then a snapshot if one is due, then t
 pointer, then the removal of older folders. Each is one rename, so the pointer always names a whole
 state, and the weights are never older than a run that says it is finished. A snapshot that the
 pointer did not reach is dropped at the next checkpoint. A run that is overwritten steps aside, to
-.NAME.replaced, until the new one has its first checkpoint.
+.NAME.replaced, until the new one has its first checkpoint; if that never comes, the next command
+that looks at the run puts it back. One process at a time trains a run: it holds the lock in it.
 
 Tensors are read and written by name and shape; nothing is ever unpickled.
 """
@@ -25,7 +26,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
@@ -36,9 +37,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from undiffuse import __version__
-from undiffuse.atomic import atomic_file, atomic_folder, write_json
+from undiffuse.atomic import atomic_file, atomic_folder, sweep, write_json
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Source, Trainable
+from undiffuse.lock import NAME as LOCK
+from undiffuse.lock import Lock, holder
 from undiffuse.options import TrainingOptions
 from undiffuse.reading import open_regular, read_json, read_text, said
 from undiffuse.room import check_room
@@ -65,6 +68,9 @@ class RunFolder:
         self.path = Path(os.path.realpath(Path(os.path.expanduser(path))))
         self.recorded: dict[str, Any] | None = None
         self._aside: Path | None = None
+        self._locks: list[Lock] = []
+        self._identity: tuple[int, int] | None = None
+        put_right(self.path)
 
     @classmethod
     def claim(cls, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
@@ -86,7 +92,9 @@ class RunFolder:
             raise InputError(f"{out}: there is no run to resume; leave out --resume to start one.")
         if path.exists() and not path.is_dir():
             raise InputError(f"{out}: this is a file; give a folder for the run.")
-        if not resume and path.exists() and any(path.iterdir()):
+        if who := holder(path):
+            raise InputError(f"{out}: is being trained by {who}; wait for it, or stop it first.")
+        if not resume and path.exists() and any(e.name != LOCK for e in path.iterdir()):
             if not _is_run(path):
                 raise InputError(
                     f"{out}: the folder holds other files and no run; choose another folder."
@@ -197,40 +205,69 @@ class RunFolder:
     # --- writing
 
     @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run inside, if it is there: no other process trains it meanwhile.
+
+        Raises:
+            InputError: another process does.
+        """
+        held = self._locks
+        try:
+            if self.path.is_dir():
+                held.append(Lock(self.path, self.given))
+                for folder in (self.path, *(self.path / name for name in FOLDERS)):
+                    sweep(folder)
+            yield
+        finally:
+            while held:
+                held.pop().release()
+
+    @contextmanager
     def training(self, config: dict[str, Any]) -> Iterator[None]:
         """Write config.json, and train inside.
 
         A run that is replaced steps aside first; it comes back if training fails before its first
         checkpoint.
         """
-        aside = self.path.with_name(f".{self.path.name}.replaced")
+        aside = _aside(self.path)
         try:
-            self._step_aside(aside)
+            if self.recorded is None and (self.path / CONFIG).exists():
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(self.path, aside)
+                self._aside = aside
+            made = not self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._identity = _identity(self.path)
+            if len(self._locks) == (self._aside is not None):
+                self._locks.append(Lock(self.path, self.given))
+        except OSError as problem:
+            put_right(self.path)
+            raise InputError(
+                f"{self.given}: cannot be written to ({problem.strerror}); choose another folder."
+            ) from problem
+        try:
             if config != self.recorded:
                 write_json(self.path / CONFIG, config)
             yield
         except BaseException:
-            if aside.exists() and not (self.path / "state" / "latest").exists():
+            if aside.exists() and not (self.path / WEIGHTS).exists():
                 shutil.rmtree(self.path, ignore_errors=True)
                 os.replace(aside, self.path)
+            elif made and self.path.exists() and self._is_bare():
+                shutil.rmtree(self.path, ignore_errors=True)
             raise
 
-    def _step_aside(self, aside: Path) -> None:
-        """Move a run that is replaced to `aside`, where one may be that a killed run replaced."""
-        try:
-            if self.recorded is not None or not (self.path / CONFIG).exists():
-                if (self.path / WEIGHTS).exists():
-                    shutil.rmtree(aside, ignore_errors=True)
-            elif aside.exists() and not (self.path / WEIGHTS).exists():
-                shutil.rmtree(self.path)  # what replaced `aside` was killed before a checkpoint
-            else:
-                shutil.rmtree(aside, ignore_errors=True)
-                os.replace(self.path, aside)
-        except OSError as problem:
+    def _is_bare(self) -> bool:
+        """Whether nothing but the lock and config.json was written."""
+        return {entry.name for entry in self.path.iterdir()} <= {CONFIG, LOCK}
+
+    def check_place(self) -> None:
+        """Raise InputError if the run is no longer where training began."""
+        if self._identity is not None and _identity(self.path) != self._identity:
             raise InputError(
-                f"{self.given}: cannot be replaced ({problem.strerror}); choose another folder."
-            ) from problem
-        self._aside = aside
+                f"{self.given}: was moved, removed or replaced while it trained; stopped, so that "
+                "there are no two halves of a run. Continue where it is now with --resume."
+            )
 
     def save(
         self, counters: Mapping[str, Any], tensors: dict[str, Tensor], weights: dict[str, Tensor]
@@ -240,6 +277,7 @@ class RunFolder:
         Raises:
             InputError: it cannot be written; the checkpoint before stays as it is.
         """
+        self.check_place()
         name = f"step-{counters['step']:08d}" + ("-end" if counters["finished"] else "")
         folder = self.path / "state" / name
         if name == self._newest():
@@ -309,6 +347,37 @@ def _load(file: Path, what: str, advice: str) -> dict[str, Tensor]:
         if isinstance(problem, InputError):
             raise
         raise InputError(f"{what} is damaged ({said(problem)}); {advice}.") from problem
+
+
+def _aside(path: Path) -> Path:
+    """Where the run at `path` waits while another one that replaces it has no weights yet."""
+    return path.with_name(f".{path.name}.replaced")
+
+
+def put_right(path: Path) -> None:
+    """Complete or undo a replacement of the run at `path` that was killed.
+
+    Once the new run has weights, the old one is removed; until then, it comes back. Nothing is done
+    while a process holds one of the two.
+    """
+    aside = _aside(path)
+    with suppress(OSError):
+        if not aside.is_dir() or aside.is_symlink() or holder(aside) or holder(path):
+            return
+        if (path / WEIGHTS).exists():
+            shutil.rmtree(aside)
+        else:
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(aside, path)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _is_run(folder: Path) -> bool:

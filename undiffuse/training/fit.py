@@ -103,6 +103,8 @@ def fit(
     randomness = Randomness(device, chosen.seed)
     started = time.perf_counter()
     with ExitStack() as leaving:
+        if folder is not None:
+            leaving.enter_context(folder.locked())
         leaving.enter_context(randomness.put_back())
         randomness.at(PREPARE)
         source = _prepared(model, data, init, device)
@@ -269,6 +271,8 @@ class _Loop:
         if self.state.evaluated_at == step:
             return
         self.state.evaluated_at = step
+        if self.folder is not None:
+            self.folder.check_place()
         file = self.folder.path / SAMPLES / f"step-{step:06d}.png" if self.folder else None
         found, previewed = self.look(file)
         if found is not None:

@@ -81,21 +81,34 @@ class Learner:
 
         Raises:
             KeyError: a tensor is missing.
+            ValueError: one is of another shape, or not finite; nothing has been changed then.
         """
         saved = self.optimizer.state_dict()
-        for index, name in enumerate(self.parameters):
+        for index, (name, parameter) in enumerate(self.parameters.items()):
             keys = [
                 key
                 for key in ("step", "exp_avg", "exp_avg_sq")
                 if f"optimizer.{key}/{name}" in tensors
             ]
+            for key in keys:
+                _check_sound(f"{key} of {name}", tensors[f"optimizer.{key}/{name}"], parameter, key)
             if keys:
                 saved["state"][index] = {key: tensors[f"optimizer.{key}/{name}"] for key in keys}
         self.optimizer.load_state_dict(saved)
         if self.average is not None:
             self.average.count = count
             values = [tensors[f"average/{name}"] for name in self.parameters]
+            for (name, parameter), value in zip(self.parameters.items(), values):
+                _check_sound(f"the average of {name}", value, parameter)
             torch._foreach_copy_(self.average.values, values)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _check_sound(what: str, value: Tensor, parameter: Tensor, key: str = "") -> None:
+    """Raise ValueError for a tensor that a step would ruin the weights with."""
+    if value.shape != (() if key == "step" else parameter.shape):
+        raise ValueError(f"{what} is of shape {tuple(value.shape)}")
+    if not torch.isfinite(value).all() or (key in ("step", "exp_avg_sq") and (value < 0).any()):
+        raise ValueError(f"{what} holds values that are not possible")
 
 
 def _fused(named: Mapping[str, Tensor]) -> bool:

@@ -19,6 +19,7 @@ from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Source, Trainable
 from undiffuse.options import DEFAULT_BUDGET, TrainingOptions, checked, with_defaults
+from undiffuse.room import check_room
 from undiffuse.training.randomness import Randomness
 from undiffuse.training.trial import Trial, choose_precision, compiled
 
@@ -75,6 +76,7 @@ def settle(
     rows = len(data) if isinstance(data, Sized) else None
     shape = tuple(data.transform.shape)
     batch = options.batch or batch_for(shape, rows=rows, accelerated=device.type != "cpu")
+    check_room(64.0 * batch * prod(shape), f"batch {batch:,}", "train on fewer rows a step")
     accumulate = min(options.accumulate, batch)
     options = replace(options, batch=batch, accumulate=accumulate, device=str(device))
     compiling = device.type == "cuda" if options.compile is None else options.compile

@@ -88,9 +88,10 @@ class TrainingState:
         for player, learner in self.learners.items():
             try:
                 learner.load(under(f"{player}/"), counters["counts"][player])
-            except (KeyError, RuntimeError) as problem:
+            except (KeyError, RuntimeError, ValueError) as problem:
+                lack = "lacks " if isinstance(problem, KeyError) else "is damaged: "
                 raise InputError(
-                    f"{where}: its resume state lacks {problem}; "
+                    f"{where}: its resume state {lack}{problem}; "
                     "start another run from its weights with --init."
                 ) from problem
         self.step, self.skipped = counters["step"], counters["skipped"]

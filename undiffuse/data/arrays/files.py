@@ -21,9 +21,11 @@ from undiffuse.data.arrays.read import from_array
 from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
+from undiffuse.room import check_room
 
 _DATA_KEYS, _LABEL_KEYS = ("data", "x", "images", "arr_0"), ("label", "labels", "y")
 _LARGE = 2**30  # bytes
+MOST_UNPACKED = 100  # times the size of the file, beyond that many bytes
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -121,7 +123,9 @@ def _npz_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, .
             if not others:
                 raise InputError(f"{path.name}: the archive is empty.")
             named = [key for key in _DATA_KEYS if key in others]
-            key = named[0] if named else max(others, key=_sizes(path).__getitem__)
+            sizes = _sizes(path)
+            key = named[0] if named else max(others, key=sizes.__getitem__)
+            check_unpacked(path, sizes[key])
             array, labels = archive[key], archive[label_keys[0]] if label_keys else None
     except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as problem:
         if isinstance(problem, InputError):
@@ -151,12 +155,26 @@ def _idx_array(path: Path) -> np.ndarray:
             dtype, offset = np.dtype(_IDX_TYPES[code]), 4 + 4 * axes
             if path.suffix != ".gz":
                 return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
-            values = np.frombuffer(stream.read(), dtype)
+            size = math.prod(shape) * dtype.itemsize
+            check_unpacked(path, size)
+            values = np.frombuffer(stream.read(size + 1), dtype)
     except (ValueError, KeyError, OSError, EOFError, zlib.error) as problem:
+        if isinstance(problem, InputError):
+            raise
         raise InputError(damaged) from problem
     if len(values) != math.prod(shape):
         raise InputError(damaged)
     return values.reshape(shape)
+
+
+def check_unpacked(path: Path, size: int) -> None:
+    """Raise InputError for a compressed file that is said to hold far more than files do."""
+    check_room(size, path.name, "save it as .npy, which is read from the disk")
+    if size > _LARGE and size > MOST_UNPACKED * path.stat().st_size:
+        raise InputError(
+            f"{path.name}: unpacks to {size / 2**30:.1f} GiB, {size // path.stat().st_size:,} "
+            "times its size, which may be a decompression bomb; save it as .npy."
+        )
 
 
 def _open(path: Path) -> BufferedIOBase:

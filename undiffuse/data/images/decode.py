@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -27,6 +28,7 @@ from undiffuse.errors import InputError
 LONGEST_SIDE = 64
 """Pixels of the longer side, unless a size is asked for."""
 
+_LARGE, _LARGE_PIXELS = Lock(), 2**24  # images of more pixels are decoded one at a time
 _ORIENTATION, _SIDEWAYS = (
     0x0112,
     (5, 6, 7, 8),
@@ -193,7 +195,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 raise Unreadable("floating-point pixels")
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
-            yield image
+            with _LARGE if image.width * image.height > _LARGE_PIXELS else nullcontext():
+                yield image
     except Unreadable:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:

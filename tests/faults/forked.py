@@ -1,0 +1,98 @@
+"""Commands in a forked, warmed process: each starts at once, and may be killed, starved or limited.
+
+`import torch` takes seconds; a fork of a process that has imported it takes milliseconds. In the
+child standard output and error go to files, limits are set, `before` runs, and then the command.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+
+torch.set_num_threads(1)
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended: its exit code (negative: a signal), output, seconds, and peak of memory."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+    peak: int  # bytes beyond those of the parent
+
+    def sound(self) -> bool:
+        """Whether it ended as it may: done, refused in one sentence, or interrupted."""
+        if "Traceback" in self.err or "Error" in self.err.partition(":")[0]:
+            return False
+        if self.code == 2:
+            return self.err.count("\n") <= 1
+        return self.code in (0, 130)
+
+
+def fork(work: Callable[[], int], *, seconds: float = 60.0, memory: int | None = None) -> Ended:
+    """Run `work` in a child and say how it ended; -SIGKILL after so many seconds.
+
+    `memory` is how many bytes it may map beyond what the parent has.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        began, resting = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.dup2(out.fileno(), 1)
+                os.dup2(err.fileno(), 2)
+                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+                if memory is not None:
+                    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+                    resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
+                code = work()
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                for stream in (sys.stdout, sys.stderr):
+                    with suppress(OSError, ValueError, AttributeError):
+                        stream.flush()
+                os._exit(code)
+        code, usage = _reap(child, began + seconds)
+        out.seek(0)
+        err.seek(0)
+        peak = max(0, usage.ru_maxrss - resting) * 1024
+        return Ended(code, out.read(), err.read(), time.monotonic() - began, peak)
+
+
+def _reap(child: int, deadline: float) -> tuple[int, resource.struct_rusage]:
+    while True:
+        pid, status, usage = os.wait4(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status), usage
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            _, status, usage = os.wait4(child, 0)
+            return os.waitstatus_to_exitcode(status), usage
+        time.sleep(0.005)
+
+
+def command(*words: object, before: Callable[[], object] = lambda: None, **limits: object) -> Ended:
+    """Run a command line in a child; `before` is called in it first."""
+    from undiffuse.cli.app import call  # noqa: F401  - warm
+    from undiffuse.cli.main import main
+
+    def work() -> int:
+        before()
+        return main([str(word) for word in words])
+
+    return fork(work, **limits)
