@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -25,7 +26,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended: its exit code (negative: a signal), output, seconds, and peak of memory."""
+    """How a child ended: exit code (negative: a signal), output, seconds, and peak of memory."""
 
     code: int
     out: str
@@ -57,7 +58,9 @@ def fork(work: Callable[[], int], *, seconds: float = 60.0, memory: int | None =
                 os.dup2(err.fileno(), 2)
                 sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
                 if memory is not None:
-                    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+                    size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf(
+                        "SC_PAGE_SIZE"
+                    )
                     resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
                 code = work()
             except BaseException:
