@@ -208,9 +208,46 @@ def test_a_trial_leaves_no_trace_and_bfloat16_must_win():
         model.gains = gains
         before = {name: value.clone() for name, value in model.state_dict().items()}
         trial = Trial(model, data.held_out_batch(8), data.transform, device, Randomness(device, 0))
-        assert choose_precision(device, trial) == choice
+        assert choose_precision(device, trial, able=lambda: True) == choice
+        assert choose_precision(device, trial, able=lambda: False) == "float32"
         assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
         assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("budget", [10.0, 60.0, 119.0, 120.0, 600.0, None])
+@pytest.mark.parametrize(("slow", "row"), [(0.1, 0.001), (50.0, 0.001), (1.0, 2.0), (0.1, 2.0)])
+def test_trials_keep_to_their_share_of_the_budget(budget, slow, row):
+    """All passes take at most 5 % of it, but for the two of one row that cannot be known before."""
+    passes = []
+
+    def trial(precision, rows):
+        passes.append((precision, rows, row * rows * (slow if precision == "bfloat16" else 1)))
+        return passes[-1][2], 1.0
+
+    cpu = torch.device("cpu")
+    choice = choose_precision(cpu, trial, budget, rows=32, able=lambda: True)
+    assert choice == ("bfloat16" if slow < 1 else "float32") or row == 2.0
+    allowance = min(6.0, 0.05 * budget) if budget else 6.0
+    slivers = sum(seconds for *_, seconds in passes[:2])
+    assert sum(seconds for *_, seconds in passes) <= max(allowance, slivers)
+    assert all(rows == 1 for _, rows, _ in passes) or (budget or 600) >= 120
+
+
+def test_a_processor_without_bfloat16_is_not_tried():
+    def trial(precision, rows):
+        raise AssertionError("tried")
+
+    assert choose_precision(torch.device("cpu"), trial, able=lambda: False) == "float32"
+    stopped = {"able": lambda: True, "stop": lambda: True}
+    assert choose_precision(torch.device("cpu"), trial, **stopped) == "float32"
+
+
+@pytest.mark.parametrize("steps", [4, 5, 40, 1000])
+def test_each_run_is_evaluated_four_times_whatever_it_costs(steps):
+    from undiffuse.training.schedule import is_quarter
+
+    sure = [k for k in range(steps - 1) if is_quarter(k / steps, (k + 1) / steps)]
+    assert len(sure) == 3  # and the one at the end
 
 
 def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch):

@@ -29,7 +29,7 @@ from undiffuse.training.clock import Clock
 from undiffuse.training.log import Log
 from undiffuse.training.look import Look
 from undiffuse.training.randomness import PREPARE, Randomness
-from undiffuse.training.schedule import LOOK_SHARE, evaluation_due
+from undiffuse.training.schedule import LOOK_SHARE, evaluation_due, is_quarter
 from undiffuse.training.settle import merge, settle
 from undiffuse.training.state import TrainingState, initialize
 from undiffuse.training.step import Autocast, autocast, train_step
@@ -108,7 +108,7 @@ def fit(
         leaving.enter_context(randomness.put_back())
         randomness.at(PREPARE)
         source = _prepared(model, data, init, device)
-        chosen = settle(model, source, chosen, device, randomness, leaving)
+        chosen = settle(model, source, chosen, device, randomness, leaving, stop)
         state = TrainingState(model, chosen)
         # A checkpoint holds four numbers a parameter, the weights a fifth.
         size = 20.0 * sum(p.numel() for p in model.parameters()) if folder else 0.0
@@ -245,7 +245,8 @@ class _Loop:
             if (after := clock.progress(state.step)) >= 1.0:
                 break
             due = evaluation_due(state.step, before, after, every=options.evaluate_every)
-            if due and clock.can_evaluate():
+            sure = options.evaluate_every is None and is_quarter(before, after)
+            if sure or (due and clock.can_evaluate()):
                 self._evaluate()
             if state.step % options.checkpoint_every == 0:
                 self._save(finished=False)

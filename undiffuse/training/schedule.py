@@ -70,6 +70,14 @@ def evaluation_due(step: int, before: float, after: float, *, every: int | None)
     return early or math.floor(after * EVALUATIONS) > math.floor(before * EVALUATIONS)
 
 
+def is_quarter(before: float, after: float) -> bool:
+    """Whether a step passed a quarter of the run, where an evaluation is never left out.
+
+    With the one at the end, each run is evaluated at least four times.
+    """
+    return math.floor(4 * after) > math.floor(4 * before)
+
+
 def affordable(cost: float, since: float, *, every: int | None) -> bool:
     """Whether an evaluation of `cost` seconds is at most 5 % of those `since` the one before.
 

@@ -17,7 +17,7 @@ import torch
 
 from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError
-from undiffuse.interfaces import Source, Trainable
+from undiffuse.interfaces import Source, Stop, Trainable
 from undiffuse.options import DEFAULT_BUDGET, TrainingOptions, checked, with_defaults
 from undiffuse.room import check_room
 from undiffuse.training.randomness import Randomness
@@ -62,6 +62,7 @@ def settle(
     device: torch.device,
     randomness: Randomness,
     leaving: ExitStack,
+    stop: Stop = lambda: False,
 ) -> TrainingOptions:
     """Choose what `options` leave open, from the data's shape and by trial.
 
@@ -72,6 +73,7 @@ def settle(
         device: the device to train on.
         randomness: seeds the trials.
         leaving: on leaving it, the networks are no longer compiled.
+        stop: polled before each trial.
     """
     rows = len(data) if isinstance(data, Sized) else None
     shape = tuple(data.transform.shape)
@@ -86,7 +88,9 @@ def settle(
     trial = Trial(model, first, data.transform, device, randomness)
     if options.precision == "auto":
         budget = None if options.budget is None else float(options.budget)
-        options = replace(options, precision=choose_precision(device, trial, budget))
+        rows = len(first["row"])
+        chosen = choose_precision(device, trial, budget, rows=rows, stop=stop)
+        options = replace(options, precision=chosen)
     if compiling:
         modules = [player.module for player in model.players().values()]
         leaving.enter_context(compiled(modules, trial, options.precision))
