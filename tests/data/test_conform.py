@@ -70,14 +70,14 @@ def open_(column):
     )
 
 
-ENDS = {"whole": False, "high": 1.0, "knots": [0.0, 1.0], "marks": [0.0, 1.0]}
+ENDS = {"rows": 60, "high": 1.0, "knots": [0.0, 1.0], "marks": [0.0, 1.0]}
 
 
 @pytest.mark.parametrize(
     ("column", "value"),
     [("colour", "teal"), ("age", 37), ("age", 36.5), ("price", 0.005), ("same", 8)],
 )
-def test_a_value_that_training_cannot_have_costs_its_row_alone(column, value):
+def test_a_value_that_training_does_not_have_is_noted_and_costs_its_row_alone(column, value):
     data = load(frame())
     new = frame()
     new[column] = new[column].astype(object if isinstance(value, str) else float)
@@ -85,15 +85,18 @@ def test_a_value_that_training_cannot_have_costs_its_row_alone(column, value):
     rows = conform(new, data.config())
     (batch,) = rows.batches(100)
     assert list(batch["problems"]) == [3]
-    assert batch["problems"][3].nats == -np.inf
+    assert batch["problems"][3].nats is None
     assert column in batch["problems"][3].reason
     assert str(value) in batch["problems"][3].reason
-    x, _ = data.transform.encode(batch["row"], torch.zeros_like)
-    own, _ = data.transform.encode(
+    x, correction = data.transform.encode(batch["row"], torch.zeros_like)
+    own, usual = data.transform.encode(
         torch.from_numpy(data.loaded.rows.take(np.arange(60))), torch.zeros_like
     )
     others = np.arange(60) != 3
     assert x.isfinite().all()
+    density = correction - x.double().square().sum(1) / 2
+    assert density.isfinite().all()
+    assert density[3] < (usual - own.double().square().sum(1) / 2)[3] - 1
     torch.testing.assert_close(x[others], own[others])
 
 

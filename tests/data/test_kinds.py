@@ -66,7 +66,7 @@ def assert_same_rows(rows, expected, transform):
     columns = getattr(
         transform, "columns", ()
     )  # of a table: those on a grid or in levels are exact
-    exact = [i for i, column in enumerate(columns) if getattr(column, "whole", True)]
+    exact = [i for i, column in enumerate(columns) if getattr(column, "grid", True)]
     np.testing.assert_array_equal(rows[:, exact], expected[:, exact])
 
 
@@ -301,7 +301,7 @@ class RefusesSamples(Right):
         right = super().conform(source, config, progress=progress)
         if not isinstance(source, np.ndarray) or np.abs(source).max() < 3:
             return right
-        problems = {0: Problem.impossible("far from the data")}
+        problems = {0: Problem.unreadable("far from the data")}
         rows = CheckedRows(ArrayRows(together(right)), problems)
         return Conformed(rows, right.names, name="far", fingerprint=right.fingerprint)
 

@@ -42,16 +42,25 @@ def test_no_group_is_on_both_sides(name, wanted):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_the_number_held_out_is_at_most_what_is_wanted_and_makes_the_same_split_again(name):
-    """Unless every group is larger: then the smallest is held out."""
+def test_the_same_number_asked_for_makes_the_same_split_again(name):
     groups = LAYOUTS[name]
-    smallest = np.unique(groups, return_counts=True)[1].min()
     for wanted in [*range(1, len(groups), 13), len(groups) - 1]:
         first = SplitByGroups(groups, wanted, seed=wanted)
-        assert first.n_held_out <= max(wanted, smallest)
-        again = SplitByGroups(groups, first.n_held_out, seed=wanted)
+        again = SplitByGroups(groups, first.wanted, seed=wanted)
         for one, other in zip(sides(first, len(groups)), sides(again, len(groups))):
             np.testing.assert_array_equal(one, other)
+
+
+def test_groups_are_held_out_whatever_their_sizes():
+    """So a long recording is, as often as any; the rows are as many as wanted on average."""
+    sizes = np.array([400, 1, 1, 30, 3, 50, 9, 1, 100, 5])
+    groups = np.repeat(np.arange(10), sizes)
+    splits = [SplitByGroups(groups, 120, seed) for seed in range(400)]
+    held_out = np.array([np.isin(np.arange(10), groups[split._held_out]) for split in splits])
+    assert set(held_out.sum(1).tolist()) == {2}
+    assert np.abs(held_out.mean(0) - 0.2).max() < 4 * (0.2 * 0.8 / 400) ** 0.5
+    mean = np.mean([split.n_held_out for split in splits])
+    assert mean == pytest.approx(120, abs=4 * sizes.std() * 2**0.5 / 400**0.5)
 
 
 def test_the_split_by_groups_follows_its_seed():

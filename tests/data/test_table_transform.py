@@ -10,8 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from undiffuse.data import KINDS, load
-from undiffuse.data.tables.columns import FloatColumn
-from undiffuse.data.tables.transform import LevelColumn, NumberColumn, TableTransform
+from undiffuse.data.tables.columns import FloatColumn, measure_column
+from undiffuse.data.tables.transform import (
+    ConstantColumn,
+    LevelColumn,
+    NumberColumn,
+    TableTransform,
+    measure_model,
+)
 from undiffuse.errors import InputError
 
 pa = pytest.importorskip("pyarrow")
@@ -105,18 +111,23 @@ def test_the_probabilities_of_all_rows_sum_to_one():
     marginals = []
     for column in range(3):
         single = TableTransform(columns=[transform.columns[column]])
-        values = [*transform.columns[column].values]
+        values = [*transform.columns[column].values, 99.0]  # and whatever was not seen
         values += [math.nan] if transform.columns[column].missing else []
         chances = []
         for value in values:
             x, correction = single.encode(torch.full((4000, 1), value, dtype=torch.float64), grid)
             chances.append((normal_log_density(x, 0.4, 0.8) + correction).exp().mean().item())
         marginals.append(chances)
-        assert len(values) == (4, 4, 2)[column]
+        assert len(values) == (5, 5, 3)[column]
     total = sum(math.prod(chances) for chances in itertools.product(*marginals))
     assert total == pytest.approx(1, abs=2e-5)
     rows = torch.tensor(
-        [[a, b, c] for a in (0, 1, 2, math.nan) for b in (0, 1, 6, math.nan) for c in (0, 1)]
+        [
+            [a, b, c]
+            for a in (0, 1, 2, 9, math.nan)
+            for b in (0, 1, 6, 3.5, math.nan)
+            for c in (0, 1, 2)
+        ]
     )
     x, correction = transform.encode(rows.double(), torch.randn_like)
     # Under the standard normal the bound is an equality, whatever the noise.
@@ -171,7 +182,7 @@ def test_a_wide_whole_number_sums_to_one():
         ]  # the map goes on beyond what was observed
         x, correction = transform.encode(k, lambda like, z=z: torch.full_like(like, z.item()))
         total += (normal_log_density(x, 0.1, 1.1) + correction).exp().sum().item() / 64
-    assert total == pytest.approx(1, abs=1e-4)
+    assert total == pytest.approx(2000 / 2001, abs=1e-4)  # the rest lies between two steps
 
 
 def test_the_coordinates_are_close_to_standard_normals():
@@ -242,10 +253,83 @@ def test_held_out_rows_are_not_measured_but_have_a_probability():
         lambda: iter([loaded.rows.take(np.arange(10)), loaded.rows.take(np.arange(10, 20))])
     )
     assert TABLES.describe(transform, loaded.form) == TABLES.describe(other, loaded.form)
+    assert transform.columns[0].values == [0.0, 1.0]
+    assert transform.columns[1].high == 19 * math.pi
     rows = torch.from_numpy(loaded.rows.take(np.arange(20, 22)))
     x, correction = transform.encode(rows, torch.zeros_like)
     assert torch.isfinite(correction).all()
-    np.testing.assert_allclose(transform.decode(x), rows, rtol=1e-6)
+    assert np.isin(transform.decode(x)[:, 0], [0.0, 1.0]).all()  # never drawn
+
+
+def levels_of(values, ordered=True):
+    array = pa.array(values if ordered else [f"w{value}" for value in values])
+    column = measure_column("c", array, "c")
+    codes, _ = column.encode(array, array.type, "c")
+    return measure_model(column, codes, array.type)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_values_seen_once_and_unseen_ones_share_what_the_values_seen_once_have(ordered):
+    """Good's (1953) share N_1/n, in N_1 + 1 equal parts; 1/(n + 1) without such values."""
+    some = torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
+    for values, masses, unseen in (
+        ([0] * 6 + [1] * 4, [6 / 11, 4 / 11], 1 / 11),
+        ([0] * 40 + [1] * 8 + [5, 9], [0.8, 0.16, 0.04 / 3, 0.04 / 3], 0.04 / 3),
+    ):
+        model = levels_of(values, ordered)
+        assert isinstance(model, LevelColumn)
+        codes = torch.tensor([*sorted(set(model.values)), 77.5], dtype=torch.float64)
+        for code, mass in zip(codes, [*masses, unseen]):
+            x, correction = model.encode(code.expand(50), some.double())
+            # in all parts of its interval, under the standard normal
+            assert (normal_log_density(x) + correction).exp().numpy() == pytest.approx(mass)
+        assert model.can_hold(codes.numpy()).tolist() == [True] * len(masses) + [False]
+        x, _ = model.encode(torch.full((50,), 77.5, dtype=torch.float64), some.double())
+        assert np.isin(model.decode(x), codes[:-1]).all()
+
+
+def test_another_value_of_a_constant_column_has_one_part_in_n_plus_one():
+    array = pa.array([7] * 9 + [8])
+    column = measure_column("c", array, "c")
+    codes, _ = column.encode(array, array.type, "c")
+    model = measure_model(column, codes[:9], array.type)
+    assert isinstance(model, ConstantColumn)
+    _, correction = model.encode(torch.from_numpy(codes[8:]), torch.zeros(2, 0))
+    assert correction.exp().tolist() == pytest.approx([0.9, 0.1])
+    empty = measure_model(column, np.full(4, np.nan), array.type)
+    _, correction = empty.encode(torch.tensor([math.nan, 0.0]).double(), torch.zeros(2, 0))
+    assert correction.exp().tolist() == pytest.approx([0.8, 0.2])
+    assert np.isnan(empty.decode(torch.zeros(2, 0))).all()
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "int64", "date32"])
+def test_the_grid_is_that_of_the_training_rows(kind):
+    """A held-out row between two steps changes nothing but its own score."""
+    rng = np.random.default_rng(6)
+    steps = rng.permutation(800)
+    scale = 0.05 if kind.startswith("float") else 5
+    values = np.append(steps * scale, [100 * scale + scale / 5, 3 * scale]).round(2)
+    values[-1] += scale * 1e-5
+    if kind in ("int64", "date32"):
+        values = values[:-1].astype(np.int32 if kind == "date32" else np.int64)
+    array = pa.array(values).cast(getattr(pa, kind)())
+    models, chances = [], []
+    for held_out in range(len(values) - 800 + 1):  # none, one or two rows read besides
+        read = array[: 800 + held_out]
+        column = measure_column("c", read, "c")
+        training, _ = column.encode(read[:800], array.type, "c")
+        models.append(measure_model(column, training, array.type))
+        codes, between = column.encode(array, array.type, "c")
+        codes[between] += 0.5
+        x, correction = models[-1].encode(torch.from_numpy(codes), torch.zeros(len(codes), 1))
+        chances.append((normal_log_density(x) + correction).numpy())
+        back = models[-1].decode(x[:800])
+        assert column.decode(back.numpy(), array.type).equals(array[:800])
+        assert models[-1].can_hold(codes).tolist() == [True] * 800 + [False] * (len(values) - 800)
+    for other in chances[1:]:
+        assert other == pytest.approx(chances[0], abs=1e-4)
+    near = chances[0][np.argsort(np.abs(values[:800] - values[800]))[0]]
+    assert chances[0][800] == pytest.approx(near - math.log(800), abs=0.05)
 
 
 def test_constants_have_no_coordinate_and_missing_numbers_have_two():
@@ -260,7 +344,7 @@ def test_constants_have_no_coordinate_and_missing_numbers_have_two():
 def test_a_value_that_the_data_does_not_hold_is_refused():
     size = LevelColumn(name="size", values=[0.0, 1.0, 5.0], masses=[1, 1, 1])
     price = NumberColumn(
-        name="price", whole=False, low=0.0, high=9.0, knots=[0.0, 9.0], marks=[-1.0, 1.0]
+        name="price", low=0.0, high=9.0, rows=9, knots=[0.0, 9.0], marks=[-1.0, 1.0]
     )
     transform = TableTransform(columns=[size, price])
     for bad, sentence in (
@@ -299,7 +383,9 @@ def test_nothing_is_drawn_where_the_data_have_nothing(name):
     stored = data.loaded.rows.take(np.arange(len(values)))
     back, _ = data.transform.encode(torch.from_numpy(stored), torch.zeros_like)
     decoded = data.form.table(data.transform.decode(back)).column("v").to_numpy()
-    np.testing.assert_allclose(decoded, values, rtol=1e-5, atol=1e-3)
+    trained = data.train[:].column("v").to_numpy()  # their range is what can be drawn
+    held = values.clip(trained.min(), trained.max())
+    np.testing.assert_allclose(decoded, held, rtol=1e-5, atol=1e-3)
 
 
 def test_a_repeated_far_date_stands_apart_whatever_its_share():

@@ -78,6 +78,7 @@ def _held_out(
     """The rows to compare with, None for none; refused if they are too few for the alarm."""
     import numpy as np
 
+    from undiffuse.evaluation.scores import calibration_rows
     from undiffuse.evaluation.scores.conformal import Calibration
 
     if options.no_calibration:
@@ -87,7 +88,9 @@ def _held_out(
     if label is not None and rows.labels is not None:
         rows = rows.only(np.flatnonzero(rows.labels == label))
     if options.alarm is not None:
-        Calibration(np.zeros(min(len(rows), options.calibration))).lowest(options.alarm)
+        ordered, count = calibration_rows(rows, options.calibration)
+        groups = None if ordered.groups is None else ordered.groups[:count]
+        Calibration(np.zeros(count), groups).lowest(options.alarm)
     return rows
 
 
@@ -187,10 +190,11 @@ def _conclude(summary: Summary, options: ScoreOptions, terminal: Terminal) -> No
             "see the column note",
             "yellow",
         )
-    if summary.alarms is not None and summary.realized is not None:
+    if summary.alarms is not None and summary.units and summary.realized is not None:
         low, high = summary.realized
+        of = f" of {summary.units:,} recordings" if summary.units < summary.rows else ""
         terminal.say(
-            f"{summary.alarms:,} alarms ({summary.alarms / summary.rows:.2%}); "
+            f"{summary.alarms:,} alarms ({summary.alarms / summary.units:.2%}{of}); "
             f"false-alarm rate {options.alarm:.2%} on average over choices of held-out rows, "
             f"{low:.2%} to {high:.2%} with these (95 %)"
         )

@@ -16,17 +16,17 @@ from undiffuse.interfaces import Rows
 @final
 @dataclass(frozen=True)
 class Problem:
-    """Why a row has no finite score.
+    """What is wrong with a row.
 
     Args:
-        nats: minus infinity where it has no probability, NaN where that cannot be told.
+        nats: its score, NaN where that cannot be told; None: what the model gives it.
         reason: for the person who scores it.
 
     >>> Problem.unreadable().reason
     'could not be read'
     """
 
-    nats: float
+    nats: float | None
     reason: str
 
     @staticmethod
@@ -35,9 +35,9 @@ class Problem:
         return Problem(math.nan, "could not be read" + (f": {reason}" if reason else ""))
 
     @staticmethod
-    def impossible(reason: str) -> Problem:
-        """Return the problem of a row that the run's model gives no probability."""
-        return Problem(-math.inf, reason)
+    def unseen(reason: str) -> Problem:
+        """Return the problem of a row with a value that no training row has."""
+        return Problem(None, reason)
 
 
 Taken = tuple[np.ndarray, dict[int, Problem]]
@@ -86,6 +86,7 @@ class Conformed:
         name: what the source is called.
         fingerprint: changes when the source changes.
         labels: (N,) indices into the run's classes, -1 where the class is none of them; or None.
+        groups: (N,) numbers of what the rows are parts of, such as recordings; None: of nothing.
         notes: what was changed, one sentence each.
     """
 
@@ -97,6 +98,7 @@ class Conformed:
         name: str,
         fingerprint: str,
         labels: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
         self.readable = readable
@@ -104,6 +106,7 @@ class Conformed:
         self.name = name
         self.fingerprint = fingerprint
         self.labels = labels
+        self.groups = groups
         self.notes = notes
 
     def __len__(self) -> int:
@@ -118,6 +121,7 @@ class Conformed:
             name=self.name,
             fingerprint=self.fingerprint,
             labels=None if self.labels is None else self.labels[indices],
+            groups=None if self.groups is None else self.groups[indices],
             notes=self.notes,
         )
 

@@ -41,7 +41,7 @@ class Data:
         seed: decides which rows are held out.
         held_out: a share between 0 and 1, or a number of rows; None for a tenth of the rows, at
             least 1 and at most 10,000. Where rows belong to groups (windows of one recording),
-            whole groups that fit into it are held out.
+            that share of the groups is held out, whatever their sizes.
         size: what the rows were read with, kept for reading them again.
         progress: called now and then.
 
@@ -138,6 +138,7 @@ class Data:
             name=loaded.name,
             fingerprint=loaded.fingerprint,
             labels=loaded.labels,
+            groups=loaded.groups,
             notes=loaded.notes,
         )
         return every_row.only(self.split.held_out(np.arange(self.n_held_out)))
@@ -189,7 +190,7 @@ class Data:
             "fingerprint": self.fingerprint,
             "rows": len(self.loaded.rows),
             "size": self.size,
-            "split": {"seed": self.seed, "held_out": self.n_held_out},
+            "split": {"seed": self.seed, "held_out": self.split.wanted},
             **KINDS[self.loaded.kind].describe(self.transform, self.form),
             "classes": list(self.classes),
         }

@@ -4,10 +4,9 @@
 are for training. Nothing is stored, whatever N is.
 
 *By groups.* Windows of one recording resemble each other: a window beside one that was trained on
-is no new data. The groups are visited in a keyed order, and each that still fits into h rows is
-held out; the smallest is, if none fits. A split asked for with the number of rows that one made is
-therefore that one again. Within each side the rows stand in the order of P. The numbers of the rows
-are stored, as their groups are already.
+is no new data. Of G groups the first round(G h/N) in a keyed order are held out, at least one and
+not all, whatever their sizes: a long recording is as likely to be held out as any. Within each side
+the rows stand in the order of P. The numbers of the rows are stored, as their groups are already.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ _ROWS, _GROUPS = 1, 3  # what a key is for
 class Split(Protocol):
     """Rows of the source, by their place on one of the two sides."""
 
+    wanted: int
     n_held_out: int
     notes: tuple[str, ...]
 
@@ -49,7 +49,7 @@ class SplitByRows:
 
     def __init__(self, n: int, n_held_out: int, seed: int, notes: tuple[str, ...] = ()) -> None:
         self.n = n
-        self.n_held_out = n_held_out
+        self.wanted = self.n_held_out = n_held_out
         self.notes = notes
         self._key = key(_ROWS, seed)
 
@@ -68,29 +68,27 @@ class SplitByRows:
 
 @final
 class SplitByGroups:
-    """Whole groups with at most `wanted` rows in all, or the smallest one.
+    """Whole groups, a share of them that holds `wanted` rows on average.
 
     Args:
         groups: (N,) the group of each row.
-        wanted: the most rows to hold out.
-        seed: decides the order in which groups are visited.
+        wanted: the mean number of rows to hold out.
+        seed: decides which groups.
 
     >>> groups = np.array([0, 0, 1, 1, 1, 2, 2])
     >>> split = SplitByGroups(groups, wanted=2, seed=0)
-    >>> split.n_held_out, len(set(groups[split.held_out(np.arange(2))].tolist()))
-    (2, 1)
+    >>> len(set(groups[split.held_out(np.arange(split.n_held_out))].tolist()))
+    1
     """
 
     def __init__(self, groups: np.ndarray, wanted: int, seed: int) -> None:
-        _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-        order = permute(np.arange(len(sizes)), len(sizes), key(_GROUPS, seed))
-        chosen, rows = np.zeros(len(sizes), dtype=bool), 0
-        for i in order:
-            if rows + sizes[i] <= wanted:
-                chosen[i] = True
-                rows += sizes[i]
-        if not rows:
-            chosen[order[np.argmin(sizes[order])]] = True
+        names, group = np.unique(groups, return_inverse=True)
+        order = permute(np.arange(len(names)), len(names), key(_GROUPS, seed))
+        chosen = np.zeros(len(names), dtype=bool)
+        chosen[
+            order[: int(np.clip(round(len(names) * wanted / len(group)), 1, len(names) - 1))]
+        ] = True
+        self.wanted = wanted
         self._outside = chosen[group]
         shuffled = permute(np.arange(len(group)), len(group), key(_ROWS, seed))
         self._held_out = shuffled[self._outside[shuffled]]

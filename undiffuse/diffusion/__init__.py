@@ -6,6 +6,7 @@ denoiser   the trained thing          (x_t, t) -> E[x | x_t], and its views
 objective  what is minimized          weighting, training times
 grid       where a sampler stops      descending times
 steps      sampling methods           (denoiser, x_t, t, s, memory, noise) -> (x_s, memory)
+noise      one stream per row         like -> z
 sample     the only loop
 prior      what sampling starts from
 oracle     exact denoisers and densities
@@ -35,6 +36,7 @@ from undiffuse.diffusion.guidance import (
     Interval,
 )
 from undiffuse.diffusion.known import Conditional, Known
+from undiffuse.diffusion.noise import Purpose, RowNoise
 from undiffuse.diffusion.objectives import (
     COUPLINGS,
     DRAWS,
@@ -44,7 +46,7 @@ from undiffuse.diffusion.objectives import (
     WEIGHTINGS,
 )
 from undiffuse.diffusion.prior import Prior
-from undiffuse.diffusion.sample import RowNoise, sample
+from undiffuse.diffusion.sample import sample
 from undiffuse.diffusion.schedules.chain import (
     DiscreteVP,
     cosine_betas,

@@ -2,15 +2,15 @@
 
 A sampler is a grid of times and a step; everything between noise and data is `for t, s in
 pairs(grid)`. Progress bars, trajectories and live previews are callbacks. Randomness comes from
-`RowNoise`, one independent stream per row, so that a row depends on its own seed alone, and results
-agree across batch sizes to rounding.
+`noise`; with `RowNoise`, one independent stream per row, results agree across batch sizes to
+rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,35 +18,9 @@ from torch import Tensor
 from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.steps.moves import Step
 from undiffuse.interfaces import Noise
-from undiffuse.seeds import mix
 
 Callback = Callable[[int, int, Tensor, Tensor], None]
 """`callback(i, n, s, x_s)` after step i of n."""
-
-
-@final
-class RowNoise:
-    """`noise(like) -> z`, where row i of every draw comes from a stream of its own.
-
-    Args:
-        seed: of the whole set of rows.
-        rows: how many rows a draw has.
-        first: number of the first row; row i's stream is seeded by (seed, first + i).
-
-    >>> whole, second = RowNoise(0, rows=2), RowNoise(0, rows=1, first=1)
-    >>> bool((whole(torch.empty(2, 3))[1] == second(torch.empty(1, 3))[0]).all())
-    True
-    """
-
-    def __init__(self, seed: int, rows: int, first: int = 0) -> None:
-        self.streams = [torch.Generator().manual_seed(mix(seed, first + i)) for i in range(rows)]
-
-    def __call__(self, like: Tensor) -> Tensor:
-        """Return standard normals (rows, *) of the shape, type and device of `like`."""
-        z = torch.empty(like.shape, dtype=like.dtype)
-        for row, stream in zip(z, self.streams, strict=True):
-            row.normal_(generator=stream)
-        return z.to(like.device)
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ from undiffuse.data.rows import as_tensor
 from undiffuse.diffusion import RowNoise
 from undiffuse.evaluation.references import Reference, Side
 from undiffuse.models import GenerativeModel
-from undiffuse.seeds import mix
 
 LOOKED_AT, BLOCKS = 256, 8  # rows of each side, and in how many blocks
 
@@ -47,7 +46,7 @@ def loss_by_level(model: GenerativeModel, reference: Reference) -> dict[str, Any
 def _levels(model: GenerativeModel, reference: Reference, side: Side, rows: np.ndarray) -> Any:
     """The model's loss per noise level on these rows: {"log_snr", "loss"}, or None."""
     x, _ = reference.transform.encode(
-        as_tensor(side.rows[rows]), RowNoise(mix(*rows[:1].tolist()), len(rows))
+        as_tensor(side.rows[rows]), RowNoise(0, len(rows), int(rows[0]))
     )
     given = {}
     if side.labels is not None and model.classes:

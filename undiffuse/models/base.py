@@ -28,14 +28,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from undiffuse.diffusion.likelihood.dequantize import Dequantization
-from undiffuse.diffusion.sample import Callback, RowNoise
+from undiffuse.diffusion.noise import Purpose, RowNoise
+from undiffuse.diffusion.sample import Callback
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Form, Noise, PartialRows, Source, Trainable, Transform
 from undiffuse.models.likelihood import How, Likelihood, likelihood_rows
 from undiffuse.room import bounded, check_room, memory
-from undiffuse.seeds import mix
 
-_LABELS, _KNOWN = 0x1ABE15, 0x6B0317  # streams of classes and of encodings, apart from the samples'
 _WIDER: dict[str, DTypeLike] = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 MOST_TENSORS = 20_000  # of a network
 _COUNTED = 4096  # rows that the shares of the classes are counted on
@@ -353,7 +352,8 @@ class GenerativeModel(Trainable):
             return None
         shares = self.class_shares or (1.0,) * len(self.classes)
         edges = torch.tensor(shares, dtype=torch.float64).cumsum(0)
-        z = RowNoise(mix(seed, _LABELS), n, first)(torch.empty(n, 1, dtype=torch.float64))[:, 0]
+        noise = RowNoise(seed, n, first, purpose=Purpose.LABEL)
+        z = noise(torch.empty(n, 1, dtype=torch.float64))[:, 0]
         u = torch.erfc(-z / 2**0.5) / 2  # the standard normal distribution function
         return torch.bucketize(u * edges[-1], edges[:-1], right=True).numpy()
 
@@ -361,7 +361,7 @@ class GenerativeModel(Trainable):
         """(x, mask), each (B, *shape), of partial rows for the samples number `first`, ..."""
         transform, dtype = self._met(), given.rows.dtype
         stored = np.ascontiguousarray(given.rows, dtype=_WIDER.get(dtype.name, dtype))
-        noise = RowNoise(mix(seed, _KNOWN), len(given), first)
+        noise = RowNoise(seed, len(given), first, purpose=Purpose.GIVEN)
         x, _ = transform.encode(torch.as_tensor(stored), noise)
         mask = transform.known(torch.as_tensor(given.known))
         return x.to(self.device), mask.to(self.device)
@@ -384,8 +384,7 @@ class GenerativeModel(Trainable):
             options: as for `likelihood_rows`.
 
         Returns:
-            nats; -inf for what training rules out, such as a new category, nan for rows that could
-            not be read.
+            nats; nan for rows that could not be read.
 
         Raises:
             InputError: for data unlike the training data, and as `likelihood_rows` does.
@@ -403,7 +402,7 @@ class GenerativeModel(Trainable):
             scored = self.likelihood_rows(part["row"], first=first, **options)
             nats = scored.nats.numpy().copy()
             for row, problem in part.get("problems", {}).items():
-                nats[row] = problem.nats
+                nats[row] = nats[row] if problem.nats is None else problem.nats
             first += len(nats)
             found.append(nats)
         return np.concatenate(found)

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from undiffuse.diffusion.gaussian import log_prob
-from undiffuse.diffusion.sample import Callback, RowNoise
+from undiffuse.diffusion.noise import RowNoise
+from undiffuse.diffusion.sample import Callback
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
 from undiffuse.models.base import GenerativeModel, check_classes, one_pass, unmet

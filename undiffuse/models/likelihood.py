@@ -25,12 +25,10 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion.likelihood.dequantize import Dequantization
-from undiffuse.diffusion.sample import RowNoise
+from undiffuse.diffusion.noise import Purpose, RowNoise
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Noise, Transform
-from undiffuse.seeds import mix
 
-_ENCODING, _SCORING = 0xE2C0DE, 0x5C02E  # two streams of noise, apart from that of sampling
 _AVERAGED, _WEIGHTED = 4, 8  # draws unless asked otherwise, where encoding draws at all
 
 
@@ -247,15 +245,14 @@ def likelihood_rows(
     parts: list[Likelihood] = []
     count = draws or 1
     while len(parts) < count:
-        encoding = _Encoding(
-            RowNoise(mix(seed, _ENCODING, len(parts)), len(rows), first), transform, dequantization
-        )
+        added = RowNoise(seed, len(rows), first, purpose=Purpose.ENCODING, part=len(parts))
+        encoding = _Encoding(added, transform, dequantization)
         x, correction = transform.encode(rows, encoding if cells is None else torch.zeros_like)
         correction = correction + encoding.correction if cells is None else 0 * correction
         if draws is None and not parts and encoding.called:
             count = _WEIGHTED if importance else _AVERAGED
         stream = 0 if importance else len(parts)
-        noise = RowNoise(mix(seed, _SCORING, stream), len(rows), first)
+        noise = RowNoise(seed, len(rows), first, purpose=Purpose.SCORE, part=stream)
         part = model.likelihood(x.to(device), noise=noise, cond=cond, how=how, cells=cells)
         if importance and part.kind == "bound":
             raise InputError(

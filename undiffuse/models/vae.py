@@ -26,7 +26,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from undiffuse.diffusion.gaussian import kl
-from undiffuse.diffusion.sample import Callback, RowNoise
+from undiffuse.diffusion.noise import RowNoise
+from undiffuse.diffusion.sample import Callback
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
 from undiffuse.models.base import GenerativeModel, check_classes, one_pass, unmet

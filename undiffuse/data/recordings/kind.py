@@ -124,6 +124,7 @@ class RecordingKind(FolderKind):
             name=folder.name,
             fingerprint=folder.fingerprint(),
             labels=None if labels is None else labels[windows.groups],
+            groups=windows.groups,
             notes=(*folder.unread, *decoded.notes),
         )
 

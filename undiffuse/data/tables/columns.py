@@ -132,6 +132,18 @@ class Column(ABC):
         codes[empty] = np.nan
         return codes, impossible & ~empty
 
+    def grid_of(self, codes: np.ndarray, arrow_type: pa.DataType) -> tuple[int, ...]:
+        """Return (offset, unit, denominator) if all codes are (offset + k unit)/denominator.
+
+        Args:
+            codes: (N,), none of them missing.
+            arrow_type: the type that the column had in training.
+
+        Returns:
+            () if they are not, or if their order means nothing.
+        """
+        return ()
+
     def decode(self, codes: np.ndarray, arrow_type: pa.DataType) -> pa.Array:
         """Return the values of codes (N,), NaN where missing, as an Arrow array of a type."""
         empty = np.isnan(codes)
@@ -165,6 +177,11 @@ class GridColumn(Column):
     unit: int
 
     on_grid = True
+
+    def grid_of(self, codes: np.ndarray, arrow_type: pa.DataType) -> tuple[int, ...]:
+        """See `Column`."""
+        grid, _ = _grid(codes.astype(np.int64))
+        return grid["offset"], grid["unit"], 1
 
     def steps(self, whole: np.ndarray) -> Coded:
         """Return the steps k of whole numbers offset + k unit, and which lie between two steps."""
@@ -353,18 +370,15 @@ class FloatColumn(Column):
         numbers = values.numbers()[~values.empty]
         if np.abs(numbers).max() > LARGEST:
             raise InputError(f"{values.where} holds numbers beyond {LARGEST:g}; rescale it.")
-        own = values.arrow_type.to_pandas_dtype()
-        for digits in range(7):
-            denominator = 10**digits
-            whole = np.rint(numbers * denominator)
-            if np.abs(whole).max() >= 2**53:
-                break
-            if np.array_equal((whole / denominator).astype(own), numbers.astype(own)):
-                grid, most = _grid(whole.astype(np.int64))
-                if most >= GRID_STEPS:
-                    return cls(**common, digits=digits)
-                return GridFloatColumn(**common, **grid, denominator=denominator)
-        return cls(**common, digits=None)
+        digits, grid = _decimal_grid(numbers, values.arrow_type)
+        if grid:
+            return GridFloatColumn(**common, **grid, denominator=10**digits)
+        return cls(**common, digits=digits)
+
+    def grid_of(self, codes: np.ndarray, arrow_type: pa.DataType) -> tuple[int, ...]:
+        """See `Column`."""
+        digits, grid = _decimal_grid(codes, arrow_type)
+        return (grid["offset"], grid["unit"], 10**digits) if grid else ()
 
     def _code(self, values: Values) -> Coded:
         numbers = values.numbers().astype(np.float64)
@@ -612,6 +626,19 @@ def _grid(whole: np.ndarray) -> tuple[dict[str, Any], int]:
     apart = whole.astype(np.uint64) - np.uint64(least % 2**64)  # modulo 2**64
     unit = int(np.gcd.reduce(apart)) or 1
     return {"offset": least, "unit": unit}, int(apart.max()) // unit
+
+
+def _decimal_grid(numbers: np.ndarray, own: pa.DataType) -> tuple[Any, dict[str, int]]:
+    """Return the decimals of numbers, None for more than six; offset and unit if on a grid."""
+    exact = own.to_pandas_dtype()
+    for digits in range(7):
+        whole = np.rint(numbers * 10**digits)
+        if np.abs(whole).max() >= 2**53:
+            break
+        if np.array_equal((whole / 10**digits).astype(exact), numbers.astype(exact)):
+            grid, most = _grid(whole.astype(np.int64))
+            return digits, grid if most < GRID_STEPS else {}
+    return None, {}
 
 
 def _exact_grid(whole: np.ndarray, values: Values) -> dict[str, Any]:

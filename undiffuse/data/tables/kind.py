@@ -31,7 +31,7 @@ from undiffuse.data.tables.columns import (
     measure_column,
 )
 from undiffuse.data.tables.form import TableForm, need_pyarrow, schema_to_text
-from undiffuse.data.tables.transform import MODELLED, TableTransform, choose_model
+from undiffuse.data.tables.transform import MODELLED, TableTransform, measure_model, phrase_of
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 
@@ -78,27 +78,31 @@ class TableKind(Kind):
 
         opened, columns, matrix, left_out = _measured(open_table(source), progress)
         schema = opened.table.schema
-        chosen = [
-            choose_model(column, codes, field.type)
-            for column, codes, field in zip(columns, matrix.T, schema)
-        ]
-
-        def make_transform(chunks: Callable[[], Iterator[np.ndarray]]) -> TableTransform:
-            rows = np.concatenate(list(chunks()))
-            return TableTransform(
-                columns=[measure(codes) for (measure, _), codes in zip(chosen, rows.T)]
-            )
-
         facts = [
             {
                 "name": column.name,
                 "type": str(field.type),
                 "missing": int(np.isnan(codes).sum()),
                 "values": column.summary(codes, field.type),
-                "modelled as": phrase,
             }
-            for column, codes, field, (_, phrase) in zip(columns, matrix.T, schema, chosen)
+            for column, codes, field in zip(columns, matrix.T, schema)
         ]
+
+        def make_transform(chunks: Callable[[], Iterator[np.ndarray]]) -> TableTransform:
+            rows = np.concatenate(list(chunks()))
+            models = [
+                measure_model(column, codes, field.type)
+                for column, codes, field in zip(columns, rows.T, schema)
+            ]
+            if not any(model.width for model in models):
+                raise InputError(
+                    f"{opened.name}: every column holds one value in all training rows; there is "
+                    "nothing to learn from."
+                )
+            for fact, model, column, field in zip(facts, models, columns, schema):
+                fact["modelled as"] = phrase_of(model, column, field.type)
+            return TableTransform(columns=models)
+
         return Loaded(
             kind=self.name,
             rows=ArrayRows(matrix),
@@ -123,11 +127,10 @@ class TableKind(Kind):
     ) -> Conformed:
         """Code each column as in training; see `Kind.conform`.
 
-        A value between two steps of a grid, or a category that training never met, has probability
-        zero under the model: it makes its row a `Problem`. So does another value of a column that
-        had one value in training, or few. A cell that no value of its column is, or that is empty
-        where none was in training, makes its row a `Problem` too. Rows are called by their numbers,
-        from 1 as in all messages.
+        A category or a level that no training row has, and a value between two steps of their grid,
+        has a small probability, and its row a note. A cell that no value of its column is, or that
+        is empty where none was in training, makes its row a `Problem`. Rows are called by their
+        numbers, from 1 as in all messages.
         """
         transform, form, _ = self.restore(config)
         opened = _open_for_run(source, form)
@@ -141,18 +144,17 @@ class TableKind(Kind):
             array = opened.column(column.name)
             where = opened.where(column.name)
             some = array.null_count < len(array)  # a row may lack what all others have
-            codes, impossible = column.encode(array, field.type, where, gaps=some)
+            codes, unlike = column.encode(array, field.type, where, gaps=some)
+            codes[unlike] += 0.5  # between two codes, whatever the sort of column
             empty = np.isnan(codes)
             if column.missing == "no":
                 lacks = f'column "{column.name}": is empty, and in training it never was'
                 for row in np.flatnonzero(empty).tolist():
                     problems.setdefault(row, Problem(math.nan, lacks))
                 codes[empty] = model.some_code
-            impossible |= ~model.has_density(codes) & ~empty
-            for row in np.flatnonzero(impossible).tolist():
-                reason = f'column "{column.name}": the training data have no {array[row].as_py()!r}'
-                problems.setdefault(row, Problem.impossible(reason))
-            codes[impossible] = model.some_code
+            for row in np.flatnonzero(~model.expects(codes) & ~empty).tolist():
+                reason = f'column "{column.name}": the training rows hold no {array[row].as_py()!r}'
+                problems.setdefault(row, Problem.unseen(reason))
             matrix[:, i] = codes
             if progress is not None:
                 progress(i + 1, len(columns), "columns")

@@ -5,14 +5,18 @@ a standard normal would put its rank, so that a model meets coordinates it alrea
 how they depend on each other.
 
 *Levels* (categories, booleans, whole numbers with few values, and "missing" as one more level).
-Level k owns the interval (F_k, F_k + w_k) of probabilities, w_k its smoothed share of the training
-rows. With u uniform,
+Level k owns the interval (F_k, F_k + w_k) of probabilities, w_k its share of the training rows.
+With u uniform,
 
     v = F_k + u w_k,   x = Phi^-1(v),
     log P(k) = log E_u[w_k p(x)/phi(x)] >= E_u[log p(x) + log w_k - log phi(x)],
 
 which is an equality when x is standard normal. Categories without an order stand by falling
 frequency: rare ones lie in a tail, where an interval of the same probability is wider.
+
+A value that the n training rows do not have is one more level. The N_1 values that one row has are
+about as frequent together as all unseen ones (Good 1953), so their share N_1/n is split into
+N_1 + 1 equal parts, one of which is for whatever is unseen; 1/(n + 1) is, where N_1 = 0.
 
 *Numbers* (continuous, or whole with many values k, which become y = k + u). The map x = m(y) is
 linear between knots (quantiles of the training rows at normal scores) and goes on linearly beyond
@@ -25,18 +29,20 @@ A repeated value far from all others (-999, 9999-12-31) is an atom too, however 
 and between two clusters that are far apart the map is so steep that hardly any x is left: a value
 that falls there goes to the nearer end, so that nothing is drawn where the data have nothing.
 
-*Constants* are left out and put back.
+Numbers are on a grid where those of all training rows are; one between two steps is modelled as
+the step below, with probability 1/(n + 1) of lying there.
 
-What a column *can* hold is known from the whole table, so that every row has a probability; how
-often it does is measured on the training rows alone.
+*Constants* are left out and put back; another value has probability 1/(n + 1).
+
+All this is measured on the training rows alone. A held-out row is then as likely to have a value
+that they lack as a new one, which the rate of alarms rests on.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -53,7 +59,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FARTHEST = 8.0  # ndtri of the largest float64 below 1 is 8.2: the outermost intervals end here
-SHARED = 0.01  # of the probability, spread evenly over the levels, so that none is too thin to hit
 MOST_LEVELS = 256  # of a column on a grid; with more it is modelled as a number
 REPEATS = 4  # rows per value, on average, with fewer of which a column on a grid is a number
 ATOM = 0.05  # a value of a number column in more than this share of the rows is an atom
@@ -66,6 +71,7 @@ WIDE, BLOCK, EMPTY = (
 STEEP = 1e-4  # half of the x that a gap takes
 KNOTS = 33  # at most; with fewer than eight rows to a knot there are fewer
 EXACT_STEPS = 2**20  # whole numbers with up to this many steps come back exactly from float32
+_SAME = 1e-7  # relative difference of numbers that are one: those of float32 columns are rounded
 LEAST_SLOPE = 3e-6  # of the map on such a column: a bin is then several ulps wide, even in a tail
 
 
@@ -85,12 +91,12 @@ class ModelledColumn(ABC):
         """Decode x (B, width) to codes (B,) float64."""
 
     @abstractmethod
-    def has_density(self, codes: np.ndarray) -> np.ndarray:
-        """Return which codes (N,) have a probability; numbers may lie outside of the data."""
+    def expects(self, codes: np.ndarray) -> np.ndarray:
+        """Return which codes (N,) are levels, or on the grid, of the training rows."""
 
-    @abstractmethod
     def can_hold(self, codes: np.ndarray) -> np.ndarray:
         """Return which codes (N,) a row drawn by the model can have."""
+        return self.expects(codes)
 
     @property
     @abstractmethod
@@ -100,33 +106,40 @@ class ModelledColumn(ABC):
 
 @final
 class ConstantColumn(ModelledColumn):
-    """A column with one value: no coordinate."""
+    """A column with one value: no coordinate.
+
+    Args:
+        name: the column's name, for messages.
+        value: the code of that value; None: every one is missing.
+        rows: how many training rows have it.
+    """
 
     width = 0
     random = False
 
-    def __init__(self, *, name: str, value: float) -> None:
+    def __init__(self, *, name: str, value: float | None, rows: int) -> None:
         self.name = name
         self.value = value
+        self.rows = rows
+        self._code = math.nan if value is None else value
 
     def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """See `ModelledColumn`."""
-        return z.float(), torch.zeros_like(codes)
+        seen = codes.isnan() if self.value is None else codes == self.value
+        return z.float(), _log_seen(seen, self.rows)
 
     def decode(self, x: Tensor) -> Tensor:
         """See `ModelledColumn`."""
-        return torch.full(x.shape[:1], self.value, dtype=torch.float64, device=x.device)
+        return torch.full(x.shape[:1], self._code, dtype=torch.float64, device=x.device)
 
-    def has_density(self, codes: np.ndarray) -> np.ndarray:
+    def expects(self, codes: np.ndarray) -> np.ndarray:
         """See `ModelledColumn`."""
-        return codes == self.value
-
-    can_hold = has_density
+        return codes == self._code
 
     @property
     def some_code(self) -> float:
         """See `ModelledColumn`."""
-        return self.value
+        return self._code
 
 
 @final
@@ -136,50 +149,70 @@ class LevelColumn(ModelledColumn):
     Args:
         name: the column's name, for messages.
         values: its codes, in the order of their intervals.
-        masses: the share of each, and of missing as one more if it can be missing.
+        masses: the share of each, with that of unseen values at `unseen`, and then that of missing
+            if it can be missing.
+        unseen: the place of the level of all other values; None: there are none.
     """
 
     width = 1
 
     def __init__(
-        self, *, name: str, values: Sequence[float | int], masses: Sequence[float | int]
+        self,
+        *,
+        name: str,
+        values: Sequence[float | int],
+        masses: Sequence[float | int],
+        unseen: int | None = None,
     ) -> None:
         self.name = name
         self.values = values
         self.masses = masses
-        self.missing = len(masses) > len(values)
-        listed = [*values, *([math.nan] if self.missing else [])]
+        self.unseen = unseen
+        seen, levels = list(values), range(len(values))
+        if unseen is not None:  # drawn, it becomes the value beside it
+            seen.insert(unseen, seen[min(unseen, len(seen) - 1)])
+            levels = [k + (k >= unseen) for k in levels]
+        self.missing = len(masses) > len(seen)
+        listed = [*seen, *([math.nan] if self.missing else [])]
         self._values = torch.tensor(listed, dtype=torch.float64)
         self._mass = torch.tensor(masses, dtype=torch.float64) / math.fsum(masses)
         self._below = self._mass.cumsum(0) - self._mass
         ends = torch.tensor([math.inf], dtype=torch.float64)
         self._edges = torch.cat([-ends, ndtri(self._below[1:]), ends])
-        self._sorted, self._order = self._values[: len(values)].sort()
+        self._sorted, order = torch.tensor(values, dtype=torch.float64).sort()
+        self._order = torch.tensor(levels)[order]
 
     @classmethod
-    def measure(cls, rows: np.ndarray, column: Column, values: np.ndarray) -> LevelColumn:
-        """Return the column of training rows (N,) whose codes are among the rising `values`."""
+    def measure(cls, rows: np.ndarray, column: Column) -> LevelColumn:
+        """Return the column of training rows (N,) of codes."""
         present = rows[~np.isnan(rows)]
-        counts = np.bincount(np.searchsorted(values, present), minlength=len(values))
+        values, counts = np.unique(present, return_counts=True)
         if not column.ordered:
             falling = np.argsort(-counts, kind="stable")
             values, counts = values[falling], counts[falling]
+        once = counts == 1
+        part = once.sum() / (once.sum() + 1)  # of a row, for each value seen once and for unseen
+        unseen = len(values) if column.ordered else len(values) - int(once.sum())
+        masses = np.insert(np.where(once, part, counts), unseen, part or 1.0).tolist()
         if column.missing != "no":
-            counts = np.append(counts, len(rows) - len(present))
-        return cls(name=column.name, values=values.tolist(), masses=_shares(counts))
+            masses.append(max(len(rows) - len(present), 1))
+        return cls(name=column.name, values=values.tolist(), masses=masses, unseen=unseen)
 
     def _index(self, codes: Tensor) -> Tensor:
-        """Return the level of each code. Raises InputError for a code that is none of them."""
+        """Return the level of each code. Raises InputError for a code that has none."""
         known, order = _beside(codes, self._sorted, self._order)
         place = torch.searchsorted(known, codes.nan_to_num()).clamp(max=len(known) - 1)
         found = known[place] == codes
         empty = codes.isnan()
-        if not bool((found | empty).all()) or (not self.missing and bool(empty.any())):
+        if (self.unseen is None and not bool((found | empty).all())) or (
+            not self.missing and bool(empty.any())
+        ):
             raise InputError(
                 f'column "{self.name}": holds a value that the training data does not; remove '
                 "those rows."
             )
-        return torch.where(empty, len(self._values) - 1, order[place])
+        other = torch.where(empty, len(self._values) - 1, self.unseen or 0)
+        return torch.where(found, order[place], other)
 
     def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """See `ModelledColumn`. Raises InputError for a code that is no level."""
@@ -195,11 +228,9 @@ class LevelColumn(ModelledColumn):
         k = torch.searchsorted(inner, x[:, 0].double().contiguous(), right=True)
         return self._values.to(x.device)[k]
 
-    def has_density(self, codes: np.ndarray) -> np.ndarray:
+    def expects(self, codes: np.ndarray) -> np.ndarray:
         """See `ModelledColumn`."""
         return np.isin(codes, np.asarray(self.values, dtype=np.float64))
-
-    can_hold = has_density
 
     @property
     def some_code(self) -> float:
@@ -213,31 +244,34 @@ class NumberColumn(ModelledColumn):
 
     Args:
         name: the column's name, for messages.
-        whole: whether its codes are whole numbers.
+        grid: (offset, unit, denominator) of codes that are all (offset + k unit)/denominator; empty
+            if they are not.
         low: its least ordinary code.
         high: its greatest ordinary code.
-        knots: rising points y of the map.
+        rows: how many training rows it was measured on.
+        knots: rising points y of the map, of steps k + u on a grid.
         marks: the x of each.
         atoms: codes that stand apart.
         states: the shares of {ordinary, each atom, missing if one more}; empty if all are ordinary.
-        gaps: pairs of codes between which the data have none, and none is drawn.
+        gaps: pairs of y between which the data have none, and none is drawn.
     """
 
     def __init__(
         self,
         *,
         name: str,
-        whole: bool,
         low: float,
         high: float,
+        rows: int,
         knots: Sequence[float],
         marks: Sequence[float],
         atoms: Sequence[float] = (),
         states: Sequence[float] = (),
+        grid: Sequence[int] = (),
         gaps: Sequence[Sequence[float]] = (),
     ) -> None:
         self.gaps = gaps
-        self.name, self.whole, self.low, self.high = name, whole, low, high
+        self.name, self.low, self.high, self.rows, self.grid = name, low, high, rows, grid
         self.knots, self.marks, self.atoms, self.states = knots, marks, atoms, states
         self.missing = len(states) > len(atoms) + 1
         self.width = 2 if states else 1
@@ -249,30 +283,30 @@ class NumberColumn(ModelledColumn):
 
     @classmethod
     def measure(
-        cls,
-        rows: np.ndarray,
-        column: Column,
-        ordinary: np.ndarray,
-        atoms: np.ndarray,
-        gaps: Sequence[tuple[float, float]] = (),
+        cls, rows: np.ndarray, column: Column, ordinary: np.ndarray, grid: Sequence[int]
     ) -> NumberColumn:
-        """Return the column of training rows (N,), whose codes are among these rising ones."""
-        special = [rows == atom for atom in atoms]
+        """Return the column of training rows (N,), whose `ordinary` codes are no atoms."""
+        values, counts = np.unique(rows[~np.isnan(rows)], return_counts=True)
+        apart = ~np.isin(values, ordinary)
+        is_ordinary = np.isin(rows, ordinary)
+        states = [float(is_ordinary.sum()), *counts[apart].astype(float).tolist()]
         if column.missing != "no":
-            special.append(np.isnan(rows))
-        is_ordinary = ~np.any(special, axis=0) if special else np.ones(len(rows), dtype=bool)
-        counts = np.array([is_ordinary.sum(), *(mask.sum() for mask in special)])
+            states.append(max(float(np.isnan(rows).sum()), 1.0))
         low, high = ordinary[[0, -1]].tolist()
-        knots, marks = _knots(rows[is_ordinary], column.on_grid, low, high, gaps)
+        places = _steps(rows[is_ordinary], grid)
+        gaps = _gaps(*np.unique(places, return_counts=True), bool(grid))
+        ends = _steps(ordinary[[0, -1]], grid).tolist()
+        knots, marks = _knots(places, bool(grid), *ends, gaps)
         return cls(
             name=column.name,
-            whole=column.on_grid,
             low=low,
             high=high,
+            rows=len(rows),
             knots=knots,
             marks=marks,
-            atoms=atoms.tolist(),
-            states=_shares(counts) if special else [],
+            atoms=values[apart].tolist(),
+            states=states if len(states) > 1 else [],
+            grid=grid,
             gaps=[list(gap) for gap in gaps],
         )
 
@@ -281,14 +315,17 @@ class NumberColumn(ModelledColumn):
         state = self._state_of(codes)
         ordinary = state == 0
         value = torch.where(ordinary, codes, self.low)
-        if self.whole:
-            exact, slope = self._map(value + ndtr(z[:, 0]))
-            x = inside(exact, self._map(value)[0], self._map(value + 1)[0])
+        if self.grid:
+            steps, on_grid = self._on_grid(value)
+            exact, slope = self._map(steps + ndtr(z[:, 0]))
+            x = inside(exact, self._map(steps)[0], self._map(steps + 1)[0])
         else:
             exact, slope = self._map(value)
-            x = exact.float()
+            x, on_grid = exact.float(), None
         x = torch.where(ordinary, x, z[:, 0].float())
         correction = torch.where(ordinary, slope.log(), _negative_log_normal(x))
+        if on_grid is not None:
+            correction = correction + _log_seen(on_grid, self.rows)
         if not self.states:
             return x[:, None], correction
         flag, more = self._state.encode(state, z[:, 1:])
@@ -300,9 +337,13 @@ class NumberColumn(ModelledColumn):
         exact = x[:, 0].double().contiguous()
         j = torch.searchsorted(marks[1:-1], exact, right=True)
         y = knots[j] + (exact - marks[j]) / slopes[j]
-        y = (y.floor() if self.whole else y).clamp(self.low, self.high)
+        y = y.floor() if self.grid else y
         for a, b in self.gaps:
             y = torch.where((y > a) & (y < b), torch.where(y - a < b - y, a, b).double(), y)
+        if self.grid:
+            offset, unit, denominator = self.grid
+            y = (offset + unit * y) / denominator
+        y = y.clamp(self.low, self.high)
         if not self.states:
             return y
         special = [0.0, *self.atoms, *([math.nan] if self.missing else [])]
@@ -310,19 +351,29 @@ class NumberColumn(ModelledColumn):
         apart = torch.tensor(special, dtype=torch.float64, device=x.device)[state]
         return torch.where(state == 0, y, apart)
 
-    def has_density(self, codes: np.ndarray) -> np.ndarray:
-        """See `ModelledColumn`: any number has one."""
-        return np.ones(len(codes), dtype=bool)
+    def expects(self, codes: np.ndarray) -> np.ndarray:
+        """See `ModelledColumn`."""
+        if not self.grid:
+            return np.ones(len(codes), dtype=bool)
+        return self._on_grid(torch.from_numpy(np.nan_to_num(codes)))[1].numpy()
 
     def can_hold(self, codes: np.ndarray) -> np.ndarray:
-        """See `ModelledColumn`: any number in the range of the data."""
+        """See `ModelledColumn`: in the range of the training rows."""
         low, high = min([self.low, *self.atoms]), max([self.high, *self.atoms])
-        return (codes >= low) & (codes <= high)
+        return self.expects(codes) & (codes >= low) & (codes <= high)
 
     @property
     def some_code(self) -> float:
         """See `ModelledColumn`."""
         return self.low
+
+    def _on_grid(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the steps of codes, that below where a code lies between two, and which do not."""
+        offset, unit, denominator = self.grid
+        whole = (codes * denominator - 0.5).ceil()  # half a step belongs to the one below
+        steps = ((whole - offset) / unit).floor()
+        close = (whole / denominator - codes).abs() <= _SAME * codes.abs()
+        return steps, close & (offset + unit * steps == whole)
 
     def _map(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return m(y) and m'(y)."""
@@ -350,39 +401,38 @@ MODELLED: Mapping[str, type[ModelledColumn]] = {
 }
 """Every way to model a column, by the name it is recorded under."""
 
-Measure = Callable[[np.ndarray], ModelledColumn]
-"""`measure(rows)`: the column as modelled, from its codes (N,) in the training rows."""
 
+def measure_model(column: Column, codes: np.ndarray, arrow_type: pa.DataType) -> ModelledColumn:
+    """Decide from the training rows' codes (N,) how a column of an Arrow type is modelled.
 
-def choose_model(column: Column, codes: np.ndarray, arrow_type: pa.DataType) -> tuple[Measure, str]:
-    """Decide from all codes (N,) of a column of an Arrow type how it is modelled.
-
-        one value in every row                                    left out, and put back
-        a category, a boolean, at most 256 values on a grid       levels
-        anything else                                             a number; its atoms stand apart
-
-    Returns:
-        What measures it on the training rows, and a phrase about it for people.
+    one value in every row                                    left out, and put back
+    a category, a boolean, at most 256 values on a grid       levels
+    anything else                                             a number; its atoms stand apart
     """
     values, counts = np.unique(codes[~np.isnan(codes)], return_counts=True)
-    if len(values) == 1 and column.missing == "no":
-        constant = ConstantColumn(name=column.name, value=values.item())
-        return lambda rows: constant, "a constant: left out of the model and put back"
-    or_missing = ", or missing" if column.missing != "no" else ""
-    is_atom = (counts > ATOM * len(codes)) | _far_ends(values, counts)
-    ordinary, atoms = values[~is_atom], values[is_atom]
+    whole = len(values) > 0 and counts.sum() == len(codes)
+    if len(values) == 0 or (len(values) == 1 and whole):
+        value = values.item() if len(values) else None
+        return ConstantColumn(name=column.name, value=value, rows=len(codes))
+    ordinary = values[(counts <= ATOM * len(codes)) & ~_far_ends(values, counts)]
+    grid = column.grid_of(values, arrow_type)
     repeated = len(values) <= min(MOST_LEVELS, counts.sum() / REPEATS)
-    if column.size or (column.on_grid and repeated) or len(ordinary) < 2:
-        measure = partial(LevelColumn.measure, column=column, values=values)
-        return measure, f"one of {len(values)} values{or_missing}"
-    named = ", ".join(column.texts(atoms, arrow_type))
+    if column.size or (grid and repeated) or len(ordinary) < 2:
+        return LevelColumn.measure(codes, column)
+    return NumberColumn.measure(codes, column, ordinary, grid)
+
+
+def phrase_of(model: ModelledColumn, column: Column, arrow_type: pa.DataType) -> str:
+    """Return a phrase for people on how a column is modelled."""
+    if isinstance(model, ConstantColumn):
+        return "a constant: left out of the model and put back"
+    or_missing = ", or missing" if column.missing != "no" else ""
+    if isinstance(model, LevelColumn):
+        return f"one of {len(model.values)} values{or_missing}"
+    assert isinstance(model, NumberColumn)
+    named = ", ".join(column.texts(np.array(model.atoms), arrow_type)) if model.atoms else ""
     apart = f", with {named} apart" if named else ""
-    what = "whole steps" if column.on_grid else "a continuous number"
-    gaps = _gaps(ordinary, counts[~is_atom], column.on_grid)
-    measure = partial(
-        NumberColumn.measure, column=column, ordinary=ordinary, atoms=atoms, gaps=gaps
-    )
-    return measure, f"{what}{apart}{or_missing}"
+    return f"{'whole steps' if model.grid else 'a continuous number'}{apart}{or_missing}"
 
 
 def _far_ends(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -422,9 +472,12 @@ def _gaps(values: np.ndarray, counts: np.ndarray, whole: bool) -> list[tuple[flo
     return gaps
 
 
-def _shares(counts: np.ndarray) -> list[float]:
-    """Return the shares of levels, with a small part spread evenly over them all."""
-    return ((1 - SHARED) * counts / max(counts.sum(), 1) + SHARED / len(counts)).tolist()
+def _steps(codes: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """Return the steps of codes on a grid; the codes themselves without one."""
+    if not grid:
+        return codes
+    offset, unit, denominator = grid
+    return np.round((np.round(codes * denominator) - offset) / unit)
 
 
 def _knots(
@@ -549,6 +602,11 @@ class TableTransform:
 def _beside(like: Tensor, *tables: Tensor) -> list[Tensor]:
     """Return tables on the device of `like`."""
     return [table.to(like.device) for table in tables]
+
+
+def _log_seen(seen: Tensor, n: int) -> Tensor:
+    """Return log n/(n + 1) where seen, else log 1/(n + 1), in float64."""
+    return torch.where(seen, math.log(n), 0.0).double() - math.log(n + 1)
 
 
 def _negative_log_normal(x: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from undiffuse.data import Conformed
 from undiffuse.data.conformed import Taken
+from undiffuse.data.permutation import key, permute
 from undiffuse.diffusion.likelihood.dequantize import Dequantization
 from undiffuse.errors import InputError
 from undiffuse.evaluation.batch_file import BatchFile
@@ -44,6 +45,7 @@ _LIKE = {
     "evaluations": "f", "seconds": "f",
 }  # of a batch, kinds of numpy types  # fmt: skip
 _HELD_OUT = 0xCA11B  # keeps the noise of held-out rows apart from that of rows compared with them
+_COMPARED = 4  # what a key is for: the order of held-out groups
 _SIDES = 0x71AE11  # keeps the noise of a report's likelihoods apart from that of other scores
 
 
@@ -133,7 +135,13 @@ def score(
         return None
     dimensions = next(rows.batches(1))["row"][0].numel()
     summary = write_table(
-        file, out, rows.names, dimensions=dimensions, calibration=calibration, alarm=alarm
+        file,
+        out,
+        rows.names,
+        dimensions=dimensions,
+        calibration=calibration,
+        alarm=alarm,
+        groups=rows.groups,
     )
     part.unlink()
     return summary
@@ -182,7 +190,8 @@ def _scores(
     nats[nats == np.inf] = np.nan
     for i, problem in block["problems"].items():
         if i < len(nats):
-            nats[i], notes[i] = problem.nats, problem.reason
+            notes[i] = problem.reason
+            nats[i] = nats[i] if problem.nats is None else problem.nats
     stderr[~np.isfinite(nats)] = np.nan
     return {
         "nats": nats,
@@ -206,11 +215,12 @@ def calibrate(
     progress: Progress | None = None,
     stop: Stop = lambda: False,
 ) -> Calibration | None:
-    """Score the first `count` of the held-out `rows`, or take scores from the run's folder.
+    """Score about `count` of the held-out `rows`, or take scores from the run's folder.
 
-    The other arguments are those of `score`. Returns None if `stop()` was true before the last
-    batch.
+    The rows are those of `calibration_rows`. The other arguments are those of `score`. Returns None
+    if `stop()` was true before the last batch.
     """
+    rows, count = calibration_rows(rows, count)
     scoring = dataclasses.replace(scoring, seed=mix(scoring.seed, _HELD_OUT))
     names = [str(name) for name in rows.names[:3]]
     identity = {**scoring.identity(model, rows), "held_out": names}
@@ -228,7 +238,23 @@ def calibrate(
         stop=stop,
         what="scoring held-out rows",
     )
-    return Calibration(file.column("nats", count)) if whole else None
+    groups = None if rows.groups is None else rows.groups[:count]
+    return Calibration(file.column("nats", count), groups) if whole else None
+
+
+def calibration_rows(rows: Conformed, count: int) -> tuple[Conformed, int]:
+    """Return held-out rows in an order, and how many of the first new scores are compared with.
+
+    They are `count`, or all if there are fewer; of rows in groups a share of the groups, drawn
+    whatever their sizes, that holds `count` rows on average.
+    """
+    count = min(count, len(rows))
+    if rows.groups is None:
+        return rows, count
+    names, group = np.unique(rows.groups, return_inverse=True)
+    rank = permute(np.arange(len(names)), len(names), key(_COMPARED))[group]
+    kept = max(1, round(len(names) * count / len(rows)))
+    return rows.only(np.argsort(rank, kind="stable")), int((rank < kept).sum())
 
 
 @final

@@ -19,6 +19,9 @@ that raise it is a draw from
 (Vovk 2012, section 2; Angelopoulos and Bates 2023, section 3.2), whose interval says what to
 expect. A score that is not a number among the held-out ones counts as lowest, which keeps the
 promise.
+
+Windows of one recording are not exchangeable, recordings are: s_1 ... s_n are then the lowest score
+of each held-out recording, and the promise is that of an alarm in any window of a new one.
 """
 
 from __future__ import annotations
@@ -39,6 +42,10 @@ class Calibration:
 
     Higher scores are those of more ordinary rows.
 
+    Args:
+        scores: the scores.
+        groups: (n,) the recording of each row; None: each row is one of its own.
+
     >>> calibration = Calibration(np.arange(99.0))
     >>> calibration.p_values(np.array([-1.0, 0.0, 50.0])).tolist()
     [0.01, 0.02, 0.52]
@@ -48,10 +55,16 @@ class Calibration:
     [True, False]
     """
 
-    def __init__(self, scores: np.ndarray) -> None:
+    def __init__(self, scores: np.ndarray, groups: np.ndarray | None = None) -> None:
         if len(scores) == 0:
             raise InputError("calibration: there are no held-out rows to compare with; give some.")
-        self.scores = np.sort(np.where(np.isnan(scores), -np.inf, scores))
+        scores = np.where(np.isnan(scores), -np.inf, scores)
+        self.scores, self.lowest_scores, self.what = np.sort(scores), np.sort(scores), "rows"
+        if groups is not None:
+            names, group = np.unique(groups, return_inverse=True)
+            lowest = np.full(len(names), np.inf)
+            np.minimum.at(lowest, group, scores)
+            self.lowest_scores, self.what = np.sort(lowest), "recordings"
 
     def __len__(self) -> int:
         """Return the number of held-out rows."""
@@ -59,14 +72,15 @@ class Calibration:
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
         """Return (k + 1)/(n + 1) of each score (m,), in (0, 1]; NaN for a score that is NaN."""
-        return np.where(np.isnan(scores), np.nan, (self._below(scores) + 1) / (len(self) + 1))
+        return np.where(np.isnan(scores), np.nan, (self._below(scores) + 1) / (self._n + 1))
 
     def quantiles(self, scores: np.ndarray) -> np.ndarray:
         """Return the share k/n of held-out rows that score no higher than each of these (m,).
 
         NaN for NaN.
         """
-        return np.where(np.isnan(scores), np.nan, self._below(scores) / len(self))
+        below = np.searchsorted(self.scores, scores, side="right")
+        return np.where(np.isnan(scores), np.nan, below / len(self))
 
     def alarms(self, scores: np.ndarray, *, rate: float) -> np.ndarray:
         """Return whether p <= rate, (m,) bool. Raises InputError as `lowest` does."""
@@ -76,18 +90,18 @@ class Calibration:
         """Return floor(r (n + 1)), the number of lowest scores that are alarms.
 
         Raises:
-            InputError: for a rate outside of (0, 1), or too small for n held-out rows.
+            InputError: for a rate outside of (0, 1), or too small for n held-out ones.
         """
         if not 0 < rate < 1:
             raise InputError(
                 f"alarm {rate:g}: the rate of false alarms is a number between 0 and 1."
             )
-        count = math.floor(rate * (len(self) + 1) * (1 + 1e-12))  # 0.29 * 100 is 28.99999999999999
+        count = math.floor(rate * (self._n + 1) * (1 + 1e-12))  # 0.29 * 100 is 28.99999999999999
         if count < 1:
             needed = math.ceil((1 - 1e-12) / rate) - 1
             raise InputError(
-                f"alarm {rate:g}: needs at least {needed:,} held-out rows, and there are "
-                f"{len(self):,}; give more of them or a larger rate."
+                f"alarm {rate:g}: needs at least {needed:,} held-out {self.what}, and there are "
+                f"{self._n:,}; give more of them or a larger rate."
             )
         return count
 
@@ -104,8 +118,12 @@ class Calibration:
 
         count = self.lowest(rate)
         tail = (1 - INTERVAL) / 2
-        low, high = betaincinv(count, len(self) + 1 - count, [tail, 1 - tail])
+        low, high = betaincinv(count, self._n + 1 - count, [tail, 1 - tail])
         return float(low), float(high)
 
+    @property
+    def _n(self) -> int:
+        return len(self.lowest_scores)
+
     def _below(self, scores: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self.scores, scores, side="right")
+        return np.searchsorted(self.lowest_scores, scores, side="right")

@@ -35,7 +35,9 @@ class Summary:
         kind, meaning: what kind of likelihood it is, in one word and in words.
         evaluations: of the network, per row.
         seconds: that scoring took.
-        alarms: how many rows raise one; None if no alarm was asked for.
+        alarms: how many rows raise one, or recordings that rows are parts of; None if no alarm was
+            asked for.
+        units: how many rows, or such recordings, there are; None likewise.
         realized: the interval of the rate of alarms among ordinary rows; None likewise.
     """
 
@@ -49,6 +51,7 @@ class Summary:
     evaluations: float
     seconds: float
     alarms: int | None = None
+    units: int | None = None
     realized: tuple[float, float] | None = None
     meaning: str = ""
 
@@ -97,6 +100,7 @@ def write_table(
     dimensions: int,
     calibration: Calibration | None = None,
     alarm: float | None = None,
+    groups: np.ndarray | None = None,
 ) -> Summary:
     """Write a line per row to `out` (.csv or .parquet), which appears whole or not at all.
 
@@ -110,11 +114,12 @@ def write_table(
         dimensions: the number of entries of a row.
         calibration: for quantiles and alarms; None: neither.
         alarm: the rate of false alarms; None: no alarms.
+        groups: (rows,) the recordings that rows are parts of; None: each is one of its own.
     """
-    realized = None
+    realized, raised_by = None, set()
     if calibration is not None and alarm is not None:
         realized = calibration.realized(alarm)
-    mean, alarms, rows, evaluations, seconds, kinds, meaning = _Mean(), 0, 0, 0.0, 0.0, set(), ""
+    mean, rows, evaluations, seconds, kinds, meaning = _Mean(), 0, 0.0, 0.0, set(), ""
     with atomic_file(out) as temporary, _WRITERS[out.suffix.lower()](temporary, names) as write:
         for batch in file:
             nats, notes = batch["nats"], json.loads(str(batch["notes"]))
@@ -129,7 +134,8 @@ def write_table(
             if calibration is not None and alarm is not None:
                 raised = calibration.alarms(nats, rate=alarm)
                 columns["alarm"] = [None if np.isnan(n) else bool(a) for n, a in zip(nats, raised)]
-                alarms += int(raised.sum())
+                numbers = rows + np.flatnonzero(raised)
+                raised_by.update((numbers if groups is None else groups[numbers]).tolist())
             columns["note"] = [notes.get(str(i), "") for i in range(len(nats))]
             write(columns)
             mean.add(nats[np.isfinite(nats)])
@@ -149,7 +155,8 @@ def write_table(
         kind=" and ".join(sorted(kinds)),
         evaluations=evaluations / max(rows, 1),
         seconds=seconds,
-        alarms=None if realized is None else alarms,
+        alarms=None if realized is None else len(raised_by),
+        units=None if realized is None else rows if groups is None else len(np.unique(groups)),
         realized=realized,
         meaning=meaning,
     )
