@@ -202,7 +202,9 @@ def test_atoms_and_missing_are_states_of_a_second_coordinate():
     state = LevelColumn(name="c", values=[0, 1, 2], masses=column.states)
     flags, more = state.encode(torch.tensor([1.0, 2.0, 0.0]).double(), z[:, 1:])
     np.testing.assert_allclose(x[:, 1:], flags)
-    np.testing.assert_allclose(correction[:2], more[:2] - norm.logpdf(x[:2, 0].double()), rtol=1e-6)
+    np.testing.assert_allclose(
+        correction[:2], more[:2].numpy() - norm.logpdf(x[:2, 0].double()), rtol=1e-6
+    )
     j = np.searchsorted(column.knots, 5.0) - 1
     slope = np.diff(column.marks)[j] / np.diff(column.knots)[j]
     assert float(correction[2] - more[2]) == pytest.approx(math.log(slope))

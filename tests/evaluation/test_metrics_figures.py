@@ -209,6 +209,9 @@ def test_a_class_is_reached_at_a_tenth_of_its_share():
     whole = modes(real[:8].repeat(50), fake, classes=4).variation
     assert whole.value == pytest.approx(float(1 - shares[0]))
     assert math.isclose(modes(fake, fake, classes=4).variation.value, 0, abs_tol=1e-12)
+    few = [modes(real[::3], fake[:30], classes=4, seed=seed).variation for seed in (0, 0, 1)]
+    assert few[0] == few[1] != few[2]  # which rows are compared follows from the seed
+    assert modes(real, fake[:399] * 0, classes=9).missing == (1, 2)
 
 
 @pytest.mark.parametrize("bad", [[0] * 7, [0] * 8 + [-1], [0] * 8 + [2]])

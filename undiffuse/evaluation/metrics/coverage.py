@@ -129,7 +129,7 @@ def manifold_figures(sets: Matched, k: int | None = None) -> Manifold:
     """
     n = len(sets.fake)
     if k is None:
-        k = max(1, min(NEIGHBOURS, n // 2 - 1, len(sets.halves[0]) - 1))
+        k = min(NEIGHBOURS, n // 2 - 1)  # the sets of the floor are no smaller than halves
     values = manifold(sets.reference, sets.fake, k, halves=sets.subsets())
     floors = manifold(*sets.halves, k)[0].tolist()
     names = [field.name for field in fields(Manifold)]
