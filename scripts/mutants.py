@@ -5,12 +5,13 @@
 
 A mutant is the package with one change: a comparison, an operator, a constant, a condition, a
 keyword argument or a statement. Strings, annotations and `raise` statements stay as they are, and
-so do `examples` and `variants`, which a part shows the laws to be held to: they are test data. Of
-all possible mutants of the files below PACKAGE a random sample is tried. Tests are first run once
-under coverage, so that a mutant meets only tests that execute its line: the quickest of each test
-function, then the next quickest. A line that runs when its module is imported, such as a default,
-meets the tests of its class or function, or of the lines that use the name it defines. A mutant is
-killed by the first test that fails, or by taking ten times as long.
+so do `examples` and `variants`, which a part shows the laws to be held to: they are test data, and
+`return None`, which has nothing to change. Of all possible mutants of the files below PACKAGE a
+random sample is tried. Tests are first run once under coverage, so that a mutant meets only tests
+that execute its line: the quickest of each test function, then the next quickest. A line that runs
+when its module is imported, such as a default, meets the tests of its class or function, or of the
+lines that use the name it defines. A mutant is killed by the first test that fails, or by taking
+ten times as long.
 
 A mutant within a function takes that function's place in a process forked from one in which the
 tests are collected already. One of code that runs at import or while tests are collected is
@@ -108,7 +109,7 @@ def changes(node: ast.AST) -> Iterator[tuple[str, object]]:
         yield "value", node.value + 1
     elif isinstance(node, ast.Call) and node.keywords:
         yield "keywords", node.keywords[:-1]
-    elif isinstance(node, ast.Return) and node.value is not None:
+    elif isinstance(node, ast.Return) and ast.unparse(node) not in ("return", "return None"):
         yield "value", ast.Constant(None)
 
 
