@@ -81,10 +81,10 @@ def by_latent(how):
 
 
 PATHS = {
-    "continuous bound": lambda: by_bound(evaluations=8),
+    "continuous bound": lambda: by_bound(evaluations=16),
     "every level": lambda: by_bound(levels=6),
-    "some of the levels": lambda: by_bound(levels=60, evaluations=8),
-    "whole numbers in cells": lambda: by_bound(evaluations=8, width=0.02),
+    "some of the levels": lambda: by_bound(levels=60, evaluations=16),
+    "whole numbers in cells": lambda: by_bound(evaluations=16, width=0.02),
     "density with probes": by_density,
     "averaged draws of the encoding": lambda: by_draws(False),
     "weighted draws of the encoding": lambda: by_draws(True),
