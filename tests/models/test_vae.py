@@ -419,4 +419,4 @@ def test_a_vae_s_likelihood_costs_one_pass_of_the_encoder_and_one_of_the_decoder
     assert found.evaluations == len(passes) == 6
     assert passes.count("Posterior") == 1
     assert score(model, truth(3)[0]).evaluations == 65  # 64 draws unless asked otherwise
-    assert not model.takes_cells(None, 0.1)
+    assert not model.takes_cells(None)
