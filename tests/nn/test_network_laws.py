@@ -266,7 +266,7 @@ class Plain(SizedNetwork):
     name, axes = "plain", (1,)
 
     def __init__(self, *, shape, width=8, classes=0):
-        super().__init__(shape=shape, width=width, classes=classes)
+        super().__init__(locals())
         self.label = LabelEntry(classes=classes, width=width)
         self.enter, self.leave = linear(shape[0], width), linear(width, shape[0])
 

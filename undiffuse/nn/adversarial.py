@@ -86,9 +86,7 @@ class Generator(Adversary):
         patch: int = 1,
         classes: int = 0,
     ) -> None:
-        super().__init__(
-            shape=shape, latent=latent, width=width, depth=depth, patch=patch, classes=classes
-        )
+        super().__init__(locals())
         self.positions, channels = _levels(self.name, self.shape, width, patch)
         axes, features = len(shape), channels[-1]
         self.enter = linear(latent, features)
@@ -143,7 +141,7 @@ class Discriminator(Adversary):
         patch: int = 1,
         classes: int = 0,
     ) -> None:
-        super().__init__(shape=shape, width=width, depth=depth, patch=patch, classes=classes)
+        super().__init__(locals())
         self.positions, channels = _levels(self.name, self.shape, width, patch)
         axes, features = len(shape), channels[-1]
         self.enter = (

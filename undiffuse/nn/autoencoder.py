@@ -123,10 +123,7 @@ class ConvEncoder(ConvCoder):
         patch: int = 1,
         classes: int = 0,
     ) -> None:
-        super().__init__(
-            shape=shape, outputs=outputs, width=width, multipliers=multipliers, blocks=blocks,
-            patch=patch, classes=classes,
-        )  # fmt: skip
+        super().__init__(locals())
         channels = [width * m for m in multipliers]
         last = counts(shape, patch, len(multipliers) - 1)
         self.condition = LatentConditioning(width=2 * width, classes=classes)
@@ -173,10 +170,7 @@ class ConvDecoder(ConvCoder):
         patch: int = 1,
         classes: int = 0,
     ) -> None:
-        super().__init__(
-            shape=shape, latent=latent, width=width, multipliers=multipliers, blocks=blocks,
-            patch=patch, classes=classes,
-        )  # fmt: skip
+        super().__init__(locals())
         channels = [width * m for m in multipliers][::-1]
         self.sides = [counts(shape, patch, k) for k in range(len(multipliers))][::-1]
         self.condition = LatentConditioning(width=2 * width, classes=classes, latent=latent)
@@ -206,14 +200,12 @@ class MLPCoder(SizedNetwork, ABC):
 
     axes = (1,)
 
-    def __init__(self, *, width: int, depth: int, classes: int, **given: Any) -> None:
-        super().__init__(width=width, depth=depth, classes=classes, **given)
-        inputs, outputs = self.ends()
-        self.condition = LatentConditioning(
-            width=width, classes=classes, latent=given.get("latent", 0)
-        )
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        super().__init__(given)
+        width, latent, (inputs, outputs) = given["width"], given.get("latent", 0), self.ends()
+        self.condition = LatentConditioning(width=width, classes=self.classes, latent=latent)
         self.enter = linear(inputs, width)
-        self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(depth))
+        self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(given["depth"]))
         self.leave = linear(width, outputs)
 
     @abstractmethod
@@ -265,7 +257,7 @@ class MLPEncoder(MLPCoder):
         depth: int = 3,
         classes: int = 0,
     ) -> None:
-        super().__init__(shape=shape, outputs=outputs, width=width, depth=depth, classes=classes)
+        super().__init__(locals())
 
     def ends(self) -> tuple[int, int]:
         """Return the numbers of a row, and those it becomes."""
@@ -299,7 +291,7 @@ class MLPDecoder(MLPCoder):
         depth: int = 3,
         classes: int = 0,
     ) -> None:
-        super().__init__(shape=shape, latent=latent, width=width, depth=depth, classes=classes)
+        super().__init__(locals())
 
     def ends(self) -> tuple[int, int]:
         """Return the numbers of z, and those of a row."""

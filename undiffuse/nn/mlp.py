@@ -67,10 +67,7 @@ class MLP(SizedNetwork):
         out: int = 1,
         span: float | int = 4.0,
     ) -> None:
-        super().__init__(
-            shape=shape, width=width, depth=depth, octaves=octaves, dropout=dropout,
-            classes=classes, vector=vector, out=out, span=span,
-        )  # fmt: skip
+        super().__init__(locals())
         self.register_buffer("rates", math.pi / 4 * 2.0 ** torch.arange(octaves), persistent=False)
         self.condition = Conditioning(width=width, span=span, classes=classes, vector=vector)
         self.enter = linear(shape[0] * (1 + 2 * octaves), width)

@@ -31,7 +31,7 @@ Sized = TypeVar("Sized", bound="SizedNetwork")
 class SizedNetwork(nn.Module, ABC):
     """A network whose constructor takes plain data, and which has a size for every shape of row.
 
-    A subclass passes each argument of its constructor on, by name; from then on it is an attribute.
+    A subclass hands its constructor's `locals()` on; from then on each argument is an attribute.
     """
 
     name: ClassVar[str]  # the kind, in registries and in errors
@@ -43,9 +43,10 @@ class SizedNetwork(nn.Module, ABC):
     vector: int = 0
     out: int = 1
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, given: Mapping[str, Any]) -> None:
         super().__init__()
-        for name, value in self.checked(**given).items():
+        own = {name: value for name, value in given.items() if name not in ("self", "__class__")}
+        for name, value in self.checked(**own).items():
             setattr(self, name, value)
 
     @classmethod

@@ -66,10 +66,7 @@ class Transformer(SizedNetwork):
         out: int = 1,
         span: float | int = 4.0,
     ) -> None:
-        super().__init__(
-            shape=shape, patch=patch, width=width, depth=depth, heads=heads, dropout=dropout,
-            classes=classes, vector=vector, out=out, span=span,
-        )  # fmt: skip
+        super().__init__(locals())
         if width % heads:
             raise InputError(
                 f"transformer: {heads} heads do not divide a width of {width}; change one of them."

@@ -84,11 +84,7 @@ class UNet(SizedNetwork):
         out: int = 1,
         span: float | int = 4.0,
     ) -> None:
-        super().__init__(
-            shape=shape, width=width, multipliers=multipliers, blocks=blocks, attention=attention,
-            patch=patch, head_width=head_width, dropout=dropout, classes=classes, vector=vector,
-            out=out, span=span,
-        )  # fmt: skip
+        super().__init__(locals())
         if any(level >= len(multipliers) for level in attention):
             raise InputError(
                 f"unet: attention {tuple(attention)} names a level that is not there; with "

@@ -302,9 +302,7 @@ class CouplingFlow(SizedNetwork):
         patch: int = 2,
         classes: int = 0,
     ) -> None:
-        super().__init__(
-            shape=shape, width=width, depth=depth, scales=scales, patch=patch, classes=classes
-        )
+        super().__init__(locals())
         self.label = LabelEntry(classes=classes, width=_FEATURES) if classes else None
         features = _FEATURES if classes else 0
         channels, (height, length) = shape[0], (shape[1:] if len(shape) == 3 else (1, shape[1]))

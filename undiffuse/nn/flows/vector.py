@@ -33,8 +33,8 @@ class VectorFlow(SizedNetwork, ABC):
 
     axes = (1,)
 
-    def __init__(self, *, width: int, depth: int, transforms: int, **given: Any) -> None:
-        super().__init__(width=width, depth=depth, transforms=transforms, **given)
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        super().__init__(given)
         try:
             import zuko
         except ImportError as problem:
@@ -49,8 +49,8 @@ class VectorFlow(SizedNetwork, ABC):
             zuko.flows,
             features=columns,
             context=_FEATURES if self.classes else 0,
-            transforms=transforms,
-            hidden_features=[width] * depth,
+            transforms=given["transforms"],
+            hidden_features=[given["width"]] * given["depth"],
             passes=min(columns, _PASSES),
             randperm=columns > _PASSES,  # members of a group are in different groups next time
         )
@@ -126,9 +126,7 @@ class SplineFlow(VectorFlow):
         bins: int = 8,
         classes: int = 0,
     ) -> None:
-        super().__init__(
-            shape=shape, width=width, depth=depth, transforms=transforms, bins=bins, classes=classes
-        )
+        super().__init__(locals())
 
     def _flow(self, flows: Any, **choices: Any) -> nn.Module:
         return flows.NSF(bins=self.bins, **choices)
@@ -155,9 +153,7 @@ class AutoregressiveFlow(VectorFlow):
         transforms: int = 5,
         classes: int = 0,
     ) -> None:
-        super().__init__(
-            shape=shape, width=width, depth=depth, transforms=transforms, classes=classes
-        )
+        super().__init__(locals())
 
     def _flow(self, flows: Any, **choices: Any) -> nn.Module:
         return flows.MAF(**choices)
