@@ -79,6 +79,19 @@ def test_a_help_line_says_the_default_of_the_code(verb, names: Names, option: Op
     law_of_help(option)
 
 
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_the_page_on_the_command_line_says_what_the_help_says(verb) -> None:
+    """And with it every default, which is decided once and published: `make docs` writes it."""
+    (section,) = re.findall(rf"^## undiffuse {verb.name}\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
+    said = " ".join(section.replace("│", " ").split())
+    for names, option in leaves(verb.kind):
+        assert f"{typed_as(names)} " in said
+        assert option.help in said, "run `make docs`"
+
+
 @pytest.mark.parametrize(
     "text", ["Steps (default 3).", "Steps.", "steps (default {default}).", "Of steps (2)"]
 )
