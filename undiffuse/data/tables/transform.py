@@ -275,7 +275,7 @@ class NumberColumn(ModelledColumn):
         self.knots, self.marks, self.atoms, self.states = knots, marks, atoms, states
         self.missing = len(states) > len(atoms) + 1
         self.width = 2 if states else 1
-        self.random = whole or bool(states)
+        self.random = bool(grid) or bool(states)
         self._knots = torch.tensor(knots, dtype=torch.float64)
         self._marks = torch.tensor(marks, dtype=torch.float64)
         self._slopes = self._marks.diff() / self._knots.diff()
