@@ -243,3 +243,81 @@ def test_no_file_is_left_open(tmp_path, writer):
     with writer(tmp_path / "x") as temporary:
         (temporary if writer is atomic_file else temporary / "y").touch()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# --- what killed processes left
+
+
+def in_child(work):
+    """Do `work()` in a process that ends at once after it, as if killed; its number."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    return pid
+
+
+def half_written(folder):
+    with atomic_file(folder / "x") as temporary:
+        temporary.write_text("half")
+        os._exit(0)
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(tmp_path):
+    in_child(lambda: half_written(tmp_path))
+    assert len(everything(tmp_path)) == 1
+    (tmp_path / ".hidden").touch()
+    write_json(tmp_path / "y", {})
+    assert everything(tmp_path) == [".hidden", "y"]
+    in_child(lambda: half_written(tmp_path))
+    write_json(tmp_path / "z", {})  # looked at once; another process looks again
+    assert len(everything(tmp_path)) == 4
+    in_child(lambda: write_json(tmp_path / "z", {}))
+    assert everything(tmp_path) == [".hidden", "y", "z"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_swap_that_was_cut_short_is_completed(tmp_path, there):
+    """Between its two moves the old folder stands aside: it comes back, or goes if all is done."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+
+    def die(source, target):
+        if there:
+            replace(source, target)
+        if (there, str(target).endswith("out")) in ((True, True), (False, True)):
+            os._exit(0)
+        if not there:
+            replace(source, target)
+
+    replace = os.replace
+
+    def work():
+        os.replace = die
+        with atomic_folder(tmp_path / "out", replace="old") as temporary:
+            (temporary / "new").touch()
+
+    in_child(work)
+    assert any(name.endswith(".old") for name in everything(tmp_path))
+    write_json(tmp_path / "y", {})
+    assert everything(tmp_path) == ["out", f"out/{'new' if there else 'old'}", "y"]
+
+
+def test_what_others_are_writing_now_or_on_another_machine_stays(tmp_path):
+    dead = in_child(lambda: None)
+    in_child(lambda: half_written(tmp_path))
+    host = everything(tmp_path)[0][1:5]
+    other = "0000" if host != "0000" else "1111"
+    stays = [
+        f".{host}-{os.getppid()}-12345678.x",  # it runs
+        f".{other}-{dead}-12345678.x",
+        f".{host}-{dead}-1234567.x",  # no name of ours
+        f"{host}-{dead}-12345678.x",
+    ]
+    for name in (*stays, f".{host}-{dead}-12345678.x", f".{host}-{'9' * 30}-12345678.x"):
+        (tmp_path / name).touch()
+    write_json(tmp_path / "y", {})
+    assert everything(tmp_path) == sorted([*stays, "y", f".{host}-{'9' * 30}-12345678.x"])
