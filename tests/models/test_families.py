@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import math
 from contextlib import nullcontext
@@ -214,6 +215,51 @@ def hides_its_share_of_labels(model):
 @every_preset
 def test_labels_are_hidden_in_training_at_their_share(preset):
     hides_its_share_of_labels(fitted(preset))
+
+
+def the_class_reaches_every_network(model, use):
+    """Every call of a network that takes labels has the one asked for; another changes numbers."""
+    seen, hooks = [], []
+    for module in model.modules():
+        parameters = inspect.signature(module.forward)
+        if "label" in parameters.parameters:
+            hooks.append(
+                module.register_forward_pre_hook(
+                    lambda _, args, given, parameters=parameters: seen.append(
+                        parameters.bind(*args, **given).arguments.get("label")
+                    ),
+                    with_kwargs=True,
+                )
+            )
+    found = use(1)
+    assert all(label is not None and bool((label == 1).all()) for label in seen)
+    for hook in hooks:
+        hook.remove()
+    other = use(2)
+    assert found.shape == other.shape
+    assert float(np.abs(found - other).max()) > 0
+
+
+@every_preset
+def test_the_class_that_is_asked_for_reaches_every_network(preset):
+    """In drawing, in scoring each way, and in what is watched."""
+    model, x = fitted(preset), source().rows[:6]
+    uses = [lambda k: model.sample_rows(6, label=k, **options_of(model, 2)).sum(1)]
+    uses += (
+        []
+        if model.no_density
+        else [
+            lambda k, way=way: model.likelihood_rows(x, label=k, how=SMALL_WAYS[way]).nats.numpy()
+            for way in model.scored_by
+        ]
+    )
+
+    def watched(k):
+        torch.manual_seed(0)
+        return np.array([model.diagnostics(x, label=torch.full((6,), k))["loss"]])
+
+    for use in (*uses, watched):
+        the_class_reaches_every_network(model, use)
 
 
 @every_preset

@@ -57,6 +57,7 @@ from undiffuse.models import GAN, PRESETS, VAE
 from undiffuse.models.base import check_classes
 from undiffuse.models.gan_losses import Relativistic
 from undiffuse.models.likelihood import Bound, Density, Weighted
+from undiffuse.models.observation import GaussianObservation
 from undiffuse.nn.autoencoder import Autoencoder
 
 SIMPLE = Objective(weighting=Simple(), times=DiscreteTimes())
@@ -294,3 +295,20 @@ def test_a_network_takes_the_labels_of_the_data():
     check_classes(counted, 2)
     with pytest.raises(InputError, match="the data have 3 classes, but the network was made for 2"):
         check_classes(counted, 3)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        VAE(latent=2),
+        VAE(observation=GaussianObservation()),
+        VAE(network=Autoencoder(encoder=Pair(), decoder=Pair(), scales=1)),
+        GAN(latent=2),
+        GAN(generator=Pair(), discriminator=Pair()),
+    ],
+    ids=["latent", "observation", "network", "gan_latent", "gan_networks"],
+)
+def test_parts_given_beforehand_are_not_yet_a_model(model):
+    for use in (model.players, lambda: model.draw(1, noise=torch.zeros_like)):
+        with pytest.raises(InputError, match="has not met its data"):
+            use()
