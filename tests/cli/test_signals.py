@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import command
 
 from undiffuse.cli.main import main
 from undiffuse.models import PRESETS
@@ -21,24 +23,19 @@ WORDS = (
     f"train moons --steps {STEPS} --model.width 64 --model.depth 1 --device cpu "
     "--precision float32 --training.log-every 1"
 )
-PROGRAM = "import torch; torch.set_num_threads(1); from undiffuse.cli.main import run; run()"
 
 
-def start(*words: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
-    """Until the log tells of this step."""
+def send_at_step(number: signal.Signals, step: int, run: Path) -> None:
+    """Send this process a signal from another one, once the log tells of the step."""
+    if os.fork():
+        return
+    target, log = os.getppid(), run / "log.jsonl"
     for _ in range(6000):
-        log = run / "log.jsonl"
         if log.exists() and f'"event": "step", "step": {step},' in log.read_text():
-            return
-        if process.poll() is not None:
-            raise AssertionError(process.communicate())
+            os.kill(target, number)
+            break
         time.sleep(0.01)
-    raise AssertionError("no such step after a minute")
+    os._exit(0)
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +60,12 @@ def test_interrupted_and_resumed_is_as_if_never_interrupted(
     cli, number: signal.Signals, slowly: Path, whole: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = start(*WORDS.split(), "--out", run, "--config", slowly, "--json")
-    wait_for_step(run, 3, process)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    words = (*WORDS.split(), "--out", run, "--config", slowly, "--json")
+    ended = command(*words, before=lambda: send_at_step(number, 3, run))
+    err = ended.err
+    assert ended.code == 130, err
     assert "Traceback" not in err
-    told = json.loads(out)
+    told = json.loads(ended.out)
     assert told["stopped"]
     assert 3 <= told["step"] < STEPS
     typed = next(line for line in err.splitlines() if line.strip().startswith("undiffuse train"))
@@ -109,8 +105,8 @@ run()
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
-    command = [sys.executable, "-m", "undiffuse", "train", "--help"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    words = [sys.executable, "-m", "undiffuse", "train", "--help"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -119,7 +115,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 
 
 def test_a_sentence_from_the_real_script(tmp_path: Path) -> None:
-    command = [
+    words = [
         sys.executable,
         "-m",
         "undiffuse",
@@ -130,6 +126,6 @@ def test_a_sentence_from_the_real_script(tmp_path: Path) -> None:
         "--preset",
         "emd",
     ]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
     said = f"--preset emd: no such preset. Did you mean edm? ({', '.join(sorted(PRESETS))})\n"
     assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", said)
