@@ -77,7 +77,8 @@ def rows_with(deviations, means, *, axis=1, length=30):
 )
 def test_an_axis_of_features_is_one_whose_values_jump(axis, deviations, means, differ):
     rows = rows_with(deviations, means, axis=axis)
-    assert features_axis(rows) == (axis if differ else None)
+    for unit in (1.0, 1e-4, 1e4):  # in whatever unit
+        assert features_axis(unit * rows) == (axis if differ else None)
 
 
 def test_without_two_axes_or_with_jumps_along_both_there_are_no_features():
