@@ -63,8 +63,8 @@ def test_a_decompression_bomb_is_skipped_with_its_reason(tmp_path, monkeypatch):
     data = load(folder)
     assert data.notes[0] == (
         "photos/: 2 of 42 images could not be read "
-        "(bomb.png: over 1,000 pixels, which may be a decompression bomb, "
-        "huge.png: over 1,000 pixels, which may be a decompression bomb); training on the other 40."
+        "(bomb.png, huge.png: over 1,000 pixels, which may be a decompression bomb); training on "
+        "the other 40."
     )
 
 

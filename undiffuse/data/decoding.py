@@ -86,7 +86,7 @@ def decode_once(
     Raises:
         InputError: more than a few of the files, or all of them, cannot be read.
     """
-    name = f"{folder.fingerprint()} {key} {_FORMAT}"
+    name = f"{folder.fingerprint(progress)} {key} {_FORMAT}"
     place = cache_folder() / f"{folder.what}-{hashlib.sha256(name.encode()).hexdigest()[:24]}"
     cached = _cached(place)
     if cached is not None:

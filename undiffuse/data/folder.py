@@ -15,12 +15,14 @@ from typing import final
 
 from undiffuse.atomic import atomic_file
 from undiffuse.errors import InputError
+from undiffuse.interfaces import Progress
 from undiffuse.reading import printable
 
 _HIDDEN = {"__MACOSX", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "lost+found"}
 _PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
 _FRESH = 2e9  # ns: a file changed again so soon might keep its time of change
 _READ = 2**20  # bytes at a time
+_TOGETHER = 64  # files hashed before it is told how far that is
 
 
 def are_few(count: int, total: int) -> bool:
@@ -69,18 +71,25 @@ class Folder:
         files = "1 other file is" if len(self.others) == 1 else f"{len(self.others):,} others are"
         return (f"{self.name}: {files} not read ({shown}).",)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, progress: Progress | None = None) -> str:
         """Return a name for what the files are called and hold, wherever the folder is.
 
         The hash of a file's content is remembered under its device, inode, size and time of change.
+
+        Args:
+            progress: called now and then while files are hashed.
         """
         place = cache_folder() / f"contents-{_digest(str(self.path))[:24]}"
         known = _remembered(place)
         states = [path.stat() for path in self.files]
         keys = [f"{s.st_dev} {s.st_ino} {s.st_size} {s.st_ctime_ns}" for s in states]
-        new = {key: path for key, path in zip(keys, self.files) if key not in known}
+        new = [(key, path) for key, path in zip(keys, self.files) if key not in known]
         with ThreadPoolExecutor(4) as pool:
-            known.update(zip(new, pool.map(_content, new.values())))
+            for start in range(0, len(new), _TOGETHER):  # so that it can be interrupted
+                if start and progress:
+                    progress(start, len(new), f"reading {self.name}")
+                some = dict(new[start : start + _TOGETHER])
+                known.update(zip(some, pool.map(_content, some.values())))
         if new:
             latest = time.time_ns() - _FRESH
             old = {key for key, state in zip(keys, states) if state.st_ctime_ns < latest}

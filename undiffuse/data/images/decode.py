@@ -192,7 +192,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             if image.mode == "F":
-                raise Unreadable("floating-point pixels")
+                raise Unreadable("floating-point pixels, which only an array holds: give .npy")
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
             with _LARGE if image.width * image.height > _LARGE_PIXELS else nullcontext():

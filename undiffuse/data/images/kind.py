@@ -106,7 +106,7 @@ class ImageKind(FolderKind):
             make_transform=lambda chunks: transform_of_images(chunks, form, folder.name),
             name=folder.name,
             path=str(folder.path),
-            fingerprint=folder.fingerprint(),
+            fingerprint=folder.fingerprint(progress),
             labels=index,
             classes=names,
             notes=(*decoded.notes, *notes),
@@ -127,7 +127,7 @@ class ImageKind(FolderKind):
             rows,
             folder.called,
             name=folder.name,
-            fingerprint=folder.fingerprint(),
+            fingerprint=folder.fingerprint(progress),
             labels=labels,
             notes=(*folder.unread, *rows.changes(progress)),
         )
