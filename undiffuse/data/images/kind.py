@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from functools import cache, partial
 from typing import Any, ClassVar, final
@@ -202,7 +203,7 @@ class _ImageFiles:
             elif pixels.max() >= self.form.levels:
                 most = self.form.levels - 1
                 reason = f"has values up to {pixels.max():,}, and the training data up to {most:,}"
-                problems[i] = Problem.impossible(reason)
+                problems[i] = Problem(-math.inf, reason)
             else:
                 rows[i] = self.form.as_row(pixels)
         return rows, problems
