@@ -230,7 +230,6 @@ def test_a_label_compares_with_the_held_out_rows_of_its_class(
 REFUSED = {
     "another shape": (("run", "other.npy"), "(4,)"),
     "text": (("run", "t.csv"), "table"),
-    "missing values": (("table", "gaps.csv"), "1 value is missing, the first in row 2"),
     "a missing column": (("table", "narrow.csv"), 'column "b" is missing'),
     "no such data": (("run", "none.npy"), "no such file"),
     "no such run": (("none", "x.npy"), "no such folder"),
@@ -261,7 +260,6 @@ def test_bad_input_is_refused_and_nothing_is_left(
 ) -> None:
     (run, data, *more), fragment = REFUSED[what]
     np.save(place / "other.npy", np.zeros((5, 4)))
-    (place / "gaps.csv").write_text("a,b\n0.5,red\n0.5,\n")
     (place / "narrow.csv").write_text("a\n0.5\n")
     words = ("score", place / run, place / data, "--out", tmp_path / "s.csv", "--quiet", *more)
     assert cli(*words).refused(fragment)
