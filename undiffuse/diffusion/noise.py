@@ -82,7 +82,7 @@ class RowNoise:
         z = np.empty((self.rows * 4 * blocks, 2), real)
         for start in range(0, len(z), _WORDS):
             _normal(bits, z[start : start + _WORDS])
-        z = torch.from_numpy(z.reshape(self.rows, 8 * blocks)[:, :size])
+        z = torch.as_tensor(z.reshape(self.rows, 8 * blocks)[:, :size])
         return z.reshape(like.shape).to(like.device, like.dtype)
 
     def counter(self, blocks: int) -> tuple[int, int, int, int]:

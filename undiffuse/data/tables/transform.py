@@ -295,8 +295,8 @@ class NumberColumn(ModelledColumn):
         low, high = ordinary[[0, -1]].tolist()
         places = _steps(rows[is_ordinary], grid)
         gaps = _gaps(*np.unique(places, return_counts=True), bool(grid))
-        ends = _steps(ordinary[[0, -1]], grid).tolist()
-        knots, marks = _knots(places, bool(grid), *ends, gaps)
+        first, last = _steps(ordinary[[0, -1]], grid).tolist()
+        knots, marks = _knots(places, bool(grid), first, last, gaps)
         return cls(
             name=column.name,
             low=low,
