@@ -14,7 +14,8 @@ from undiffuse.data.tables.transform import (
     ConstantColumn,
     LevelColumn,
     NumberColumn,
-    choose_model,
+    measure_model,
+    phrase_of,
 )
 from undiffuse.errors import InputError
 
@@ -28,8 +29,8 @@ def modelled(values, rows=None):
     array = pa.array(values)
     column = measure_column("c", array, "t")
     codes, _ = column.encode(array, array.type, "t")
-    measure, phrase = choose_model(column, codes, array.type)
-    return measure(codes[:rows]), phrase
+    model = measure_model(column, codes[:rows], array.type)
+    return model, phrase_of(model, column, array.type)
 
 
 def repeated(values, rows):
@@ -69,21 +70,20 @@ def test_few_values_are_levels_and_others_numbers_whose_frequent_values_stand_ap
 @pytest.mark.parametrize(
     ("values", "listed", "counts"),
     [
-        (["b"] * 6 + ["a"] * 3 + ["c"] * 1, [1, 0, 2], [6, 3, 1]),
-        (["b"] * 4 + ["a"] * 4, [0, 1], [4, 4]),
-        (["b"] * 6 + ["a"] * 3 + [None], [1, 0], [6, 3, 1]),
-        ([0] * 2 + [2] * 6 + [1] * 2, [0, 1, 2], [2, 2, 6]),
-        ([False] + [True] * 7, [0, 1], [1, 7]),
+        (["b"] * 6 + ["a"] * 3 + ["c"] * 1, [1, 0, 2], [6, 3, 0.5, 0.5]),
+        (["b"] * 4 + ["a"] * 4, [0, 1], [4, 4, 1]),
+        (["b"] * 6 + ["a"] * 3 + [None], [1, 0], [6, 3, 1, 1]),
+        ([0] * 2 + [2] * 6 + [1] * 2, [0, 1, 2], [2, 2, 6, 1]),
+        ([False] + [True] * 7, [0, 1], [0.5, 7, 0.5]),
     ],
 )
-def test_levels_have_their_shares_and_a_hundredth_is_spread_evenly(values, listed, counts):
-    """Without an order by falling frequency, else as they rise; missing comes last."""
+def test_levels_have_their_shares_and_unseen_values_theirs(values, listed, counts):
+    """Without an order by falling frequency, else as they rise; unseen and missing come last."""
     column, _ = modelled(values)
     assert isinstance(column, LevelColumn)
     assert column.values == listed
-    assert column.missing == (len(counts) > len(listed))
-    share = np.array(counts) / sum(counts)
-    np.testing.assert_allclose(column.masses, 0.99 * share + 0.01 / len(counts))
+    assert column.missing == (len(counts) > len(listed) + 1)
+    np.testing.assert_allclose(column.masses, counts)
 
 
 def test_each_level_owns_its_interval_of_a_standard_normal():
@@ -104,7 +104,7 @@ def test_each_level_owns_its_interval_of_a_standard_normal():
         ends, _ = column.encode(torch.full((2,), code).double(), far)
         assert ends.abs().max() <= 8
         np.testing.assert_array_equal(column.decode(ends), [code] * 2)
-    assert column.has_density(np.array([4.0, 1.0, 9.0])).tolist() == [True, False, True]
+    assert column.expects(np.array([4.0, 1.0, 9.0])).tolist() == [True, False, True]
     assert column.some_code == 4
     complete = LevelColumn(name="c", values=[4.0, 0.0], masses=[1, 2])
     for bad in (math.nan, 5.0, -1.0):
@@ -123,7 +123,7 @@ def test_the_map_of_numbers_goes_through_quantiles_at_normal_scores(n, knots):
     np.testing.assert_allclose(column.marks, scores, atol=1e-9)
     np.testing.assert_allclose(column.knots, np.quantile(values, norm.cdf(scores)), rtol=1e-9)
     assert (column.low, column.high) == (values.min(), values.max())
-    assert (column.width, column.whole, column.states) == (1, False, [])
+    assert (column.width, column.grid, column.states) == (1, (), [])
     at = np.array(column.knots)
     middle = (at[1:] + at[:-1]) / 2
     for points, expected in (
@@ -153,7 +153,7 @@ def test_whole_numbers_lie_in_the_middle_of_their_bins():
     values = rng.integers(0, 5000, 800)
     column, _ = modelled(values)
     assert isinstance(column, NumberColumn)
-    assert column.whole
+    assert column.grid == (0, 1, 1)
     scores = np.array(column.marks)
     codes = values - values.min()
     np.testing.assert_allclose(column.knots, np.quantile(codes + 0.5, norm.cdf(scores)), rtol=1e-6)
@@ -189,7 +189,7 @@ def test_atoms_and_missing_are_states_of_a_second_coordinate():
     assert isinstance(column, NumberColumn)
     assert said == "a continuous number, with 0.5 apart, or missing"
     share = np.array([168, 20, 12]) / 200
-    np.testing.assert_allclose(column.states, 0.99 * share + 0.01 / 3)
+    np.testing.assert_allclose(column.states, share)
     assert (column.atoms, column.missing, column.width) == ([0.5], True, 2)
     assert (column.low, column.high) == (rest.min(), rest.max())
     farthest = norm.ppf(1 - 0.5 / 168)
@@ -210,16 +210,11 @@ def test_atoms_and_missing_are_states_of_a_second_coordinate():
     assert float(correction[2] - more[2]) == pytest.approx(math.log(slope))
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_column_hardly_met_in_training_is_spread_over_its_range(whole):
-    """The training rows hold one value alone, the table 90 more: the range is two deviations."""
-    step = 10 if whole else math.pi
+@pytest.mark.parametrize("step", [10, math.pi])
+def test_nothing_is_known_of_a_column_but_what_the_training_rows_hold(step):
+    """They hold one value alone: the column is a constant, whatever the held-out rows hold."""
     values = np.concatenate([[step * 3] * 30, step * np.arange(1000)])
-    column, _ = modelled(values, rows=30)
-    assert isinstance(column, NumberColumn)
-    if whole:
-        assert column.knots == [0, 1000]
-        assert column.marks == [-1, 1]
-    else:
-        assert column.knots == [0, 999 * math.pi]
-        assert column.marks == [-1, 1]
+    column, said = modelled(values, rows=30)
+    assert isinstance(column, ConstantColumn)
+    assert said.startswith("a constant")
+    assert column.rows == 30

@@ -305,7 +305,7 @@ class NumberColumn(ModelledColumn):
             knots=knots,
             marks=marks,
             atoms=values[apart].tolist(),
-            states=states if len(states) > 1 else [],
+            states=[state / sum(states) for state in states] if len(states) > 1 else [],
             grid=grid,
             gaps=[list(gap) for gap in gaps],
         )
