@@ -255,9 +255,12 @@ class DataOptions:
         Doc("Images: longer side, or height,width; recordings: length in samples."),
     ] = None
     held_out: Annotated[
-        Annotated[float, Gt(0), Lt(1)] | Count,
-        Doc("Share or number of rows that are held out from training (default {default})."),
-    ] = 0.1
+        Annotated[float, Gt(0), Lt(1)] | Count | None,
+        Doc(
+            "Share or number of rows that are held out from training (default: a tenth, at least 8 "
+            "rows, which a report needs)."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -185,7 +185,7 @@ def test_npz_finds_data_and_labels(tmp_path):
     for data in (a, b, c):
         np.testing.assert_array_equal(everything(data), rows)
     np.testing.assert_array_equal(a.labels, labels)
-    assert b.notes == ('b.npz: the array "big" is used, out of small, big.',)
+    assert b.loaded.notes == ('b.npz: the array "big" is used, out of small, big.',)
     np.savez(tmp_path / "d.npz")
     with pytest.raises(InputError, match=r"d\.npz: the archive is empty"):
         load(tmp_path / "d.npz")

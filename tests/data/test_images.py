@@ -13,7 +13,7 @@ def test_png_values_are_kept_exactly(tmp_path, shape):
     data = load(folder_of(tmp_path, arrays))
     np.testing.assert_array_equal(rows(data), np.stack(arrays))
     assert data.shape == (shape[2] if len(shape) > 2 else 1, 6, 9)
-    assert data.notes == ()
+    assert data.loaded.notes == ()
 
 
 def test_sixteen_bits_are_kept_exactly(tmp_path):

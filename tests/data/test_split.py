@@ -11,6 +11,7 @@ from undiffuse.data.arrays.read import from_array
 from undiffuse.data.permutation import key, permute
 from undiffuse.data.split import SplitByGroups, SplitByRows, make_split
 from undiffuse.errors import InputError
+from undiffuse.evaluation.references import refer
 
 LAYOUTS = {
     "even": np.repeat(np.arange(20), 7),
@@ -70,10 +71,10 @@ def test_the_split_by_groups_follows_its_seed():
 
 
 def test_a_single_group_is_split_by_rows_and_it_is_said():
-    loaded = from_array(np.arange(40, dtype=np.float32)[:, None], name="one/")
-    data = Data(replace(loaded, groups=np.zeros(40, np.int64)))
+    loaded = from_array(np.arange(100, dtype=np.float32)[:, None], name="one/")
+    data = Data(replace(loaded, groups=np.zeros(100, np.int64)))
     assert isinstance(data.split, SplitByRows)
-    assert (len(data), data.n_held_out) == (36, 4)
+    assert (len(data), data.n_held_out) == (90, 10)
     assert data.notes == (
         "one/: all rows have one origin, so those held out tell less of new data than usual.",
     )
@@ -110,12 +111,12 @@ def test_no_recording_has_windows_on_both_sides(tmp_path, monkeypatch):
     ("n", "wanted", "rows"),
     [
         (2, None, 1), (4, None, 1), (15, None, 2), (14, None, 1), (100_000, None, 10_000),
-        (200_000, None, 10_000), (50, 0.25, 12), (50, 0.001, 1), (50, 0.98, 49), (50, 1, 1),
+        (200_000, None, 10_000), (24, None, 8), (89, None, 9), (50, 0.25, 12), (50, 0.001, 1), (50, 0.98, 49), (50, 1, 1),
         (50, 49, 49), (200_000, 0.5, 100_000),
     ],
 )  # fmt: skip
 def test_a_tenth_is_held_out_and_ten_thousand_rows_at_most(n, wanted, rows):
-    """Unless a share or a number is asked for; one row at least."""
+    """Unless a share or a number is asked for; 8 rows at least, or 1 of fewer than 24."""
     split = make_split(n, None, wanted, 0, "data")
     assert (split.n_held_out, split.notes) == (rows, ())
     positions = np.arange(0, n - rows, max(1, n // 1000))
@@ -142,3 +143,18 @@ def test_which_rows_are_held_out_is_the_same_in_every_version(groups):
     np.testing.assert_array_equal(split.held_out(np.arange(30)), expected)
     rest = order[~np.isin(order, expected)]
     np.testing.assert_array_equal(split.training(np.arange(270)), rest)
+
+
+@pytest.mark.parametrize(("n", "held_out"), [(20, 2), (24, 8), (40, 8), (80, 8), (90, 9)])
+def test_what_a_report_needs_is_held_out_or_its_lack_is_said(n, held_out):
+    """40 rows used to hold out 4, and the report refused the run after its training."""
+    data = load(np.arange(n, dtype=np.float32)[:, None])
+    assert data.n_held_out == held_out
+    assert bool([note for note in data.notes if "a report needs 8" in note]) == (held_out < 8)
+    if held_out >= 8:
+        assert len(refer(data).held_out) == held_out
+
+
+def test_few_rows_that_were_asked_for_are_said_too():
+    data = load(np.arange(100, dtype=np.float32)[:, None], held_out=5)
+    assert "5 of 100 rows are held out, and a report needs 8" in data.notes[-1]

@@ -218,7 +218,6 @@ def table_facts() -> dict[str, Any]:
             MARKS: figure(0.8123, 0.015, floor=0.9633, better="higher"),
         },
         "associations": figure(0.9121, 0.013, floor=0.9812, better="higher"),
-        "detection": figure(0.7234, 0.021, better="floor", floor=0.5),
         "usefulness": {"income": figure(-0.1234, 0.051, floor=0.4321, better="higher")},
     }
     facts["curves"] |= {"levels": None, "by_evaluations": []}

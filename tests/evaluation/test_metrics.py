@@ -26,6 +26,7 @@ from undiffuse.evaluation.metrics import (
     Meaning,
     Memorization,
     Metric,
+    Mixed,
     Modes,
     RowScores,
     Tables,
@@ -37,6 +38,7 @@ from undiffuse.evaluation.metrics import (
     match_features,
     memorization,
     modes,
+    two_sample,
 )
 from undiffuse.evaluation.metrics import tables as trees
 from undiffuse.evaluation.metrics.figure import spread
@@ -137,6 +139,11 @@ WORLDS: dict[type, World] = {
         lambda raw, seed: Tables(**raw, sizes=SIZES, seed=seed),
         {"monotone": lambda x: np.stack([np.exp(x[:, 0]), x[:, 1] ** 3, x[:, 2]], 1)},
     ),
+    Mixed: World(
+        features,
+        lambda raw, seed: Mixed(real=raw["real"][:N], fake=raw["fake"], seed=seed),
+        {"monotone": np.exp},
+    ),
     RowScores: World(scores, lambda raw, seed: RowScores(**raw, dimensions=4), {}),
     Timings: World(
         times,
@@ -151,7 +158,8 @@ WORLDS: dict[type, World] = {
 @pytest.fixture(autouse=True)
 def few_trees(monkeypatch):
     monkeypatch.setattr(trees, "TREES", 4)
-    monkeypatch.setattr(trees, "FOLDS", 2)
+    monkeypatch.setattr(two_sample, "TREES", 4)
+    monkeypatch.setattr(two_sample, "FOLDS", 2)
 
 
 @cache

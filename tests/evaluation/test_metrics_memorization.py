@@ -14,7 +14,7 @@ from undiffuse.evaluation.metrics import (
     modes,
 )
 from undiffuse.evaluation.metrics.figure import auroc, share
-from undiffuse.evaluation.metrics.memorization import z_score
+from undiffuse.evaluation.metrics.memorization import detectable, nearest_tail, power, z_score
 
 
 def normal(n, d, seed):
@@ -102,3 +102,48 @@ def test_classes_that_are_not_reached_are_named():
     same = modes(real[:300], real[300:], classes=6)
     assert same.missing == ()
     assert same.variation.low <= same.variation.floor <= same.variation.high
+
+
+def planted(n, share, seed, samples=1000):
+    """Honest normal rows, `share` of the samples replaced by training rows, at random places."""
+    training, held_out, made = normal(60 + n + samples, 2, seed).split([60, n, samples])
+    made = made.clone()
+    rng = np.random.default_rng(seed)
+    place = torch.from_numpy(rng.random(samples) < share)
+    made[place] = training[torch.from_numpy(rng.integers(60, size=int(place.sum())))]
+    return memorization(training, held_out, made, seed=seed)
+
+
+@pytest.mark.parametrize("n", [8, 28, 100, 300])
+def test_a_detectable_share_of_copies_is_caught_in_nine_of_ten_cases(n):
+    """With 1,000 samples, however few rows are held out."""
+    share = detectable(n)
+    assert share is not None
+    assert power(n, share) >= 0.9 > power(n, share - 0.01)
+    caught = np.mean([planted(n, share, seed).caught for seed in range(30)])
+    assert caught >= 0.9 - 3 * (0.09 / 30) ** 0.5
+
+
+@pytest.mark.parametrize(("n", "share"), [(28, 0.4), (100, 0.1), (300, 0.03)])
+def test_the_stated_power_is_the_rate_of_alarms_of_the_second_test(n, share):
+    rng, expected = np.random.default_rng(0), power(n, share)
+    drawn = [(rng.random(n) * (rng.random(n) >= share), rng.random(n)) for _ in range(200)]
+    rate = np.mean([2 * nearest_tail(*distances) < 0.001 for distances in drawn])
+    assert 0.2 < expected < 0.8
+    assert rate == pytest.approx(expected, abs=3 * (expected * (1 - expected) / 200) ** 0.5)
+
+
+def test_honest_samples_are_accused_at_no_more_than_the_level():
+    """At every level up to 0.1, with ten times as many samples as held-out rows."""
+    p = np.array([planted(28, 0.0, seed, samples=280).p for seed in range(200)])
+    for level in (0.001, 0.01, 0.1):
+        assert np.mean(p < level) <= level + 3 * (level * (1 - level) / 200) ** 0.5
+
+
+def test_where_no_test_has_power_that_is_said():
+    """Ten distinct rows: whatever is drawn from them, and whatever is not, is a copy."""
+    rows = normal(10, 2, 0)[torch.randint(10, (300,), generator=torch.Generator().manual_seed(1))]
+    found = memorization(rows[:100], rows[100:200], rows[200:])
+    assert found.powerless
+    assert found.detectable is None
+    assert not planted(8, 0.0, 0).powerless

@@ -259,3 +259,31 @@ def test_a_floor_of_few_held_out_rows_is_no_proof_of_copies():
     few, many = (replace(found, copies=copies, closer=replace(found.closer, n=n)) for n in (8, 300))
     assert judge(looks(plateau, EVEN), memorization=few)["state"] == "converged"
     assert judge(looks(plateau, EVEN), memorization=many)["state"] == "memorizing"
+
+
+# --- barely trained
+
+
+def detected(low: float) -> Figure:
+    return Figure(value=low + 0.1, low=low, high=low + 0.2, stderr=0.05, n=28)
+
+
+@pytest.mark.parametrize("curve", [slow, plateau])
+@pytest.mark.parametrize(
+    ("share", "low", "barely"),
+    [(0.99, 0.7, True), (0.99, 0.4, False), (0.8, 0.7, False), (1.3, 0.4, True), (1.3, 0.7, True)],
+)
+def test_a_model_no_better_than_a_linear_one_is_barely_trained(curve, share, low, barely):
+    """Gaussian data, where no model is better, are told by samples that pass for real rows."""
+    linear = {"share": share, "stderr": 0.01}
+    found = judge(looks(curve, EVEN), linear=linear, detection=detected(low))
+    assert (found["state"] == "barely") == barely
+    assert f"in {low + 0.1:.0%} of pairs" in found["sentence"]
+    assert any("best linear denoiser" in line for line in found["evidence"])
+
+
+def test_copies_and_overfitting_come_before_barely_trained():
+    linear = {"share": 1.3, "stderr": 0.01}
+    assert judge(looks(rising, EVEN), linear=linear)["state"] == "overfitting"
+    copied = judge(looks(plateau, EVEN), linear=linear, memorization=sampled("copies"))
+    assert copied["state"] == "memorizing"

@@ -14,7 +14,7 @@ from typing import Any
 from undiffuse.comparison.textbook import conclusions, textbook
 from undiffuse.comparison.triangle import EXPLANATION, best, triangle
 
-_QUALITY = ("frechet", "kernel", "precision", "density")
+_QUALITY = ("detection", "frechet", "kernel", "precision", "density")
 _COVERAGE = ("recall", "coverage", "modes", "class_variation")
 _SPEED = (
     "samples_per_second", "evaluations_per_sample", "latency", "training_seconds", "steps",

@@ -24,7 +24,7 @@ from undiffuse.data.conformed import CheckedRows, Conformed
 from undiffuse.data.kind import KINDS
 from undiffuse.data.permutation import key, permute
 from undiffuse.data.rows import Loaded, as_tensor, chunk_indices
-from undiffuse.data.split import make_split
+from undiffuse.data.split import FEWEST, make_split
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 
@@ -40,8 +40,8 @@ class Data:
         loaded: what was read.
         seed: decides which rows are held out.
         held_out: a share between 0 and 1, or a number of rows; None for a tenth of the rows, at
-            least 1 and at most 10,000. Where rows belong to groups (windows of one recording),
-            that share of the groups is held out, whatever their sizes.
+            least 8 (1 of fewer than 24 rows) and at most 10,000. Where rows belong to groups
+            (windows of one recording), that share of the groups is held out, whatever their sizes.
         size: what the rows were read with, kept for reading them again.
         progress: called now and then.
 
@@ -101,8 +101,15 @@ class Data:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was skipped, resized or left out: one sentence each."""
-        return (*self.loaded.notes, *self.split.notes)
+        """What was skipped, resized or left out, and what cannot be done: one sentence each."""
+        few = ()
+        if self.n_held_out < FEWEST:
+            few = (
+                f"{self.name}: {self.n_held_out} of {len(self.loaded.rows):,} rows are held out, "
+                f"and a report needs {FEWEST}: this run cannot be evaluated on its own data; have "
+                "more rows or a larger --data.held-out.",
+            )
+        return (*self.loaded.notes, *self.split.notes, *few)
 
     @property
     def shape(self) -> tuple[int, ...]:

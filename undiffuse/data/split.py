@@ -19,6 +19,7 @@ from undiffuse.data.permutation import key, permute, unpermute
 from undiffuse.errors import InputError
 
 DEFAULT_SHARE, MOST_HELD_OUT = 0.1, 10_000
+FEWEST = 8  # held-out rows that a report compares with
 _ROWS, _GROUPS = 1, 3  # what a key is for
 
 
@@ -117,7 +118,8 @@ def make_split(
     Args:
         n: the number of rows.
         groups: (n,) the group of each row, or None.
-        wanted: how many rows to hold out: a number, a share, or None for the default share.
+        wanted: how many rows to hold out: a number, a share, or None for the default share,
+            and 8 rows at least where these are at most a third.
         seed: decides which.
         name: what the data is called in messages.
 
@@ -125,7 +127,8 @@ def make_split(
         InputError: for a number that leaves no rows on one side.
     """
     if wanted is None:
-        rows = int(np.clip(round(DEFAULT_SHARE * n), 1, MOST_HELD_OUT))
+        least = FEWEST if n >= 3 * FEWEST else 1
+        rows = int(np.clip(round(DEFAULT_SHARE * n), least, MOST_HELD_OUT))
     else:
         rows = max(1, round(wanted * n)) if isinstance(wanted, float) else int(wanted)
         if wanted <= 0 or rows >= n:

@@ -26,7 +26,7 @@ from undiffuse.atomic import atomic_file, write_json
 from undiffuse.data import Data, restore
 from undiffuse.device import find_device
 from undiffuse.evaluation.drawn import FOLDER, Drawn, draw, peak_memory, time_singles
-from undiffuse.evaluation.history import loss_by_level
+from undiffuse.evaluation.history import against_linear, loss_by_level
 from undiffuse.evaluation.metrics import Figure, Timings, as_facts, figures_of
 from undiffuse.evaluation.references import Reference, refer, refer_to_others
 from undiffuse.evaluation.report import render
@@ -179,7 +179,7 @@ class _Evaluation:
         self.announce("drawing pictures")
         (training, held_out), levels = self.run.curves(), loss_by_level(model, reference)
         likelihood = {} if scores is None else figures_of(scores.scored)
-        gap = likelihood.get("gap")
+        gap, detected = likelihood.get("gap"), found.figures.get("detection")
         curves = {"training": training, "held_out": held_out, "levels": levels}
         facts = {
             "format": 1,
@@ -196,6 +196,8 @@ class _Evaluation:
                 memorization=found.memorization,
                 gap=gap if isinstance(gap, Figure) else None,
                 finished=bool(self.run.state["finished"]),
+                linear=against_linear(model, reference),
+                detection=detected if isinstance(detected, Figure) else None,
             ),
             **found.facts(reference.classes),
             "likelihood": {"none": model.no_density}

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from undiffuse.data import Conformed, Data
 from undiffuse.data.rows import as_tensor
+from undiffuse.data.split import FEWEST
 from undiffuse.errors import InputError
 from undiffuse.evaluation.features import choose_features
 from undiffuse.evaluation.features.abstract import Features
@@ -32,7 +33,6 @@ from undiffuse.seeds import mix
 
 MOST_ROWS = 10_000  # of each side
 MOST_BYTES = 2**29  # of each side at unit scale
-FEWEST = 8  # held-out rows
 _CHUNK = 512
 _FITTED = 0xF17  # keeps what features are fitted on apart from other choices of rows
 

@@ -1,9 +1,10 @@
 """The figures of one set of samples beside its reference.
 
-    quality       frechet, kernel, precision, density       are samples where real rows are?
+    quality       detection: can trees tell them apart? frechet, kernel, precision, density: are
+                  samples where real rows are?
     coverage      recall, coverage, modes, class variation  are real rows where samples are?
     memorization  closer, copies                            are samples new?
-    table         columns, associations, detection, usefulness
+    table         columns, associations, usefulness
 
 Samples go the way of real rows: stored type, encoded at the centres of bins, features. Those whose
 features are not finite are left out and counted.
@@ -30,6 +31,7 @@ from undiffuse.evaluation.metrics import (
     Found,
     Matched,
     Memorization,
+    Mixed,
     Modes,
     Tables,
     as_facts,
@@ -39,12 +41,15 @@ from undiffuse.evaluation.metrics import (
     memorization,
     modes,
 )
-from undiffuse.evaluation.references import FEWEST, Reference
+from undiffuse.evaluation.references import FEWEST, Reference, Side
+from undiffuse.seeds import mix
 
 TABLE_ROWS, TABLE_FEWEST = 3000, 20
+JUDGED, COORDINATES = 500, 256  # rows of either side, and numbers of a row, that trees are shown
 QUICK = ("frechet", "precision")
 SAMPLES = 500  # at each number of steps
 DEAREST, EXTRA, SETTINGS = 200, 120, 3
+_MIXED = 0x317ED  # keeps the choice of rows to judge apart from others
 
 
 @final
@@ -121,6 +126,8 @@ class Yardsticks:
                 "caught": copies.caught,
                 "p": copies.p,
                 "z": copies.z,
+                "powerless": copies.powerless,
+                "detectable": copies.detectable,
                 **sections["memorization"],
                 "pairs": [asdict(pair) for pair in copies.pairs],
             },
@@ -143,15 +150,44 @@ def measure(samples: Sampled, reference: Reference, *, seed: int = 0) -> Yardsti
         known = [reference.classes_of(rows) for rows in (held_out.rows, samples.rows)]
         classes = modes(*known, classes=len(reference.classes), seed=seed)
     if training is not None and len(training) >= FEWEST:
-        copies = memorization(training.features, held_out.features, samples.features)
+        copies = memorization(training.features, held_out.features, samples.features, seed=seed)
     sets = _matched(samples, reference, seed)
     table = tables(samples, reference, seed=seed)
-    figures = figures_of(sets, manifold_figures(sets), classes, copies, table)
+    figures = figures_of(
+        mixed(samples, reference, seed=seed), sets, manifold_figures(sets), classes, copies, table
+    )
     return Yardsticks(figures=figures, modes=classes, memorization=copies)
 
 
 def _matched(samples: Sampled, reference: Reference, seed: int) -> Matched:
     return match_features(reference.held_out.features, samples.features, seed=seed)
+
+
+def mixed(samples: Sampled, reference: Reference, *, seed: int = 0) -> Mixed:
+    """Return as many samples as held-out rows, as trees see them.
+
+    A table's columns; else the features, and the numbers of the row, evenly spread where it has
+    many.
+    """
+    sides = samples, reference.held_out
+    orders = [
+        np.random.default_rng(mix(seed, _MIXED, i)).permutation(len(side))
+        for i, side in enumerate(sides)
+    ]
+    n = min(JUDGED, *map(len, sides))
+    fake, real = (
+        _columns(side, np.sort(order[:n]), reference) for side, order in zip(sides, orders)
+    )
+    return Mixed(real=real, fake=fake, seed=seed)
+
+
+def _columns(side: Sampled | Side, chosen: np.ndarray, reference: Reference) -> np.ndarray:
+    rows = side.rows[chosen]
+    if reference.form.column_sizes:
+        return rows.astype(np.float64)
+    x = reference.encode(rows).flatten(1).double().numpy()
+    spread = np.linspace(0, x.shape[1] - 1, min(COORDINATES, x.shape[1])).round().astype(int)
+    return np.concatenate([side.features[chosen].double().numpy(), x[:, spread]], 1)
 
 
 def tables(samples: Sampled, reference: Reference, *, seed: int = 0) -> Tables | None:

@@ -168,6 +168,19 @@ class GenerativeModel(Trainable):
         if method is not None and method not in self.methods:
             raise unknown("method", "method", method, self.methods)
 
+    def against_linear(self, x: Tensor, training: Tensor, **cond: Tensor) -> Tensor | None:
+        """Return squared errors of the model and of the best linear denoiser (2, levels, B).
+
+        Args:
+            x: held-out rows (B, *shape) at unit scale.
+            training: training rows (N, *shape), whose mean and covariance make the linear one.
+            **cond: the condition of each row of `x`.
+
+        Returns:
+            None for a family that removes no noise.
+        """
+        return None
+
     def pictures(self, rows: np.ndarray) -> dict[str, Image.Image]:
         """Return pictures for the report that only this family has, by name.
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from undiffuse import nn as networks
 from undiffuse.diffusion import (
@@ -32,15 +33,16 @@ from undiffuse.diffusion import (
     Step,
     sample,
 )
-from undiffuse.diffusion.denoiser import Condition, Conditioned
+from undiffuse.diffusion.denoiser import Condition, Conditioned, noised
 from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, Interval
 from undiffuse.diffusion.known import Conditional, replaced
 from undiffuse.diffusion.likelihood.density import EXACT, Adaptive, RungeKutta, log_density
 from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.objectives import AbstractObjective
+from undiffuse.diffusion.linear import LinearDenoiser
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
-from undiffuse.diffusion.schedules.process import as_times
+from undiffuse.diffusion.schedules.process import Times, as_times
 from undiffuse.diffusion.steps.moves import ReverseVariance
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
@@ -259,15 +261,32 @@ class Diffusion(GenerativeModel):
         """Return the objective on `x` with fixed noise: its mean, and at each of 16 levels."""
         denoiser = self.trained()
         z = RowNoise(0, len(x))(x)
-        times = self.objective.times.quantile(
-            self.schedule, (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
-        )
+        times = self._level_times()
         curve = [
             float(self.objective.losses(denoiser, x, z, t.expand(len(x)), **cond).mean())
             for t in times.unbind()
         ]
         log_snr = [float(level) for level in self.schedule.log_snr(times).unbind()]
         return {"loss": sum(curve) / _LEVELS, "levels": {"log_snr": log_snr, "loss": curve}}
+
+    @override
+    @torch.no_grad()
+    def against_linear(self, x: Tensor, training: Tensor, **cond: Tensor) -> Tensor:
+        """Return |x_hat - x|^2 of the model, and of the best linear denoiser (2, levels, B)."""
+        z, schedule = RowNoise(0, len(x))(x), self.schedule
+        linear = LinearDenoiser.of_rows(schedule, training).to(x.device)
+        errors = []
+        for t in self._level_times().unbind():
+            x_t = noised(schedule, x, z, t)
+            pair = self.trained()(x_t, t, **cond), linear(x_t, t)
+            errors.append(torch.stack([(x_hat - x).square().flatten(1).sum(1) for x_hat in pair]))
+        return torch.stack(errors, 1)
+
+    def _level_times(self) -> Times:
+        """The times (16,) at which the loss is measured."""
+        return self.objective.times.quantile(
+            self.schedule, (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
+        )
 
     @torch.no_grad()
     def draw(

@@ -1,9 +1,10 @@
 """The figures of a report: `METRICS`, what each is computed from, how it is read, and its laws.
 
+    real and samples   detection
     matched features   frechet, kernel; the manifold: precision, recall, density, coverage
     classes            modes, class_variation
     distances          closer, copies                        (memorization)
-    tables             columns, associations, detection, usefulness
+    tables             columns, associations, usefulness
     scores             nats, bits_per_dim, gap
     times              samples_per_second, latency
 
@@ -44,9 +45,9 @@ from undiffuse.evaluation.metrics.tables import (
     Tables,
     association_figure,
     column_figures,
-    detection,
     usefulness,
 )
+from undiffuse.evaluation.metrics.two_sample import Mixed, detection
 
 Found = Figure | dict[str, Figure]
 """A figure, or one for each column of a table, by name."""
@@ -106,6 +107,21 @@ _RIGID = ("order", "rotation", "shift")
 _SHAPE = (*_RIGID, "scale")
 
 METRICS: dict[str, Metric] = {
+    "detection": Metric(
+        detection,
+        Mixed,
+        "quality",
+        "lower",
+        Meaning(
+            "Told from real rows",
+            "How often trees, shown a sample and a real row that they did not learn from, know "
+            "which is which: 0.5 is chance, 1 is without fail.",
+            high=1.0,
+            floor="chance gets {}",
+        ),
+        perfect=0.5,
+        unchanged=("monotone",),
+    ),
     "frechet": Metric(
         frechet_figure,
         Matched,
@@ -260,19 +276,6 @@ METRICS: dict[str, Metric] = {
         ),
         mirror="associations",
         unchanged=("order", "monotone"),
-    ),
-    "detection": Metric(
-        detection,
-        Tables,
-        "table",
-        "lower",
-        Meaning(
-            "Detection",
-            "How well trees tell samples from real rows: 0.5 is chance, 1 is without fail.",
-            high=1.0,
-            floor="chance gets {}",
-        ),
-        perfect=0.5,
     ),
     "usefulness": Metric(
         usefulness,

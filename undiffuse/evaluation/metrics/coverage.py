@@ -41,7 +41,7 @@ from undiffuse.evaluation.metrics.figure import (
 )
 from undiffuse.evaluation.metrics.neighbours import BLOCK, squared_distances, squared_radii
 
-NEIGHBOURS = 5
+NEIGHBOURS, SHARE = 5, 0.01  # k at most, and as a share of the rows
 _TIE = 1 + 1e-9  # distances that differ by rounding alone are the same
 
 
@@ -125,11 +125,12 @@ def density_coverage(real: Matrix, fake: Matrix, k: int = 5) -> tuple[float, flo
 def manifold_figures(sets: Matched, k: int | None = None) -> Manifold:
     """Return the figures of samples against their reference, with intervals and floors.
 
-    `k` is 5 unless asked otherwise, or as many neighbours as the smallest of the sets has.
+    `k` is a hundredth of the rows, from 1 to 5, unless asked otherwise: five neighbours of 28 rows
+    would make balls that hold a fifth of them, and with them most of what lies between.
     """
     n = len(sets.fake)
     if k is None:
-        k = min(NEIGHBOURS, n // 2 - 1)  # the sets of the floor are no smaller than halves
+        k = min(max(1, round(SHARE * n)), NEIGHBOURS)
     values = manifold(sets.reference, sets.fake, k, halves=sets.subsets())
     floors = manifold(*sets.halves, k)[0].tolist()
     names = [field.name for field in fields(Manifold)]

@@ -263,14 +263,14 @@ def auroc(a: np.ndarray, b: np.ndarray, *, floor: float = 0.5) -> Figure:
     >>> auroc(np.array([1.0, 3.0]), np.array([0.0, 1.0])).value
     0.875
     """
-    places = _placements(a, b), _placements(b, a)
+    places = placements(a, b), placements(b, a)
     stderr = math.sqrt(sum(float(np.var(place, ddof=1)) / len(place) for place in places))
     value = float(places[0].mean())
     return normal(value, stderr, min(len(a), len(b)), floor=floor, bounds=(0.0, 1.0))
 
 
-def _placements(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The share of `b` that each of `a` exceeds, ties by half."""
+def placements(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the share of `b` (m,) that each of `a` (n,) exceeds, ties by half."""
     ordered = np.sort(b)
     below = np.searchsorted(ordered, a, "left") + np.searchsorted(ordered, a, "right")
     return below / (2 * len(b))

@@ -1,4 +1,4 @@
-"""What tables are asked besides: their columns, pairs of columns, detection, and usefulness.
+"""What tables are asked besides: their columns, pairs of columns, and usefulness.
 
 Columns hold numbers, or categories as codes 0, 1, ...; NaN is a missing value.
 
@@ -8,8 +8,6 @@ Columns hold numbers, or categories as codes 0, 1, ...; NaN is a missing value.
     associations  1 - |r - r'|/range, the mean over pairs of columns: r is Spearman's rank
                   correlation of numbers, Cramer's V of categories, the correlation ratio of ranks
                   within categories
-    detection     AUROC of boosted trees that tell samples from real rows, each row judged by trees
-                  that did not see it: 0.5 is chance, 1 is told apart without fail
     usefulness    what trees fitted on samples predict of real held-out rows; its floor is that of
                   trees fitted on real rows
 """
@@ -25,10 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from undiffuse.evaluation.metrics.figure import Figure, Matched, auroc, by_halves, match, of_mean
+from undiffuse.evaluation.metrics.figure import Figure, Matched, by_halves, match, of_mean
 from undiffuse.seeds import mix
 
-FOLDS = 5
 TREES = 50
 PREDICTED = 8  # columns, at most
 
@@ -43,7 +40,7 @@ class Tables:
         fake: samples (m, c), at least 20.
         training: training rows (t, c), at least 20, or None.
         sizes: name -> how many categories the column has, 0 for numbers; c entries.
-        seed: decides which rows are compared, and the trees' folds.
+        seed: decides which rows are compared, and the trees.
     """
 
     real: np.ndarray
@@ -128,18 +125,6 @@ def association(a: np.ndarray, b: np.ndarray, size_a: int = 0, size_b: int = 0) 
     _, codes, counts = np.unique(codes, return_inverse=True, return_counts=True)
     means = np.bincount(codes, values) / counts
     return float(np.sqrt(np.average((means - values.mean()) ** 2, weights=counts) / values.var()))
-
-
-def detection(tables: Tables) -> Figure:
-    """Return the AUROC of boosted trees that tell samples from real rows, cross-validated."""
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-
-    rows = np.concatenate([tables.real, tables.fake])
-    made = np.repeat([0, 1], [len(tables.real), len(tables.fake)])
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=mix(tables.seed) % 2**32)
-    trees = _trees(list(tables.sizes.values()), 2, tables.seed)
-    score = np.asarray(cross_val_predict(trees, rows, made, cv=folds, method="predict_proba"))[:, 1]
-    return auroc(score[made == 1], score[made == 0])
 
 
 def usefulness(tables: Tables) -> dict[str, Figure] | None:

@@ -41,7 +41,7 @@ _SHARP = 700  # pixels of width; smaller pictures are enlarged with sharp edges
 _LIKELIHOOD = ("bits_per_dim", "nats", "likelihood_kind")
 _TABLES = (  # groups of columns; two tables, since one of all columns fits no page
     {
-        "Quality": ("frechet", "kernel", "precision", "density"),
+        "Quality": ("detection", "frechet", "kernel", "precision", "density"),
         "Coverage": ("recall", "coverage", "modes", "caught"),
     },
     {

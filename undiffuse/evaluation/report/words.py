@@ -10,6 +10,7 @@ DIRECTION = {"lower": "Lower is better", "higher": "Higher is better", "floor": 
 
 STATES = {
     "converged": "Converged",
+    "barely": "Barely trained",
     "improving": "Still improving",
     "overfitting": "Overfitting",
     "memorizing": "Memorizing",
@@ -33,6 +34,8 @@ NEARNESS = {
     "held-out rows "
     "do, as blurred or unvaried samples also do",
     "none": "No sign of copying: samples lie no closer to training rows than held-out rows do",
+    "powerless": "Copying could not be seen: no test has power, since there are too few held-out "
+    "rows or these lie as near to training rows as copies would",
 }
 
 FOOTNOTES = (

@@ -1,6 +1,8 @@
-"""The verdict on a run: converged, still improving, overfitting or memorizing, with its evidence.
+"""The verdict on a run, with its evidence.
 
     memorizing    samples are copies of training rows, whatever the curves say
+    barely        the model removes noise no better than the best linear denoiser, and its samples
+                  are told from real rows: they are noise with the data's mean and covariance
     overfitting   the held-out loss has risen since its best, or has stopped far above that of
                   training rows
     improving     twice the training would lower the held-out loss by enough to matter (`trend`)
@@ -27,6 +29,8 @@ from undiffuse.evaluation.verdict.trend import FEWEST, WORTH, Trend, finite, tre
 
 LARGE = 0.2  # share of the held-out loss: a gap to training rows that matters once the loss stops
 SEEN = 0.02  # share of the loss at low noise: a smaller gap to training rows is not mentioned
+NEAR = 0.97  # of the error of the best linear denoiser: a model above it knows little more
+FAR = 1.05  # of that error: a model above it knows less, whatever its samples look like
 MANY = 3.0  # standard errors that make an excess of copies, or a gap, more than chance
 
 
@@ -93,6 +97,8 @@ def verdict(
     memorization: Memorization | None,
     gap: Figure | None,
     finished: bool,
+    linear: Mapping[str, float] | None = None,
+    detection: Figure | None = None,
 ) -> dict[str, Any]:
     """Judge a run by its curves and samples.
 
@@ -104,6 +110,9 @@ def verdict(
         memorization: of samples of the model; None if it was not measured.
         gap: log-likelihood of training rows less that of held-out rows, nats per row.
         finished: whether training has come to its end, where the learning rate is zero.
+        linear: {"share", "stderr"}, the error of held-out rows over that of the best linear
+            denoiser; None if it is not known.
+        detection: how surely samples are told from real rows; None if it was not measured.
 
     Returns:
         {"state", "sentence", "evidence", "advice"}; the states are listed at the top of this
@@ -132,19 +141,30 @@ def verdict(
             "Use more data or a smaller network, or train for a shorter time; look at the pairs "
             "before sharing samples."
         )
+    elif state != "overfitting" and _barely(linear, detection):
+        state = "barely"
+        sentence = (
+            "Barely trained: the model removes noise no better than the best linear denoiser; its "
+            "samples are little more than noise with the data's mean and covariance."
+        )
+        advice = "Train for longer; the other figures say little about such a model."
     elif not finished and state in ("improving", "converged"):
         sentence += " Training was stopped before its end."
         advice = (
             "Resume training to its end first: the last part, with a falling learning rate, "
             "improves the model most."
         )
-    elif course is None and memorization is not None:
+    elif course is None and memorization is not None and not memorization.powerless:
         sentence += " The samples are not copies of training rows."
     elif apart and state == "converged":
         advice = (
             "Longer training would not help; more data would: training rows are modelled better."
         )
+    if detection is not None:
+        sentence += f" Trees tell samples from real rows in {detection.value:.0%} of pairs."
     evidence = [
+        *_detection_words(detection),
+        *_linear_words(linear),
         *_course_words(course, held_out),
         *_level_words(split),
         *_gap_words(gap),
@@ -160,6 +180,14 @@ def _copies(found: Memorization | None, large: bool) -> bool:
     floor, n = found.copies.floor or 0.0, max(found.closer.n, 1)  # the floor is of at most n rows
     error = math.hypot(found.copies.stderr, math.sqrt((floor * (1 - floor) + 1 / n) / n))
     return large or found.copies.value - floor > MANY * error
+
+
+def _barely(linear: Mapping[str, float] | None, detection: Figure | None) -> bool:
+    """Whether the model is no better than linear although the data are not Gaussian, or worse."""
+    if linear is None:
+        return False
+    told = detection is not None and detection.low > 0.5
+    return linear["share"] - linear["stderr"] > FAR or (told and linear["share"] > NEAR)
 
 
 def _judged(
@@ -258,6 +286,27 @@ def _course_words(course: Trend | None, held_out: Sequence[Mapping[str, Any]]) -
     return words
 
 
+def _detection_words(detection: Figure | None) -> list[str]:
+    if detection is None:
+        return []
+    return [
+        "Trees that did not see them know a sample from a real row in "
+        f"{detection.value:.1%} of pairs (95 % interval {detection.low:.1%} to "
+        f"{detection.high:.1%}; 50 % is chance)."
+    ]
+
+
+def _linear_words(linear: Mapping[str, float] | None) -> list[str]:
+    if linear is None:
+        return []
+    return [
+        "The squared error of held-out rows is "
+        f"{_plus(100 * linear['share'], 100 * linear['stderr'])} % of that of the best linear "
+        "denoiser, where it is least; near 100 % only noise with the data's mean and covariance "
+        "is learned."
+    ]
+
+
 def _level_words(split: LevelLosses | None) -> list[str]:
     if split is None:
         return []
@@ -293,6 +342,16 @@ def _memorization_words(found: Memorization | None, copies: bool) -> list[str]:
         f"{found.closer.value:.1%} of pairs (50 % without memorization; p = {found.p:.2g}), and "
         f"{found.copies.value:.1%} of the samples look like copies{floor}."
     ]
+    if found.powerless:
+        words[0] += (
+            " No samples could have been caught copying: there are too few held-out rows, or these "
+            "lie as near to training rows as copies would."
+        )
+    elif found.detectable is not None:
+        words[0] += (
+            f" Exact copies are found in 9 of 10 cases if they are at least {found.detectable:.0%} "
+            "of the samples; to find fewer takes more held-out rows."
+        )
     if found.caught and not copies:
         words.append(
             "Closer than chance, but not copies: blurred or unvaried samples show the same."

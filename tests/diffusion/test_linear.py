@@ -1,0 +1,56 @@
+"""The best linear denoiser: its closed form and its covariance."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from undiffuse.diffusion import EDM, LinearVP
+from undiffuse.diffusion.linear import LinearDenoiser
+from undiffuse.diffusion.oracle import Gaussian
+
+
+def rows(n: int, *shape: int, seed: int = 0) -> torch.Tensor:
+    """Correlated normal rows with a mean."""
+    generator = torch.Generator().manual_seed(seed)
+    d = torch.Size(shape).numel()
+    mix = torch.randn(d, d, generator=torch.Generator().manual_seed(99)).double() / d**0.5
+    return (torch.randn(n, d, generator=generator).double() @ mix + 2).reshape(n, *shape)
+
+
+@pytest.mark.parametrize("n", [7, 300], ids=["fewer rows than numbers", "more"])
+def test_the_covariance_is_that_of_ledoit_and_wolf(n):
+    from sklearn.covariance import ledoit_wolf
+
+    x = rows(n, 3, 4)
+    found = LinearDenoiser.of_rows(EDM(), x)
+    inside = found.basis @ torch.diag(found.variance - found.rest) @ found.basis.T
+    expected, _ = ledoit_wolf(x.flatten(1).numpy())
+    torch.testing.assert_close(
+        inside + found.rest * torch.eye(12).double(), torch.from_numpy(expected)
+    )
+
+
+@pytest.mark.parametrize("schedule", [EDM(), LinearVP()], ids=repr)
+@pytest.mark.parametrize("t", [0.02, 0.5, 1.0])
+def test_it_is_the_matrix_formula_and_both_parts_make_x_t(schedule, t):
+    x = rows(9, 3, 4)
+    denoiser = LinearDenoiser.of_rows(schedule, x)
+    full = denoiser.basis @ torch.diag(denoiser.variance - denoiser.rest) @ denoiser.basis.T
+    full = full + denoiser.rest * torch.eye(12).double()
+    time = torch.tensor(t, dtype=torch.float64)
+    alpha, sigma = schedule(time)
+    x_t = rows(5, 3, 4, seed=1)
+    gain = alpha * full @ torch.linalg.inv(alpha**2 * full + sigma**2 * torch.eye(12).double())
+    expected = denoiser.mean + ((x_t - alpha * denoiser.mean).flatten(1) @ gain).reshape(x_t.shape)
+    x_hat, z_hat = denoiser.split(x_t, time)
+    torch.testing.assert_close(x_hat, expected)
+    torch.testing.assert_close(alpha * x_hat + sigma * z_hat, x_t)
+
+
+def test_for_independent_coordinates_it_is_the_gaussian_oracle():
+    mean, std = torch.tensor([1.0, -2.0]).double(), torch.tensor([0.3, 2.0]).double()
+    ours = LinearDenoiser(EDM(), mean, torch.eye(2).double(), std.square())
+    x_t, t = rows(6, 2), torch.linspace(0.01, 1, 6).double()
+    for one, other in zip(ours.split(x_t, t), Gaussian(EDM(), mean, std).split(x_t, t)):
+        torch.testing.assert_close(one, other)
