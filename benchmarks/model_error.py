@@ -20,7 +20,7 @@ import torch
 import undiffuse as ud
 from undiffuse.diffusion import EDM
 from undiffuse.diffusion.oracle import Mixture
-from undiffuse.evaluation.scores.own_error import FACTOR, own_error
+from undiffuse.evaluation.scores.own_error import FACTOR, WithOwnError
 from undiffuse.run import Run
 
 RATE = 0.9
@@ -43,19 +43,16 @@ def measure(number: int, rows: int, folder: Path) -> dict[str, np.ndarray]:
     generator = torch.Generator().manual_seed(number)
     training, fresh = law.draw(count, generator).float(), law.draw(rows, generator).float()
     options = {"batch": 128, "device": "cpu", "precision": "float32", "samples": 0}
+    options["checkpoint_every"] = steps // 4  # snapshots at a quarter and a half
     model = ud.edm(width=48, depth=2)
     model.fit(training.numpy(), steps=steps, out=folder / str(number), **options)
     run = Run(folder / str(number))
     model, earlier = run.model(), run.weaker()
-    shared = {"seed": 0, "first": 0}
-    density, bound = (
-        model.likelihood_rows(fresh, how=how, **shared).nats for how in (ud.Density(), ud.Bound())
-    )
-    before = earlier.likelihood_rows(fresh, how=ud.Density(), **shared).nats
-    truth = law.log_prob(fresh.double())
+    found = WithOwnError(model, earlier).likelihood_rows(fresh, how=ud.Density())
+    assert found.model_error is not None
     return {
-        "error": (density - truth).abs().numpy(),
-        "estimate": own_error(density, bound, before) / FACTOR,
+        "error": (found.nats - law.log_prob(fresh.double())).abs().numpy(),
+        "estimate": found.model_error.numpy() / FACTOR,
     }
 
 

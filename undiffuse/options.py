@@ -366,6 +366,13 @@ class ScoreOptions(Batched, Writing):
         Literal["uniform", "truncated_normal"] | None,
         Doc("Noise added to whole numbers (default: none if the bound needs none, else uniform)."),
     ] = None
+    model_error: Annotated[
+        bool,
+        Doc(
+            "Add a column with an estimate of the model's own error per row, from bound, density "
+            "and an earlier snapshot (diffusion; three times the work; no guarantee)."
+        ),
+    ] = False
     calibration: Annotated[
         Count, Doc("Held-out rows to compare with, at most (default {default}).")
     ] = 1000

@@ -85,7 +85,7 @@ class Run:
         return model.to(device).eval()
 
     def weaker(self, device: Any = "cpu") -> GenerativeModel:
-        """Return the model at its latest snapshot within the first half, for autoguidance.
+        """Return the model at its latest snapshot within the first half.
 
         Raises:
             InputError: there is no such snapshot, besides the reasons of `model`.
@@ -93,8 +93,8 @@ class Run:
         early = [step for step in self.snapshots if step <= self.state["step"] / 2]
         if not early:
             raise InputError(
-                f"{self.given}: has kept no snapshot from its first half, which autoguidance "
-                "needs; train for longer, or with a smaller --checkpoint-every."
+                f"{self.given}: has kept no snapshot from its first half, which is "
+                "needed here; train for longer, or with a smaller --checkpoint-every."
             )
         return self.model(snapshot=early[-1], device=device)
 

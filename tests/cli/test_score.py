@@ -310,3 +310,18 @@ def test_data_that_have_moved_leave_scores_without_quantiles(
         (place / "moved.npy").rename(place / "x.npy")
     assert "quantile" not in read(tmp_path / "b.csv")[0]
     assert float(read(tmp_path / "c.csv")[60]["quantile"]) == 0
+
+
+def test_an_error_of_the_model_needs_noise_levels_and_a_snapshot(
+    cli, place: Path, tmp_path
+) -> None:
+    words = (
+        "score",
+        place / "run",
+        place / "new.npy",
+        "--out",
+        tmp_path / "s.csv",
+        "--model-error",
+    )
+    assert cli(*words, *QUICK).refused("has kept no snapshot from its first half")
+    assert not list(tmp_path.iterdir())

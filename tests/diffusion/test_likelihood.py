@@ -55,8 +55,10 @@ def truth(oracle, x):
 def test_it_is_the_exact_marginal(name, shape):
     oracle, x = mixture(FAST[name], shape)
     found = log_density(oracle, x, AtOne(oracle), solver=Adaptive(1e-7))
-    assert float((found.nats - truth(oracle, x)).abs().max()) <= 1e-6
-    assert (found.stderr == 0).all()
+    error = (found.nats - truth(oracle, x)).abs()
+    assert float(error.max()) <= 1e-6
+    assert (error <= found.stderr).all()
+    assert float(found.stderr.max()) <= 1e-4
     assert torch.equal(found.products, found.evaluations * x[0].numel())
 
 
@@ -66,7 +68,7 @@ def test_a_fixed_grid_comes_to_it_at_fourth_order():
     for steps in (64, 128):
         found = log_density(oracle, x, AtOne(oracle), solver=RungeKutta(steps))
         errors.append(float((found.nats - truth(oracle, x)).abs().max()))
-        assert (found.evaluations == 4 * steps).all()
+        assert (found.evaluations == 4 * steps + 4 * (steps // 2)).all()  # the half: its error
     assert math.log2(errors[0] / errors[1]) == pytest.approx(4, abs=0.5)
 
 
@@ -104,11 +106,11 @@ def test_rademacher_probes_are_unbiased_and_their_spread_is_the_standard_error()
         oracle,
         x,
         AtOne(oracle),
-        solver=RungeKutta(6),
+        solver=RungeKutta(20),
         probes=3,
         noise=lambda like: torch.randn(like.shape, dtype=like.dtype, generator=generator),
     )
-    exact = log_density(oracle, x[:1], AtOne(oracle), solver=RungeKutta(6)).nats
+    exact = log_density(oracle, x[:1], AtOne(oracle), solver=RungeKutta(20)).nats
     spread = float(found.nats.std())
     assert abs(float(found.nats.mean() - exact)) <= 4.5 * spread / 500**0.5
     assert float(found.stderr.square().mean().sqrt()) == pytest.approx(spread, rel=0.15)
@@ -227,10 +229,9 @@ def test_the_trace_is_exact_up_to_64_coordinates_unless_asked_otherwise(d, produ
     oracle, prior = Gaussian(schedule, mean, std), Prior(schedule, mean, std)
     x = torch.full((1, d), 0.3).double()
     for probes, each in ((None, products), (0, d), (1, 1), (3, 3)):
-        found = log_density(oracle, x, prior, solver=RungeKutta(1), probes=probes)
-        assert found.products.tolist() == [4 * each]
+        found = log_density(oracle, x, prior, solver=RungeKutta(2), probes=probes)
+        assert found.products.tolist() == [(8 + 4) * each]  # half as many steps tell the error
         assert bool(found.stderr.isnan().all()) == (probes == 1)
-        assert float(found.stderr.nan_to_num().max()) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_classic_runge_kutta_is_exact_on_cubics_and_goes_either_way():

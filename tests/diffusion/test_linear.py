@@ -23,7 +23,7 @@ def test_the_covariance_is_that_of_ledoit_and_wolf(n):
     from sklearn.covariance import ledoit_wolf
 
     x = rows(n, 3, 4)
-    found = LinearDenoiser.of_rows(EDM(), x)
+    found = LinearDenoiser.measured(EDM(), x)
     inside = found.basis @ torch.diag(found.variance - found.rest) @ found.basis.T
     expected, _ = ledoit_wolf(x.flatten(1).numpy())
     torch.testing.assert_close(
@@ -35,7 +35,7 @@ def test_the_covariance_is_that_of_ledoit_and_wolf(n):
 @pytest.mark.parametrize("t", [0.02, 0.5, 1.0])
 def test_it_is_the_matrix_formula_and_both_parts_make_x_t(schedule, t):
     x = rows(9, 3, 4)
-    denoiser = LinearDenoiser.of_rows(schedule, x)
+    denoiser = LinearDenoiser.measured(schedule, x)
     full = denoiser.basis @ torch.diag(denoiser.variance - denoiser.rest) @ denoiser.basis.T
     full = full + denoiser.rest * torch.eye(12).double()
     time = torch.tensor(t, dtype=torch.float64)

@@ -230,13 +230,14 @@ def test_neighbours_are_three_five_and_one_as_published():
 
 
 @pytest.mark.parametrize(
-    ("real", "fake", "k"), [(24, 12, 5), (20, 10, 4), (40, 8, 3), (9, 9, 3), (8, 60, 3)]
+    ("real", "fake", "k"), [(8, 60, 1), (56, 28, 1), (149, 149, 1), (160, 160, 2), (700, 600, 5)]
 )
-def test_figures_take_the_neighbours_that_the_smallest_set_has(real, fake, k):
-    """Halves of n rows have n // 2, the sets of the floor real // 2; a row is none of its own."""
+def test_figures_take_a_hundredth_of_the_rows_as_neighbours(real, fake, k):
+    """From 1 to 5: five of 28 rows would make balls that hold a fifth of them."""
     sets = match(normal(real, 2, 0), normal(fake, 2, 1))
     found = manifold_figures(sets)
     assert found == manifold_figures(sets, k)
+    assert found != manifold_figures(sets, k + 1)
     halves = manifold(sets.reference, sets.fake, k, halves=sets.subsets())[1:]
     n = len(sets.fake)
     for i, name in enumerate(("precision", "recall", "density", "coverage")):
@@ -248,5 +249,5 @@ def test_figures_take_the_neighbours_that_the_smallest_set_has(real, fake, k):
         assert figure.low == pytest.approx(max(0.0, figure.value - 2.0930240544 * error), abs=1e-9)
         most = np.inf if name == "density" else 1.0
         assert figure.high == pytest.approx(min(most, figure.value + 2.0930240544 * error))
-        assert f"only {n} rows" in figure.warning
+        assert (f"only {n} rows" in figure.warning) == (n < 100)
         assert ("the floor is that of" in figure.warning) == (real < 2 * n)

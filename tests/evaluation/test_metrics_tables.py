@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -174,15 +172,6 @@ def test_a_missing_value_is_a_category_of_its_own():
 def few_trees(monkeypatch):
     """Five of them, which learn a rule of one split as well."""
     monkeypatch.setattr("undiffuse.evaluation.metrics.tables.TREES", 5)
-
-
-def test_trees_are_those_of_the_seed_and_tell_what_is_apart(few_trees):
-    given = tables(table(60, 0)[:, :2], table(40, 1)[:, :2], sizes={"a": 0, "b": 0})
-    assert detection(given) == detection(given)
-    other = detection(replace(given, seed=1))
-    assert other.value != detection(given).value
-    far = detection(tables(given.real, given.real[:40] + 99, sizes={"a": 0, "b": 0}))
-    assert (far.value, far.n, far.floor) == (1, 40, 0.5)
 
 
 def test_eight_categories_are_predicted_from_all_other_columns(few_trees):

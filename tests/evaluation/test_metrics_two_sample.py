@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -67,3 +69,12 @@ def test_samples_of_the_same_law_are_accused_at_the_stated_rate(n, monkeypatch):
     assert accused <= 0.025 + 3 * (0.025 * 0.975 / 60) ** 0.5
     values = np.array([figure.value for figure in found])
     assert values.mean() == pytest.approx(0.5, abs=4 * values.std() / 60**0.5)
+
+
+def test_trees_are_those_of_the_seed_and_tell_what_is_apart(monkeypatch):
+    monkeypatch.setattr("undiffuse.evaluation.metrics.two_sample.TREES", 5)
+    given = Mixed(real=rows_of("vectors", 40, 0, False), fake=rows_of("vectors", 40, 1, False))
+    assert detection(given) == detection(given)
+    assert detection(replace(given, seed=1)).value != detection(given).value
+    far = detection(replace(given, fake=given.real + 99))
+    assert (far.value, far.n, far.floor) == (1, 40, 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 
@@ -17,6 +18,7 @@ from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
 from undiffuse.evaluation.scores import Scoring, calibrate, score
 from undiffuse.evaluation.scores.conformal import Calibration
+from undiffuse.evaluation.scores.own_error import FACTOR, WithOwnError
 from undiffuse.models.likelihood import Bound, Density, Likelihood
 
 N, D = 300, 3
@@ -285,3 +287,36 @@ def test_what_cannot_be_done_is_said_before_it_is_begun(rows, tmp_path, options,
         score(model, rows, tmp_path / name, **options)
     assert not model.calls
     assert not list(tmp_path.iterdir())
+
+
+def test_the_models_own_error_is_a_column_of_its_own_and_its_mean_is_said(rows, tmp_path):
+    """FACTOR times the sum of the differences to the other way and to the snapshot."""
+    x, out = stacked(rows), tmp_path / "s.csv"
+    found = score(WithOwnError(Gaussian(), Gaussian(2.0)), rows, out)
+    earlier = density(x / 2) - D * math.log(2)
+    expected = FACTOR * abs(density(x) - earlier)  # both ways of this model agree
+    np.testing.assert_allclose(column(out, "model_error"), expected, rtol=1e-12)
+    np.testing.assert_allclose(column(out, "log_likelihood"), density(x), rtol=1e-12)
+    assert found.model_error == pytest.approx(expected.mean())
+    assert found.evaluations == 3 * 7.0
+    assert "model_error" not in read(score_plainly(rows, tmp_path))[0]
+    mixed = WithOwnError(Gaussian(), Gaussian(2.0)).likelihood_rows(torch.tensor([[99.0, 0, 0]]))
+    assert mixed.model_error.isnan().all()
+
+
+def score_plainly(rows, folder):
+    assert score(Gaussian(), rows, folder / "plain.csv").model_error is None
+    return folder / "plain.csv"
+
+
+@pytest.mark.parametrize(("kind", "other"), [("bound", Density()), ("exact", Bound())])
+def test_the_other_way_is_the_one_that_was_not_asked_for(kind, other):
+    asked = []
+
+    class Told(Gaussian):
+        def likelihood_rows(self, rows, **options):
+            asked.append(options.get("how"))
+            return dataclasses.replace(super().likelihood_rows(rows, **options), kind=kind)
+
+    WithOwnError(Told(), Gaussian()).likelihood_rows(torch.zeros(2, D), how=Bound(9))
+    assert asked == [Bound(9), other]

@@ -233,7 +233,8 @@ def test_one_impossible_or_broken_row_is_its_own_affair():
     assert found.kind == "exact"
     assert found.nats[1] == -math.inf
     assert found.nats[2].isnan()
-    assert found.stderr[[0, 1, 3]].tolist() == [0, 0, 0]
+    assert found.stderr[1] == 0
+    assert float(found.stderr[[0, 3]].max()) < 1e-2
 
 
 def test_what_cannot_be_done_is_said():

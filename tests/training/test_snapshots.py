@@ -91,6 +91,6 @@ def test_what_is_not_there_is_said_in_one_sentence(tmp_path):
     fit(Gaussian(), Points(), out=tmp_path / "brief", steps=4, **CPU)
     with pytest.raises(
         InputError,
-        match="no snapshot from its first half, which autoguidance needs; train for longer",
+        match="no snapshot from its first half, which is needed here; train for longer",
     ):
         Run(tmp_path / "brief").weaker()

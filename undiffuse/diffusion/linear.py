@@ -43,7 +43,7 @@ class LinearDenoiser(AbstractDenoiser):
         self.basis, self.variance = basis, variance
 
     @staticmethod
-    def of_rows(schedule: Schedule, x: Tensor) -> LinearDenoiser:
+    def measured(schedule: Schedule, x: Tensor) -> LinearDenoiser:
         """Return the denoiser for the mean and the shrunk covariance of rows `x` (N, *shape)."""
         mean = x.double().mean(0)
         y = (x.double() - mean).flatten(1)

@@ -38,8 +38,8 @@ from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, Interval
 from undiffuse.diffusion.known import Conditional, replaced
 from undiffuse.diffusion.likelihood.density import EXACT, Adaptive, RungeKutta, log_density
 from undiffuse.diffusion.likelihood.elbo import elbo
-from undiffuse.diffusion.objectives import AbstractObjective
 from undiffuse.diffusion.linear import LinearDenoiser
+from undiffuse.diffusion.objectives import AbstractObjective
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
 from undiffuse.diffusion.schedules.process import Times, as_times
@@ -226,8 +226,7 @@ class Diffusion(GenerativeModel):
         else:
             network = self.denoiser.network
         self._assemble(network)
-        std = x.double().std(0, correction=0)
-        self.prior = Prior(self.schedule, x.double().mean(0).float(), std.float())
+        self.prior = Prior.measured(self.schedule, x)
 
     def players(self) -> dict[str, Player]:
         """The network, and the schedule if it is learned."""
@@ -274,7 +273,7 @@ class Diffusion(GenerativeModel):
     def against_linear(self, x: Tensor, training: Tensor, **cond: Tensor) -> Tensor:
         """Return |x_hat - x|^2 of the model, and of the best linear denoiser (2, levels, B)."""
         z, schedule = RowNoise(0, len(x))(x), self.schedule
-        linear = LinearDenoiser.of_rows(schedule, training).to(x.device)
+        linear = LinearDenoiser.measured(schedule, training).to(x.device)
         errors = []
         for t in self._level_times().unbind():
             x_t = noised(schedule, x, z, t)
@@ -540,13 +539,12 @@ def _by_density(
 ) -> Likelihood:
     """The density of the probability flow, exact or with an estimated trace."""
     solver = Adaptive(how.tolerance) if how.steps is None else RungeKutta(how.steps)
-    density = log_density(
-        denoiser, x, prior.settled(), solver=solver, probes=how.probes, noise=noise
-    )
+    settled = prior.settled()
+    density = log_density(denoiser, x, settled, solver=solver, probes=how.probes, noise=noise)
     exact = (x[0].numel() <= EXACT) if how.probes is None else how.probes == 0
     return Likelihood(
         density.nats,
-        density.stderr,
+        (density.stderr.square() + settled.stderr() ** 2).sqrt(),
         "exact" if exact else "estimate",
         float(density.evaluations.double().mean()),
         float(density.products.double().mean()),

@@ -39,12 +39,15 @@ class Likelihood:
 
     Attributes:
         nats: (B,) float64.
-        stderr: (B,) float64, the standard error; 0 where nothing is random, nan where unknown.
+        stderr: (B,) float64, the standard error: of what is random, of a solver and of the prior; 0
+            where there is none of these, nan where it is unknown.
         kind: "exact" (a density), "bound" (its mean is at most the log-likelihood) or "estimate"
             (of a density, unbiased).
         evaluations: evaluations of the network, mean per row.
         products: vector-Jacobian products, mean per row.
         meaning: one sentence on which number this is.
+        model_error: (B,) an estimate of how far the model is from the data, in nats, where one was
+            asked for.
     """
 
     nats: Tensor
@@ -53,6 +56,7 @@ class Likelihood:
     evaluations: float
     products: float = 0.0
     meaning: str = ""
+    model_error: Tensor | None = None
 
 
 @final

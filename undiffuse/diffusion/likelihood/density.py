@@ -15,12 +15,14 @@ number.
 The trace is exact for d <= 64, one vector-Jacobian product for each coordinate. Above, it is
 Hutchinson's estimate e^T J e with e = +-1 (less variance than Gaussian e: none from the
 diagonal), the same e along the whole way, so that each probe has an integral of its own and the
-spread of these gives the standard error.
+spread of these gives the standard error. The solver's error is added to it: of the adaptive one no
+more than the tolerance a step, of a fixed one the difference to half as many steps.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
@@ -31,6 +33,7 @@ from typing_extensions import override
 from undiffuse.diffusion.denoiser import AbstractDenoiser, expand
 from undiffuse.diffusion.schedules.process import LEAST_SCORED, Times, as_times
 from undiffuse.diffusion.steps.adaptive import (
+    STAGES,
     Field,
     State,
     flow_rate,
@@ -65,6 +68,15 @@ class Solver(ABC):
     ) -> tuple[State, Tensor]:
         """The state at `end`, and the evaluations of the field for each row (B,)."""
 
+    @abstractmethod
+    def error(
+        self, nats: Tensor, evaluations: Tensor, solved: Callable[[Solver], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """How far log-densities (B,) are off, and the further evaluations to know that, each (B,).
+
+        `solved` gives them by another solver.
+        """
+
 
 @final
 @dataclass(frozen=True)
@@ -78,6 +90,13 @@ class Adaptive(Solver):
         self, field: Field, state: State, start: Times, end: Times
     ) -> tuple[State, Tensor]:
         return integrate(field, state, start, end, rtol=self.tolerance, atol=self.tolerance)
+
+    @override
+    def error(
+        self, nats: Tensor, evaluations: Tensor, solved: Callable[[Solver], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        taken = (evaluations.to(nats.device) / STAGES).ceil()
+        return taken * self.tolerance * (1 + nats.abs()), torch.zeros_like(evaluations)
 
 
 @final
@@ -114,11 +133,22 @@ class RungeKutta(Solver):
             w = after.expand(len(rows))
         return state, torch.full((len(rows),), 4 * self.steps)
 
+    @override
+    def error(
+        self, nats: Tensor, evaluations: Tensor, solved: Callable[[Solver], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        half = self.steps // 2
+        if not half:
+            return torch.full_like(nats, torch.nan), torch.zeros_like(evaluations)
+        off = (nats - solved(RungeKutta(half))).abs()
+        return off, torch.full_like(evaluations, 4 * half)
+
 
 class LogDensity(NamedTuple):
     """`nats` (B,) float64, its standard error, and the cost of each row.
 
-    The standard error is 0 for the exact trace and nan for one probe.
+    The standard error holds the solver's; that of the trace is 0 if it is exact, and nan for one
+    probe.
 
     `evaluations` of the network, and `products`, vector-Jacobian products, about twice as dear
     (B,).
@@ -181,15 +211,23 @@ def log_density(
     (alpha_0, sigma_0), (alpha_1, sigma_1) = schedule(t_0), schedule(t_1)
     start = (alpha_0 / (alpha_0 + sigma_0)) * x.double()
     state = (start, torch.zeros(len(x), max(probes, 1), dtype=torch.float64, device=x.device))
-    (y, traces), evaluations = solver(
-        field, state, flow_variable(schedule, t_0), flow_variable(schedule, t_1)
-    )
     scale = d * float(((alpha_1 + sigma_1) / (alpha_0 + sigma_0)).log() + alpha_0.log())
-    nats = prior.log_prob((alpha_1 + sigma_1) * y).double() + traces.mean(1) + scale
+
+    def solved(by: Solver) -> tuple[Tensor, Tensor, Tensor]:
+        """The log-densities, what each probe adds to them, and the evaluations."""
+        (y, traces), evaluations = by(
+            field, state, flow_variable(schedule, t_0), flow_variable(schedule, t_1)
+        )
+        ends = prior.log_prob((alpha_1 + sigma_1) * y).double()
+        return ends + traces.mean(1) + scale, traces, evaluations
+
+    nats, traces, evaluations = solved(solver)
+    error, more = solver.error(nats, evaluations, lambda other: solved(other)[0])
     stderr = torch.where(nats.isnan() | (probes == 1), torch.nan, 0.0)
     if probes > 1:
         stderr = traces.std(1) / probes**0.5
-    return LogDensity(nats, stderr, evaluations, evaluations * (probes or d))
+    evaluations = evaluations + more
+    return LogDensity(nats, torch.hypot(stderr, error), evaluations, evaluations * (probes or d))
 
 
 def _slope(denoiser: AbstractDenoiser, y: Tensor, t: Times, e: Tensor) -> tuple[Tensor, Tensor]:

@@ -230,8 +230,12 @@ def _nothing(x: Tensor) -> Tensor:
 def prior_term(schedule: Schedule, x: Tensor, prior: Prior) -> Tensor:
     """Return L_T = KL( N(alpha_1 x, sigma_1^2) || prior ) of each row (B, *), nats (B,)."""
     alpha, sigma = schedule(as_times(1.0))
-    mean, std = (moment.double() for moment in prior.moments())
-    return kl(alpha * x.double(), sigma.to(x.device) ** 2, mean, std**2)
+    axes, variance = prior.axes()
+    y = prior.along_axes(alpha * (x.double() - prior.mean.double()), axes)
+    squared = sigma.to(x.device) ** 2
+    return kl(
+        y, squared, torch.zeros_like(y), alpha.to(x.device) ** 2 * variance.double() + squared
+    )
 
 
 def _checked(grid: Tensor) -> Tensor:

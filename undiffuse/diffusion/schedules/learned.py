@@ -185,7 +185,9 @@ def end_terms(schedule: Schedule, prior: Prior, x: Tensor) -> Tensor:
     whatever x is.
     """
     alpha, sigma = (c.to(x.device, x.dtype) for c in schedule(as_times(1.0)))
-    squares, variance = (alpha * (x - prior.mean)) ** 2, (alpha * prior.std) ** 2 + sigma**2
+    axes, variance = prior.axes()
+    squares = (alpha * prior.along_axes(x - prior.mean, axes)) ** 2
+    variance = alpha**2 * variance.to(x.dtype) + sigma**2
     last = gaussian.kl_per_value(squares, sigma**2, variance)
     least = torch.exp(-schedule.log_snr(as_times(schedule.t_min)))
     first = gaussian.nats_per_value(least, least)

@@ -38,6 +38,7 @@ State = tuple[Tensor, ...]
 Field = Callable[[State, Tensor, Tensor], State]
 """`field(state, w, rows) -> d state/dw` for the `rows` (b,) that still move, w (b,)."""
 
+STAGES = 6  # evaluations of a step
 _NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
 _STAGES = (
     (1 / 5,),

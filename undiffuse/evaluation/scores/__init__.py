@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, final
 
 import numpy as np
 from torch import Tensor
@@ -33,6 +33,7 @@ from undiffuse.evaluation.features.abstract import content_hash
 from undiffuse.evaluation.metrics.model import RowScores
 from undiffuse.evaluation.references import Reference
 from undiffuse.evaluation.scores.conformal import Calibration
+from undiffuse.evaluation.scores.scorer import Scorer
 from undiffuse.evaluation.scores.table import Summary, check_out, write_table
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import GenerativeModel
@@ -41,25 +42,12 @@ from undiffuse.seeds import mix
 
 _FOLDER = "held_out_scores"  # in the run's
 _LIKE = {
-    "nats": "f", "stderr": "f", "notes": "U", "kind": "U", "meaning": "U",
+    "nats": "f", "stderr": "f", "model_error": "f", "notes": "U", "kind": "U", "meaning": "U",
     "evaluations": "f", "seconds": "f",
 }  # of a batch, kinds of numpy types  # fmt: skip
 _HELD_OUT = 0xCA11B  # keeps the noise of held-out rows apart from that of rows compared with them
 _COMPARED = 4  # what a key is for: the order of held-out groups
 _SIDES = 0x71AE11  # keeps the noise of a report's likelihoods apart from that of other scores
-
-
-@runtime_checkable
-class Scorer(Protocol):
-    """The part of `GenerativeModel` that scoring needs."""
-
-    def likelihood_rows(self, *rows: Any, **options: Any) -> Likelihood:
-        """Return the likelihood of stored rows; see `GenerativeModel.likelihood_rows`."""
-        ...
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Return the weights."""
-        ...
 
 
 @final
@@ -192,10 +180,14 @@ def _scores(
         if i < len(nats):
             notes[i] = problem.reason
             nats[i] = nats[i] if problem.nats is None else problem.nats
-    stderr[~np.isfinite(nats)] = np.nan
+    own = np.full(len(nats), np.nan)
+    if found.model_error is not None:
+        own = found.model_error.double().cpu().numpy().copy()
+    stderr[~np.isfinite(nats)] = own[~np.isfinite(nats)] = np.nan
     return {
         "nats": nats,
         "stderr": stderr,
+        "model_error": own,
         "notes": json.dumps(notes),
         "kind": found.kind,
         "meaning": found.meaning,

@@ -15,29 +15,47 @@ same part of the data all along, in both ways, gives no sign of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, final
 
-import numpy as np
-from torch import Tensor
-
-from undiffuse.models.likelihood import Bound, Density, How, Likelihood
+from undiffuse.evaluation.scores.scorer import Scorer
+from undiffuse.models.likelihood import Bound, Density, Likelihood
 
 FACTOR = 1.0
 
-Score = Callable[[How | None], Likelihood]
-"""The likelihood of some rows, scored in one way or in the model's own (None)."""
 
+@final
+class WithOwnError:
+    """A diffusion model whose likelihoods come with an estimate of its own error; a `Scorer`.
 
-def other_way(found: Likelihood) -> How:
-    """Return the way of scoring that a diffusion model's likelihood was not scored by."""
-    return Density() if found.kind == "bound" else Bound()
-
-
-def own_error(found: Tensor, other: Tensor, earlier: Tensor) -> np.ndarray:
-    """Return the estimate (B,) from log-likelihoods (B,): the score, the other way, the snapshot.
-
-    >>> import torch
-    >>> own_error(*torch.tensor([[1.0], [1.5], [0.0]])) / FACTOR
-    array([1.5], dtype=float32)
+    Args:
+        model: the model.
+        earlier: the same at an earlier snapshot of its training.
     """
-    return FACTOR * ((found - other).abs() + (found - earlier).abs()).cpu().numpy()
+
+    def __init__(self, model: Scorer, earlier: Scorer) -> None:
+        self.model, self.earlier = model, earlier
+
+    def likelihood_rows(self, *rows: Any, **options: Any) -> Likelihood:
+        """Return the likelihood of stored rows, with `model_error`."""
+        found = self.model.likelihood_rows(*rows, **options)
+        other = Density() if found.kind == "bound" else Bound()
+        beside = self.model.likelihood_rows(*rows, **{**options, "how": other, "importance": False})
+        before = self.earlier.likelihood_rows(*rows, **options)
+        differences = (found.nats - beside.nats).abs() + (found.nats - before.nats).abs()
+        return replace(
+            found,
+            model_error=FACTOR * differences,
+            evaluations=found.evaluations + beside.evaluations + before.evaluations,
+            products=found.products + beside.products + before.products,
+        )
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the weights of both."""
+        sides = {"": self.model, "earlier.": self.earlier}
+        return {
+            prefix + name: value
+            for prefix, one in sides.items()
+            for name, value in one.state_dict().items()
+        }

@@ -39,6 +39,7 @@ class Summary:
             asked for.
         units: how many rows, or such recordings, there are; None likewise.
         realized: the interval of the rate of alarms among ordinary rows; None likewise.
+        model_error: the mean of the estimates of the model's own error in nats; None if not asked.
     """
 
     rows: int
@@ -53,6 +54,7 @@ class Summary:
     alarms: int | None = None
     units: int | None = None
     realized: tuple[float, float] | None = None
+    model_error: float | None = None
     meaning: str = ""
 
 
@@ -104,8 +106,8 @@ def write_table(
 ) -> Summary:
     """Write a line per row to `out` (.csv or .parquet), which appears whole or not at all.
 
-    Columns: row, log_likelihood (nats), stderr, bits_per_dim; quantile and alarm if they are asked
-    for; note.
+    Columns: row, log_likelihood (nats), stderr, bits_per_dim; model_error, quantile and alarm if
+    they are asked for; note.
 
     Args:
         file: the scores, as `score_rows` appends them.
@@ -117,9 +119,11 @@ def write_table(
         groups: (rows,) the recordings that rows are parts of; None: each is one of its own.
     """
     realized, raised_by = None, set()
+    doubted = any(np.isfinite(batch["model_error"]).any() for batch in file)
     if calibration is not None and alarm is not None:
         realized = calibration.realized(alarm)
-    mean, rows, evaluations, seconds, kinds, meaning = _Mean(), 0, 0.0, 0.0, set(), ""
+    mean, own = _Mean(), _Mean()
+    rows, evaluations, seconds, kinds, meaning = 0, 0.0, 0.0, set(), ""
     with atomic_file(out) as temporary, _WRITERS[out.suffix.lower()](temporary, names) as write:
         for batch in file:
             nats, notes = batch["nats"], json.loads(str(batch["notes"]))
@@ -129,6 +133,9 @@ def write_table(
                 "stderr": _plain(batch["stderr"]),
                 "bits_per_dim": _plain(bits_per_dimension(nats, dimensions)),
             }
+            if doubted:
+                columns["model_error"] = _plain(batch["model_error"])
+                own.add(batch["model_error"][np.isfinite(batch["model_error"])])
             if calibration is not None:
                 columns["quantile"] = _plain(calibration.quantiles(nats))
             if calibration is not None and alarm is not None:
@@ -158,6 +165,7 @@ def write_table(
         alarms=None if realized is None else len(raised_by),
         units=None if realized is None else rows if groups is None else len(np.unique(groups)),
         realized=realized,
+        model_error=own.result()[0] if doubted else None,
         meaning=meaning,
     )
 
