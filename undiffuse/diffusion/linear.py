@@ -35,12 +35,18 @@ class LinearDenoiser(AbstractDenoiser):
         rest: variance of all directions outside of the basis.
     """
 
+    mean: Tensor
+    basis: Tensor
+    variance: Tensor
+
     def __init__(
         self, schedule: Schedule, mean: Tensor, basis: Tensor, variance: Tensor, rest: float = 0.0
     ) -> None:
         super().__init__()
-        self.schedule, self.mean, self.rest = schedule, mean, rest
-        self.basis, self.variance = basis, variance
+        self.schedule, self.rest = schedule, rest
+        self.register_buffer("mean", mean)
+        self.register_buffer("basis", basis)
+        self.register_buffer("variance", variance)
 
     @staticmethod
     def measured(schedule: Schedule, x: Tensor) -> LinearDenoiser:
