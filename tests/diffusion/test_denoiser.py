@@ -215,3 +215,19 @@ def test_a_range_of_log_snr_is_kept_to_rounding():
     for low, high in ((0.02 * (1 - 1e-6), 10.0), (0.02, 10.0 * (1 + 1e-6))):
         with pytest.raises(InputError, match="choose end points inside that range"):
             trained.on(EDM(sigma_min=low, sigma_max=high))
+
+
+@pytest.mark.parametrize("schedule", [EDM(), LinearVP(), Linear()], ids=lambda s: type(s).__name__)
+def test_what_was_sampled_in_inference_mode_can_be_differentiated_afterwards(schedule):
+    """The coefficients of a time are remembered, and not as tensors that autograd refuses."""
+    denoiser = Denoiser(lambda x, c_noise: x.sin(), schedule, target.data)
+    oracle = Gaussian(schedule, torch.zeros(2), torch.ones(2))
+    with torch.inference_mode():
+        grid = Uniform()(schedule, 3)
+        for one in (denoiser, oracle):
+            sample(one, torch.randn(3, 2), grid, DDIM())
+    for t in grid[:-1].clone().unbind():
+        x_t = torch.randn(3, 2, requires_grad=True)
+        for one in (denoiser, oracle):
+            (slope,) = torch.autograd.grad(one(x_t, t).square().sum(), x_t)
+            assert slope.isfinite().all()

@@ -53,12 +53,14 @@ def as_times(t: Tensor | float | list[float]) -> Tensor:
 def remembered(memory: dict[float, Value], t: float, compute: Callable[[], Value]) -> Value:
     """Return `compute()`, or what it gave last time for this `t`.
 
-    The memory is emptied before it grows large.
+    The memory is emptied before it grows large. Tensors made in inference mode could not be
+    differentiated through later: it is left for what is kept.
     """
     if t not in memory:
         if len(memory) >= 10_000:
             memory.clear()
-        memory[t] = compute()
+        with torch.inference_mode(False):
+            memory[t] = compute()
     return memory[t]
 
 
