@@ -22,6 +22,8 @@ import torch
 
 torch.set_num_threads(1)
 GIB = 2**30
+SMALL = ("--device", "cpu", "--precision", "float32", "--model.width", 8, "--model.depth", 1)
+QUICK = (*SMALL, "--steps", 2, "--training.samples", 0, "--quiet")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,85 @@
+"""Memory of sampling and scoring grows with the rows that are returned, and with nothing else.
+
+The denoiser is a closed form (a Gaussian's), so that what is measured is the library.
+"""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from forked import fork
+
+import undiffuse as ud
+
+pytestmark = pytest.mark.faults
+
+WIDTH, FEW, MANY = 16, 10_000, 100_000
+MOST = 3.0  # times the bytes of the rows themselves
+
+
+class Closed(torch.nn.Module):
+    """F(x) of a standard normal under EDM's row: the network of an exact denoiser."""
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x) + 0 * self.weight
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+
+def model() -> ud.GenerativeModel:
+    rows = np.random.default_rng(0).normal(size=(400, WIDTH)).astype(np.float32)
+    made = ud.edm(ud.load(rows), width=8, depth=1)
+    made.network = Closed()
+    return made.eval()
+
+
+def grown(work: object, count: int) -> int:
+    """Bytes that the peak of a child exceeds its start by."""
+
+    def run() -> int:
+        work(64)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        work(count)
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+        return 0
+
+    ended = fork(run, seconds=280)
+    assert ended.code == 0, ended
+    return int(ended.out)
+
+
+def test_memory_of_sampling() -> None:
+    made = model()
+
+    def work(count: int) -> None:
+        made.sample(count, steps=2, batch=1000)
+
+    slope = (grown(work, MANY) - grown(work, FEW)) / (MANY - FEW)
+    print(f"sampling: {slope:.0f} bytes a row of {4 * WIDTH}")
+    assert slope < MOST * 4 * WIDTH + 40
+
+
+def test_memory_of_scoring_to_a_file(tmp_path: Path) -> None:
+    from undiffuse.data import conform
+    from undiffuse.evaluation import Scoring, score
+    from undiffuse.models.likelihood import how_of
+
+    made = model()
+    rows = np.random.default_rng(1).normal(size=(MANY, WIDTH)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+
+    def work(count: int) -> None:
+        whole = conform(tmp_path / "rows.npy", made.data_config)
+        scoring = Scoring(how=how_of(made, "elbo", evaluations=2))
+        out = tmp_path / f"{count}.csv"
+        score(made, whole.only(np.arange(count)), out, scoring=scoring, batch=2000)
+
+    slope = (grown(work, MANY) - grown(work, FEW)) / (MANY - FEW)
+    print(f"scoring: {slope:.0f} bytes a row")
+    assert slope < 400
