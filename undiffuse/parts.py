@@ -183,7 +183,7 @@ def _adapter(cls: type, name: str, most: int) -> Any:
 
 def _checkable(hint: Any, most: int) -> Any:
     """The annotation of an argument as pydantic is to check its plain data."""
-    from pydantic import AfterValidator, AllowInfNan, Strict
+    from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Strict
     from pydantic.types import conint
 
     inner = tuple(_checkable(one, most) for one in get_args(hint) if one is not Ellipsis)
@@ -197,7 +197,7 @@ def _checkable(hint: Any, most: int) -> Any:
     if hint is int:
         return conint(strict=True, ge=-most, le=most)
     if hint is float:
-        return Annotated[float, Strict(), AllowInfNan(False)]
+        return Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(_exact)]
     if hint in (str, bool):
         return Annotated[hint, Strict()]
     if hint in (None, type(None), Any):
@@ -209,6 +209,13 @@ def _checkable(hint: Any, most: int) -> Any:
         return value
 
     return Annotated[Any, AfterValidator(of_class)]
+
+
+def _exact(value: Any) -> Any:
+    """The value; a whole number that no float equals is refused: torch takes none as a number."""
+    if isinstance(value, int) and abs(value) > 2**53:
+        raise ValueError("must be a number below 2**53, or written with a point")
+    return value
 
 
 def _short(value: Any) -> str:

@@ -111,13 +111,13 @@ class Run:
         try:
             with bounded(2 * size + SLACK, 2 * len(weights) + 1000, larger):
                 model = models.build_model(self.config["model"])
-            model.transform, model.form, classes = data.restore(self.config["data"])
-            shape = tuple(model.transform.shape)
+            transform, form, classes = data.restore(self.config["data"])
+            shape = tuple(transform.shape)
             if model.shape is not None and tuple(model.shape) != shape:
                 raise InputError(f"its model has rows of {model.shape}, and its data of {shape}")
-            values = 64.0 * prod(shape) + 64.0 * prod(model.transform.row_shape)
+            values = 64.0 * prod(shape) + 64.0 * prod(transform.row_shape)
             check_room(values, "one row", "restore that file")
-            model.form.present(model.transform.decode(torch.zeros(1, *shape)))
+            form.present(transform.decode(torch.zeros(1, *shape)))
         except InputError as problem:
             raise InputError(
                 f"{self.given}: its config.json cannot be used: {str(problem).rstrip('.')}."
@@ -127,7 +127,7 @@ class Run:
                 f"{self.given}: its config.json is damaged ({type(problem).__name__}: {problem}); "
                 "restore that file."
             ) from problem
-        model.classes = tuple(classes)
+        model.transform, model.form, model.classes = transform, form, tuple(classes)
         model.data_config = self.config["data"]
         return model
 
