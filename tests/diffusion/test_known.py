@@ -270,3 +270,28 @@ def test_a_repeated_move_goes_back_by_the_forward_process():
     wanted = torch.where(MASK, alpha * KNOWN + sigma * draws[5], moved(back, *draws[3:5]))
     torch.testing.assert_close(ours, wanted, rtol=1e-10, atol=1e-10)
     assert memory is None
+
+
+def test_a_direction_of_negative_curvature_moves_nothing_and_stops_no_other_row():
+    """Where a known entry's variance comes out negative, the others stay, though they depend on it;
+    a row whose variance is positive is moved as it is alone.
+    """
+    schedule, mix = EDM(), torch.tensor([[1.0, 0.5], [0.5, 1.0]]).double()
+
+    class Half(AbstractDenoiser):
+        def __init__(self, signs):
+            super().__init__()
+            self.schedule, self.signs = schedule, signs
+
+        def estimate(self, x_t, t, **cond):
+            x_hat = 0.3 * self.signs * (x_t @ mix)
+            return Estimate(x_hat, (x_t - x_hat) / schedule(t)[1])
+
+    x_t = torch.randn(2, 2, generator=torch.Generator().manual_seed(0)).double()
+    signs = torch.tensor([[-1.0], [1.0]]).double()
+    found = Conditional(Half(signs), KNOWN.expand(2, 2), MASK.expand(2, 2))(x_t, 0.1)
+    plain = Half(signs)(x_t, 0.1)
+    assert torch.equal(found[0, 1], plain[0, 1])
+    # regressed on the known entry: covariance over variance is 1/2
+    torch.testing.assert_close(found[1, 1], plain[1, 1] + 0.5 * (KNOWN[0] - plain[1, 0]))
+    assert torch.equal(found[:, 0], KNOWN[:1].expand(2))

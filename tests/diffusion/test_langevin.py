@@ -232,3 +232,18 @@ def test_impossible_steps_are_refused():
         AnnealedLangevin(epsilon=0.02)(
             oracle, torch.zeros(1, 1), *times(0.8, 0.6), None, torch.randn_like
         )
+
+
+def test_the_final_denoise_follows_updates_of_the_size_of_the_step_before_or_of_epsilon():
+    """alpha_s x_hat at level t, after as many updates there, written out draw by draw."""
+    schedule, (t, s) = VE(sigma_min=0.1, sigma_max=4.0, levels=5), times(0.2, 0.0)
+    oracle = Gaussian(schedule, torch.tensor([0.7]).double(), torch.tensor([0.6]).double())
+    x, *draws = torch.randn(3, 5, 1).double()
+    for epsilon, memory, e in ((None, 0.3, 0.3), (None, None, 0.0), (1e-3, None, 0.1)):
+        stream, wanted = iter(draws), x
+        step = AnnealedLangevin(updates=2, epsilon=epsilon)
+        ours, left = step(oracle, x, t, s, memory, lambda like, stream=stream: next(stream))
+        for z in draws if e else ():
+            wanted = wanted + e * 0.1**2 * oracle.score(wanted, t) + math.sqrt(2 * e) * 0.1 * z
+        torch.testing.assert_close(ours, oracle(wanted, t), rtol=1e-9, atol=1e-9)
+        assert left is None
