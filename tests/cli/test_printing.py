@@ -165,7 +165,8 @@ def test_a_curve_is_drawn_as_bars_and_what_is_no_curve_is_not() -> None:
 RUN = {
     "finished": True, "weights": True, "asked": {"steps": 5000, "budget": None},
     "data": {"name": "digits", "rows": 1797}, "preset": "edm", "parameters": 12345,
-    "steps": 4000, "elapsed": 90.0, "skipped": 0, "held_by": None, "resume": "undiffuse train --resume",
+    "steps": 4000, "elapsed": 90.0, "skipped": 0, "held_by": None,
+    "resume": "undiffuse train --resume",
     "held_out": {"loss": 0.123456, "per_class": {}, "warning": ""},
 }  # fmt: skip
 

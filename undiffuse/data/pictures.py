@@ -6,7 +6,7 @@ Figures are drawn without a display and without matplotlib's global state.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # importing matplotlib takes a second: only what draws a figu
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LITERAL = {"parse_math": False}  # of texts that hold names from the data, where $ is a letter
+LITERAL: dict[str, Any] = {"parse_math": False}  # texts with names from the data: $ is a letter
 _MOST_CURVES = 64  # in one picture
 _TINY = 1e-300  # keeps a range of zero from being divided by
 

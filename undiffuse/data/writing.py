@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import numpy as np
 from PIL import Image
@@ -79,10 +79,15 @@ def numbered_folder(out: Path, suffix: str, labels: Labels) -> Iterator[Callable
 class WrittenForm(ABC):
     """A form whose rows are arrays, written as such or as one picture; see `interfaces.Form`."""
 
-    column_sizes: ClassVar[Mapping[str, int]] = {}
-    suggested_out: ClassVar[str]
-    called: ClassVar[str]  # what the rows are called, in the plural
+    suggested_out: str
+    called: str  # what the rows are called, in the plural
     dtype: str
+
+    @final
+    @property
+    def column_sizes(self) -> Mapping[str, int]:
+        """Empty: no entry is the code of a category."""
+        return {}
 
     @final
     def present(self, rows: np.ndarray) -> np.ndarray:

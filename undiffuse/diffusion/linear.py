@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from typing import Any, final
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
 from undiffuse.diffusion.schedules.process import Schedule, Times
+from undiffuse.diffusion.typed import eigh
 
 
 @final
@@ -54,7 +54,7 @@ class LinearDenoiser(AbstractDenoiser):
         mean = x.double().mean(0)
         y = (x.double() - mean).flatten(1)
         (n, d), narrow = y.shape, y.shape[1] <= y.shape[0]
-        values, vectors = torch.linalg.eigh((y.T @ y if narrow else y @ y.T) / n)
+        values, vectors = eigh((y.T @ y if narrow else y @ y.T) / n)
         size, total = values.square().sum() / d, values.sum() / d
         apart = float(size - total**2)
         error = float((y.square().sum(1).square().mean() / d - size) / n)

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from undiffuse.diffusion import gaussian
 from undiffuse.diffusion.schedules.process import Schedule, Times, as_times
+from undiffuse.diffusion.typed import eigh
 
 FULL = 64  # coordinates up to which all covariances are kept
 _PAIRS = 1024  # rows whose pairs estimate what is left out
@@ -102,7 +103,7 @@ class Prior(nn.Module):
         if self.correlation is None:
             return None, self.std.square()
         std = self.std.double().flatten()
-        values, vectors = torch.linalg.eigh(self.correlation.double() * std * std[:, None])
+        values, vectors = eigh(self.correlation.double() * std * std[:, None])
         return vectors, values.clamp(min=0).reshape(self.std.shape)
 
     def along_axes(self, y: Tensor, axes: Tensor | None) -> Tensor:
@@ -130,7 +131,8 @@ class Prior(nn.Module):
     def stderr(self) -> float:
         """Return the standard deviation of a row's error in `log_prob`, in nats."""
         alpha, sigma = (float(c) for c in self.schedule(as_times(self.time)))
-        ratio, (mean, square, cube) = (alpha / sigma) ** 2, self.lack.tolist()
+        ratio = (alpha / sigma) ** 2
+        mean, square, cube = (float(moment) for moment in self.lack.unbind())
         return (ratio * mean + ratio**2 * square / 2 + ratio**3 * cube / 6) ** 0.5
 
     def settled(self) -> Prior:

@@ -31,6 +31,11 @@ def log_ndtr(x: Tensor) -> Tensor:
     return _special.log_ndtr(x)
 
 
+def eigh(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the eigenvalues (n,), ascending, and eigenvectors (n, n) of a symmetric `a` (n, n)."""
+    return _linalg.eigh(a)
+
+
 def solve(a: Tensor, b: Tensor) -> Tensor:
     """Return the x (n,) with a x = b, for `a` (n, n) and `b` (n,)."""
     return _linalg.solve(a, b)

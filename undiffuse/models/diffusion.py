@@ -274,7 +274,7 @@ class Diffusion(GenerativeModel):
         """Return |x_hat - x|^2 of the model, and of the best linear denoiser (2, levels, B)."""
         z, schedule = RowNoise(0, len(x))(x), self.schedule
         linear = LinearDenoiser.measured(schedule, training).to(x.device)
-        errors = []
+        errors: list[Tensor] = []
         for t in self._level_times().unbind():
             x_t = noised(schedule, x, z, t)
             pair = self.trained()(x_t, t, **cond), linear(x_t, t)

@@ -63,7 +63,7 @@ def to_array(values: Any) -> np.ndarray:
         values = values.convert("RGBA" if values.has_transparency_data else "RGB")
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         floats = values.dtype if values.dtype.kind == "f" else np.float64
-        return values.astype(floats).filled(np.nan)
+        return np.ma.filled(values.astype(floats), np.nan)
     return np.asarray(values)
 
 

@@ -24,7 +24,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, final
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict, final
 
 import numpy as np
 
@@ -620,7 +620,14 @@ def _floats(numbers: np.ndarray, empty: np.ndarray, own: pa.DataType, missing: s
     return pa.array(values, own, mask=empty)
 
 
-def _grid(whole: np.ndarray) -> tuple[dict[str, Any], int]:
+class _EqualSteps(TypedDict):
+    """Whole numbers `offset + k * unit`."""
+
+    offset: int
+    unit: int
+
+
+def _grid(whole: np.ndarray) -> tuple[_EqualSteps, int]:
     """Return offset and unit of whole numbers, int64 or uint64, and the greatest step."""
     least = int(whole.min())
     apart = whole.astype(np.uint64) - np.uint64(least % 2**64)  # modulo 2**64
@@ -628,7 +635,7 @@ def _grid(whole: np.ndarray) -> tuple[dict[str, Any], int]:
     return {"offset": least, "unit": unit}, int(apart.max()) // unit
 
 
-def _decimal_grid(numbers: np.ndarray, own: pa.DataType) -> tuple[Any, dict[str, int]]:
+def _decimal_grid(numbers: np.ndarray, own: pa.DataType) -> tuple[Any, _EqualSteps | None]:
     """Return the decimals of numbers, None for more than six; offset and unit if on a grid."""
     exact = own.to_pandas_dtype()
     for digits in range(7):
@@ -637,11 +644,11 @@ def _decimal_grid(numbers: np.ndarray, own: pa.DataType) -> tuple[Any, dict[str,
             break
         if np.array_equal((whole / 10**digits).astype(exact), numbers.astype(exact)):
             grid, most = _grid(whole.astype(np.int64))
-            return digits, grid if most < GRID_STEPS else {}
-    return None, {}
+            return digits, grid if most < GRID_STEPS else None
+    return None, None
 
 
-def _exact_grid(whole: np.ndarray, values: Values) -> dict[str, Any]:
+def _exact_grid(whole: np.ndarray, values: Values) -> _EqualSteps:
     """Return offset and unit. Raises InputError for more steps than float64 tells apart."""
     grid, most = _grid(whole[~values.empty])
     if most >= 2**53:
