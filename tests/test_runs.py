@@ -195,7 +195,7 @@ def test_data_from_python_have_to_be_given_again(trained):
         InputError, match="was trained on data from Python, which are not kept; say"
     ):
         run.data()
-    assert run.data(np.random.default_rng(0).standard_normal((60, 3))).n_held_out == 6
+    assert run.data(np.random.default_rng(0).standard_normal((60, 3))).n_held_out == 8
 
 
 def test_a_weaker_model_is_that_of_a_snapshot_in_the_first_half(tmp_path):

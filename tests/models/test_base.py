@@ -56,9 +56,9 @@ class Told(GenerativeModel):
     def config(self):
         return {}
 
-    def draw(self, n, *, noise, **options):
+    def draw(self, n, *, noise, steps=None, **options):
         assert not self.training
-        self.asked.append(options)
+        self.asked.append(options if steps is None else {"steps": steps, **options})
         return noise(torch.empty(n, *self.shape))
 
     def likelihood(self, x, *, noise, cond, how=None, cells=None):

@@ -389,7 +389,7 @@ def test_samples_from_another_stream_than_their_own_are_caught():
 
 
 def test_labels_from_the_samples_own_stream_are_caught(monkeypatch):
-    monkeypatch.setattr(base, "mix", lambda seed, stream: seed)
+    monkeypatch.setattr(base, "RowNoise", lambda *numbers, purpose: RowNoise(*numbers))
     with pytest.raises(AssertionError):
         labels_are_independent_of_samples(fitted("edm"))
 

@@ -307,7 +307,7 @@ def watched(generator, weight=0.0, n=256):
 
 
 def test_collapse_is_seen_in_a_constant_generator_and_not_in_an_honest_one():
-    honest = watched(Honest())
+    honest = watched(Honest(), n=2048)  # the ratio of two variances has a standard error of 0.044
     assert "warning" not in honest
     assert abs(honest["loss"]) < 0.03
     assert honest["diversity"] == pytest.approx(1, abs=0.15)
