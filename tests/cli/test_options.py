@@ -269,7 +269,10 @@ def train(cli, data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     def call(rows: str, *typed: Any) -> Any:
         outcome = cli("train", rows, "--out", tmp_path / "r", "--quiet", *typed)
-        return made.pop() if outcome.code == 130 else outcome.err.strip()
+        if outcome.code != 130:
+            return outcome.err.strip()
+        assert made, "interrupted from outside, before it had a model"
+        return made.pop()
 
     return call
 

@@ -98,7 +98,9 @@ MISSPELT = {
     "--steps 0: must be a whole number of at least 1.": "train digits --out r --steps 0",
     "--steps 3.5: must be a whole number of at least 1.": "train digits --out r --steps 3.5",
     "--steps many: must be a whole number of at least 1.": "train digits --out r --steps many",
-    "--seed -1: must be a whole number of at least 0 and below 9223372036854775808.": "train digits --out r --seed -1",
+    f"--seed -1: must be a whole number of at least 0 and below {2**63}.": (
+        "train digits --out r --seed -1"
+    ),
     "--training.lr 0: must be a number above 0.": "train digits --out r --training.lr 0",
     "--training.lr nan: must be": "train digits --out r --training.lr nan",
     "--model.multipliers 1,x: must be whole numbers, such as 1,2.": (
