@@ -33,7 +33,7 @@ from undiffuse.evaluation.report import render
 from undiffuse.evaluation.scores import Likelihoods, likelihoods
 from undiffuse.evaluation.verdict.verdict import verdict
 from undiffuse.evaluation.views import views
-from undiffuse.evaluation.yardsticks import Sampled, measure, quality_by_steps, sampled
+from undiffuse.evaluation.yardsticks import Sampled, Yardsticks, measure, quality_by_steps, sampled
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import GenerativeModel
 from undiffuse.options import REPORT_SAMPLES, EvaluationOptions, checked, with_defaults
@@ -177,10 +177,6 @@ class _Evaluation:
         if singles is None or self.stop():
             return None
         self.announce("drawing pictures")
-        (training, held_out), levels = self.run.curves(), loss_by_level(model, reference)
-        likelihood = {} if scores is None else figures_of(scores.scored)
-        gap, detected = likelihood.get("gap"), found.figures.get("detection")
-        curves = {"training": training, "held_out": held_out, "levels": levels}
         facts = {
             "format": 1,
             "kind": "report",
@@ -189,27 +185,9 @@ class _Evaluation:
             "preset": self.run.config.get("preset"),
             "family": type(model).__name__.lower(),
             **self.identity(drawn),
-            "verdict": verdict(
-                training=training,
-                held_out=held_out,
-                levels=levels,
-                memorization=found.memorization,
-                gap=gap if isinstance(gap, Figure) else None,
-                finished=bool(self.run.state["finished"]),
-                linear=against_linear(model, reference),
-                detection=detected if isinstance(detected, Figure) else None,
-            ),
+            **self.judged(found, scores, by_steps),
             **found.facts(reference.classes),
-            "likelihood": {"none": model.no_density}
-            if scores is None
-            else {
-                **as_facts(likelihood),
-                "meaning": scores.meaning,
-                "kind": scores.kind,
-                "rows": scores.rows,
-            },
             "speed": self.speed(drawn, singles),
-            "curves": {**curves, "by_evaluations": by_steps},
             "warnings": _warnings(samples, drawn, scores, reference),
         }
         own = model.pictures(reference.held_out.rows[:64])
@@ -239,6 +217,32 @@ class _Evaluation:
                 "dimensions": reference.held_out.features.shape[1],
                 "accuracy": features.accuracy,
             },
+        }
+
+    def judged(
+        self, found: Yardsticks, scores: Likelihoods | None, by_steps: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """The likelihood, the curves, and the verdict on these and on the samples."""
+        model, (training, held_out) = self.model, self.run.curves()
+        levels = loss_by_level(model, self.reference)
+        curves = {"training": training, "held_out": held_out, "levels": levels}
+        likelihood = {} if scores is None else figures_of(scores.scored)
+        gap, detected = likelihood.get("gap"), found.figures.get("detection")
+        facts: dict[str, Any] = {"none": model.no_density}
+        if scores is not None:
+            said = {"meaning": scores.meaning, "kind": scores.kind, "rows": scores.rows}
+            facts = {**as_facts(likelihood), **said}
+        return {
+            "verdict": verdict(
+                **curves,
+                memorization=found.memorization,
+                gap=gap if isinstance(gap, Figure) else None,
+                finished=bool(self.run.state["finished"]),
+                linear=against_linear(model, self.reference),
+                detection=detected if isinstance(detected, Figure) else None,
+            ),
+            "likelihood": facts,
+            "curves": {**curves, "by_evaluations": by_steps},
         }
 
     def speed(self, drawn: Drawn, singles: tuple[float, ...]) -> dict[str, Any]:

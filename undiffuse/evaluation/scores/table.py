@@ -126,26 +126,14 @@ def write_table(
     rows, evaluations, seconds, kinds, meaning = 0, 0.0, 0.0, set(), ""
     with atomic_file(out) as temporary, _WRITERS[out.suffix.lower()](temporary, names) as write:
         for batch in file:
-            nats, notes = batch["nats"], json.loads(str(batch["notes"]))
-            columns: Columns = {
-                "row": [names[rows + i] for i in range(len(nats))],
-                "log_likelihood": _plain(nats),
-                "stderr": _plain(batch["stderr"]),
-                "bits_per_dim": _plain(bits_per_dimension(nats, dimensions)),
-            }
-            if doubted:
-                columns["model_error"] = _plain(batch["model_error"])
-                own.add(batch["model_error"][np.isfinite(batch["model_error"])])
-            if calibration is not None:
-                columns["quantile"] = _plain(calibration.quantiles(nats))
-            if calibration is not None and alarm is not None:
-                raised = calibration.alarms(nats, rate=alarm)
-                columns["alarm"] = [None if np.isnan(n) else bool(a) for n, a in zip(nats, raised)]
-                numbers = rows + np.flatnonzero(raised)
-                raised_by.update((numbers if groups is None else groups[numbers]).tolist())
-            columns["note"] = [notes.get(str(i), "") for i in range(len(nats))]
+            nats, doubt = batch["nats"], batch["model_error"]
+            called = [names[rows + i] for i in range(len(nats))]
+            columns = _columns(batch, called, dimensions, doubted, calibration, alarm)
             write(columns)
+            raised = rows + np.flatnonzero([bool(a) for a in columns.get("alarm", [])])
+            raised_by.update((raised if groups is None else groups[raised]).tolist())
             mean.add(nats[np.isfinite(nats)])
+            own.add(doubt[np.isfinite(doubt)])
             rows += len(nats)
             evaluations += float(batch["evaluations"]) * len(nats)
             seconds += float(batch["seconds"])
@@ -168,6 +156,33 @@ def write_table(
         model_error=own.result()[0] if doubted else None,
         meaning=meaning,
     )
+
+
+def _columns(
+    batch: Mapping[str, np.ndarray],
+    names: list[Any],
+    dimensions: int,
+    doubted: bool,
+    calibration: Calibration | None,
+    alarm: float | None,
+) -> Columns:
+    """The lines of a batch; `doubted`: with the model's own error."""
+    nats, notes = batch["nats"], json.loads(str(batch["notes"]))
+    columns: Columns = {
+        "row": names,
+        "log_likelihood": _plain(nats),
+        "stderr": _plain(batch["stderr"]),
+        "bits_per_dim": _plain(bits_per_dimension(nats, dimensions)),
+    }
+    if doubted:
+        columns["model_error"] = _plain(batch["model_error"])
+    if calibration is not None:
+        columns["quantile"] = _plain(calibration.quantiles(nats))
+    if calibration is not None and alarm is not None:
+        raised = calibration.alarms(nats, rate=alarm)
+        columns["alarm"] = [None if np.isnan(n) else bool(a) for n, a in zip(nats, raised)]
+    columns["note"] = [notes.get(str(i), "") for i in range(len(nats))]
+    return columns
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

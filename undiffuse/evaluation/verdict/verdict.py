@@ -32,6 +32,12 @@ SEEN = 0.02  # share of the loss at low noise: a smaller gap to training rows is
 NEAR = 0.97  # of the error of the best linear denoiser: a model above it knows little more
 FAR = 1.05  # of that error: a model above it knows less, whatever its samples look like
 MANY = 3.0  # standard errors that make an excess of copies, or a gap, more than chance
+_BARELY = (
+    "barely",
+    "Barely trained: the model removes noise no better than the best linear denoiser; its samples "
+    "are little more than noise with the data's mean and covariance.",
+    "Train for longer; the other figures say little about such a model.",
+)
 
 
 @final
@@ -132,22 +138,9 @@ def verdict(
     state, sentence, advice = _judged(course, split, training)
     if copies:
         assert memorization is not None
-        state = "memorizing"
-        share = f"{memorization.copies.value:.1%}"
-        sentence = f"Memorizing: {share} of the samples are near copies of training rows."
-        if memorization.copies.value <= (memorization.copies.floor or 0.0):
-            sentence = "Memorizing: samples lie closer to training rows than new rows do."
-        advice = (
-            "Use more data or a smaller network, or train for a shorter time; look at the pairs "
-            "before sharing samples."
-        )
+        state, sentence, advice = _memorizing(memorization)
     elif state != "overfitting" and _barely(linear, detection):
-        state = "barely"
-        sentence = (
-            "Barely trained: the model removes noise no better than the best linear denoiser; its "
-            "samples are little more than noise with the data's mean and covariance."
-        )
-        advice = "Train for longer; the other figures say little about such a model."
+        state, sentence, advice = _BARELY
     elif not finished and state in ("improving", "converged"):
         sentence += " Training was stopped before its end."
         advice = (
@@ -180,6 +173,20 @@ def _copies(found: Memorization | None, large: bool) -> bool:
     floor, n = found.copies.floor or 0.0, max(found.closer.n, 1)  # the floor is of at most n rows
     error = math.hypot(found.copies.stderr, math.sqrt((floor * (1 - floor) + 1 / n) / n))
     return large or found.copies.value - floor > MANY * error
+
+
+def _memorizing(found: Memorization) -> tuple[str, str, str]:
+    """State, sentence and advice."""
+    sentence = (
+        f"Memorizing: {found.copies.value:.1%} of the samples are near copies of training rows."
+    )
+    if found.copies.value <= (found.copies.floor or 0.0):
+        sentence = "Memorizing: samples lie closer to training rows than new rows do."
+    advice = (
+        "Use more data or a smaller network, or train for a shorter time; look at the pairs before "
+        "sharing samples."
+    )
+    return "memorizing", sentence, advice
 
 
 def _barely(linear: Mapping[str, float] | None, detection: Figure | None) -> bool:
