@@ -129,6 +129,21 @@ def test_a_line_per_row_in_order_in_nats_and_bits(data, rows, tmp_path, suffix):
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.parametrize("batch", [7, 50])  # a recording's windows in several batches, in one
+def test_a_recording_raises_one_alarm_however_many_of_its_windows_do(rows, tmp_path, batch):
+    rows.groups = np.arange(50) // 10
+    nats = density(stacked(rows)).reshape(5, 10)
+    limit = np.sort(nats, axis=None)[8]  # eight windows lie below it
+    calibration = Calibration(np.array([-1e3, limit, 0, 0, 0]))
+    found = score(
+        Gaussian(), rows, tmp_path / "s.csv", calibration=calibration, alarm=0.4, batch=batch
+    )
+    alarms = [line["alarm"] == "True" for line in read(tmp_path / "s.csv")]
+    assert alarms == (nats < limit).ravel().tolist()
+    assert found.alarms == (nats < limit).any(1).sum() < sum(alarms) == 8
+    assert (found.units, found.rows) == (5, 50)
+
+
 def test_columns_that_nobody_asked_for_are_not_there(rows, tmp_path):
     score(Gaussian(), rows, tmp_path / "s.csv")
     assert list(read(tmp_path / "s.csv")[0]) == [
