@@ -44,12 +44,14 @@ class Folder:
         files: the files of the kind, sorted.
         what: what they are called in messages, such as "images".
         others: files that lie among them and are not read.
+        hidden: the names of folders that are not looked into.
     """
 
     path: Path
     files: tuple[Path, ...]
     what: str
     others: tuple[Path, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -63,13 +65,21 @@ class Folder:
 
     @property
     def unread(self) -> tuple[str, ...]:
-        """A note on the other files, if there are any."""
-        if not self.others:
-            return ()
-        counts = Counter(path.suffix or "no suffix" for path in self.others).most_common(4)
-        shown = ", ".join(f"{count:,} {suffix}" for suffix, count in counts)
-        files = "1 other file is" if len(self.others) == 1 else f"{len(self.others):,} others are"
-        return (f"{self.name}: {files} not read ({shown}).",)
+        """Notes on the other files and the hidden folders, if there are any."""
+        notes = []
+        if self.others:
+            counts = Counter(path.suffix or "no suffix" for path in self.others).most_common(4)
+            shown = ", ".join(f"{count:,} {suffix}" for suffix, count in counts)
+            one = len(self.others) == 1
+            files = "1 other file is" if one else f"{len(self.others):,} others are"
+            notes.append(f"{self.name}: {files} not read ({shown}).")
+        if self.hidden:
+            counts = Counter(map(printable, self.hidden)).most_common(4)
+            shown = ", ".join(f"{count:,} {name}" for name, count in counts)
+            one = len(self.hidden) == 1
+            folders = "1 hidden folder is" if one else f"{len(self.hidden):,} hidden folders are"
+            notes.append(f"{self.name}: {folders} not looked into ({shown}).")
+        return tuple(notes)
 
     def fingerprint(self, progress: Progress | None = None) -> str:
         """Return a name for what the files are called and hold, wherever the folder is.
@@ -166,7 +176,7 @@ def files_for_run(path: Path, suffixes: Collection[str], what: str) -> Folder:
         InputError: there are none.
     """
     single = path.is_file()
-    files = [path] if single else walk(path)
+    files, hidden = ([path], []) if single else walk(path)
     chosen = tuple(file for file in files if file.suffix.lower() in suffixes)
     others = tuple(file for file in files if file.suffix.lower() not in suffixes)
     if not chosen:
@@ -174,15 +184,17 @@ def files_for_run(path: Path, suffixes: Collection[str], what: str) -> Folder:
         raise InputError(
             f"{name}: no {what} are in it, and the run was trained on {what}; check the path."
         )
-    return Folder(path.parent if single else path, chosen, what, others)
+    return Folder(path.parent if single else path, chosen, what, others, tuple(hidden))
 
 
-def walk(folder: Path) -> list[Path]:
-    """Return every file below a folder, sorted; links are followed once.
+def walk(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return every file below a folder, sorted, and the names of folders that are passed over.
 
-    Hidden files, hidden folders, and those that systems make for themselves are passed over.
+    These are hidden ones and those that systems make for themselves. Hidden files are passed over
+    too. Links are followed once.
     """
     files: list[Path] = []
+    hidden: list[str] = []
     visited: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -190,9 +202,11 @@ def walk(folder: Path) -> list[Path]:
             folders.clear()
             continue
         visited.add(real)
-        folders[:] = sorted(set(folders) - _HIDDEN - {n for n in folders if n.startswith(".")})
+        passed = {name for name in folders if name in _HIDDEN or name.startswith(".")}
+        hidden += sorted(passed)
+        folders[:] = sorted(set(folders) - passed)
         files += [Path(place) / name for name in sorted(names) if not name.startswith(".")]
-    return [path for path in files if path.is_file()]
+    return [path for path in files if path.is_file()], hidden
 
 
 def cache_folder() -> Path:

@@ -222,7 +222,7 @@ def _read_folder(
     path: Path, size: int | tuple[int, ...] | None, progress: Progress | None
 ) -> Loaded:
     """Read a folder by the one kind whose files are in it."""
-    files = walk(path)
+    files, hidden = walk(path)
     kinds = [kind for kind in KINDS.values() if kind.folder_suffixes]
     known = " or ".join(kind.name for kind in kinds)
     if not files:
@@ -243,7 +243,7 @@ def _read_folder(
         counts = " and ".join(f"{len(of_kind[kind]):,} {kind.name}" for kind in met)
         raise InputError(f"{path.name}/: it holds {counts}; keep each kind in a folder of its own.")
     others = tuple(file for file in files if file not in chosen)
-    folder = Folder(path, tuple(of_kind[most]), most.name, others)
+    folder = Folder(path, tuple(of_kind[most]), most.name, others, tuple(hidden))
     loaded = most.read(folder, size=size, progress=progress)
     return replace(loaded, notes=(*folder.unread, *loaded.notes))
 
