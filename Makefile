@@ -51,7 +51,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@echo "Running all tests, two at a time."
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 faults: $(STAMP)
 	@echo "Running the fault campaigns and the slow statistical laws, two at a time."

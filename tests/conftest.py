@@ -1,13 +1,30 @@
-"""One thread, and a cache of the test run's own."""
+"""One thread, annotations checked in some cases, and a cache of the test run's own."""
 
 import os
+import zlib
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import jaxtyping
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+CHECKED = 8  # of so many cases of one test, one runs with its annotations checked
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Check types and shapes of arguments in every test, but in one of eight of its cases.
+
+    Checking each call takes twice as long as all that is called. The cases are chosen by name, so
+    that each part of a registry is checked by some of the laws that hold it. Slow tests are not
+    checked.
+    """
+    one_of_many = hasattr(item, "callspec") and zlib.crc32(item.nodeid.encode()) % CHECKED
+    slow = item.get_closest_marker("slow") is not None
+    jaxtyping.config.update("jaxtyping_disable", bool(one_of_many or slow))
 
 
 @pytest.fixture(autouse=True, scope="session")

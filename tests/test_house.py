@@ -201,3 +201,14 @@ def test_help_answers_without_importing_torch(command: str) -> None:
     *answer, loaded = done.stdout.strip().splitlines()
     assert "undiffuse" in "\n".join(answer)
     assert loaded == "False False"
+
+
+def test_annotations_are_checked_under_test():
+    """A tensor of another type than the annotation's is refused, here where checks are on."""
+    import jaxtyping
+    import torch
+
+    from undiffuse.diffusion import LinearVP
+
+    with pytest.raises(jaxtyping.TypeCheckError, match="marginal"):
+        LinearVP().marginal(torch.zeros(2, dtype=torch.float32))

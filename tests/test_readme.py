@@ -23,6 +23,7 @@ def photos(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_first_example_runs(photos):
     names = {}
     short = {

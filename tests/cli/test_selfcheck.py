@@ -13,6 +13,7 @@ from undiffuse import selfcheck
 from undiffuse.cli.main import main
 
 
+@pytest.mark.slow
 def test_every_law_holds_and_is_reported(capsys):
     assert main(["selfcheck", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

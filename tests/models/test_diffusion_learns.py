@@ -27,6 +27,7 @@ def gaussian(n, seed):
     return MEAN + z @ torch.linalg.cholesky(COVARIANCE).T
 
 
+@pytest.mark.slow
 def test_training_reaches_the_best_loss_there_is_and_samples_the_gaussian():
     """With x ~ N(m, C) at unit scale and eigenvalues c_i of C, E|x_hat - x|^2 = sum_i c_i sigma^2
     / (c_i + sigma^2).
