@@ -231,6 +231,11 @@ class Trainable(nn.Module, ABC):
         """Choose on training rows what depends on the trained weights; nothing by default."""
         return
 
+    @property
+    def conclusion(self) -> int:
+        """The evaluations of one row that `conclude` takes, at most: a budget sets them aside."""
+        return 0
+
     @abstractmethod
     def preview(self, n: int, *, seed: int) -> Image.Image | None:
         """Draw `n` samples and return a picture of them; None for data that have no pictures."""

@@ -99,6 +99,21 @@ def test_a_budget_is_kept_though_looks_are_slow(tmp_path):
     )  # and the last look was taken
 
 
+class Choosing(Slow):
+    """At the end it takes as long as 900 evaluations of a row, of which a step of 8 rows has 24."""
+
+    conclusion = 900
+
+    def conclude(self, source):
+        time.sleep(0.6)
+
+
+def test_what_the_model_chooses_at_the_end_is_in_the_budget(tmp_path):
+    fit(Choosing(), Points(), out=tmp_path / "first", steps=1, **CPU)
+    result = fit(Choosing(), Points(), out=tmp_path / "run", budget=2.0, **CPU)
+    assert 1.5 < result.elapsed < 2.2  # without it set aside: 2.6
+
+
 def test_a_run_that_ended_just_before_its_time_has_had_its_budget(tmp_path):
     out = tmp_path / "run"
     fit(Slow(), Points(), out=out, budget=0.5, **CPU)

@@ -428,22 +428,38 @@ class Diffusion(GenerativeModel):
         One form serves all rows that are scored later. The best one for each of these would be no
         bound.
         """
-        transform, levels = self.transform, self.schedule.levels
+        transform = self.transform
         if self.no_density or transform is None:
             return
-        rows = source.sample_batch(_CHOSEN_ON if math.prod(transform.shape) <= EXACT else 8)["row"]
-        binned = transform.cells(rows[:1]) is not None
+        rows = source.sample_batch(self._chosen_on)["row"]
         means: dict[int, float] = {}
-        fitting = [
-            i
-            for i, form in enumerate(BOUND_FORMS)
-            if (levels or not form.levels) and (binned or not form.binned)
-        ]
+        fitting = self._forms(binned=transform.cells(rows[:1]) is not None)
         for i in fitting if len(fitting) > 1 else ():
             self.bound_form.fill_(i)
             found = self.likelihood_rows(rows, how=Bound(), draws=1, seed=_CHOICE).nats
             means[i] = float(found.nan_to_num(-math.inf, neginf=-1e30).mean())
         self.bound_form.fill_(max(means, key=means.__getitem__, default=0))
+
+    @property
+    def conclusion(self) -> int:
+        """See `Trainable`."""
+        if self.no_density or self.transform is None:
+            return 0
+        return len(self._forms(binned=True)) * Bound().evaluations * self._chosen_on
+
+    @property
+    def _chosen_on(self) -> int:
+        """On how many training rows the form of the bound is chosen."""
+        assert self.transform is not None
+        return _CHOSEN_ON if math.prod(self.transform.shape) <= EXACT else 8
+
+    def _forms(self, *, binned: bool) -> list[int]:
+        """The forms that the bound can have, of values in bins or of others."""
+        return [
+            i
+            for i, form in enumerate(BOUND_FORMS)
+            if (self.schedule.levels or not form.levels) and (binned or not form.binned)
+        ]
 
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""

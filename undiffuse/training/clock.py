@@ -1,7 +1,8 @@
 """The clock of a run: the time spent on it, the share of it that is behind, and the learning rate.
 
 A run with a budget counts the seconds of every sitting. Before its end it sets aside the time of
-the last evaluation, of the last checkpoint, and on average of half a step, so that it ends in time.
+the last evaluation, of the last checkpoint, of what the model chooses at the end, and on average of
+half a step, so that it ends in time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from undiffuse.options import TrainingOptions
 from undiffuse.training import schedule
 
 DISK = 200e6  # bytes a second, until a checkpoint has been timed
+EVALUATIONS = 3  # that a training step costs for each row: one forward, two backward
 
 
 @final
@@ -25,10 +27,19 @@ class Clock:
         evaluating: the seconds of the latest evaluation.
         saving: the seconds of the latest checkpoint, an estimate before the first.
         ramp: the step and the elapsed time at which the latest warm-up began.
+        conclusion: the steps that would take as long as what follows the last.
     """
 
-    def __init__(self, options: TrainingOptions, started: float, *, size: float = 0.0) -> None:
-        """`size` is that of a checkpoint in bytes."""
+    def __init__(
+        self,
+        options: TrainingOptions,
+        started: float,
+        *,
+        size: float = 0.0,
+        conclusion: int = 0,
+    ) -> None:
+        """`size` is that of a checkpoint in bytes, `conclusion` evaluations of a row at the end."""
+        self.conclusion = conclusion / (EVALUATIONS * (options.batch or 1))  # in steps
         self.options, self.started = options, started
         self.budget = None if options.budget is None else float(options.budget)
         self.before = self.pace = self.evaluating = 0.0
@@ -44,7 +55,7 @@ class Clock:
         """Return the share of the run that is behind after `step` steps, in [0, 1]."""
         budget = self.budget
         if budget is not None:
-            aside = self.evaluating + self.saving + self.pace / 2
+            aside = self.evaluating + self.saving + self.pace * (0.5 + self.conclusion)
             budget = max(budget - aside, budget / 2)
         elapsed = self.elapsed() if elapsed is None else elapsed
         return schedule.progress(step, elapsed, steps=self.options.steps, budget=budget)

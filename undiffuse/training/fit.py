@@ -112,7 +112,7 @@ def fit(
         state = TrainingState(model, chosen)
         # A checkpoint holds four numbers a parameter, the weights a fifth.
         size = 20.0 * sum(p.numel() for p in model.parameters()) if folder else 0.0
-        clock = Clock(chosen, started, size=size)
+        clock = Clock(chosen, started, size=size, conclusion=model.conclusion)
         config = config_of(model, source, chosen) if folder else {}
         if folder is not None and recorded is not None:
             check_same(recorded, config, folder.given)
