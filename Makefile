@@ -44,7 +44,7 @@ $(STAMP): pyproject.toml constraints.txt scripts/requirements.py
 demo: $(STAMP)
 	@mkdir -p demo
 	@$(BIN)/undiffuse train digits --out runs/digits --overwrite --budget 150s
-	@$(BIN)/undiffuse sample runs/digits -n 64 --out demo/digits.png
+	@$(BIN)/undiffuse sample runs/digits -n 64 --out demo/digits.png --overwrite
 	@$(BIN)/undiffuse evaluate runs/digits --out demo/report --overwrite
 	@echo "64 digits that nobody wrote: $(CURDIR)/demo/digits.png"
 	@echo "how good they are, to open in a browser: $(CURDIR)/demo/report/report.html"
