@@ -264,7 +264,9 @@ def test_hostile_trees(file: str, place: Path) -> None:
             where.write_text(json.dumps(spoiled(json.loads(where.read_text()), rng)))
 
     total = 300 if file == "config.json" else 60
-    print(file, survive([f"{file}-{i}" for i in range(total)], spoil, place))
+    codes = survive([f"{file}-{i}" for i in range(total)], spoil, place)
+    assert sum(codes.values()) == 4 * total  # every command on every tree ended as it may
+    assert codes[2] > 0, codes  # and some of the trees were hostile
 
 
 def test_hostile_bytes(place: Path) -> None:
@@ -276,7 +278,9 @@ def test_hostile_bytes(place: Path) -> None:
             mutated(where.read_bytes(), rng, [b"", b"{}", b"[" * 10**6, b"\0" * 9999])
         )
 
-    print("bytes", survive([f"bytes-{i}" for i in range(150)], spoil, place))
+    codes = survive([f"bytes-{i}" for i in range(150)], spoil, place)
+    assert sum(codes.values()) == 4 * 150
+    assert codes[2] > 0, codes
 
 
 def test_links_in_a_run_lead_no_writes_outside(place: Path) -> None:

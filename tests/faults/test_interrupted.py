@@ -127,11 +127,14 @@ def test_a_full_disk_at_every_file_operation(name: str, place: Path, tmp_path: P
 def test_killed_at_random_moments(name: str, place: Path, tmp_path: Path) -> None:
     spare, rng = shutil.copytree(place, tmp_path / "spare"), random.Random(1)
     seconds = command(*COMMANDS[name]).seconds
+    codes = []
     for moment in [rng.uniform(0, seconds) for _ in range(15)]:
         fresh(place, spare)
 
         def later(moment: float = moment) -> None:
             threading.Timer(moment, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
-        command(*COMMANDS[name], before=later)
+        codes.append(command(*COMMANDS[name], before=later).code)
         holds(name, place, moment)
+    assert set(codes) <= {0, -signal.SIGKILL}, codes
+    assert codes.count(-signal.SIGKILL) > 5, codes  # the moments were within the work

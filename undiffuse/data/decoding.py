@@ -86,8 +86,7 @@ def decode_once(
     Raises:
         InputError: more than a few of the files, or all of them, cannot be read.
     """
-    name = f"{folder.fingerprint(progress)} {key} {_FORMAT}"
-    place = cache_folder() / f"{folder.what}-{hashlib.sha256(name.encode()).hexdigest()[:24]}"
+    place = _place(folder, key, progress)
     cached = _cached(place)
     if cached is not None:
         return cached
@@ -115,16 +114,29 @@ def decode_once(
         lengths = _write_parts(temporary / "values.npy", parts)
         if failed:
             notes = [f"{unreadable(folder, failed)}; {rest} the other {len(lengths):,}.", *notes]
-        facts = {
-            "kept": list(lengths),
-            "lengths": list(lengths.values()),
-            "target": asdict(target),
-            "notes": notes,
-        }
-        (temporary / "facts.json").write_text(json.dumps(facts))
+        _write_facts(temporary, lengths, asdict(target), notes)
     cached = _cached(place)
     assert cached is not None
     return cached
+
+
+def _place(folder: Folder, key: str, progress: Progress | None) -> Path:
+    """Where in the cache what the files hold is kept, by their contents and `key`."""
+    name = f"{folder.fingerprint(progress)} {key} {_FORMAT}"
+    return cache_folder() / f"{folder.what}-{hashlib.sha256(name.encode()).hexdigest()[:24]}"
+
+
+def _write_facts(
+    place: Path, lengths: Mapping[int, int], target: dict[str, Any], notes: list[str]
+) -> None:
+    """Write what is said of the files beside what they hold; `lengths` by position."""
+    facts = {
+        "kept": list(lengths),
+        "lengths": list(lengths.values()),
+        "target": target,
+        "notes": notes,
+    }
+    (place / "facts.json").write_text(json.dumps(facts))
 
 
 def for_each(

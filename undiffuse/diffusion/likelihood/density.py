@@ -183,21 +183,12 @@ def log_density(
     >>> log_density(Gaussian(schedule, mean, std), x, Prior(schedule, mean, std)).nats  # -log(2 pi)
     tensor([-1.8379], dtype=torch.float64)
     """
-    schedule, shape, d = denoiser.schedule, x.shape[1:], x[0].numel()
+    schedule, d = denoiser.schedule, x[0].numel()
     if probes is None:
         probes = 0 if d <= EXACT else 4
     if probes < 0:
         raise InputError(f"probes {probes}: give 0 for the exact trace, or a number of probes.")
-    if probes:
-        e = torch.stack(
-            [torch.where(noise(x) < 0, -1, 1).to(x.dtype) for _ in range(probes)], 1
-        )  # (B, P, *shape)
-    else:
-        e = (
-            torch.eye(d, dtype=x.dtype, device=x.device)
-            .reshape(1, d, *shape)
-            .expand(len(x), -1, *shape)
-        )
+    e = _directions(x, probes, noise)
 
     def field(state: State, w: Tensor, rows: Tensor) -> State:
         t, y = flow_time(schedule, w), state[0].to(x.dtype)
@@ -228,6 +219,15 @@ def log_density(
         stderr = traces.std(1) / probes**0.5
     evaluations = evaluations + more
     return LogDensity(nats, torch.hypot(stderr, error), evaluations, evaluations * (probes or d))
+
+
+def _directions(x: Tensor, probes: int, noise: Noise) -> Tensor:
+    """Rademacher probes (B, P, *) of the rows (B, *), or all D unit vectors (B, D, *) for none."""
+    if probes:
+        return torch.stack([torch.where(noise(x) < 0, -1, 1).to(x.dtype) for _ in range(probes)], 1)
+    shape, d = x.shape[1:], x[0].numel()
+    units = torch.eye(d, dtype=x.dtype, device=x.device).reshape(1, d, *shape)
+    return units.expand(len(x), -1, *shape)
 
 
 def _slope(denoiser: AbstractDenoiser, y: Tensor, t: Times, e: Tensor) -> tuple[Tensor, Tensor]:
