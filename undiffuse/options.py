@@ -44,7 +44,7 @@ REPORT_SAMPLES = (
 
 Count = Annotated[int, Ge(1)]
 Method = Literal[
-    "heun", "dpmpp", "ddim", "ancestral", "euler",
+    "published", "heun", "dpmpp", "ddim", "ancestral", "euler",
     "dpmpp3", "dpmpp_2s", "dpmpp_sde", "unipc", "deis", "ipndm",
     "euler_maruyama", "pc", "langevin", "ode",
     "likelihood", "mean",
@@ -296,7 +296,10 @@ class SampleOptions(Batched, Writing):
     steps: Annotated[Count | None, Doc("Sampling steps (default depends on the method).")] = None
     method: Annotated[
         Method | None,
-        Doc("Sampling method (default depends on the preset); likelihood and mean are for vae."),
+        Doc(
+            "Sampling method (default: deis for diffusion models); published is the paper's own way; "
+            "likelihood and mean are for vae."
+        ),
     ] = None
     label: Annotated[
         str | None, Doc("Class of all samples, by name or number (default: drawn as in the data).")
@@ -396,7 +399,7 @@ class EvaluationOptions(Batched):
             f"from {REPORT_SAMPLES[0]} to {REPORT_SAMPLES[1]})."
         ),
     ] = None
-    method: Annotated[Method | None, Doc("Sampling method (default depends on the preset).")] = None
+    method: Annotated[Method | None, Doc("Sampling method (default: as for sample).")] = None
     steps: Annotated[Count | None, Doc("Sampling steps (default depends on the method).")] = None
     rows: Annotated[
         Count, Doc("Held-out rows to compute the likelihood of, at most (default {default}).")

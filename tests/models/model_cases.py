@@ -92,7 +92,12 @@ class Rows:
 
 
 def shaken(model: Any) -> Any:
-    """The model with random weights: new networks are zero, and zero hides what goes in."""
+    """The model with random weights: new networks are zero, and zero hides what goes in.
+
+    So does keeping what they say in the range of the data, where all of it lies outside.
+    """
+    if isinstance(model, Diffusion) and model.data_range is not None:
+        model.data_range = (-1e6, 1e6)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -94,8 +94,39 @@ ENOUGH = {
     "langevin": 100,
     "ode": 2,
 }
-WAYS = [(preset, None) for preset in ANNEALED] + [("ddpm", method) for method in METHODS]
+WAYS = [(preset, "published") for preset in ANNEALED] + [("ddpm", method) for method in METHODS]
 WAYS += [("edm", method) for method in METHODS if method not in ENOUGH]
+
+
+def exact(preset, rows, means, weights, s):
+    """A model of the preset that has met the rows, with the exact network for their law."""
+    model = PRESETS[preset](width=8, depth=1)
+    model.meet(Rows(rows))
+    known = Exact(model.schedule, model.target, model.sigma_data, means, weights, s)
+    model.denoiser.network = Undecided(known) if model.objective.learned_variance else known
+    return model
+
+
+@pytest.mark.parametrize("std", [0.1, 0.2, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("preset", ANNEALED)
+def test_samples_are_as_wide_as_the_data_unless_a_method_is_asked_for(preset, std):
+    """Within 0.5 %, of a Gaussian: noise goes in once, at the start, and comes out in proportion.
+
+    What is drawn is then of the law that `score` gives the density of.
+    """
+    rows = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
+    rows = std * (rows - rows.mean()) / rows.std(correction=0)
+    model = exact(preset, rows, torch.zeros(1), torch.ones(1), std)
+    given = []
+
+    def noise(like):
+        given.append(torch.tensor([[1.0], [-1.0], [0.0]], dtype=like.dtype))
+        return given[-1]
+
+    up, down, middle = model.draw(3, noise=noise).double().flatten().tolist()
+    assert len(given) == 1
+    assert (up - down) / 2 == pytest.approx(std, rel=0.005)
+    assert middle == pytest.approx(0, abs=0.005 * std)
 
 
 @pytest.mark.parametrize(("preset", "method"), WAYS)
@@ -104,11 +135,9 @@ def test_an_exact_network_is_sampled_right_by_every_preset_and_method(preset, me
     means, weights, s, n = torch.tensor([-1.0, 1.5]), torch.tensor([0.7, 0.3]), 0.2, 1500
     generator = torch.Generator().manual_seed(0)
     pick = torch.multinomial(weights, 8000, replacement=True, generator=generator).reshape(4000, 2)
-    model = PRESETS[preset](width=8, depth=1)
-    model.meet(Rows(means[pick] + s * torch.randn(4000, 2, generator=generator)))
-    exact = Exact(model.schedule, model.target, model.sigma_data, means, weights, s)
-    model.denoiser.network = Undecided(exact) if model.objective.learned_variance else exact
-    steps = min(model.steps, 200) if method is None else ENOUGH.get(method, 40)
+    rows = means[pick] + s * torch.randn(4000, 2, generator=generator)
+    model = exact(preset, rows, means, weights, s)
+    steps = min(model.steps, 200) if method == "published" else ENOUGH.get(method, 40)
     x = model.sample_rows(n, steps=steps, method=method, seed=2, batch=n)
     upper = x > 0.25
     assert upper.mean() == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / (2 * n)) + 0.01)

@@ -8,8 +8,13 @@ from model_cases import Rows
 
 from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
-from undiffuse.models import PRESETS
+from undiffuse.models import PRESETS, Diffusion
 
+DIFFUSIONS = [
+    name
+    for name, make in PRESETS.items()
+    if isinstance(model := make(), Diffusion) and not model.one_level
+]
 SIZES = {"width": 8, "depth": 1}
 
 
@@ -38,14 +43,20 @@ def test_a_sample_takes_no_more_than_is_allowed(preset: str, limit: int) -> None
     assert counted(model, **options) <= limit
 
 
-@pytest.mark.parametrize(("preset", "evaluations"), [("edm", 35), ("flow_matching", 39)])
-def test_a_way_that_takes_few_enough_is_kept(preset: str, evaluations: int) -> None:
-    """Heun's method: two evaluations a step, one for the last."""
+@pytest.mark.parametrize("preset", DIFFUSIONS)
+def test_a_way_that_takes_few_enough_is_kept(preset: str) -> None:
     model = met(preset)
-    assert counted(model) == evaluations
-    assert model.within(evaluations) == {}
-    fewer = model.within(evaluations - 1)
-    assert counted(model, **fewer) == fewer["steps"] < evaluations
+    assert counted(model) == model.steps_of(None) == 18
+    assert model.within(18) == {}
+    fewer = model.within(17)
+    assert counted(model, **fewer) == fewer["steps"] == 17
+
+
+@pytest.mark.parametrize(("preset", "evaluations"), [("edm", 35), ("flow_matching", 39)])
+def test_heun_takes_two_evaluations_a_step_and_one_for_the_last(
+    preset: str, evaluations: int
+) -> None:
+    assert counted(met(preset), method="published") == evaluations
 
 
 def test_what_no_step_fits_is_refused() -> None:

@@ -84,7 +84,9 @@ class Karras(Grid):
     Args:
         rho: the power; larger is denser near the data.
         lowest: sigma/alpha at the last time above 0, if the schedule has no t_min.
-        highest: sigma/alpha at the first time, if the schedule has no signal there.
+        highest: sigma/alpha that the spacing starts from, where the schedule goes higher. Its first
+            step is then longer: a chain of cosine betas reaches 20,000, and the power would spend
+            half of its steps where nothing is known of the data.
     """
 
     rho: float = 7.0
@@ -93,7 +95,8 @@ class Karras(Grid):
 
     def inner(self, schedule: Schedule, shares: Times) -> Times:
         """Return the times at these shares of the way."""
-        high, low = _noise_range(schedule, self.lowest, self.highest) ** (1 / self.rho)
+        ends = _noise_range(schedule, self.lowest, self.highest).clamp(max=self.highest)
+        high, low = ends ** (1 / self.rho)
         return _ends(schedule, shares, (high + shares * (low - high)) ** self.rho)
 
 

@@ -98,6 +98,9 @@ loses 0.01 bits a number, and at a fourth (edm on bytes) 0.22; one of few separa
 least with the least noise.
 """
 
+PUBLISHED = "published"
+"""The name of a model's own way to sample: the step, grid and steps that it was made with."""
+
 Wrap = Callable[[AbstractDenoiser], AbstractDenoiser]
 
 
@@ -109,9 +112,10 @@ class Diffusion(GenerativeModel):
         schedule: the forward process.
         target: what the network is asked to predict.
         objective: what is minimized.
-        step: how it is sampled unless asked otherwise.
-        grid: the times of sampling, likewise.
-        steps: the number of steps, likewise.
+        step: its own way to sample, `sample(method="published")`.
+        grid: the times of that way.
+        steps: the number of its steps.
+        method: how it is sampled unless asked otherwise, a name in METHODS or "published".
         network: a network, called as network(x, c_noise) and, if the data have classes, with
             label=; or sizes that override those chosen from the data.
         condition: what the network is told about the noise level.
@@ -133,6 +137,7 @@ class Diffusion(GenerativeModel):
         step: Step,
         grid: Grid,
         steps: int,
+        method: str = PUBLISHED,
         network: nn.Module | Mapping[str, Any] | None = None,
         condition: Condition = LogSigma(),  # noqa: B008 - immutable
         sigma_data: float | None = None,
@@ -145,7 +150,7 @@ class Diffusion(GenerativeModel):
         super().__init__(shape=shape, class_shares=class_shares, drop_condition=drop_condition)
         check_parts(schedule, target, objective, step)
         self.schedule, self.target, self.objective = schedule, target, objective
-        self.step, self.grid, self.steps = step, grid, steps
+        self.step, self.grid, self.steps, self.method = step, grid, steps, method
         self.condition, self.sigma_data, self.clip = condition, sigma_data, clip
         self.data_range = data_range
         self.register_buffer("bound_form", torch.zeros((), dtype=torch.int64))
@@ -164,7 +169,7 @@ class Diffusion(GenerativeModel):
         if self.one_level:
             self.preview_options = {"steps": 16}
 
-    called, methods = "a diffusion model", METHODS
+    called, methods = "a diffusion model", (*METHODS, PUBLISHED)
     bound_form: Tensor
     completes = True
     scored_by = (Density, Bound)
@@ -302,7 +307,7 @@ class Diffusion(GenerativeModel):
     ) -> Tensor:
         """Return `n` samples (n, *shape), by `method`, a name in METHODS, in `steps` steps.
 
-        Both default to the model's own.
+        Without them, in the model's default way; "published" is that of its paper.
 
         `wrap` changes the denoiser that is sampled, before its prediction is kept in range:
         guidance. `known` is (x_known, mask), each (n, *shape): what is true in the mask is given,
@@ -315,56 +320,55 @@ class Diffusion(GenerativeModel):
                 "this model has not met its data yet; call fit, or give its shape and data_range."
             )
         self.check_sampler(method=method, steps=steps)
-        step = self.step if method is None else METHODS[method]
-        count = steps if steps is not None else self.steps_of(method)
+        step, grid, own = self._sampler(method)
         if wrap is not None:
             denoiser = wrap(denoiser)
         if known is not None:
             denoiser = Conditional(denoiser, *known)
         if self.clip and self.data_range is not None:
             denoiser = Clipped(denoiser, *self.data_range)
-        times = self._grid_of(method)(self.schedule, count)
+        times = grid(self.schedule, own if steps is None else steps)
         z = noise(torch.empty(n, *self.shape, device=self.device))
         x = self.prior.draw(z)
         if known is not None:
             x = replaced(x, *known, self.schedule, times[0], noise)
         return sample(denoiser, x, times, step, noise=noise, callback=callback)
 
+    def _sampler(self, method: str | None) -> tuple[Step, Grid, int]:
+        """The step, its grid and how many there are of it by a method; None: the default one."""
+        method = method or self.method
+        if method == PUBLISHED:
+            return self.step, self.grid, self.steps
+        step = METHODS[method]
+        return step, step.grid or self.grid, step.steps or self.steps
+
     def steps_of(self, method: str | None) -> int:
         """Return how many steps `draw` takes by `method` unless told."""
-        return (METHODS[method].steps if method in METHODS else None) or self.steps
-
-    def _grid_of(self, method: str | None) -> Grid:
-        return self.grid if method is None else METHODS[method].grid or self.grid
+        return self._sampler(method)[2]
 
     def most_steps(self, method: str | None) -> int | float:
         """Return the most steps that `draw` can take: as many as there are levels, on such a grid.
 
         Args:
-            method: the sampling method; None: the model's own.
+            method: the sampling method; None: the default one.
         """
-        return self._grid_of(method).most_steps(self.schedule)
+        return self._sampler(method)[1].most_steps(self.schedule)
 
     def check_sampler(self, *, method: str | None = None, steps: int | None = None) -> None:
         """Raise InputError for a sampling method or a number of steps that `draw` cannot take."""
         super().check_sampler(method=method, steps=steps)
-        if method is not None and self.one_level:
+        if method not in (None, PUBLISHED) and self.one_level:
             raise InputError(
                 f"method {method}: goes from noise to data, and this model knows one level of "
                 "noise; leave it out."
             )
         if steps is not None:
-            self._grid_of(method).check(self.schedule, steps)
+            self._sampler(method)[1].check(self.schedule, steps)
 
     def within(self, evaluations: int) -> dict[str, Any]:
         """Return options of `draw` that take at most so many evaluations; see `methods.within`."""
         return within(
-            evaluations,
-            self.step,
-            self.grid,
-            self.steps,
-            self.schedule,
-            replaceable=not self.one_level,
+            evaluations, *self._sampler(None), self.schedule, replaceable=not self.one_level
         )
 
     @property
