@@ -4,6 +4,7 @@ import, in memory.
     fit       a training step through `fit`    over  the same step written by hand   at most 1.05
     sample    a 20-step `sample`               over  20 bare forward passes          at most 1.03
     import    `import undiffuse`               over  `import torch`                  at most 1.2
+              `undiffuse train --help`         over  `import torch`                  at most 0.3
     memory    training from an array of 4 GB   less  training from one of 4 MB       at most 100 MB
 
 The network is a U-Net whose forward pass on 16 x 1 x 28 x 28 in float32 on one thread takes about
@@ -233,6 +234,7 @@ def bench_import() -> list[Row]:
         "torch": "import torch",
         "bare": "import undiffuse",
         "full": "import undiffuse; undiffuse.Denoiser; undiffuse.edm; undiffuse.load",
+        "help": "from undiffuse.cli.main import main; main(['train', '--help'])",
     }
     times: dict[str, list[float]] = {name: [] for name in statements}
     for turn in range(IMPORTS + 1):
@@ -243,12 +245,13 @@ def bench_import() -> list[Row]:
                 [sys.executable, "-c", code], capture_output=True, text=True, check=True
             )
             if turn:  # the first turn compiles and reads everything from disk
-                times[name].append(float(done.stdout))
+                times[name].append(float(done.stdout.splitlines()[-1]))
     return [
         compare("import undiffuse / import torch", times["bare"], times["torch"], 1.2),
         compare(
             "... and its Denoiser, edm, load / import torch", times["full"], times["torch"], 1.2
         ),
+        compare("undiffuse train --help / import torch", times["help"], times["torch"], 0.3),
     ]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from runpy import run_path
@@ -182,25 +180,6 @@ def test_no_file_names_the_machine_it_was_written_on() -> None:
 
 def test_every_link_in_the_docs_leads_somewhere() -> None:
     assert not run_path(str(ROOT / "scripts" / "docs.py"))["broken_links"]()
-
-
-@pytest.mark.parametrize(
-    "command", ["", "train", "sample", "score", "evaluate", "compare", "info", "selfcheck"]
-)
-def test_help_answers_without_importing_torch(command: str) -> None:
-    arguments = [*command.split(), "--help"]
-    code = (
-        f"import sys; sys.argv = {['undiffuse', *arguments]!r}\n"
-        "from undiffuse.cli.main import run\n"
-        "try: run()\n"
-        "except SystemExit as leaving: assert not leaving.code, leaving.code\n"
-        "print('torch' in sys.modules, 'sklearn' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    *answer, loaded = done.stdout.strip().splitlines()
-    assert "undiffuse" in "\n".join(answer)
-    assert loaded == "False False"
 
 
 def test_annotations_are_checked_under_test():

@@ -297,7 +297,7 @@ class SampleOptions(Batched, Writing):
     method: Annotated[
         Method | None,
         Doc(
-            "Sampling method (default: deis for diffusion models); published is the paper's own way; "
+            "Sampling method (default: deis for diffusion); published is the way of the paper; "
             "likelihood and mean are for vae."
         ),
     ] = None

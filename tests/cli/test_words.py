@@ -4,7 +4,6 @@ configuration files.
 
 from __future__ import annotations
 
-import resource
 import shlex
 import subprocess
 import sys
@@ -20,37 +19,20 @@ COMMANDS = [verb.name for verb in VERBS]
 HEAVY = ("torch", "numpy", "pydantic", "PIL", "matplotlib", "sklearn", "pyarrow")
 
 
-def seconds(program: str) -> tuple[float, subprocess.CompletedProcess[str]]:
-    """The processor time that a Python program takes, and what it said."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, ran
-
-
 @pytest.mark.parametrize(
     "words", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join
 )
-def test_help_is_there_at_once_and_without_torch(words: list[str]) -> None:
-    """0.3 s in the best of eight, on a machine that imports cyclopts and rich in 0.15 s; on a
-    slower one, or one that is busy now, as much more as that import takes there beside it.
-    """
+def test_help_needs_no_heavy_library(words: list[str]) -> None:
+    """It is there at once: what takes seconds to import is not imported."""
     program = (
         f"import sys; from undiffuse.cli.main import main; main({words}); "
         "print(*sys.modules, file=sys.stderr)"
     )
-    ratios = []
-    for _ in range(8):
-        taken, ran = seconds(program)
-        assert ran.stdout.startswith("Usage: undiffuse")
-        assert not set(HEAVY) & set(ran.stderr.split())
-        imports, _ = seconds("import cyclopts, rich.console")
-        ratios.append(taken / (0.3 * max(1.0, imports / 0.15)))
-        if ratios[-1] <= 1:
-            break
-    assert min(ratios) <= 1
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.startswith("Usage: undiffuse")
+    assert not set(HEAVY) & set(ran.stderr.split())
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=COMMANDS)

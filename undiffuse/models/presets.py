@@ -179,9 +179,9 @@ def ddpm(
 def iddpm(data: Any = None, *, levels: int = 1000, **sizes: Any) -> Diffusion:
     """Improved DDPM (Nichol and Dhariwal 2021).
 
-    Cosine betas, a learned variance, the hybrid loss; the published way takes 250 strided steps. The
-    paper has 4000 levels and finds 50 to 100 steps close to all of them; T = 1000 is as good for
-    the samples.
+    Cosine betas, a learned variance, the hybrid loss; the published way takes 250 strided steps.
+    The paper has 4000 levels and finds 50 to 100 steps close to all of them; T = 1000 is as good
+    for the samples.
 
     Args:
         data: as for `ddpm`.
