@@ -24,6 +24,7 @@ from undiffuse.diffusion import BETAS, METHODS, target
 from undiffuse.diffusion.objectives import Hybrid
 from undiffuse.errors import InputError
 from undiffuse.models import PRESETS, presets
+from undiffuse.models.diffusion import PUBLISHED
 from undiffuse.models.likelihood import HOW, Bound, Density, Weighted
 from undiffuse.models.vae import DRAWS
 from undiffuse.options import (
@@ -218,7 +219,7 @@ def words(option: Option) -> set[str]:
 
 def test_the_words_are_those_of_the_library() -> None:
     sample, train = options_of(options.SampleOptions), options_of(options.TrainOptions)
-    assert words(sample["method"]) == set(METHODS) | set(DRAWS)
+    assert words(sample["method"]) == {PUBLISHED, *METHODS, *DRAWS}
     assert words(options_of(options.ScoreOptions)["method"]) == set(HOW)
     assert words(train["preset"]) == set(PRESETS)
     for name, parts in presets.WORDS.items():

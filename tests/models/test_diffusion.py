@@ -159,7 +159,8 @@ def test_drop_condition_hides_that_share_of_the_labels(share):
 @every_diffusion
 def test_what_is_measured_is_the_data_s(preset):
     source = rows(n=1000, classes=())
-    model = met(preset, source)
+    model = PRESETS[preset](width=16, depth=1)
+    model.meet(source)
     x = source.rows[:900].double()
     assert model.sigma_data == pytest.approx(float(x.std(correction=0)), rel=1e-6)
     assert model.data_range == (float(x.min()), float(x.max()))

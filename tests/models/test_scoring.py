@@ -24,7 +24,6 @@ from undiffuse.models.likelihood import (
     how_of,
     likelihood_rows,
 )
-from undiffuse.models.methods import FEW
 
 
 class Filled(Identity):
@@ -385,11 +384,11 @@ def test_a_learned_schedule_is_trained_on_every_fourth_row():
     assert torch.equal(seen[1], label[::4])
 
 
-@pytest.mark.parametrize(("limit", "steps"), [(11, 11), (36, 36), (50, 36), (1, 1)])
-def test_a_model_that_takes_too_many_evaluations_is_sampled_by_the_method_for_few(limit, steps):
-    for preset in ("ddpm", "vp"):
-        assert met(preset).within(limit) == {"method": FEW, "steps": steps}
-    assert FEW == "dpmpp_sde"
+@pytest.mark.parametrize(("limit", "steps"), [(11, 11), (36, 18), (1, 1)])
+def test_a_model_that_takes_too_many_evaluations_is_sampled_by_the_default(limit, steps):
+    model = met("vp")
+    model.method = "published"  # 500 steps
+    assert model.within(limit) == {"method": "deis", "steps": steps}
 
 
 def test_of_its_own_steps_a_model_takes_as_many_as_fit():
@@ -397,8 +396,8 @@ def test_of_its_own_steps_a_model_takes_as_many_as_fit():
     for limit, steps in ((20, 1), (21, 2), (501, 50)):
         assert model.within(limit) == ({} if steps == 50 else {"steps": steps})
     edm = met("edm")
-    assert edm.within(35) == edm.within(36) == {}
-    assert edm.within(34)["steps"] == 34
+    assert edm.within(18) == edm.within(36) == {}
+    assert edm.within(17)["steps"] == 17
 
 
 def test_guidance_is_that_of_the_classes_or_of_a_weaker_model():

@@ -64,6 +64,7 @@ class GenerativeModel(Trainable):
         no_density: why there is no likelihood, in a sentence; "" if there is one.
         called: what a model of the family is called in messages, such as "a flow".
         methods: sampling methods that can be asked for by name.
+        method: the one that `draw` takes unless asked otherwise; None: there is only one way.
     """
 
     transform: Transform | None = None
@@ -78,6 +79,7 @@ class GenerativeModel(Trainable):
     no_density: str = "this family has no density; score with another model."
     called: ClassVar[str]
     methods: Collection[str] = ()
+    method: str | None = None
 
     def __init__(
         self,

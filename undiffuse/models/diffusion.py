@@ -150,7 +150,8 @@ class Diffusion(GenerativeModel):
         super().__init__(shape=shape, class_shares=class_shares, drop_condition=drop_condition)
         check_parts(schedule, target, objective, step)
         self.schedule, self.target, self.objective = schedule, target, objective
-        self.step, self.grid, self.steps, self.method = step, grid, steps, method
+        self.step, self.grid, self.steps = step, grid, steps
+        self.method: str = method  # pyright: ignore[reportIncompatibleVariableOverride]
         self.condition, self.sigma_data, self.clip = condition, sigma_data, clip
         self.data_range = data_range
         self.register_buffer("bound_form", torch.zeros((), dtype=torch.int64))
