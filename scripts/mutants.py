@@ -441,6 +441,8 @@ def main() -> None:
             flush=True,
         )  # type: ignore[attr-defined]
         tried, survivors = try_all(chosen, folders, found, tests, began + 60 * asked.minutes)
+    if tried < len(chosen):
+        print(f"{len(chosen) - tried} not tried: no time was left, or a mutant ended the worker.")
     low, high = wilson(tried - len(survivors), tried)
     print(
         f"killed {tried - len(survivors)} of {tried}: {1 - len(survivors) / tried:.1%} "

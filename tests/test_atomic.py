@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import stat
 from pathlib import Path
 
@@ -306,13 +307,25 @@ def test_a_swap_that_was_cut_short_is_completed(tmp_path, there):
     assert everything(tmp_path) == ["out", f"out/{'new' if there else 'old'}", "y"]
 
 
-def test_what_others_are_writing_now_or_on_another_machine_stays(tmp_path):
+@pytest.fixture
+def running():
+    """The number of another process, which runs until the test is over and must not be harmed."""
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    yield pid
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_what_others_are_writing_now_or_on_another_machine_stays(tmp_path, running):
     dead = in_child(lambda: None)
     in_child(lambda: half_written(tmp_path))
     host = everything(tmp_path)[0][1:5]
     other = "0000" if host != "0000" else "1111"
     stays = [
-        f".{host}-{os.getppid()}-12345678.x",  # it runs
+        f".{host}-{running}-12345678.x",
         f".{other}-{dead}-12345678.x",
         f".{host}-{dead}-1234567.x",  # no name of ours
         f"{host}-{dead}-12345678.x",
