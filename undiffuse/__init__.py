@@ -9,8 +9,22 @@ The public names are those of `__init__.pyi`. Each is imported when it is first 
 `import undiffuse` costs nothing.
 """
 
-import lazy_loader
-
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+def __getattr__(name: str) -> object:
+    find, _, names = _attach()
+    return names if name == "__all__" else find(name)
+
+
+def __dir__() -> list[str]:
+    return _attach()[1]()
+
+
+def _attach():  # noqa: ANN202 - of functions and a list
+    """Put what finds the public names in the place of the two above: it is not imported before."""
+    import lazy_loader
+
+    attached = lazy_loader.attach_stub(__name__, __file__)
+    globals().update(zip(("__getattr__", "__dir__", "__all__"), attached))
+    return attached

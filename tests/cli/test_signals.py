@@ -78,6 +78,8 @@ def test_interrupted_and_resumed_is_as_if_never_interrupted(
 @pytest.mark.parametrize(
     ("module", "number"),
     [
+        ("undiffuse.cli", signal.SIGINT),  # the first of all that is imported
+        ("undiffuse.cli", signal.SIGTERM),
         ("cyclopts", signal.SIGTERM),
         ("cyclopts", signal.SIGINT),
         ("numpy", signal.SIGINT),  # whose importer, torch, discards what the import raises
@@ -96,12 +98,27 @@ class Sender:
             os.kill(os.getpid(), {int(number)})
 sys.meta_path.insert(0, Sender())
 sys.argv[1:] = {[*WORDS.split(), "--out", str(tmp_path / "run"), "--quiet"]}
-from undiffuse.cli.main import run
+from undiffuse.__main__ import run
 run()
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted.\n")
     assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_imported_before_signals_are_handled() -> None:
+    program = """
+import _signal, sys
+class Recorder:
+    def find_spec(self, name, *_):
+        if _signal.getsignal(_signal.SIGINT) is not _signal.default_int_handler:
+            sys.exit()
+        print(name)
+sys.meta_path.insert(0, Recorder())
+import undiffuse.__main__
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ran.stdout.split(), ran.stderr) == (["undiffuse", "undiffuse.__main__"], "")
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

@@ -67,7 +67,7 @@ def test_memory_of_sampling() -> None:
 
 def test_memory_of_scoring_to_a_file(tmp_path: Path) -> None:
     from undiffuse.data import conform
-    from undiffuse.evaluation import Scoring, score
+    from undiffuse.evaluation.scores import Scoring, score
     from undiffuse.models.likelihood import how_of
 
     made = model()

@@ -23,10 +23,10 @@ from undiffuse.errors import InputError
 
 def run() -> None:
     """Run the words of the command line and exit with their code: the `undiffuse` script."""
-    for number in SIGNALS:  # before `main` handles them, and once there is nothing left to do
-        signal.signal(number, signal.SIG_IGN)
     _open_streams()
     code = main(sys.argv[1:])
+    for number in SIGNALS:  # there is nothing left to interrupt
+        signal.signal(number, signal.SIG_IGN)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
