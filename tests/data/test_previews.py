@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_a_long_wave_is_drawn_by_its_envelope_and_a_short_one_as_it_is(channels,
             np.testing.assert_array_equal(shown[-1], of_channels)
             continue
         ends = np.floor(np.arange(257) * length / 256).astype(int)
-        parts = [of_channels[..., a:b] for a, b in zip(ends[:-1], ends[1:])]
+        parts = [of_channels[..., a:b] for a, b in pairwise(ends)]
         assert shown[-1].shape == (3, channels, 512)
         np.testing.assert_array_equal(shown[-1][..., ::2], np.stack([p.min(2) for p in parts], 2))
         np.testing.assert_array_equal(shown[-1][..., 1::2], np.stack([p.max(2) for p in parts], 2))

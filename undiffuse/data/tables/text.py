@@ -219,8 +219,8 @@ def _without_nulls(cells: pa.Array) -> pa.Array:
 
 def _certainly_comma(present: pa.Array) -> bool:
     """Return whether a comma can only be a decimal sign, in every cell."""
-    spellings = [s for s in _number_spellings(present) if _all(s.fits(present))]
-    return len(spellings) == 1 and spellings[0].decimal == "," and _any(present, ",")
+    signs = {s.decimal for s in _number_spellings(present) if _all(s.fits(present))}
+    return signs == {","} and _any(present, ",")
 
 
 def _typed(cells: pa.Array, present: pa.Array, comma: bool) -> Typed:
