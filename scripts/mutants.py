@@ -35,7 +35,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -159,42 +159,35 @@ def functions(tree: ast.AST, within: str = "") -> Iterator[tuple[str, ast.Functi
             yield from functions(node, inner)
 
 
-def mutants(file: Path) -> Iterator[Mutant]:
-    """Every mutant of a file."""
-    text = file.read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    name = str(file.relative_to(ROOT))
+def edits(tree: ast.Module) -> Iterator[tuple[ast.AST, str, str]]:
+    """Make every change to a tree, one at a time: (the node, what it was, what it is now)."""
+    for node in list(places(tree)):
+        for field, value in changes(node):
+            was, before = ast.unparse(node), getattr(node, field)
+            setattr(node, field, value)
+            yield node, was, ast.unparse(node)
+            setattr(node, field, before)
+    for block, i in list(removable(tree)):
+        statement = block[i]
+        block[i] = ast.copy_location(ast.Pass(), statement)
+        yield statement, ast.unparse(statement), "pass"
+        block[i] = statement
+
+
+def mutants(file: Path, chosen: Collection[int]) -> Iterator[Mutant]:
+    """The mutants of a file that have these numbers."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     owner = {
         id(node): function
         for function, whole in functions(tree)
         for statement in whole.body
         for node in ast.walk(statement)
     }
-    for node in list(places(tree)):
-        for field, value in changes(node):
-            was, before = ast.unparse(node), getattr(node, field)
-            setattr(node, field, value)
-            yield Mutant(
-                name,
-                node.lineno,
-                was,
-                ast.unparse(node),
-                ast.unparse(ast.fix_missing_locations(tree)),
-                owner.get(id(node), ""),
-            )  # type: ignore[attr-defined]
-            setattr(node, field, before)
-    for block, i in list(removable(tree)):
-        statement = block[i]
-        block[i] = ast.copy_location(ast.Pass(), statement)
-        yield Mutant(
-            name,
-            statement.lineno,
-            ast.unparse(statement),
-            "pass",
-            ast.unparse(tree),
-            owner.get(id(statement), ""),
-        )
-        block[i] = statement
+    for number, (node, was, now) in enumerate(edits(tree)):
+        if number in chosen:
+            text = ast.unparse(ast.fix_missing_locations(tree))
+            name, function = str(file.relative_to(ROOT)), owner.get(id(node), "")
+            yield Mutant(name, node.lineno, was, now, text, function)  # type: ignore[attr-defined]
 
 
 # --- running tests
@@ -213,7 +206,8 @@ class Watcher:
         self.coverage, self.seconds, self.failed = coverage, {}, []
 
     def pytest_runtest_protocol(self, item: object, nextitem: object) -> None:
-        self.coverage.switch_context(item.nodeid)  # type: ignore[attr-defined]
+        if self.coverage is not None:
+            self.coverage.switch_context(item.nodeid)  # type: ignore[attr-defined]
 
     def pytest_runtest_logreport(self, report: object) -> None:
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration  # type: ignore[attr-defined]
@@ -295,8 +289,8 @@ def covered(folder: Path, package: str, tests: list[str]) -> dict[str, object]:
     return json.loads(answer.read_text())
 
 
-def survives(mutant: Mutant, folder: Path, tests: list[str], seconds: float) -> bool:
-    """Whether all `tests` pass with the mutant in place."""
+def written(mutant: Mutant, folder: Path, tests: list[str], seconds: float) -> tuple[int, str]:
+    """What `tried` says of the tests with the mutant written in place."""
     file = folder / mutant.file
     original = file.read_text(encoding="utf-8")
     stamp = time.time() + random.random() * 1e6  # never that of a compiled file
@@ -306,9 +300,9 @@ def survives(mutant: Mutant, folder: Path, tests: list[str], seconds: float) -> 
 
         def work() -> int:
             enter(folder)
-            return run_tests(tests, [])
+            return run_tests(tests, [Judge(folder)])
 
-        return forked(work, seconds) == 0
+        return tried(work, folder, seconds)
     finally:
         file.write_text(original, encoding="utf-8")
 
@@ -318,7 +312,7 @@ class Swapper:
 
     def __init__(self, folder: Path, todo: dict[int, tuple[Mutant, list[str], float]], end: float):
         self.folder, self.todo, self.end = folder, todo, end
-        self.alive: dict[int, bool] = {}
+        self.outcomes: dict[int, tuple[int, str]] = {}
 
     def pytest_runtestloop(self, session: object) -> bool:
         items = {item.nodeid: item for item in session.items}  # type: ignore[attr-defined]
@@ -343,11 +337,11 @@ class Swapper:
                     return SWAP_FAILED
                 for function in live:
                     function.__code__ = new
-                return run_items([items[test] for test in tests])
+                return run_items([items[test] for test in tests], self.folder)
 
-            code = forked(work, seconds)
+            code, killer = tried(work, self.folder, seconds)
             if code != SWAP_FAILED:
-                self.alive[i] = code == 0
+                self.outcomes[i] = code, killer
         return True
 
 
@@ -364,19 +358,50 @@ def code_of(mutant: Mutant, path: str) -> CodeType | None:
     return found[0] if len(found) == 1 else None
 
 
-def run_items(items: list[object]) -> int:
+class Judge:
+    """Ends the process at the first test that fails, and leaves its name in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "killer"
+
+    def pytest_runtest_logreport(self, report: object) -> None:
+        if report.failed:  # type: ignore[attr-defined]
+            self.file.write_text(report.nodeid)  # type: ignore[attr-defined]
+            os._exit(1)
+
+
+def tried(work: Callable[[], int], folder: Path, seconds: float) -> tuple[int, str]:
+    """The exit code of `work()` in a process of its own, and the test that failed, if one did."""
+    killer = folder / "killer"
+    killer.unlink(missing_ok=True)
+    code = forked(work, seconds)
+    return code, killer.read_text() if killer.exists() else ""
+
+
+def run_items(items: list[object], folder: Path) -> int:
     """Run collected tests; ends the process at the first that fails."""
     config = items[0].config  # type: ignore[attr-defined]
-
-    class Judge:
-        def pytest_runtest_logreport(self, report: object) -> None:
-            if report.failed:  # type: ignore[attr-defined]
-                os._exit(1)
-
-    config.pluginmanager.register(Judge())
+    config.pluginmanager.register(Judge(folder))
     for item, following in zip(items, [*items[1:], None], strict=True):
         config.hook.pytest_runtest_protocol(item=item, nextitem=following)
     return 0
+
+
+def failing(tests: list[str], folder: Path) -> set[str]:
+    """Which of `tests` fail on the unchanged code."""
+    watcher, answer = Watcher(None), folder / "failing.json"
+
+    def work() -> int:
+        enter(folder)
+        import pytest
+
+        pytest.main([*tests, *QUIET], [watcher])
+        answer.write_text(json.dumps(watcher.failed))
+        return 0
+
+    if forked(work, 3600) or not answer.exists():
+        sys.exit("The tests that killed mutants could not be run again on the unchanged code.")
+    return set(json.loads(answer.read_text()))
 
 
 def load_libraries() -> None:
@@ -422,8 +447,18 @@ def main() -> None:
     files = (
         sorted((ROOT / package).rglob("*.py")) if (ROOT / package).is_dir() else [ROOT / package]
     )
-    every = [mutant for file in files for mutant in mutants(file)]
-    chosen = random.Random(asked.seed).sample(every, min(asked.sample, len(every)))
+    every = [
+        (file, number)
+        for file in files
+        for number, _ in enumerate(edits(ast.parse(file.read_text("utf-8"))))
+    ]
+    sample = random.Random(asked.seed).sample(every, min(asked.sample, len(every)))
+    chosen = [
+        mutant
+        for file in files
+        for mutant in mutants(file, {number for other, number in sample if other == file})
+    ]
+    random.Random(asked.seed).shuffle(chosen)  # if time runs out, what was tried is a sample
     tests = asked.tests or [str(package), str(Path("tests", *package.parts[1:2]))]
     load_libraries()
     began = time.monotonic()
@@ -440,17 +475,17 @@ def main() -> None:
             f"{sum(found['seconds'].values()):.0f} s",
             flush=True,
         )  # type: ignore[attr-defined]
-        tried, survivors = try_all(chosen, folders, found, tests, began + 60 * asked.minutes)
-    if tried < len(chosen):
-        print(f"{len(chosen) - tried} not tried: no time was left, or a mutant ended the worker.")
-    low, high = wilson(tried - len(survivors), tried)
+        count, survivors = try_all(chosen, folders, found, tests, began + 60 * asked.minutes)
+    if count < len(chosen):
+        print(f"{len(chosen) - count} not tried: no time was left, or a mutant ended the worker.")
+    low, high = wilson(count - len(survivors), count)
     print(
-        f"killed {tried - len(survivors)} of {tried}: {1 - len(survivors) / tried:.1%} "
+        f"killed {count - len(survivors)} of {count}: {1 - len(survivors) / count:.1%} "
         f"({low:.1%} to {high:.1%})"
     )
-    for mutant, count in survivors:
+    for mutant, tests in survivors:
         print(
-            f"{mutant.file}:{mutant.line} ({count} tests)\n    - {short(mutant.was)}\n    + "
+            f"{mutant.file}:{mutant.line} ({tests} tests)\n    - {short(mutant.was)}\n    + "
             f"{short(mutant.now)}"
         )
 
@@ -545,17 +580,17 @@ def try_all(
     outcomes = Path(folders[0]) / "outcomes.jsonl"
     outcomes.touch()
 
-    def write(i: int, alive: bool) -> None:
+    def write(i: int, code: int, killer: str) -> None:
         with outcomes.open("a") as stream:
-            stream.write(json.dumps([i, alive, len(met[i])]) + "\n")
+            stream.write(json.dumps([i, code, killer]) + "\n")
 
     def swap(folder: Path, mine: list[int]) -> int:
         enter(folder)
         todo = {i: (chosen[i], met[i], limits[i]) for i in mine if i in swapped}
         swapper = Swapper(folder, todo, end)
         run_tests(tests, [swapper])
-        for i, alive in swapper.alive.items():
-            write(i, alive)
+        for i, outcome in swapper.outcomes.items():
+            write(i, *outcome)
         return 0
 
     workers = []
@@ -570,13 +605,21 @@ def try_all(
             done = {json.loads(line)[0] for line in outcomes.read_text().splitlines()}
             for i in mine:
                 if i not in done and time.monotonic() < end:
-                    write(i, survives(chosen[i], folder, met[i], limits[i]) if met[i] else True)
+                    one = written(chosen[i], folder, met[i], limits[i]) if met[i] else (0, "")
+                    write(i, *one)
             os._exit(0)
         workers.append(pid)
     for pid in workers:
         os.waitpid(pid, 0)
     results = [json.loads(line) for line in outcomes.read_text().splitlines()]
-    return len(results), [(chosen[i], count) for i, alive, count in sorted(results) if alive]
+    killers = {killer for _, _, killer in results if killer}
+    wrong = failing(sorted(killers), folders[0]) if killers else set()
+    if wrong:
+        print("These also fail on the unchanged code; what they killed is not counted:", *wrong)
+    results = [(i, code, killer) for i, code, killer in sorted(results) if killer not in wrong]
+    slow = sum(bool(code) and not killer for _, code, killer in results)
+    print(f"{slow} killed by no test: they took too long, or the tests could not be collected.")
+    return len(results), [(chosen[i], len(met[i])) for i, code, _ in results if code == 0]
 
 
 if __name__ == "__main__":
