@@ -310,9 +310,14 @@ def written(mutant: Mutant, folder: Path, tests: list[str], seconds: float) -> t
 class Swapper:
     """Instead of running the tests collected, tries mutants on them, each in a forked process."""
 
-    def __init__(self, folder: Path, todo: dict[int, tuple[Mutant, list[str], float]], end: float):
-        self.folder, self.todo, self.end = folder, todo, end
-        self.outcomes: dict[int, tuple[int, str]] = {}
+    def __init__(
+        self,
+        folder: Path,
+        todo: dict[int, tuple[Mutant, list[str], float]],
+        end: float,
+        write: Callable[[int, int, str], None],
+    ) -> None:
+        self.folder, self.todo, self.end, self.write = folder, todo, end, write
 
     def pytest_runtestloop(self, session: object) -> bool:
         items = {item.nodeid: item for item in session.items}  # type: ignore[attr-defined]
@@ -341,7 +346,7 @@ class Swapper:
 
             code, killer = tried(work, self.folder, seconds)
             if code != SWAP_FAILED:
-                self.outcomes[i] = code, killer
+                self.write(i, code, killer)
         return True
 
 
@@ -475,19 +480,20 @@ def main() -> None:
             f"{sum(found['seconds'].values()):.0f} s",
             flush=True,
         )  # type: ignore[attr-defined]
-        count, survivors = try_all(chosen, folders, found, tests, began + 60 * asked.minutes)
+        count, alive = try_all(chosen, folders, found, tests, began + 60 * asked.minutes)
     if count < len(chosen):
         print(f"{len(chosen) - count} not tried: no time was left, or a mutant ended the worker.")
-    low, high = wilson(count - len(survivors), count)
+    low, high = wilson(count - alive, count)
+    print(f"killed {count - alive} of {count}: {1 - alive / count:.1%} ({low:.1%} to {high:.1%})")
+
+
+def say(mutant: Mutant, count: int, n: int) -> None:
+    """Print a survivor, the n-th mutant tried, that met so many tests."""
     print(
-        f"killed {count - len(survivors)} of {count}: {1 - len(survivors) / count:.1%} "
-        f"({low:.1%} to {high:.1%})"
+        f"{n}: {mutant.file}:{mutant.line} ({count} tests)\n    - {short(mutant.was)}\n    + "
+        f"{short(mutant.now)}",
+        flush=True,
     )
-    for mutant, tests in survivors:
-        print(
-            f"{mutant.file}:{mutant.line} ({tests} tests)\n    - {short(mutant.was)}\n    + "
-            f"{short(mutant.now)}"
-        )
 
 
 def short(text: str) -> str:
@@ -568,10 +574,10 @@ class Meeting:
 
 def try_all(
     chosen: list[Mutant], folders: list[Path], found: dict, tests: list[str], end: float
-) -> tuple[int, list[tuple[Mutant, int]]]:
-    """Try the mutants, one process a folder.
+) -> tuple[int, int]:
+    """Try the mutants, one process a folder, and print the survivors.
 
-    Returns how many were tried, and the survivors with the number of their tests.
+    Returns how many were tried, and how many survived.
     """
     meeting = Meeting(found)
     met = [meeting.tests(mutant) for mutant in chosen]
@@ -587,11 +593,7 @@ def try_all(
     def swap(folder: Path, mine: list[int]) -> int:
         enter(folder)
         todo = {i: (chosen[i], met[i], limits[i]) for i in mine if i in swapped}
-        swapper = Swapper(folder, todo, end)
-        run_tests(tests, [swapper])
-        for i, outcome in swapper.outcomes.items():
-            write(i, *outcome)
-        return 0
+        return run_tests(tests, [Swapper(folder, todo, end, write)])
 
     workers = []
     for w, folder in enumerate(folders):
@@ -609,9 +611,16 @@ def try_all(
                     write(i, *one)
             os._exit(0)
         workers.append(pid)
-    for pid in workers:
-        os.waitpid(pid, 0)
-    results = [json.loads(line) for line in outcomes.read_text().splitlines()]
+    results: list[tuple[int, int, str]] = []
+    while workers:
+        workers = [pid for pid in workers if os.waitpid(pid, os.WNOHANG) == (0, 0)]
+        time.sleep(1)
+        lines = outcomes.read_text().rpartition("\n")[0].splitlines()  # whole ones
+        for line in lines[len(results) :]:
+            results.append(json.loads(line))
+            i, code, _ = results[-1]
+            if code == 0:
+                say(chosen[i], len(met[i]), len(results))
     killers = {killer for _, _, killer in results if killer}
     wrong = failing(sorted(killers), folders[0]) if killers else set()
     if wrong:
@@ -619,7 +628,7 @@ def try_all(
     results = [(i, code, killer) for i, code, killer in sorted(results) if killer not in wrong]
     slow = sum(bool(code) and not killer for _, code, killer in results)
     print(f"{slow} killed by no test: they took too long, or the tests could not be collected.")
-    return len(results), [(chosen[i], len(met[i])) for i, code, _ in results if code == 0]
+    return len(results), sum(code == 0 for _, code, _ in results)
 
 
 if __name__ == "__main__":
