@@ -11,10 +11,11 @@ from model_cases import Identity, Rows
 from PIL import Image
 from torch import nn
 
-from undiffuse import data
+from undiffuse import data, room
 from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Player
+from undiffuse.models import base
 from undiffuse.models.base import GenerativeModel, one_pass
 from undiffuse.models.likelihood import Likelihood
 
@@ -211,3 +212,63 @@ def test_a_pass_is_reported_as_one_step_at_the_data():
     ((i, n, t, same),) = seen
     assert (i, n, float(t), t.dtype) == (1, 1, 0.0, torch.float64)
     assert same is x
+
+
+# --- what does not fit into memory is refused before it is made
+
+
+def test_samples_and_batches_are_refused_where_memory_cannot_hold_them(monkeypatch):
+    """A sample is 3 numbers of 8 bytes and its class; a batch holds each number twice over."""
+    model = Told(Identity((3,)))
+    monkeypatch.setattr(room, "memory", lambda: 10 * (3 * 8 + 8))
+    assert model.sample_rows(10, batch=1).shape == (10, 3)
+    with pytest.raises(InputError, match=r"^11 samples: needs .* draw fewer at a time, each with "):
+        model.sample_rows(11, batch=1)
+    monkeypatch.setattr(room, "memory", lambda: 5 * 3 * 2 * 8)
+    assert model.sample_rows(5, batch=5).shape == (5, 3)
+    assert model.sample_rows(5, batch=100).shape == (5, 3)  # a batch of all there are
+    with pytest.raises(InputError, match=r"^batch 6: needs .* compute fewer samples at a time"):
+        model.sample_rows(7, batch=6)
+    model.form = SimpleNamespace(dtype="uint8")  # pictures: a byte a number
+    monkeypatch.setattr(room, "memory", lambda: 10 * (3 + 8))
+    assert model.sample_rows(10, batch=1).shape == (10, 3)
+    with pytest.raises(InputError, match=r"^11 samples: needs"):
+        model.sample_rows(11, batch=1)
+    with pytest.raises(InputError, match=r"^12 samples: needs"):  # completions of two rows
+        model.sample_rows(6, given=PartialRows(ROWS, KNOWN), batch=1)
+
+
+class Sized(Told):
+    """A family that makes layers of so many weights."""
+
+    def __init__(self, count, size):
+        super().__init__(Identity((3,)))
+        self.count, self.size = count, size
+
+    def prepare(self, source):
+        self.layers = nn.ParameterList(torch.empty(self.size) for _ in range(self.count))
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 250), (10, 25)])
+def test_a_network_may_be_a_fifth_of_memory(monkeypatch, count, size):
+    """1,000 bytes of weights: training holds them, their gradients, two moments and a mean."""
+    monkeypatch.setattr(base, "memory", lambda: 5000)
+    Sized(count, size).meet(Rows(torch.zeros(20, 3)))
+    monkeypatch.setattr(base, "memory", lambda: 4999)
+    with pytest.raises(
+        InputError, match=r"^sized: the network needs more than a fifth of 0[.]0 GiB"
+    ):
+        Sized(count, size).meet(Rows(torch.zeros(20, 3)))
+
+
+def test_a_network_of_too_many_parts_is_refused_at_once(monkeypatch):
+    monkeypatch.setattr(base, "MOST_TENSORS", 10)
+    Sized(10, 1).meet(Rows(torch.zeros(20, 3)))
+    with pytest.raises(InputError, match="the network needs more than .*; choose smaller dimens"):
+        Sized(11, 1).meet(Rows(torch.zeros(20, 3)))
+
+
+def test_the_message_says_how_much_memory_there_is(monkeypatch):
+    monkeypatch.setattr(base, "memory", lambda: 3 * 2**29)
+    with pytest.raises(InputError, match=r"a fifth of 1.5 GiB of memory, as training takes five"):
+        Sized(1, 10**8).meet(Rows(torch.zeros(20, 3)))

@@ -9,7 +9,7 @@ import math
 
 import pytest
 import torch
-from model_cases import Rows
+from model_cases import Recorder, Rows
 from torch import nn
 
 from undiffuse.data.images.form import ImageForm, image_transform
@@ -189,6 +189,26 @@ def test_one_form_serves_all_rows_and_is_kept_with_the_weights(preset, forms, mo
         assert ("whole numbers" in found.meaning, "own levels" in found.meaning) == form[1::-1]
     assert [i for i, _ in asked] == [*range(forms)] * forms
     assert all(torch.equal(rows, training.rows[: len(rows)]) for _, rows in asked)
+
+
+@pytest.mark.parametrize(
+    ("preset", "options", "columns"),
+    [("edm", {}, 64), ("edm", {}, 65), ("ddpm", {"levels": 70}, 2)],
+)
+def test_choosing_the_form_takes_as_many_evaluations_as_a_budget_sets_aside(
+    preset, options, columns
+):
+    """Rows that pass through the network, counted there."""
+    model = PRESETS[preset](width=8, **options)
+    data = Whole(torch.randint(K, (60, 1, columns), dtype=torch.uint8))
+    form = ImageForm(row_shape=(1, columns), channel_axis=None, levels=K, dtype="uint8")
+    data.transform = image_transform(form)
+    model.meet(data)
+    model.denoiser.network, passed = Recorder(), []
+    model.network.register_forward_pre_hook(lambda _, given: passed.append(len(given[0])))
+    model.conclude(data)
+    assert 0.98 * model.conclusion < sum(passed) <= model.conclusion
+    assert PRESETS["dae"]().conclusion == PRESETS[preset]().conclusion == 0
 
 
 @pytest.mark.parametrize("preset", SCORED)

@@ -37,7 +37,7 @@ from undiffuse.diffusion.denoiser import Condition, Conditioned, noised
 from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, Interval
 from undiffuse.diffusion.known import Conditional, replaced
 from undiffuse.diffusion.likelihood.density import EXACT, Adaptive, RungeKutta, log_density
-from undiffuse.diffusion.likelihood.elbo import elbo
+from undiffuse.diffusion.likelihood.elbo import DRAWS, elbo
 from undiffuse.diffusion.linear import LinearDenoiser
 from undiffuse.diffusion.objectives import AbstractObjective
 from undiffuse.diffusion.sample import Callback
@@ -450,7 +450,8 @@ class Diffusion(GenerativeModel):
         """See `Trainable`."""
         if self.no_density or self.transform is None:
             return 0
-        return len(self._forms(binned=True)) * Bound().evaluations * self._chosen_on
+        evaluations = Bound().evaluations + DRAWS
+        return len(self._forms(binned=True)) * evaluations * self._chosen_on
 
     @property
     def _chosen_on(self) -> int:
