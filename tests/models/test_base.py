@@ -264,7 +264,7 @@ def test_a_network_may_be_a_fifth_of_memory(monkeypatch, count, size):
 def test_a_network_of_too_many_parts_is_refused_at_once(monkeypatch):
     monkeypatch.setattr(base, "MOST_TENSORS", 10)
     Sized(10, 1).meet(Rows(torch.zeros(20, 3)))
-    with pytest.raises(InputError, match="the network needs more than .*; choose smaller dimens"):
+    with pytest.raises(InputError, match=r"the network needs more than .*; choose smaller dimens"):
         Sized(11, 1).meet(Rows(torch.zeros(20, 3)))
 
 
