@@ -218,3 +218,92 @@ def test_nothing_is_known_of_a_column_but_what_the_training_rows_hold(step):
     assert isinstance(column, ConstantColumn)
     assert said.startswith("a constant")
     assert column.rows == 30
+
+
+# --- what lies apart
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("apart", "atoms"),
+    [
+        ([-50.1] * 2, [-50.1]),  # more than half of the range of the rest, which is 100
+        ([-49.9] * 2, []),
+        ([-50.1], []),  # one row alone is a heavy tail
+        ([-50.1] * 2 + [150.1] * 2, []),  # either makes the range of the other's rest larger
+        ([-76.0] * 2 + [151.0] * 2, [-76.0, 151.0]),
+        ([-51.0] * 2 + [-201.0] * 2, [-201.0, -51.0]),  # the farthest first, then the next
+    ],
+)
+def test_a_repeated_end_far_from_the_rest_stands_apart(apart, atoms, sign):
+    values = np.concatenate([np.arange(101.0), apart]) * math.pi * sign
+    column, _ = modelled(values)
+    assert isinstance(column, NumberColumn)
+    np.testing.assert_allclose(column.atoms, sorted(np.array(atoms) * math.pi * sign))
+    rest = [value for value in values if value not in column.atoms]
+    assert (column.low, column.high) == (min(rest), max(rest))
+
+
+def clusters(left, right, gap, unit):
+    """So many rows a unit apart, a gap of so many units, and so many rows a unit apart."""
+    return unit * np.concatenate([np.arange(left), left - 1 + gap + np.arange(right)])
+
+
+@pytest.mark.parametrize("unit", [math.pi, 3])
+@pytest.mark.parametrize(
+    ("left", "right", "gap", "is_one"),
+    [
+        (50, 50, 37, True),  # five times what eight rows span, 7 units, is 35
+        (50, 50, 34, False),
+        (8, 50, 37, True),
+        (7, 50, 37, False),  # eight rows on either side
+        (50, 8, 37, True),
+        (50, 7, 37, False),
+        (150, 150, 37, True),
+        (180, 180, 37, False),  # a tenth of the range
+    ],
+)
+def test_a_gap_is_five_times_as_wide_as_eight_rows_beside_it_and_a_tenth_of_all(
+    left, right, gap, is_one, unit
+):
+    column, _ = modelled(clusters(left, right, gap, unit))
+    assert isinstance(column, NumberColumn)
+    unit = unit if isinstance(unit, float) else 1  # of whole numbers by their steps
+    ends = [[unit * (left - 1), unit * (left - 1 + gap)]]
+    if is_one:
+        np.testing.assert_allclose(column.gaps, ends)
+    else:
+        assert column.gaps == []
+
+
+@pytest.mark.parametrize(("gap", "is_one"), [(36, False), (37, True)])
+def test_of_whole_numbers_the_gap_is_what_lies_between_their_bins(gap, is_one):
+    column, _ = modelled(clusters(50, 50, gap, 1).astype(int))
+    assert isinstance(column, NumberColumn)
+    assert column.gaps == ([[49.0, 49.0 + gap]] if is_one else [])
+
+
+@pytest.mark.parametrize("unit", [math.pi, 1])
+@pytest.mark.parametrize(("left", "right"), [(50, 50), (30, 90)])
+def test_what_a_model_draws_in_a_gap_goes_to_the_nearer_end(left, right, unit):
+    """A gap takes x of 1e-4 to either side of the score of the share below it, or 3e-6 a step."""
+    values = clusters(left, right, 200, unit)
+    column, _ = modelled(values if unit > 1 else values.astype(int))
+    assert isinstance(column, NumberColumn)
+    centre, whole = norm.ppf(left / (left + right)), unit == 1
+    ends = np.searchsorted(column.knots, [values[left - 1] + whole - 1e-9, values[left] - 1e-9])
+    low, high = np.array(column.marks)[ends]
+    assert high - low == pytest.approx(3e-6 * 199 if whole else 2e-4)
+    assert (low + high) / 2 == pytest.approx(centre, abs=0.02 if whole else 1e-9)
+    quarters = torch.tensor([[0.75 * low + 0.25 * high], [0.25 * low + 0.75 * high]])
+    np.testing.assert_allclose(column.decode(quarters.double()), [values[left - 1], values[left]])
+    wide = torch.linspace(-4, 4, 4001).double()[:, None]
+    drawn = column.decode(wide).numpy()
+    assert (np.diff(drawn) >= 0).all()
+    assert not ((drawn > values[left - 1]) & (drawn < values[left])).any()
+    assert (drawn.min(), drawn.max()) == (values.min(), values.max())
+    below = float(np.mean(drawn <= values[left - 1]))
+    assert below == pytest.approx((centre + 4) / 8, abs=0.01)
+    codes = torch.from_numpy(np.asarray(values, dtype=float))
+    back = column.decode(column.encode(codes, torch.zeros(len(codes), 1).double())[0])
+    np.testing.assert_allclose(back, values, atol=1e-4)
