@@ -366,3 +366,43 @@ def test_a_state_may_be_a_number_a_row():
         lambda state, w, rows: (-state[0],), (times(1.0, -2.0),), 0.0, 1.0, rtol=1e-9, atol=1e-9
     )
     torch.testing.assert_close(x, times(1.0, -2.0) * math.exp(-1), rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.1, 0.9])
+def test_the_end_is_met_to_the_last_digit_and_never_passed(start):
+    for end in torch.linspace(0.2, 0.8, 13, dtype=torch.float64).tolist():
+        asked, _ = asked_for(bent, BENT, (start, end), 1e-2)
+        assert asked[-1] == end
+        assert min(start, end) <= min(asked)
+        assert max(asked) <= max(start, end)
+
+
+def test_a_step_that_leaves_where_the_field_is_known_is_shortened():
+    """x' = 50 (1 - x) from 0 never exceeds 1, which its trial steps do."""
+
+    def field(state, w, rows):
+        (x,) = state
+        return (torch.where(x > 1 + 1e-9, torch.nan, 50 * (1 - x)),)
+
+    (x,), evaluations = integrate(
+        field, (torch.zeros(1, 1).double(),), 0.0, 0.2, rtol=1e-2, atol=1e-2
+    )
+    assert float(x) == pytest.approx(1 - math.exp(-10), abs=1e-2)
+    assert int(evaluations) < adaptive.MOST
+
+
+def test_every_evaluation_on_the_way_is_counted():
+    schedule = LinearVP()
+    counted, step = Counted(mixture(schedule)), AdaptiveODE(1e-3)
+    x, memory = torch.randn(3, 2).double(), None
+    for t, s in ((1.0, 0.5), (0.5, 0.001), (0.001, 0.0)):
+        x, memory = step(counted, x, *times(t, s), memory, torch.zeros_like)
+        assert sum(counted.rows) == int(memory.sum())
+
+
+def test_a_row_without_a_prediction_does_not_stop_the_others():
+    oracle = mixture(LinearVP())
+    x = torch.tensor([[0.3, 0.1], [math.nan, 0.0]]).double()
+    found, _ = AdaptiveODE(1e-3)(oracle, x, *times(1.0, 0.1), None, torch.zeros_like)
+    assert found[0].isfinite().all()
+    assert found[1].isnan().any()

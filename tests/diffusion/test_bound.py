@@ -224,3 +224,25 @@ def test_a_chain_of_one_level_has_no_bound(objective):
     x = torch.zeros(2, 1)
     with pytest.raises(InputError, match="takes 2 levels or more"):
         objective.losses(denoiser, x, x, torch.ones(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("v", [0.0, 0.4, 1.0])
+def test_the_first_term_s_learned_variance_is_between_beta_and_the_second_beta_tilde(v):
+    """Nichol and Dhariwal (2021), section 3.1: the first beta-tilde is zero, the second is not."""
+    x, x_hat = torch.randn(2, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    t = torch.full((4,), 1 / LEVELS, dtype=torch.float64)
+    denoiser = Denoiser(torch.nn.Identity(), SCHEDULE, target.data)
+    found = level_terms(denoiser, Learned(), LEVELS, x, x_hat, torch.full_like(x, v), t)
+    beta, alpha_bar, before = chain()
+    tilde = beta[1] * (1 - before[1]) / (1 - alpha_bar[1])
+    assert tilde < beta[0]
+    variance = beta[0] ** v * tilde ** (1 - v)
+    expected = -Normal(x_hat, variance.sqrt()).log_prob(x).mean(1)
+    torch.testing.assert_close(found, LEVELS * expected, rtol=1e-9, atol=0)
+
+
+def test_a_chain_of_two_levels_has_a_bound():
+    denoiser = Denoiser(lambda x, c_noise: x, DiscreteVP(betas=(0.3, 0.5)), target.noise)
+    x, t = torch.zeros(2, 1).double(), torch.tensor([0.5, 1.0]).double()
+    for objective in (VariationalBound(), Hybrid(variance=Beta())):
+        assert objective.losses(denoiser, x, x + 1, t).isfinite().all()

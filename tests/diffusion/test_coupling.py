@@ -76,3 +76,12 @@ def test_paths_cross_less_than_under_independent_noise():
         return float(v.var(1).mean())
 
     assert unexplained(OptimalTransport()(x, z)) < 0.05 * unexplained(z)
+
+
+def test_where_the_network_computes_in_half_precision_pairs_are_as_exact():
+    """Numbers that bfloat16 cannot tell apart are still paired by rank."""
+    z = draws(64, (1,))[1]
+    x = 512 + torch.randperm(64, generator=torch.Generator().manual_seed(1))[:, None] / 50
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        paired = OptimalTransport()(x, z)
+    assert torch.equal(x.flatten().argsort(), paired.flatten().argsort())

@@ -23,8 +23,11 @@ from undiffuse.diffusion import (
     sample,
     target,
 )
-from undiffuse.diffusion.denoiser import expand, noised
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand, noised
+from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, ClassifierGuided, Interval
+from undiffuse.diffusion.known import Conditional
 from undiffuse.diffusion.oracle import Gaussian, Mixture, Points
+from undiffuse.diffusion.schedules.process import Schedule
 from undiffuse.errors import InputError
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
@@ -231,3 +234,105 @@ def test_what_was_sampled_in_inference_mode_can_be_differentiated_afterwards(sch
         for one in (denoiser, oracle):
             (slope,) = torch.autograd.grad(one(x_t, t).square().sum(), x_t)
             assert slope.isfinite().all()
+
+
+class Told(AbstractDenoiser):
+    """x_hat is half of x_t; it keeps what it is told of each call."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule, self.told = schedule, []
+
+    def estimate(self, x_t, t, **cond):
+        self.told.append(cond)
+        alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
+        return Estimate(x_t / 2, (x_t - alpha * x_t / 2) / torch.where(sigma > 0, sigma, 1.0))
+
+
+def every_wrapper(denoiser):
+    """Each way to wrap a denoiser of rows (3, 2)."""
+    known, mask = torch.zeros(2).double(), torch.tensor([True, False])
+    return {
+        "itself": denoiser,
+        "given": denoiser.given(size=1),
+        "reexpressed": denoiser.on(denoiser.schedule),
+        "clipped": Clipped(denoiser),
+        "classifier_free": ClassifierFree(denoiser, 2.0),
+        "autoguided": Autoguided(denoiser, denoiser, 2.0),
+        "inside": Interval(denoiser, denoiser, 0.0, 1e9),
+        "outside": Interval(denoiser, denoiser, 1e8, 1e9),
+        "across": Interval(denoiser, denoiser, 0.0, 1.0),
+        "classifier": ClassifierGuided(denoiser, lambda x, t: x.sum(1)),
+        "conditional": Conditional(denoiser, known, mask),
+    }
+
+
+@pytest.mark.parametrize("name", every_wrapper(Told(EDM())))
+def test_a_condition_reaches_the_denoiser_through_every_view_and_wrapper(name):
+    x_t, label = torch.randn(3, 2).double(), torch.tensor([4, 5, 6])
+    views = ("__call__", "predict", "split", "noise", "score", "velocity")
+    for schedule, last in ((EDM(), 1.0), (Linear(), 0.99)):  # at 1 there is no signal in one
+        for t in (times(0.3)[0], times(1e-4, 0.3, last)):
+            for view in views:
+                told = Told(schedule)
+                getattr(every_wrapper(told)[name], view)(x_t, t, label=label)
+                assert told.told
+                assert all(cond["label"][:3].tolist() == [4, 5, 6] for cond in told.told)
+    told = Told(Linear())
+    if name != "clipped":  # where nothing is left of the data
+        every_wrapper(told)[name].split(x_t, times(1.0)[0], label=label)
+        assert all(cond["label"][:3].tolist() == [4, 5, 6] for cond in told.told)
+
+
+def test_some_rows_keep_their_own_conditions_and_those_of_all():
+    told, rows = Told(EDM()), torch.tensor([2, 0])
+    every = {
+        "label": torch.tensor([4, 5, 6]),
+        "vector": torch.randn(3, 7),
+        "of_all": torch.randn(5),
+        "number": torch.tensor(3.0),
+        "name": "cat",
+    }
+    x_t = torch.randn(3, 2).double()
+    for denoiser in (told.given(**every), ClassifierFree(told.given(**every), 1.0, label=-1)):
+        part = denoiser.of_rows(rows, x_t)
+        if isinstance(denoiser, ClassifierFree):
+            assert part.cond["label"].tolist() == [6, 4]
+            assert denoiser.cond["label"].tolist() == [4, 5, 6]
+            continue
+        part(x_t[rows], 0.3)
+        kept = told.told[-1]
+        assert kept["label"].tolist() == [6, 4]
+        assert torch.equal(kept["vector"], every["vector"][rows])
+        for name in ("of_all", "number", "name"):
+            assert kept[name] is every[name]
+        denoiser(x_t, 0.3)
+        assert told.told[-1]["label"].tolist() == [4, 5, 6]
+
+
+class Doubled(Schedule):
+    """Twice the signal: alpha = 2 (1 - t), sigma = t."""
+
+    t_min = 0.0
+
+    def marginal(self, t):
+        return 2 * (1 - t), 1.0 * t
+
+    def slopes(self, t):
+        return torch.full_like(t, -2.0), torch.ones_like(t)
+
+    def inverse(self, log_snr):
+        return 2 / (2 + torch.exp(log_snr / 2))
+
+
+def test_what_comes_back_without_noise_is_x_whatever_its_scale():
+    """A schedule may scale the data at t = 0: x_hat = x_t / alpha_0."""
+    schedule, x = Doubled(), torch.randn(3, 2).double()
+    for denoiser in (
+        Denoiser(Recorder(), schedule, target.v),
+        Gaussian(schedule, torch.zeros(2).double(), torch.ones(2).double()),
+    ):
+        for t in (times(0.0)[0], times(0.0, 0.0, 0.0)):
+            x_hat, z_hat = denoiser.split(2 * x, t)
+            torch.testing.assert_close(x_hat, x)
+            assert float(z_hat.abs().max()) == 0

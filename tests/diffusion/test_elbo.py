@@ -16,7 +16,7 @@ from undiffuse.diffusion.likelihood.decoder import log_mass
 from undiffuse.diffusion.likelihood.elbo import elbo, prior_term
 from undiffuse.diffusion.oracle import Gaussian, Mixture
 from undiffuse.diffusion.schedules.process import LEAST_SCORED
-from undiffuse.diffusion.steps.moves import Beta, BetaTilde
+from undiffuse.diffusion.steps.moves import Beta, BetaTilde, Learned
 from undiffuse.errors import InputError
 from undiffuse.selfcheck import expected_gap, open_bins
 
@@ -99,6 +99,30 @@ def test_the_estimate_of_the_sum_is_unbiased(variance):
     torch.testing.assert_close(every.terms.sum(1), every.diffusion)
     assert (every.evaluations, few.evaluations) == (240, 10)
     assert close(every.nats, few.nats)
+
+
+class Sure(AbstractDenoiser):
+    """Another denoiser, which says of the variance that it lies three quarters up."""
+
+    def __init__(self, denoiser):
+        super().__init__()
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
+
+    def estimate(self, x_t, t, **cond):
+        return self.denoiser.estimate(x_t, t)._replace(v=torch.full_like(x_t, 0.75))
+
+
+def test_the_estimate_of_the_sum_under_a_learned_variance_is_unbiased():
+    schedule = DiscreteVP(betas=linear_betas(40))
+    oracle, prior = exact(schedule)
+    x, grid = drawn(oracle, 1).expand(2000, -1), Levels()(schedule, 40)
+    every, few = (
+        elbo(Sure(oracle), x, prior, grid=grid, variance=Learned(), evaluations=n, noise=noise(i))
+        for i, n in enumerate((None, 6))
+    )
+    assert close(every.diffusion, few.diffusion)
+    assert close(every.decoder, few.decoder)
+    assert few.evaluations == 10
 
 
 @pytest.mark.parametrize("discrete", [False, True])
@@ -315,3 +339,43 @@ def test_what_cannot_be_bounded_is_refused():
             elbo(oracle, x, prior, grid=grid)
     one = elbo(oracle, x, prior, evaluations=2, noise=noise())
     assert one.stderr.isnan().all()  # nothing can be known from two strata
+
+
+def test_a_bound_may_end_before_the_schedule_does():
+    """At `least`, as on a schedule that ends there: the same draws, the same bound."""
+    short, (oracle, prior) = EDM(sigma_min=0.05), exact(EDM())
+    x = drawn(oracle, 20)
+    for least, schedule in ((0.05, short), (1.5, EDM(sigma_min=1.5)), (1e-9, EDM())):
+        ended = elbo(oracle, x, prior, evaluations=5, least=least, noise=noise())
+        other, same = exact(schedule)
+        own = elbo(other, x, same, evaluations=5, noise=noise())
+        torch.testing.assert_close(ended.nats, own.nats, rtol=1e-7, atol=1e-7)
+
+
+def test_three_points_tell_a_standard_error_and_a_single_step_leaves_the_decoder():
+    oracle, prior = exact(EDM())
+    x = drawn(oracle, 5)
+    assert elbo(oracle, x, prior, evaluations=3, noise=noise()).stderr.isfinite().all()
+    for evaluations in (None, 1, 4, 9):
+        only = elbo(oracle, x, prior, grid=times(1.0, 0.0), evaluations=evaluations, noise=noise())
+        assert only.diffusion.tolist() == [0] * 5
+        assert only.evaluations == 4  # of the decoder
+        # of x_1 hardly anything is known: N(0, 80^2), as the decoder's variance is
+        wide = torch.distributions.Normal(MEAN, torch.tensor(80.0).double())
+        assert float((only.decoder + wide.log_prob(x).sum(1)).abs().max()) < 8
+
+
+def test_the_last_draw_of_all_falls_on_the_last_level():
+    """At u = 1 a sum of chances that is rounded to less than 1 has no further level."""
+    for levels in range(2, 40):
+        schedule = DiscreteVP(betas=linear_betas(levels))
+        oracle, prior = exact(schedule)
+        bound = elbo(
+            oracle,
+            drawn(oracle, 2),
+            prior,
+            grid=Levels()(schedule, levels),
+            evaluations=1,
+            noise=lambda like: torch.full_like(like, 40.0),
+        )
+        assert bound.nats.isfinite().all()

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from undiffuse.diffusion import Beta, BetaTilde, DiscreteVP, Prior
+from undiffuse.diffusion import Beta, BetaTilde, DiscreteVP, Learned, Prior
+from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.likelihood.decoder import log_mass
 from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.oracle import Gaussian
@@ -54,7 +55,7 @@ def integral(values):
     return float(torch.trapezoid(torch.trapezoid(values, LINE, dim=1), LINE, dim=0))
 
 
-def averaged(x, variance):
+def averaged(x, variance, denoiser=ORACLE):
     """The library's bound in expectation: each term is quadratic in one draw z, so +1 and -1
     average it exactly.
     """
@@ -62,7 +63,9 @@ def averaged(x, variance):
     for sign in (1.0, -1.0):
         z = torch.full_like(x, sign)
         nats.append(
-            elbo(ORACLE, x, STANDARD, grid=grid, variance=variance, noise=lambda like, z=z: z).nats
+            elbo(
+                denoiser, x, STANDARD, grid=grid, variance=variance, noise=lambda like, z=z: z
+            ).nats
         )
     return float(sum(nats)) / 2
 
@@ -85,6 +88,33 @@ def test_the_bound_is_its_definition_integrated(variance, v_1, x):
     bound = averaged(x, variance)
     assert bound == pytest.approx(integral(log_q.exp() * (log_p - log_q)), abs=1e-9)
     assert bound < math.log(integral(log_p.exp())) - 0.01
+
+
+class Sure(AbstractDenoiser):
+    """The exact denoiser, which says of the variance that it lies at `v`."""
+
+    schedule = SCHEDULE
+
+    def __init__(self, v):
+        super().__init__()
+        self.v = v
+
+    def estimate(self, x_t, t, **cond):
+        return ORACLE.estimate(x_t, t)._replace(v=torch.full_like(x_t, self.v))
+
+
+@pytest.mark.parametrize("v", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("x", [-1.5, 0.9])
+def test_the_bound_of_a_learned_variance_is_its_definition_integrated(v, x):
+    """exp(v log beta + (1 - v) log beta-tilde) at level 2; at the decoder between its own variance
+    and the beta-tilde above, if that is smaller (Nichol and Dhariwal 2021, Eq. 15).
+    """
+    v_0 = BETA_1 / (1 - BETA_1)
+    v_1 = BETA_2**v * BETA_TILDE ** (1 - v)
+    least = v_0**v * min(BETA_TILDE, v_0) ** (1 - v)
+    log_p, log_q = plane(x, v_1, lambda mean: Normal(mean, math.sqrt(least)).log_prob(f64(x)))
+    bound = averaged(x, Learned(), Sure(v))
+    assert bound == pytest.approx(integral(log_q.exp() * (log_p - log_q)), abs=1e-9)
 
 
 def test_the_bound_on_a_whole_number_s_probability_is_its_definition_integrated():

@@ -174,6 +174,9 @@ def test_outside_the_interval_nothing_is_guided():
             for i, within in enumerate(inside):
                 assert_close(part[i], (guided if within else plain).split(rows(), t)[k][i])
     assert_close(Interval(guided, plain)(rows(), 1.0), guided(rows(), 1.0))
+    straight = [Gaussian(SCHEDULE_CASES["linear"], mean, STD * WIDE[0]) for mean in MEANS[:2]]
+    for t in (as_times(1.0), as_times([0.2, 0.5, 0.9, 0.99, 1.0])):  # without an end, to alpha = 0
+        assert_close(Interval(*straight)(rows(), t), straight[0](rows(), t))
 
 
 def test_guidance_without_the_condition_says_which():

@@ -9,7 +9,19 @@ import pytest
 import torch
 from cases import SCHEDULE_CASES
 
-from undiffuse.diffusion import DDIM, EDM, STEPS, DPMpp, Heun, Karras, Linear, Prior, sample
+from undiffuse.diffusion import (
+    DDIM,
+    EDM,
+    STEPS,
+    Denoiser,
+    DPMpp,
+    Heun,
+    Karras,
+    Linear,
+    Prior,
+    sample,
+    target,
+)
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
 from undiffuse.diffusion.known import Conditional, Known, replaced
 from undiffuse.diffusion.oracle import Mixture
@@ -295,3 +307,26 @@ def test_a_direction_of_negative_curvature_moves_nothing_and_stops_no_other_row(
     # regressed on the known entry: covariance over variance is 1/2
     torch.testing.assert_close(found[1, 1], plain[1, 1] + 0.5 * (KNOWN[0] - plain[1, 0]))
     assert torch.equal(found[:, 0], KNOWN[:1].expand(2))
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e6])
+def test_the_conditional_follows_the_unit_of_the_data(scale):
+    g = torch.Generator().manual_seed(0)
+    root, x_t, x = torch.randn(5, 5, generator=g).double(), *torch.randn(2, 4, 5, generator=g)
+    cov, mask = root @ root.T / 5 + 0.1 * torch.eye(5), torch.arange(5) < 3
+    one, other = (
+        Conditional(
+            Correlated(EDM(sigma_max=80 * unit), unit**2 * cov), unit * x.double(), mask
+        ).split(unit * x_t.double(), 0.01)
+        for unit in (1.0, scale)
+    )
+    torch.testing.assert_close(other[0] / scale, one[0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(other[1], one[1], rtol=1e-6, atol=1e-6)
+
+
+def test_of_a_denoiser_that_does_not_look_nothing_is_learned():
+    """Its x_hat is a parameter: no entry tells anything of another."""
+    level = torch.tensor(0.7).double().requires_grad_()
+    denoiser = Denoiser(lambda x, c_noise: level.expand_as(x), EDM(), target.data)
+    x_hat = Conditional(denoiser, KNOWN, MASK)(torch.randn(3, 2).double(), 0.3)
+    assert torch.equal(x_hat, torch.tensor([1.5, 0.7]).double().expand(3, 2))

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from cases import SCHEDULE_CASES, times
+from scipy.optimize import minimize_scalar
 
 from undiffuse.diffusion import (
     VE,
@@ -247,3 +248,57 @@ def test_the_final_denoise_follows_updates_of_the_size_of_the_step_before_or_of_
             wanted = wanted + e * 0.1**2 * oracle.score(wanted, t) + math.sqrt(2 * e) * 0.1 * z
         torch.testing.assert_close(ours, oracle(wanted, t), rtol=1e-9, atol=1e-9)
         assert left is None
+
+
+@pytest.mark.parametrize("far", [0, 1, 350, 699])
+def test_the_widest_pair_is_found_wherever_it_is(far):
+    """And to the last digit, however far from the origin the rows lie."""
+    x = torch.zeros(700, 2, 2, dtype=torch.float64) + 1e7
+    x[far, :, 0] += torch.tensor([3.0, 4.0])
+    assert largest_distance(x) == 5.0
+    assert largest_distance(x[far : far + 1]) == 0.0
+
+
+def test_narrow_data_have_levels_down_to_a_twelfth_of_their_deviation():
+    """Rows at +-0.06 have a deviation of 0.06 and lie 0.12 apart."""
+    x = torch.tensor([[-0.06], [0.06]]).double()
+    schedule = FittedVE().for_data(x)
+    assert schedule.sigma_min == pytest.approx(0.005)
+    assert schedule.sigma_max == pytest.approx(0.12)
+    assert schedule.levels == math.ceil(math.log(24) / math.log(1.5)) + 1
+    assert FittedVE(sigma_min=0.02).for_data(x / 6).sigma_max == pytest.approx(0.02)
+    assert FittedVE(sigma_min=1e-5).for_data(x).sigma_min == 1e-5
+
+
+@pytest.mark.parametrize(("gamma", "updates"), [(1.01, 1), (1.0376, 5), (1.3, 100), (2.0, 3)])
+def test_the_computed_step_is_where_proposition_3_is_least(gamma, updates):
+    found = minimize_scalar(
+        lambda e: (1 - e) ** (2 * updates) * (gamma**2 - 2 / (2 - e)) + 2 / (2 - e),
+        bounds=(1e-7, 1),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    assert step_share(gamma, updates) == pytest.approx(found.x, rel=2e-3)
+
+
+def test_plain_langevin_stays_at_the_smallest_level_whatever_the_grid():
+    """Written out draw by draw; to zero noise it is x_hat of the level after the updates."""
+    schedule = LinearVP()
+    oracle = Gaussian(schedule, torch.tensor([0.7]).double(), torch.tensor([0.6]).double())
+    x, *draws = torch.randn(4, 5, 1).double()
+    level, size = times(schedule.t_min)[0], 1e-5
+    moved = x
+    for z in draws:
+        moved = moved + size / 2 * oracle.score(moved, level) + math.sqrt(size) * z
+    step = Langevin(size=size, updates=3, convention=Half())
+    for s, wanted in ((0.2, moved), (0.0, oracle(moved, level))):
+        stream = iter(draws)
+        ours, memory = step(
+            oracle, x, *times(0.6, s), None, lambda like, stream=stream: next(stream)
+        )
+        torch.testing.assert_close(ours, wanted, rtol=1e-10, atol=1e-10)
+        assert memory is None
+
+
+def test_one_update_of_a_level_is_enough():
+    assert AnnealedLangevin(updates=1, epsilon=1e-9).updates == 1

@@ -240,3 +240,21 @@ def test_the_curve_starts_with_sigmoids_that_hardly_count():
     torch.testing.assert_close(curve.centres.detach(), torch.tensor([0.125, 0.375, 0.625, 0.875]))
     torch.testing.assert_close(softplus(curve.steepness.detach()), torch.full((4,), 8.0))
     torch.testing.assert_close(softplus(curve.weights.detach()), torch.full((4,), 0.025))
+
+
+def test_the_loss_of_the_schedule_is_that_under_the_condition():
+    schedule, told = LearnedVP(), []
+
+    def network(x_t, c_noise, label):
+        told.append(label)
+        return x_t
+
+    prior = Prior(schedule, torch.zeros(1).double(), torch.ones(1).double())
+    x, z = torch.randn(2, 3, 1).double()
+    t = torch.tensor([0.2, 0.5, 0.9]).double()
+    denoiser = Denoiser(network, schedule, target.noise)
+    loss = schedule_loss(denoiser, OBJECTIVE, prior, x, z, t, label=7)
+    assert told == [7]
+    assert float(loss.detach()) == pytest.approx(
+        float((OBJECTIVE.losses(denoiser, x, z, t, label=7) + end_terms(schedule, prior, x)).mean())
+    )

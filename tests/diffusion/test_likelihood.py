@@ -12,7 +12,7 @@ from cases import SCHEDULE_CASES, times
 from torch import nn
 
 from undiffuse.diffusion import EDM, CosineVP, Denoiser, LinearVP, Prior
-from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
 from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta, log_density
 from undiffuse.diffusion.oracle import Gaussian, Mixture
 from undiffuse.diffusion.schedules.process import LEAST_SCORED
@@ -250,3 +250,68 @@ def test_the_classic_runge_kutta_is_exact_on_cubics_and_goes_either_way():
         torch.testing.assert_close(growth, (once**3).expand(2, 1))
         assert evaluations.tolist() == [12, 12]
     assert all(numbers == [0, 1] for numbers in rows)
+
+
+def test_the_adaptive_solver_may_be_off_by_its_tolerance_a_step():
+    """Six evaluations a step; the tolerance is absolute and relative to the nats."""
+    nats, evaluations = times(0.0, 9.0, -9.0), torch.tensor([6, 60, 61])
+    off, more = Adaptive(1e-3).error(nats, evaluations, lambda other: pytest.fail("solved"))
+    torch.testing.assert_close(off, times(1e-3, 1e-1, 1.1e-1))
+    assert more.tolist() == [0, 0, 0]
+
+
+def test_one_step_has_no_half_to_tell_its_error():
+    oracle, x = mixture(EDM(), (2,))
+    found = log_density(oracle, x, AtOne(oracle), solver=RungeKutta(1))
+    assert found.stderr.isnan().all()
+    assert found.nats.isfinite().all()
+    assert found.evaluations.tolist() == [4] * 4
+
+
+def test_several_probes_are_averaged_and_their_spread_is_that_of_single_ones():
+    """With the same draws, two runs of one probe are the two probes of one run."""
+    oracle, x = mixture(EDM(), (2, 3))
+    draws = torch.randn(2, *x.shape, generator=torch.Generator().manual_seed(5)).double()
+
+    def run(chosen, steps=8):
+        stream, solver, prior = iter(chosen), RungeKutta(steps), AtOne(oracle)
+        return log_density(
+            oracle, x, prior, solver=solver, probes=len(chosen), noise=lambda like: next(stream)
+        )
+
+    both, apart = run(draws), (run(draws[:1]).nats - run(draws[1:]).nats).abs()
+    torch.testing.assert_close(both.nats, (run(draws[:1]).nats + run(draws[1:]).nats) / 2)
+    assert float(apart.max()) > 0.1
+    solver_error = (both.nats - run(draws, 4).nats).abs()
+    torch.testing.assert_close(both.stderr, torch.hypot(apart / 2, solver_error))
+
+
+class Marked(AbstractDenoiser):
+    """N(0, std^2), `std` one for each row."""
+
+    schedule = LinearVP()
+
+    def estimate(self, x_t, t, *, std):
+        alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
+        gain = 1 / ((alpha * std) ** 2 + sigma**2)
+        return Estimate(alpha * std**2 * gain * x_t, sigma * gain * x_t)
+
+
+def test_rows_that_take_longer_keep_their_conditions():
+    """A density under a condition for each row is that of its own Gaussian."""
+    std = torch.tensor([[0.01], [1.0], [30.0]]).double()
+    x = std * torch.tensor([[0.1, 0.2], [-0.5, 0.0], [0.3, 1.3]]).double()
+    alpha, sigma = Marked.schedule(times(1.0))
+
+    class Each:
+        time = 1.0
+
+        def log_prob(self, x_1):
+            normal = torch.distributions.Normal(0.0, ((alpha * std) ** 2 + sigma**2).sqrt())
+            return normal.log_prob(x_1).sum(1)
+
+    found = log_density(Marked().given(std=std), x, Each(), solver=Adaptive(1e-6))
+    assert len(set(found.evaluations.tolist())) > 1
+    least = torch.exp(-Marked.schedule.log_snr(times(Marked.schedule.t_min)) / 2)
+    truth = torch.distributions.Normal(0.0, (std**2 + least**2).sqrt()).log_prob(x).sum(1)
+    torch.testing.assert_close(found.nats, truth, rtol=0, atol=1e-4)

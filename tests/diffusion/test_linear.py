@@ -54,3 +54,41 @@ def test_for_independent_coordinates_it_is_the_gaussian_oracle():
     x_t, t = rows(6, 2), torch.linspace(0.01, 1, 6).double()
     for one, other in zip(ours.split(x_t, t), Gaussian(EDM(), mean, std).split(x_t, t)):
         torch.testing.assert_close(one, other)
+
+
+def covariance(denoiser):
+    """C (d, d), of its basis and of what lies outside."""
+    inside = denoiser.basis @ torch.diag(denoiser.variance - denoiser.rest) @ denoiser.basis.T
+    return inside + denoiser.rest * torch.eye(len(denoiser.basis)).double()
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1e7])
+@pytest.mark.parametrize("n", [5, 12, 300])
+def test_the_covariance_follows_the_unit_of_the_data(n, scale):
+    x = rows(n, 12)
+    one, other = (covariance(LinearDenoiser.measured(EDM(), c * x)) for c in (1.0, scale))
+    torch.testing.assert_close(other / scale**2, one, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_of_independent_numbers_of_one_variance_no_direction_is_told_from_another(seed):
+    """Where the error of the covariance is larger than what it differs by, it is shrunk whole."""
+    from sklearn.covariance import ledoit_wolf
+
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(seed)).double()
+    found, (expected, share) = LinearDenoiser.measured(EDM(), x), ledoit_wolf(x.numpy())
+    torch.testing.assert_close(covariance(found), torch.from_numpy(expected))
+    assert share > 0.3
+    if share == 1:
+        torch.testing.assert_close(found.variance, found.variance[:1].expand(3))
+
+
+def test_of_one_row_everything_is_known():
+    row, t = rows(1, 3), torch.linspace(0.01, 1, 4).double()
+    for denoiser in (
+        LinearDenoiser.measured(EDM(), row),
+        LinearDenoiser(EDM(), row[0], torch.eye(3)[:, :0].double(), torch.zeros(0).double()),
+    ):
+        x_hat, z_hat = denoiser.split(rows(4, 3, seed=5), t)
+        torch.testing.assert_close(x_hat, row.expand(4, 3))
+        torch.testing.assert_close(x_hat + 80 * t[:, None] * z_hat, rows(4, 3, seed=5))

@@ -128,3 +128,14 @@ def test_the_same_numbers_in_every_type_and_of_every_batch(dtype):
 def test_a_seed_of_more_than_64_bits_is_refused(seed):
     with pytest.raises(ud.InputError, match=rf"seed {seed}: give a whole number from 0 to 2\^64"):
         RowNoise(seed, 1)
+
+
+def test_no_two_purposes_are_the_same():
+    values = [int(purpose) for purpose in Purpose.__members__.values()]
+    assert len(set(values)) == len(values)
+    with pytest.raises(ValueError, match="noise of 3 rows for a tensor of 2"):
+        RowNoise(0, 3)(torch.empty(2, 4))
+
+
+def test_rows_of_nothing_are_drawn_too():
+    assert RowNoise(0, 3)(torch.empty(3, 0)).shape == (3, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 
 import pytest
 import torch
@@ -158,3 +159,65 @@ def test_the_solvers_error_is_stated(name, solver):
     error = (found.nats - truth).abs()
     assert float((error <= found.stderr).double().mean()) >= 0.95
     assert float(found.stderr.mean()) <= 200 * float(error.mean())
+
+
+@pytest.mark.parametrize(("d", "kept"), [(64, True), (65, False)])
+def test_all_covariances_are_kept_of_64_numbers_and_of_no_more(d, kept):
+    for prior in (Prior.measured(EDM(), torch.randn(3, d)), Prior.standard(EDM(), (d,))):
+        assert (prior.correlation is not None) == kept
+
+
+@pytest.mark.parametrize("n", [5, 40])
+def test_what_is_left_out_is_averaged_over_the_pairs_of_different_rows(n):
+    """E (y . y')^2 = |C|^2 and E (y . y')^3 = |k|^2, neither of them taken as negative."""
+    x = torch.distributions.Exponential(torch.ones(70).double()).sample((n,))
+    x[: n // 8] += 3  # a small mode apart
+    y = x - x.mean(0)
+    square, cube = (
+        sum(float(one @ other) ** k for one, other in permutations(y, 2)) / (n * (n - 1))
+        for k in (2, 3)
+    )
+    square -= float(x.var(0, correction=0).square().sum())
+    lack = Prior.measured(EDM(), x).lack
+    assert lack[1:].tolist() == pytest.approx([max(square, 0), max(cube, 0)], rel=1e-5)
+    assert (cube > 0) == (n == 40)
+
+
+def test_a_few_rows_leave_out_no_less_than_nothing():
+    line = torch.linspace(-1, 1, 70).double()
+    three = Prior.measured(EDM(), torch.stack([2 * line, -line, -line])).lack
+    assert float(three[2]) == 0  # one pair in three alike: less than nothing
+    assert float(three[1]) > 0
+    alike = Prior.measured(EDM(), torch.ones(4, 70))
+    assert alike.lack.tolist() == [0, 0, 0]
+    assert Prior.measured(EDM(), torch.ones(1, 70)).lack.tolist() == [0, 0, 0]
+
+
+def test_a_number_that_never_varies_is_a_point_beside_the_others():
+    x = torch.cat([torch.randn(50, 2).double() * 0.4, torch.full((50, 1), 3.0).double()], 1)
+    prior, (alpha, sigma) = Prior.measured(EDM(), x), EDM()(as_times(1.0))
+    alone = Prior.measured(EDM(), x[:, :2])
+    x_1 = torch.randn(4, 3).double() * 80
+    point = torch.distributions.Normal(alpha * 3.0, sigma).log_prob(x_1[:, 2])
+    torch.testing.assert_close(
+        prior.log_prob(x_1), alone.log_prob(x_1[:, :2]) + point, rtol=1e-6, atol=1e-6
+    )
+
+
+def test_covariances_of_independent_numbers_change_no_start():
+    """The root of the covariance is the symmetric one, which is the deviations themselves."""
+    std, z = torch.tensor([0.3, 5.0]).double(), torch.randn(4, 2).double()
+    mean, eye = torch.tensor([1.0, -1.0]).double(), torch.eye(2).double()
+    schedule = LinearVP(high=4.0)
+    starts = [Prior(schedule, mean, std, correlation=c).draw(z) for c in (None, eye)]
+    torch.testing.assert_close(*starts)
+    prior = prior_of(schedule, correlated(5), full=True)
+    root = prior.draw(torch.eye(5).double()) - prior.draw(torch.zeros(5, 5).double())
+    torch.testing.assert_close(root, root.T)
+    assert float(torch.linalg.eigvalsh(root).min()) > 0
+
+
+def test_points_have_a_prior_that_stands_where_they_begin():
+    """Of data that never vary nothing is left at any time: the settled prior is at the first."""
+    settled = Prior.measured(EDM(), torch.ones(4, 3)).settled()
+    assert 0 <= float(settled.time) < 1e-20

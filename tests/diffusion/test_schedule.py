@@ -12,6 +12,7 @@ from undiffuse.diffusion import (
     VE,
     CosineVP,
     DiscreteVP,
+    LearnedVP,
     LinearVP,
     SubVP,
     linear_betas,
@@ -45,6 +46,22 @@ def test_inverse_undoes_log_snr(schedule):
 
 
 @every_schedule
+def test_beyond_its_range_the_inverse_is_an_end(schedule):
+    """Less signal than at t = 1 is at t = 1, and without noise it is t = 0."""
+    least = float(schedule.log_snr(times(1.0)))
+    beyond = times(math.inf, 600.0, min(least, 0.0) - 1e-3, min(least, 0.0) - 50, -600.0)
+    t = schedule.inverse(beyond)
+    assert t.dtype == torch.float64
+    assert float(t[0]) == 0
+    assert 0 <= float(t[1]) < 1e-3
+    if has_signal_at_the_end(schedule):
+        assert t[2:].tolist() == [1.0] * 3
+    else:
+        assert float(t[-1]) == pytest.approx(1.0)
+        assert float(t.max()) <= 1
+
+
+@every_schedule
 def test_sde_reproduces_the_marginals(schedule):
     """d alpha/dt = f alpha and d sigma^2/dt = 2 f sigma^2 + g^2, by central differences."""
     t, h = inside(schedule, 11) * 0.9 + 0.013, 1e-6
@@ -66,6 +83,7 @@ def test_derivatives_are_those_of_the_marginals(schedule):
         total = (schedule.marginal(leaf)[which] + 0 * leaf).sum()
         exact = torch.autograd.grad(total, leaf)[0]
         torch.testing.assert_close(ours.detach(), exact, rtol=1e-10, atol=1e-13)
+    assert all(slope.isfinite().all() for slope in schedule.derivative(times(1e-9, 0.5, 1.0)))
     if schedule.t_min > 0:
         at = times(schedule.t_min, schedule.t_min + 1e-9)
         for slope in schedule.derivative(at):
@@ -223,3 +241,31 @@ def test_a_table_may_end_in_one_and_nothing_else():
     for betas in ((), (0.1, 1.0, 0.1), (0.0,), (0.5, 1.2)):
         with pytest.raises(InputError, match="betas"):
             DiscreteVP(betas=betas)
+
+
+@pytest.mark.parametrize("levels", [7, 49, 100, 1000])
+def test_at_a_knot_the_rate_is_that_of_the_interval_it_begins(levels):
+    """alpha'/alpha = T log(1 - beta_{i+1}) / 2, whatever rounding makes of i/T."""
+    betas = torch.linspace(0.001, 0.3, levels, dtype=torch.float64)
+    schedule = DiscreteVP(betas=tuple(betas.tolist()))
+    for t in (
+        torch.arange(1, levels, dtype=torch.float64) / levels,
+        1 - torch.arange(levels - 1, 0, -1, dtype=torch.float64) / levels,
+        torch.full((levels - 1,), 1 / levels, dtype=torch.float64).cumsum(0),
+    ):
+        f, _ = schedule.sde(t)
+        torch.testing.assert_close(f, levels * torch.log1p(-betas[1:]) / 2, rtol=1e-9, atol=0)
+
+
+def test_one_noise_level_is_a_straight_line_up_to_it():
+    schedule, t = VE(sigma_min=0.5, sigma_max=0.5, levels=1), times(0.0, 0.25, 1.0)
+    alpha, sigma = schedule(t)
+    assert (alpha.tolist(), sigma.tolist()) == ([1, 1, 1], [0.0, 0.125, 0.5])
+    assert [slope.tolist() for slope in schedule.derivative(t)] == [[0.0] * 3, [0.5] * 3]
+
+
+def test_a_learned_schedule_is_described_by_what_it_is_made_of():
+    schedule = LearnedVP(log_snr_max=8.0, width=3, levels=5)
+    assert eval(repr(schedule), {"LearnedVP": LearnedVP}) == schedule
+    with pytest.raises(TypeError, match="module"):
+        LearnedVP(module=schedule.module)

@@ -17,6 +17,7 @@ from undiffuse.diffusion.known import Conditional, Known
 from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta
 from undiffuse.diffusion.schedules.chain import cosine_betas, linear_betas, sigmoid_betas
 from undiffuse.diffusion.schedules.process import remembered
+from undiffuse.diffusion.steps.adaptive import integrate
 from undiffuse.diffusion.steps.moves import Ratio
 
 # Song et al. (2021), appendix C: beta from 0.1 to 20; times from 1e-3 are ours
@@ -126,6 +127,7 @@ ARGUMENTS = [
     (Conditional, {"products": 3}),  # Rozet et al. (2024), section 4
     (Known, {"repetitions": 10}),  # Lugmayr et al. (2022): r = 10
     (Adaptive, {"tolerance": 1e-5}),
+    (integrate, {"rtol": 1e-5, "atol": 1e-5}),
     (RungeKutta, {"steps": 16}),
 ]
 

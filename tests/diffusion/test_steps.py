@@ -25,6 +25,7 @@ from undiffuse.diffusion import (
     STEPS,
     Ancestral,
     Beta,
+    BetaTilde,
     Clipped,
     CosineVP,
     DiscreteVP,
@@ -45,6 +46,7 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.oracle import Gaussian, Mixture, Points
+from undiffuse.diffusion.steps.moves import Fraction, Ratio
 from undiffuse.errors import InputError
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
@@ -337,3 +339,83 @@ def test_fewer_than_one_step_is_refused(steps):
 def test_more_steps_than_levels_is_refused():
     with pytest.raises(InputError, match="at most 10 steps"):
         Levels()(DiscreteVP(betas=linear_betas(10)), 11)
+
+
+@pytest.mark.parametrize(("churn", "gamma"), [(0.2, 0.2), (1.0, 2**0.5 - 1)])
+@every_schedule
+def test_churn_is_edm_s_on_every_schedule(schedule, churn, gamma):
+    """Karras et al. (2022), Algorithm 2, in y = x/alpha and k = sigma/alpha; at most sqrt(2) - 1 of
+    churn, and to zero noise x_hat of the raised level.
+    """
+    mean, std = torch.tensor([0.7]).double(), torch.tensor([0.6]).double()
+    oracle, k, k_next = Gaussian(schedule, mean, std), 0.5, 0.3
+    y, z = torch.randn(2, 5, 1).double()
+
+    def D(y, level):
+        return (std**2 * y + level**2 * mean) / (std**2 + level**2)
+
+    level = k * (1 + gamma)
+    raised = y + math.sqrt(level**2 - k**2) * 1.007 * z
+    d = (raised - D(raised, level)) / level
+    moved = raised + (k_next - level) * d
+    d_next = (moved - D(moved, k_next)) / k_next
+    printed = raised + (k_next - level) * (d + d_next) / 2
+    t, s = schedule.inverse(-2 * times(k, k_next).log()).unbind()
+    (alpha_t, _), (alpha_s, _), (alpha_0, _) = (schedule(at) for at in (t, s, 0 * s))
+    step = Heun(churn=churn, churn_noise=1.007)
+    ours, _ = step(oracle, alpha_t * y, t, s, None, lambda like: z)
+    torch.testing.assert_close(ours / alpha_s, printed, rtol=1e-7, atol=1e-7)
+    last, _ = step(oracle, alpha_t * y, t, 0 * s, None, lambda like: z)
+    torch.testing.assert_close(last / alpha_0, D(raised, level), rtol=1e-7, atol=1e-7)
+    still = Heun(churn=churn, churn_from=k * 1.01), Heun(churn=churn, churn_to=k * 0.99)
+    calm, _ = Heun()(oracle, alpha_t * y, t, s, None, torch.randn_like)
+    for step in still:
+        torch.testing.assert_close(step(oracle, alpha_t * y, t, s, None, lambda like: z)[0], calm)
+
+
+@pytest.mark.parametrize("coordinate", [Ratio(), Fraction()], ids=repr)
+def test_at_the_largest_noise_there_is_nothing_to_raise(coordinate):
+    step = Heun(churn=0.3, coordinate=coordinate)
+    oracle = Gaussian(EDM(), torch.zeros(1).double(), torch.ones(1).double())
+    x, (t, s) = 80 * torch.randn(4, 1).double(), times(1.0, 0.5)
+    ours, plain = (
+        one(oracle, x, t, s, None, torch.ones_like)[0]
+        for one in (step, Heun(coordinate=coordinate))
+    )
+    torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", DEFAULT)
+def test_the_bound_takes_beta_tilde_unless_the_step_has_a_variance_of_its_own(kind):
+    assert DEFAULT[kind].reverse_variance == BetaTilde()
+    assert Ancestral(Beta()).reverse_variance == Beta()
+
+
+@pytest.mark.parametrize(
+    "kind", ["deis", "dpmpp", "dpmpp_2s", "heun", "ipndm", "langevin", "unipc"]
+)
+def test_without_signal_the_step_is_ddim_s_and_is_not_remembered(kind):
+    """At alpha = 0 neither sigma/alpha nor its logarithm is finite: nothing is kept of there."""
+    schedule = CosineVP()
+    oracle = Gaussian(schedule, torch.tensor([0.7]).double(), torch.tensor([0.6]).double())
+    x, (t, s) = torch.randn(5, 1).double(), times(1.0, 0.8)
+    ours, memory = DEFAULT[kind](oracle, x, t, s, None, torch.zeros_like)
+    torch.testing.assert_close(ours, DDIM()(oracle, x, t, s, None, torch.zeros_like)[0])
+    assert not memory
+
+
+@pytest.mark.parametrize("name", [name for name in DEFAULT if name != "ode"])
+def test_every_step_draws_from_the_noise_it_is_given(name, monkeypatch):
+    """From nowhere else: with draws of its own a row would not depend on its seed alone."""
+    for used in ("randn_like", "randn", "rand"):
+        monkeypatch.setattr(torch, used, lambda *args, **kwargs: pytest.fail("drawn elsewhere"))
+    oracle = Gaussian(LinearVP(), torch.tensor([0.7]).double(), torch.tensor([0.6]).double())
+    x = torch.linspace(-1, 1, 5).double()[:, None]
+    step, noisy = DEFAULT[name], DEFAULT[name].order is None
+    for grid in (times(0.9, 0.8), times(0.3, 0.2, 0.0)):
+        one, same, other = (
+            sample(oracle, x, grid, step, noise=lambda like, by=by: torch.full_like(like, by))
+            for by in (0.5, 0.5, -0.5)
+        )
+        assert torch.equal(one, same)
+        assert torch.equal(one, other) != noisy

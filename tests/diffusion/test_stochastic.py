@@ -158,3 +158,19 @@ def test_impossible_corrections_are_refused():
     for wrong in ({"corrections": -1}, {"snr": 0.0}):
         with pytest.raises(InputError, match="corrections"):
             PredictorCorrector(**wrong)
+
+
+def test_the_corrector_of_a_chain_is_as_long_as_its_alpha_says():
+    """Song et al. (2021), Algorithm 5: e = 2 alpha_i (snr sigma_i)^2, alpha_i = 1 - beta_i."""
+    betas = (0.1, 0.3, 0.4, 0.2)
+    schedule, (t, s) = DiscreteVP(betas=betas), times(0.75, 0.5)
+    oracle = Gaussian(schedule, torch.tensor([0.7]).double(), torch.tensor([0.6]).double())
+    x, *draws = torch.randn(3, 4, 1).double()
+    stream = iter(draws)
+    step = PredictorCorrector(predictor=Ancestral(), snr=0.2)
+    ours, _ = step(oracle, x, t, s, None, lambda like: next(stream))
+    printed, _ = Ancestral()(oracle, x, t, s, None, lambda like: draws[0])
+    variance = 1 - 0.9 * 0.7
+    e = 2 * (1 - betas[2]) * 0.2**2 * variance
+    printed = printed + e * oracle.score(printed, s) + math.sqrt(2 * e) * draws[1]
+    torch.testing.assert_close(ours, printed, rtol=1e-10, atol=1e-10)

@@ -157,7 +157,8 @@ def elbo(
         last = torch.maximum(last, schedule.inverse(as_times(-2 * math.log(least))))
     ends = torch.stack([as_times(1.0), last])
     times = ends if grid is None else _checked(grid)
-    draws = DRAWS if evaluations is None else evaluations // max(len(times) - 1, 1)
+    levels = len(times) - 1  # none, if sampling takes a single step
+    draws = evaluations // levels if evaluations is not None and levels else DRAWS
     every = grid is not None and draws >= DRAWS
     if every or evaluations is None:
         total = _every_level(denoiser, x, times, variance, draws, noise)

@@ -311,8 +311,7 @@ class Euler(Step):
 
     x_s = x_t + (s - t) dx_t/dt
 
-    On the linear schedule it is DDIM. Where the schedule's derivative is infinite, at an end of
-    some, it is DDIM too.
+    On the linear schedule it is DDIM.
     """
 
     order: ClassVar[int | None] = 1
@@ -324,8 +323,6 @@ class Euler(Step):
         self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
     ) -> Moved:
         d_alpha, d_sigma = denoiser.schedule.derivative(t)
-        if d_alpha.isinf() or d_sigma.isinf():
-            return DDIM()(denoiser, x_t, t, s, None, noise)
         x_hat, z_hat = denoiser.split(x_t, t)
         return x_t + (s - t) * (d_alpha * x_hat + d_sigma * z_hat), None
 
