@@ -388,6 +388,8 @@ def test_whole_numbers_are_days_where_all_are(values, days):
         steps = (codes[1] - codes[0]) * column.unit
         assert steps == (apart[1] - apart[0]).days
     assert column.decode(codes, pa.int64()).to_pylist() == values
+    gone = column.decode(np.append(codes, np.nan), pa.int64())
+    assert gone.to_pylist() == [*values, None]
 
 
 def test_new_values_of_any_type_are_coded_or_have_no_code():

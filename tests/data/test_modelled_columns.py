@@ -86,6 +86,13 @@ def test_levels_have_their_shares_and_unseen_values_theirs(values, listed, count
     np.testing.assert_allclose(column.masses, counts)
 
 
+def test_categories_of_one_frequency_stand_in_their_own_order():
+    names = [f"{i:03d}" for i in range(90)]
+    column, _ = modelled(names * 2 + names[::2])
+    assert isinstance(column, LevelColumn)
+    assert column.values == [*range(0, 90, 2), *range(1, 90, 2)]
+
+
 def test_each_level_owns_its_interval_of_a_standard_normal():
     """x = Phi^-1(F_k + u w_k), at most eight deviations away; the correction is log w - log phi."""
     column = LevelColumn(name="c", values=[4.0, 0.0, 9.0], masses=[1, 2, 4, 1])

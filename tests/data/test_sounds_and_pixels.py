@@ -105,6 +105,37 @@ def test_a_file_may_lack_the_byte_that_pads_it_and_no_more(tmp_path):
     assert _whole_wav(tmp_path / "x.wav") == str(tmp_path / "x.wav")  # whatever else: as it is
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".AIFF", ".mp3", ".ogg"])
+def test_fewer_samples_than_announced_are_a_cut_where_the_format_knows_their_number(
+    tmp_path, suffix, monkeypatch
+):
+    class File:
+        samplerate, frames = 8000, 1000
+
+        def __init__(self, path):
+            self.samples = SAMPLES[: int(path.removesuffix(suffix).rpartition("_")[2])]
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *problem):
+            pass
+
+        def read(self, dtype, always_2d):
+            return (self.samples[:, None] / 32768).astype(dtype)
+
+    monkeypatch.setattr("soundfile.SoundFile", File)
+    known = suffix.lower() in (".wav", ".flac", ".aiff")
+    for length in (0, 1, 999, 1000):
+        path = tmp_path / f"x_{length}{suffix}"
+        path.write_bytes(b"whatever")
+        if length == 0 or (known and length < 1000):
+            with pytest.raises(Unreadable, match="empty" if length == 0 else "cut short"):
+                read_samples(path, MONO)
+        else:
+            np.testing.assert_array_equal(read_samples(path, MONO)[:, 0], SAMPLES[:length])
+
+
 # --- images
 
 

@@ -222,8 +222,13 @@ def test_days_as_numbers_come_back_as_days_alone():
 
 def test_a_frame_that_is_no_table_names_the_column():
     pd = pytest.importorskip("pandas")
-    with pytest.raises(InputError, match="column mixed"):
+    with pytest.raises(InputError) as refused:
         load(pd.DataFrame({"mixed": [1, "12b", 3], "x": [1, 2, 3]}))
+    start, reason = str(refused.value).split(" (", 1)
+    assert start == "pandas table: not a table of plain columns"
+    assert "column mixed" in reason
+    assert reason.endswith("); convert it.")
+    assert reason[0] not in "('\""  # words, not a tuple of them
 
 
 EXAMPLES = [
