@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from undiffuse.data import load
 from undiffuse.errors import InputError
-from undiffuse.evaluation.drawn import Drawn, counted, draw, time_singles
+from undiffuse.evaluation.drawn import Drawn
 from undiffuse.evaluation.features.trained import Trained
 from undiffuse.evaluation.metrics import METRICS
 from undiffuse.evaluation.references import Side, refer
 from undiffuse.evaluation.yardsticks import measure, quality_by_steps, quick, sampled, tables
-from undiffuse.interfaces import Player
-from undiffuse.models.base import GenerativeModel
 
 rng = np.random.default_rng(0)
 
@@ -254,107 +250,3 @@ def test_a_setting_that_the_model_does_not_take_is_left_out(vectors):
 
 def test_stopping_stops(vectors):
     assert quality_by_steps(in_steps(60, 18), 18, math.inf, lambda n, steps: None, vectors) is None
-
-
-# --- drawing
-
-
-class Passes(GenerativeModel):
-    """Asks its network `passes` times for each batch; a sample is noise of its own number."""
-
-    def __init__(self, passes: int) -> None:
-        super().__init__()
-        self.net, self.passes, self.drawn = nn.Linear(2, 2), passes, 0
-        self.transform = load(rng.normal(size=(50, 2))).transform
-
-    def prepare(self, source: Any) -> None: ...
-
-    def players(self) -> dict[str, Player]:
-        return {"net": Player(self.net), "idle": Player(nn.Linear(1, 1))}
-
-    def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
-        yield "net", x.sum()
-
-    def draw(self, n: int, *, noise: Any, method: str | None = None, **options: Any) -> Tensor:
-        self.drawn += n
-        x = noise(torch.empty(n, 2))
-        for _ in range(self.passes):
-            self.net(x)
-        return x
-
-    def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
-        return {"loss": 0.0}
-
-    def config(self) -> dict[str, Any]:
-        return {}
-
-
-def test_evaluations_are_counted_where_they_happen():
-    model = Passes(passes=7)
-    found = draw(model, 20, None, options={}, batch=8)
-    assert found.evaluations == 7
-    assert [size for size, _ in found.batches] == [8, 8, 4]
-    assert draw(Passes(passes=0), 20, None, options={}, batch=8).evaluations == 1
-    with counted(model) as count:
-        model.net(torch.zeros(3, 2))
-    model.net(torch.zeros(9, 2))
-    assert count() == 3
-
-
-def test_drawing_goes_on_where_it_was_stopped(tmp_path):
-    model = Passes(passes=1)
-    whole = model.sample_rows(50, seed=4)
-    polls = iter([False, False, False, True])
-    assert draw(model, 50, tmp_path, options={}, seed=4, batch=16, stop=lambda: next(polls)) is None
-    before = model.drawn
-    found = draw(model, 50, tmp_path, options={}, seed=4, batch=7)
-    assert model.drawn - before == 50 - 32 + 1  # one to warm up
-    np.testing.assert_array_equal(found.rows, whole)
-    before = model.drawn
-    np.testing.assert_array_equal(draw(model, 20, tmp_path, options={}, seed=4).rows, whole[:20])
-    assert model.drawn == before
-    np.testing.assert_array_equal(draw(model, 60, tmp_path, options={}, seed=4).rows[:50], whole)
-
-
-def test_kept_samples_are_those_of_the_same_weights_sampler_and_seed_and_whole(tmp_path):
-    model = Passes(passes=1)
-    first = draw(model, 10, tmp_path, options={}, seed=0)
-    assert not np.array_equal(draw(model, 10, tmp_path, options={}, seed=1).rows, first.rows)
-    draw(model, 10, tmp_path, options={"method": "other"}, seed=0)
-    assert len(list(tmp_path.iterdir())) == 3
-    for file in tmp_path.iterdir():
-        file.write_bytes(file.read_bytes()[:-100])
-    np.testing.assert_array_equal(draw(model, 10, tmp_path, options={}, seed=0).rows, first.rows)
-    with torch.no_grad():
-        model.net.weight += 1
-    draw(model, 10, tmp_path, options={}, seed=0)
-    assert len(list(tmp_path.iterdir())) == 4
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that a sample of `Passes` moves on by a quarter of a second."""
-    now = [0.0]
-    whole = Passes.draw
-
-    def draw_slowly(self: Passes, n: int, **options: Any) -> Tensor:
-        now[0] += n / 4
-        return whole(self, n, **options)
-
-    monkeypatch.setattr(Passes, "draw", draw_slowly)
-    monkeypatch.setattr("undiffuse.evaluation.drawn.time.perf_counter", lambda: now[0])
-
-
-def test_times_are_those_of_the_clock(clock, tmp_path):
-    model = Passes(passes=1)
-    found = draw(model, 20, tmp_path, options={}, batch=8)
-    assert found.batches == ((8, 2.0), (8, 2.0), (4, 1.0))
-    assert draw(model, 20, tmp_path, options={}).batches == found.batches
-    assert time_singles(model, {}) == (0.25,) * 6
-    assert model.drawn == 21 + 7  # one to warm up each time
-    assert time_singles(model, {}, stop=lambda: True) is None
-
-
-def test_samples_that_take_long_are_fewer(clock, monkeypatch):
-    monkeypatch.setattr("undiffuse.evaluation.drawn._PATIENCE", 0.5)
-    assert time_singles(Passes(passes=1), {}) == (0.25, 0.25)

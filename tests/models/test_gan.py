@@ -459,3 +459,11 @@ def test_the_players_see_fresh_noise_the_same_labels_and_no_gradient_that_is_not
     frozen = model.discriminator.weight.requires_grad_(False)
     list(model.losses(torch.randn(8, 2)))
     assert not frozen.requires_grad  # what was frozen before stays so
+
+
+def test_two_rows_and_two_samples_are_compared_as_by_hand():
+    """Rows 0 and 1 are 1 apart, samples 0 and 3 are 3 apart, a row and a sample 1.5 on average."""
+    found = compared(torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [3.0]]))
+    assert found == pytest.approx({"loss": 2 * 1.5 - 1 - 3, "diversity": 3.0, "variance": 9.0})
+    alone = compared(torch.zeros(1, 2), torch.zeros(1, 2))
+    assert alone == {"loss": 0.0, "diversity": 0.0, "variance": 0.0}
