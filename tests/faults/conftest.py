@@ -1,4 +1,4 @@
-"""A warmed process, and a run that is whole, for the fault campaigns."""
+"""Runs to spoil, in a folder of their own each."""
 
 from __future__ import annotations
 
@@ -8,60 +8,60 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import run_words
 from forked import QUICK
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data.npy and a run on it that is finished, scored and evaluated."""
-    from undiffuse.cli.main import main
-
-    folder = tmp_path_factory.mktemp("whole")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data.npy, few.npy and a finished run on the first."""
+    folder = tmp_path_factory.mktemp("trained")
     rows = np.random.default_rng(0).normal(size=(120, 3)).astype(np.float32)
     np.save(folder / "data.npy", rows)
     np.save(folder / "few.npy", rows[:5])
-    run = folder / "run"
+    words = ("train", folder / "data.npy", "--out", folder / "run", *QUICK)
+    assert run_words(words) == (0, "")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def evaluated(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with what scoring and evaluating keep in a run, and the scores in scores.csv."""
+    folder = shutil.copytree(trained, tmp_path_factory.mktemp("evaluated") / "all")
+    settle(folder)
+    run, scores = folder / "run", folder / "scores.csv"
+    few = ("--steps", 2, "--quiet")
     for words in (
-        ("train", folder / "data.npy", "--out", run, *QUICK),
-        (
-            "score",
-            run,
-            folder / "few.npy",
-            "--out",
-            folder / "s.csv",
-            "--evaluations",
-            2,
-            "--quiet",
-        ),
-        (
-            "evaluate",
-            run,
-            "--out",
-            folder / "report",
-            "-n",
-            16,
-            "--steps",
-            2,
-            "--rows",
-            4,
-            "--quiet",
-        ),
-        ("sample", run, "-n", 2, "--steps", 2, "--out", folder / "s.npy", "--quiet"),
+        ("score", run, folder / "few.npy", "--out", scores, "--evaluations", 2, "--quiet"),
+        ("evaluate", run, "--out", folder / "report", "-n", 16, "--rows", 4, *few),
     ):
-        assert main([str(word) for word in words]) == 0
-    for name in ("s.csv", "s.npy"):
-        (folder / name).unlink()
+        assert run_words(words) == (0, "")
     shutil.rmtree(folder / "report")
     return folder
 
 
-@pytest.fixture
-def place(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that folder, to be spoiled; the run finds its data in it."""
-    copy = Path(shutil.copytree(whole, tmp_path / "place"))
-    config = copy / "run" / "config.json"
+def settle(folder: Path) -> None:
+    """Let the run in `folder` find its data in it."""
+    config = folder / "run" / "config.json"
     tree = json.loads(config.read_text())
-    tree["data"]["path"] = str(copy / "data.npy")
+    tree["data"]["path"] = str(folder / "data.npy")
     config.write_text(json.dumps(tree))
+
+
+def _copied(folder: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(folder, copy)
+    settle(copy)
     monkeypatch.chdir(copy)
     return copy
+
+
+@pytest.fixture
+def place(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `trained` as the working folder."""
+    return _copied(trained, tmp_path / "place", monkeypatch)
+
+
+@pytest.fixture
+def full_place(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `evaluated` as the working folder."""
+    return _copied(evaluated, tmp_path / "place", monkeypatch)

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from training_fakes import Gaussian, Points, TwoPlayers, events, same_weights
 
 from undiffuse.errors import InputError
@@ -134,3 +135,38 @@ def test_a_run_is_not_resumed_with_another_model_or_other_data(tmp_path):
         fit(Gaussian(size=3), Points(), out=tmp_path / "a", resume=True)
     with pytest.raises(InputError, match="fingerprint"):
         fit(Gaussian(), Points(fingerprint="others"), out=tmp_path / "a", resume=True)
+
+
+DAMAGE = {
+    "not finite": lambda tensor: torch.full_like(tensor, float("nan")),
+    "infinite": lambda tensor: torch.full_like(tensor, float("inf")),
+    "of another shape": lambda tensor: torch.zeros(*tensor.shape, 2),
+    "empty": lambda tensor: torch.zeros(0),
+    "of another type": lambda tensor: torch.zeros(tensor.shape, dtype=torch.int64),
+    "missing": lambda tensor: None,
+    "negative": lambda tensor: -torch.ones_like(tensor),
+}
+
+
+PARTS = ("optimizer.step/", "optimizer.exp_avg_sq/", "optimizer.exp_avg/", "average/", "model/")
+
+
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [(p, d) for p in PARTS for d in DAMAGE if d != "negative" or p in PARTS[:2]],
+)
+def test_a_resume_state_that_would_ruin_the_weights_is_refused(tmp_path, part, damage):
+    """And nothing in the run is changed: it is sampled, or started from, as before."""
+    out = tmp_path / "run"
+    fit(Gaussian(), Points(), out=out, steps=9, batch=8, stop=stop_at(4), **CPU)
+    (file,) = out.glob("state/*/state.safetensors")
+    tensors = load_file(file)
+    names = [name for name in tensors if part in name and "seen" not in name]
+    assert names
+    spoiled = DAMAGE[damage](tensors.pop(names[-1]))
+    save_file(tensors | ({} if spoiled is None else {names[-1]: spoiled}), file)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="run"):
+        fit(Gaussian(), Points(), out=out, resume=True)
+    after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert after == before

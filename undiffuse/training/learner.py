@@ -85,28 +85,30 @@ class Learner:
         """
         saved = self.optimizer.state_dict()
         for index, (name, parameter) in enumerate(self.parameters.items()):
-            keys = [
-                key
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"optimizer.{key}/{name}" in tensors
-            ]
-            for key in keys:
-                _check_sound(f"{key} of {name}", tensors[f"optimizer.{key}/{name}"], parameter, key)
-            if keys:
-                saved["state"][index] = {key: tensors[f"optimizer.{key}/{name}"] for key in keys}
+            if any(f"optimizer.{key}/{name}" in tensors for key in _MOMENTS):
+                moments = {key: tensors[f"optimizer.{key}/{name}"] for key in _MOMENTS}
+                for key, value in moments.items():
+                    _check_sound(f"{key} of {name}", value, parameter, key)
+                saved["state"][index] = moments
+        averages = []
+        for name, parameter in self.parameters.items() if self.average is not None else ():
+            averages.append(tensors[f"average/{name}"])
+            _check_sound(f"the average of {name}", averages[-1], parameter)
         self.optimizer.load_state_dict(saved)
         if self.average is not None:
             self.average.count = count
-            values = [tensors[f"average/{name}"] for name in self.parameters]
-            for (name, parameter), value in zip(self.parameters.items(), values):
-                _check_sound(f"the average of {name}", value, parameter)
-            torch._foreach_copy_(self.average.values, values)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_copy_(self.average.values, averages)  # pyright: ignore[reportPrivateImportUsage]
+
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def _check_sound(what: str, value: Tensor, parameter: Tensor, key: str = "") -> None:
     """Raise ValueError for a tensor that a step would ruin the weights with."""
     if value.shape != (() if key == "step" else parameter.shape):
         raise ValueError(f"{what} is of shape {tuple(value.shape)}")
+    if not value.is_floating_point():
+        raise ValueError(f"{what} is of type {value.dtype}")
     if not torch.isfinite(value).all() or (key in ("step", "exp_avg_sq") and (value < 0).any()):
         raise ValueError(f"{what} holds values that are not possible")
 

@@ -113,7 +113,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
     """Load the whole state of `model` from `tensors`; `where` names their origin in errors.
 
     Raises:
-        InputError: a tensor is missing, left over, of another shape, or not finite.
+        InputError: a tensor is missing, left over, of another shape or kind, or not finite.
     """
     _check_equal(model.state_dict(), tensors, where)
     model.load_state_dict(dict(tensors))
@@ -140,7 +140,7 @@ def initialize(model: Trainable, weights: Mapping[str, Tensor], where: str) -> N
 
 
 def _check_equal(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], where: str) -> None:
-    """Raise InputError for the first tensor that differs in presence or shape, or is not finite."""
+    """Raise InputError for the first tensor that is not like ours, or not finite."""
     for name, tensor in ours.items():
         if name not in theirs:
             raise InputError(f"{where}: holds another model: tensor {name} is missing in it.")
@@ -150,7 +150,12 @@ def _check_equal(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], where
                 f"{where}: holds another model: tensor {name} is {there} there and {here} here; "
                 "build the model with the same sizes."
             )
-        if theirs[name].is_floating_point() and not torch.isfinite(theirs[name]).all():
+        if _kind(theirs[name]) != _kind(tensor):
+            raise InputError(
+                f"{where}: holds another model: tensor {name} is of {theirs[name].dtype} there and "
+                f"of {tensor.dtype} here."
+            )
+        if not torch.isfinite(theirs[name]).all():
             raise InputError(
                 f"{where}: is damaged: tensor {name} holds values that are not finite."
             )
@@ -159,6 +164,10 @@ def _check_equal(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], where
             raise InputError(
                 f"{where}: holds another model: tensor {name} is in it and not in this one."
             )
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
