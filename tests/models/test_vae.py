@@ -97,6 +97,27 @@ def test_the_bound_is_tight_with_the_optimal_encoder():
     assert weighted.evaluations == 4
 
 
+def test_a_gaussian_decoder_of_whole_numbers_sees_values_between_them_as_they_are():
+    """Its density is that of the components, whether the data have levels or not."""
+    x, log_p = truth(20)
+    model = components(Posterior())
+    model.levels = 16
+    torch.testing.assert_close(score(model, x, how=Weighted(2)).nats, log_p, rtol=0, atol=1e-10)
+    e = torch.randn(20, 2, dtype=torch.float64)
+    log_p_given, divergence, mean = model.terms(x, e)
+    torch.testing.assert_close(mean, Posterior().moments(x)[0], rtol=0, atol=1e-12)
+    decoded = torch.distributions.Normal(Components()(mean + e * PRECISION.rsqrt()), S)
+    torch.testing.assert_close(log_p_given, decoded.log_prob(x).sum(1), rtol=0, atol=1e-10)
+    assert bool((divergence > 0).all())
+
+
+def test_a_posterior_is_never_too_narrow_to_be_told_from_a_point():
+    """softplus(-20) = 2.1e-9: its logarithm, and so the divergence, stay finite."""
+    narrow = components(Posterior(wider=1e-300))
+    _, std = narrow.posterior(CENTRE[None])
+    assert std.tolist() == [[pytest.approx(math.exp(-20), rel=1e-8)] * 2]
+
+
 def is_a_bound(bound):
     """Below log p(x) on average, by no more than the divergence from the posterior."""
     x, log_p = truth(1500)
