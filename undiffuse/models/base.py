@@ -513,12 +513,14 @@ class GenerativeModel(Trainable):
     @contextmanager
     def _evaluating(self) -> Generator[None]:
         """Evaluation mode inside, the mode from before afterwards."""
-        was_training = self.training
-        self.eval()
+        training = [module for module in self.modules() if module.training]
+        for module in training:
+            module.training = False
         try:
             yield
         finally:
-            self.train(was_training)
+            for module in training:
+                module.training = True
 
 
 def unmet() -> InputError:

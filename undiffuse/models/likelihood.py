@@ -80,13 +80,15 @@ class Density:
     """Score by the density of the probability flow.
 
     Args:
-        tolerance: error allowed per row, relative and absolute, above 0.
+        tolerance: error allowed per row and step of the solver, relative and absolute, above 0. On
+            a table of five columns, 3e-4 took 40 evaluations of the network and was at most 0.02
+            nats off, 1e-5 took 130.
         steps: take so many equal Runge-Kutta steps instead of adaptive ones.
         probes: Rademacher probes of the trace; 0 is the exact trace; None is exact up to 64
             coordinates.
     """
 
-    tolerance: float = 1e-5
+    tolerance: float = 3e-4
     steps: int | None = None
     probes: int | None = None
 
