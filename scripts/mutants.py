@@ -10,7 +10,8 @@ so do `examples` and `variants`, which a part shows the laws to be held to: they
 random sample is tried. Tests are first run once under coverage, so that a mutant meets only tests
 that execute its line: the quickest of each test function, then the next quickest. A line that runs
 when its module is imported, such as a default, meets the tests of its class or function, or of the
-lines that use the name it defines. A mutant is killed by the first test that fails, or by taking
+lines that use the name it defines; and quick tests that execute nothing of the package, which can
+only look at what importing made. A mutant is killed by the first test that fails, or by taking
 ten times as long.
 
 A mutant within a function takes that function's place in a process forked from one in which the
@@ -56,6 +57,7 @@ PATIENCE, LEAST = (
     30.0,
 )  # a mutant may take so many times what its tests took, and at least so many seconds
 MOST_TESTS, MOST_SECONDS = 60, 60.0  # of the tests that execute a line
+MOST_LOOKING = 5.0  # seconds of the tests that execute none, and look at what importing made
 SWAP_FAILED = 77  # exit code of a process that could not put a mutant into its function's place
 QUIET = ("-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow and not faults")
 
@@ -511,6 +513,13 @@ class Meeting:
             for file, at in found["lines"].items()
         }
         self.trees = {file: ast.parse((ROOT / file).read_text("utf-8")) for file in self.lines}
+        executing = {test for at in self.lines.values() for tests in at.values() for test in tests}
+        idle = sorted(set(self.seconds) - executing - self.failed, key=self._slowness)
+        total = itertools.accumulate(self.seconds[test] for test in idle)
+        self.looking = [test for test, so_far in zip(idle, total) if so_far <= MOST_LOOKING]
+
+    def _slowness(self, test: str) -> tuple[float, str]:
+        return self.seconds[test], test
 
     def _run(self, file: str, first: int, last: int) -> set[str]:
         """The tests that execute a line from `first` to `last`; "" if importing does."""
@@ -532,16 +541,17 @@ class Meeting:
             return []
         functions: dict[str, list[str]] = {}
         tests = self._executing(mutant.file, mutant.line) - {""} - self.failed
-        for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
+        for test in sorted(tests, key=self._slowness):
             functions.setdefault(test.split("[")[0], []).append(test)
         turns = itertools.chain.from_iterable(itertools.zip_longest(*functions.values()))
         chosen, total = [], 0.0
+        looking = self.looking if self.at_import(mutant) else []
         for test in (test for test in turns if test is not None):
             if len(chosen) < MOST_TESTS and total + self.seconds[test] <= MOST_SECONDS:
                 chosen.append(test)
                 total += self.seconds[test]
         files: dict[str, list[str]] = {}
-        for test in sorted(chosen, key=lambda test: (self.seconds[test], test)):
+        for test in [*looking, *sorted(chosen, key=self._slowness)]:
             files.setdefault(test.split("::")[0], []).append(test)
         return [test for tests in files.values() for test in tests]
 

@@ -336,3 +336,9 @@ def test_what_comes_back_without_noise_is_x_whatever_its_scale():
             x_hat, z_hat = denoiser.split(2 * x, t)
             torch.testing.assert_close(x_hat, x)
             assert float(z_hat.abs().max()) == 0
+
+
+def test_data_are_at_unit_scale_and_the_variance_is_fixed_unless_said_otherwise():
+    denoiser = Denoiser(None, EDM(), target.data)
+    assert (denoiser.sigma_data, denoiser.learned_variance) == (1.0, False)
+    assert denoiser.condition == LogSigma()
