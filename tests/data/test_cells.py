@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -261,6 +262,8 @@ def test_notes_name_three_columns_and_what_their_first_cell_is(tmp_path):
         't.csv: columns "a", "b", "c", ... are read as numbers: "101,000" is 101000.',
         't.csv: column "day" is read as dates, day first: "1.1.2020" is 2020-01-01.',
     )
+    two = open_table(lines(tmp_path / "t.csv", "a,b", [",".join([c] * 2) for c in cells[1:]]))
+    assert two.notes[0].startswith('t.csv: columns "a", "b" are read as')
     three = open_table(lines(tmp_path / "t.csv", "a,b,c", [",".join([c] * 3) for c in cells[1:]]))
     assert three.notes[0].startswith('t.csv: columns "a", "b", "c" are read as')
 
@@ -408,6 +411,20 @@ def test_new_values_of_any_type_are_coded_or_have_no_code():
     assert (codes[:2].tolist(), impossible.tolist()) == ([1, 5], [False, False, True])
     codes, impossible = grid.encode(pa.array([0.75, 0.5000001]), pa.float64(), "t")
     assert impossible.all()
+
+
+def test_decimals_beyond_64_bits_have_no_code():
+    own = pa.decimal128(38, 2)
+    array = pa.array([Decimal(0), Decimal("0.5"), Decimal("1.5"), None], own)
+    column = measure_column("c", array, "t")
+    codes, impossible = column.encode(array, own, "t")
+    assert (codes[:3].tolist(), impossible.any()) == ([0, 1, 3], False)
+    assert column.decode(codes, own).equals(array)
+    new = pa.array([Decimal(10) ** 30, -(Decimal(10) ** 30), Decimal("0.25"), Decimal(-1)], own)
+    codes, impossible = column.encode(new, own, "t", gaps=True)
+    assert (codes[3], impossible.tolist()) == (-2, [True, True, True, False])
+    with pytest.raises(InputError, match="t has decimals of more than 18 digits; convert it to a"):
+        measure_column("c", pa.array([Decimal(0), Decimal(10) ** 17, Decimal(10) ** 20], own), "t")
 
 
 def test_text_is_what_it_spells_or_nothing():

@@ -366,6 +366,8 @@ def gaps(rng):
         "two ends": (np.r_[[-9999.0] * 3, [-999.0] * 5, warm], -998, -30),
         "two clusters": (np.r_[low, high], 10.01, 49.99),
         "whole clusters": (np.concatenate(whole), 1000, 4999),
+        "one value below": (np.r_[[-4.0] * 12, low], -3.99, -0.01),
+        "one value above": (np.r_[low, [14.0] * 12], 10.01, 13.99),
         "one value in the middle": (np.r_[low, [50.0] * 12, low + 90], 10.01, 49.99),
     }
 
@@ -375,6 +377,9 @@ def test_nothing_is_drawn_where_the_data_have_nothing(name):
     """Whatever a model gives; and every row still comes back, and the density is still one."""
     values, low, high = gaps(np.random.default_rng(1))[name]
     data = load(pa.table({"v": values}), held_out=20)
+    (column,) = data.transform.columns
+    assert np.diff(column.knots).min() > 0
+    assert np.diff(column.marks).min() > 0
     x = 1.5 * torch.randn(20_000, data.shape[0], generator=torch.Generator().manual_seed(0))
     drawn = data.form.table(data.transform.decode(x)).column("v").to_numpy()
     assert not ((drawn > low) & (drawn < high)).any()
