@@ -569,7 +569,7 @@ def _checked(
         else:
             raise InputError(f"{called(names)} {written(value)}: must be a table of options.")
     for pair in conflicts(kind):
-        if all(given.get(name) not in (None, False) for name in pair):
+        if all(given.get(name, False) is not False for name in pair):  # 0 is given
             one, other = (called((*within, name)) for name in pair)
             raise InputError(f"{one} and {other}: these exclude each other; leave one of them out.")
     return given

@@ -7,6 +7,7 @@ import inspect
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -197,6 +198,61 @@ def test_the_limits_themselves_are_in_range() -> None:
 def test_what_python_gives_is_taken_as_it_is(values: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
         checked(TrainingOptions, values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "said"),
+    [
+        (
+            options.DataOptions,
+            "size",
+            0.5,
+            "size 0.5: must be a whole number of at least 1, or two whole numbers of at least 1, "
+            "such as 1,2.",
+        ),
+        (options.CompareOptions, "presets", 3, "presets 3: must be names separated by commas."),
+        (
+            options.TrainOptions,
+            "budget",
+            True,
+            "budget true: must be text, or a number.",
+        ),
+        (
+            options.TrainOptions,
+            "model",
+            8,
+            "model 8: must be a table of options.",
+        ),
+    ],
+)
+def test_what_is_wanted_is_said_in_words(kind: type, name: str, value: Any, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        checked(kind, {name: value})
+    assert str(refused.value) == said
+
+
+PAIRS = [(verb.kind, pair) for verb in VERBS for pair in options.conflicts(verb.kind)]
+
+
+@pytest.mark.parametrize(("kind", "pair"), PAIRS, ids=lambda part: str(part))
+def test_two_options_exclude_each_other_where_both_are_given(kind: type, pair: Names) -> None:
+    """A false switch is not given; a number that is 0 is."""
+
+    def given(name: str) -> Any:
+        for value in (0.0, 0.5, 1, True, "x"):
+            with suppress(InputError):
+                return checked(kind, {name: value})[name]
+        raise AssertionError(f"no value of {name}")
+
+    one, other = pair
+    said = f"{one} and {other}: these exclude each other; leave one of them out."
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
+        checked(kind, {one: given(one), other: given(other)})
+    for name, left in ((one, other), (other, one)):
+        unless = False if options_of(kind)[left].type is bool else None
+        found = checked(kind, {name: given(name), left: unless})
+        assert found[name] == given(name)
+        assert found.get(left) in (None, False)
 
 
 def test_a_list_becomes_a_tuple_none_is_not_given_and_the_rest_is_the_default() -> None:

@@ -173,6 +173,12 @@ def test_the_bernoulli_s_probability_of_one_is_a_sigmoid():
         assert float(nats[1].exp()) == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-12)
 
 
+def test_draws_of_the_bernoulli_are_the_centres_of_its_bins():
+    z = torch.linspace(-3, 3, 50, dtype=torch.float64)[:, None]
+    found = BernoulliObservation().draw(torch.zeros_like(z), torch.zeros(0), z)
+    assert torch.equal(found.unique(), edges(2)[0].flatten().to(found.dtype))
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_gaussian_is_a_density_with_a_scale_for_each_channel_or_one(shared):
     observation = GaussianObservation(shared)
