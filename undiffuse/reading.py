@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -92,6 +94,22 @@ def printable(name: str) -> str:
     'caf\\xe9.png'
     """
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def utf8_path(path: Path) -> Iterator[Path]:
+    """Yield a path to a file whose name is UTF-8, which not every library can do without.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as stream:
+            yield Path(f"/dev/fd/{stream.fileno()}")
+    else:
+        yield path
 
 
 def said(problem: BaseException) -> str:

@@ -259,6 +259,17 @@ def test_constant_rows_and_single_rows_can_be_scored_though_not_trained_on():
         load(np.zeros((4, 8, 8), np.uint8))
 
 
+def test_another_value_than_that_of_all_training_rows_is_noted():
+    data = load(np.column_stack([RNG.normal(size=40), np.full(40, 5.5), np.full(40, -1.0)]))
+    rows = np.array([[0, 5.5, -1], [0, 5, -1], [0, 5.5, 2], [0, 0, 0]])
+    (batch,) = conform(rows, data.config()).batches(4)
+    assert {row: (p.nats, p.reason) for row, p in batch["problems"].items()} == {
+        1: (None, "column 1: all training rows hold 5.5 there"),
+        2: (None, "column 2: all training rows hold -1.0 there"),
+        3: (None, "column 1: all training rows hold 5.5 there"),
+    }
+
+
 def test_labels_are_those_of_the_run_by_name():
     data = load((RNG.normal(size=(30, 4)), np.repeat(["ant", "bee", "cat"], 10)))
     new = (RNG.normal(size=(3, 4)), np.array(["cat", "dog", "ant"]))

@@ -236,14 +236,25 @@ def test_constant_columns_are_left_out_and_restored():
     transform = transform_of(rows)
     x, log_correction = transform.encode(as_tensor(rows), torch.zeros_like)
     assert transform.shape == (1,)
-    assert float(log_correction[0]) == pytest.approx(-math.log(np.arange(50).std()))
+    expected = -math.log(np.arange(50).std()) + 2 * math.log(50 / 51)
+    assert float(log_correction[0]) == pytest.approx(expected)
     np.testing.assert_allclose(transform.decode(x), rows, atol=1e-5)
-    other = rows[:2].copy()
-    other[1, 0] = 8
-    assert transform.encode(as_tensor(other), torch.zeros_like)[1].isneginf().tolist() == [
-        False,
-        True,
-    ]
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 40), (3, 4, 5)])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int16", "int64"])
+def test_another_value_than_that_of_all_n_training_rows_has_one_part_in_n_plus_one(shape, dtype):
+    """As in tables, and for each of the constant columns or channels by itself."""
+    rows = rows_of(dtype, shape, n=9)
+    rows[:, 0], rows[:, 2] = 7, 3
+    transform = transform_of(rows)
+    new = np.concatenate([rows[:4], rows])
+    new[1, 0], new[2, 2], new[3, 0], new[3, 2] = 8, 8, 8, 8
+    new[(4, 0, *[-1] * (len(shape) - 1))] = 9  # one place of a channel makes it another
+    _, correction = transform.encode(as_tensor(new), torch.zeros_like)
+    seen = correction[0] - 2 * math.log(0.9)
+    others = (correction[:6] - seen).exp().tolist()
+    assert others == pytest.approx([0.81, 0.09, 0.09, 0.01, 0.09, 0.81])
 
 
 def test_decoded_values_stay_in_range():

@@ -43,7 +43,7 @@ from undiffuse.interfaces import Source, Trainable
 from undiffuse.lock import NAME as LOCK
 from undiffuse.lock import Lock, holder
 from undiffuse.options import TrainingOptions
-from undiffuse.reading import open_regular, read_json, read_text, said
+from undiffuse.reading import open_regular, read_json, read_text, said, utf8_path
 from undiffuse.room import check_room
 from undiffuse.training.sound import sound_config, sound_counters
 
@@ -342,7 +342,8 @@ def _load(file: Path, what: str, advice: str) -> dict[str, Tensor]:
     try:
         os.close(open_regular(file))
         check_room(file.stat().st_size, what, advice)
-        return load_file(file)
+        with utf8_path(file) as named:
+            return load_file(named)
     except (SafetensorError, OSError, ValueError, RuntimeError) as problem:
         if isinstance(problem, InputError):
             raise

@@ -12,10 +12,10 @@ import numpy as np
 from undiffuse.data.arrays.files import array_in
 from undiffuse.data.arrays.objects import to_array
 from undiffuse.data.arrays.transform import ArrayTransform
-from undiffuse.data.conformed import Conformed, Taken
+from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.labels import match_classes
 from undiffuse.data.load import read
-from undiffuse.data.rows import chunk_length
+from undiffuse.data.rows import as_tensor, chunk_length
 from undiffuse.data.source import Data
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress, Rows
@@ -62,7 +62,7 @@ def conform_rows(
     if not allowed.holds(own.dtype):
         _refuse_others(loaded.rows, allowed, loaded.name, progress)
     return Conformed(
-        _Cast(loaded.rows, allowed.dtype),
+        _Cast(loaded.rows, transform),
         loaded.names or range(len(loaded.rows)),
         name=loaded.name,
         fingerprint=loaded.fingerprint,
@@ -110,13 +110,21 @@ def complete_rows(source: Any, transform: ArrayTransform) -> PartialRows:
 
 @final
 class _Cast:
-    """Rows of another numeric type, converted."""
+    """Rows of another numeric type, converted; a problem where what was constant is not."""
 
-    def __init__(self, rows: Rows, dtype: np.dtype) -> None:
-        self.rows, self.dtype = rows, dtype
+    def __init__(self, rows: Rows, transform: ArrayTransform) -> None:
+        self.rows, self.transform = rows, transform
 
     def take(self, indices: np.ndarray) -> Taken:
-        return self.rows.take(indices).astype(self.dtype), {}
+        rows = self.rows.take(indices).astype(self.transform.dtype)
+        part = "channel" if len(self.transform.layout) > 1 else "column"
+        differs = self.transform.differs(as_tensor(rows)).nonzero().tolist()
+        problems: dict[int, Problem] = {}
+        for row, k in differs:
+            place = self.transform.constant[k]
+            reason = f"{part} {place}: all training rows hold {self.transform.low[place]} there"
+            problems.setdefault(row, Problem.unseen(reason))
+        return rows, problems
 
 
 @final

@@ -7,9 +7,9 @@ for real numbers v. Whole numbers are first dequantized on their own grid, v = k
 
     log P(k) >= E_u[log p(x)] - sum log std     (see `whole_numbers`).
 
-Vectors have one mean and std for each column, anything larger for each channel. A constant column
-has nothing to model: it is left out of x and restored, and a row that differs from it has
-log-density minus infinity.
+Vectors have one mean and std for each column, anything larger for each channel. A column that is
+constant in all n training rows has nothing to model: it is left out of x and restored. That a row
+differs from it has probability 1/(n + 1), whatever it holds instead (see `unseen`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from undiffuse.data.unseen import log_seen
 from undiffuse.data.whole_numbers import dequantize, quantize
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
@@ -37,12 +38,17 @@ class ArrayTransform:
     Args:
         row_shape: the shape of a stored row.
         layout: the shape in which the model sees a row with nothing left out: (D,), (C, L) or (C,
-        H, W). channels_last: whether a row's last axis is the first of the layout. dtype: the
-        stored type, as NumPy names it. mean: for each entry of the layout's first axis; of value -
-        low + 1/2 for whole numbers. std: in the same way; 0 where all values are `low`. low: least
-        values. high: greatest values. levels: K if every entry is a whole number 0 ... K - 1 and x
-        fills [-1, 1]. bounded: whether decoded numbers are kept between `low` and `high`; whole
-        numbers always are.
+            H, W).
+        channels_last: whether a row's last axis is the first of the layout.
+        dtype: the stored type, as NumPy names it.
+        mean: for each entry of the layout's first axis; of value - low + 1/2 for whole numbers.
+        std: in the same way; 0 where all values are `low`.
+        low: least values.
+        high: greatest values.
+        levels: K if every entry is a whole number 0 ... K - 1 and x fills [-1, 1].
+        bounded: whether decoded numbers are kept between `low` and `high`; whole numbers always
+            are.
+        rows: how many training rows it was measured on.
 
     >>> transform = ArrayTransform(
     ...     row_shape=(3,), layout=(3,), channels_last=False, dtype="float32",
@@ -50,7 +56,7 @@ class ArrayTransform:
     ... )
     >>> x, log_correction = transform.encode(torch.tensor([[3.0, 0.0, 5.0]]), torch.zeros_like)
     >>> x, round(float(log_correction[0]), 3), transform.decode(x)
-    (tensor([[1., 0.]]), -0.693, array([[3., 0., 5.]], dtype=float32))
+    (tensor([[1., 0.]]), -1.386, array([[3., 0., 5.]], dtype=float32))
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class ArrayTransform:
         high: tuple[int | float, ...],
         levels: int | None = None,
         bounded: bool = False,
+        rows: int = 1,
     ) -> None:
         self.row_shape = row_shape
         self.layout = layout
@@ -77,10 +84,12 @@ class ArrayTransform:
         self.high = high
         self.levels = levels
         self.bounded = bounded
+        self.rows = rows
+        self._inner = math.prod(layout[1:])  # values of a channel
         self._whole = np.dtype(dtype).kind in "biu"
         self._wide = self._whole and np.dtype(dtype).itemsize == 8  # float64 does not hold them all
         self._varying = [i for i, s in enumerate(std) if s > 0]
-        self._constant = [i for i, s in enumerate(std) if s == 0]
+        self.constant = [i for i, s in enumerate(std) if s == 0]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -100,7 +109,7 @@ class ArrayTransform:
                 "dequantized and scaled to [-1, 1]."
             )
         grid = ", whole numbers, dequantized and" if self._whole else ","
-        constant = len(self._constant)
+        constant = len(self.constant)
         constants = f"{constant} constant {part}{'s are' if constant > 1 else ' is'}"
         rest = f"; {constants} left out and restored" if constant else ""
         return f"{what}{grid} standardized per {part}{rest}."
@@ -122,13 +131,15 @@ class ArrayTransform:
             x = dequantize(k, mean, std, noise)
         else:
             x = ((varying.double() - mean) / std).float()
-        correction = -math.prod(self.layout[1:]) * sum(math.log(s) for s in self.std if s > 0)
+        correction = -self._inner * sum(math.log(s) for s in self.std if s > 0)
         log_correction = torch.full((len(row),), correction, dtype=torch.float64, device=row.device)
-        if len(self._constant):
-            constant = self._low.to(row.device)[:, self._constant]
-            differs = (v[:, self._constant] != constant).flatten(1).any(1)
-            log_correction.masked_fill_(differs, -math.inf)
-        return x, log_correction
+        return x, log_correction + log_seen(~self.differs(row), self.rows).sum(1)
+
+    def differs(self, row: Tensor) -> Tensor:
+        """Return where rows differ from what is constant, (B, constant columns or channels)."""
+        v, constant = self._as_layout(row)[:, self.constant], self._low[:, self.constant]
+        others = v != constant.to(row.device)
+        return others.reshape(len(row), len(self.constant), self._inner).any(2)
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Return rows (B, *row_shape) of the stored type, whole numbers in the range observed."""
@@ -143,7 +154,7 @@ class ArrayTransform:
             limit = np.finfo(self.dtype)
             values = (x.double() * std + mean).clamp(float(limit.min), float(limit.max))
             values = values.nan_to_num().clamp(low, high) if self.bounded else values
-        if len(self._constant):
+        if len(self.constant):
             rows = self._low.expand(len(x), *self.layout).clone()
             rows[:, self._varying] = values
             values = rows
@@ -178,7 +189,7 @@ class ArrayTransform:
 
     def _select(self, v: Tensor) -> Tensor:
         """Return the columns that vary, of values (B, *layout)."""
-        return v[:, self._varying] if len(self._constant) else v
+        return v[:, self._varying] if len(self.constant) else v
 
     @cached_property
     def _columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -266,6 +277,7 @@ def measure_array(
         low=tuple(int(lo) if whole else lo for lo in low),
         high=tuple(int(h) if whole else h for h in high),
         bounded=bounded,
+        rows=moments.rows,
     )
 
 
@@ -278,12 +290,13 @@ class _Moments:
 
     def __init__(self, channels: int, whole: bool) -> None:
         self.whole = whole
-        self.count = 0
+        self.count = self.rows = 0
         self.mean, self.squares = np.zeros(channels), np.zeros(channels)
         self.low = self.high = self.origin = np.zeros(0)
 
     def add(self, values: np.ndarray) -> None:
         """Take in values (B, C, n)."""
+        self.rows += len(values)
         low, high = values.min((0, 2)), values.max((0, 2))
         if not self.count:
             self.low, self.high, self.origin = low, high, low

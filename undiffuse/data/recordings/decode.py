@@ -118,16 +118,17 @@ def read_samples(path: Path, target: SampleFormat) -> np.ndarray:
     return samples
 
 
-def _whole_wav(path: Path) -> str | io.BytesIO:
+def _whole_wav(path: Path) -> str | bytes | io.BytesIO:
     """Return what libsndfile reads: the path, or the bytes with the lengths that a pipe left out.
 
     Raises Unreadable for a WAV file that ends before its header says.
     """
     size = path.stat().st_size
+    named = str(path) if os.name == "nt" else os.fsencode(path)  # names need not be UTF-8
     with path.open("rb") as stream:
         start = stream.read(12)
         if start[:4] != b"RIFF":
-            return str(path)
+            return named
         riff, length = struct.unpack("<I", start[4:8])[0], 0
         while len(head := stream.read(8)) == 8:
             length = struct.unpack("<I", head[4:])[0]
@@ -138,7 +139,7 @@ def _whole_wav(path: Path) -> str | io.BytesIO:
         if len(head) < 8 or length not in _UNKNOWN:
             if riff not in _UNKNOWN and riff + 8 > size + 1:
                 raise Unreadable("cut short")
-            return str(path)
+            return named
         stream.seek(0)
         content = bytearray(stream.read())
     struct.pack_into("<I", content, 4, size - 8)

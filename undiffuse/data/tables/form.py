@@ -64,13 +64,15 @@ def _write_csv(table: pa.Table, path: Path, delimiter: str) -> None:
         for column, field in zip(table.columns, table.schema)
     ]
     options = pyarrow.csv.WriteOptions(delimiter=delimiter)
-    pyarrow.csv.write_csv(pa.table(plain, names=table.column_names), path, options)
+    with path.open("wb") as stream:  # Arrow takes no path that is not UTF-8
+        pyarrow.csv.write_csv(pa.table(plain, names=table.column_names), stream, options)
 
 
 def _write_parquet(table: pa.Table, path: Path, delimiter: str) -> None:
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(table, path)
+    with path.open("wb") as stream:
+        pyarrow.parquet.write_table(table, stream)
 
 
 WRITERS: Mapping[str, Callable[[pa.Table, Path, str], None]] = {

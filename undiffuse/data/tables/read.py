@@ -200,7 +200,8 @@ def _cells(path: Path, delimiter: str, quoted: bool, *, skip: bool) -> tuple[pa.
 
     names: list[str] = []
     try:
-        names = pacsv.open_csv(path, parse_options=parsing(lambda row: None)).schema.names
+        with path.open("rb") as stream:  # Arrow takes no path that is not UTF-8
+            names = pacsv.open_csv(stream, parse_options=parsing(lambda row: None)).schema.names
         as_text = pacsv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
             null_values=[""],
@@ -208,7 +209,8 @@ def _cells(path: Path, delimiter: str, quoted: bool, *, skip: bool) -> tuple[pa.
             quoted_strings_can_be_null=False,
         )
         options = parsing(skipped.append)
-        table = pacsv.read_csv(path, parse_options=options, convert_options=as_text)
+        with path.open("rb") as stream:
+            table = pacsv.read_csv(stream, parse_options=options, convert_options=as_text)
     except pa.ArrowInvalid as problem:
         column = re.search(r"column #(\d+).*invalid UTF8", str(problem), re.DOTALL)
         if column:
@@ -344,7 +346,8 @@ def _uneven(path: Path, delimiter: str) -> str:
 def _read_parquet(path: Path, like: Like | None) -> TableSource:
     """Return the table, whose columns have types of their own."""
     try:
-        return TableSource(pq.read_table(path), path.name)
+        with path.open("rb") as stream:
+            return TableSource(pq.read_table(stream), path.name)
     except (pa.ArrowException, OSError, ValueError) as problem:
         reason = str(problem).splitlines()[0].rstrip(".")
         raise InputError(

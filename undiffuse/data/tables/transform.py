@@ -51,6 +51,7 @@ from torch import Tensor
 from torch.special import ndtr, ndtri
 
 from undiffuse.data.tables.columns import Column
+from undiffuse.data.unseen import log_seen
 from undiffuse.data.whole_numbers import inside
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
@@ -126,7 +127,7 @@ class ConstantColumn(ModelledColumn):
     def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """See `ModelledColumn`."""
         seen = codes.isnan() if self.value is None else codes == self.value
-        return z.float(), _log_seen(seen, self.rows)
+        return z.float(), log_seen(seen, self.rows)
 
     def decode(self, x: Tensor) -> Tensor:
         """See `ModelledColumn`."""
@@ -325,7 +326,7 @@ class NumberColumn(ModelledColumn):
         x = torch.where(ordinary, x, z[:, 0].float())
         correction = torch.where(ordinary, slope.log(), _negative_log_normal(x))
         if on_grid is not None:
-            correction = correction + _log_seen(on_grid, self.rows)
+            correction = correction + log_seen(on_grid, self.rows)
         if not self.states:
             return x[:, None], correction
         flag, more = self._state.encode(state, z[:, 1:])
@@ -602,11 +603,6 @@ class TableTransform:
 def _beside(like: Tensor, *tables: Tensor) -> list[Tensor]:
     """Return tables on the device of `like`."""
     return [table.to(like.device) for table in tables]
-
-
-def _log_seen(seen: Tensor, n: int) -> Tensor:
-    """Return log n/(n + 1) where seen, else log 1/(n + 1), in float64."""
-    return torch.where(seen, math.log(n), 0.0).double() - math.log(n + 1)
 
 
 def _negative_log_normal(x: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ from undiffuse.evaluation.features.abstract import Features, GivenFeatures, Raw,
 from undiffuse.evaluation.features.inception import Inception
 from undiffuse.evaluation.features.lite0 import Lite0
 from undiffuse.evaluation.features.trained import WIDTH, Trained
+from undiffuse.reading import utf8_path
 
 PHOTOGRAPH = 64  # sides, at least
 FEATURES: dict[str, type[Features]] = {
@@ -140,7 +141,10 @@ def load_features(path: str | Path) -> Features:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(Path(path).expanduser(), framework="pt") as file:
+        with (
+            utf8_path(Path(path).expanduser()) as named,
+            safe_open(named, framework="pt") as file,
+        ):
             about = json.loads((file.metadata() or {})["features"])
             names = file.keys()  # it is no mapping
             state = {name: file.get_tensor(name) for name in names}

@@ -28,6 +28,7 @@ from torch.nn.functional import interpolate, relu
 
 from undiffuse.errors import InputError
 from undiffuse.evaluation.features.abstract import Pretrained
+from undiffuse.reading import utf8_path
 
 FID_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FID_FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -267,7 +268,8 @@ def _weights(path: Path) -> dict[str, Tensor]:
 
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            with utf8_path(path) as named:
+                return load_file(named)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:  # its class depends on the first wrong byte
         raise InputError(

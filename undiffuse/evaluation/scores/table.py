@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -216,19 +216,17 @@ def _parquet(path: Path, names: Sequence[Any]) -> Iterator[Write]:
         "alarm": pa.bool_(),
         "note": pa.string(),
     }
-    writer = None
-    try:
+    with ExitStack() as leaving:
+        stream = leaving.enter_context(path.open("wb"))  # Arrow takes no path that is not UTF-8
+        writer = None
 
         def write(columns: Columns) -> None:
             nonlocal writer
             schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in columns])
-            writer = writer or pq.ParquetWriter(path, schema)
+            writer = writer or leaving.enter_context(pq.ParquetWriter(stream, schema))
             writer.write_table(pa.table(columns, schema=schema))
 
         yield write
-    finally:
-        if writer is not None:
-            writer.close()
 
 
 _WRITERS: Mapping[str, Callable[[Path, Sequence[Any]], AbstractContextManager[Write]]] = {
