@@ -167,7 +167,8 @@ def edits(tree: ast.Module) -> Iterator[tuple[ast.AST, str, str]]:
         for field, value in changes(node):
             was, before = ast.unparse(node), getattr(node, field)
             setattr(node, field, value)
-            yield node, was, ast.unparse(node)
+            if (now := ast.unparse(node)) != was:  # 1e30 + 1 is 1e30
+                yield node, was, now
             setattr(node, field, before)
     for block, i in list(removable(tree)):
         statement = block[i]

@@ -109,6 +109,16 @@ def test_given_rows_have_no_class_unless_one_is_asked_for():
     assert torch.cat([one["label"] for one in model.asked]).tolist() == labels.tolist()
 
 
+def test_rows_in_any_form_are_read_as_the_training_data_were(monkeypatch):
+    model = Told(Whole((3,)))
+    model.data_config = {"name": "ours"}
+    read = {("theirs", "ours"): PartialRows(ROWS, KNOWN)}
+    monkeypatch.setattr(data, "complete", lambda given, config: read[given, config["name"]])
+    found = model.sample_rows(2, given="theirs", seed=3)
+    same = model.sample_rows(2, given=PartialRows(ROWS, KNOWN), seed=3)
+    np.testing.assert_array_equal(found, same)
+
+
 def test_a_family_that_completes_nothing_refuses_given_rows():
     model = Told(Whole((3,)))
     model.completes = False

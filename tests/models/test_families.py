@@ -286,6 +286,8 @@ def test_a_model_that_has_not_met_its_data_says_so(preset):
         lambda: model.sample_rows(1),
         lambda: model.draw(1, noise=torch.zeros_like),
         lambda: model.log_prob(torch.zeros(1, 2)),
+        lambda: model.log_prob("rows.npy"),
+        lambda: model.likelihood_rows(torch.zeros(1, 2)),
         lambda: next(iter(model.losses(torch.zeros(1, 2)))),
     ):
         with pytest.raises(InputError, match="has not met its data"):
