@@ -45,7 +45,7 @@ class Ended:
         return self.code in (0, 130)
 
 
-def fork(work: Callable[[], int], *, seconds: float = 60.0, memory: int | None = None) -> Ended:
+def fork(work: Callable[[], int], *, seconds: float = 200.0, memory: int | None = None) -> Ended:
     """Run `work` in a child and say how it ended; -SIGKILL after so many seconds.
 
     `memory` is how many bytes it may map beyond what the parent has.

@@ -18,7 +18,7 @@ from undiffuse.data.conformed import CheckedRows, Conformed
 from undiffuse.data.images.form import ImageForm, levels_in_use, transform_of_images
 from undiffuse.data.kind import KINDS, kind_of
 from undiffuse.data.load import read
-from undiffuse.data.rows import CHUNK_BYTES, ArrayRows, chunk_indices, chunk_length
+from undiffuse.data.rows import CHUNK_BYTES, ArrayRows, chunk_indices, chunk_length, fingerprint
 from undiffuse.errors import InputError
 
 rng = np.random.default_rng(0)
@@ -68,11 +68,15 @@ def test_a_file_of_single_numbers_is_read_by_position(tmp_path):
 
 
 def test_a_file_that_is_cut_short_meanwhile_is_said(tmp_path):
-    rows = ArrayRows(mapped(tmp_path, np.arange(9000.0)))
+    array = mapped(tmp_path, np.arange(9000.0))
+    rows, name = ArrayRows(array), fingerprint(array)
+    assert name == fingerprint(np.arange(9000.0))
     os.truncate(tmp_path / "x.npy", (tmp_path / "x.npy").stat().st_size - 8)
     assert rows.take(np.array([8998])).tolist() == [8998]
     with pytest.raises(InputError, match=r"x\.npy: has been cut short since it was opened"):
         rows.take(np.array([8998, 8999]))
+    with pytest.raises(InputError, match=r"x\.npy: has been cut short since it was opened"):
+        fingerprint(array)
 
 
 @pytest.mark.parametrize(

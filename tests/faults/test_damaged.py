@@ -138,7 +138,7 @@ def loaded(
             print(said, time.monotonic() - began, flush=True)
         return 0
 
-    ended = fork(work, seconds=200, memory=2 * GIB)
+    ended = fork(work, seconds=600, memory=2 * GIB)
     lines = [line.split() for line in ended.out.splitlines()]
     assert ended.code == 0, (files[len(lines) % len(files)], ended.code, ended.err[-1500:])
     return [(said, float(seconds)) for said, seconds in lines]

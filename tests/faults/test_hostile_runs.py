@@ -58,7 +58,7 @@ def survive(
                     print(words[0], code, flush=True)
             return 0
 
-        ended = fork(work, seconds=60 + 10 * together, memory=3 * GIB)
+        ended = fork(work, seconds=60 + 30 * together, memory=3 * GIB)
         assert ended.code == 0, (ended.out.split("!")[-1], ended.code, ended.err[-2500:])
         assert ended.peak < 2 * GIB
         codes.update(int(line.split()[1]) for line in ended.out.splitlines() if line[0] != "!")
@@ -162,7 +162,7 @@ def spoil_kept(run: Path, rng: random.Random) -> None:
 @pytest.mark.faults
 @pytest.mark.parametrize(("folder", "command"), [("held_out_scores", SCORE), ("*", EVALUATE)])
 def test_damaged_caches_are_made_anew(folder: str, command: tuple, full_place: Path) -> None:
-    run, total = full_place / "run", 150 if command is SCORE else 30
+    run, total = full_place / "run", 150 if command is SCORE else 10
     for other in run.rglob("*.batches"):
         if not other.parent.match(folder):
             other.unlink()

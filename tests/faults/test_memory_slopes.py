@@ -1,5 +1,6 @@
 """Memory of sampling and scoring grows with the rows that are returned, and with nothing else.
 
+That of training does not grow with the data at all.
 The denoiser is a closed form (a Gaussian's), so that what is measured is the library.
 """
 
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from forked import fork
+from damage import run_words
+from forked import GIB, QUICK, fork
 
 import undiffuse as ud
 
@@ -83,3 +85,31 @@ def test_memory_of_scoring_to_a_file(tmp_path: Path) -> None:
     slope = (grown(work, MANY) - grown(work, FEW)) / (MANY - FEW)
     print(f"scoring: {slope:.0f} bytes a row")
     assert slope < 400
+
+
+def test_training_from_more_than_there_is_memory_for(tmp_path: Path) -> None:
+    """4.1 GB of rows, most of them a hole in the file, in a process that may take 1 GiB more."""
+    rows, width = 1_000_000, 1024
+    values = np.lib.format.open_memmap(
+        tmp_path / "rows.npy", mode="w+", dtype=np.float32, shape=(rows, width)
+    )
+    rng = np.random.default_rng(0)
+    for first in range(0, rows, rows // 100):
+        values[first : first + 50] = rng.normal(size=(50, width))
+    values.flush()
+    del values
+    assert (tmp_path / "rows.npy").stat().st_size > 4 * 10**9
+    assert run_words(("train", "moons", "--out", tmp_path / "warm", *QUICK)) == (0, "")
+
+    def work() -> int:
+        status = Path("/proc/self/status").read_text()
+        has = next(int(line.split()[1]) for line in status.splitlines() if "VmData" in line)
+        resource.setrlimit(resource.RLIMIT_DATA, (1024 * has + GIB, 1024 * has + GIB))
+        code, err = run_words(("train", tmp_path / "rows.npy", "--out", tmp_path / "run", *QUICK))
+        assert code == 0, err
+        return code
+
+    ended = fork(work, seconds=900)
+    assert ended.code == 0, ended
+    print(f"training from 4.1 GB: {ended.peak / 2**20:.0f} MiB, {ended.seconds:.0f} s")
+    assert ended.peak < GIB // 2

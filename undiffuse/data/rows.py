@@ -189,7 +189,6 @@ def fingerprint(array: np.ndarray, *more: np.ndarray | None) -> str:
     for part in (array, *more):
         if part is not None:
             digest.update(f"{part.dtype.str} {part.shape}".encode())
-            together = max(1, CHUNK_BYTES // max(part[:1].nbytes, 1))  # rows
-            for start in range(0, len(part), together):
-                digest.update(np.ascontiguousarray(part[start : start + together]).data)
+            for chunk in chunks(ArrayRows(part)):
+                digest.update(chunk.data)
     return digest.hexdigest()[:16]
