@@ -17,7 +17,6 @@ from rich.console import Console
 
 from undiffuse.cli import compare, evaluate, info, progress, score, train
 from undiffuse.cli.progress import Bar, Live
-from undiffuse.cli.sample import class_names
 from undiffuse.cli.terminal import Terminal, number, plain, print_facts
 from undiffuse.cli.trajectory import Trajectory
 from undiffuse.cli.verb import ask
@@ -428,15 +427,6 @@ def test_a_report_replaces_a_report_of_ours_alone(tmp_path: Path) -> None:
     for text, ours in (('{"kind": "report"}', 1), ('{"kind": "x"}', 0), ("[1]", 0), ("{", 0)):
         place.write_text(text)
         assert evaluate._is_report(tmp_path) == bool(ours)
-
-
-def test_classes_are_numbers_where_all_are(tmp_path: Path) -> None:
-    for classes, drawn in ((("-1", "10"), [10, -1]), (("1", "a"), ["a", "1"])):
-        model: Any = SimpleNamespace(classes=classes)
-        found = class_names(model, np.array([1, 0]))
-        assert found is not None
-        assert found.tolist() == drawn
-        assert class_names(model, None) is None
 
 
 # --- states on the way

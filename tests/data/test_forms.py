@@ -55,7 +55,7 @@ def test_a_folder_of_images_reads_back_as_the_same_values(tmp_path, shape, dtype
 def test_labels_go_into_the_names(tmp_path):
     image_form(4, 4).save(pixels(2, 4, 4), tmp_path / "out", labels=["a/b", "ankle boot"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "00000-a_b.png",
+        "00000-a%2Fb.png",
         "00001-ankle boot.png",
     ]
 

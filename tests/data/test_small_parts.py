@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+from types import SimpleNamespace
+from typing import Any
 
-from undiffuse.data.labels import index_labels, match_classes
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from undiffuse import load
+from undiffuse.data.labels import as_labels, index_labels, match_classes
 from undiffuse.data.recordings.windows import Windows, window_length, window_notes
 from undiffuse.data.writing import find_writer, numbered_folder, write_npy, write_npz
 from undiffuse.errors import InputError
+from undiffuse.models import GenerativeModel
 
 # --- windows
 
@@ -118,6 +125,54 @@ def test_labels_that_are_none_are_refused(labels, said):
     assert index_labels(None, 3, "data") == (None, ())
 
 
+ALIKE = ["01", "1", "007", "7", "+7", "7.0", "0x1", " 1", "é", "\N{DIGIT ONE}", "٣"]
+HOLDERS = {
+    "list": list,
+    "array": np.array,
+    "objects": lambda names: np.array(names, dtype=object),
+    "bytes": lambda names: [name.encode() for name in names],
+    "series": pd.Series,
+    "category": lambda names: pd.Series(names, dtype="category"),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_classes_whose_names_are_one_number_stay_apart(holder, tmp_path):
+    """From whatever holds them to what is written, and on the command line."""
+    names = sorted(set(ALIKE))
+    index, classes = index_labels(HOLDERS[holder](names), len(names), "data")
+    assert index is not None
+    assert [classes[i] for i in index] == names
+    assert match_classes(index, classes, names[::-1]).tolist() == list(range(len(names)))[::-1]  # pyright: ignore
+    model: Any = SimpleNamespace(classes=classes)
+    assert [classes[GenerativeModel.label_index(model, name)] for name in names] == names
+    labels = as_labels(index, classes)
+    assert labels.tolist() == names
+    write_npz(np.arange(2.0 * len(names)).reshape(-1, 2), tmp_path / "x.npz", labels)
+    again = load(tmp_path / "x.npz").loaded
+    assert [again.classes[i] for i in again.labels] == names
+    with numbered_folder(tmp_path / "out", ".png", labels) as path:
+        assert len({path(i).name[6:] for i in range(len(names))}) == len(names)
+
+
+def test_folders_whose_names_are_one_number_stay_apart(tmp_path):
+    for name in ("01", "1", "007"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("L", (8, 8), 9 * i).save(tmp_path / name / f"{i}.png")
+    loaded = load(tmp_path).loaded
+    assert sorted(loaded.classes) == ["007", "01", "1"]
+    assert np.bincount(loaded.labels).tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize("labels", [[-1, 10], [0, 2**63 - 1], [7, 1]])
+def test_classes_are_numbers_where_all_are(labels):
+    index, classes = index_labels(labels, 2, "data")
+    assert as_labels(index, classes).tolist() == labels
+    assert as_labels(index, [f"0{i}" for i in range(2)]).tolist() == [f"0{i}" for i in index]
+    assert as_labels(np.zeros(1, int), ["9" * 19]).tolist() == ["9" * 19]
+
+
 def test_classes_are_matched_by_name():
     labels = np.array([0, 2, 1])
     found = match_classes(labels, ["c", "a", "b"], ["a", "b", "d"])
@@ -156,7 +211,7 @@ def test_an_archive_holds_data_labels_and_more(tmp_path):
 def test_files_of_a_folder_are_numbered_and_named_by_their_label(tmp_path):
     for labels, names in (
         (None, ["00000.png", "12345.png"]),
-        (["a/b"] * 12345 + ["cat 1.5+x-y_z"], ["00000-a_b.png", "12345-cat 1.5+x-y_z.png"]),
+        (["a/b%"] * 12345 + ["cat 1.5+x-y_z"], ["00000-a%2Fb%25.png", "12345-cat 1.5+x-y_z.png"]),
     ):
         with numbered_folder(tmp_path / "out", ".png", labels) as path:
             for i in (0, 12345):

@@ -17,8 +17,6 @@ from undiffuse.errors import InputError
 from undiffuse.options import SampleOptions
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from undiffuse.models import GenerativeModel
     from undiffuse.run import Run
 
@@ -124,9 +122,12 @@ def _draw(
             callback=callback,
             **more,
         )
+    from undiffuse.data.labels import as_labels
+
     labels = None
     if options.given is None or options.label is not None:  # the class of given rows is hidden
-        labels = class_names(model, model.sample_labels(total, label=options.label, seed=seed))
+        index = model.sample_labels(total, label=options.label, seed=seed)
+        labels = None if index is None else as_labels(index, model.classes)
     assert model.form is not None
     model.form.save(rows, out, labels=labels)
     written = {"out": options.out}
@@ -144,14 +145,3 @@ def _draw(
     for place in written.values():
         terminal.say(f"wrote {place}")
     return 0
-
-
-def class_names(model: GenerativeModel, labels: np.ndarray | None) -> np.ndarray | None:
-    """The classes of the samples as in the data: numbers if all classes are numbers, else text."""
-    import numpy as np
-
-    if labels is None:
-        return None
-    names = np.asarray(model.classes)[labels]
-    numbers = all(name.removeprefix("-").isdecimal() for name in model.classes)
-    return names.astype(np.int64) if numbers else names

@@ -56,11 +56,38 @@ def index_labels(
 
 def _from_objects(given: np.ndarray) -> np.ndarray:
     """Return labels held as Python objects or bytes as numbers or text, if they are either."""
-    labels = [label.decode() if isinstance(label, bytes) else label for label in given.tolist()]
+    labels = [
+        label.decode("utf-8", "backslashreplace") if isinstance(label, bytes) else label
+        for label in given.tolist()
+    ]
     if all(isinstance(label, str) for label in labels):
         return np.array(labels, dtype=str)
     numbers = all(isinstance(label, int | float) for label in labels)
     return np.array(labels) if numbers else given
+
+
+def as_labels(index: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Return indices (N,) into classes as labels (N,): whole numbers if all classes are.
+
+    "01" is no whole number, as it would come back as 1, which may be another class.
+
+    >>> as_labels(np.array([1, 0]), ["-1", "7"]), as_labels(np.array([1, 0]), ["01", "1"])
+    (array([ 7, -1]), array(['1', '01'], dtype='<U2'))
+    """
+    names = np.asarray(classes)[index]
+    return names.astype(np.int64) if all(map(_is_whole, classes)) else names
+
+
+def _is_whole(name: str) -> bool:
+    """Return whether a name is that of a whole number of 64 bits, as Python writes it."""
+    digits = name.removeprefix("-")
+    return (
+        digits.isascii()
+        and digits.isdecimal()
+        and len(digits) < 20
+        and str(int(name)) == name
+        and -(2**63) <= int(name) < 2**63
+    )
 
 
 def match_classes(

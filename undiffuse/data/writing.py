@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -70,10 +71,15 @@ def numbered_folder(out: Path, suffix: str, labels: Labels) -> Iterator[Callable
     with atomic_folder(out, replace=r"\d{5,6}(-.*)?" + re.escape(suffix)) as folder:
 
         def path(i: int) -> Path:
-            label = "" if labels is None else "-" + re.sub(r"[^\w.+ -]", "_", str(labels[i]))
+            label = "" if labels is None else "-" + re.sub(r"[^\w.+ -]", _spelled, str(labels[i]))
             return folder / f"{i:05d}{label}{suffix}"
 
         yield path
+
+
+def _spelled(character: re.Match[str]) -> str:
+    """Return the bytes of a character as a URL spells them, so that labels stay apart."""
+    return quote(character[0], safe="", errors="surrogatepass")
 
 
 class WrittenForm(ABC):
