@@ -61,6 +61,20 @@ def test_an_honest_sampler_is_accused_at_the_stated_rate():
     assert held >= 0.95 - 0.05
 
 
+def test_the_p_value_is_twice_the_smaller_of_both_tests():
+    """Blurs are nearer to all rows, and none is a copy; what lies far away is no copy either."""
+    from scipy.stats import norm
+
+    training, held_out, honest = normal(150, 3, 0), normal(200, 3, 1), normal(200, 3, 2)
+    for samples, caught in ((0.5 * honest, True), (2 * honest, False), (honest, False)):
+        found = memorization(training, held_out, samples)
+        assert found.p == pytest.approx(min(1, 2 * min(norm.cdf(found.z), found.p_nearest)))
+        assert found.caught == caught
+        assert found.least <= found.p
+    assert memorization(training, held_out, 0.5 * honest).z < -4
+    assert memorization(training, held_out, 2 * honest).z > 4
+
+
 def test_rows_that_occur_twice_are_no_proof():
     """Data of ten distinct rows: every sample is a copy, and so is every held-out row."""
     rows = normal(10, 2, 0)[torch.randint(10, (300,), generator=torch.Generator().manual_seed(1))]
