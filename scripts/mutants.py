@@ -57,6 +57,7 @@ PATIENCE, LEAST = (
     30.0,
 )  # a mutant may take so many times what its tests took, and at least so many seconds
 MOST_TESTS, MOST_SECONDS = 60, 60.0  # of the tests that execute a line
+AT_IMPORT = 5  # times as many, where the tests are collected anew, which takes longer than they do
 MOST_LOOKING = 5.0  # seconds of the tests that execute none, and look at what importing made
 SWAP_FAILED = 77  # exit code of a process that could not put a mutant into its function's place
 QUIET = ("-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow and not faults")
@@ -546,9 +547,10 @@ class Meeting:
             functions.setdefault(test.split("[")[0], []).append(test)
         turns = itertools.chain.from_iterable(itertools.zip_longest(*functions.values()))
         chosen, total = [], 0.0
-        looking = self.looking if self.at_import(mutant) else []
+        anew = self.at_import(mutant)
+        looking, most = (self.looking, AT_IMPORT * MOST_TESTS) if anew else ([], MOST_TESTS)
         for test in (test for test in turns if test is not None):
-            if len(chosen) < MOST_TESTS and total + self.seconds[test] <= MOST_SECONDS:
+            if len(chosen) < most and total + self.seconds[test] <= MOST_SECONDS:
                 chosen.append(test)
                 total += self.seconds[test]
         files: dict[str, list[str]] = {}
@@ -574,6 +576,8 @@ class Meeting:
             for node in ast.walk(statement)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
         }
+        if any(isinstance(node, ast.ClassDef) for node in around):
+            stored = set()  # attributes are used by other names
         uses = {
             node.lineno
             for node in ast.walk(self.trees[file])
