@@ -195,7 +195,7 @@ def test_published_sizes_of_ncsnv2():
     assert math.log(5000) / math.log(level_ratio(3072)) + 1 == pytest.approx(232, rel=0.1)
 
 
-@pytest.mark.parametrize("coordinates", [64, 784, 3072, 49152])
+@pytest.mark.parametrize("coordinates", [42, 64, 784, 3072, 49152])
 def test_neighbouring_levels_overlap_by_half(coordinates):
     gamma = level_ratio(coordinates)
 

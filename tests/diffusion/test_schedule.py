@@ -15,7 +15,9 @@ from undiffuse.diffusion import (
     LearnedVP,
     LinearVP,
     SubVP,
+    cosine_betas,
     linear_betas,
+    sigmoid_betas,
 )
 from undiffuse.errors import InputError
 
@@ -269,3 +271,36 @@ def test_a_learned_schedule_is_described_by_what_it_is_made_of():
     assert eval(repr(schedule), {"LearnedVP": LearnedVP}) == schedule
     with pytest.raises(TypeError, match="module"):
         LearnedVP(module=schedule.module)
+
+
+def test_a_chain_that_ends_in_one_falls_in_a_straight_line_on_its_last_interval():
+    schedule, share = DiscreteVP(betas=(0.1, 0.2, 1.0)), times(0.0, 0.25, 0.5, 0.9, 1.0)
+    t = (2 + share) / 3
+    alpha, sigma = schedule(t)
+    torch.testing.assert_close(alpha, (0.9 * 0.8) ** 0.5 * (1 - share), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(sigma, (1 - 0.72 * (1 - share) ** 2).sqrt(), rtol=1e-12, atol=0)
+    d_alpha, d_sigma = schedule.derivative(t)
+    torch.testing.assert_close(d_alpha, torch.full_like(t, -3 * 0.72**0.5), rtol=1e-12, atol=0)
+    torch.testing.assert_close(d_sigma, 3 * 0.72 * (1 - share) / sigma, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(schedule.inverse(schedule.log_snr(t)), t, rtol=1e-12, atol=0)
+
+
+def test_tables_follow_their_arguments():
+    """Jabri et al. (2022), Algorithm 1, and the others, each with none of its own numbers."""
+
+    def sigmoid(v):
+        return 1 / (1 + math.exp(-v))
+
+    def bar(t):
+        start, end = sigmoid(-2 / 0.7), sigmoid(1 / 0.7)
+        return (end - sigmoid((t * 3 - 2) / 0.7)) / (end - start)
+
+    for got, alpha_bar in (
+        (sigmoid_betas(5, low=-2.0, high=1.0, tau=0.7), bar),
+        (cosine_betas(5, offset=0.3), lambda t: math.cos((t + 0.3) / 1.3 * math.pi / 2) ** 2),
+    ):
+        wanted = [1 - alpha_bar(i / 5) / alpha_bar((i - 1) / 5) for i in range(1, 5)]
+        assert got == pytest.approx([*wanted, 0.999], rel=1e-9)
+    assert cosine_betas(10, largest=0.4)[-1] == 0.4
+    line = linear_betas(3, low=3e-4, high=9e-4)
+    assert line == pytest.approx([0.1, 0.2, 0.3], rel=1e-9)
