@@ -353,7 +353,7 @@ class ScoreOptions(Batched, Writing):
     )
     tolerance: Annotated[
         float, Gt(0), Doc("Error tolerance of the ODE solver (ode; default {default}).")
-    ] = 1e-5
+    ] = 3e-4
     probes: Annotated[
         int | None,
         Ge(0),
