@@ -8,11 +8,11 @@ keyword argument or a statement. Strings, annotations and `raise` statements sta
 so do `examples` and `variants`, which a part shows the laws to be held to: they are test data, and
 `return None`, which has nothing to change. Of all possible mutants of the files below PACKAGE a
 random sample is tried. Tests are first run once under coverage, so that a mutant meets only tests
-that execute its line: the quickest of each test function, then the next quickest. A line that runs
-when its module is imported, such as a default, meets the tests of its class or function, or of the
-lines that use the name it defines; and quick tests that execute nothing of the package, which can
-only look at what importing made. A mutant is killed by the first test that fails, or by taking
-ten times as long.
+that execute its line: the quickest of each test function, then the next quickest, and the quickest
+of all. A line that runs when its module is imported, such as a default, meets the tests of its
+class or function, or of the lines that use the name it defines; and quick tests that execute
+nothing of the package, which can only look at what importing made. A mutant is killed by the first
+test that fails, or by taking ten times as long.
 
 A mutant within a function takes that function's place in a process forked from one in which the
 tests are collected already. One of code that runs at import or while tests are collected is
@@ -543,7 +543,8 @@ class Meeting:
             return []
         functions: dict[str, list[str]] = {}
         tests = self._executing(mutant.file, mutant.line) - {""} - self.failed
-        for test in sorted(tests, key=self._slowness):
+        quickest = sorted(tests, key=self._slowness)
+        for test in quickest:
             functions.setdefault(test.split("[")[0], []).append(test)
         turns = itertools.chain.from_iterable(itertools.zip_longest(*functions.values()))
         chosen, total = [], 0.0
@@ -554,7 +555,8 @@ class Meeting:
                 chosen.append(test)
                 total += self.seconds[test]
         files: dict[str, list[str]] = {}
-        for test in [*looking, *sorted(chosen, key=self._slowness)]:
+        met = {*chosen, *quickest[:MOST_TESTS]}
+        for test in [*looking, *sorted(met, key=self._slowness)]:
             files.setdefault(test.split("::")[0], []).append(test)
         return [test for tests in files.values() for test in tests]
 
