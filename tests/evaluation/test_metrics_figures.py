@@ -183,6 +183,9 @@ def test_the_error_of_the_median_time_is_that_of_maritz_and_jarrett():
     mirrored = latency(Timings(batches=(), singles=tuple(10 - times)))
     assert mirrored is not None
     assert mirrored.stderr == pytest.approx(found.stderr)
+    two = latency(Timings(batches=(), singles=(2.0, 5.0)))
+    assert two is not None
+    assert (two.value, two.stderr) == (3.5, pytest.approx(1.5))  # either is as likely the middle
     one = latency(Timings(batches=(), singles=(2.0,)))
     assert one is not None
     assert math.isnan(one.stderr)

@@ -71,6 +71,12 @@ def test_the_p_value_is_twice_the_smaller_of_both_tests():
         assert found.p == pytest.approx(min(1, 2 * min(norm.cdf(found.z), found.p_nearest)))
         assert found.caught == caught
         assert found.least <= found.p
+    # what the first test would give if every sample were nearer than every held-out row
+    farthest = norm.cdf(-0.5 / (401 / (12 * 200 * 200)) ** 0.5)
+    assert memorization(training, held_out, honest).least == pytest.approx(2 * farthest, rel=1e-6)
+    most = torch.cat([training, honest[:2]])
+    assert memorization(training, held_out, most).copies.value > 0.95
+    assert memorization(training, held_out, most).copies.high == 1
     assert memorization(training, held_out, 0.5 * honest).z < -4
     assert memorization(training, held_out, 2 * honest).z > 4
 

@@ -78,3 +78,11 @@ def test_trees_are_those_of_the_seed_and_tell_what_is_apart(monkeypatch):
     assert detection(replace(given, seed=1)).value != detection(given).value
     far = detection(replace(given, fake=given.real + 99))
     assert (far.value, far.n, far.floor) == (1, 40, 0.5)
+
+
+def test_a_missing_number_is_told_from_every_number(monkeypatch):
+    monkeypatch.setattr("undiffuse.evaluation.metrics.two_sample.TREES", 5)
+    numbers, missing = np.zeros((40, 1)), np.full((40, 1), np.nan)
+    assert detection(Mixed(real=missing, fake=numbers)).value == 1
+    assert detection(Mixed(real=numbers, fake=missing)).value == 1
+    assert detection(Mixed(real=missing, fake=missing)).value == 0.5
