@@ -273,7 +273,7 @@ def test_several_probes_are_averaged_and_their_spread_is_that_of_single_ones():
     oracle, x = mixture(EDM(), (2, 3))
     draws = torch.randn(2, *x.shape, generator=torch.Generator().manual_seed(5)).double()
 
-    def run(chosen, steps=8):
+    def run(chosen, steps=4):
         stream, solver, prior = iter(chosen), RungeKutta(steps), AtOne(oracle)
         return log_density(
             oracle, x, prior, solver=solver, probes=len(chosen), noise=lambda like: next(stream)
@@ -282,7 +282,7 @@ def test_several_probes_are_averaged_and_their_spread_is_that_of_single_ones():
     both, apart = run(draws), (run(draws[:1]).nats - run(draws[1:]).nats).abs()
     torch.testing.assert_close(both.nats, (run(draws[:1]).nats + run(draws[1:]).nats) / 2)
     assert float(apart.max()) > 0.1
-    solver_error = (both.nats - run(draws, 4).nats).abs()
+    solver_error = (both.nats - run(draws, 2).nats).abs()
     torch.testing.assert_close(both.stderr, torch.hypot(apart / 2, solver_error))
 
 
@@ -310,8 +310,8 @@ def test_rows_that_take_longer_keep_their_conditions():
             normal = torch.distributions.Normal(0.0, ((alpha * std) ** 2 + sigma**2).sqrt())
             return normal.log_prob(x_1).sum(1)
 
-    found = log_density(Marked().given(std=std), x, Each(), solver=Adaptive(1e-6))
+    found = log_density(Marked().given(std=std), x, Each(), solver=Adaptive(1e-4))
     assert len(set(found.evaluations.tolist())) > 1
     least = torch.exp(-Marked.schedule.log_snr(times(Marked.schedule.t_min)) / 2)
     truth = torch.distributions.Normal(0.0, (std**2 + least**2).sqrt()).log_prob(x).sum(1)
-    torch.testing.assert_close(found.nats, truth, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.nats, truth, rtol=0, atol=1e-3)
