@@ -191,6 +191,9 @@ def test_rows_are_counted_in_the_player_with_the_most_by_its_first_tensor():
         assert count() == 3 + 20
     idle(torch.zeros(99, 1))
     assert count() == 23
+    model.players = dict  # type: ignore[method-assign]
+    with counted(model) as count:
+        assert count() == 0
 
 
 # --- memory
