@@ -237,8 +237,11 @@ class Trainable(nn.Module, ABC):
         return 0
 
     @abstractmethod
-    def preview(self, n: int, *, seed: int) -> Image.Image | None:
-        """Draw `n` samples and return a picture of them; None for data that have no pictures."""
+    def preview(self, n: int, *, seed: int, stop: Stop) -> Image.Image | None:
+        """Draw `n` samples and return a picture of them.
+
+        None for data that have no pictures, and if `stop()`, which is polled meanwhile, was true.
+        """
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

@@ -57,8 +57,10 @@ class Told(GenerativeModel):
     def config(self):
         return {}
 
-    def draw(self, n, *, noise, steps=None, **options):
+    def draw(self, n, *, noise, callback=None, steps=None, **options):
         assert not self.training
+        if callback is not None:
+            callback(1, 1, torch.zeros(()), None)
         self.asked.append(options if steps is None else {"steps": steps, **options})
         return noise(torch.empty(n, *self.shape))
 
@@ -154,6 +156,8 @@ def test_samples_come_in_the_form_of_the_data_and_previews_by_their_own_options(
     model.asked.clear()
     assert model.preview(3, seed=2).size == (3, 1)
     assert model.asked == [{"steps": 16}]
+    assert model.preview(3, seed=2, stop=lambda: True) is None
+    assert model.training
 
 
 def test_log_probabilities_are_numbered_through_and_problems_are_put_in_their_rows(monkeypatch):

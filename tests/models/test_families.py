@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from model_cases import Rows, shaken, small
+from PIL import Image
 
 from undiffuse.diffusion import METHODS, RowNoise
 from undiffuse.errors import InputError
@@ -140,6 +141,30 @@ def labels_are_independent_of_samples(model):
 @every_preset
 def test_classes_are_drawn_apart_from_the_samples(preset):
     labels_are_independent_of_samples(fitted(preset))
+
+
+class Sheet:
+    """A form whose picture has a pixel for each row."""
+
+    def preview(self, rows):
+        return Image.new("L", (len(rows), 1))
+
+
+@every_preset
+def test_a_preview_hears_a_stop_after_each_step(preset, monkeypatch):
+    model, polls = fitted(preset), []
+    monkeypatch.setattr(model, "form", Sheet())
+    monkeypatch.setattr(model, "preview_options", options_of(model, 2))
+
+    def stop():
+        polls.append(len(polls))
+        return len(polls) > steps
+
+    steps = 2 if model.steps_of(None) else 1
+    assert model.preview(3, seed=0, stop=stop).size == (3, 1)
+    assert len(polls) == steps  # once a step
+    assert model.preview(3, seed=0, stop=stop) is None
+    assert len(polls) == steps + 1  # and not one step more
 
 
 @every_preset

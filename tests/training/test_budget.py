@@ -74,7 +74,7 @@ class Slow(Gaussian):
         self._look(0.02 * len(x))
         return super().diagnostics(x, **cond)
 
-    def draw(self, n, *, noise, **options):
+    def draw(self, n, *, noise, callback=None, **options):
         self._look(0.02 * n)
         return super().draw(n, noise=noise, **options)
 

@@ -300,3 +300,38 @@ def test_a_player_s_hints_reach_its_optimizer():
         assert moved([1.0, 0.0], betas=betas) == pytest.approx(
             -0.1 - 0.1 * kept / (0.99 * 0.01 / (1 - 0.99**2)) ** 0.5
         )
+
+
+class Patient(Gaussian):
+    """A model of a hundred sampling steps, of which it counts those that it takes."""
+
+    taken = 0
+
+    def draw(self, n, *, noise, callback=None, **options):
+        for i in range(100):
+            self.taken += 1
+            callback(i + 1, 100, torch.zeros(()), torch.zeros(()))
+        return super().draw(n, noise=noise)
+
+
+def test_a_stop_ends_a_preview_and_then_the_run(tmp_path):
+    model, out = Patient(), tmp_path / "run"
+    result = fit(
+        model,
+        Points(form=Form()),
+        out=out,
+        steps=9,
+        batch=8,
+        evaluate_every=3,
+        stop=lambda: model.taken >= 5,
+        **CPU,
+    )
+    assert (model.taken, result.step, result.stopped) == (5, 3, True)
+    assert not list((out / "samples").glob("*"))
+    assert result.held_out is not None
+    model.taken = -(10**6)  # and goes on where it was
+    assert fit(model, Points(form=Form()), out=out, resume=True).step == 9
+    assert [path.name for path in sorted((out / "samples").iterdir())] == [
+        "step-000006.png",
+        "step-000009.png",
+    ]

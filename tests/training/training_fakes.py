@@ -106,7 +106,7 @@ class Gaussian(GenerativeModel):
         z = (x - self.net.mean) * torch.exp(-self.net.log_std)
         return z.square() / 2 + self.net.log_std
 
-    def draw(self, n: int, *, noise: Any, **options: Any) -> Tensor:
+    def draw(self, n: int, *, noise: Any, callback: Any = None, **options: Any) -> Tensor:
         return self.net.mean + torch.exp(self.net.log_std) * noise(torch.empty(n, self.size))
 
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class TwoPlayers(GenerativeModel):
             (self.second.weight - self.first.weight).square().sum() + 10 * self.first.weight.sum(),
         )
 
-    def draw(self, n: int, *, noise: Any, **options: Any) -> Tensor:
+    def draw(self, n: int, *, noise: Any, callback: Any = None, **options: Any) -> Tensor:
         return noise(torch.empty(n, 2))
 
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from undiffuse.diffusion.likelihood.dequantize import Dequantization
 from undiffuse.diffusion.noise import Purpose, RowNoise
 from undiffuse.diffusion.sample import Callback
 from undiffuse.errors import InputError, unknown
-from undiffuse.interfaces import Form, Noise, PartialRows, Source, Trainable, Transform
+from undiffuse.interfaces import Form, Noise, PartialRows, Source, Stop, Trainable, Transform
 from undiffuse.models.likelihood import How, Likelihood, likelihood_rows
 from undiffuse.room import bounded, check_room, memory
 
@@ -104,12 +104,15 @@ class GenerativeModel(Trainable):
         """
 
     @abstractmethod
-    def draw(self, n: int, *, noise: Noise, **options: Any) -> Tensor:
+    def draw(
+        self, n: int, *, noise: Noise, callback: Callback | None = None, **options: Any
+    ) -> Tensor:
         """Return `n` samples (n, *shape).
 
         Args:
             n: how many.
             noise: supplies what is random, one stream per sample.
+            callback: called after each step.
             options: conditions, and what the family offers, such as steps and method.
         """
 
@@ -262,11 +265,23 @@ class GenerativeModel(Trainable):
         return rows if self.form is None else self.form.present(rows)
 
     @final
-    def preview(self, n: int, *, seed: int) -> Image.Image | None:
-        """Return a picture of `n` samples, drawn with `preview_options`; None without a form."""
+    def preview(self, n: int, *, seed: int, stop: Stop = lambda: False) -> Image.Image | None:
+        """Return a picture of `n` samples, drawn with `preview_options`.
+
+        None without a form, and as soon as `stop()`, polled after each step, is true.
+        """
         if self.form is None:
             return None
-        return self.form.preview(self.sample_rows(n, seed=seed, **self.preview_options))
+
+        def poll(*state: Any) -> None:
+            if stop():
+                raise _Stopped
+
+        try:
+            rows = self.sample_rows(n, seed=seed, callback=poll, **self.preview_options)
+        except _Stopped:
+            return None
+        return self.form.preview(rows)
 
     @final
     def sample_rows(
@@ -521,6 +536,11 @@ class GenerativeModel(Trainable):
         finally:
             for module in training:
                 module.training = True
+
+
+@final
+class _Stopped(Exception):
+    """Samples are no longer wanted."""
 
 
 def unmet() -> InputError:

@@ -80,7 +80,7 @@ def fit(
             warm-up of the learning rate.
         overwrite: replace the run in `out`, which is kept until the new one has a checkpoint.
         init: a run whose averaged weights to start from.
-        stop: polled once a step; True saves and returns.
+        stop: polled once a step, of training and of a preview; True saves and returns.
         on_event: called with every event (see `log.py`).
         options: fields of `undiffuse.options.TrainingOptions`: steps or budget (10 minutes by
             default), batch, lr, precision, device and more.
@@ -132,6 +132,7 @@ def fit(
             cast=cast,
             samples=chosen.samples if folder else 0,
             allowance=LOOK_SHARE * clock.budget if clock.budget else None,
+            stop=stop,
         )
         loop = _Loop(source, chosen, device, randomness, cast, state, clock, look, folder, log)
         return loop.run(stop)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.atomic import atomic_file
-from undiffuse.interfaces import Source
+from undiffuse.interfaces import Source, Stop
 from undiffuse.parts import as_json
 from undiffuse.training.averaging import averaged
 from undiffuse.training.randomness import HELD_OUT, Randomness
@@ -45,8 +45,14 @@ class Look:
         cast: Autocast,
         samples: int,
         allowance: float | None = None,
+        stop: Stop = lambda: False,
     ) -> None:
-        """`samples` are drawn for a preview; `allowance` is the longest it may take, in seconds."""
+        """Set up evaluations.
+
+        `samples` are drawn for a preview, which `stop` ends early; `allowance` is the longest that
+        an evaluation may take, in seconds.
+        """
+        self.stop = stop
         self.state, self.model, self.data = state, state.model, data
         self.device, self.randomness, self.cast = device, randomness, cast
         self.samples, self.allowance, self.cost = samples, allowance, 0.0
@@ -99,10 +105,10 @@ class Look:
         return as_json(self.model.diagnostics(x, **conditions))
 
     def _draw(self, n: int) -> Any:
-        return self.model.preview(n, seed=self.randomness.seed)
+        return self.model.preview(n, seed=self.randomness.seed, stop=self.stop)
 
     def _preview(self, file: Path) -> bool:
-        """Save a picture of samples from fixed seeds; False for data that have no pictures."""
+        """Save a picture of samples from fixed seeds; False where there is none."""
         picture = self._draw(self.samples) if self.samples else None
         if picture is None:
             return False
