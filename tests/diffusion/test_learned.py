@@ -258,3 +258,16 @@ def test_the_loss_of_the_schedule_is_that_under_the_condition():
     assert float(loss.detach()) == pytest.approx(
         float((OBJECTIVE.losses(denoiser, x, z, t, label=7) + end_terms(schedule, prior, x)).mean())
     )
+
+
+@pytest.mark.parametrize("centre", [0.1, 0.5, 0.95])
+def test_a_time_is_found_on_a_curve_that_is_nearly_a_step(centre):
+    """Newton's steps leave the interval there, and are halved back into it."""
+    schedule = LearnedVP(width=1)
+    with torch.no_grad():
+        schedule.module.centres.fill_(centre)
+        schedule.module.steepness.fill_(300.0)
+        schedule.module.weights.fill_(100.0)
+    t = torch.linspace(schedule.t_min, 1, 101, dtype=torch.float64)[1:-1]
+    log_snr = schedule.log_snr(t)
+    torch.testing.assert_close(schedule.log_snr(schedule.inverse(log_snr)), log_snr)
