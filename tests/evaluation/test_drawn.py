@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from undiffuse.data import load
 from undiffuse.evaluation import drawn
+from undiffuse.evaluation.batch_file import BatchFile
 from undiffuse.evaluation.drawn import counted, draw, peak_memory, time_singles
 from undiffuse.interfaces import Player
 from undiffuse.models.base import GenerativeModel
@@ -143,6 +145,34 @@ def test_single_samples_are_of_different_numbers_and_stop_when_told():
     assert warm == first
     assert first + second == both
     assert [(n, method) for n, method, _ in asked[:3]] == [(1, "one")] * 3
+
+
+def test_every_sample_is_drawn_in_the_same_way_the_one_to_warm_up_too():
+    model, asked = Passes(passes=1), []
+    own = model.draw
+
+    def told(n: int, *, noise: Any, method: str | None = None) -> Tensor:
+        asked.append((n, method))
+        return own(n, noise=noise)
+
+    model.draw = told  # type: ignore[method-assign]
+    draw(model, 5, None, options={"method": "one"}, batch=3)
+    assert asked == [(1, "one"), (3, "one"), (2, "one")]
+
+
+def test_kept_samples_of_another_shape_are_not_these(tmp_path):
+    """As a damaged file has them."""
+    model = Passes(passes=1)
+    whole = draw(model, 4, tmp_path, options={})
+    (file,) = tmp_path.iterdir()
+    identity = json.loads(file.read_bytes().partition(b"\n")[0])
+    file.unlink()
+    kept = BatchFile.in_folder(tmp_path, identity)
+    kept.append({"rows": np.zeros((4, 3)), "seconds": 1.0, "evaluations": 1.0})
+    again = draw(model, 4, tmp_path, options={})
+    assert whole is not None
+    assert again is not None
+    np.testing.assert_array_equal(again.rows, whole.rows)
 
 
 def test_progress_is_told_before_each_batch_and_at_the_end(tmp_path):

@@ -192,13 +192,13 @@ def test_one_form_serves_all_rows_and_is_kept_with_the_weights(preset, forms, mo
 
 
 @pytest.mark.parametrize(
-    ("preset", "options", "columns"),
-    [("edm", {}, 64), ("edm", {}, 65), ("ddpm", {"levels": 70}, 2)],
+    ("preset", "options", "columns", "rows"),
+    [("edm", {}, 64, 32), ("edm", {}, 65, 8), ("ddpm", {"levels": 70}, 2, 32)],
 )
 def test_choosing_the_form_takes_as_many_evaluations_as_a_budget_sets_aside(
-    preset, options, columns
+    preset, options, columns, rows
 ):
-    """Rows that pass through the network, counted there."""
+    """Rows that pass through the network, counted there: fewer where there are many numbers."""
     model = PRESETS[preset](width=8, **options)
     data = Whole(torch.randint(K, (60, 1, columns), dtype=torch.uint8))
     form = ImageForm(row_shape=(1, columns), channel_axis=None, levels=K, dtype="uint8")
@@ -208,6 +208,7 @@ def test_choosing_the_form_takes_as_many_evaluations_as_a_budget_sets_aside(
     model.network.register_forward_pre_hook(lambda _, given: passed.append(len(given[0])))
     model.conclude(data)
     assert 0.98 * model.conclusion < sum(passed) <= model.conclusion
+    assert set(passed) == {rows}
     assert PRESETS["dae"]().conclusion == PRESETS[preset]().conclusion == 0
 
 

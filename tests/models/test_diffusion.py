@@ -14,7 +14,8 @@ from torch import nn
 
 from undiffuse import nn as networks
 from undiffuse import parts
-from undiffuse.diffusion import EDM, METHODS, PARTS, Karras
+from undiffuse.diffusion import EDM, METHODS, PARTS, Karras, RowNoise
+from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.objectives import EDMWeight, LogNormalTimes, Objective
 from undiffuse.diffusion.steps.moves import Heun
 from undiffuse.diffusion.target import Preconditioned
@@ -258,3 +259,39 @@ def test_a_network_that_takes_no_label_is_not_trained_on_labelled_data():
         InputError, match="the data have 3 classes, but its forward takes no `label`"
     ):
         own(Own()).meet(rows())
+
+
+class Spy(AbstractDenoiser):
+    """A denoiser that keeps what it was shown."""
+
+    def __init__(self, denoiser):
+        super().__init__()
+        self.denoiser, self.schedule, self.shown = denoiser, denoiser.schedule, []
+
+    def estimate(self, x_t, t, **cond):
+        self.shown.append((x_t.detach(), t.detach()))
+        return self.denoiser.estimate(x_t, t, **cond)
+
+
+@every_diffusion
+def test_what_is_known_starts_at_the_noise_that_the_rest_starts_at(preset):
+    """alpha x + sigma z at t = 1, z of variance 1; and comes back as it was given."""
+    n = 400
+    model, spies = met(preset, rows(60, (n,), classes=())), []
+    known, mask = torch.full((4, n), 7.0), torch.arange(n).expand(4, n) % 2 == 0
+
+    def wrap(denoiser):
+        spies.append(Spy(denoiser))
+        return spies[0]
+
+    x = model.draw(4, noise=RowNoise(0, 4), steps=2, wrap=wrap, known=(known, mask))
+    assert torch.equal(x[mask], known[mask])
+    x_t, t = spies[0].shown[0]
+    assert bool((t == 1).all())
+    alpha, sigma = model.schedule(torch.ones((), dtype=torch.float64))
+    z = ((x_t.double() - alpha * known) / sigma)[mask]
+    assert float(z.mean()) == pytest.approx(0, abs=5 / len(z) ** 0.5)
+    assert float(z.std()) == pytest.approx(1, abs=5 / (2 * len(z)) ** 0.5)
+    prior = model.prior.moments()
+    others = ((x_t.double() - prior[0]) / prior[1])[~mask]
+    assert float(others.std()) == pytest.approx(1, abs=5 / (2 * len(z)) ** 0.5)

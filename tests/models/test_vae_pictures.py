@@ -73,6 +73,32 @@ def test_a_traversal_moves_the_units_that_vary_most_and_no_others():
             np.testing.assert_array_equal(tile, drawn(expected))
 
 
+@pytest.mark.parametrize(("label", "index"), [("b", 1), (None, -1)])
+def test_pictures_are_of_one_class_or_of_none(label, index):
+    """Encoder and decoder see it once for each row, or for each point of a line."""
+    seen = []
+
+    class LabelledPixels(Pixels):
+        def forward(self, x, label):
+            seen.append(label.tolist())
+            return super().forward(x)
+
+    class LabelledBack(Back):
+        def forward(self, z, label):
+            seen.append(label.tolist())
+            return super().forward(z)
+
+    model = faithful()
+    model.autoencoder.encoder, model.autoencoder.decoder = LabelledPixels(), LabelledBack()
+    model.classes = ("a", "b")
+    rows = np.zeros((5, 2, 2), np.uint8)
+    model.traversal(rows, units=2, points=3, label=label)
+    assert seen == [[index] * 5, [index] * 3, [index] * 3]
+    seen.clear()
+    model.reconstructions(rows, label=label)
+    assert seen == [[index] * 5] * 2
+
+
 def test_what_cannot_be_drawn_is_refused():
     rows = np.zeros((2, 2, 2), np.uint8)
     with pytest.raises(InputError, match="at least 1 unit and 2 points"):
