@@ -106,7 +106,8 @@ def test_the_script_exits_with_the_code_of_the_command_or_of_the_output_it_could
 ) -> None:
     handled: list[Any] = []
     monkeypatch.setattr(signal, "signal", lambda number, how: handled.append((number, how)))
-    monkeypatch.setattr(main, "_open_streams", lambda: None)
+    opened: list[bool] = []
+    monkeypatch.setattr(main, "_open_streams", lambda: opened.append(True))
     silenced: list[Any] = []
     monkeypatch.setattr(main, "_silence", silenced.append)
     monkeypatch.setattr(sys, "argv", ["undiffuse", "info", "x"])
@@ -134,6 +135,7 @@ def test_the_script_exits_with_the_code_of_the_command_or_of_the_output_it_could
             assert exit.value.code == ends
             assert silenced == ([broken] if problem else [])
     assert given == [["info", "x"]] * 9
+    assert len(opened) == 9
     assert {number for number, _ in handled} >= {signal.SIGINT, signal.SIGTERM}
     assert all(how == signal.SIG_IGN for _, how in handled)
     said = "the output could not be written: No space left on device.\n"

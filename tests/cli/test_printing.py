@@ -159,6 +159,11 @@ def test_a_curve_is_drawn_as_bars_and_what_is_no_curve_is_not() -> None:
         ["-4", "0.5", "━" * 16], ["0", "1", "━" * 32], ["4", "not", "finite"], ["8", "-1"],
     ]  # fmt: skip
     assert printed(info._bars([1.0], [0.0])) == [["1", "0"]]
+    shown, stream = console()
+    shown.print(bars)
+    lines = stream.getvalue().splitlines()
+    assert [line[:7] for line in lines] == ["-4  0.5", " 0    1", " 4     ", " 8   -1"]
+    assert [line[7:].strip() for line in lines] == ["━" * 16, "━" * 32, "not finite", ""]
 
 
 RUN = {
@@ -185,6 +190,9 @@ RUN = {
         ),
         ({"preset": None, "parameters": None}, {"model": "made in Python, 0 parameters"}),
         ({"skipped": 1234}, {"skipped": "1,234 steps without a finite loss"}),
+        ({"held_by": "process 7"}, {"in training": "by process 7"}),
+        ({"data": {"name": None}}, {"data": "None (0 rows)"}),
+        ({"asked": {}}, {"trained": "4,000 steps in 1m30s (asked for 0s)"}),
         ({"held_out": None}, {"held-out loss": None}),
         ({"held_out": {"warning": "collapse"}}, {"held-out loss": None, "warning": "collapse"}),
     ],
@@ -388,8 +396,10 @@ def test_the_table_of_a_comparison_has_a_line_a_figure_and_a_column_a_preset() -
     shown, stream = console()
     best = {"frechet": ["edm"], "recall": ["edm", "gan"]}
     compare.print_table(shown, {"table": rows, "best": best})
-    lines = [line.split() for line in stream.getvalue().splitlines() if line.strip()]
+    raw = [line.rstrip() for line in stream.getvalue().splitlines() if line.strip()]
+    lines = [line.split() for line in raw]
     assert lines[0] == ["edm", "gan", "real"]
+    assert len(raw[0]) == len(raw[2])  # each above its numbers
     assert set(lines[1][0]) == {"─"}
     assert lines[2:-1] == [
         ["Frechet", "distance", "1.23*", "2", "0.5"],
