@@ -264,6 +264,12 @@ def test_a_list_becomes_a_tuple_none_is_not_given_and_the_rest_is_the_default() 
         with_defaults(options.ScoreOptions, {})
 
 
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_an_object_of_options_has_the_same_defaults_however_it_is_made(verb) -> None:
+    needed = {name: "x" for name, option in options_of(verb.kind).items() if option.required}
+    assert verb.kind(**needed) == with_defaults(verb.kind, needed)
+
+
 # --- the names, words and defaults of the library
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from undiffuse.data import load
+from undiffuse.diffusion import RowNoise
 from undiffuse.evaluation import drawn
 from undiffuse.evaluation.batch_file import BatchFile
 from undiffuse.evaluation.drawn import counted, draw, peak_memory, time_singles
@@ -173,6 +174,22 @@ def test_kept_samples_of_another_shape_are_not_these(tmp_path):
     assert whole is not None
     assert again is not None
     np.testing.assert_array_equal(again.rows, whole.rows)
+
+
+def test_samples_are_of_seed_0_unless_told():
+    class Asked(Passes):
+        def draw(self, n: int, *, noise: Any, **options: Any) -> Tensor:
+            asked.append(noise(torch.empty(n, 2)))
+            return super().draw(n, noise=noise, **options)
+
+    asked: list[Tensor] = []
+    model = Asked(passes=1)
+    found = draw(model, 3, None, options={})
+    assert found is not None
+    np.testing.assert_array_equal(found.rows, model.sample_rows(3, seed=0))
+    asked.clear()
+    time_singles(model, {})
+    assert torch.equal(torch.cat(asked[1:3]), RowNoise(0, 2)(torch.empty(2, 2)))
 
 
 def test_progress_is_told_before_each_batch_and_at_the_end(tmp_path):

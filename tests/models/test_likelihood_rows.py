@@ -31,6 +31,7 @@ from undiffuse.models.likelihood import (
     bits_per_dimension,
     combined,
     how_of,
+    log_mean_exp,
 )
 from undiffuse.models.presets import edm
 
@@ -356,3 +357,16 @@ def test_rows_are_completed_apart_as_together():
         np.testing.assert_array_equal(whole[n:, 1:], rows[1:, 1:].repeat(n, 0))
         apart = model.sample_rows(n, given=given, method=method, steps=2, seed=1, batch=1)
         np.testing.assert_allclose(whole, apart, rtol=1e-3, atol=1e-3)
+
+
+def test_the_jackknife_of_two_draws_is_half_of_how_far_they_are_apart():
+    """Without either draw the other one is left: sqrt((n - 1) / n sum (value - mean)^2)."""
+    nats = torch.tensor([[-1.0, 5.0, -700.0], [2.0, 5.0, -710.0]]).double()
+    found, stderr = log_mean_exp(nats)
+    assert stderr.tolist() == pytest.approx([1.5, 0.0, 5.0], abs=1e-12)
+    wanted = [math.log((math.exp(-1) + math.exp(2)) / 2), 5.0, -700 + math.log1p(math.exp(-10.0))]
+    wanted[2] -= math.log(2)
+    assert found.tolist() == pytest.approx(wanted, rel=1e-12)
+    value, unknown = log_mean_exp(nats[:1])
+    assert torch.equal(value, nats[0])
+    assert bool(unknown.isnan().all())
