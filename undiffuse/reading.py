@@ -7,6 +7,7 @@ memory, and what is wrong is an OSError or a ValueError whose text says it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 
 MOST_BYTES = 64 * 2**20  # of a file of text; the config.json of 10,000 columns has a tenth
 MOST_DEPTH = 64  # of JSON
+MOST_DIGITS = 300  # of a whole number in it: each is a finite float too
 
 
 def open_regular(path: str | Path) -> int:
@@ -59,14 +61,16 @@ def parse_json(text: str | bytes) -> Any:
     """Return the tree in a text of JSON, at most 64 levels deep.
 
     Raises:
-        ValueError: for other text, deeper trees, NaN and infinite numbers.
+        ValueError: for other text, deeper trees, NaN and numbers beyond those of floats.
 
     >>> parse_json("[" * 100000)
     Traceback (most recent call last):
     ValueError: nested more than 64 levels deep
     """
     try:
-        tree = json.loads(text, parse_constant=_refuse_constant)
+        tree = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_float, parse_int=_whole
+        )
     except RecursionError:
         raise ValueError(f"nested more than {MOST_DEPTH} levels deep") from None
     level = [tree]
@@ -83,6 +87,18 @@ def _children(node: Any) -> Any:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _float(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text[:20]} is larger than any number here may be")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"{text[:20]}... is larger than any number here may be")
+    return int(text)
 
 
 def printable(name: str) -> str:

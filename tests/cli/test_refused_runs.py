@@ -95,6 +95,41 @@ def test_a_run_that_is_not_whole(cli, run: Path, tmp_path: Path, what: str) -> N
     assert contents(tmp_path) == before
 
 
+def test_a_run_is_not_resumed_with_a_larger_model_than_its_weights(cli, run: Path) -> None:
+    model = json.loads((run / "config.json").read_text())["model"]
+    model["network"]["width"] = 2**14
+    change(run / "config.json", model=model)
+    before = contents(run)
+    words = ("train", "--out", run, "--resume", "--steps", 3, "--quiet")
+    assert cli(*words).refused(str(run), "larger model than its weights")
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("key", ["path", "split", "fingerprint"])
+def test_a_run_of_data_that_are_not_recorded_is_not_resumed(cli, run: Path, key: str) -> None:
+    data = json.loads((run / "config.json").read_text())["data"]
+    data.pop(key)
+    change(run / "config.json", data=data)
+    words = ("train", "--out", run, "--resume", "--steps", 3, "--quiet")
+    assert cli(*words).refused(str(run), "from Python" if key == "path" else f"data.{key}")
+
+
+HUGE = ("1e308", "1" * 400, "1e999", "-" + "9" * 5000)
+
+
+@pytest.mark.parametrize("number", HUGE)
+def test_numbers_beyond_those_of_floats_in_the_state_of_a_run(cli, run: Path, number: str) -> None:
+    """Each is refused in a sentence, or shown."""
+    (file,) = run.glob("state/*/state.json")
+    state = json.loads(file.read_text())
+    state["held_out"] = {"loss": "here", "curve": {"t": [1.0, 2.0], "loss": ["here", 1.0]}}
+    file.write_text(json.dumps(state).replace('"here"', number))
+    if number == HUGE[0]:
+        assert "1e+308" in cli("info", run).done().out
+    else:
+        assert cli("info", run).refused(str(run), "larger than any number")
+
+
 def test_no_run_at_all(cli, tmp_path: Path) -> None:
     assert cli("sample", tmp_path / "none", "-n", 2, "--out", tmp_path / "s.npy").refused(
         "none", "no such folder"

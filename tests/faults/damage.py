@@ -83,7 +83,7 @@ def spoiled(tree: Any, rng: random.Random) -> Any:
         elif kind == 3 and isinstance(parent[path[-1]], int | float):
             parent[path[-1]] = parent[path[-1]] * rng.choice([-1, 0, 2, 1000, 10**6])
         else:
-            parent[path[-1]] = rng.choice(HUGE)
+            parent[path[-1]] = copy.deepcopy(rng.choice(HUGE))
     return tree
 
 

@@ -10,6 +10,8 @@ import json
 import random
 import shutil
 import struct
+import sys
+import traceback
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -54,12 +56,17 @@ def survive(
         def work(numbers: range = range(first, min(first + together, total))) -> int:
             for number in numbers:
                 print("!", number, flush=True)
-                for words, code in zip(commands, used(place, number, spoil, commands)):
-                    print(words[0], code, flush=True)
+                try:
+                    for words, code in zip(commands, used(place, number, spoil, commands)):
+                        print(words[0], code, flush=True)
+                except Exception as problem:  # one report of all that is wrong
+                    where = traceback.extract_tb(problem.__traceback__)[-3:]
+                    print(number, repr(problem), *map(str, where), file=sys.stderr, flush=True)
             return 0
 
         ended = fork(work, seconds=60 + 30 * together, memory=3 * GIB)
         assert ended.code == 0, (ended.out.split("!")[-1], ended.code, ended.err[-2500:])
+        assert not ended.err, ended.err
         assert ended.peak < 2 * GIB
         codes.update(int(line.split()[1]) for line in ended.out.splitlines() if line[0] != "!")
     assert codes.total() == total * len(commands)  # all were done

@@ -203,6 +203,6 @@ def _bars(x: Sequence[float], y: Sequence[float | None]) -> Table:
     for justify in ("right", "right", "left"):
         table.add_column(justify=justify)
     for position, value in zip(x, y, strict=True):
-        bar = "━" * round(BAR * max(value, 0.0) / greatest) if value is not None else "not finite"
+        bar = "━" * round(BAR * (max(value, 0.0) / greatest)) if value is not None else "not finite"
         table.add_row(f"{position:.3g}", "" if value is None else f"{value:.4g}", bar)
     return table

@@ -11,6 +11,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import Parameter
@@ -90,7 +91,7 @@ def _maker(
     start = recorded
     if recorded is not None:
         if not sizes and not words and preset in (None, recorded["preset"]):
-            return partial(_rebuilt, recorded)
+            return partial(_rebuilt, recorded, asked.options.out)
         sizes = sizes or _sizes(recorded)
     elif asked.options.init is not None:
         start = Run(asked.options.init).config
@@ -99,11 +100,19 @@ def _maker(
     return partial(PRESETS[preset or before or asked.options.preset], **words, **sizes)
 
 
-def _rebuilt(recorded: Mapping[str, Any]) -> GenerativeModel:
-    """The model of a run with new weights."""
+def _rebuilt(recorded: Mapping[str, Any], out: str) -> GenerativeModel:
+    """The model of the run `out` with new weights; no larger than those it has."""
     from undiffuse.models import build_model
+    from undiffuse.models.base import MOST_TENSORS
+    from undiffuse.room import bounded, memory
+    from undiffuse.run import SLACK
+    from undiffuse.training.checkpoint import WEIGHTS
 
-    model = build_model(recorded["model"])
+    weights = Path(out).expanduser() / WEIGHTS
+    size = 2 * weights.stat().st_size + SLACK if weights.exists() else memory() // 5
+    larger = f"{out}: its config.json describes a larger model than its weights; restore that file."
+    with bounded(size, MOST_TENSORS, larger):
+        model = build_model(recorded["model"])
     model.preset = recorded["preset"]
     return model
 
@@ -116,12 +125,13 @@ def _load(
 
     out, seed, reading = asked.options.out, asked.options.seed, dict(asked.given.get("data", {}))
     if recorded is not None:
-        split = recorded["data"]["split"]
+        before = recorded["data"]
+        if missing := {"split", "fingerprint"} - set(before):
+            raise InputError(f"{out}: its config.json lacks data.{missing.pop()}; restore it.")
+        split, size = before["split"], before.get("size")
         seed, reading["held_out"] = split["seed"], split["held_out"]
-        if isinstance(before := recorded["data"].get("size"), list):
-            before = tuple(before)
-        reading.setdefault("size", before)
-        source = source or recorded["data"]["path"]
+        reading.setdefault("size", tuple(size) if isinstance(size, list) else size)
+        source = source or before.get("path")
         if source is None:
             raise InputError(
                 f"{out}: was trained on data from Python; resume it there, or give a SOURCE."
