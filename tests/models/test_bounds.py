@@ -20,7 +20,7 @@ from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.oracle import Gaussian
 from undiffuse.models import PRESETS, Diffusion
 from undiffuse.models.diffusion import BOUND_FORMS
-from undiffuse.models.likelihood import Bound, Likelihood
+from undiffuse.models.likelihood import Bound, Density, Likelihood
 
 K = 16
 SCORED = [
@@ -168,6 +168,9 @@ def test_one_form_serves_all_rows_and_is_kept_with_the_weights(preset, forms, mo
     model, masses = known(preset, 1)
     rows, log_p = every_row(masses, 1)
     training, asked = source(rows, log_p), []
+    unfinished = "this run was ended before"
+    assert unfinished in model.likelihood_rows(rows, how=Bound(1), draws=1).meaning
+    assert unfinished not in model.likelihood_rows(rows, how=Density(steps=1), draws=1).meaning
     for best in range(forms):
 
         def scored(self, rows, best=best, **options):
@@ -187,6 +190,7 @@ def test_one_form_serves_all_rows_and_is_kept_with_the_weights(preset, forms, mo
         assert not model.takes_cells(None)  # in one dimension the density is the model's own way
         found = model.likelihood_rows(rows, how=Bound(1), draws=1)
         assert ("whole numbers" in found.meaning, "own levels" in found.meaning) == form[1::-1]
+        assert unfinished not in found.meaning
     assert [i for i, _ in asked] == [*range(forms)] * forms
     assert all(torch.equal(rows, training.rows[: len(rows)]) for _, rows in asked)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -335,3 +336,25 @@ def test_a_stop_ends_a_preview_and_then_the_run(tmp_path):
         "step-000006.png",
         "step-000009.png",
     ]
+
+
+class Choosing(Gaussian):
+    """It counts how often it chooses something at the end of training."""
+
+    chosen = 0
+
+    def conclude(self, source):
+        self.chosen += 1
+
+
+def at(model, step):
+    return model.calls >= step
+
+
+@pytest.mark.parametrize(("evaluations", "stopped"), [(1, 1), (10**12, 0), (0, 0)])
+def test_a_run_that_is_stopped_chooses_what_takes_a_moment(evaluations, stopped, monkeypatch):
+    monkeypatch.setattr(Choosing, "conclusion", evaluations)
+    for last, chosen in ((3, stopped), (9, 1), (0, 0)):  # stopped, finished, not even begun
+        model = Choosing()
+        fit(model, Points(), steps=5, batch=8, stop=partial(at, model, last), **CPU)
+        assert model.chosen == chosen

@@ -63,6 +63,11 @@ _BOUND = (
     "the bound of the reverse diffusion {form}; the density of the probability flow (--method ode) "
     "of the same network equals it only where the denoiser is exact"
 )
+_UNFINISHED = (
+    "; another form of it may be closer, which training chooses at its end: this run was ended "
+    "before (--resume finishes it)"
+)
+_NOT_CHOSEN = -1
 _DENSITY = (
     "the density of the probability flow; the likelihood of the reverse diffusion (--method elbo) "
     "of the same network equals it only where the denoiser is exact"
@@ -154,7 +159,7 @@ class Diffusion(GenerativeModel):
         self.method: str = method  # pyright: ignore[reportIncompatibleVariableOverride]
         self.condition, self.sigma_data, self.clip = condition, sigma_data, clip
         self.data_range = data_range
-        self.register_buffer("bound_form", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("bound_form", torch.tensor(_NOT_CHOSEN))
         self.learned = (
             schedule.module
         )  # None but for a learned schedule: its weights are the model's
@@ -411,7 +416,9 @@ class Diffusion(GenerativeModel):
                 Clipped(denoiser, *self.data_range) if self.clip and self.data_range else denoiser
             )
             variance, form = self.step.reverse_variance, self.tight
-            return _by_bound(kept, x, self.prior, how, form, variance, cells, noise)
+            found = _by_bound(kept, x, self.prior, how, form, variance, cells, noise)
+            default = int(self.bound_form) == _NOT_CHOSEN
+            return replace(found, meaning=found.meaning + _UNFINISHED) if default else found
         assert isinstance(how, Density)
         return _by_density(denoiser, x, self.prior, how, noise)
 
@@ -424,8 +431,8 @@ class Diffusion(GenerativeModel):
 
     @property
     def tight(self) -> BoundForm:
-        """The form of the bound, as `conclude` chose it."""
-        return BOUND_FORMS[int(self.bound_form)]
+        """The form of the bound: as `conclude` chose it, the first until then."""
+        return dict(enumerate(BOUND_FORMS)).get(int(self.bound_form), BOUND_FORMS[0])
 
     def conclude(self, source: Source) -> None:
         """Choose the form of the bound: the one that is best on training rows.

@@ -55,7 +55,7 @@ class Clock:
         """Return the share of the run that is behind after `step` steps, in [0, 1]."""
         budget = self.budget
         if budget is not None:
-            aside = self.evaluating + self.saving + self.pace * (0.5 + self.conclusion)
+            aside = self.evaluating + self.saving + 0.5 * self.pace + self.concluding()
             budget = max(budget - aside, budget / 2)
         elapsed = self.elapsed() if elapsed is None else elapsed
         return schedule.progress(step, elapsed, steps=self.options.steps, budget=budget)
@@ -76,6 +76,10 @@ class Clock:
         if self.budget is not None:
             return max(self.budget - self.elapsed(), 0.0)
         return ((self.options.steps or 0) - step) * self.pace
+
+    def concluding(self) -> float:
+        """Return the estimated seconds of what the model chooses at the end, 0 if unknown."""
+        return self.pace * self.conclusion
 
     def stepped(self) -> None:
         """A step has ended."""

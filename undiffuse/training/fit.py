@@ -34,6 +34,7 @@ from undiffuse.training.settle import merge, settle
 from undiffuse.training.state import TrainingState, initialize
 from undiffuse.training.step import Autocast, autocast, train_step
 
+SOON = 2.0  # seconds that a run which is stopped may take to choose what is chosen at the end
 PATIENCE = 10  # steps in a row without a finite loss before a run is given up
 
 
@@ -209,6 +210,7 @@ class _Loop:
         stopped = self._train(stop)
         if not stopped:
             self._evaluate()
+        if not stopped or 0 < clock.concluding() <= SOON:
             self.look.conclude()
         self._save(finished=not stopped)
         reason = "stopped" if stopped else "done"
