@@ -153,3 +153,12 @@ def test_what_is_typed_goes_before_what_is_in_the_file(tmp_path: Path) -> None:
     assert asked.given["training"] == {"compile": False, "lr": 2e-3}
     assert ask(TrainOptions, typed | {"budget": "5s"}).options.steps is None, "5 s, not 3 steps"
     assert merge({"a": {"b": 1}}, {"a": {"c": 2}}) == {"a": {"b": 1, "c": 2}}
+
+
+def test_what_a_preset_does_not_take_is_refused_before_the_data_is_looked_for(
+    cli, tmp_path: Path
+) -> None:
+    words = ("train", tmp_path / "none.npy", "--out", tmp_path / "r")
+    assert cli(*words, "--preset", "gan", "--betas", "cosine").refused("betas")
+    assert cli(*words, "--preset", "gan").refused("no such file or folder")
+    assert not list(tmp_path.iterdir())
