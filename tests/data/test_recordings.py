@@ -142,7 +142,7 @@ def test_wav_files_are_read_as_they_are_and_written_at_their_rate(tmp_path):
     out = tmp_path / "out"
     loaded.form.save(transform.decode(x), out, labels=["x/y"] * 6)
     names = sorted(path.name for path in out.iterdir())
-    assert names == [f"{i:05d}-x_y.wav" for i in range(6)]
+    assert names == [f"{i:05d}-x%2Fy.wav" for i in range(6)]
     back, rate = sf.read(out / names[3], dtype="int16")
     assert rate == 11025 == loaded.form.rate
     assert sf.info(out / names[3]).subtype == "PCM_16"
