@@ -326,7 +326,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             return lambda **words: kept.append((preset, words))
 
     monkeypatch.setattr("undiffuse.models.PRESETS", Presets())
-    monkeypatch.setattr(train, "_rebuilt", lambda recorded: kept.append(recorded))
+    monkeypatch.setattr(train, "_rebuilt", lambda recorded, out: kept.append(recorded))
     monkeypatch.setattr(
         "undiffuse.run.Run", lambda path: SimpleNamespace(config={**RECORDED, "preset": path})
     )
