@@ -546,11 +546,15 @@ class Meeting:
         quickest = sorted(tests, key=self._slowness)
         for test in quickest:
             functions.setdefault(test.split("[")[0], []).append(test)
-        turns = itertools.chain.from_iterable(itertools.zip_longest(*functions.values()))
-        chosen, total = [], 0.0
+        turns = [list(turn) for turn in itertools.zip_longest(*functions.values())]
         anew = self.at_import(mutant)
         looking, most = (self.looking, AT_IMPORT * MOST_TESTS) if anew else ([], MOST_TESTS)
-        for test in (test for test in turns if test is not None):
+        first, rest = (
+            [test for turn in part for test in turn if test is not None]
+            for part in (turns[:1], turns[1:])
+        )
+        chosen, total = [], 0.0
+        for test in (*first, *(sorted(rest, key=self._slowness) if anew else rest)):
             if len(chosen) < most and total + self.seconds[test] <= MOST_SECONDS:
                 chosen.append(test)
                 total += self.seconds[test]

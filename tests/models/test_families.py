@@ -303,6 +303,22 @@ def test_meeting_the_data_twice_changes_nothing_and_others_are_refused(preset):
     model.meet(source())
 
 
+def classes_of(tree):
+    """Every number of classes in the tree of a configuration."""
+    if isinstance(tree, dict):
+        own = [value for name, value in tree.items() if name == "classes"]
+        return own + [one for value in tree.values() for one in classes_of(value)]
+    return []
+
+
+@every_preset
+def test_networks_know_as_many_classes_as_the_data_have(preset):
+    for classes in ((), ("cat", "dog")):
+        model = PRESETS[preset](**small(preset))
+        model.meet(source(40, classes=classes))
+        assert set(classes_of(model.config())) == {len(classes)}
+
+
 @every_preset
 def test_a_model_that_has_not_met_its_data_says_so(preset):
     model = PRESETS[preset]()

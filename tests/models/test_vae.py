@@ -111,6 +111,37 @@ def test_a_gaussian_decoder_of_whole_numbers_sees_values_between_them_as_they_ar
     assert bool((divergence > 0).all())
 
 
+def test_diagnostics_are_the_terms_with_the_same_noise_each_time():
+    x, _ = truth(30)
+    model = components(Posterior(0.3, 1.4))
+    found = model.diagnostics(x)
+    log_p, divergence, mean = model.terms(x, RowNoise(0, 30)(torch.empty(30, 2).double()))
+    assert found == pytest.approx(
+        {
+            "loss": float((divergence - log_p).detach().sum()) / (30 * 4),
+            "reconstruction": float(log_p.detach().mean()),
+            "kl": float(divergence.detach().mean()),
+            "active_units": int((mean.detach().numpy().var(0) > 0.01).sum()),
+        },
+        rel=1e-6,
+    )
+
+
+@pytest.mark.parametrize(("name", "levels"), [("gaussian", 5), ("logistic", 5), ("bernoulli", 2)])
+def test_every_weight_is_trained_whatever_the_decoder_distribution(name, levels):
+    """As many scales are learned as the distribution has."""
+    observation = OBSERVATIONS[name]()
+    network = autoencoder((2, 3, 3), latent=2, classes=0, scales=observation.scales(2), width=8)
+    model = VAE(
+        observation=observation, latent=2, network=shaken(network), shape=(2, 3, 3), levels=levels
+    )
+    ((_, loss),) = model.losses(2 * torch.rand(8, 2, 3, 3) - 1)
+    loss.backward()
+    sizes = {name: p.grad is not None for name, p in network.named_parameters() if p.numel()}
+    assert all(sizes.values()), sizes
+    assert network.log_scale.numel() == {"gaussian": 2, "logistic": 2, "bernoulli": 0}[name]
+
+
 def test_a_posterior_is_never_too_narrow_to_be_told_from_a_point():
     """softplus(-20) = 2.1e-9: its logarithm, and so the divergence, stay finite."""
     narrow = components(Posterior(wider=1e-300))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,13 @@ def test_pictures_are_of_one_class_or_of_none(label, index):
     seen.clear()
     model.reconstructions(rows, label=label)
     assert seen == [[index] * 5] * 2
+
+
+def test_units_of_a_single_row_vary_alike():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picture = faithful().traversal(np.zeros((1, 2, 2), np.uint8), units=4, points=2)
+    assert np.isfinite(np.asarray(picture)).all()
 
 
 def test_what_cannot_be_drawn_is_refused():

@@ -385,7 +385,7 @@ class GenerativeModel(Trainable):
         noise = RowNoise(seed, n, first, purpose=Purpose.LABEL)
         z = noise(torch.empty(n, 1, dtype=torch.float64))[:, 0]
         u = torch.erfc(-z / 2**0.5) / 2  # the standard normal distribution function
-        return torch.bucketize(u * edges[-1], edges[:-1], right=True).numpy()
+        return torch.bucketize(u * edges[-1], edges[:-1]).numpy()
 
     def _encoded(self, given: PartialRows, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """(x, mask), each (B, *shape), of partial rows for the samples number `first`, ..."""

@@ -93,17 +93,17 @@ class GAN(GenerativeModel):
         if self.generator is None:
             pair = adversarial_pair(shape, latent=self.latent, classes=classes, **self.sizes)
             self.generator, self.discriminator = pair
-        for network in self._ready():
+        for network in self._ready()[:2]:
             check_classes(network, classes)
 
-    def _ready(self) -> tuple[nn.Module, nn.Module]:
+    def _ready(self) -> tuple[nn.Module, nn.Module, int]:
         if self.generator is None or self.discriminator is None or self.latent is None:
             raise unmet()
-        return self.generator, self.discriminator
+        return self.generator, self.discriminator, self.latent
 
     def players(self) -> dict[str, Player]:
         """Return both networks; averaging the generator makes its samples steady."""
-        generator, discriminator = self._ready()
+        generator, discriminator, _ = self._ready()
         lr_scale = _LR.get(len(self.shape or ()), 1.0)
         return {
             "discriminator": Player(discriminator, False, lr_scale, _BETAS),
@@ -112,7 +112,7 @@ class GAN(GenerativeModel):
 
     def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield the discriminator's, then the generator's against the moved discriminator."""
-        _, discriminator = self._ready()
+        _, discriminator, _ = self._ready()
         cond = self.hidden(cond)
 
         def critic(rows: Tensor) -> Tensor:
@@ -127,8 +127,8 @@ class GAN(GenerativeModel):
 
     def _generated(self, noise: Noise, n: int, **cond: Tensor) -> Tensor:
         """`n` rows (n, *shape), each from `latent` normals of its own."""
-        generator, _ = self._ready()
-        return generator(noise(torch.empty(n, self.latent or 0, device=self.device)), **cond)
+        generator, _, latent = self._ready()
+        return generator(noise(torch.empty(n, latent, device=self.device)), **cond)
 
     @torch.no_grad()
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class GAN(GenerativeModel):
         real than the sample, 0.5 if it cannot tell. A warning is added where these are signs of
         collapse and the rows are enough to tell.
         """
-        _, discriminator = self._ready()
+        _, discriminator, _ = self._ready()
         y = self._generated(RowNoise(0, len(x)), len(x), **cond)
         real, fake = discriminator(x, **cond).double(), discriminator(y, **cond).double()
         won = (real[:, None] > fake).double() + 0.5 * (real[:, None] == fake).double()

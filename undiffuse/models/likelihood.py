@@ -320,9 +320,9 @@ def log_mean_exp(nats: Tensor) -> tuple[Tensor, Tensor]:
     """
     n, total = len(nats), nats.logsumexp(0)
     share = (nats - total).exp()
-    largest = nats.argmax(0, keepdim=True)  # the only one whose 1 - share may lose its digits
+    largest = nats.argmax(0, keepdim=True)  # the only one whose 1 - share may lose its digits, or 0
     rest = nats.scatter(0, largest, -math.inf).logsumexp(0, keepdim=True)
-    without = (total + torch.log1p(-share.clamp(max=0.5))).scatter(0, largest, rest)
+    without = (total + torch.log1p(-share)).scatter(0, largest, rest)
     stderr = without.std(0) * (n - 1) / n**0.5 if n > 1 else torch.full_like(total, math.nan)
     return total - math.log(n), stderr
 

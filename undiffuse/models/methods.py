@@ -78,7 +78,7 @@ def within(
         return {}
     if replaceable:
         return {"method": SAMPLER, "steps": min(limit, METHODS[SAMPLER].steps or limit)}
-    fitting = list(takewhile(lambda count: cost(count) <= limit, range(1, steps + 1)))
+    fitting = list(takewhile(lambda count: cost(count) <= limit, range(1, steps)))
     if not fitting:
         raise InputError(
             f"evaluations {limit}: this model takes at least {cost(1)} for a sample; "
