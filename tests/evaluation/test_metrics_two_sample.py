@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from undiffuse.comparison.triangle import best
 from undiffuse.data import load
-from undiffuse.evaluation.metrics import Mixed, detection
+from undiffuse.evaluation.metrics import Mixed, as_facts, detection
 from undiffuse.evaluation.references import refer
 from undiffuse.evaluation.yardsticks import mixed, sampled
 
@@ -57,6 +58,17 @@ def test_what_no_column_shows_alone_is_told(kind):
     assert detection(Mixed(real=real, fake=wrong)).low > 0.6
     same = detection(Mixed(real=real, fake=honest))
     assert abs(same.value - 0.5) < 4 * same.stderr
+
+
+@pytest.mark.parametrize("blur", [0.0, 0.1])
+def test_samples_that_repeat_real_rows_are_far_below_chance_and_no_better_than_noise(blur):
+    """A row is judged by trees that saw its copy, of the other kind."""
+    real, honest, noise = (rows_of("vectors", 40, i, False) for i in range(3))
+    copies = detection(Mixed(real=real, fake=real + blur * noise))
+    assert copies.high < 0.35
+    facts = {"honest": detection(Mixed(real=real, fake=honest)), "copies": copies}
+    rows = [{"preset": name, **as_facts({"detection": facts[name]})} for name in facts]
+    assert best(rows) == {"detection": ["honest"]}
 
 
 @pytest.mark.parametrize("n", [8, 20])

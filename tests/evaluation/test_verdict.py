@@ -282,6 +282,13 @@ def test_a_model_no_better_than_a_linear_one_is_barely_trained(curve, share, low
     assert any("best linear denoiser" in line for line in found["evidence"])
 
 
+def test_samples_that_trees_take_for_real_rows_are_no_praise():
+    """Far below chance is not better than chance; the interval decides."""
+    for low, said in ((0.02, True), (0.35, False), (0.7, False)):
+        found = judge(looks(plateau, EVEN), detection=detected(low))
+        assert ("repeat single held-out rows" in found["sentence"]) == said
+
+
 def test_copies_and_overfitting_come_before_barely_trained():
     linear = {"share": 1.3, "stderr": 0.01}
     assert judge(looks(rising, EVEN), linear=linear)["state"] == "overfitting"

@@ -111,11 +111,12 @@ METRICS: dict[str, Metric] = {
         detection,
         Mixed,
         "quality",
-        "lower",
+        "floor",
         Meaning(
             "Told from real rows",
             "How often trees, shown a sample and a real row that they did not learn from, know "
-            "which is which: 0.5 is chance, 1 is without fail.",
+            "which is which: 0.5 is chance, 1 is without fail, and far below 0.5 samples repeat "
+            "single real rows.",
             high=1.0,
             floor="chance gets {}",
         ),

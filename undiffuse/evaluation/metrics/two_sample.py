@@ -7,7 +7,8 @@ other folds. If both are of one law, the rows of a fold are exchangeable given t
 
 exactly, whatever the trees are (Lopez-Paz and Oquab 2017; the statistic is the area under the ROC
 curve, by which no threshold has to be chosen). 1 is told apart without fail. A good figure says
-only that these trees see no difference; a bad one is proof of one.
+only that these trees see no difference; a bad one is proof of one. So is one far below 1/2: samples
+that repeat real rows are judged by trees that saw those rows, and so are these by their copies.
 
 The trees are extremely randomized (Geurts et al. 2006), which work from a few dozen rows on, and
 see each column by its ranks, so that no unit matters. The error is DeLong's (`figure`) with

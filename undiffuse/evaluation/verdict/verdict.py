@@ -32,6 +32,10 @@ SEEN = 0.02  # share of the loss at low noise: a smaller gap to training rows is
 NEAR = 0.97  # of the error of the best linear denoiser: a model above it knows little more
 FAR = 1.05  # of that error: a model above it knows less, whatever its samples look like
 MANY = 3.0  # standard errors that make an excess of copies, or a gap, more than chance
+_TWINS = (
+    "fewer than by chance, which is no praise; samples repeat single held-out rows, or the data "
+    "hold rows twice"
+)
 _BARELY = (
     "barely",
     "Barely trained: the model removes noise no better than the best linear denoiser; its samples "
@@ -154,7 +158,8 @@ def verdict(
             "Longer training would not help; more data would: training rows are modelled better."
         )
     if detection is not None:
-        sentence += f" Trees tell samples from real rows in {detection.value:.0%} of pairs."
+        sentence += f" Trees tell samples from real rows in {detection.value:.0%} of pairs"
+        sentence += f": {_TWINS}." if detection.high < 0.5 else "."
     evidence = [
         *_detection_words(detection),
         *_linear_words(linear),
@@ -299,7 +304,8 @@ def _detection_words(detection: Figure | None) -> list[str]:
     return [
         "Trees that did not see them know a sample from a real row in "
         f"{detection.value:.1%} of pairs (95 % interval {detection.low:.1%} to "
-        f"{detection.high:.1%}; 50 % is chance)."
+        f"{detection.high:.1%}; 50 % is chance; far below it is no better: a sample that repeats a "
+        "real row is taken for real, and that row for a sample)."
     ]
 
 
