@@ -536,6 +536,8 @@ def test_rows_are_drawn_written_with_their_classes_and_said(
     monkeypatch.setattr("undiffuse.cli.progress.Bar.__call__", lambda _, *step: told.append(step))
     asked = ask(SampleOptions, {"out": "x.npy", "seed": 4, "batch": 2, "steps": 9, **words})
     shown, stream = terminal()
+    results: list[Any] = []
+    monkeypatch.setattr(shown, "result", results.append)
     object.__setattr__(asked, "terminal", shown)
     model: Any = Model()
     assert sample._draw(model, "r", asked, more, Path("x.npy")) == 0
@@ -543,6 +545,9 @@ def test_rows_are_drawn_written_with_their_classes_and_said(
     assert told == [(i + 1, 2 * batches, "sampling") for i in range(2 * batches)]
     assert model.saved == [(list(range(total)), Path("x.npy"), labels)]
     assert stream.getvalue().splitlines() == said
+    completed = {"given": "g.npy", "each": words.get("n", 1)} if "given" in words else {}
+    written = {"run": "r", "number": total, "seed": 4, "out": "x.npy"}
+    assert results == [{**written, **completed}]
     expected = {"each": words.get("n", 1), "batch": 2, "steps": 9, "seed": 4, **more}
     assert {name: model.asked[name] for name in expected} == expected
     assert model.asked["label"] == words.get("label")
@@ -582,6 +587,35 @@ def test_alarms_of_recordings_are_counted_as_recordings_and_an_error_is_said() -
     lines = stream.getvalue().splitlines()
     assert lines[1].startswith("the model's own error: about 0.123 nats per row (an estimate,")
     assert lines[3].startswith("3 alarms (10.00% of 30 recordings); false-alarm rate 2.00% on")
+
+
+@pytest.mark.parametrize(("rows", "alarm", "enough"), [(99, 0.01, True), (98, 0.01, False),
+                                                        (9, None, True)])  # fmt: skip
+def test_too_few_held_out_rows_for_the_alarm_are_refused_before_any_is_scored(
+    rows: int, alarm: float | None, enough: bool
+) -> None:
+    """A rate of 1/100 needs the lowest of 99 rows: a new one is below it once in 100 times."""
+    from undiffuse.data import load
+
+    held_out = load(np.arange(300.0)[:, None], held_out=rows).held_out_rows()
+    asked: list[Any] = []
+
+    def of(path: Any, *, progress: Any) -> Any:
+        asked.append(path)
+        return held_out
+
+    run: Any = SimpleNamespace(held_out=of)
+    options = ScoreOptions(out="s.csv", alarm=alarm, held_out="moved.npy")
+    shown, _ = terminal()
+    model: Any = SimpleNamespace()
+    if enough:
+        assert score._held_out(model, run, options, score.Bar(shown)) is held_out
+    else:
+        with pytest.raises(InputError, match="at least 99 held-out rows, and there are 98"):
+            score._held_out(model, run, options, score.Bar(shown))
+    assert asked == ["moved.npy"]
+    none = ScoreOptions(out="s.csv", no_calibration=True)
+    assert score._held_out(model, run, none, score.Bar(shown)) is None
 
 
 def test_a_phase_ends_the_line_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
