@@ -124,7 +124,7 @@ def test_few_are_one_in_twenty_or_one_of_ten():
 def tree(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(name.encode())
+        (folder / name).write_bytes(os.fsencode(name))
     return folder
 
 
@@ -201,6 +201,15 @@ def test_the_fingerprint_is_of_names_and_contents_and_it_is_told_how_far_it_is(t
     assert folder_of(copy).fingerprint() == first
     (copy / "129.png").write_bytes(b"129.pnG")
     assert folder_of(copy).fingerprint() != first
+
+
+def test_names_need_not_be_text(tmp_path, cache):
+    folder = tree(tmp_path / os.fsdecode(b"x\xff"), os.fsdecode(b"a\xfe.png"), "b.png")
+    found = folder_of(folder)
+    assert len(found.files) == 2
+    first = found.fingerprint()
+    (folder / "b.png").write_bytes(b"other")
+    assert folder_of(folder).fingerprint() != first
 
 
 def test_only_hashes_of_files_at_rest_are_remembered(tmp_path, cache, monkeypatch):

@@ -238,6 +238,23 @@ def test_what_is_structurally_different_is_refused_in_a_sentence(what, tmp_path)
         assert fragment in str(refusal.value)
 
 
+def test_columns_that_are_missing_or_too_many_are_named_up_to_three():
+    data, whole = load(frame()), frame()
+    for columns, named in (
+        (["age"], 'column "age" is missing; '),
+        (["age", "kind"], 'column "age", "kind" is missing (2 such columns); '),
+        (
+            ["age", "price", "height", "flag"],
+            'column "age", "price", "height", ... is missing (4 such columns); ',
+        ),
+    ):
+        with pytest.raises(InputError) as refusal:
+            conform(whole.drop(columns=columns), data.config())
+        assert named in str(refusal.value)
+    with pytest.raises(InputError, match=r"\(2 such columns\); remove it"):
+        conform(whole.assign(a=1, b=2), data.config())
+
+
 def test_folders_of_another_kind_are_refused(tmp_path):
     photos = folder_of(tmp_path, [pixels(6, 9, seed=i) for i in range(3)])
     recordings = tones(tmp_path)

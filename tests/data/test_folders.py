@@ -174,7 +174,7 @@ def png_of_sixteen_bits(values):
     )
 
 
-@pytest.mark.parametrize("value", [-1000, 70_000])
+@pytest.mark.parametrize("value", [-1000, -1, 65_536, 70_000])
 def test_pixels_that_sixteen_bits_do_not_hold_are_refused_and_not_clipped(tmp_path, value):
     (tmp_path / "ct").mkdir()
     for i in range(12):
