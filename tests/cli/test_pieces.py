@@ -206,7 +206,9 @@ def test_a_signal_raises_once_and_then_ends(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(interrupt.os, "write", lambda *given: ended.append(given))
     monkeypatch.setattr(interrupt.os, "_exit", leave)
-    hook = sys.unraisablehook
+    passed_on: list[Any] = []
+    hook = passed_on.append
+    monkeypatch.setattr(sys, "unraisablehook", hook)
     with interruptible() as came:
         assert not came()
         with pytest.raises(KeyboardInterrupt):
@@ -216,7 +218,14 @@ def test_a_signal_raises_once_and_then_ends(monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(SystemExit):
             signal.raise_signal(signal.SIGINT)
         assert ended == [(2, b"interrupted.\n"), 130]
-        assert sys.unraisablehook is not hook
+        ended.clear()
+        lost: Any = SimpleNamespace(exc_type=KeyboardInterrupt)
+        with pytest.raises(SystemExit):  # in a destructor, say
+            sys.unraisablehook(lost)
+        assert (ended[-1], passed_on) == (130, [])
+        other: Any = SimpleNamespace(exc_type=ValueError)
+        sys.unraisablehook(other)
+        assert passed_on == [other]
     assert sys.unraisablehook is hook
 
 
