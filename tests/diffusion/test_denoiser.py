@@ -342,3 +342,17 @@ def test_data_are_at_unit_scale_and_the_variance_is_fixed_unless_said_otherwise(
     denoiser = Denoiser(None, EDM(), target.data)
     assert (denoiser.sigma_data, denoiser.learned_variance) == (1.0, False)
     assert denoiser.condition == LogSigma()
+
+
+class Fading(Doubled):
+    """Half of the signal is left at t = 1, and none at t = 2."""
+
+    def marginal(self, t):
+        return 1 - t / 2, 1.0 * t
+
+
+def test_a_schedule_that_keeps_signal_to_its_end_takes_every_target():
+    for row in (target.noise, target.score):
+        assert Denoiser(Recorder(), Fading(), row).target == row
+        with pytest.raises(InputError, match="which has no signal left at t = 1"):
+            Denoiser(Recorder(), Doubled(), row)
