@@ -227,8 +227,11 @@ class Trainable(nn.Module, ABC):
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Return numbers and curves on held-out `x`; "loss" is watched, "warning" is shown."""
 
-    def conclude(self, source: Source) -> None:
-        """Choose on training rows what depends on the trained weights; nothing by default."""
+    def conclude(self, source: Source, *, stop: Stop) -> None:
+        """Choose on training rows what depends on the trained weights; nothing by default.
+
+        Nothing is chosen if `stop()`, which is polled meanwhile, was true.
+        """
         return
 
     @property

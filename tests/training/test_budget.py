@@ -44,6 +44,7 @@ class Clock:
         ),  # mostly a cost per call: 256 rows are known to fit once 32 have been tried
         (0.0, 0.01, 32),
         (0.0, 5.0, 1),  # nothing fits: never less than one
+        (0.0, 9.0, 1),  # by far: one try is enough
     ],
 )
 def test_the_most_rows_that_fit_are_found_in_about_the_time_they_take(
@@ -54,6 +55,7 @@ def test_the_most_rows_that_fit_are_found_in_about_the_time_they_take(
     assert largest(clock.work, 256, 1.0) == found
     assert clock.now <= max(1.0, 2 * (fixed + each))
     assert max(clock.calls) <= max(found, 1)
+    assert (clock.calls == [1]) == (each > look.ONCE)
 
 
 class Slow(Gaussian):
@@ -104,7 +106,7 @@ class Choosing(Slow):
 
     conclusion = 900
 
-    def conclude(self, source):
+    def conclude(self, source, *, stop):
         time.sleep(0.6)
 
 

@@ -343,18 +343,27 @@ class Choosing(Gaussian):
 
     chosen = 0
 
-    def conclude(self, source):
-        self.chosen += 1
+    def conclude(self, source, *, stop):
+        self.chosen += not stop()
 
 
 def at(model, step):
     return model.calls >= step
 
 
-@pytest.mark.parametrize(("evaluations", "stopped"), [(1, 1), (10**12, 0), (0, 0)])
-def test_a_run_that_is_stopped_chooses_what_takes_a_moment(evaluations, stopped, monkeypatch):
+@pytest.mark.parametrize(
+    ("evaluations", "stopped", "finished"), [(1, 1, 1), (10**12, 0, 0), (0, 0, 1)]
+)
+@pytest.mark.parametrize("length", [{"steps": 5}, {"budget": 0.5}])
+def test_what_is_chosen_at_the_end_takes_a_moment_or_half_the_time_of_a_finished_run(
+    evaluations, stopped, finished, length, monkeypatch
+):
+    """Nor does a budget set aside time for what would not fit into it."""
     monkeypatch.setattr(Choosing, "conclusion", evaluations)
-    for last, chosen in ((3, stopped), (9, 1), (0, 0)):  # stopped, finished, not even begun
+    for last, chosen in ((3, stopped), (10**9, finished), (0, 0)):  # the last is not even begun
         model = Choosing()
-        fit(model, Points(), steps=5, batch=8, stop=partial(at, model, last), **CPU)
+        fit(model, Points(), batch=8, stop=partial(at, model, last), **length, **CPU)
         assert model.chosen == chosen
+    model = Choosing()
+    result = fit(model, Points(), batch=8, **length, **CPU)
+    assert result.elapsed > 0.45 or "steps" in length

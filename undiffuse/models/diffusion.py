@@ -46,7 +46,7 @@ from undiffuse.diffusion.schedules.process import Times, as_times
 from undiffuse.diffusion.steps.moves import ReverseVariance
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
-from undiffuse.interfaces import Noise, Player, Source
+from undiffuse.interfaces import Noise, Player, Source, Stop
 from undiffuse.models.base import GenerativeModel, check_classes, unmet
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
 from undiffuse.models.methods import within
@@ -64,8 +64,8 @@ _BOUND = (
     "of the same network equals it only where the denoiser is exact"
 )
 _UNFINISHED = (
-    "; another form of it may be closer, which training chooses at its end: this run was ended "
-    "before (--resume finishes it)"
+    "; another form of it may be closer, which training chooses at its end if time is left: this "
+    "run has not chosen (--resume goes on)"
 )
 _NOT_CHOSEN = -1
 _DENSITY = (
@@ -434,7 +434,7 @@ class Diffusion(GenerativeModel):
         """The form of the bound: as `conclude` chose it, the first until then."""
         return dict(enumerate(BOUND_FORMS)).get(int(self.bound_form), BOUND_FORMS[0])
 
-    def conclude(self, source: Source) -> None:
+    def conclude(self, source: Source, *, stop: Stop = lambda: False) -> None:
         """Choose the form of the bound: the one that is best on training rows.
 
         One form serves all rows that are scored later. The best one for each of these would be no
@@ -447,6 +447,9 @@ class Diffusion(GenerativeModel):
         means: dict[int, float] = {}
         fitting = self._forms(binned=transform.cells(rows[:1]) is not None)
         for i in fitting if len(fitting) > 1 else ():
+            if stop():
+                self.bound_form.fill_(_NOT_CHOSEN)
+                return
             self.bound_form.fill_(i)
             found = self.likelihood_rows(rows, how=Bound(), draws=1, seed=_CHOICE).nats
             means[i] = float(found.nan_to_num(-math.inf, neginf=-1e30).mean())

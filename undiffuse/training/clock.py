@@ -14,6 +14,7 @@ from undiffuse.options import TrainingOptions
 from undiffuse.training import schedule
 
 DISK = 200e6  # bytes a second, until a checkpoint has been timed
+SOON = 2.0  # seconds that count as a moment
 EVALUATIONS = 3  # that a training step costs for each row: one forward, two backward
 
 
@@ -55,7 +56,8 @@ class Clock:
         """Return the share of the run that is behind after `step` steps, in [0, 1]."""
         budget = self.budget
         if budget is not None:
-            aside = self.evaluating + self.saving + 0.5 * self.pace + self.concluding()
+            aside = self.evaluating + self.saving + 0.5 * self.pace
+            aside += self.concluding() if self.can_conclude() else 0.0
             budget = max(budget - aside, budget / 2)
         elapsed = self.elapsed() if elapsed is None else elapsed
         return schedule.progress(step, elapsed, steps=self.options.steps, budget=budget)
@@ -80,6 +82,10 @@ class Clock:
     def concluding(self) -> float:
         """Return the estimated seconds of what the model chooses at the end, 0 if unknown."""
         return self.pace * self.conclusion
+
+    def can_conclude(self) -> bool:
+        """Whether that takes a moment, or no more than half of the budget, or of the time spent."""
+        return self.concluding() <= max(SOON, 0.5 * (self.budget or self.elapsed()))
 
     def stepped(self) -> None:
         """A step has ended."""

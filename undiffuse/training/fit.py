@@ -25,7 +25,7 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import Listener, Source, Stop, Trainable
 from undiffuse.options import TrainingOptions
 from undiffuse.training.checkpoint import LOG, SAMPLES, RunFolder, check_same, config_of
-from undiffuse.training.clock import Clock
+from undiffuse.training.clock import SOON, Clock
 from undiffuse.training.log import Log
 from undiffuse.training.look import Look
 from undiffuse.training.randomness import PREPARE, Randomness
@@ -34,7 +34,6 @@ from undiffuse.training.settle import merge, settle
 from undiffuse.training.state import TrainingState, initialize
 from undiffuse.training.step import Autocast, autocast, train_step
 
-SOON = 2.0  # seconds that a run which is stopped may take to choose what is chosen at the end
 PATIENCE = 10  # steps in a row without a finite loss before a run is given up
 
 
@@ -210,8 +209,10 @@ class _Loop:
         stopped = self._train(stop)
         if not stopped:
             self._evaluate()
-        if not stopped or 0 < clock.concluding() <= SOON:
-            self.look.conclude()
+        if stopped and 0 < clock.concluding() <= SOON:
+            self.look.conclude(lambda: False)
+        if not stopped and clock.can_conclude():
+            self.look.conclude(stop)
         self._save(finished=not stopped)
         reason = "stopped" if stopped else "done"
         elapsed = clock.elapsed()

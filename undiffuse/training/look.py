@@ -24,6 +24,7 @@ from undiffuse.training.settle import batch_for
 from undiffuse.training.state import TrainingState
 from undiffuse.training.step import Autocast, encoded
 
+ONCE = 5.0  # seconds that what happens only once, such as imports, takes at most
 FEWEST_ROWS, MOST_ROWS = 64, 256  # of held-out rows: four times the default batch, within these
 
 
@@ -76,10 +77,10 @@ class Look:
         self.cost = time.perf_counter() - sized
         return found, previewed
 
-    def conclude(self) -> None:
+    def conclude(self, stop: Stop) -> None:
         """Let the model choose what depends on its trained weights."""
         with self._evaluating():
-            self.model.conclude(self.data)
+            self.model.conclude(self.data, stop=stop)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -125,10 +126,12 @@ def largest(work: Callable[[int], Any], most: int, allowance: float) -> int:
     """Return how many rows, up to `most`, `work` does within `allowance` seconds.
 
     It is found by doubling, which takes no longer than that; never less than one row. The first
-    call is not timed, for it pays for what happens only once.
+    call pays for what happens only once: it counts only if that cannot be why it takes so long.
     """
     rows, began = 1, time.perf_counter()
     work(1)
+    if time.perf_counter() - began > max(allowance, ONCE):
+        return 1
     while True:
         start = time.perf_counter()
         work(rows)
