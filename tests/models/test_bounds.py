@@ -168,9 +168,11 @@ def test_one_form_serves_all_rows_and_is_kept_with_the_weights(preset, forms, mo
     model, masses = known(preset, 1)
     rows, log_p = every_row(masses, 1)
     training, asked = source(rows, log_p), []
-    unfinished = "this run was ended before"
+    unfinished = "this run has not chosen"
     assert unfinished in model.likelihood_rows(rows, how=Bound(1), draws=1).meaning
     assert unfinished not in model.likelihood_rows(rows, how=Density(steps=1), draws=1).meaning
+    model.conclude(training, stop=iter([False, True]).__next__)  # after the first form
+    assert unfinished in model.likelihood_rows(rows, how=Bound(1), draws=1).meaning
     for best in range(forms):
 
         def scored(self, rows, best=best, **options):
