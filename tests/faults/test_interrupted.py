@@ -163,7 +163,7 @@ def test_a_disk_that_fills_up_within_a_file(name: str, place: Path, tmp_path: Pa
     print(f"short files {name}: {len(sizes)} sizes, exit codes {codes}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_stopped_at_random_moments(
     name: str, number: signal.Signals, place: Path, tmp_path: Path
