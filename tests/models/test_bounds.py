@@ -5,6 +5,7 @@ exact: it is a bound, it loses next to nothing, and its decoder is the integral 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import pytest
@@ -272,6 +273,16 @@ def test_bytes_of_few_values_lose_at_most_a_fiftieth_of_a_bit(preset):
         gap = float(masses @ (masses.log() - nats.mean(0))) - lost
         assert -3 * error <= gap <= 0.02 * math.log(2) + 3 * error
         assert error < 0.04
+
+
+def test_the_forms_are_all_there_are_and_no_two_are_the_same():
+    """In continuous time and over levels, with bins and without; where there are no bins, one of
+    each time is left.
+    """
+    assert len(set(BOUND_FORMS)) == len(BOUND_FORMS)
+    pairs = itertools.product((False, True), repeat=2)
+    assert {(form.levels, form.cells) for form in BOUND_FORMS} == set(pairs)
+    assert [form.levels for form in BOUND_FORMS if not form.binned] == [False, True]
 
 
 def test_noise_that_is_asked_for_is_added_whatever_the_form():
