@@ -451,6 +451,13 @@ def test_a_training_is_concluded_by_what_to_type_next(
             "next, draw new ones:",
             "  undiffuse sample r -n 64 --out samples.npy",
         ]
+        said, stream = terminal()
+        result.step = 0  # no step fitted into the budget
+        train._conclude(result, bare, "r", None, said)
+        assert stream.getvalue().splitlines()[1:3] == [
+            "no step fitted into the budget, so this model knows nothing yet; give it longer:",
+            "  resume r",
+        ]
 
 
 # --- sample

@@ -255,6 +255,12 @@ def _conclude(
         f"trained {result.step:,} steps in {format_duration(result.elapsed)}; "
         f"held-out loss {number(held_out.get('loss'))}; saved in {out}"
     )
+    if not result.step:
+        terminal.say(
+            "no step fitted into the budget, so this model knows nothing yet; give it longer:",
+            "yellow",
+        )
+        terminal.say(f"  {Run(out).resume_command}", "bold")
     if warning := held_out.get("warning"):
         terminal.say(warning, "yellow")
     if preview:
