@@ -227,12 +227,12 @@ class Trainable(nn.Module, ABC):
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Return numbers and curves on held-out `x`; "loss" is watched, "warning" is shown."""
 
-    def conclude(self, source: Source, *, stop: Stop) -> None:
+    def conclude(self, source: Source, *, stop: Stop) -> bool:
         """Choose on training rows what depends on the trained weights; nothing by default.
 
-        Nothing is chosen if `stop()`, which is polled meanwhile, was true.
+        Returns whether it is chosen: not if `stop()`, which is polled meanwhile, was true.
         """
-        return
+        return True
 
     @property
     def conclusion(self) -> int:

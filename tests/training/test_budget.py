@@ -108,6 +108,7 @@ class Choosing(Slow):
 
     def conclude(self, source, *, stop):
         time.sleep(0.6)
+        return True
 
 
 def test_what_the_model_chooses_at_the_end_is_in_the_budget(tmp_path):

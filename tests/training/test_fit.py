@@ -344,7 +344,9 @@ class Choosing(Gaussian):
     chosen = 0
 
     def conclude(self, source, *, stop):
-        self.chosen += not stop()
+        chosen = not stop()
+        self.chosen += chosen
+        return chosen
 
 
 def at(model, step):
@@ -352,10 +354,17 @@ def at(model, step):
 
 
 @pytest.mark.parametrize(
-    ("evaluations", "stopped", "finished"), [(1, 1, 1), (10**12, 0, 0), (0, 0, 1)]
+    ("evaluations", "stopped", "finished", "length"),
+    [
+        (1, 1, 1, {"steps": 5}),
+        (1, 1, 1, {"budget": 0.5}),
+        (10**12, 0, 1, {"steps": 5}),  # the same whatever the speed of the machine
+        (10**12, 0, 0, {"budget": 0.5}),
+        (0, 0, 1, {"steps": 5}),
+        (0, 0, 1, {"budget": 0.5}),
+    ],
 )
-@pytest.mark.parametrize("length", [{"steps": 5}, {"budget": 0.5}])
-def test_what_is_chosen_at_the_end_takes_a_moment_or_half_the_time_of_a_finished_run(
+def test_what_is_chosen_at_the_end_takes_a_moment_or_half_of_the_budget(
     evaluations, stopped, finished, length, monkeypatch
 ):
     """Nor does a budget set aside time for what would not fit into it."""
@@ -367,3 +376,23 @@ def test_what_is_chosen_at_the_end_takes_a_moment_or_half_the_time_of_a_finished
     model = Choosing()
     result = fit(model, Points(), batch=8, **length, **CPU)
     assert result.elapsed > 0.45 or "steps" in length
+
+
+@pytest.mark.parametrize("length", [{"steps": 5}, {"budget": 0.3}])
+def test_a_run_stopped_while_it_chooses_is_not_finished_and_chooses_when_resumed(length, tmp_path):
+    class Stopped(Choosing):
+        asked = False
+
+        def conclude(self, source, *, stop):
+            self.asked = True
+            return super().conclude(source, stop=stop)
+
+    model, out = Stopped(), tmp_path / "run"
+    result = fit(model, Points(), out=out, batch=8, stop=lambda: model.asked, **length, **CPU)
+    assert (result.stopped, model.chosen) == (True, 0)
+    again = Choosing()
+    resumed = fit(again, Points(), out=out, resume=True, **length, **CPU)
+    assert (resumed.stopped, again.chosen) == (False, 1)
+    assert resumed.step == result.step
+    with pytest.raises(InputError, match="has already had"):
+        fit(Choosing(), Points(), out=out, resume=True, **length, **CPU)

@@ -434,7 +434,7 @@ class Diffusion(GenerativeModel):
         """The form of the bound: as `conclude` chose it, the first until then."""
         return dict(enumerate(BOUND_FORMS)).get(int(self.bound_form), BOUND_FORMS[0])
 
-    def conclude(self, source: Source, *, stop: Stop = lambda: False) -> None:
+    def conclude(self, source: Source, *, stop: Stop = lambda: False) -> bool:
         """Choose the form of the bound: the one that is best on training rows.
 
         One form serves all rows that are scored later. The best one for each of these would be no
@@ -442,18 +442,19 @@ class Diffusion(GenerativeModel):
         """
         transform = self.transform
         if self.no_density or transform is None:
-            return
+            return True
         rows = source.sample_batch(self._chosen_on)["row"]
         means: dict[int, float] = {}
         fitting = self._forms(binned=transform.cells(rows[:1]) is not None)
         for i in fitting if len(fitting) > 1 else ():
             if stop():
                 self.bound_form.fill_(_NOT_CHOSEN)
-                return
+                return False
             self.bound_form.fill_(i)
             found = self.likelihood_rows(rows, how=Bound(), draws=1, seed=_CHOICE).nats
             means[i] = float(found.nan_to_num(-math.inf, neginf=-1e30).mean())
         self.bound_form.fill_(max(means, key=means.__getitem__, default=0))
+        return True
 
     @property
     def conclusion(self) -> int:

@@ -165,7 +165,7 @@ def _restore(
     step, elapsed = counters["step"], counters["elapsed"]
     had = more = ""
     timed = clock.budget is not None and counters["finished"]
-    if options.steps is not None and step >= options.steps:
+    if options.steps is not None and step >= options.steps and counters["finished"]:
         had, more = f"{step} steps", f"--steps {2 * max(step, 1)}"
     elif timed and max(elapsed, counters["budget"] or 0.0) >= (clock.budget or 0.0):
         had, more = format_duration(elapsed), f"--budget {format_duration(2 * elapsed)}"
@@ -209,10 +209,9 @@ class _Loop:
         stopped = self._train(stop)
         if not stopped:
             self._evaluate()
-        if stopped and 0 < clock.concluding() <= SOON:
+            stopped = clock.can_conclude() and not self.look.conclude(stop)
+        elif 0 < clock.concluding() <= SOON:
             self.look.conclude(lambda: False)
-        if not stopped and clock.can_conclude():
-            self.look.conclude(stop)
         self._save(finished=not stopped)
         reason = "stopped" if stopped else "done"
         elapsed = clock.elapsed()

@@ -77,10 +77,10 @@ class Look:
         self.cost = time.perf_counter() - sized
         return found, previewed
 
-    def conclude(self, stop: Stop) -> None:
-        """Let the model choose what depends on its trained weights."""
+    def conclude(self, stop: Stop) -> bool:
+        """Let the model choose what depends on its trained weights; whether it did."""
         with self._evaluating():
-            self.model.conclude(self.data, stop=stop)
+            return self.model.conclude(self.data, stop=stop)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
