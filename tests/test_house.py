@@ -182,12 +182,13 @@ def test_every_link_in_the_docs_leads_somewhere() -> None:
     assert not run_path(str(ROOT / "scripts" / "docs.py"))["broken_links"]()
 
 
-def test_annotations_are_checked_under_test():
-    """A tensor of another type than the annotation's is refused, here where checks are on."""
+def test_annotations_are_checked_where_a_test_asks_for_it(monkeypatch):
+    """A tensor of another type than the annotation's is refused."""
     import jaxtyping
     import torch
 
     from undiffuse.diffusion import LinearVP
 
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", False)
     with pytest.raises(jaxtyping.TypeCheckError, match="marginal"):
         LinearVP().marginal(torch.zeros(2, dtype=torch.float32))

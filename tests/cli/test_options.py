@@ -418,8 +418,21 @@ def test_a_dimension_is_taken_and_refused_alike_in_python_and_on_the_command_lin
 OTHER = {"levels": 7, "latent": 3, "sigma": 0.5}
 
 
-@pytest.mark.parametrize("name", options_of(PresetOptions))
-@pytest.mark.parametrize("preset", PRESETS)
+KEYWORDS = {preset: presets.options(preset) for preset in PRESETS}
+TAKEN = [(preset, name) for preset, names in KEYWORDS.items() for name in names]
+FOREIGN = {
+    preset: sorted({*options_of(PresetOptions)} - {*own}) for preset, own in KEYWORDS.items()
+}
+REFUSED = {  # one by each preset, and each by one
+    *((preset, names[i % len(names)]) for i, (preset, names) in enumerate(FOREIGN.items())),
+    *(
+        (next(preset for preset, names in FOREIGN.items() if name in names), name)
+        for name in options_of(PresetOptions)
+    ),
+}
+
+
+@pytest.mark.parametrize(("preset", "name"), [*TAKEN, *sorted(REFUSED)])
 def test_a_keyword_is_taken_and_refused_alike_in_python_and_on_the_command_line(
     train, data: dict[str, Any], preset: str, name: str
 ) -> None:

@@ -109,7 +109,7 @@ def reproduces_a_point(step: Step, schedule: Schedule, grid: Grid) -> None:
     """
     point, (_, sigma) = torch.tensor([0.3, -1.7]).double(), schedule(as_times(1.0))
     oracle = Gaussian(schedule, point, torch.zeros(2).double())
-    for steps in (1, 3, 6):
+    for steps in (1, 4):
         times = grid(schedule, steps)
         x = sample(oracle, sigma * torch.randn(3, 2).double(), times, step)
         torch.testing.assert_close(x, point.expand(3, 2), rtol=0, atol=1e-9)
