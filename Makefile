@@ -17,7 +17,7 @@ SEED ?= 0
 
 help:
 	@echo "make demo    train on real handwritten digits for 150 seconds, draw samples, and report how good they are"
-	@echo "make test    all tests (under 10 minutes)"
+	@echo "make test    all tests (5 to 6 minutes)"
 	@echo "make faults  kill, starve and mutate everything, and the slow statistical laws (not yet timed as a whole)"
 	@echo "make check   lint, format, types and the fast laws"
 	@echo "make house   files, lines of code, import circles, names defined twice, registries without a law"
