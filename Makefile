@@ -21,7 +21,7 @@ help:
 	@echo "make faults  kill, starve and mutate everything, and the slow statistical laws (not yet timed as a whole)"
 	@echo "make check   lint, format, types and the fast laws"
 	@echo "make house   files, lines of code, import circles, names defined twice, registries without a law"
-	@echo "make mutants break the code of PACKAGE= in SAMPLE=300 places and count what the tests notice (an hour at most)"
+	@echo "make mutants break the code of PACKAGE= in SAMPLE=300 places and count what TESTS= notice (an hour at most)"
 	@echo "make bench   the overhead benchmark: fit, sample, import, memory"
 	@echo "make docs    write the command line's page, the equation index and the errata; check every link in the docs"
 	@echo "make pictures draw the pictures of docs/systems again (two minutes)"
@@ -68,7 +68,7 @@ house:
 	@$(PYTHON) scripts/house.py
 
 mutants: $(STAMP)
-	@$(BIN)/python scripts/mutants.py $(PACKAGE) --sample $(SAMPLE) --seed $(SEED)
+	@$(BIN)/python scripts/mutants.py $(PACKAGE) --sample $(SAMPLE) --seed $(SEED) $(if $(TESTS),--tests $(TESTS))
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/overhead.py

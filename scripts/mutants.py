@@ -468,7 +468,11 @@ def main() -> None:
         for mutant in mutants(file, {number for other, number in sample if other == file})
     ]
     random.Random(asked.seed).shuffle(chosen)  # if time runs out, what was tried is a sample
-    tests = asked.tests or [str(package), str(Path("tests", *package.parts[1:2]))]
+    own = Path("tests", *package.parts[1:2])  # a module of the package itself has a file of tests
+    own = own if own.suffix != ".py" else own.with_name(f"test_{own.name}")
+    tests = asked.tests or [str(package), str(own)]
+    if absent := [test for test in tests if not (ROOT / test.split("::")[0]).exists()]:
+        sys.exit(f"{absent[0]}: no such tests; name those of {package} with --tests.")
     load_libraries()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
