@@ -83,16 +83,9 @@ def test_bytes_run_from_low_to_high():
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def drawn(drawn_by):
     """The figures that were drawn."""
-    kept = []
-
-    def keep(figure):
-        kept.append(figure)
-        return figure_to_image(figure)
-
-    monkeypatch.setattr(pictures, "figure_to_image", keep)
-    return kept
+    return drawn_by(pictures)
 
 
 @pytest.mark.parametrize(

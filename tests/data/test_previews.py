@@ -13,7 +13,6 @@ from PIL import Image
 from undiffuse.data import KINDS
 from undiffuse.data.arrays import form as array_form
 from undiffuse.data.arrays.form import ArrayForm
-from undiffuse.data.pictures import figure_to_image
 from undiffuse.data.recordings import form as recording_form
 from undiffuse.data.recordings.form import RecordingForm
 from undiffuse.data.tables import form as table_form
@@ -24,15 +23,9 @@ rng = np.random.default_rng(0)
 
 
 @pytest.fixture
-def panels(monkeypatch):
+def panels(drawn_by):
     """`panels(columns)`: the axes that are drawn of a table of these columns."""
-    drawn = []
-
-    def keep(figure):
-        drawn.append(figure)
-        return figure_to_image(figure)
-
-    monkeypatch.setattr(table_form, "figure_to_image", keep)
+    drawn = drawn_by(table_form)
 
     def draw(columns, rows=None):
         loaded = KINDS["tables"].read(pa.table(columns))
