@@ -46,7 +46,7 @@ def by_bound(levels=None, evaluations=None, width=None):
 
 def by_density():
     oracle, x, prior = exact(LinearVP())
-    return log_density(oracle, x, prior, solver=RungeKutta(1), probes=4, noise=noise(3))
+    return log_density(oracle, x, prior, solver=RungeKutta(8), probes=4, noise=noise(3))
 
 
 def by_draws(importance):
