@@ -141,6 +141,16 @@ def photos(*size, dtype=np.uint8):
     return lambda folder: folder_of(folder, [pixels(*size, seed=i, dtype=dtype) for i in range(7)])
 
 
+def scans(dtype):
+    """TIFF files of signed whole numbers, or of real ones."""
+
+    def folder(folder):
+        fixed = np.random.default_rng(0).normal(0, 400, (9, 6, 9)).astype(dtype)
+        return folder_of(folder, fixed, ".tif")
+
+    return folder
+
+
 def classes_of_photos(folder):
     for i in range(8):
         folder_of(folder / "all" / "ab"[i % 2] / str(i), [pixels(6, 9, seed=i)])
@@ -153,6 +163,8 @@ EXAMPLES = {
         "grey": photos(6, 9),
         "colour": photos(6, 9, 3),
         "16 bits": photos(6, 9, dtype=np.uint16),
+        "signed": scans(np.int32),
+        "real": scans(np.float32),
         "classes": classes_of_photos,
         "channels first": lambda _: whole(0, 256, (20, 3, 6, 5), np.uint8),
     },

@@ -6,7 +6,8 @@ JPEG files are decoded at a fraction of their size (1/2, 1/4, 1/8) where that st
 wanted one, which is several times faster.
 
 16 bits become 8 by division by 257 = 65535 / 255, so that white stays white, and 8 bits become 16
-by multiplication.
+by multiplication. Grey values that 16 bits without a sign do not hold (in TIFF files) are kept as
+they are: whole numbers of 32 bits with a sign, or real numbers.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _ORIENTATION, _SIDEWAYS = (
     (5, 6, 7, 8),
 )  # an EXIF tag, and its values for images on their side
 _DEEP = ("I;16", "I;16L", "I;16B", "I")
-_TIFF = (".tif", ".tiff")
-_GREY = ("1", "L", "LA", "La", *_DEEP)
+_TIFF, _BITS, _SAMPLE_FORMAT = (".tif", ".tiff"), 258, 339  # suffixes, and tags
+_GREY = ("1", "L", "LA", "La", "F", *_DEEP)
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,24 @@ class ImageHeader:
     width: int
     colour: bool
     alpha: bool
-    deep: bool  # 16 bits per value
+    deep: bool  # more than 8 bits per value
+    wide: str = ""  # the type of values that 16 bits without a sign do not hold: int32, float32
     pages: bool = False  # whether the file holds more images than the first
     deep_colour: bool = False  # 16 bits per value and colour, which Pillow reads as 8
 
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """What every image becomes: (height, width, channels) of 8 bits, or one channel of 16."""
+    """What every image becomes: (height, width, channels) of 8 bits, or one channel of more.
+
+    That has 16 bits, or a `wide` type: int32 or float32.
+    """
 
     height: int
     width: int
     channels: int
     deep: bool
+    wide: str = ""
 
 
 def plan_images(
@@ -68,8 +74,8 @@ def plan_images(
 
     The size is the one that at least half of the images have, or else the median height and width;
     reduced so that the longer side is at most 64, or to `size`. The pixels are the richest met:
-    colour if any image has colour, alpha if any is truly transparent somewhere, 16 bits if all are
-    grey and some have them.
+    colour if any image has colour, alpha if any is truly transparent somewhere, and if all are
+    grey, the 16 bits or the wide type that some have.
 
     Args:
         folder: the files.
@@ -109,7 +115,20 @@ def plan_images(
     if lost:
         notes.append(f"{folder.name}: {lost:,} of {total} are 16-bit colour, read as 8 bits.")
     channels = (3 if colour else 1) + alpha
-    return PixelFormat(height, width, channels, deep=deep and channels == 1), notes
+    wide = [header.wide for header in headers.values() if header.wide] if channels == 1 else []
+    if wide:
+        what = "real numbers" if "float32" in wide else "signed or 32-bit whole numbers"
+        notes.append(
+            f"{folder.name}: {len(wide):,} of {total} hold {what}, which are kept as they are; a "
+            "folder of samples will hold TIFF files of such."
+        )
+    return PixelFormat(
+        height,
+        width,
+        channels,
+        deep=deep and channels == 1 and not wide,
+        wide=min(wide, default=""),
+    ), notes
 
 
 def read_image_header(path: Path) -> ImageHeader:
@@ -124,19 +143,22 @@ def read_image_header(path: Path) -> ImageHeader:
             width=width,
             colour=_is_colour(image),
             alpha=image.has_transparency_data,
-            deep=image.mode in _DEEP,
+            deep=image.mode in (*_DEEP, "F"),
+            wide=_wide_type(image),
             pages=bool(getattr(image, "is_animated", False)),
             deep_colour=image.mode not in _DEEP and ";16" in tile,
         )
 
 
 def read_image(path: Path, target: PixelFormat) -> np.ndarray:
-    """Return the pixels (H, W, C) of an image, uint8, or uint16 if deep. Raises Unreadable."""
+    """Return the pixels (H, W, C) of an image, uint8 or of a larger type. Raises Unreadable."""
     size = (target.width, target.height)
     with _opened(path) as image:
         image.draft(None, size[::-1] if _is_sideways(image) else size)  # pyright: ignore[reportArgumentType]
         upright = ImageOps.exif_transpose(image)
-        if target.deep:
+        if target.wide:
+            pixels = _wide_values(image, upright, target.wide, size)
+        elif target.deep:
             fitted = _fit(Image.fromarray(_deep_values(upright)), size)
             pixels = np.clip(np.rint(np.asarray(fitted)), 0, 65535).astype(np.uint16)
         else:
@@ -191,8 +213,6 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """Give an open image; whatever goes wrong with it inside is raised as Unreadable."""
     try:
         with Image.open(path) as image:
-            if image.mode == "F":
-                raise Unreadable("floating-point pixels, which only an array holds: give .npy")
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
             with _LARGE if image.width * image.height > _LARGE_PIXELS else nullcontext():
@@ -234,7 +254,7 @@ def _shallow(image: Image.Image) -> Image.Image:
     Pillow's own conversion clips 16 bits at 255, and loses a palette's transparency on a direct way
     to grey.
     """
-    if image.mode in _DEEP:
+    if image.mode in (*_DEEP, "F"):
         return Image.fromarray(np.rint(_deep_values(image) / 257).astype(np.uint8))
     if image.mode == "P":
         return image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -243,12 +263,39 @@ def _shallow(image: Image.Image) -> Image.Image:
 
 def _deep_values(image: Image.Image) -> np.ndarray:
     """Return grey values from 0 to 65535 as float32, from an image of 16 or of 8 bits."""
+    if _wide_type(image):
+        raise Unreadable("signed, 32-bit or real pixels, which the others have not")
     if image.mode in _DEEP:
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise Unreadable("pixels below 0 or above 65,535, which only an array holds: give .npy")
-        return values.astype(np.float32)
+        return np.asarray(image).astype(np.float32)
     return np.asarray(image.convert("L")).astype(np.float32) * 257
+
+
+def _wide_type(image: Image.Image) -> str:
+    """Return the type of grey values, "" where they are whole numbers from 0 to 65,535."""
+    if image.mode == "F":
+        return "float32"
+    if image.mode != "I":
+        return ""
+    values = np.asarray(image)
+    return "int32" if values.min() < 0 or values.max() > 65535 else ""
+
+
+def _wide_values(
+    image: Image.Image, upright: Image.Image, wide: str, size: tuple[int, int]
+) -> np.ndarray:
+    """Return grey values of more than 8 bits in a wide type; they change only with the size."""
+    if upright.mode not in (*_DEEP, "F") or (upright.mode == "F" and wide != "float32"):
+        raise Unreadable("other pixels than the signed, 32-bit or real ones of the others")
+    values = np.asarray(upright)
+    bits, sign = (getattr(image, "tag_v2", {}).get(tag) for tag in (_BITS, _SAMPLE_FORMAT))
+    if image.mode == "I" and bits == (32,) and sign in (None, (1,)) and values.min() < 0:
+        raise Unreadable("pixels above 2,147,483,647, which only an array holds: give .npy")
+    if not np.isfinite(values).all():
+        raise Unreadable("pixels that are NaN or infinite")
+    if upright.size != size:
+        fitted = np.asarray(_fit(Image.fromarray(values.astype(np.float32)), size), np.float64)
+        values = fitted if wide == "float32" else np.clip(np.rint(fitted), -(2**31), 2**31 - 1)
+    return values.astype(wide)
 
 
 def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -101,6 +101,38 @@ class ImageForm(WrittenForm):
         return rows if self.channel_axis == -1 else np.moveaxis(rows, 1, -1)
 
 
+@final
+class ScanForm(WrittenForm):
+    """Grey images (N, H, W) of int32 or float32, from TIFF files: heights, Hounsfield units.
+
+    `low` and `high` are the least and greatest value of the data, black and white in pictures. A
+    folder of them holds TIFF files of the values themselves.
+    """
+
+    suggested_out, called = "samples/", "images of signed, 32-bit or real values"
+
+    def __init__(
+        self, *, row_shape: tuple[int, int], dtype: str, low: int | float, high: int | float
+    ) -> None:
+        self.row_shape = row_shape
+        self.dtype = dtype
+        self.low = low
+        self.high = high
+
+    def preview(self, rows: np.ndarray) -> Image.Image:
+        """Return all images side by side."""
+        return tile_images(to_bytes(rows[..., None], self.low, self.high))
+
+    def writers(self) -> dict[str, Writer]:
+        """Return those of arrays, and of a folder of TIFF files."""
+        return {**super().writers(), FOLDER: self._save_folder}
+
+    def _save_folder(self, rows: np.ndarray, out: Path, labels: Labels) -> None:
+        with numbered_folder(out, ".tif", labels) as path:
+            for i, image in enumerate(rows):
+                Image.fromarray(image.astype(self.dtype)).save(path(i), format="TIFF")
+
+
 def levels_in_use(pixels: np.ndarray) -> int:
     """Return K: all of the type, or only those up to the greatest value, if that is below half.
 

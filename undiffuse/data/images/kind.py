@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from undiffuse.data.arrays.kind import FolderKind
-from undiffuse.data.arrays.transform import ArrayTransform
+from undiffuse.data.arrays.transform import ArrayTransform, measure_array
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.decoding import Unreadable, decode_once, for_each, unreadable
 from undiffuse.data.folder import Folder
@@ -22,9 +22,14 @@ from undiffuse.data.images.decode import (
     read_image_header,
     read_with_alpha,
 )
-from undiffuse.data.images.form import ImageForm, levels_in_use, transform_of_images
+from undiffuse.data.images.form import (
+    ImageForm,
+    ScanForm,
+    levels_in_use,
+    transform_of_images,
+)
 from undiffuse.data.labels import index_labels
-from undiffuse.data.rows import ArrayRows, Loaded
+from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 
@@ -51,7 +56,11 @@ class ImageKind(FolderKind):
     """Images: see `Kind`."""
 
     name = "images"
-    parts: ClassVar[Mapping[str, type]] = {"transform": ArrayTransform, "form": ImageForm}
+    parts: ClassVar[Mapping[str, type]] = {
+        "transform": ArrayTransform,
+        "form": ImageForm,
+        "scan": ScanForm,
+    }
 
     @property
     def folder_suffixes(self) -> Collection[str]:
@@ -65,7 +74,7 @@ class ImageKind(FolderKind):
         size: int | tuple[int, ...] | None = None,
         progress: Progress | None = None,
     ) -> Loaded:
-        """Return a folder of images as rows (H, W) or (H, W, C) of uint8, or (H, W) of uint16.
+        """Return a folder of images as rows (H, W) or (H, W, C) of uint8, or (H, W) of more bits.
 
         If every file lies in one of several subfolders, these are the classes.
 
@@ -93,18 +102,14 @@ class ImageKind(FolderKind):
         classes, notes = folder.classes(decoded.kept)
         index, names = index_labels(classes, len(rows), folder.name)
         row_shape, dtype = rows.array.shape[1:], pixels.dtype.name
-        form = ImageForm(
-            row_shape=row_shape,
-            channel_axis=None if grey else -1,
-            levels=levels_in_use(pixels),
-            dtype=dtype,
-            from_files=True,
+        form, make_transform = (_as_scans if pixels.itemsize == 4 else _as_images)(
+            rows, folder.name
         )
         return Loaded(
             kind=self.name,
             rows=rows,
             form=form,
-            make_transform=lambda chunks: transform_of_images(chunks, form, folder.name),
+            make_transform=make_transform,
             name=folder.name,
             path=str(folder.path),
             fingerprint=folder.fingerprint(progress),
@@ -118,7 +123,7 @@ class ImageKind(FolderKind):
         self,
         folder: Folder,
         transform: ArrayTransform,
-        form: ImageForm,
+        form: ImageForm | ScanForm,
         labels: np.ndarray | None,
         progress: Progress | None,
     ) -> Conformed:
@@ -134,15 +139,16 @@ class ImageKind(FolderKind):
         )
 
     def complete_folder(
-        self, folder: Folder, transform: ArrayTransform, form: ImageForm
+        self, folder: Folder, transform: ArrayTransform, form: ImageForm | ScanForm
     ) -> PartialRows:
         """Return images with transparent pixels (alpha 0) as rows of which these are unknown."""
-        height, width, channels = form.size
-        if channels not in (1, 3) or form.dtype != "uint8":
+        scans = isinstance(form, ScanForm)
+        if scans or form.size[2] not in (1, 3) or form.dtype != "uint8":
             raise InputError(
                 f"{folder.name}: the run's images are not 8-bit grey or RGB; "
                 "give .npy, with NaN for unknown."
             )
+        height, width, channels = form.size
         rows, known = [], []
         for file in folder.files:
             try:
@@ -169,6 +175,55 @@ class ImageKind(FolderKind):
         return PartialRows(np.stack(rows), np.stack(known))
 
 
+def _as_images(rows: ArrayRows, name: str) -> tuple[ImageForm, MakeTransform]:
+    pixels = rows.array
+    form = ImageForm(
+        row_shape=pixels.shape[1:],
+        channel_axis=None if pixels.ndim == 3 else -1,
+        levels=levels_in_use(pixels),
+        dtype=pixels.dtype.name,
+        from_files=True,
+    )
+    return form, lambda chunks: transform_of_images(chunks, form, name)
+
+
+def _as_scans(rows: ArrayRows, name: str) -> tuple[ScanForm, MakeTransform]:
+    parts = [(part.min().item(), part.max().item()) for part in chunks(rows)]
+    height, width = rows.array.shape[1:]
+    form = ScanForm(
+        row_shape=(height, width),
+        dtype=rows.dtype.name,
+        low=min(low for low, _ in parts),
+        high=max(high for _, high in parts),
+    )
+    return form, lambda training_chunks: measure_array(
+        training_chunks(),
+        name=name,
+        row_shape=form.row_shape,
+        layout=(1, height, width),
+        channels_last=False,
+        dtype=form.dtype,
+    )
+
+
+def _pixels_of(form: ImageForm | ScanForm, name: str) -> PixelFormat:
+    """Return what image files become as rows. Raises InputError if no file holds such."""
+    if isinstance(form, ScanForm):
+        return PixelFormat(*form.row_shape, 1, deep=False, wide=form.dtype)
+    if not form.from_files and form.levels not in (256, 65536):
+        raise InputError(
+            f"{name}: the run was trained on arrays of the values 0 to {form.levels - 1}, which "
+            "image files do not hold; give such an array."
+        )
+    deep = form.dtype == "uint16"
+    if deep and form.size[2] > 1:
+        raise InputError(
+            f"{name}: the run was trained on 16-bit colour, which image files do not hold; give an "
+            "array."
+        )
+    return PixelFormat(*form.size, deep)
+
+
 @final
 class _ImageFiles:
     """Image files as rows of a run; one that cannot be read costs one row.
@@ -176,21 +231,9 @@ class _ImageFiles:
     Raises InputError if no image file holds rows of this form.
     """
 
-    def __init__(self, folder: Folder, form: ImageForm) -> None:
-        if not form.from_files and form.levels not in (256, 65536):
-            raise InputError(
-                f"{folder.name}: the run was trained on arrays of the values 0 to "
-                f"{form.levels - 1}, which image files do not hold; give such an array."
-            )
-        height, width, channels = form.size
-        deep = form.dtype == "uint16"
-        if deep and channels > 1:
-            raise InputError(
-                f"{folder.name}: the run was trained on 16-bit colour, "
-                "which image files do not hold; give an array."
-            )
+    def __init__(self, folder: Folder, form: ImageForm | ScanForm) -> None:
         self.folder, self.form = folder, form
-        self.target = PixelFormat(height, width, channels, deep)
+        self.target = _pixels_of(form, folder.name)
 
     def take(self, indices: np.ndarray) -> Taken:
         """Return the images at these positions; an unreadable one is black and has a problem."""
@@ -200,6 +243,8 @@ class _ImageFiles:
         for i, pixels in for_each(files, partial(read_image, target=self.target), ahead=_AHEAD):
             if isinstance(pixels, Unreadable):
                 problems[i] = Problem.unreadable(str(pixels))
+            elif isinstance(self.form, ScanForm):
+                rows[i] = pixels[..., 0]
             elif pixels.max() >= self.form.levels:
                 most = self.form.levels - 1
                 reason = f"has values up to {pixels.max():,}, and the training data up to {most:,}"
@@ -221,7 +266,8 @@ class _ImageFiles:
                 failed[i] = header
                 continue
             other_size += (header.height, header.width) != (target.height, target.width)
-            other_kind += (header.colour, header.deep) != (target.channels > 2, target.deep)
+            deep = target.deep or target.wide != ""
+            other_kind += (header.colour, header.deep) != (target.channels > 2, deep)
         total = len(folder.files)
         if len(failed) == total:
             raise InputError(f"{unreadable(folder, failed)}; repair or remove them.")
