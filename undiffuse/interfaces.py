@@ -196,10 +196,12 @@ class PartialRows:
         rows: (m, ...) in the run's stored type. Unknown entries are not used, but have to be
             values that can be encoded.
         known: (m, ...) bool, true where an entry is known.
+        notes: what was changed in what is known, one sentence each.
     """
 
     rows: np.ndarray
     known: np.ndarray
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -115,6 +115,30 @@ def test_grey_pictures_have_the_levels_of_the_run(tmp_path):
     np.testing.assert_array_equal(complete(tmp_path / "out", data.config()).rows, rows)
 
 
+def test_what_is_known_is_changed_only_with_a_note(tmp_path):
+    """Numbers of more digits than the run's, times of shorter steps, images of another kind."""
+    wide = pd.DataFrame({"a": RNG.integers(0, 4_000_000, 300) / 2, "b": np.arange(300) % 7})
+    wide["at"] = pd.to_datetime(RNG.uniform(1.60e9, 1.73e9, 300), unit="s")
+    config = load(wide).config()
+    for a, rounded in ((9000.125, True), (9000.5, False), (np.nan, False)):
+        given = complete(pd.DataFrame({"a": [9000.0, a], "b": [3, 4]}), config)
+        assert [*given.notes] == [
+            'pandas table: column "a": 1 value has more digits than the run\'s data and is rounded:'
+            " in row 2, 9000.125 becomes 9000.1."
+        ] * rounded
+    given = complete(pd.DataFrame({"at": wide["at"][:9] + pd.Timedelta("1ns")}), config)
+    assert 'column "at": 9 values have more digits than the run\'s data' in given.notes[0]
+    turned = "1 of 1 images are turned into the run's kind of pixels."
+    for mode, notes in (("RGB", [turned]), ("LA", [])):
+        Image.new(mode, (5, 6)).save(tmp_path / "g.png")
+        given = complete(tmp_path / "g.png", load(COLOUR[..., 0]).config())
+        assert [note.removeprefix("g.png: ") for note in given.notes] == notes
+    for value, notes in ((16, []), (17, ["1 of 1 images are rounded to the run's 17 levels."])):
+        Image.fromarray(np.full((8, 8), value, np.uint8)).save(tmp_path / "d.png")
+        given = complete(tmp_path / "d.png", load("digits").config())
+        assert [note.removeprefix("d.png: ") for note in given.notes] == notes
+
+
 def test_a_short_recording_is_a_known_beginning(tmp_path):
     soundfile = pytest.importorskip("soundfile")
     wave = (RNG.normal(size=(6, 4000)) * 3000).astype(np.int16)
@@ -127,6 +151,12 @@ def test_a_short_recording_is_a_known_beginning(tmp_path):
     assert given.rows.shape == given.known.shape == (1, 1024)
     assert given.known[0].tolist() == [True] * 300 + [False] * 724
     np.testing.assert_array_equal(given.rows[0, :300], wave[0, :300])
+    assert not given.notes
+    soundfile.write(tmp_path / "slow.wav", wave[0, :300], 2000)
+    slow = complete(tmp_path / "slow.wav", data.config())
+    assert slow.notes == (
+        "slow.wav: 1 of 1 recordings are resampled to 4,000 Hz, as the run's are.",
+    )
     with pytest.raises(
         InputError, match=r"0\.wav: has 4,000 samples at 4,000 Hz, and the run's windows 1,024"
     ):

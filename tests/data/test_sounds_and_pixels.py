@@ -16,8 +16,8 @@ from undiffuse.data.decoding import Unreadable
 from undiffuse.data.images.decode import PixelFormat, read_image, read_image_header, read_with_alpha
 from undiffuse.data.recordings.decode import (
     SampleFormat,
-    _plan,
     _whole_wav,
+    plan_recordings,
     read_sample_format,
     read_samples,
 )
@@ -64,7 +64,7 @@ MONO, STEREO = SampleFormat(8000, 1, "int16"), SampleFormat(44100, 2, "float32")
     ],
 )
 def test_recordings_become_what_most_are_or_what_the_run_s_are(headers, wanted, target, notes):
-    assert _plan("x/", dict(enumerate(headers)), wanted) == (target, notes)
+    assert plan_recordings("x/", dict(enumerate(headers)), wanted) == (target, notes)
 
 
 def riff(samples, *, more=b"", riff_size=None, data_size=None, tail=b""):

@@ -47,7 +47,7 @@ def sample(
     model = opened.model(device=device)
     if options.label is not None:
         model.label_index(options.label)
-    more = {"wrap": _guidance(model, opened, asked), "given": _given(model, options)}
+    more = {"wrap": _guidance(model, opened, asked), "given": _given(model, asked)}
     assert model.form is not None  # the model of a run has one
     model.form.check_out(out)
     return _draw(model, run, asked, {k: v for k, v in more.items() if v is not None}, out)
@@ -74,14 +74,17 @@ def _guidance(model: GenerativeModel, run: Run, asked: Asked[SampleOptions]) -> 
     return guided(model, scale, weaker=weaker, low=options.guidance_from, high=options.guidance_to)
 
 
-def _given(model: GenerativeModel, options: SampleOptions) -> Any:
-    """The rows of --given, None without it."""
-    if options.given is None:
+def _given(model: GenerativeModel, asked: Asked[SampleOptions]) -> Any:
+    """The rows of --given, None without it; what was changed in them is said."""
+    if asked.options.given is None:
         return None
     from undiffuse.data import complete
 
     assert model.data_config is not None
-    return complete(options.given, model.data_config)
+    given = complete(asked.options.given, model.data_config)
+    for note in given.notes:
+        asked.terminal.say(note, "yellow")
+    return given
 
 
 def _draw(

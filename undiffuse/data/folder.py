@@ -59,6 +59,11 @@ class Folder:
         return f"{printable(self.path.name)}/"
 
     @property
+    def content(self) -> str:
+        """What the files are called in messages: one alone by its own name."""
+        return printable(self.files[0].name) if len(self.files) == 1 else self.name
+
+    @property
     def called(self) -> list[str]:
         """Each file by its path within the folder."""
         return [printable(str(path.relative_to(self.path))) for path in self.files]

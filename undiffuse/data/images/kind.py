@@ -29,6 +29,7 @@ from undiffuse.data.images.form import (
     transform_of_images,
 )
 from undiffuse.data.labels import index_labels
+from undiffuse.data.pictures import to_bytes
 from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
@@ -149,9 +150,10 @@ class ImageKind(FolderKind):
                 "give .npy, with NaN for unknown."
             )
         height, width, channels = form.size
-        rows, known = [], []
+        rows, known, other_kind, rounded = [], [], 0, 0
         for file in folder.files:
             try:
+                header = read_image_header(file)
                 pixels, alpha = read_with_alpha(file, grey=channels == 1)
             except Unreadable as problem:
                 raise InputError(
@@ -162,9 +164,12 @@ class ImageKind(FolderKind):
                     f"{file.name}: is {pixels.shape[0]} x {pixels.shape[1]} (height x width), "
                     f"and the run's images are {height} x {width}; resize it."
                 )
+            other_kind += header.deep or header.colour != (channels == 3)
             values = pixels
             if not form.from_files:
                 values = np.rint(pixels / 255 * (form.levels - 1)).astype(form.dtype)
+                kept = to_bytes(values, 0, form.levels - 1) == pixels
+                rounded += not kept[alpha[..., 0] > 0].all()
             elif values[alpha[..., 0] > 0].max(initial=0) >= form.levels:
                 raise InputError(
                     f"{file.name}: has values up to {values.max()}, and the run's images "
@@ -172,7 +177,13 @@ class ImageKind(FolderKind):
                 )
             rows.append(form.as_row(values))
             known.append(form.as_row(np.repeat(alpha > 0, channels, axis=2)))
-        return PartialRows(np.stack(rows), np.stack(known))
+        changes = {
+            "turned into the run's kind of pixels": other_kind,
+            f"rounded to the run's {form.levels} levels": rounded,
+        }
+        total = len(folder.files)
+        notes = _counted(folder.content, total, changes)
+        return PartialRows(np.stack(rows), np.stack(known), notes)
 
 
 def _as_images(rows: ArrayRows, name: str) -> tuple[ImageForm, MakeTransform]:
@@ -268,19 +279,23 @@ class _ImageFiles:
             other_size += (header.height, header.width) != (target.height, target.width)
             deep = target.deep or target.wide != ""
             other_kind += (header.colour, header.deep) != (target.channels > 2, deep)
-        total = len(folder.files)
-        if len(failed) == total:
+        if len(failed) == len(folder.files):
             raise InputError(f"{unreadable(folder, failed)}; repair or remove them.")
         size = f"{target.height} x {target.width} (height x width)"
         changes = {
             f"resized and centre-cropped to the run's {size}": other_size,
             "turned into the run's kind of pixels": other_kind,
         }
-        return tuple(
-            f"{folder.name}: {count:,} of {total:,} images are {change}."
-            for change, count in changes.items()
-            if count
-        )
+        return _counted(folder.name, len(folder.files), changes)
+
+
+def _counted(name: str, total: int, changes: Mapping[str, int]) -> tuple[str, ...]:
+    """Return a sentence on each change, with the number of images that it was made to."""
+    return tuple(
+        f"{name}: {count:,} of {total:,} images are {change}."
+        for change, count in changes.items()
+        if count
+    )
 
 
 @cache

@@ -72,7 +72,7 @@ def decode_recordings(
     decoded = decode_once(
         folder,
         read_sample_format,
-        lambda headers: _plan(folder.name, headers, wanted),
+        lambda headers: plan_recordings(folder.name, headers, wanted),
         read_samples,
         key=str(wanted),
         ahead=4,  # a recording can be large
@@ -147,7 +147,7 @@ def _whole_wav(path: Path) -> str | bytes | io.BytesIO:
     return io.BytesIO(content)
 
 
-def _plan(
+def plan_recordings(
     name: str, headers: Mapping[int, SampleFormat], wanted: SampleFormat | None
 ) -> tuple[SampleFormat, list[str]]:
     """Return what every recording becomes, and notes on what that changes."""

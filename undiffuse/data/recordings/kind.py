@@ -21,6 +21,8 @@ from undiffuse.data.recordings.decode import (
     SUFFIXES,
     SampleFormat,
     decode_recordings,
+    plan_recordings,
+    read_sample_format,
     read_samples,
 )
 from undiffuse.data.recordings.form import RecordingForm
@@ -134,9 +136,10 @@ class RecordingKind(FolderKind):
         """Return recordings shorter than a window as rows of which the rest is unknown."""
         length = transform.row_shape[0]
         rows = np.zeros((len(folder.files), length, form.channels), form.dtype)
-        known = np.zeros(rows.shape, bool)
+        known, formats = np.zeros(rows.shape, bool), {}
         for i, file in enumerate(folder.files):
             try:
+                formats[i] = read_sample_format(file)
                 samples = read_samples(file, _format(form))
             except Unreadable as problem:
                 raise InputError(
@@ -149,7 +152,8 @@ class RecordingKind(FolderKind):
                 )
             rows[i, : len(samples)], known[i, : len(samples)] = samples, True
         shape = (len(rows), *transform.row_shape)
-        return PartialRows(rows.reshape(shape), known.reshape(shape))
+        _, notes = plan_recordings(folder.content, formats, _format(form))
+        return PartialRows(rows.reshape(shape), known.reshape(shape), tuple(notes))
 
 
 @final

@@ -29,6 +29,7 @@ from undiffuse.data.tables.columns import (
     LeftOut,
     TimeColumn,
     measure_column,
+    text_to,
 )
 from undiffuse.data.tables.form import TableForm, need_pyarrow, schema_to_text
 from undiffuse.data.tables.transform import MODELLED, TableTransform, measure_model, phrase_of
@@ -36,6 +37,8 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from undiffuse.data.tables.read import TableSource
 
 _FEW = 3  # columns named in a sentence
@@ -177,6 +180,7 @@ class TableKind(Kind):
         _refuse_others(opened.table.column_names, names, opened.name)
         rows = np.empty((opened.table.num_rows, len(names)))
         known = np.zeros(rows.shape, dtype=bool)
+        notes = [*opened.notes]
         columns = zip(form.columns, transform.columns, form.arrow_schema())
         for i, (column, model, field) in enumerate(columns):
             rows[:, i] = model.some_code
@@ -193,7 +197,29 @@ class TableKind(Kind):
                     "the values that the run's data can have; correct it, or leave the cell empty."
                 )
             rows[known[:, i], i] = codes[known[:, i]]
-        return PartialRows(rows, known)
+            notes += _rounding(column, array, codes, field.type, where)
+        return PartialRows(rows, known, tuple(notes))
+
+
+def _rounding(
+    column: Column, array: pa.Array, codes: np.ndarray, own: pa.DataType, where: str
+) -> list[str]:
+    """Return a note if values of a column come back as others, such as of fewer decimals."""
+    if column.size:
+        return []
+    import pyarrow.compute as pc
+
+    back, values = column.decode(codes, own), text_to(array, own)
+    same = pc.equal(back, values) if values is not None else None  # type: ignore[attr-defined]
+    changed = (
+        [] if same is None else np.flatnonzero(~np.isnan(codes) & ~np.asarray(same.fill_null(True)))
+    )
+    have, are = ("value has", "is") if len(changed) == 1 else ("values have", "are")
+    return [
+        f"{where}: {len(changed):,} {have} more digits than the run's data and {are} rounded: in "
+        f"row {row + 1:,}, {array[row].as_py()} becomes {back[row].as_py()}."
+        for row in map(int, changed[:1])
+    ]
 
 
 def _is_frame(source: Any) -> bool:
