@@ -148,6 +148,21 @@ def sweep(folder: Path) -> None:
                 _remove(folder / name)
 
 
+def contents(folder: Path) -> list[str]:
+    """Return the names in a folder, but those that `sweep` removes or will remove."""
+    sweep(folder)
+    return sorted(name for name in os.listdir(folder) if not _TEMPORARY.fullmatch(name))
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there, so that none ever sees half of a folder."""
+    if path.is_dir() and not path.is_symlink():
+        aside = path.with_name(f".{_MINE}-{uuid.uuid4().hex[:8]}.{path.name}")
+        os.replace(path, aside)
+        path = aside
+    _remove(path)
+
+
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
 _MINE = f"{_HOST}-{os.getpid()}"
 _TEMPORARY = re.compile(

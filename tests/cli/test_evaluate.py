@@ -96,6 +96,10 @@ def test_an_earlier_report_is_replaced_and_elsewhere_other_things_are_not(
     assert facts(tmp_path / "new")["seed"] == 1
     assert (tmp_path / "new" / "mine.txt").read_text() == "mine"
     assert not (run / "report.html").exists()
+    (tmp_path / "new" / "mine.txt").unlink()
+    (tmp_path / "new" / "report.html").unlink()  # as a kill between the two files leaves it
+    cli(*words).done()
+    assert (tmp_path / "new" / "report.html").exists()
     file = tmp_path / "file"
     file.write_text("mine")
     for more in ((), ("--overwrite",)):

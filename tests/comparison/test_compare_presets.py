@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import pytest
 from PIL import Image
 
 from undiffuse.comparison import compare as comparison
+from undiffuse.comparison import folder
 from undiffuse.errors import InputError
 from undiffuse.evaluation.metrics import Figure
+from undiffuse.lock import Lock
 from undiffuse.models import PRESETS
 from undiffuse.training import fit
 
@@ -297,6 +300,34 @@ def test_a_folder_that_holds_other_things_is_left_alone(
     with pytest.raises(InputError, match="presets: none are named"):
         comparison.compare(rows, out=tmp_path / "c", presets=[], **BUDGET)
     assert not (tmp_path / "c").exists()
+
+
+def test_what_was_killed_as_it_was_replaced_is_a_comparison_still(
+    watched: Watched, rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"out": tmp_path / "c", "presets": ["edm"], **BUDGET}
+    comparison.compare(rows, **given)
+    replace, names = os.replace, list(folder.OURS)
+
+    class Power(BaseException):
+        pass
+
+    def stop(source: Any, target: Any) -> None:
+        if Path(source).name == "evaluated":
+            raise Power
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(Power):
+        comparison.compare(rows, overwrite=True, **given)
+    monkeypatch.setattr(os, "replace", replace)
+    assert not [name for name in names[-2:] if (tmp_path / "c" / name).exists()]
+    assert comparison.compare(rows, **given).presets("done") == ["edm"]
+    held = Lock(tmp_path / "c" / "runs" / "edm", "edm")
+    with pytest.raises(InputError, match="is being trained by process"):
+        comparison.compare(rows, overwrite=True, **given)
+    held.release()
+    assert comparison.compare(rows, **given).presets("done") == ["edm"]
 
 
 def test_features_that_are_of_no_use_let_nothing_go(

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from training_fakes import Gaussian, Points, same_weights
 
+from undiffuse.atomic import atomic_file
 from undiffuse.errors import InputError
 from undiffuse.run import Run
 from undiffuse.training import fit
@@ -168,6 +169,36 @@ def test_a_folder_that_is_no_run_is_never_touched(tmp_path):
     (tmp_path / "empty").mkdir()
     run(tmp_path / "empty")
     assert (tmp_path / "empty" / "weights.safetensors").exists()
+
+
+def left_by_a_kill(folder):
+    """Leave what a killed process would of a file that it was writing."""
+    with suppress(InputError), atomic_file(folder.parent / "x.json") as temporary:
+        name = temporary.name.replace(f"-{os.getpid()}-", "-9999999-")  # which runs no more
+        raise InputError
+    (folder / name).write_text("{")
+
+
+@pytest.mark.parametrize(
+    "names", [[], ["config.json"], ["config.json", "log.jsonl", "samples", "state", ".lock"]]
+)
+def test_what_was_killed_as_it_began_is_begun_again_as_it_was_typed(tmp_path, names):
+    old, begun, mine = tmp_path / "old", tmp_path / "begun", tmp_path / "mine"
+    run(old)
+    for entry in old.iterdir():
+        if entry.name not in names:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    (old / "state" / "latest").unlink(missing_ok=True)
+    shutil.copytree(old, begun)
+    shutil.copytree(old, mine)
+    (mine / "notes.txt").write_text("mine")
+    left_by_a_kill(begun)
+    whole = run(begun)
+    assert torch.equal(load_file(begun / "weights.safetensors")["net.mean"], whole.net.mean)
+    assert not [*begun.glob(".*")]
+    with pytest.raises(InputError, match=r"other files and no run|already holds a run"):
+        run(mine)
+    assert (mine / "notes.txt").read_text() == "mine"
 
 
 def test_the_old_run_comes_back_if_the_new_one_has_no_checkpoint(tmp_path):

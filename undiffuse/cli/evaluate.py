@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from undiffuse.atomic import contents
 from undiffuse.cli.interrupt import INTERRUPTED, Interruption
 from undiffuse.cli.progress import Bar
 from undiffuse.cli.verb import Asked, free_place, verb
@@ -72,7 +73,7 @@ def features(options: FeatureOptions) -> str | None:
 def _free_folder(typed: str, *, overwrite: bool) -> Path:
     """The folder of the report. Raises InputError if it holds more than an earlier report."""
     out = Path(os.path.expanduser(typed))
-    ours = out.is_dir() and {place.name for place in out.iterdir()} <= set(FILES)
+    ours = out.is_dir() and {*contents(out)} <= set(FILES)
     free_place(typed, overwrite=overwrite or (ours and _is_report(out)))
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {typed}: this is a file; give a folder for the report.")

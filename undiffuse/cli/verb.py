@@ -34,6 +34,7 @@ from typing import (
 
 from cyclopts import Group, Parameter
 
+from undiffuse.atomic import contents
 from undiffuse.cli.terminal import Terminal
 from undiffuse.errors import InputError
 from undiffuse.options import Option, checked, conflicts, options_of, validated, with_defaults
@@ -259,7 +260,7 @@ def _underscored(tree: Any) -> Any:
 def free_place(typed: str, *, overwrite: bool) -> Path:
     """Return the path of `--out`. Raises InputError if it exists or cannot be written."""
     out = Path(os.path.expanduser(typed))
-    if os.path.lexists(out) and not overwrite and not (out.is_dir() and not any(out.iterdir())):
+    if os.path.lexists(out) and not overwrite and not (out.is_dir() and not contents(out)):
         raise InputError(
             f"--out {typed}: already exists; choose another name, or --overwrite to replace it."
         )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +19,13 @@ from typing import Any, final
 
 from PIL import Image
 
-from undiffuse.atomic import atomic_file, write_json
+from undiffuse.atomic import atomic_file, contents, remove, write_json
 from undiffuse.comparison.facts import comparison_facts
 from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
 from undiffuse.evaluation.features import Features, save_features
 from undiffuse.evaluation.report import render_comparison
+from undiffuse.lock import holder
 from undiffuse.reading import MOST_BYTES, open_regular, read_json, said
 
 SETTINGS = "comparison-settings.json"
@@ -52,7 +52,7 @@ class ComparisonFolder:
         for name in OURS:
             if (self.path / name).is_symlink():
                 raise InputError(f"{out}: its {name} is a link, which is not followed; remove it.")
-        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / SETTINGS).exists():
+        if self.path.is_dir() and contents(self.path) and not (self.path / SETTINGS).exists():
             raise InputError(
                 f"{out}: the folder holds other files and no comparison; choose another folder."
             )
@@ -65,19 +65,23 @@ class ComparisonFolder:
             features: the name of the features asked for.
 
         Raises:
-            InputError: a comparison with other settings is there, and may not be replaced.
+            InputError: a comparison with other settings is there, and may not be replaced; one of
+                the runs to be replaced is being trained.
         """
         recorded = self._recorded()
         if recorded and self.overwrite:
-            for place in (self.path / name for name in OURS):
-                shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+            for run in (self.path / "runs").glob("*"):
+                if who := holder(run):
+                    raise InputError(f"{run}: is being trained by {who}; wait for it, or stop it.")
+            for name in reversed(OURS):  # the settings last: without them it is no comparison
+                remove(self.path / name)
             recorded = {}
         for name, value in settings.items() if recorded else ():
             if recorded.get(name) != value:
                 raise InputError(_contradiction(self.given, name, recorded.get(name), value))
         if recorded.get("features") != features:
             self.features.unlink(missing_ok=True)
-            shutil.rmtree(self.path / "evaluated", ignore_errors=True)
+            remove(self.path / "evaluated")
         write_json(self.path / SETTINGS, {"format": 1, **settings, "features": features})
 
     def _recorded(self) -> dict[str, Any]:

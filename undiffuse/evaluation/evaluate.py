@@ -55,16 +55,19 @@ class Report:
     pictures: dict[str, bytes]
 
     def write(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write report.html, which needs no other file, and report.json into `folder`.
+        """Write report.json and report.html, which needs no other file, into `folder`.
+
+        In this order: a folder with the first alone is known to be that of a report.
 
         Raises:
             InputError: if the folder cannot be written to; each file is whole or not there.
         """
         place = Path(os.path.expanduser(folder))
         page, data = place / "report.html", place / "report.json"
-        with atomic_file(page) as temporary:
-            temporary.write_text(render(self.facts, self.pictures), encoding="utf-8")
+        text = render(self.facts, self.pictures)
         write_json(data, self.facts)
+        with atomic_file(page) as temporary:
+            temporary.write_text(text, encoding="utf-8")
         return page, data
 
 

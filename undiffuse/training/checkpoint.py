@@ -37,7 +37,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from undiffuse import __version__
-from undiffuse.atomic import atomic_file, atomic_folder, sweep, write_json
+from undiffuse.atomic import atomic_file, atomic_folder, contents, sweep, write_json
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Source, Trainable
 from undiffuse.lock import NAME as LOCK
@@ -50,6 +50,7 @@ from undiffuse.training.sound import sound_config, sound_counters
 FORMAT = 2  # of config.json
 CONFIG, WEIGHTS, LOG, SAMPLES = "config.json", "weights.safetensors", "log.jsonl", "samples"
 FOLDERS = ("state", "snapshots", SAMPLES, "evaluation", "held_out_scores")  # that a run writes to
+OURS = {CONFIG, LOG, LOCK, *FOLDERS}  # of a run that is begun
 MOST_SNAPSHOTS = 5
 
 
@@ -94,12 +95,12 @@ class RunFolder:
             raise InputError(f"{out}: this is a file; give a folder for the run.")
         if who := holder(path):
             raise InputError(f"{out}: is being trained by {who}; wait for it, or stop it first.")
-        if not resume and path.exists() and any(e.name != LOCK for e in path.iterdir()):
+        if not resume and path.exists() and (names := {*contents(path)} - {LOCK}):
             if not _is_run(path):
                 raise InputError(
                     f"{out}: the folder holds other files and no run; choose another folder."
                 )
-            if not overwrite:
+            if not overwrite and not (names <= OURS and folder._is_bare()):
                 raise InputError(
                     f"{out}: already holds a run; "
                     "use --resume to go on with it or --overwrite to replace it."
@@ -253,13 +254,14 @@ class RunFolder:
             if aside.exists() and not (self.path / WEIGHTS).exists():
                 shutil.rmtree(self.path, ignore_errors=True)
                 os.replace(aside, self.path)
-            elif made and self.path.exists() and self._is_bare():
+            elif made and self.path.exists() and {*contents(self.path)} <= {CONFIG, LOCK}:
                 shutil.rmtree(self.path, ignore_errors=True)
             raise
 
     def _is_bare(self) -> bool:
-        """Whether nothing but the lock and config.json was written."""
-        return {entry.name for entry in self.path.iterdir()} <= {CONFIG, LOCK}
+        """Whether there are no weights, and nothing to resume: a run killed as it began."""
+        kept = (self.path / WEIGHTS, self.path / "state" / "latest")
+        return not (any(map(os.path.lexists, kept)) or self.snapshots())
 
     def check_place(self) -> None:
         """Raise InputError if the run is no longer where training began."""
