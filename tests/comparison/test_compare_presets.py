@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from faults.damage import spoiled
 from PIL import Image
 
 from undiffuse.comparison import compare as comparison
@@ -357,3 +359,18 @@ def test_a_damaged_run_is_one_that_failed(watched: Watched, rows: str, tmp_path:
     found = comparison.compare(rows, **call)
     assert (found.presets("failed"), found.presets("done")) == (["edm"], ["gan"])
     assert "is damaged" in found.facts["runs"]["edm"]["problem"]
+
+
+def test_a_kept_report_that_is_damaged_is_made_anew(
+    watched: Watched, rows: str, tmp_path: Path
+) -> None:
+    given = {"out": tmp_path / "c", "presets": ["edm"], **BUDGET}
+    whole = comparison.compare(rows, **given)
+    file = tmp_path / "c" / "evaluated" / "edm.json"
+    sound, rng = json.loads(file.read_text()), random.Random(0)
+    damaged = [tree for tree in (spoiled(sound, rng) for _ in range(4)) if tree != sound]
+    for tree in damaged:
+        file.write_text(json.dumps(tree))
+        assert comparison.compare(rows, **given).facts == whole.facts
+        assert json.loads(file.read_text()) == sound
+    assert len(watched.evaluated) == 1 + len(damaged) > 3

@@ -3,14 +3,17 @@
 comparison-settings.json     the data, the budget and the seed: what the runs depend on
 features.safetensors         what rows are compared by, fitted once
 runs/PRESET/                 a run like any other, with its own report in it
-evaluated/PRESET.json, .png  the settings of an evaluation and the facts it gave; its samples
+evaluated/PRESET.json, .png  the settings of an evaluation, and the facts it gave with a checksum;
+                             its samples
 problems/PRESET.txt          the traceback of a preset that failed
 comparison.html, .json       the comparison
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -111,8 +114,8 @@ class ComparisonFolder:
         """
         with suppress(Exception):  # whatever the comparison makes of a report that is damaged
             tree = read_json(self.path / "evaluated" / f"{preset}.json")
-            if tree["asked"] == dict(asked):
-                report = tree["report"]
+            report = tree["report"]
+            if tree["asked"] == dict(asked) and tree["checksum"] == _checksum(report):
                 facts = comparison_facts({preset: {"report": report}}, source="", data={})
                 render_comparison(facts, {})
                 return report, self._picture(f"{preset}.png"), self._picture(REAL)
@@ -134,7 +137,7 @@ class ComparisonFolder:
             if png is not None:
                 with atomic_file(self.path / "evaluated" / name) as temporary:
                     temporary.write_bytes(png)
-        tree = {"asked": dict(asked), "report": dict(facts)}
+        tree = {"asked": dict(asked), "checksum": _checksum(facts), "report": dict(facts)}
         write_json(self.path / "evaluated" / f"{preset}.json", tree)
         (self.path / "problems" / f"{preset}.txt").unlink(missing_ok=True)
 
@@ -165,6 +168,10 @@ class ComparisonFolder:
         with atomic_file(self.path / "comparison.html") as temporary:
             temporary.write_text(render_comparison(dict(facts), dict(pictures)), encoding="utf-8")
         write_json(self.path / "comparison.json", facts)
+
+
+def _checksum(report: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(report, sort_keys=True).encode()).hexdigest()
 
 
 def _contradiction(where: str, name: str, recorded: Any, asked: Any) -> str:
