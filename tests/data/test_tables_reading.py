@@ -4,6 +4,7 @@ import datetime
 import random
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from undiffuse.data.tables.text import (
     DateSpelling,
     NumberSpelling,
     Plain,
+    cells_to,
     spelling_of,
     with_spelling,
 )
@@ -196,6 +198,27 @@ def test_a_run_reads_its_own_samples_whatever_their_types(tmp_path):
     rows, problems = conform(tmp_path / "out.csv", data.config()).readable.take(np.arange(N))
     assert not problems
     np.testing.assert_array_equal(rows, stored)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_durations_are_written_as_anyone_reads_them(tmp_path, unit):
+    """As pandas reads them; its own spelling, with days, is read by a run, and odd ones said."""
+    counts = np.random.default_rng(0).integers(-(10**15), 10**15, N)
+    spans = pa.array(counts // 10 ** {"s": 9, "ms": 6, "us": 3, "ns": 0}[unit], pa.duration(unit))
+    table = pa.table({"span": spans, "x": np.arange(N) % 7})
+    data = load(table)
+    stored = data.loaded.rows.take(np.arange(N))
+    data.form.save(stored, tmp_path / "out.csv")
+    cells = pd.read_csv(tmp_path / "out.csv")["span"]
+    assert (pd.to_timedelta(cells).to_numpy() == spans.to_numpy(zero_copy_only=False)).all()
+    longer = pa.array([2 * 86400 * 10**9 + 3_000_000_000, None], pa.duration("ns"))
+    for text, odd in (("2 days 00:00:03", False), ("00:61:00", True), ("soon", True)):
+        cells = pa.array([text, None, "00:00:01"])
+        read = cells_to(cells, pa.field("span", pa.duration(unit)), ())
+        assert read.odd == ((0,) if odd else ())
+        assert odd or read.values[0].as_py() == longer[0].as_py()
+    clock = cells_to(pa.array(["10:30:00", "25:00:00"]), pa.field("t", pa.time32("s")), ())
+    assert (clock.odd, clock.values[0].as_py()) == ((1,), datetime.time(10, 30))
 
 
 def test_nanoseconds_over_years_are_rounded_and_that_is_said():

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict, final
 
 import numpy as np
 
+from undiffuse.data.tables.durations import read_duration
 from undiffuse.errors import InputError
 
 if TYPE_CHECKING:
@@ -586,9 +587,10 @@ def text_to(array: pa.Array, arrow_type: pa.DataType) -> pa.Array | None:
             day = pc.binary_join_element_wise("1970-01-01 ", array, "")  # type: ignore[attr-defined]
             return day.cast(pa.timestamp("ns")).cast(arrow_type)
         if _type_is(array.type, *_STRINGS) and _type_is(arrow_type, "duration"):
-            return array.cast(pa.int64()).cast(arrow_type)
+            counts = [read_duration(text, arrow_type.unit) for text in array.to_pylist()]
+            return pa.array(counts, pa.int64()).cast(arrow_type)
         return array.cast(arrow_type)
-    except (pa.ArrowException, NotImplementedError):
+    except (pa.ArrowException, NotImplementedError, ValueError):
         return None
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as _compute
 
 from undiffuse.data.tables.columns import text_to
+from undiffuse.data.tables.durations import duration_text
 
 pc: Any = _compute  # its functions are made at run time
 
@@ -332,7 +333,8 @@ def cells_to(cells: pa.Array, field: pa.Field, categories: Sequence[Any]) -> Typ
     present, spelling = _without_nulls(cells), spelling_of(field)
     if not isinstance(spelling, Plain):
         present = pc.if_else(spelling.fits(present), spelling.plain(present), present)
-    wider = [pa.int64(), pa.float64()] if not pa.types.is_temporal(own) else [pa.timestamp("us")]
+    wider = [own] if pa.types.is_temporal(own) else [pa.int64(), pa.float64()]
+    wider = [pa.timestamp("us")] if pa.types.is_date(own) or pa.types.is_timestamp(own) else wider
     for arrow_type in (own, *wider):
         values = text_to(present, arrow_type)
         if values is not None:
@@ -360,6 +362,11 @@ def _failing(array: pa.Array, works: Callable[[pa.Array], bool], start: int = 0)
 def spelled(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray | pa.Array:
     """Return the values of a column as the cells of a CSV file, as training had them."""
     spelling = spelling_of(field)
+    if pa.types.is_duration(column.type):
+        counts, unit = column.cast(pa.int64()).to_pylist(), column.type.unit
+        return pa.array(
+            [None if k is None else duration_text(k, unit) for k in counts], pa.string()
+        )
     if isinstance(spelling, Plain):
         return column
     if pa.types.is_floating(column.type):
