@@ -361,7 +361,7 @@ def test_a_damaged_run_is_one_that_failed(watched: Watched, rows: str, tmp_path:
     assert "is damaged" in found.facts["runs"]["edm"]["problem"]
 
 
-def test_a_kept_report_that_is_damaged_is_made_anew(
+def test_a_kept_report_and_features_that_are_damaged_are_made_anew(
     watched: Watched, rows: str, tmp_path: Path
 ) -> None:
     given = {"out": tmp_path / "c", "presets": ["edm"], **BUDGET}
@@ -371,6 +371,7 @@ def test_a_kept_report_that_is_damaged_is_made_anew(
     damaged = [tree for tree in (spoiled(sound, rng) for _ in range(4)) if tree != sound]
     for tree in damaged:
         file.write_text(json.dumps(tree))
+        (tmp_path / "c" / "features.safetensors").write_bytes(rng.randbytes(100))
         assert comparison.compare(rows, **given).facts == whole.facts
         assert json.loads(file.read_text()) == sound
     assert len(watched.evaluated) == 1 + len(damaged) > 3

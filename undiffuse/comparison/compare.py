@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, final
 
 from undiffuse import __version__
+from undiffuse.atomic import remove
 from undiffuse.comparison.facts import comparison_facts
 from undiffuse.comparison.folder import ComparisonFolder, Kept
 from undiffuse.data import Data, load
@@ -185,7 +186,11 @@ class _Job:
     def reference(self) -> Reference:
         """Return the rows that all samples are compared with, by features fitted once and kept."""
         file = self.folder.features
-        made = self.made or self.refer(file if file.exists() else None)
+        if self.made is None and file.exists():
+            with suppress(InputError):  # damaged features are fitted anew
+                return self.refer(file)
+            remove(file)
+        made = self.made or self.refer()
         if not file.exists():
             self.folder.keep_features(made.features)
         return made
