@@ -18,7 +18,7 @@ SEED ?= 0
 help:
 	@echo "make demo    train on real handwritten digits for 150 seconds, draw samples, and report how good they are"
 	@echo "make test    all tests (5 to 6 minutes)"
-	@echo "make faults  kill, starve and mutate everything, and the slow statistical laws (not yet timed as a whole)"
+	@echo "make faults  kill, starve and mutate everything, and the slow statistical laws (15 minutes)"
 	@echo "make check   lint, format, types and the fast laws"
 	@echo "make house   files, lines of code, import circles, names defined twice, registries without a law"
 	@echo "make mutants break the code of PACKAGE= in SAMPLE=300 places and count what TESTS= notice (an hour at most)"
@@ -56,7 +56,7 @@ test: $(STAMP)
 
 faults: $(STAMP)
 	@echo "Running the fault campaigns and the slow statistical laws, two at a time."
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m faults
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m faults
 
 check: $(STAMP)
 	@$(BIN)/ruff check
