@@ -246,12 +246,22 @@ def test_days_as_numbers_come_back_as_days_alone():
 def test_a_frame_that_is_no_table_names_the_column():
     pd = pytest.importorskip("pandas")
     with pytest.raises(InputError) as refused:
-        load(pd.DataFrame({"mixed": [1, "12b", 3], "x": [1, 2, 3]}))
+        load(pd.DataFrame({"mixed": [1, {2}, 3], "x": [1, 2, 3]}))
     start, reason = str(refused.value).split(" (", 1)
     assert start == "pandas table: not a table of plain columns"
     assert "column mixed" in reason
     assert reason.endswith("); convert it.")
     assert reason[0] not in "('\""  # words, not a tuple of them
+
+
+def test_numbers_among_text_are_text_as_in_a_csv_file():
+    frame = pd.DataFrame({3: [1, "12b", None, 2.5] * 10, "x": range(40)})
+    data = load(frame)
+    assert 'pandas table: column "3" holds float, int, str; all are read as text.' in data.notes
+    table = data.form.table(data.loaded.rows.take(np.arange(4)))
+    assert table.column("3").to_pylist() == ["1", "12b", None, "2.5"]
+    assert not conform(frame, data.config()).readable.take(np.arange(40))[1]
+    assert frame[3][0] == 1
 
 
 EXAMPLES = [

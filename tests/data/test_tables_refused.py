@@ -110,7 +110,7 @@ def test_pandas_frames_that_cannot_be_used_are_refused():
     with pytest.raises(InputError, match='two columns are called "a"; rename one'):
         read_table(pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]))
     with pytest.raises(InputError, match="not a table of plain columns"):
-        read_table(pd.DataFrame({"a": [1, "x", object()]}))
+        read_table(pd.DataFrame({"a": [1, {2}, object()]}))
 
 
 def test_a_missing_file_and_a_missing_library_are_named(tmp_path, monkeypatch):

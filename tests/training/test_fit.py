@@ -315,6 +315,34 @@ class Patient(Gaussian):
         return super().draw(n, noise=noise)
 
 
+def test_a_stop_ends_diagnostics_between_two_layers(tmp_path):
+    """Of every family of models: what is left of an evaluation is not worked at, nor is the run."""
+    calls = []
+
+    class Slow(Gaussian):
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.Sequential(*[torch.nn.Identity() for _ in range(9)])
+
+        def diagnostics(self, x, **cond):
+            for _ in range(5):
+                calls.append(1)
+                x = self.layers(x)
+            return super().diagnostics(x, **cond)
+
+    result = fit(
+        Slow(),
+        Points(form=Form()),
+        out=tmp_path / "run",
+        steps=9,
+        batch=8,
+        evaluate_every=3,
+        stop=lambda: len(calls) >= 2,
+        **CPU,
+    )
+    assert (result.step, result.stopped, len(calls), result.held_out) == (3, True, 2, None)
+
+
 def test_a_stop_ends_a_preview_and_then_the_run(tmp_path):
     model, out = Patient(), tmp_path / "run"
     result = fit(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -50,8 +50,8 @@ class Look:
     ) -> None:
         """Set up evaluations.
 
-        `samples` are drawn for a preview, which `stop` ends early; `allowance` is the longest that
-        an evaluation may take, in seconds.
+        `samples` are drawn for a preview; `stop` ends an evaluation early, between two layers of
+        the model; `allowance` is the longest that one may take, in seconds.
         """
         self.stop = stop
         self.state, self.model, self.data = state, state.model, data
@@ -64,10 +64,11 @@ class Look:
         """Evaluate, and save a preview as `file`.
 
         Returns:
-            The diagnostics as plain data (None without held-out rows), and whether there is a
-            preview.
+            The diagnostics as plain data (None without held-out rows, or if stopped), and whether
+            there is a preview.
         """
-        with self._evaluating():
+        found, previewed, sized = None, False, time.perf_counter()
+        with suppress(_Stopped), self._evaluating(), self._hearing():
             if self.allowance is not None:
                 self._shorten(self.allowance / 2)
                 self.allowance = None
@@ -91,6 +92,21 @@ class Look:
                 yield
         finally:
             self.model.train()
+
+    @contextmanager
+    def _hearing(self) -> Iterator[None]:
+        """Inside, every layer of the model asks `stop` before its work, and raises `_Stopped`."""
+
+        def ask(*_: Any) -> None:
+            if self.stop():
+                raise _Stopped
+
+        hooks = [part.register_forward_pre_hook(ask) for part in self.model.modules()]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _shorten(self, allowance: float) -> None:
         """Keep so many rows and samples that each of the two takes at most so many seconds."""
@@ -116,6 +132,10 @@ class Look:
         with atomic_file(file) as temporary:
             picture.save(temporary)
         return True
+
+
+class _Stopped(Exception):
+    """The evaluation was stopped."""
 
 
 def _first(batch: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:

@@ -96,11 +96,13 @@ def open_table(source: Path | Any, *, like: Like | None = None) -> TableSource:
 
 def _from_frame(source: Any) -> TableSource:
     origin = type(source).__module__.partition(".")[0]
-    name = f"{origin} table"
+    name, notes = f"{origin} table", ()
     try:
         if origin == "pandas" and hasattr(source, "columns"):  # a frame, not a series
-            _refuse_twins(list(source.columns), name)
-            table = pa.Table.from_pandas(source.reset_index(drop=True))
+            frame = source.reset_index(drop=True).rename(columns=str)
+            _refuse_twins(list(frame.columns), name)
+            source, notes = _with_mixed_as_text(frame, name)
+            table = pa.Table.from_pandas(source)
         else:
             table = pa.table(source)
     except (pa.ArrowException, TypeError, ValueError) as problem:
@@ -111,7 +113,22 @@ def _from_frame(source: Any) -> TableSource:
         raise InputError(
             f"{name}: not a table of plain columns ({reason}); convert it."
         ) from problem
-    return TableSource(table, name, origin if origin in ("pandas", "polars") else "arrow")
+    library = origin if origin in ("pandas", "polars") else "arrow"
+    return TableSource(table, name, library, notes=notes)
+
+
+def _with_mixed_as_text(frame: Any, name: str) -> tuple[Any, tuple[str, ...]]:
+    """Return a pandas frame whose columns of text among other values are text, and notes."""
+    notes = []
+    for column in frame.select_dtypes("object").columns:
+        values = frame[column]
+        kinds = {type(value).__name__ for value in values[values.notna()]}
+        if len(kinds) > 1 and "str" in kinds:
+            frame = frame.assign(**{column: values.where(values.isna(), values.astype(str))})
+            notes.append(
+                f'{name}: column "{column}" holds {", ".join(sorted(kinds))}; all are read as text.'
+            )
+    return frame, tuple(notes)
 
 
 def _checked(source: TableSource, least: int) -> TableSource:
