@@ -375,3 +375,18 @@ def test_a_kept_report_and_features_that_are_damaged_are_made_anew(
         assert comparison.compare(rows, **given).facts == whole.facts
         assert json.loads(file.read_text()) == sound
     assert len(watched.evaluated) == 1 + len(damaged) > 3
+
+
+def test_settings_that_are_damaged_are_refused_in_a_sentence(
+    watched: Watched, rows: str, tmp_path: Path
+) -> None:
+    given = {"out": tmp_path / "c", "presets": ["edm"], **BUDGET}
+    comparison.compare(rows, **given)
+    file = tmp_path / "c" / folder.SETTINGS
+    sound = json.loads(file.read_text())
+    wrong = [{}, [], *({**sound, name: [[]]} for name in folder.KINDS)]
+    for tree in wrong:
+        file.write_text(json.dumps(tree))
+        with pytest.raises(InputError, match=r"settings.json: cannot be read \(its .* damaged\)"):
+            comparison.compare(rows, **given)
+    assert len(watched.evaluated) == 1

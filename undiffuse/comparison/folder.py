@@ -35,6 +35,13 @@ SETTINGS = "comparison-settings.json"
 FEATURES = "features.safetensors"
 OURS = (SETTINGS, FEATURES, "runs", "evaluated", "problems", "comparison.html", "comparison.json")
 REAL = "real.png"
+KINDS = {
+    "source": str,
+    "fingerprint": str,
+    "budget": int | float,
+    "seed": int,
+    "features": str | None,
+}  # of the settings
 Kept = tuple[dict[str, Any], bytes | None, bytes | None]
 """Facts, a picture of samples, one of real rows."""
 
@@ -89,10 +96,13 @@ class ComparisonFolder:
 
     def _recorded(self) -> dict[str, Any]:
         file = self.path / SETTINGS
+        if not file.exists():
+            return {}
         try:
-            tree = read_json(file) if file.exists() else {}
-            if not isinstance(tree, dict):
-                raise ValueError("no settings")
+            tree = read_json(file)
+            for name, kind in KINDS.items():
+                if not isinstance(tree, dict) or not isinstance(tree.get(name), kind):
+                    raise ValueError(f"its {name} is missing or damaged")
             return tree
         except (OSError, ValueError) as problem:
             raise InputError(
