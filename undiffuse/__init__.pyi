@@ -62,6 +62,7 @@ from .diffusion.objectives import VariationalBound as VariationalBound
 from .errors import InputError as InputError
 from .evaluation.evaluate import Report as Report
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.tune import tune as tune
 from .models import GAN as GAN
 from .models import VAE as VAE
 from .models import Diffusion as Diffusion

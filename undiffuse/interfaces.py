@@ -236,6 +236,41 @@ class Trainable(nn.Module, ABC):
         """
         return True
 
+    tunable: bool = False  # whether `tune` has something to choose
+
+    def tune(
+        self,
+        source: Source,
+        *,
+        seed: int = 0,
+        seconds: float | None = None,
+        progress: Progress | None = None,
+        stop: Stop = lambda: False,
+    ) -> str:
+        """Choose how the trained model is sampled, on held-out rows.
+
+        Args:
+            source: the data.
+            seed: decides everything random.
+            seconds: how long it may take; None: as long as it needs.
+            progress: called now and then.
+            stop: polled; true ends it without a choice.
+
+        Returns:
+            What was chosen, or why nothing was, in a sentence.
+        """
+        return "not tuned: there is one way to draw from this model"
+
+    @property
+    def tuned_tree(self) -> dict[str, Any] | None:
+        """What `tune` chose, as plain data: kept beside the weights. None: nothing."""
+        return None
+
+    def take_tuned(self, tree: Mapping[str, Any] | None) -> None:
+        """Sample as `tuned_tree` said; None: as by default. Raises ValueError if it is unsound."""
+        if tree is not None:
+            raise ValueError("there is one way to draw from this model")
+
     @property
     def conclusion(self) -> int:
         """The evaluations of one row that `conclude` takes, at most: a budget sets them aside."""

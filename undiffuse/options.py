@@ -297,8 +297,8 @@ class SampleOptions(Batched, Writing):
     method: Annotated[
         Method | None,
         Doc(
-            "Sampling method (default: deis for diffusion); published is the way of the paper; "
-            "likelihood and mean are for vae."
+            "Sampling method (default: as tuned, or deis for diffusion); published is the way of "
+            "the paper; likelihood and mean are for vae."
         ),
     ] = None
     label: Annotated[
@@ -458,6 +458,25 @@ class CompareOptions(ComparisonOptions, FeatureOptions, Writing):
     """The options of `undiffuse compare`."""
 
     out: Annotated[str, Doc("Folder to write the runs and the report to, e.g. compared.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningOptions(Computing):
+    """The options of `evaluation.tune`."""
+
+    budget: Annotated[
+        str | float | None,
+        Doc("Time for the search, about, e.g. 90s, 10m (default: as long as it needs)."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions(TuningOptions, Printing):
+    """The options of `undiffuse tune`."""
+
+    data: Annotated[str | None, Doc("The run's data, if they have moved or came from Python.")] = (
+        None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

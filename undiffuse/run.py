@@ -26,7 +26,7 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.lock import holder
 from undiffuse.room import bounded, check_room
-from undiffuse.training.checkpoint import LOG, WEIGHTS, RunFolder
+from undiffuse.training.checkpoint import LOG, SAMPLER, WEIGHTS, RunFolder
 from undiffuse.training.log import read_log
 from undiffuse.training.state import load_weights
 
@@ -46,6 +46,7 @@ class Run:
         given: the path as it was typed, for messages and commands.
         path: the folder.
         config: config.json.
+        notes: sentences on what was left out when it was read.
 
     Raises:
         InputError: there is no such folder, it is not a run, its config.json is damaged, or it was
@@ -60,6 +61,7 @@ class Run:
         self._folder = RunFolder(path)
         self.given, self.path = self._folder.given, self._folder.path
         self.config = self._folder.config()
+        self.notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, run: str | Path | Run) -> Run:
@@ -82,7 +84,35 @@ class Run:
         weights = self._folder.weights(snapshot)
         model = self._build(weights)
         load_weights(model, weights, self.given)
+        if snapshot is None:
+            self._take_tuned(model)
         return model.to(device).eval()
+
+    def _take_tuned(self, model: GenerativeModel) -> None:
+        """Let the model be sampled as sampler.json says; without it, and by default, if damaged."""
+        try:
+            model.take_tuned(self._tuned())
+        except ValueError as problem:
+            self._damaged_sampler(problem)
+
+    def _tuned(self) -> dict[str, Any] | None:
+        """What sampler.json holds; None without it, and if it is damaged."""
+        try:
+            return self._folder.tuned()
+        except ValueError as problem:
+            self._damaged_sampler(problem)
+            return None
+
+    def _damaged_sampler(self, problem: ValueError) -> None:
+        self.notes = (
+            f"{self.given}: its {SAMPLER} is damaged ({problem}) and was not used; "
+            f"write it anew with undiffuse tune {shlex.quote(self.given)}",
+        )
+
+    def keep_tuned(self, model: GenerativeModel) -> None:
+        """Write how the model is sampled into the run. Raises InputError if it is being trained."""
+        with self._folder.locked():
+            self._folder.keep_tuned(model.tuned_tree)
 
     def weaker(self, device: Any = "cpu") -> GenerativeModel:
         """Return the model at its latest snapshot within the first half.
@@ -278,7 +308,8 @@ class Run:
 
         Keys: run, data (its config), preset, parameters, steps (taken), asked ({"steps"} or
         {"budget"}), finished, elapsed (s), skipped, held_out (the latest diagnostics, None before
-        the first), training (the options), weights (whether there are any yet), held_by (the
+        the first), training (the options), sampler (sampler.json, None without), notes (sentences
+        on what could not be read), weights (whether there are any yet), held_by (the
         process that trains it, None if none does), resume (a command).
         """
         training, state = self.config.get("training", {}), self.state
@@ -298,6 +329,8 @@ class Run:
             "skipped": state["skipped"],
             "held_out": state.get("held_out") or latest or None,
             "training": training,
+            "sampler": self._tuned(),
+            "notes": list(self.notes),
             "weights": (self.path / WEIGHTS).exists(),
             "held_by": holder(self.path),
             "resume": self.resume_command,

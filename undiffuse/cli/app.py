@@ -23,9 +23,10 @@ from undiffuse.cli.sample import sample
 from undiffuse.cli.score import score
 from undiffuse.cli.selfcheck import selfcheck
 from undiffuse.cli.train import train
+from undiffuse.cli.tune import tune
 from undiffuse.errors import InputError, unknown
 
-VERBS = (train, sample, score, evaluate, compare, info, selfcheck)
+VERBS = (train, sample, score, evaluate, compare, tune, info, selfcheck)
 
 
 def _version() -> str:

@@ -169,10 +169,31 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
     ]
     if held_out.get("warning"):
         facts.append(("warning", held_out["warning"]))
+    facts += [("note", note) for note in tree["notes"]]
+    if tree["sampler"] is None and tree["finished"]:
+        facts.append(("sampler", f"the preset's default; undiffuse tune {what} may find a cheaper"))
     facts.append(("resume with", tree["resume"]))
     if tree["weights"]:
         facts.append(("sample with", f"undiffuse sample {what} -n 64 --out FILE"))
-    return tree, [*facts, *_curves(held_out)]
+    return tree, [*facts, *_samplers(tree["sampler"]), *_curves(held_out)]
+
+
+def _samplers(sampler: Mapping[str, Any] | None) -> Facts:
+    """What was measured of each sampler, as a table."""
+    rows = [
+        {
+            "evaluations": len(one["times"]) - 1,
+            "method": one["method"],
+            "end-point error": one["error"],
+            "kernel distance": one["distance"],
+            "more than the last": one["excess"],
+            "+-": one["stderr"],
+            "": "default" if number == (sampler or {})["chosen"] else None,
+        }
+        for number, one in enumerate(sampler["candidates"] if sampler else ())
+    ]
+    title = f"samplers, by {sampler['seeds']:,} samples" if sampler else ""
+    return [(title, table) for _, table in _tables({"samplers": rows})]
 
 
 def _curves(held_out: Mapping[str, Any]) -> Facts:

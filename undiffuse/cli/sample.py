@@ -45,6 +45,8 @@ def sample(
     device = find_device(options.device)
     opened = Run(run)
     model = opened.model(device=device)
+    for note in opened.notes:
+        asked.terminal.say(note, "yellow")
     if options.label is not None:
         model.label_index(options.label)
     more = {"wrap": _guidance(model, opened, asked), "given": _given(model, asked)}

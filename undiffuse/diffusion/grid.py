@@ -95,7 +95,7 @@ class Karras(Grid):
 
     def inner(self, schedule: Schedule, shares: Times) -> Times:
         """Return the times at these shares of the way."""
-        ends = _noise_range(schedule, self.lowest, self.highest).clamp(max=self.highest)
+        ends = noise_range(schedule, self.lowest, self.highest).clamp(max=self.highest)
         high, low = ends ** (1 / self.rho)
         return _ends(schedule, shares, (high + shares * (low - high)) ** self.rho)
 
@@ -115,7 +115,7 @@ class LogSNR(Grid):
 
     def inner(self, schedule: Schedule, shares: Times) -> Times:
         """Return the times at these shares of the way."""
-        high, low = _noise_range(schedule, self.lowest, self.highest).log()
+        high, low = noise_range(schedule, self.lowest, self.highest).log()
         return _ends(schedule, shares, (high + shares * (low - high)).exp())
 
 
@@ -141,8 +141,8 @@ class Levels(Grid):
         return (levels + (1 - levels) * shares).round() / levels
 
 
-def _noise_range(schedule: Schedule, lowest: float, highest: float) -> Tensor:
-    """The largest and smallest sigma/alpha to visit: the schedule's own, or these."""
+def noise_range(schedule: Schedule, lowest: float, highest: float) -> Tensor:
+    """Return the largest and smallest sigma/alpha to visit, (2,): the schedule's own, or these."""
     high, low = torch.exp(-schedule.log_snr(as_times([1.0, schedule.t_min])) / 2)
     return torch.stack(
         [torch.where(high.isinf(), highest, high), torch.where(low == 0, lowest, low)]

@@ -175,4 +175,6 @@ def _identity(model: GenerativeModel, options: Mapping[str, Any], seed: int) -> 
     """What samples depend on, and what their times do."""
     weights = content_hash("model", model.state_dict())
     device = model.device.type
-    return {"weights": weights, "options": dict(options), "seed": seed, "device": device}
+    tuned = model.tuned_tree if options.get("method") is None else None
+    settings = {"options": dict(options), "tuned": tuned}
+    return {"weights": weights, **settings, "seed": seed, "device": device}

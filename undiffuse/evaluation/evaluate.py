@@ -210,7 +210,7 @@ class _Evaluation:
             "samples": len(drawn.rows),
             "seed": self.asked.seed,
             "sampler": {
-                "method": self.asked.method or self.model.method or "the preset's own",
+                "method": self.asked.method or self.model.usual_method or "the preset's own",
                 "steps": self.steps,
                 "evaluations": drawn.evaluations,
             },

@@ -150,6 +150,11 @@ class GenerativeModel(Trainable):
         """
         return {}
 
+    @property
+    def usual_method(self) -> str | None:
+        """The sampling method that `draw` takes by default; None: there is only one way."""
+        return self.method
+
     def steps_of(self, method: str | None) -> int | None:
         """Return how many steps `draw` takes by default; None for families that draw in one pass.
 

@@ -46,11 +46,13 @@ from undiffuse.diffusion.schedules.process import Times, as_times
 from undiffuse.diffusion.steps.moves import ReverseVariance
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
-from undiffuse.interfaces import Noise, Player, Source, Stop
+from undiffuse.interfaces import Noise, Player, Progress, Source, Stop
 from undiffuse.models.base import GenerativeModel, check_classes, unmet
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
 from undiffuse.models.methods import within
+from undiffuse.models.tuning import Measured, Tuned, find_sampler, rows_for
 from undiffuse.parts import describe
+from undiffuse.seeds import mix
 
 _MOMENT_ROWS = 4096  # rows that sigma_data, the prior's moments and the range are measured on
 _LEVELS = 16  # noise levels in the diagnostics
@@ -58,6 +60,7 @@ _CHOSEN_ON = (
     32  # training rows that the form of the bound is chosen on; 8 of more numbers than EXACT
 )
 _CHOICE = 0xB0D  # the seed of that choice
+_TUNING = 0x7D9E  # keeps the seeds that samplers are compared on apart from those of samples
 CHEAP = 16  # coordinates up to which the exact trace costs no more than the bound
 _BOUND = (
     "the bound of the reverse diffusion {form}; the density of the probability flow (--method ode) "
@@ -159,6 +162,7 @@ class Diffusion(GenerativeModel):
         self.method: str = method  # pyright: ignore[reportIncompatibleVariableOverride]
         self.condition, self.sigma_data, self.clip = condition, sigma_data, clip
         self.data_range = data_range
+        self.tuned: Tuned | None = None
         self.register_buffer("bound_form", torch.tensor(_NOT_CHOSEN))
         self.learned = (
             schedule.module
@@ -313,40 +317,70 @@ class Diffusion(GenerativeModel):
     ) -> Tensor:
         """Return `n` samples (n, *shape), by `method`, a name in METHODS, in `steps` steps.
 
-        Without them, in the model's default way; "published" is that of its paper.
+        Without a method, as `tune` has found it, for so many steps; where it has not, and for
+        guidance and given values, in the preset's default way. "published" is that of its paper.
 
         `wrap` changes the denoiser that is sampled, before its prediction is kept in range:
         guidance. `known` is (x_known, mask), each (n, *shape): what is true in the mask is given,
         and the rest drawn by `Conditional`. Raises InputError for an unknown method or an
         impossible number of steps.
         """
-        denoiser: AbstractDenoiser = self.trained().given(**cond)
+        self.trained()
         if self.shape is None or (self.clip and self.data_range is None):
             raise InputError(
                 "this model has not met its data yet; call fit, or give its shape and data_range."
             )
         self.check_sampler(method=method, steps=steps)
-        step, grid, own = self._sampler(method)
+        plain = wrap is None and known is None
+        step, grid, own = self._sampler(method, steps, tuned=plain)
+        times = grid(self.schedule, own if steps is None else steps)
+        return self._along(
+            step, times, n, noise=noise, wrap=wrap, known=known, callback=callback, **cond
+        )
+
+    def _along(
+        self,
+        step: Step,
+        times: Times,
+        n: int,
+        *,
+        noise: Noise,
+        wrap: Wrap | None = None,
+        known: tuple[Tensor, Tensor] | None = None,
+        callback: Callback | None = None,
+        **cond: Tensor,
+    ) -> Tensor:
+        """Draw `n` samples (n, *shape) by a step along given times."""
+        denoiser: AbstractDenoiser = self.trained().given(**cond)
+        assert self.shape is not None
         if wrap is not None:
             denoiser = wrap(denoiser)
         if known is not None:
             denoiser = Conditional(denoiser, *known)
         if self.clip and self.data_range is not None:
             denoiser = Clipped(denoiser, *self.data_range)
-        times = grid(self.schedule, own if steps is None else steps)
         z = noise(torch.empty(n, *self.shape, device=self.device))
         x = self.prior.draw(z)
         if known is not None:
             x = replaced(x, *known, self.schedule, times[0], noise)
         return sample(denoiser, x, times, step, noise=noise, callback=callback)
 
-    def _sampler(self, method: str | None) -> tuple[Step, Grid, int]:
+    def _sampler(
+        self, method: str | None, steps: int | None = None, *, tuned: bool = True
+    ) -> tuple[Step, Grid, int]:
         """The step, its grid and how many there are of it by a method; None: the default one."""
+        if method is None and tuned and self.tuned is not None:
+            return self.tuned.sampler(steps)
         method = method or self.method
         if method == PUBLISHED:
             return self.step, self.grid, self.steps
         step = METHODS[method]
         return step, step.grid or self.grid, step.steps or self.steps
+
+    @property
+    def usual_method(self) -> str | None:
+        """See `GenerativeModel`."""
+        return self.method if self.tuned is None else self.tuned.best.method
 
     def steps_of(self, method: str | None) -> int:
         """Return how many steps `draw` takes by `method` unless told."""
@@ -373,9 +407,57 @@ class Diffusion(GenerativeModel):
 
     def within(self, evaluations: int) -> dict[str, Any]:
         """Return options of `draw` that take at most so many evaluations; see `methods.within`."""
+        if self.tuned is not None:
+            return {} if self.tuned.best.steps <= evaluations else {"steps": evaluations}
         return within(
             evaluations, *self._sampler(None), self.schedule, replaceable=not self.one_level
         )
+
+    @property
+    def tunable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See `Trainable`."""
+        return not self.one_level
+
+    @override
+    def tune(
+        self,
+        source: Source,
+        *,
+        seed: int = 0,
+        seconds: float | None = None,
+        progress: Progress | None = None,
+        stop: Stop = lambda: False,
+    ) -> str:
+        """Choose how to sample; see `tuning`."""
+        self.tuned = None
+        transform = self.trained() and self.transform
+        if self.one_level or transform is None or self.sigma_data is None:
+            return super().tune(source)
+        seed = mix(seed, _TUNING)
+
+        def drawn(step: Step, times: Times, first: int, n: int) -> Tensor:
+            labels = self.sample_labels(n, seed=seed, first=first)
+            cond = {} if labels is None else {"label": torch.from_numpy(labels).to(self.device)}
+            return self._along(step, times, n, noise=RowNoise(seed, n, first), **cond)
+
+        rows = source.held_out_batch(rows_for(transform.shape))["row"]
+        real = transform.encode(rows, RowNoise(seed, len(rows)))[0]
+        data = Measured(self.schedule, self.sigma_data, real)
+        whole = torch.autocast(self.device.type, enabled=False)  # as samples are drawn later
+        with self._evaluating(), torch.no_grad(), whole:
+            self.tuned, said = find_sampler(
+                drawn, data, seconds=seconds, progress=progress, stop=stop
+            )
+        return said
+
+    @property
+    def tuned_tree(self) -> dict[str, Any] | None:
+        """See `Trainable`."""
+        return None if self.tuned is None else self.tuned.tree()
+
+    @override
+    def take_tuned(self, tree: Mapping[str, Any] | None) -> None:
+        self.tuned = None if tree is None else Tuned.read(tree)
 
     @property
     def no_density(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]

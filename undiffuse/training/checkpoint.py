@@ -6,6 +6,8 @@
     state/step-00000500/   state.safetensors (see `state.py`), state.json (counters)
     snapshots/             step-00000500.safetensors: the averaged weights at that step; one is kept
                            at the first checkpoint after the steps have doubled, five in all
+    sampler.json           how these weights are best sampled (see `models.tuning`); removed when
+                           they change
     log.jsonl              one event a line (see `log.py`)
     samples/               previews
 
@@ -45,10 +47,11 @@ from undiffuse.lock import Lock, holder
 from undiffuse.options import TrainingOptions
 from undiffuse.reading import open_regular, read_json, read_text, said, utf8_path
 from undiffuse.room import check_room
-from undiffuse.training.sound import sound_config, sound_counters
+from undiffuse.training.sound import sound_config, sound_counters, sound_sampler
 
 FORMAT = 2  # of config.json
 CONFIG, WEIGHTS, LOG, SAMPLES = "config.json", "weights.safetensors", "log.jsonl", "samples"
+SAMPLER = "sampler.json"
 FOLDERS = ("state", "snapshots", SAMPLES, "evaluation", "held_out_scores")  # that a run writes to
 OURS = {CONFIG, LOG, LOCK, *FOLDERS}  # of a run that is begun
 MOST_SNAPSHOTS = 5
@@ -203,7 +206,29 @@ class RunFolder:
         advice = "start another run from its weights with --init"
         return _load(self.path / "state" / str(name) / "state.safetensors", where, advice)
 
+    def tuned(self) -> dict[str, Any] | None:
+        """Return sampler.json; None without one. Raises ValueError if it is damaged."""
+        try:
+            return sound_sampler(read_json(self.path / SAMPLER, most=2**20))
+        except FileNotFoundError:
+            return None
+        except OSError as problem:
+            raise ValueError(said(problem)) from problem
+
     # --- writing
+
+    def keep_tuned(self, tree: Mapping[str, Any] | None) -> None:
+        """Write sampler.json, or remove it. Raises InputError if that cannot be done."""
+        if tree is not None:
+            write_json(self.path / SAMPLER, tree)
+            return
+        try:
+            (self.path / SAMPLER).unlink(missing_ok=True)
+        except OSError as problem:
+            raise InputError(
+                f"{self.given}: its {SAMPLER} cannot be removed ({problem.strerror}); "
+                "check that the folder can be written to."
+            ) from problem
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -289,6 +314,7 @@ class RunFolder:
             save_file(tensors, temporary / "state.safetensors")
             text = json.dumps(counters, indent=2) + "\n"
             (temporary / "state.json").write_text(text, encoding="utf-8")
+        self.keep_tuned(None)
         self._keep_snapshot(counters["step"], weights)
         with atomic_file(self.path / WEIGHTS) as temporary:
             save_file(weights, temporary, metadata={"format": "pt"})

@@ -15,6 +15,8 @@ from undiffuse.training import schedule
 
 DISK = 200e6  # bytes a second, until a checkpoint has been timed
 SOON = 2.0  # seconds that count as a moment
+TUNING = 0.05  # of a budget, in which a sampler is chosen
+LEAST_TUNING = 20.0  # seconds for that
 EVALUATIONS = 3  # that a training step costs for each row: one forward, two backward
 
 
@@ -29,6 +31,7 @@ class Clock:
         saving: the seconds of the latest checkpoint, an estimate before the first.
         ramp: the step and the elapsed time at which the latest warm-up began.
         conclusion: the steps that would take as long as what follows the last.
+        tuning: the seconds in which a sampler is chosen at the end; 0: too few to do it.
     """
 
     def __init__(
@@ -38,11 +41,14 @@ class Clock:
         *,
         size: float = 0.0,
         conclusion: int = 0,
+        tunable: bool = False,
     ) -> None:
         """`size` is that of a checkpoint in bytes, `conclusion` evaluations of a row at the end."""
         self.conclusion = conclusion / (EVALUATIONS * (options.batch or 1))  # in steps
         self.options, self.started = options, started
         self.budget = None if options.budget is None else float(options.budget)
+        self.tuning = TUNING * self.budget if tunable and self.budget is not None else 0.0
+        self.tuning = 0.0 if self.tuning < LEAST_TUNING else self.tuning
         self.before = self.pace = self.evaluating = 0.0
         self.saving = size / DISK
         self.ramp = {"step": 0, "elapsed": 0.0}
@@ -56,7 +62,7 @@ class Clock:
         """Return the share of the run that is behind after `step` steps, in [0, 1]."""
         budget = self.budget
         if budget is not None:
-            aside = self.evaluating + self.saving + 0.5 * self.pace
+            aside = self.evaluating + self.saving + 0.5 * self.pace + self.tuning
             aside += self.concluding() if self.can_conclude() else 0.0
             budget = max(budget - aside, budget / 2)
         elapsed = self.elapsed() if elapsed is None else elapsed

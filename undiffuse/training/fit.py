@@ -112,7 +112,9 @@ def fit(
         state = TrainingState(model, chosen)
         # A checkpoint holds four numbers a parameter, the weights a fifth.
         size = 20.0 * sum(p.numel() for p in model.parameters()) if folder else 0.0
-        clock = Clock(chosen, started, size=size, conclusion=model.conclusion)
+        clock = Clock(
+            chosen, started, size=size, conclusion=model.conclusion, tunable=model.tunable
+        )
         config = config_of(model, source, chosen) if folder else {}
         if folder is not None and recorded is not None:
             check_same(recorded, config, folder.given)
@@ -145,6 +147,7 @@ def _prepared(model: Trainable, data: Any, init: str | Path | None, device: torc
         start = RunFolder(init)
         start.config()  # what is not a run, or of another format, is refused
         initialize(model, start.weights(), start.given)
+    model.take_tuned(None)  # which was of the weights before
     model.to(device)
     if device.type == "cuda":  # convolutions in bfloat16 are fastest with channels last there
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -210,13 +213,23 @@ class _Loop:
         if not stopped:
             self._evaluate()
             stopped = clock.can_conclude() and not self.look.conclude(stop)
+            stopped = stopped or self._tune(stop)
         elif 0 < clock.concluding() <= SOON:
             self.look.conclude(lambda: False)
         self._save(finished=not stopped)
+        if self.folder and (tree := state.model.tuned_tree) is not None:
+            self.folder.keep_tuned(tree)
         reason = "stopped" if stopped else "done"
         elapsed = clock.elapsed()
         log("end", state.step, elapsed=elapsed, reason=reason, out=str(out) if out else None)
         return Result(state.step, elapsed, state.held_out, stopped, out)
+
+    def _tune(self, stop: Stop) -> bool:
+        """Choose how to sample, if there is time set aside for it; whether that was stopped."""
+        if self.clock.tuning:
+            said = self.look.tune(self.clock.tuning, stop)
+            self.log("tuned", self.state.step, said=said)
+        return self.clock.tuning > 0 and self.state.model.tuned_tree is None and stop()
 
     def _train(self, stop: Stop) -> bool:
         """Take the steps; whether they were stopped."""

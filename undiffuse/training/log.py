@@ -4,6 +4,7 @@
     step      loss (and losses, of several players), rate (rows/s), elapsed, left (s), lr, skipped
     held_out  the model's diagnostics on held-out rows, "loss" among them
     samples, checkpoint   path
+    tuned     said: how the model is sampled from now on, or why that was not chosen
     end       elapsed, reason ("done" or "stopped"), out
 
 each with "event" and "step". A resumed run drops the lines of steps that it takes again.

@@ -83,6 +83,12 @@ class Look:
         with self._evaluating():
             return self.model.conclude(self.data, stop=stop)
 
+    def tune(self, seconds: float, stop: Stop) -> str:
+        """Let the model choose how it is sampled; what it chose, or why it did not."""
+        with self._evaluating():
+            seed = self.randomness.seed
+            return self.model.tune(self.data, seed=seed, seconds=seconds, stop=stop)
+
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """Averaged weights, evaluation mode and no gradients inside; as before on leaving."""

@@ -1,15 +1,17 @@
-"""What config.json, state.json and log.jsonl must hold, checked before anything is done with it."""
+"""What a run's JSON files must hold, checked before anything is done with it."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, NotRequired
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 _Count = Annotated[int, Ge(0), Le(2**62)]
 _Number = Annotated[float, Ge(0), Le(1e300)]
+_Signed = Annotated[float, Ge(-1e300), Le(1e300)]
+_Share = Annotated[float, Ge(0), Le(1)]
 _SOUND = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
@@ -66,6 +68,24 @@ class _Counters(TypedDict):
 
 
 @with_config(_SOUND)
+class _Candidate(TypedDict):
+    method: str
+    times: Annotated[list[_Share], MinLen(3), MaxLen(1000)]
+    error: _Number
+    distance: _Signed | None
+    excess: _Signed | None
+    stderr: _Number | None
+
+
+@with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+class _Sampler(TypedDict):
+    candidates: Annotated[list[_Candidate], MinLen(1), MaxLen(64)]
+    chosen: _Count
+    seeds: _Count
+    rows: _Count
+
+
+@with_config(_SOUND)
 class _Event(TypedDict):
     event: str
     step: _Count
@@ -76,6 +96,7 @@ class _Event(TypedDict):
 
 
 _CONFIG, _COUNTERS, _EVENT = TypeAdapter(_Config), TypeAdapter(_Counters), TypeAdapter(_Event)
+_SAMPLER = TypeAdapter(_Sampler)
 
 
 def sound_config(tree: Any) -> dict[str, Any]:
@@ -94,6 +115,12 @@ def sound_config(tree: Any) -> dict[str, Any]:
 def sound_counters(tree: Any) -> dict[str, Any]:
     """Return state.json if it is sound. Raises ValueError saying where it is not."""
     _check(_COUNTERS, tree)
+    return tree
+
+
+def sound_sampler(tree: Any) -> dict[str, Any]:
+    """Return sampler.json if it is sound. Raises ValueError saying where it is not."""
+    _check(_SAMPLER, tree)
     return tree
 
 

@@ -38,6 +38,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from undiffuse.evaluation.metrics.figure import Figure, Matched, Matrix, normal
+from undiffuse.models.paired import cubic_kernel
 
 _BLOCK = 1024
 
@@ -60,14 +61,10 @@ class _Sums:
         return float(self.rows.sum())
 
 
-def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    return (a @ b.T).div_(a.shape[1]).add_(1).pow_(3)
-
-
 def _between(a: Matrix, b: Matrix, *, block: int) -> _Sums:
     rows, columns, squares = [], torch.zeros(len(b), dtype=torch.float64, device=b.device), 0.0
     for first in range(0, len(a), block):
-        values = _kernel(a[first : first + block], b)
+        values = cubic_kernel(a[first : first + block], b)
         rows.append(values.sum(1))
         columns += values.sum(0)
         squares += float(values.square_().sum())
@@ -78,7 +75,7 @@ def _itself(x: Matrix, *, block: int) -> _Sums:
     """Each pair once: a block of rows with itself, and with the rows after it."""
     rows, squares = torch.zeros(len(x), dtype=torch.float64, device=x.device), 0.0
     for first in range(0, len(x), block):
-        values = _kernel(x[first : first + block], x[first:])
+        values = cubic_kernel(x[first : first + block], x[first:])
         values.diagonal().zero_()
         after = values[:, len(values) :]
         rows[first : first + block] += values.sum(1)

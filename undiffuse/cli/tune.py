@@ -1,0 +1,42 @@
+"""`undiffuse tune`: choose how a run is sampled."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from undiffuse.cli.interrupt import INTERRUPTED, Interruption
+from undiffuse.cli.progress import Bar
+from undiffuse.cli.verb import Asked, verb
+from undiffuse.options import TuneOptions, TuningOptions, options_of
+
+
+@verb("RUN [OPTIONS]", example="undiffuse tune runs/digits")
+def tune(
+    asked: Asked[TuneOptions],
+    run: Annotated[str, Parameter(help="Folder of the run.")],
+) -> int:
+    """Find the cheapest sampler of a diffusion model that is as good as a dear one.
+
+    Samples of both are compared with held-out rows. The one that is found is the default of this
+    run from then on; info shows what was measured.
+    """
+    from undiffuse.evaluation.tune import tune as tune_run
+    from undiffuse.run import Run
+
+    opened, terminal = Run(run), asked.terminal
+    with Interruption(quiet=terminal.quiet) as interruption, Bar(terminal) as bar:
+        said = tune_run(
+            opened,
+            progress=bar,
+            stop=interruption.stopped,
+            **asked.chosen("data", *options_of(TuningOptions)),
+        )
+    terminal.result({"run": run, "sampler": said, "stopped": said is None})
+    if said is None:
+        terminal.say("stopped; the run is as it was.")
+        return INTERRUPTED
+    terminal.say(said)
+    terminal.say(f"  undiffuse info {run}", "bold")
+    return 0

@@ -1,0 +1,67 @@
+"""Choose how a finished run is sampled, and write that into the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from undiffuse.data import Data
+from undiffuse.device import find_device
+from undiffuse.duration import parse_duration
+from undiffuse.errors import InputError
+from undiffuse.interfaces import Progress, Stop
+from undiffuse.options import TuningOptions, checked, with_defaults
+from undiffuse.run import Run
+
+
+def tune(
+    run: str | Path | Run,
+    *,
+    data: Any = None,
+    progress: Progress | None = None,
+    stop: Stop = lambda: False,
+    **options: Any,
+) -> str | None:
+    """Find the cheapest sampler of a run that is as good as a dear one; it is the default then.
+
+    Args:
+        run: the run, or its folder.
+        data: where its data are now; None: where they were.
+        progress: called with (done, total, what) now and then.
+        stop: polled; when true, the run stays as it was.
+        options: the fields of `options.TuningOptions`: budget, seed, device.
+
+    Returns:
+        What was chosen, in a sentence; None if it was stopped.
+
+    Raises:
+        InputError: for a run that is not finished, or that has one way to be sampled, data that are
+            not its own, too few held-out rows, and too short a budget.
+    """
+    asked = with_defaults(TuningOptions, checked(TuningOptions, options))
+    seconds = None if asked.budget is None else parse_duration(asked.budget)
+    run = Run.of(run)
+    model = run.model(device=find_device(asked.device))
+    if not model.tunable:
+        raise InputError(
+            f"{run.given}: {type(model).__name__.lower()} models of this kind are sampled in one "
+            "way, so there is nothing to tune; sample it as it is."
+        )
+    if not run.state["finished"]:
+        raise InputError(
+            f"{run.given}: its training has not finished, which would change what is best; "
+            f"first {run.resume_command}"
+        )
+    rows = run.data(data, progress=progress)
+    if not isinstance(rows, Data):
+        raise InputError(
+            f"data: these are not the data that {run.given} was trained on; "
+            "a sampler is chosen on its own held-out rows."
+        )
+    said = model.tune(rows, seed=asked.seed, seconds=seconds, progress=progress, stop=stop)
+    if model.tuned_tree is None:
+        if stop():
+            return None
+        raise InputError(f"{run.given}: {said}.")
+    run.keep_tuned(model)
+    return said
