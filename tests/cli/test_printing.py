@@ -368,18 +368,24 @@ def test_a_summary_of_scores_is_said(changed: dict[str, Any], lines: list[str]) 
     made, stream = terminal()
     options = ScoreOptions(out="s.csv", alarm=0.01)
     score._conclude(replace(SUMMARY, **changed), options, made)
-    mean = (
-        "mean log-likelihood -12.3457 ± 0.5000 nats per row (a lower bound and exact), "
-        "3.2500 ± 0.1250 bits per dimension"
-    )
-    expected = [mean if line == "mean" else line for line in lines]
+    degrees = replace(SUMMARY, **changed).finite - 1
+    mean = [  # 1.9612 standard errors of 0.5 and 0.125
+        "mean log-likelihood -12.3457 ± 0.9806 nats per row (a lower bound and exact), "
+        "3.2500 ± 0.2451 bits per dimension",
+        f"± is half of the 95 % interval of the mean, by Student's t with {degrees:,} degrees of "
+        "freedom; the column stderr is that of a row alone",
+    ]
+    expected = [text for line in lines for text in (mean if line == "mean" else [line])]
     assert stream.getvalue().splitlines() == [*expected, "wrote s.csv"]
 
 
-def test_a_mean_is_short_for_any_magnitude() -> None:
-    assert score._mean(-1e6, 12.0) == "-1e+06 ± 12"
-    assert score._mean(-999999.0, 12.0) == "-999999.0000 ± 12.0000"
-    assert score._mean(2.0, math.nan) == "2.0000"
+def test_a_mean_has_student_s_interval_and_is_short_for_any_magnitude() -> None:
+    """Quantiles of 2, 5 and 1001 rows as tables of Student's t print them."""
+    assert score._mean(0.0, 1.0, 2) == "0.0000 ± 12.7062"
+    assert score._mean(0.0, 1.0, 5) == "0.0000 ± 2.7764"
+    assert score._mean(-1e6, 12.0, 1001) == "-1e+06 ± 23.55"
+    assert score._mean(-999999.0, 12.0, 1001) == "-999999.0000 ± 23.5481"
+    assert score._mean(2.0, math.nan, 1) == "2.0000"
 
 
 def fact(value: float | None, floor: float | None = None) -> dict[str, Any]:

@@ -188,10 +188,15 @@ def _score(
 def _conclude(summary: Summary, options: ScoreOptions, terminal: Terminal) -> None:
     """Say the mean, its error and what kind of number it is; the alarms; where the lines are."""
     kind = " and ".join(_KINDS.get(kind, kind) for kind in summary.kind.split(" and "))
-    nats = _mean(summary.log_likelihood, summary.stderr)
-    bits = _mean(summary.bits_per_dim, summary.bits_error)
+    nats = _mean(summary.log_likelihood, summary.stderr, summary.finite)
+    bits = _mean(summary.bits_per_dim, summary.bits_error, summary.finite)
     if summary.finite:
         terminal.say(f"mean log-likelihood {nats} nats per row ({kind}), {bits} bits per dimension")
+    if summary.finite > 1:
+        terminal.say(
+            "± is half of the 95 % interval of the mean, by Student's t with "
+            f"{summary.finite - 1:,} degrees of freedom; the column stderr is that of a row alone"
+        )
     if summary.meaning:
         terminal.say(f"this is {summary.meaning}")
     if summary.model_error is not None:
@@ -222,7 +227,11 @@ def _conclude(summary: Summary, options: ScoreOptions, terminal: Terminal) -> No
     terminal.say(f"wrote {options.out}")
 
 
-def _mean(value: float, error: float) -> str:
-    """A mean and its standard error, which a single row does not have; short for any magnitude."""
+def _mean(value: float, error: float, rows: int) -> str:
+    """A mean over rows and half of its interval, which a single row does not have."""
+    from undiffuse.evaluation.metrics.figure import student
+
     form = ".4f" if abs(value) < 1e6 else ".4g"
-    return f"{value:{form}}" if math.isnan(error) else f"{value:{form}} ± {error:{form}}"
+    if math.isnan(error):
+        return f"{value:{form}}"
+    return f"{value:{form}} ± {student(rows) * error:{form}}"
