@@ -384,7 +384,7 @@ def test_settings_that_are_damaged_are_refused_in_a_sentence(
     comparison.compare(rows, **given)
     file = tmp_path / "c" / folder.SETTINGS
     sound = json.loads(file.read_text())
-    wrong = [{}, [], *({**sound, name: [[]]} for name in folder.KINDS)]
+    wrong = [{}, [], *({**sound, name: [[]]} for name in folder.RECORDED)]
     for tree in wrong:
         file.write_text(json.dumps(tree))
         with pytest.raises(InputError, match=r"settings.json: cannot be read \(its .* damaged\)"):

@@ -35,7 +35,7 @@ SETTINGS = "comparison-settings.json"
 FEATURES = "features.safetensors"
 OURS = (SETTINGS, FEATURES, "runs", "evaluated", "problems", "comparison.html", "comparison.json")
 REAL = "real.png"
-KINDS = {
+RECORDED = {
     "source": str,
     "fingerprint": str,
     "budget": int | float,
@@ -100,7 +100,7 @@ class ComparisonFolder:
             return {}
         try:
             tree = read_json(file)
-            for name, kind in KINDS.items():
+            for name, kind in RECORDED.items():
                 if not isinstance(tree, dict) or not isinstance(tree.get(name), kind):
                     raise ValueError(f"its {name} is missing or damaged")
             return tree

@@ -53,7 +53,7 @@ FORMAT = 2  # of config.json
 CONFIG, WEIGHTS, LOG, SAMPLES = "config.json", "weights.safetensors", "log.jsonl", "samples"
 SAMPLER = "sampler.json"
 FOLDERS = ("state", "snapshots", SAMPLES, "evaluation", "held_out_scores")  # that a run writes to
-OURS = {CONFIG, LOG, LOCK, *FOLDERS}  # of a run that is begun
+BEGUN = {CONFIG, LOG, LOCK, *FOLDERS}  # of a run that is begun
 MOST_SNAPSHOTS = 5
 
 
@@ -103,7 +103,7 @@ class RunFolder:
                 raise InputError(
                     f"{out}: the folder holds other files and no run; choose another folder."
                 )
-            if not overwrite and not (names <= OURS and folder._is_bare()):
+            if not overwrite and not (names <= BEGUN and folder._is_bare()):
                 raise InputError(
                     f"{out}: already holds a run; "
                     "use --resume to go on with it or --overwrite to replace it."
