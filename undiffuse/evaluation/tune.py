@@ -58,7 +58,8 @@ def tune(
             f"data: these are not the data that {run.given} was trained on; "
             "a sampler is chosen on its own held-out rows."
         )
-    said = model.tune(rows, seed=asked.seed, seconds=seconds, progress=progress, stop=stop)
+    own: Any = rows
+    said = model.tune(own, seed=asked.seed, seconds=seconds, progress=progress, stop=stop)
     if model.tuned_tree is None:
         if stop():
             return None

@@ -437,7 +437,9 @@ class Diffusion(GenerativeModel):
 
         def drawn(step: Step, times: Times, first: int, n: int) -> Tensor:
             labels = self.sample_labels(n, seed=seed, first=first)
-            cond = {} if labels is None else {"label": torch.from_numpy(labels).to(self.device)}
+            cond: dict[str, Any] = {}
+            if labels is not None:
+                cond["label"] = torch.as_tensor(labels).to(self.device)
             return self._along(step, times, n, noise=RowNoise(seed, n, first), **cond)
 
         rows = source.held_out_batch(rows_for(transform.shape))["row"]

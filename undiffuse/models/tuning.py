@@ -166,7 +166,10 @@ class Tuned:
     @staticmethod
     def read(tree: Mapping[str, Any]) -> Tuned:
         """Return what `tree` describes, whose types were checked. Raises ValueError if unsound."""
-        found = [Candidate(**{**one, "times": tuple(one["times"])}) for one in tree["candidates"]]
+        found: list[Candidate] = []
+        for one in tree["candidates"]:
+            given: dict[str, Any] = {**one, "times": tuple(one["times"])}
+            found.append(Candidate(**given))
         if not 0 <= tree["chosen"] < len(found):
             raise ValueError(f"chosen: there is no candidate {tree['chosen']}")
         for one in found:
@@ -314,7 +317,8 @@ class _Search:
 
         def error(method: str, times: Times) -> float:
             found = self.drawn(METHODS[method], times, self.screened)
-            return float((found - accurate).norm() / accurate.norm())
+            wrong = (found - accurate).square().sum() / accurate.square().sum()
+            return math.sqrt(float(wrong))
 
         def objective(one: Spacing, steps: int) -> float:
             times = one.times(self.schedule, steps)
@@ -388,8 +392,8 @@ class _Search:
 def _ends(schedule: Schedule) -> tuple[float, float]:
     """The largest and the smallest sigma/alpha that a grid may have within."""
     karras = Karras()
-    high, low = noise_range(schedule, karras.lowest, karras.highest).tolist()
-    return min(high, karras.highest), low
+    ends = noise_range(schedule, karras.lowest, karras.highest)
+    return min(float(ends[0]), karras.highest), float(ends[1])
 
 
 def _listed(times: Times) -> tuple[float, ...]:
