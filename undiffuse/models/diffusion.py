@@ -36,13 +36,22 @@ from undiffuse.diffusion import (
 from undiffuse.diffusion.denoiser import Condition, Conditioned, noised
 from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, Interval
 from undiffuse.diffusion.known import Conditional, replaced
-from undiffuse.diffusion.likelihood.density import EXACT, Adaptive, RungeKutta, log_density
+from undiffuse.diffusion.likelihood.density import (
+    EXACT,
+    Adaptive,
+    RungeKutta,
+    Shared,
+    Solver,
+    log_density,
+    shared_steps,
+)
 from undiffuse.diffusion.likelihood.elbo import DRAWS, elbo
 from undiffuse.diffusion.linear import LinearDenoiser
 from undiffuse.diffusion.objectives import AbstractObjective
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
 from undiffuse.diffusion.schedules.process import Times, as_times
+from undiffuse.diffusion.steps.adaptive import STAGES
 from undiffuse.diffusion.steps.moves import ReverseVariance
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
@@ -62,6 +71,9 @@ _CHOSEN_ON = (
 _CHOICE = 0xB0D  # the seed of that choice
 _TUNING = 0x7D9E  # keeps the seeds that samplers are compared on apart from those of samples
 CHEAP = 16  # coordinates up to which the exact trace costs no more than the bound
+_SHARED = 16  # steps that rows share at most,
+_SHARED_ROWS = 32  # measured on so many training rows,
+_SHARED_TRIALS = 4  # in so many trials, as a rule
 _BOUND = (
     "the bound of the reverse diffusion {form}; the density of the probability flow (--method ode) "
     "of the same network equals it only where the denoiser is exact"
@@ -164,6 +176,8 @@ class Diffusion(GenerativeModel):
         self.data_range = data_range
         self.tuned: Tuned | None = None
         self.register_buffer("bound_form", torch.tensor(_NOT_CHOSEN))
+        stops = torch.full((_SHARED + 1,), math.nan, dtype=torch.float64)
+        self.register_buffer("shared_stops", stops)  # the first is nan: rows share no steps
         self.learned = (
             schedule.module
         )  # None but for a learned schedule: its weights are the model's
@@ -181,6 +195,7 @@ class Diffusion(GenerativeModel):
 
     called, methods = "a diffusion model", (*METHODS, PUBLISHED)
     bound_form: Tensor
+    shared_stops: Tensor
     completes = True
     scored_by = (Density, Bound)
     preview_options = {"method": "dpmpp", "steps": 16}  # noqa: RUF012 - read only
@@ -504,10 +519,18 @@ class Diffusion(GenerativeModel):
             default = int(self.bound_form) == _NOT_CHOSEN
             return replace(found, meaning=found.meaning + _UNFINISHED) if default else found
         assert isinstance(how, Density)
-        return _by_density(denoiser, x, self.prior, how, noise)
+        return _by_density(denoiser, x, self.prior, how, self._solver(how), noise)
 
     def _own_way(self) -> Bound | Density:
         return Density() if math.prod(self.shape or ()) <= CHEAP else Bound()
+
+    def _solver(self, how: Density) -> Solver:
+        """Steps of the run's own where they were fitted to this tolerance, else what is asked."""
+        if how.steps is not None:
+            return RungeKutta(how.steps)
+        stops = self.shared_stops[~self.shared_stops.isnan()].tolist()
+        shared = bool(stops) and how == Density()
+        return Shared(tuple(stops), how.tolerance) if shared else Adaptive(how.tolerance)
 
     def takes_cells(self, how: How | None) -> bool:
         """Return whether `how` is a bound, and the model's own one is of whole numbers."""
@@ -519,7 +542,7 @@ class Diffusion(GenerativeModel):
         return dict(enumerate(BOUND_FORMS)).get(int(self.bound_form), BOUND_FORMS[0])
 
     def conclude(self, source: Source, *, stop: Stop = lambda: False) -> bool:
-        """Choose the form of the bound: the one that is best on training rows.
+        """Choose, on training rows, the form of the bound and the steps of the density.
 
         One form serves all rows that are scored later. The best one for each of these would be no
         bound.
@@ -538,7 +561,25 @@ class Diffusion(GenerativeModel):
             found = self.likelihood_rows(rows, how=Bound(), draws=1, seed=_CHOICE).nats
             means[i] = float(found.nan_to_num(-math.inf, neginf=-1e30).mean())
         self.bound_form.fill_(max(means, key=means.__getitem__, default=0))
-        return True
+        if isinstance(self._own_way(), Density):
+            self._share_steps(transform, source.sample_batch(_SHARED_ROWS)["row"], stop)
+        return not stop()
+
+    def _share_steps(self, transform: Transform, rows: Tensor, stop: Stop) -> None:
+        """Measure in which steps the density of all rows is solved; none if they differ much."""
+        x, _ = transform.encode(rows, RowNoise(_CHOICE, len(rows)))
+        denoiser = self.trained().given(**self.label_condition(len(x), None))
+        found = shared_steps(
+            denoiser,
+            x.to(self.device),
+            self.prior.settled(),
+            tolerance=Density().tolerance,
+            most=_SHARED,
+            stop=stop,
+        )
+        self.shared_stops.fill_(math.nan)
+        if found is not None:
+            self.shared_stops[: len(found.stops)] = torch.tensor(found.stops).to(self.shared_stops)
 
     @property
     def conclusion(self) -> int:
@@ -546,7 +587,11 @@ class Diffusion(GenerativeModel):
         if self.no_density or self.transform is None:
             return 0
         evaluations = Bound().evaluations + DRAWS
-        return len(self._forms(binned=True)) * evaluations * self._chosen_on
+        count = len(self._forms(binned=True)) * evaluations * self._chosen_on
+        if isinstance(self._own_way(), Density):
+            each = _SHARED_TRIALS * (STAGES * _SHARED + 1) * (1 + math.prod(self.transform.shape))
+            count += _SHARED_ROWS * each
+        return count
 
     @property
     def _chosen_on(self) -> int:
@@ -652,10 +697,9 @@ def _by_bound(
 
 
 def _by_density(
-    denoiser: AbstractDenoiser, x: Tensor, prior: Prior, how: Density, noise: Noise
+    denoiser: AbstractDenoiser, x: Tensor, prior: Prior, how: Density, solver: Solver, noise: Noise
 ) -> Likelihood:
     """The density of the probability flow, exact or with an estimated trace."""
-    solver = Adaptive(how.tolerance) if how.steps is None else RungeKutta(how.steps)
     settled = prior.settled()
     density = log_density(denoiser, x, settled, solver=solver, probes=how.probes, noise=noise)
     exact = (x[0].numel() <= EXACT) if how.probes is None else how.probes == 0

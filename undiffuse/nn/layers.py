@@ -141,8 +141,10 @@ class Conditioning(nn.Module):
         c_noise: Float[Tensor, " b"],
         label: Int64[Tensor, " b"] | None = None,
         vector: Float[Tensor, "b v"] | None = None,
-    ) -> Float[Tensor, "b width"]:
-        """Return e."""
+    ) -> Float[Tensor, "#b width"]:
+        """Return e; one row of it if all rows are at one level and there are no conditions."""
+        if c_noise.stride() == (0,):  # one level for all rows, as in sampling
+            c_noise = c_noise[:1]
         dtype = self.enter.weight.dtype
         with torch.autocast(c_noise.device.type, enabled=False):
             exact = c_noise.to(torch.promote_types(dtype, torch.float32))

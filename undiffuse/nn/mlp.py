@@ -116,7 +116,7 @@ class MLPBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.narrow = linear(2 * width, width, zero=True)
 
-    def forward(self, h: Float[Tensor, "b w"], e: Float[Tensor, "b w"]) -> Float[Tensor, "b w"]:
+    def forward(self, h: Float[Tensor, "b w"], e: Float[Tensor, "#b w"]) -> Float[Tensor, "b w"]:
         """Return h plus the block's branch."""
         scale, shift = self.modulation(e).chunk(2, dim=1)
         hidden = F.silu(torch.addcmul(shift, self.widen(self.norm(h)).to(shift.dtype), 1 + scale))

@@ -131,7 +131,9 @@ class TransformerBlock(nn.Module):
         )
         self.modulation = linear(width, 3 * width * len(self.branches), zero=True)
 
-    def forward(self, h: Float[Tensor, "b n w"], e: Float[Tensor, "b w"]) -> Float[Tensor, "b n w"]:
+    def forward(
+        self, h: Float[Tensor, "b n w"], e: Float[Tensor, "#b w"]
+    ) -> Float[Tensor, "b n w"]:
         """Return h plus each branch, gated."""
         parts = self.modulation(e)[:, None].chunk(3 * len(self.branches), dim=2)
         for i, branch in enumerate(self.branches):
@@ -141,7 +143,7 @@ class TransformerBlock(nn.Module):
 
 
 def modulate(
-    h: Float[Tensor, "b n w"], scale: Float[Tensor, "b 1 w"], shift: Float[Tensor, "b 1 w"]
+    h: Float[Tensor, "b n w"], scale: Float[Tensor, "#b 1 w"], shift: Float[Tensor, "#b 1 w"]
 ) -> Float[Tensor, "b n w"]:
     """Return the adaptive layer normalization norm(h) (1 + scale) + shift."""
     return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]).to(shift.dtype), 1 + scale)

@@ -188,7 +188,7 @@ class ResidualBlock(nn.Module):
         self.attention = Attention(width=outputs, heads=heads) if heads else None
 
     def forward(
-        self, h: Float[Tensor, "b c h w"], e: Float[Tensor, "b f"]
+        self, h: Float[Tensor, "b c h w"], e: Float[Tensor, "#b f"]
     ) -> Float[Tensor, "b c_out h w"]:
         """Return (skip + branch) / sqrt(2)."""
         scale, shift = self.modulation(e)[:, :, None, None].chunk(2, dim=1)

@@ -40,6 +40,7 @@ from undiffuse.diffusion.steps.adaptive import (
     flow_time,
     flow_variable,
     integrate,
+    march,
 )
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
@@ -101,6 +102,48 @@ class Adaptive(Solver):
 
 @final
 @dataclass(frozen=True)
+class Shared(Solver):
+    """Dormand and Prince's pair, all rows in the same steps, at the same noise levels.
+
+    What depends on the level alone is computed once for all rows. A row for which a step was too
+    long, its error above `tolerance`, is solved again in steps of its own.
+
+    Args:
+        stops: where the steps begin and end, as shares of the way from 0 to 1.
+        tolerance: as for `Adaptive`.
+    """
+
+    stops: tuple[float, ...]
+    tolerance: float = 1e-5
+
+    @override
+    def __call__(
+        self, field: Field, state: State, start: Times, end: Times
+    ) -> tuple[State, Tensor]:
+        stops = start + (end - start) * torch.tensor(self.stops, dtype=torch.float64)
+        after, errors = march(field, state, stops, rtol=self.tolerance, atol=self.tolerance)
+        evaluations = torch.full((len(state[0]),), STAGES * len(errors) + 1)
+        again = (~(errors <= 1).all(0)).nonzero().flatten()
+        if len(again):
+            part, more = Adaptive(self.tolerance)(
+                lambda moved, w, rows: field(moved, w, again[rows]),
+                tuple(x[again.to(x.device)] for x in state),
+                start,
+                end,
+            )
+            after = tuple(x.index_copy(0, again.to(x.device), y) for x, y in zip(after, part))
+            evaluations[again] += more
+        return after, evaluations
+
+    @override
+    def error(
+        self, nats: Tensor, evaluations: Tensor, solved: Callable[[Solver], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        return Adaptive(self.tolerance).error(nats, evaluations, solved)
+
+
+@final
+@dataclass(frozen=True)
 class RungeKutta(Solver):
     """The classic fourth-order method in `steps` equal steps of four evaluations each."""
 
@@ -114,23 +157,22 @@ class RungeKutta(Solver):
     def __call__(
         self, field: Field, state: State, start: Times, end: Times
     ) -> tuple[State, Tensor]:
-        rows = torch.arange(len(state[0]))
-        w, h = start.expand(len(rows)).clone(), (end - start) / self.steps
+        rows, w, h = torch.arange(len(state[0])), start, (end - start) / self.steps
 
         def ahead(k: State, share: float) -> State:
             return tuple(x + share * h * slope for x, slope in zip(state, k))
 
         for i in range(1, self.steps + 1):
-            after = start + i * h if i < self.steps else end.expand(len(rows))
+            after = start + i * h if i < self.steps else end
             k_1 = field(state, w, rows)
             k_2 = field(ahead(k_1, 0.5), w + h / 2, rows)
             k_3 = field(ahead(k_2, 0.5), w + h / 2, rows)
-            k_4 = field(ahead(k_3, 1.0), after.expand(len(rows)), rows)
+            k_4 = field(ahead(k_3, 1.0), after, rows)
             state = tuple(
                 x + h / 6 * (a + 2 * b + 2 * c + d)
                 for x, a, b, c, d in zip(state, k_1, k_2, k_3, k_4)
             )
-            w = after.expand(len(rows))
+            w = after
         return state, torch.full((len(rows),), 4 * self.steps)
 
     @override
@@ -183,42 +225,113 @@ def log_density(
     >>> log_density(Gaussian(schedule, mean, std), x, Prior(schedule, mean, std)).nats  # -log(2 pi)
     tensor([-1.8379], dtype=torch.float64)
     """
-    schedule, d = denoiser.schedule, x[0].numel()
-    if probes is None:
-        probes = 0 if d <= EXACT else 4
-    if probes < 0:
-        raise InputError(f"probes {probes}: give 0 for the exact trace, or a number of probes.")
-    e = _directions(x, probes, noise)
-
-    def field(state: State, w: Tensor, rows: Tensor) -> State:
-        t, y = flow_time(schedule, w), state[0].to(x.dtype)
-        part = denoiser if len(rows) == len(x) else denoiser.of_rows(rows, x)
-        slope, traces = _slope(part, y, t, e[rows.to(e.device)])
-        traces = traces if probes else traces.sum(1, keepdim=True)
-        rate = flow_rate(w)
-        return expand(rate, state[0]) * slope.double(), expand(rate, state[1]) * traces
-
-    t_0, t_1 = schedule.last_time(LEAST_SCORED), as_times(prior.time)
-    (alpha_0, sigma_0), (alpha_1, sigma_1) = schedule(t_0), schedule(t_1)
-    start = (alpha_0 / (alpha_0 + sigma_0)) * x.double()
-    state = (start, torch.zeros(len(x), max(probes, 1), dtype=torch.float64, device=x.device))
-    scale = d * float(((alpha_1 + sigma_1) / (alpha_0 + sigma_0)).log() + alpha_0.log())
-
-    def solved(by: Solver) -> tuple[Tensor, Tensor, Tensor]:
-        """The log-densities, what each probe adds to them, and the evaluations."""
-        (y, traces), evaluations = by(
-            field, state, flow_variable(schedule, t_0), flow_variable(schedule, t_1)
-        )
-        ends = prior.log_prob((alpha_1 + sigma_1) * y).double()
-        return ends + traces.mean(1) + scale, traces, evaluations
-
-    nats, traces, evaluations = solved(solver)
-    error, more = solver.error(nats, evaluations, lambda other: solved(other)[0])
-    stderr = torch.where(nats.isnan() | (probes == 1), torch.nan, 0.0)
-    if probes > 1:
-        stderr = traces.std(1) / probes**0.5
+    flow = _Flow.of(denoiser, x, prior, probes, noise)
+    nats, traces, evaluations = flow.solved(solver)
+    error, more = solver.error(nats, evaluations, lambda other: flow.solved(other)[0])
+    stderr = torch.where(nats.isnan() | (flow.probes == 1), torch.nan, 0.0)
+    if flow.probes > 1:
+        stderr = traces.std(1) / flow.probes**0.5
     evaluations = evaluations + more
-    return LogDensity(nats, torch.hypot(stderr, error), evaluations, evaluations * (probes or d))
+    products = evaluations * (flow.probes or x[0].numel())
+    return LogDensity(nats, torch.hypot(stderr, error), evaluations, products)
+
+
+@torch.no_grad()
+def shared_steps(
+    denoiser: AbstractDenoiser,
+    x: Tensor,
+    prior: HasLogProb,
+    *,
+    tolerance: float,
+    most: int,
+    share: float = 0.95,
+    stop: Callable[[], bool] = lambda: False,
+) -> Shared | None:
+    """Return the fewest steps in which this `share` of the rows `x` (B, *) keeps to `tolerance`.
+
+    The error of a step of order five grows with the fifth power of its length, so a way whose steps
+    have the errors e_k takes sum_k e_k^(1/5) steps of error 1: where these should end follows from the
+    errors of any steps, and again from those.
+
+    Args:
+        denoiser: as for `log_density`, like `prior`.
+        x: rows at unit scale.
+        prior: the density at the end.
+        tolerance: the error allowed per step.
+        most: steps; None is returned if it takes more.
+        share: of the rows.
+        stop: polled before each trial; None is returned if it is true.
+    """
+    flow = _Flow.of(denoiser, x, prior, None, torch.randn_like)
+    stops, least = torch.linspace(0, 1, most + 1, dtype=torch.float64), 1.0
+    while not stop():
+        way = flow.start + (flow.end - flow.start) * stops
+        _, errors = march(flow.field, flow.state, way, rtol=tolerance, atol=tolerance)
+        typical = errors.nan_to_num(torch.inf).quantile(share, dim=1).clamp(1e-5, 1e5)
+        if len(typical) <= least:  # as many as were asked for
+            kept = float((errors <= 1).all(0).double().mean())
+            if kept >= share:
+                return Shared(tuple(stops.tolist()), tolerance)
+            least += 1
+        needed = (typical ** (1 / 5)).cumsum(0)
+        least = max(least, float(needed[-1].ceil()))
+        if least > most:
+            return None
+        behind = torch.cat([torch.zeros(1, dtype=torch.float64), needed / needed[-1]])
+        wanted = torch.linspace(0, 1, int(least) + 1, dtype=torch.float64)
+        i = torch.searchsorted(behind, wanted[1:-1]).clamp(1, len(stops) - 1)
+        inner = stops[i - 1] + (stops[i] - stops[i - 1]) * (wanted[1:-1] - behind[i - 1]) / (
+            behind[i] - behind[i - 1]
+        )
+        stops = torch.cat([wanted[:1], inner, wanted[-1:]])
+    return None
+
+
+class _Flow(NamedTuple):
+    """The way of rows x (B, *) along the flow: its field, where it starts and ends, and what there
+    is to add at its end."""
+
+    field: Field
+    state: State
+    start: Times
+    end: Times
+    prior: HasLogProb
+    spread: Times
+    scale: float
+    probes: int
+
+    @staticmethod
+    def of(
+        denoiser: AbstractDenoiser, x: Tensor, prior: HasLogProb, probes: int | None, noise: Noise
+    ) -> _Flow:
+        schedule, d = denoiser.schedule, x[0].numel()
+        if probes is None:
+            probes = 0 if d <= EXACT else 4
+        if probes < 0:
+            raise InputError(f"probes {probes}: give 0 for the exact trace, or a number of probes.")
+        e = _directions(x, probes, noise)
+
+        def field(state: State, w: Tensor, rows: Tensor) -> State:
+            t, y = flow_time(schedule, w), state[0].to(x.dtype)
+            part = denoiser if len(rows) == len(x) else denoiser.of_rows(rows, x)
+            slope, traces = _slope(part, y, t, e[rows.to(e.device)])
+            traces = traces if probes else traces.sum(1, keepdim=True)
+            rate = flow_rate(w)
+            return expand(rate, state[0]) * slope.double(), expand(rate, state[1]) * traces
+
+        t_0, t_1 = schedule.last_time(LEAST_SCORED), as_times(prior.time)
+        (alpha_0, sigma_0), (alpha_1, sigma_1) = schedule(t_0), schedule(t_1)
+        start = (alpha_0 / (alpha_0 + sigma_0)) * x.double()
+        empty = torch.zeros(len(x), max(probes, 1), dtype=torch.float64, device=x.device)
+        scale = d * float(((alpha_1 + sigma_1) / (alpha_0 + sigma_0)).log() + alpha_0.log())
+        ends = flow_variable(schedule, t_0), flow_variable(schedule, t_1)
+        return _Flow(field, (start, empty), *ends, prior, alpha_1 + sigma_1, scale, probes)
+
+    def solved(self, by: Solver) -> tuple[Tensor, Tensor, Tensor]:
+        """The log-densities, what each probe adds to them, and the evaluations."""
+        (y, traces), evaluations = by(self.field, self.state, self.start, self.end)
+        ends = self.prior.log_prob(self.spread * y).double()
+        return ends + traces.mean(1) + self.scale, traces, evaluations
 
 
 def _directions(x: Tensor, probes: int, noise: Noise) -> Tensor:

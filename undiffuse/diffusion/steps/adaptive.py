@@ -36,7 +36,7 @@ from undiffuse.interfaces import Noise
 State = tuple[Tensor, ...]
 """What is integrated: tensors whose first axis is the rows."""
 Field = Callable[[State, Tensor, Tensor], State]
-"""`field(state, w, rows) -> d state/dw` for the `rows` (b,) that still move, w (b,)."""
+"""`field(state, w, rows) -> d state/dw` for the `rows` (b,) that still move, w (b,) or the same ()."""
 
 STAGES = 6  # evaluations of a step
 _NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
@@ -118,20 +118,13 @@ def integrate(
     >>> x.flatten().tolist()
     [0.367879..., 0.367879...]
     """
-    atols = atol if isinstance(atol, tuple) else (atol,) * len(state)
     start, end = as_times(start), as_times(end)
     rows, count = torch.arange(len(state[0])), len(state[0])
     w = start.expand(count).clone()
     result, evaluations = tuple(x.clone() for x in state), torch.full((count,), 2)
     if start == end or not count:
         return result, torch.zeros_like(evaluations)
-
-    def size(errors: State, before: State, after: State) -> Tensor:
-        scales = (
-            a + rtol * torch.maximum(x.abs(), y.abs()) for a, x, y in zip(atols, before, after)
-        )
-        return torch.stack([_rms(e / scale) for e, scale in zip(errors, scales)]).amax(0)
-
+    size = _Size(rtol, atol)
     slope = field(state, w, rows)
     going = _Going(
         rows,
@@ -142,29 +135,77 @@ def integrate(
         torch.ones(count).double(),
     )
     while len(going.rows):
-        rows, w, state, slopes = going.rows, going.w, going.state, [going.slope]
+        rows, w, state = going.rows, going.w, going.state
         last = (end - w).abs() <= going.h.abs() * 1.0000001
         h = torch.where(last, end - w, going.h)
-        after = state
-        for node, weights in zip(_NODES, _STAGES):
-            after = _moved(state, h, slopes, weights)
-            slopes.append(field(after, torch.where(last & (node == 1), end, w + node * h), rows))
-        evaluations[rows] += len(_NODES)
-        error = size(
-            _moved(tuple(torch.zeros_like(x) for x in state), h, slopes, _ERROR), state, after
+        after, slope, error = _step(
+            field, state, going.slope, w, h, torch.where(last, end, w + h), rows, size
         )
+        evaluations[rows] += len(_NODES)
         good = error <= 1
         lost = ~(h.abs() > _SMALLEST * (end - start).abs())  # nan counts as lost
         lost = lost | ((evaluations[rows] >= MOST) & ~(good & last))
-        going = _next(
-            going, good, after, slopes[-1], torch.where(last & good, end, w + h), h, error
-        )
+        going = _next(going, good, after, slope, torch.where(last & good, end, w + h), h, error)
         done = lost | (good & last)
         for whole, part in zip(result, going.state):
             value = torch.where(_mask(lost, part), torch.nan, part)
             whole[rows[done].to(whole.device)] = value[done.to(whole.device)]
         going = going.pick(~done) if bool(done.any()) else going
     return result, evaluations
+
+
+def march(
+    field: Field, state: State, stops: Times, *, rtol: float, atol: float | tuple[float, ...]
+) -> tuple[State, Tensor]:
+    """Integrate as `integrate` does, in the same steps for all rows, from stop to stop (K + 1,).
+
+    The field is called with w () where all rows are. Returns the state at the last stop, after 6 K + 1
+    evaluations, and how large the error of each step was, (K, B), 1 being what the tolerance allows.
+
+    >>> start, stops = (torch.ones(2, 1, dtype=torch.float64),), torch.linspace(0, 1, 4).double()
+    >>> (x,), errors = march(lambda s, w, rows: (-s[0],), start, stops, rtol=1e-5, atol=1e-5)
+    >>> x.flatten().tolist(), bool((errors < 1).all())
+    ([0.36788..., 0.36788...], True)
+    """
+    rows, size, errors = torch.arange(len(state[0])), _Size(rtol, atol), []
+    slope = field(state, stops[0], rows)
+    for w, end in zip(stops[:-1].unbind(), stops[1:].unbind()):
+        state, slope, error = _step(field, state, slope, w, end - w, end, rows, size)
+        errors.append(error)
+    return state, torch.stack(errors)
+
+
+def _step(
+    field: Field,
+    state: State,
+    slope: State,
+    w: Times,
+    h: Times,
+    end: Times,
+    rows: Tensor,
+    size: _Size,
+) -> tuple[State, State, Tensor]:
+    """The state and slope after a step h from w to `end`, each () or (B,), and its error (B,)."""
+    after, slopes = state, [slope]
+    for node, weights in zip(_NODES, _STAGES):
+        after = _moved(state, h, slopes, weights)
+        slopes.append(field(after, end if node == 1 else w + node * h, rows))
+    errors = _moved(tuple(torch.zeros_like(x) for x in state), h, slopes, _ERROR)
+    return after, slopes[-1], size(errors, state, after)
+
+
+class _Size(NamedTuple):
+    """How large a change of the state is for each row (B,), 1 being what the tolerance allows."""
+
+    rtol: float
+    atol: float | tuple[float, ...]
+
+    def __call__(self, errors: State, before: State, after: State) -> Tensor:
+        atols = self.atol if isinstance(self.atol, tuple) else (self.atol,) * len(before)
+        scales = (
+            a + self.rtol * torch.maximum(x.abs(), y.abs()) for a, x, y in zip(atols, before, after)
+        )
+        return torch.stack([_rms(e / scale) for e, scale in zip(errors, scales)]).amax(0)
 
 
 def _rms(x: Tensor) -> Tensor:
@@ -195,7 +236,7 @@ def _first_step(
     slope: State,
     w: Tensor,
     end: Tensor,
-    size: Callable[[State, State, State], Tensor],
+    size: _Size,
 ) -> Tensor:
     """A signed first step for each row (Hairer, Norsett and Wanner 1993, II.4); one evaluation."""
     way, rows = end - w, torch.arange(len(w))
