@@ -24,7 +24,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, final, runtime_checkable
+from typing import NamedTuple, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -46,7 +46,6 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 
 EXACT = 64  # coordinates up to which the trace is exact unless asked otherwise
-_TOGETHER = 16  # vector-Jacobian products taken at once
 
 
 @runtime_checkable
@@ -250,8 +249,8 @@ def shared_steps(
     """Return the fewest steps in which this `share` of the rows `x` (B, *) keeps to `tolerance`.
 
     The error of a step of order five grows with the fifth power of its length, so a way whose steps
-    have the errors e_k takes sum_k e_k^(1/5) steps of error 1: where these should end follows from the
-    errors of any steps, and again from those.
+    have the errors e_k takes sum_k e_k^(1/5) steps of error 1: where these should end follows from
+    the errors of any steps, and again from those.
 
     Args:
         denoiser: as for `log_density`, like `prior`.
@@ -288,8 +287,7 @@ def shared_steps(
 
 
 class _Flow(NamedTuple):
-    """The way of rows x (B, *) along the flow: its field, where it starts and ends, and what there
-    is to add at its end."""
+    """The way of rows x (B, *) along the flow, and what there is to add at its end."""
 
     field: Field
     state: State
@@ -350,9 +348,9 @@ def _slope(denoiser: AbstractDenoiser, y: Tensor, t: Times, e: Tensor) -> tuple[
         y = y.detach().requires_grad_()
         x_hat, z_hat = denoiser.split(scale * y, t)
         slope = z_hat - x_hat
-        products: list[Any] = []
-        for part in torch.split(e.transpose(0, 1), _TOGETHER):
-            products += torch.autograd.grad(
-                slope, y, part, retain_graph=True, is_grads_batched=True
-            )
-    return slope.detach(), (torch.cat(products).double() * e.transpose(0, 1)).flatten(2).sum(2).T
+        # One after the other: all at once, by vmap, takes up to 1.7 times as long on the CPU.
+        products = [
+            (torch.autograd.grad(slope, y, way, retain_graph=True)[0].double() * way).flatten(1)
+            for way in e.unbind(1)
+        ]
+    return slope.detach(), torch.stack([product.sum(1) for product in products], 1)

@@ -36,7 +36,7 @@ from undiffuse.interfaces import Noise
 State = tuple[Tensor, ...]
 """What is integrated: tensors whose first axis is the rows."""
 Field = Callable[[State, Tensor, Tensor], State]
-"""`field(state, w, rows) -> d state/dw` for the `rows` (b,) that still move, w (b,) or the same ()."""
+"""`field(state, w, rows) -> d state/dw` for the `rows` (b,) that still move, w (b,) or ()."""
 
 STAGES = 6  # evaluations of a step
 _NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
@@ -159,8 +159,9 @@ def march(
 ) -> tuple[State, Tensor]:
     """Integrate as `integrate` does, in the same steps for all rows, from stop to stop (K + 1,).
 
-    The field is called with w () where all rows are. Returns the state at the last stop, after 6 K + 1
-    evaluations, and how large the error of each step was, (K, B), 1 being what the tolerance allows.
+    The field is called with w () where all rows are. Returns the state at the last stop, after
+    6 K + 1 evaluations, and how large the error of each step was, (K, B), 1 being what the
+    tolerance allows.
 
     >>> start, stops = (torch.ones(2, 1, dtype=torch.float64),), torch.linspace(0, 1, 4).double()
     >>> (x,), errors = march(lambda s, w, rows: (-s[0],), start, stops, rtol=1e-5, atol=1e-5)
