@@ -308,9 +308,9 @@ class Run:
 
         Keys: run, data (its config), preset, parameters, steps (taken), asked ({"steps"} or
         {"budget"}), finished, elapsed (s), skipped, held_out (the latest diagnostics, None before
-        the first), training (the options), sampler (sampler.json, None without), notes (sentences
-        on what could not be read), weights (whether there are any yet), held_by (the
-        process that trains it, None if none does), resume (a command).
+        the first), training (the options), sampler (sampler.json, None without), tunable (whether
+        it can have one), notes (sentences on what could not be read), weights (whether there are
+        any yet), held_by (the process that trains it, None if none does), resume (a command).
         """
         training, state = self.config.get("training", {}), self.state
         looks = [event for event in self.log if event.get("event") == "held_out"]
@@ -330,6 +330,7 @@ class Run:
             "held_out": state.get("held_out") or latest or None,
             "training": training,
             "sampler": self._tuned(),
+            "tunable": self.config.get("model", {}).get("kind") == "diffusion",
             "notes": list(self.notes),
             "weights": (self.path / WEIGHTS).exists(),
             "held_by": holder(self.path),

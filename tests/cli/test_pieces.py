@@ -601,8 +601,14 @@ def test_alarms_of_recordings_are_counted_as_recordings_and_an_error_is_said() -
     shown, stream = terminal()
     score._conclude(summary, ScoreOptions(out="s.csv", alarm=0.02), shown)
     lines = stream.getvalue().splitlines()
-    assert lines[1].startswith("the model's own error: about 0.123 nats per row (an estimate,")
-    assert lines[3].startswith("3 alarms (10.00% of 30 recordings); false-alarm rate 2.00% on")
+    assert any(
+        line.startswith("the model's own error: about 0.123 nats per row (an estimate,")
+        for line in lines
+    )
+    assert any(
+        line.startswith("3 alarms (10.00% of 30 recordings); false-alarm rate 2.00% on")
+        for line in lines
+    )
 
 
 @pytest.mark.parametrize(("rows", "alarm", "enough"), [(99, 0.01, True), (98, 0.01, False),

@@ -169,7 +169,8 @@ def test_a_curve_is_drawn_as_bars_and_what_is_no_curve_is_not() -> None:
 RUN = {
     "finished": True, "weights": True, "asked": {"steps": 5000, "budget": None},
     "data": {"name": "digits", "rows": 1797}, "preset": "edm", "parameters": 12345,
-    "steps": 4000, "elapsed": 90.0, "skipped": 0, "held_by": None,
+    "steps": 4000, "elapsed": 90.0, "skipped": 0, "held_by": None, "notes": [],
+    "sampler": None, "tunable": False,
     "resume": "undiffuse train --resume",
     "held_out": {"loss": 0.123456, "per_class": {}, "warning": ""},
 }  # fmt: skip
@@ -190,6 +191,10 @@ RUN = {
         ),
         ({"preset": None, "parameters": None}, {"model": "made in Python, 0 parameters"}),
         ({"skipped": 1234}, {"skipped": "1,234 steps without a finite loss"}),
+        (
+            {"tunable": True},
+            {"sampler": "the preset's default; undiffuse tune r may find a cheaper"},
+        ),
         ({"held_by": "process 7"}, {"in training": "by process 7"}),
         ({"data": {"name": None}}, {"data": "None (0 rows)"}),
         ({"asked": {}}, {"trained": "4,000 steps in 1m30s (asked for 0s)"}),

@@ -32,7 +32,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["train", folder / "x.npy", "--out", folder / "run", *QUICK, *TINY]
     assert main([str(word) for word in words]) == 0
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("MOST_SEEDS", 128), ("SEEDS", 128), ("COUNTS", (6, 10, 14))):
+        for name, value in (
+            ("LEAST_SEEDS", 96),
+            ("MOST_SEEDS", 128),
+            ("SEEDS", 128),
+            ("COUNTS", (6, 10, 14)),
+        ):
             patch.setattr(tuning, name, value)
         words = ["tune", folder / "run", "--seed", 1, "--device", "cpu", "--quiet"]
         assert main([str(word) for word in words]) == 0
@@ -139,7 +144,12 @@ def test_training_with_a_budget_ends_with_a_choice_or_says_why_not(made, tmp_pat
 
     monkeypatch.setattr(clock, "LEAST_TUNING", 0.01)
     monkeypatch.setattr(clock, "TUNING", 0.5)
-    for name, value in (("MOST_SEEDS", 96), ("SEEDS", 96), ("COUNTS", (6, 10, 14))):
+    for name, value in (
+        ("LEAST_SEEDS", 96),
+        ("MOST_SEEDS", 96),
+        ("SEEDS", 96),
+        ("COUNTS", (6, 10, 14)),
+    ):
         monkeypatch.setattr(tuning, name, value)
     model = ud.edm(width=8, depth=1)
     model.fit(str(made / "x.npy"), budget=4, out=tmp_path / "r", device="cpu", samples=0)

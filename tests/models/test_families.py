@@ -194,6 +194,7 @@ def every_player_is_moved_by_its_own_loss(model, x, label):
     """Every player has a loss that moves it alone, and no parameter has no player."""
     players, seen = model.players(), []
     torch.manual_seed(0)
+    model.zero_grad(set_to_none=True)
     for player, loss in model.losses(x, label=label):
         assert math.isfinite(float(loss.detach()))
         loss.backward()

@@ -50,7 +50,12 @@ def exact(preset, rows=2000):
 def few():
     """Samples and numbers of steps enough for what is asked here."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("MOST_SEEDS", 192), ("SEEDS", 192), ("COUNTS", (6, 10, 14))):
+        for name, value in (
+            ("LEAST_SEEDS", 96),
+            ("MOST_SEEDS", 192),
+            ("SEEDS", 192),
+            ("COUNTS", (6, 10, 14)),
+        ):
             patch.setattr(tuning, name, value)
         yield
 

@@ -170,7 +170,7 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
     if held_out.get("warning"):
         facts.append(("warning", held_out["warning"]))
     facts += [("note", note) for note in tree["notes"]]
-    if tree["sampler"] is None and tree["finished"]:
+    if tree["tunable"] and tree["sampler"] is None and tree["finished"]:
         facts.append(("sampler", f"the preset's default; undiffuse tune {what} may find a cheaper"))
     facts.append(("resume with", tree["resume"]))
     if tree["weights"]:

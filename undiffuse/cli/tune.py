@@ -17,7 +17,7 @@ def tune(
     asked: Asked[TuneOptions],
     run: Annotated[str, Parameter(help="Folder of the run.")],
 ) -> int:
-    """Find the cheapest sampler of a diffusion model that is as good as a dear one.
+    """Find the cheapest good sampler of a trained model.
 
     Samples of both are compared with held-out rows. The one that is found is the default of this
     run from then on; info shows what was measured.

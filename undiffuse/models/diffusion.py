@@ -176,8 +176,8 @@ class Diffusion(GenerativeModel):
         self.data_range = data_range
         self.tuned: Tuned | None = None
         self.register_buffer("bound_form", torch.tensor(_NOT_CHOSEN))
-        stops = torch.full((_SHARED + 1,), math.nan, dtype=torch.float64)
-        self.register_buffer("shared_stops", stops)  # the first is nan: rows share no steps
+        stops = torch.zeros(_SHARED + 1, dtype=torch.float64)
+        self.register_buffer("shared_stops", stops)  # from 0 to 1, and 1 after that; all 0: none
         self.learned = (
             schedule.module
         )  # None but for a learned schedule: its weights are the model's
@@ -528,8 +528,8 @@ class Diffusion(GenerativeModel):
         """Steps of the run's own where they were fitted to this tolerance, else what is asked."""
         if how.steps is not None:
             return RungeKutta(how.steps)
-        stops = self.shared_stops[~self.shared_stops.isnan()].tolist()
-        shared = bool(stops) and how == Density()
+        stops = self.shared_stops.unique().tolist()
+        shared = stops[0] == 0 and stops[-1] == 1 and how == Density()
         return Shared(tuple(stops), how.tolerance) if shared else Adaptive(how.tolerance)
 
     def takes_cells(self, how: How | None) -> bool:
@@ -577,7 +577,7 @@ class Diffusion(GenerativeModel):
             most=_SHARED,
             stop=stop,
         )
-        self.shared_stops.fill_(math.nan)
+        self.shared_stops.fill_(0.0 if found is None else 1.0)
         if found is not None:
             self.shared_stops[: len(found.stops)] = torch.tensor(found.stops).to(self.shared_stops)
 

@@ -65,8 +65,9 @@ class Pairing:
     def __call__(self, rows: Tensor) -> Compared:
         """Compare rows (n, d), each from the noise of the reference's row of the same number.
 
+        >>> import torch
         >>> z = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
-        >>> worse = Pairing(z[:150], z[150:])(1.2 * z[:150])
+        >>> worse = Pairing(z[:150], z[150:])(2.0 * z[:150])
         >>> worse.excess > 2 * worse.stderr
         True
         """

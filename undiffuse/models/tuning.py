@@ -9,7 +9,7 @@ down to `low`, then 0 (Karras et al. 2022, Eq. 5, whose ends are those of the sc
        e = |x - x*| / |x*|,   x* from the same noise by `REFERENCE`, norms over rows and coordinates
 
    and the methods are compared by e on the grid that was found;
-2. from few evaluations up, samples of at least `FEWEST` seeds are compared with those of
+2. from few evaluations up, samples of at least `LEAST_SEEDS` seeds are compared with those of
    `REFERENCE` from the same seeds by their kernel distance to held-out rows (see `paired`). The
    first that is not worse, with an end-point error of at most `CLOSE`, is chosen.
 
@@ -47,7 +47,8 @@ TRIED = ("deis", "dpmpp", "unipc", "ipndm")
 REFERENCE = "deis", 40
 ROWS = 2048  # held-out rows, at most
 SEEDS, MOST_SEEDS = 1024, 4096  # that are compared, the more the fewer numbers a row has
-FEWEST, SCREENED = 96, 8  # seeds compared, and those for end-point errors, at least
+FEWEST, LEAST_SEEDS = 96, 1000  # held-out rows, and seeds that are compared, at least
+SCREENED = 8  # seeds for end-point errors, at least
 CLOSE = 0.03  # the largest end-point error of what is chosen
 TOLERANCE = 0.01  # of the reference's distance, by which another may be worse
 NOISE = 0.1  # likewise, of the noise that a distance has
@@ -224,7 +225,7 @@ def find_sampler(
     search = _Search(draw, data, progress, stop)
     try:
         seeds = search.affordable(seconds)
-        if seeds < FEWEST:
+        if seeds < LEAST_SEEDS:
             return None, "not tuned: the time is too short to compare samples"
         found, chosen = search.compare(search.screen(), seeds)
     except _Stopped:

@@ -99,8 +99,8 @@ def _from_frame(source: Any) -> TableSource:
     name, notes = f"{origin} table", ()
     try:
         if origin == "pandas" and hasattr(source, "columns"):  # a frame, not a series
-            frame = source.reset_index(drop=True).rename(columns=str)
-            _refuse_twins(list(frame.columns), name)
+            frame = source.reset_index(drop=True)
+            _refuse_twins([str(column) for column in frame.columns], name)
             source, notes = _with_mixed_as_text(frame, name)
             table = pa.Table.from_pandas(source)
         else:
@@ -119,12 +119,12 @@ def _from_frame(source: Any) -> TableSource:
 
 def _with_mixed_as_text(frame: Any, name: str) -> tuple[Any, tuple[str, ...]]:
     """Return a pandas frame whose columns of text among other values are text, and notes."""
-    notes = []
+    frame, notes = frame.copy(deep=False), []
     for column in frame.select_dtypes("object").columns:
         values = frame[column]
         kinds = {type(value).__name__ for value in values[values.notna()]}
         if len(kinds) > 1 and "str" in kinds:
-            frame = frame.assign(**{column: values.where(values.isna(), values.astype(str))})
+            frame[column] = values.where(values.isna(), values.astype(str))
             notes.append(
                 f'{name}: column "{column}" holds {", ".join(sorted(kinds))}; all are read as text.'
             )
