@@ -202,7 +202,7 @@ def test_what_one_model_dies_of_is_said_and_the_others_finish(
     assert not list((tmp_path / "c" / "problems").iterdir())
 
 
-def test_stopped_at_any_poll_the_same_call_ends_in_the_same_facts(
+def test_stopped_at_one_poll_or_another_the_same_call_ends_in_the_same_facts(
     watched: Watched, rows: str, tmp_path: Path
 ) -> None:
     polls = 0
@@ -217,7 +217,8 @@ def test_stopped_at_any_poll_the_same_call_ends_in_the_same_facts(
 
     call = {"presets": ["edm", "gan"], **BUDGET}
     whole = comparison.compare(rows, out=tmp_path / "whole", stop=stop_at(None), **call)
-    for last in range(polls):
+    every = range(polls)  # some hundred: each layer of an evaluation polls
+    for last in sorted({*every[:2], *every[:: polls // 6], *every[-2:]}):
         watched.trained, watched.evaluated, polls = [], [], 0
         stopped = comparison.compare(rows, out=tmp_path / str(last), stop=stop_at(last), **call)
         assert stopped.presets("waiting"), last

@@ -100,6 +100,8 @@ def _from_frame(source: Any) -> TableSource:
     try:
         if origin == "pandas" and hasattr(source, "columns"):  # a frame, not a series
             frame = source.reset_index(drop=True)
+            if len({type(column) for column in frame.columns}) > 1:  # text beside numbers
+                frame = frame.rename(columns=str)
             _refuse_twins([str(column) for column in frame.columns], name)
             source, notes = _with_mixed_as_text(frame, name)
             table = pa.Table.from_pandas(source)
