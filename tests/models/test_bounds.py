@@ -20,7 +20,7 @@ from undiffuse.diffusion.likelihood.dequantize import UniformNoise
 from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.oracle import Gaussian
 from undiffuse.models import PRESETS, Diffusion
-from undiffuse.models.diffusion import BOUND_FORMS
+from undiffuse.models.diffusion_likelihood import BOUND_FORMS
 from undiffuse.models.likelihood import Bound, Density, Likelihood
 
 K = 16

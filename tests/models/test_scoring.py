@@ -15,7 +15,8 @@ from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta, log_den
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.errors import InputError
-from undiffuse.models.diffusion import BOUND_FORMS, guided
+from undiffuse.models.diffusion import guided
+from undiffuse.models.diffusion_likelihood import BOUND_FORMS
 from undiffuse.models.likelihood import (
     Bound,
     Density,

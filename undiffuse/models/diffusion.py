@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -42,21 +42,20 @@ from undiffuse.diffusion.likelihood.density import (
     RungeKutta,
     Shared,
     Solver,
-    log_density,
     shared_steps,
 )
-from undiffuse.diffusion.likelihood.elbo import DRAWS, elbo
+from undiffuse.diffusion.likelihood.elbo import DRAWS
 from undiffuse.diffusion.linear import LinearDenoiser
 from undiffuse.diffusion.objectives import AbstractObjective
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
 from undiffuse.diffusion.schedules.process import Times, as_times
 from undiffuse.diffusion.steps.adaptive import STAGES
-from undiffuse.diffusion.steps.moves import ReverseVariance
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
-from undiffuse.interfaces import Noise, Player, Progress, Source, Stop
+from undiffuse.interfaces import Noise, Player, Progress, Source, Stop, Transform
 from undiffuse.models.base import GenerativeModel, check_classes, unmet
+from undiffuse.models.diffusion_likelihood import BOUND_FORMS, BoundForm, by_bound, by_density
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
 from undiffuse.models.methods import within
 from undiffuse.models.tuning import Measured, Tuned, find_sampler, rows_for
@@ -74,49 +73,13 @@ CHEAP = 16  # coordinates up to which the exact trace costs no more than the bou
 _SHARED = 16  # steps that rows share at most,
 _SHARED_ROWS = 32  # measured on so many training rows,
 _SHARED_TRIALS = 4  # in so many trials, as a rule
-_BOUND = (
-    "the bound of the reverse diffusion {form}; the density of the probability flow (--method ode) "
-    "of the same network equals it only where the denoiser is exact"
-)
 _UNFINISHED = (
     "; another form of it may be closer, which training chooses at its end if time is left: this "
     "run has not chosen (--resume goes on)"
 )
 _NOT_CHOSEN = -1
-_DENSITY = (
-    "the density of the probability flow; the likelihood of the reverse diffusion (--method elbo) "
-    "of the same network equals it only where the denoiser is exact"
-)
 _SCHEDULE_SHARE = 4  # a learned schedule takes every fourth row of a batch
 
-
-class BoundForm(NamedTuple):
-    """A form of the bound: each is valid, and which one loses least depends on the model.
-
-    Attributes:
-        levels: whether over the chain's own levels, and not in continuous time.
-        cells: whether of whole numbers as such, where there are any, and not of dequantized ones.
-        bins: the least noise in bins; 0: as little as the schedule has.
-        binned: whether it differs from the others for whole numbers only.
-    """
-
-    levels: bool
-    cells: bool
-    bins: float
-    binned: bool
-
-
-BOUND_FORMS = (
-    BoundForm(levels=False, cells=True, bins=2 / 3, binned=False),
-    BoundForm(levels=False, cells=True, bins=0.0, binned=True),
-    BoundForm(levels=False, cells=False, bins=0.0, binned=True),
-    BoundForm(levels=True, cells=True, bins=0.0, binned=False),
-    BoundForm(levels=True, cells=False, bins=0.0, binned=True),
-)
-"""The first serves until training ends. At two thirds of a bin a density that is smooth within bins
-loses 0.01 bits a number, and at a fourth (edm on bytes) 0.22; one of few separate values loses
-least with the least noise.
-"""
 
 PUBLISHED = "published"
 """The name of a model's own way to sample: the step, grid and steps that it was made with."""
@@ -515,11 +478,11 @@ class Diffusion(GenerativeModel):
                 Clipped(denoiser, *self.data_range) if self.clip and self.data_range else denoiser
             )
             variance, form = self.step.reverse_variance, self.tight
-            found = _by_bound(kept, x, self.prior, how, form, variance, cells, noise)
+            found = by_bound(kept, x, self.prior, how, form, variance, cells, noise)
             default = int(self.bound_form) == _NOT_CHOSEN
             return replace(found, meaning=found.meaning + _UNFINISHED) if default else found
         assert isinstance(how, Density)
-        return _by_density(denoiser, x, self.prior, how, self._solver(how), noise)
+        return by_density(denoiser, x, self.prior, how, self._solver(how), noise)
 
     def _own_way(self) -> Bound | Density:
         return Density() if math.prod(self.shape or ()) <= CHEAP else Bound()
@@ -528,7 +491,7 @@ class Diffusion(GenerativeModel):
         """Steps of the run's own where they were fitted to this tolerance, else what is asked."""
         if how.steps is not None:
             return RungeKutta(how.steps)
-        stops = self.shared_stops.unique().tolist()
+        stops: list[float] = sorted({float(stop) for stop in self.shared_stops.unbind()})
         shared = stops[0] == 0 and stops[-1] == 1 and how == Density()
         return Shared(tuple(stops), how.tolerance) if shared else Adaptive(how.tolerance)
 
@@ -661,56 +624,6 @@ def guided(
         return Interval(moved, denoiser, low, high)
 
     return wrap
-
-
-def _by_bound(
-    denoiser: AbstractDenoiser,
-    x: Tensor,
-    prior: Prior,
-    how: Bound,
-    form: BoundForm,
-    variance: ReverseVariance,
-    cells: tuple[Tensor, Tensor] | None,
-    noise: Noise,
-) -> Likelihood:
-    """The bound in this form, in continuous time or over the chain's own levels."""
-    levels, grid, least = denoiser.schedule.levels, None, 0.0
-    if form.levels and levels:
-        grid = torch.arange(levels, 0, -1, dtype=torch.float64) / levels
-    if cells is not None:
-        inside = torch.minimum(x - cells[0], cells[1] - x)  # half a bin: x is at its centre
-        least = form.bins * 2 * float(inside.min())
-    bound = elbo(
-        denoiser,
-        x,
-        prior,
-        grid=grid,
-        variance=variance,
-        evaluations=how.evaluations,
-        cells=cells,
-        least=least,
-        noise=noise,
-    )
-    where = "in continuous time" if grid is None else "over its own levels"
-    meaning = _BOUND.format(form=where if cells is None else f"{where}, on whole numbers")
-    return Likelihood(bound.nats, bound.stderr, "bound", float(bound.evaluations), meaning=meaning)
-
-
-def _by_density(
-    denoiser: AbstractDenoiser, x: Tensor, prior: Prior, how: Density, solver: Solver, noise: Noise
-) -> Likelihood:
-    """The density of the probability flow, exact or with an estimated trace."""
-    settled = prior.settled()
-    density = log_density(denoiser, x, settled, solver=solver, probes=how.probes, noise=noise)
-    exact = (x[0].numel() <= EXACT) if how.probes is None else how.probes == 0
-    return Likelihood(
-        density.nats,
-        (density.stderr.square() + settled.stderr() ** 2).sqrt(),
-        "exact" if exact else "estimate",
-        float(density.evaluations.double().mean()),
-        float(density.products.double().mean()),
-        meaning=_DENSITY,
-    )
 
 
 def check_parts(

@@ -122,7 +122,7 @@ def _from_frame(source: Any) -> TableSource:
 def _with_mixed_as_text(frame: Any, name: str) -> tuple[Any, tuple[str, ...]]:
     """Return a pandas frame whose columns of text among other values are text, and notes."""
     frame, notes = frame.copy(deep=False), []
-    for column in [name for name, kind in frame.dtypes.items() if kind == object]:
+    for column in [name for name, kind in frame.dtypes.items() if str(kind) == "object"]:
         values = frame[column]
         kinds = {type(value).__name__ for value in values[values.notna()]}
         if len(kinds) > 1 and "str" in kinds:

@@ -270,7 +270,7 @@ def shared_steps(
         if len(typical) <= least:  # as many as were asked for
             kept = float((errors <= 1).all(0).double().mean())
             if kept >= share:
-                return Shared(tuple(stops.tolist()), tolerance)
+                return Shared(tuple(float(stop) for stop in stops.unbind()), tolerance)
             least += 1
         needed = (typical ** (1 / 5)).cumsum(0)
         least = max(least, float(needed[-1].ceil()))

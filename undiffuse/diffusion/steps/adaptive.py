@@ -168,7 +168,8 @@ def march(
     >>> x.flatten().tolist(), bool((errors < 1).all())
     ([0.36788..., 0.36788...], True)
     """
-    rows, size, errors = torch.arange(len(state[0])), _Size(rtol, atol), []
+    rows, size = torch.arange(len(state[0])), _Size(rtol, atol)
+    errors: list[Tensor] = []
     slope = field(state, stops[0], rows)
     for w, end in zip(stops[:-1].unbind(), stops[1:].unbind()):
         state, slope, error = _step(field, state, slope, w, end - w, end, rows, size)
