@@ -236,7 +236,8 @@ class Trainable(nn.Module, ABC):
         """
         return True
 
-    tunable: bool = False  # whether `tune` has something to choose
+    tuning: int = 0
+    """The evaluations of one row that `tune` takes at least; 0: there is nothing to choose."""
 
     def tune(
         self,

@@ -122,20 +122,24 @@ def test_tune_in_python_says_what_it_chose_and_stops(run):
 
 
 @pytest.mark.parametrize(
-    ("options", "tunable", "seconds"),
+    ("options", "evaluations", "pace", "seconds"),
     [
-        ({"budget": 400}, True, 20),
-        ({"budget": 600}, True, 30),
-        ({"budget": 399}, True, 0),
-        ({"budget": 600}, False, 0),
-        ({"steps": 10}, True, 0),
+        ({"budget": 400}, 2400, 0.1, 20),
+        ({"budget": 600}, 2400, 0.1, 30),
+        ({"budget": 600}, 2400, 0.31, 0),
+        ({"budget": 399}, 2400, 0.1, 0),
+        ({"budget": 600}, 0, 0.1, 0),
+        ({"steps": 10}, 2400, 0.1, 0),
     ],
 )
-def test_a_budget_sets_a_twentieth_aside_if_that_is_long_enough(options, tunable, seconds):
-    """A run of so many steps depends on no clock."""
-    clock = Clock(TrainingOptions(batch=8, **options), 0.0, tunable=tunable)
-    assert clock.tuning == pytest.approx(seconds)
-    assert not Trainable.tunable
+def test_a_budget_sets_a_twentieth_aside_if_that_is_long_enough(
+    options, evaluations, pace, seconds
+):
+    """A step of 8 rows takes 24 evaluations of one. A run of so many steps depends on no clock."""
+    clock = Clock(TrainingOptions(batch=8, **options), 0.0, tuning=evaluations)
+    clock.pace = pace
+    assert clock.tuning() == pytest.approx(seconds)
+    assert Trainable.tuning == 0
 
 
 def test_training_with_a_budget_ends_with_a_choice_or_says_why_not(made, tmp_path, monkeypatch):
@@ -153,6 +157,7 @@ def test_training_with_a_budget_ends_with_a_choice_or_says_why_not(made, tmp_pat
         monkeypatch.setattr(tuning, name, value)
     model = ud.edm(width=8, depth=1)
     model.fit(str(made / "x.npy"), budget=4, out=tmp_path / "r", device="cpu", samples=0)
+    assert tuning.least_evaluations() == 96 * (40 + 6) + 8 * (9 * (6 + 10) + 4 * 30)
     (said,) = [event["said"] for event in Run(tmp_path / "r").log if event["event"] == "tuned"]
     assert (model.tuned is None) == said.startswith("not tuned")
     assert (tmp_path / "r" / "sampler.json").exists() == (model.tuned is not None)

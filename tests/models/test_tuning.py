@@ -222,7 +222,7 @@ def test_a_search_that_is_stopped_chooses_nothing():
 @pytest.mark.parametrize("preset", ["dae", "gan"])
 def test_a_model_with_one_way_to_draw_is_not_tuned(preset):
     model = PRESETS[preset]()
-    assert not model.tunable
+    assert not model.tuning
     assert all(name in METHODS for name in TRIED)
     if preset == "gan":
         with pytest.raises(ValueError, match="one way"):

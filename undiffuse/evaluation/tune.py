@@ -42,7 +42,7 @@ def tune(
     seconds = None if asked.budget is None else parse_duration(asked.budget)
     run = Run.of(run)
     model = run.model(device=find_device(asked.device))
-    if not model.tunable:
+    if not model.tuning:
         raise InputError(
             f"{run.given}: {type(model).__name__.lower()} models of this kind are sampled in one "
             "way, so there is nothing to tune; sample it as it is."

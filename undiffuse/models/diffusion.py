@@ -58,7 +58,7 @@ from undiffuse.models.base import GenerativeModel, check_classes, unmet
 from undiffuse.models.diffusion_likelihood import BOUND_FORMS, BoundForm, by_bound, by_density
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
 from undiffuse.models.methods import within
-from undiffuse.models.tuning import Measured, Tuned, find_sampler, rows_for
+from undiffuse.models.tuning import Measured, Tuned, find_sampler, least_evaluations, rows_for
 from undiffuse.parts import describe
 from undiffuse.seeds import mix
 
@@ -392,9 +392,9 @@ class Diffusion(GenerativeModel):
         )
 
     @property
-    def tunable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def tuning(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """See `Trainable`."""
-        return not self.one_level
+        return 0 if self.one_level else least_evaluations()
 
     @override
     def tune(

@@ -238,6 +238,18 @@ def find_sampler(
     )
 
 
+def least_evaluations() -> int:
+    """Return how many evaluations of one row `find_sampler` takes at least, about."""
+    compared, searched = _work()
+    return compared * LEAST_SEEDS + searched * SCREENED
+
+
+def _work() -> tuple[int, int]:
+    """The evaluations of a seed that is compared, and of one on which samplers are searched."""
+    searched = _TRIALS * sum(n for n in COUNTS if n <= _SEARCHED) + len(TRIED) * sum(COUNTS)
+    return REFERENCE[1] + sum(COUNTS[:-2]), searched
+
+
 @final
 class _Stopped(Exception):
     """The search is no longer wanted."""
@@ -292,8 +304,7 @@ class _Search:
 
         A step of n rows is taken to last a + b n seconds.
         """
-        compared = REFERENCE[1] + sum(COUNTS[:-2])
-        searched = _TRIALS * sum(n for n in COUNTS if n <= _SEARCHED) + len(TRIED) * sum(COUNTS)
+        compared, searched = _work()
         seeds = most = min(MOST_SEEDS, max(SEEDS, _SEEDS_FOR // self.size))
         if seconds is not None:
             few, many = (self._timed(n) for n in _TIMED)

@@ -31,7 +31,6 @@ class Clock:
         saving: the seconds of the latest checkpoint, an estimate before the first.
         ramp: the step and the elapsed time at which the latest warm-up began.
         conclusion: the steps that would take as long as what follows the last.
-        tuning: the seconds in which a sampler is chosen at the end; 0: too few to do it.
     """
 
     def __init__(
@@ -41,14 +40,17 @@ class Clock:
         *,
         size: float = 0.0,
         conclusion: int = 0,
-        tunable: bool = False,
+        tuning: int = 0,
     ) -> None:
-        """`size` is that of a checkpoint in bytes, `conclusion` evaluations of a row at the end."""
-        self.conclusion = conclusion / (EVALUATIONS * (options.batch or 1))  # in steps
+        """`size` is that of a checkpoint in bytes.
+
+        `conclusion` evaluations of a row follow the last step, and at least `tuning` if a sampler
+        is chosen.
+        """
+        a_step = EVALUATIONS * (options.batch or 1)
+        self.conclusion, self._least = conclusion / a_step, tuning / a_step  # in steps
         self.options, self.started = options, started
         self.budget = None if options.budget is None else float(options.budget)
-        self.tuning = TUNING * self.budget if tunable and self.budget is not None else 0.0
-        self.tuning = 0.0 if self.tuning < LEAST_TUNING else self.tuning
         self.before = self.pace = self.evaluating = 0.0
         self.saving = size / DISK
         self.ramp = {"step": 0, "elapsed": 0.0}
@@ -62,7 +64,7 @@ class Clock:
         """Return the share of the run that is behind after `step` steps, in [0, 1]."""
         budget = self.budget
         if budget is not None:
-            aside = self.evaluating + self.saving + 0.5 * self.pace + self.tuning
+            aside = self.evaluating + self.saving + 0.5 * self.pace + self.tuning()
             aside += self.concluding() if self.can_conclude() else 0.0
             budget = max(budget - aside, budget / 2)
         elapsed = self.elapsed() if elapsed is None else elapsed
@@ -95,6 +97,11 @@ class Clock:
         A run of so many steps always does: what it makes depends on no clock.
         """
         return self.budget is None or self.concluding() <= max(SOON, 0.5 * self.budget)
+
+    def tuning(self) -> float:
+        """Return the seconds in which a sampler is chosen at the end; 0: too few to do it."""
+        seconds = TUNING * (self.budget or 0.0) if self._least else 0.0
+        return seconds if seconds >= max(LEAST_TUNING, self._least * self.pace) else 0.0
 
     def stepped(self) -> None:
         """A step has ended."""

@@ -112,9 +112,7 @@ def fit(
         state = TrainingState(model, chosen)
         # A checkpoint holds four numbers a parameter, the weights a fifth.
         size = 20.0 * sum(p.numel() for p in model.parameters()) if folder else 0.0
-        clock = Clock(
-            chosen, started, size=size, conclusion=model.conclusion, tunable=model.tunable
-        )
+        clock = Clock(chosen, started, size=size, conclusion=model.conclusion, tuning=model.tuning)
         config = config_of(model, source, chosen) if folder else {}
         if folder is not None and recorded is not None:
             check_same(recorded, config, folder.given)
@@ -226,10 +224,11 @@ class _Loop:
 
     def _tune(self, stop: Stop) -> bool:
         """Choose how to sample, if there is time set aside for it; whether that was stopped."""
-        if self.clock.tuning:
-            said = self.look.tune(self.clock.tuning, stop)
+        seconds = self.clock.tuning()
+        if seconds:
+            said = self.look.tune(seconds, stop)
             self.log("tuned", self.state.step, said=said)
-        return self.clock.tuning > 0 and self.state.model.tuned_tree is None and stop()
+        return seconds > 0 and self.state.model.tuned_tree is None and stop()
 
     def _train(self, stop: Stop) -> bool:
         """Take the steps; whether they were stopped."""
