@@ -209,10 +209,18 @@ def test_a_signal_raises_once_and_then_ends(monkeypatch: pytest.MonkeyPatch) -> 
     passed_on: list[Any] = []
     hook = passed_on.append
     monkeypatch.setattr(sys, "unraisablehook", hook)
-    with interruptible() as came:
-        assert not came()
-        with pytest.raises(KeyboardInterrupt):
+
+    def work() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with interruptible(work) as came:
+        with pytest.raises(SystemExit):  # nothing is at work that would catch an exception
             signal.raise_signal(signal.SIGINT)
+        assert ended == [(2, b"interrupted.\n"), 130]
+        assert not came()
+        ended.clear()
+        with pytest.raises(KeyboardInterrupt):
+            work()
         assert came()
         assert ended == []
         with pytest.raises(SystemExit):

@@ -125,8 +125,9 @@ def results(name: str, place: Path) -> list[Any]:
 
 def finished(place: Path) -> dict[Path, bytes]:
     """The weights of the runs of a comparison that are finished."""
-    states = place.glob("all/runs/*/state/*-end/state.json")
-    weights = [state.parents[2] / "weights.safetensors" for state in states]
+    newest = place.glob("all/runs/*/state/latest")
+    done = [file for file in newest if file.read_text().strip().endswith("-end")]
+    weights = [file.parents[1] / "weights.safetensors" for file in done]
     return {file: file.read_bytes() for file in weights if file.exists()}
 
 

@@ -32,8 +32,10 @@ def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible(work: Callable[..., Any]) -> Iterator[Callable[[], bool]]:
     """Within, the first signal raises KeyboardInterrupt and the second ends the process.
+
+    So does the first while `work` is not being called: nobody would catch the exception.
 
     Yields:
         A function that returns whether a signal has come: extension modules turn the exception into
@@ -43,7 +45,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
     def receive(number: int, frame: FrameType | None) -> None:
         nonlocal came
-        if came or _importing(frame):
+        if came or _importing(frame) or not _calling(work, frame):
             leave()
         came = True
         raise KeyboardInterrupt
@@ -63,6 +65,15 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             yield lambda: came
     finally:
         sys.unraisablehook = before
+
+
+def _calling(work: Callable[..., Any], frame: FrameType | None) -> bool:
+    """Whether `work` is being called."""
+    while frame is not None:
+        if frame.f_code is work.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _importing(frame: FrameType | None) -> bool:

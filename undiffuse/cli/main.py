@@ -53,11 +53,9 @@ def main(words: Sequence[str]) -> int:
     >>> main(["--version"])
     0...
     """
-    with interruptible() as interrupted:
+    with interruptible(_call) as interrupted:
         try:
-            from undiffuse.cli.app import call
-
-            return call(words)
+            return _call(words)
         except BaseException as problem:
             if interrupted() or isinstance(problem, KeyboardInterrupt):
                 _complain("interrupted.")
@@ -71,6 +69,12 @@ def main(words: Sequence[str]) -> int:
                 raise
             _complain(sentence)
             return 2
+
+
+def _call(words: Sequence[str]) -> int:
+    from undiffuse.cli.app import call
+
+    return call(words)
 
 
 def _sentence(problem: BaseException) -> str | None:
