@@ -18,7 +18,7 @@ SEED ?= 0
 help:
 	@echo "make demo    train on real handwritten digits for 150 seconds, draw samples, and report how good they are"
 	@echo "make test    all tests (5 to 6 minutes)"
-	@echo "make faults  kill, starve and mutate everything, and the slow statistical laws (15 minutes)"
+	@echo "make faults  kill, starve and mutate everything, and the slow statistical laws (16 minutes)"
 	@echo "make check   lint, format, types and the fast laws"
 	@echo "make house   files, lines of code, import circles, names defined twice, registries without a law"
 	@echo "make mutants break the code of PACKAGE= in SAMPLE=300 places and count what TESTS= notice (an hour at most)"
