@@ -16,9 +16,7 @@ from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
 from undiffuse.diffusion.likelihood.density import (
     Adaptive,
     RungeKutta,
-    Shared,
     log_density,
-    shared_steps,
 )
 from undiffuse.diffusion.oracle import Gaussian, Mixture
 from undiffuse.diffusion.schedules.process import LEAST_SCORED
@@ -292,68 +290,20 @@ def test_several_probes_are_averaged_and_their_spread_is_that_of_single_ones():
     torch.testing.assert_close(both.stderr, torch.hypot(apart / 2, solver_error))
 
 
-@pytest.mark.parametrize("name", FAST)
-def test_shared_steps_are_the_fewest_that_keep_to_the_tolerance(name):
-    """On rows of the same law the density is exact to what is stated, for as many evaluations."""
-    generator = torch.Generator().manual_seed(3)
-    oracle, _ = mixture(FAST[name], (2,))
-    fitted, fresh = oracle.draw(32, generator), oracle.draw(64, generator)
-    shared = shared_steps(oracle, fitted, AtOne(oracle), tolerance=1e-4, most=24)
-    count = len(shared.stops) - 1
-    found = log_density(oracle, fresh, AtOne(oracle), solver=shared)
-    own = log_density(oracle, fresh, AtOne(oracle), solver=Adaptive(1e-4))
-    within = (found.nats - truth(oracle, fresh)).abs() <= found.stderr
-    assert float(within.double().mean()) >= 0.95
-    at_once = found.evaluations == 6 * count + 1
-    assert float(at_once.double().mean()) >= 0.8
-    assert float(found.evaluations.sum()) <= 1.05 * float(own.evaluations.sum())
-    assert shared_steps(oracle, fitted, AtOne(oracle), tolerance=1e-4, most=count - 1) is None
-    assert shared_steps(oracle, fitted, AtOne(oracle), tolerance=1e-4, most=24) == shared
-
-
-def test_a_row_for_which_shared_steps_are_too_long_is_solved_by_itself():
-    """To the same bytes as in steps of its own, and whatever rows are beside it."""
-    oracle, x = mixture(LinearVP(), (2,))
-    x = torch.cat([x, torch.full((1, 2), 9.0).double()])
-    shared = Shared((0.0, 0.25, 0.5, 0.75, 1.0), 3e-3)
-    found, own = (
-        log_density(oracle, x, AtOne(oracle), solver=solver) for solver in (shared, Adaptive(3e-3))
-    )
-    again = found.evaluations > 25
-    assert again.any() and not again.all()  # noqa: PT018
-    assert torch.equal(found.nats[again], own.nats[again])
-    assert torch.equal(found.evaluations[again], own.evaluations[again] + 25)
-    for i in range(len(x)):
-        alone = log_density(oracle, x[i : i + 1], AtOne(oracle), solver=shared)
-        torch.testing.assert_close(alone.nats[0], found.nats[i], rtol=1e-12, atol=0)
-        assert alone.evaluations[0] == found.evaluations[i]
-
-
-def test_rows_in_shared_steps_are_at_one_level_and_so_are_told_apart_by_nothing_else():
-    """A denoiser is asked at one time () for all rows, but for those that are solved again."""
+def test_fixed_steps_are_at_one_level_for_all_rows():
+    """A denoiser is asked at one time () for all rows: what depends on it is computed once."""
     oracle, x = mixture(EDM(), (2,))
-    times_asked = []
+    asked = []
 
     class Watched(AbstractDenoiser):
         schedule = oracle.schedule
 
         def estimate(self, x_t, t, **cond):
-            times_asked.append(t.ndim)
+            asked.append(t.ndim)
             return oracle.estimate(x_t, t, **cond)
 
-    stops = tuple(torch.linspace(0, 1, 33).tolist())
-    log_density(Watched(), x, AtOne(oracle), solver=Shared(stops, 1e-3))
-    assert times_asked == [0] * (6 * 32 + 1)
-    times_asked.clear()
     log_density(Watched(), x, AtOne(oracle), solver=RungeKutta(2))
-    assert times_asked == [0] * 12
-
-
-def test_looking_for_shared_steps_hears_stop():
-    oracle, x = mixture(EDM(), (2,))
-    options = {"tolerance": 1e-3, "most": 16}
-    assert shared_steps(oracle, x, AtOne(oracle), **options) is not None
-    assert shared_steps(oracle, x, AtOne(oracle), **options, stop=lambda: True) is None
+    assert asked == [0] * 12
 
 
 class Marked(AbstractDenoiser):

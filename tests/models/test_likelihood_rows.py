@@ -334,40 +334,6 @@ def test_unasked_the_density_is_taken_in_few_dimensions_and_the_bound_in_many(co
     assert torch.equal(found.nats, asked.nats)
 
 
-def test_steps_that_rows_share_are_chosen_at_the_end_and_kept_with_the_weights():
-    """On training rows; what is scored with them is the density, to what is stated beside it."""
-    model, other = (known([-1.0, 1.0], 0.5, Identity((2,))) for _ in range(2))
-    generator = torch.Generator().manual_seed(0)
-    signs = 2.0 * torch.randint(2, (64, 2), generator=generator) - 1
-    rows = signs + 0.5 * torch.randn(64, 2, generator=generator)
-    own = model.likelihood_rows(rows)
-    assert not model.conclude(Rows(rows), stop=lambda: True)
-    assert not model.shared_stops.any()
-    assert model.conclude(Rows(rows))
-    found, finer = model.likelihood_rows(rows), model.likelihood_rows(rows, how=Density(1e-6))
-    normal = [torch.distributions.Normal(mean, 0.5) for mean in (-1.0, 1.0)]
-    truth = torch.stack([n.log_prob(rows.double()) for n in normal]).logsumexp(0) - math.log(2)
-    error = (found.nats - truth.sum(1)).abs()
-    assert float((error <= found.stderr).double().mean()) >= 0.95
-    assert float(error.mean()) <= 0.01
-    assert not torch.equal(found.nats, own.nats)
-    assert found.evaluations <= 1.05 * own.evaluations < finer.evaluations
-    other.load_state_dict(model.state_dict())
-    assert torch.equal(other.likelihood_rows(rows).nats, found.nats)
-
-
-@pytest.mark.parametrize("columns", [2, 16])
-def test_choosing_shared_steps_takes_no_more_than_a_budget_sets_aside(columns):
-    """Rows that pass the network, and once more for each of their coordinates."""
-    model, passed = known([-1.0, 1.0], 0.5, Identity((columns,))), []
-    assert model.conclude(Rows(torch.randn(64, columns)))
-    assert 2 < len(model.shared_stops.unique()) < len(model.shared_stops)
-    model.network.register_forward_pre_hook(lambda _, given: passed.append(len(given[0])))
-    assert model.conclude(Rows(torch.randn(64, columns)))
-    assert set(passed) == {32}
-    assert 0.2 * model.conclusion < sum(passed) * (1 + columns) <= model.conclusion
-
-
 def test_an_option_alone_chooses_the_way_that_takes_it():
     model = met()
     assert how_of(model) is None

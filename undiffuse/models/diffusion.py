@@ -38,11 +38,6 @@ from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, Interval
 from undiffuse.diffusion.known import Conditional, replaced
 from undiffuse.diffusion.likelihood.density import (
     EXACT,
-    Adaptive,
-    RungeKutta,
-    Shared,
-    Solver,
-    shared_steps,
 )
 from undiffuse.diffusion.likelihood.elbo import DRAWS
 from undiffuse.diffusion.linear import LinearDenoiser
@@ -50,10 +45,9 @@ from undiffuse.diffusion.objectives import AbstractObjective
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
 from undiffuse.diffusion.schedules.process import Times, as_times
-from undiffuse.diffusion.steps.adaptive import STAGES
 from undiffuse.diffusion.target import Target
 from undiffuse.errors import InputError
-from undiffuse.interfaces import Noise, Player, Progress, Source, Stop, Transform
+from undiffuse.interfaces import Noise, Player, Progress, Source, Stop
 from undiffuse.models.base import GenerativeModel, check_classes, unmet
 from undiffuse.models.diffusion_likelihood import BOUND_FORMS, BoundForm, by_bound, by_density
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
@@ -70,9 +64,6 @@ _CHOSEN_ON = (
 _CHOICE = 0xB0D  # the seed of that choice
 _TUNING = 0x7D9E  # keeps the seeds that samplers are compared on apart from those of samples
 CHEAP = 16  # coordinates up to which the exact trace costs no more than the bound
-_SHARED = 16  # steps that rows share at most,
-_SHARED_ROWS = 32  # measured on so many training rows,
-_SHARED_TRIALS = 4  # in so many trials, as a rule
 _UNFINISHED = (
     "; another form of it may be closer, which training chooses at its end if time is left: this "
     "run has not chosen (--resume goes on)"
@@ -139,8 +130,6 @@ class Diffusion(GenerativeModel):
         self.data_range = data_range
         self.tuned: Tuned | None = None
         self.register_buffer("bound_form", torch.tensor(_NOT_CHOSEN))
-        stops = torch.zeros(_SHARED + 1, dtype=torch.float64)
-        self.register_buffer("shared_stops", stops)  # from 0 to 1, and 1 after that; all 0: none
         self.learned = (
             schedule.module
         )  # None but for a learned schedule: its weights are the model's
@@ -158,7 +147,6 @@ class Diffusion(GenerativeModel):
 
     called, methods = "a diffusion model", (*METHODS, PUBLISHED)
     bound_form: Tensor
-    shared_stops: Tensor
     completes = True
     scored_by = (Density, Bound)
     preview_options = {"method": "dpmpp", "steps": 16}  # noqa: RUF012 - read only
@@ -482,18 +470,10 @@ class Diffusion(GenerativeModel):
             default = int(self.bound_form) == _NOT_CHOSEN
             return replace(found, meaning=found.meaning + _UNFINISHED) if default else found
         assert isinstance(how, Density)
-        return by_density(denoiser, x, self.prior, how, self._solver(how), noise)
+        return by_density(denoiser, x, self.prior, how, noise)
 
     def _own_way(self) -> Bound | Density:
         return Density() if math.prod(self.shape or ()) <= CHEAP else Bound()
-
-    def _solver(self, how: Density) -> Solver:
-        """Steps of the run's own where they were fitted to this tolerance, else what is asked."""
-        if how.steps is not None:
-            return RungeKutta(how.steps)
-        stops: list[float] = sorted({float(stop) for stop in self.shared_stops.unbind()})
-        shared = stops[0] == 0 and stops[-1] == 1 and how == Density()
-        return Shared(tuple(stops), how.tolerance) if shared else Adaptive(how.tolerance)
 
     def takes_cells(self, how: How | None) -> bool:
         """Return whether `how` is a bound, and the model's own one is of whole numbers."""
@@ -505,7 +485,7 @@ class Diffusion(GenerativeModel):
         return dict(enumerate(BOUND_FORMS)).get(int(self.bound_form), BOUND_FORMS[0])
 
     def conclude(self, source: Source, *, stop: Stop = lambda: False) -> bool:
-        """Choose, on training rows, the form of the bound and the steps of the density.
+        """Choose the form of the bound: the one that is best on training rows.
 
         One form serves all rows that are scored later. The best one for each of these would be no
         bound.
@@ -524,25 +504,7 @@ class Diffusion(GenerativeModel):
             found = self.likelihood_rows(rows, how=Bound(), draws=1, seed=_CHOICE).nats
             means[i] = float(found.nan_to_num(-math.inf, neginf=-1e30).mean())
         self.bound_form.fill_(max(means, key=means.__getitem__, default=0))
-        if isinstance(self._own_way(), Density):
-            self._share_steps(transform, source.sample_batch(_SHARED_ROWS)["row"], stop)
-        return not stop()
-
-    def _share_steps(self, transform: Transform, rows: Tensor, stop: Stop) -> None:
-        """Measure in which steps the density of all rows is solved; none if they differ much."""
-        x, _ = transform.encode(rows, RowNoise(_CHOICE, len(rows)))
-        denoiser = self.trained().given(**self.label_condition(len(x), None))
-        found = shared_steps(
-            denoiser,
-            x.to(self.device),
-            self.prior.settled(),
-            tolerance=Density().tolerance,
-            most=_SHARED,
-            stop=stop,
-        )
-        self.shared_stops.fill_(0.0 if found is None else 1.0)
-        if found is not None:
-            self.shared_stops[: len(found.stops)] = torch.tensor(found.stops).to(self.shared_stops)
+        return True
 
     @property
     def conclusion(self) -> int:
@@ -550,11 +512,7 @@ class Diffusion(GenerativeModel):
         if self.no_density or self.transform is None:
             return 0
         evaluations = Bound().evaluations + DRAWS
-        count = len(self._forms(binned=True)) * evaluations * self._chosen_on
-        if isinstance(self._own_way(), Density):
-            each = _SHARED_TRIALS * (STAGES * _SHARED + 1) * (1 + math.prod(self.transform.shape))
-            count += _SHARED_ROWS * each
-        return count
+        return len(self._forms(binned=True)) * evaluations * self._chosen_on
 
     @property
     def _chosen_on(self) -> int:

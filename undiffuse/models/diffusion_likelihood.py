@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.diffusion import AbstractDenoiser, Prior
-from undiffuse.diffusion.likelihood.density import EXACT, Solver, log_density
+from undiffuse.diffusion.likelihood.density import EXACT, Adaptive, RungeKutta, log_density
 from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.steps.moves import ReverseVariance
 from undiffuse.interfaces import Noise
@@ -87,9 +87,10 @@ def by_bound(
 
 
 def by_density(
-    denoiser: AbstractDenoiser, x: Tensor, prior: Prior, how: Density, solver: Solver, noise: Noise
+    denoiser: AbstractDenoiser, x: Tensor, prior: Prior, how: Density, noise: Noise
 ) -> Likelihood:
     """The density of the probability flow, exact or with an estimated trace."""
+    solver = Adaptive(how.tolerance) if how.steps is None else RungeKutta(how.steps)
     settled = prior.settled()
     density = log_density(denoiser, x, settled, solver=solver, probes=how.probes, noise=noise)
     exact = (x[0].numel() <= EXACT) if how.probes is None else how.probes == 0

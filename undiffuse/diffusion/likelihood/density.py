@@ -24,7 +24,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, final, runtime_checkable
+from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -40,12 +40,12 @@ from undiffuse.diffusion.steps.adaptive import (
     flow_time,
     flow_variable,
     integrate,
-    march,
 )
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 
 EXACT = 64  # coordinates up to which the trace is exact unless asked otherwise
+_TOGETHER = 16  # vector-Jacobian products taken at once
 
 
 @runtime_checkable
@@ -97,48 +97,6 @@ class Adaptive(Solver):
     ) -> tuple[Tensor, Tensor]:
         taken = (evaluations.to(nats.device) / STAGES).ceil()
         return taken * self.tolerance * (1 + nats.abs()), torch.zeros_like(evaluations)
-
-
-@final
-@dataclass(frozen=True)
-class Shared(Solver):
-    """Dormand and Prince's pair, all rows in the same steps, at the same noise levels.
-
-    What depends on the level alone is computed once for all rows. A row for which a step was too
-    long, its error above `tolerance`, is solved again in steps of its own.
-
-    Args:
-        stops: where the steps begin and end, as shares of the way from 0 to 1.
-        tolerance: as for `Adaptive`.
-    """
-
-    stops: tuple[float, ...]
-    tolerance: float = 1e-5
-
-    @override
-    def __call__(
-        self, field: Field, state: State, start: Times, end: Times
-    ) -> tuple[State, Tensor]:
-        stops = start + (end - start) * torch.tensor(self.stops, dtype=torch.float64)
-        after, errors = march(field, state, stops, rtol=self.tolerance, atol=self.tolerance)
-        evaluations = torch.full((len(state[0]),), STAGES * len(errors) + 1)
-        again = (~(errors <= 1).all(0)).nonzero().flatten()
-        if len(again):
-            part, more = Adaptive(self.tolerance)(
-                lambda moved, w, rows: field(moved, w, again[rows]),
-                tuple(x[again.to(x.device)] for x in state),
-                start,
-                end,
-            )
-            after = tuple(x.index_copy(0, again.to(x.device), y) for x, y in zip(after, part))
-            evaluations[again] += more
-        return after, evaluations
-
-    @override
-    def error(
-        self, nats: Tensor, evaluations: Tensor, solved: Callable[[Solver], Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        return Adaptive(self.tolerance).error(nats, evaluations, solved)
 
 
 @final
@@ -235,57 +193,6 @@ def log_density(
     return LogDensity(nats, torch.hypot(stderr, error), evaluations, products)
 
 
-@torch.no_grad()
-def shared_steps(
-    denoiser: AbstractDenoiser,
-    x: Tensor,
-    prior: HasLogProb,
-    *,
-    tolerance: float,
-    most: int,
-    share: float = 0.95,
-    stop: Callable[[], bool] = lambda: False,
-) -> Shared | None:
-    """Return the fewest steps in which this `share` of the rows `x` (B, *) keeps to `tolerance`.
-
-    The error of a step of order five grows with the fifth power of its length, so a way whose steps
-    have the errors e_k takes sum_k e_k^(1/5) steps of error 1: where these should end follows from
-    the errors of any steps, and again from those.
-
-    Args:
-        denoiser: as for `log_density`, like `prior`.
-        x: rows at unit scale.
-        prior: the density at the end.
-        tolerance: the error allowed per step.
-        most: steps; None is returned if it takes more.
-        share: of the rows.
-        stop: polled before each trial; None is returned if it is true.
-    """
-    flow = _Flow.of(denoiser, x, prior, None, torch.randn_like)
-    stops, least = torch.linspace(0, 1, most + 1, dtype=torch.float64), 1.0
-    while not stop():
-        way = flow.start + (flow.end - flow.start) * stops
-        _, errors = march(flow.field, flow.state, way, rtol=tolerance, atol=tolerance)
-        typical = errors.nan_to_num(torch.inf).quantile(share, dim=1).clamp(1e-5, 1e5)
-        if len(typical) <= least:  # as many as were asked for
-            kept = float((errors <= 1).all(0).double().mean())
-            if kept >= share:
-                return Shared(tuple(float(stop) for stop in stops.unbind()), tolerance)
-            least += 1
-        needed = (typical ** (1 / 5)).cumsum(0)
-        least = max(least, float(needed[-1].ceil()))
-        if least > most:
-            return None
-        behind = torch.cat([torch.zeros(1, dtype=torch.float64), needed / needed[-1]])
-        wanted = torch.linspace(0, 1, int(least) + 1, dtype=torch.float64)
-        i = torch.searchsorted(behind, wanted[1:-1]).clamp(1, len(stops) - 1)
-        inner = stops[i - 1] + (stops[i] - stops[i - 1]) * (wanted[1:-1] - behind[i - 1]) / (
-            behind[i] - behind[i - 1]
-        )
-        stops = torch.cat([wanted[:1], inner, wanted[-1:]])
-    return None
-
-
 class _Flow(NamedTuple):
     """The way of rows x (B, *) along the flow, and what there is to add at its end."""
 
@@ -348,9 +255,9 @@ def _slope(denoiser: AbstractDenoiser, y: Tensor, t: Times, e: Tensor) -> tuple[
         y = y.detach().requires_grad_()
         x_hat, z_hat = denoiser.split(scale * y, t)
         slope = z_hat - x_hat
-        # One after the other: all at once, by vmap, takes up to 1.7 times as long on the CPU.
-        products = [
-            (torch.autograd.grad(slope, y, way, retain_graph=True)[0].double() * way).flatten(1)
-            for way in e.unbind(1)
-        ]
-    return slope.detach(), torch.stack([product.sum(1) for product in products], 1)
+        products: list[Any] = []
+        for part in torch.split(e.transpose(0, 1), _TOGETHER):
+            products += torch.autograd.grad(
+                slope, y, part, retain_graph=True, is_grads_batched=True
+            )
+    return slope.detach(), (torch.cat(products).double() * e.transpose(0, 1)).flatten(2).sum(2).T

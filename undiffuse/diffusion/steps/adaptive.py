@@ -154,29 +154,6 @@ def integrate(
     return result, evaluations
 
 
-def march(
-    field: Field, state: State, stops: Times, *, rtol: float, atol: float | tuple[float, ...]
-) -> tuple[State, Tensor]:
-    """Integrate as `integrate` does, in the same steps for all rows, from stop to stop (K + 1,).
-
-    The field is called with w () where all rows are. Returns the state at the last stop, after
-    6 K + 1 evaluations, and how large the error of each step was, (K, B), 1 being what the
-    tolerance allows.
-
-    >>> start, stops = (torch.ones(2, 1, dtype=torch.float64),), torch.linspace(0, 1, 4).double()
-    >>> (x,), errors = march(lambda s, w, rows: (-s[0],), start, stops, rtol=1e-5, atol=1e-5)
-    >>> x.flatten().tolist(), bool((errors < 1).all())
-    ([0.36788..., 0.36788...], True)
-    """
-    rows, size = torch.arange(len(state[0])), _Size(rtol, atol)
-    errors: list[Tensor] = []
-    slope = field(state, stops[0], rows)
-    for w, end in zip(stops[:-1].unbind(), stops[1:].unbind()):
-        state, slope, error = _step(field, state, slope, w, end - w, end, rows, size)
-        errors.append(error)
-    return state, torch.stack(errors)
-
-
 def _step(
     field: Field,
     state: State,
