@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from few_seeds import few_seeds
 
 import undiffuse as ud
 from undiffuse.interfaces import Trainable
@@ -32,13 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["train", folder / "x.npy", "--out", folder / "run", *QUICK, *TINY]
     assert main([str(word) for word in words]) == 0
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ("LEAST_SEEDS", 96),
-            ("MOST_SEEDS", 128),
-            ("SEEDS", 128),
-            ("COUNTS", (6, 10, 14)),
-        ):
-            patch.setattr(tuning, name, value)
+        few_seeds(patch, 128)
         words = ["tune", folder / "run", "--seed", 1, "--device", "cpu", "--quiet"]
         assert main([str(word) for word in words]) == 0
     return folder
@@ -109,6 +104,8 @@ def test_tuning_is_refused_in_one_sentence(run, made, cli, tmp_path):
     flow = tmp_path / "gan"
     cli("train", other, "--out", flow, "--preset", "gan", *QUICK, "--model.width", 8).done()
     assert cli("tune", flow).refused("one way", "nothing to tune")
+    assert "undiffuse tune" not in cli("info", flow).done().out
+    assert "undiffuse tune" in cli("info", few).done().out
     assert cli("tune", tmp_path / "none").refused("no such folder")
     assert not (run / "sampler.json").exists()
 
@@ -148,13 +145,7 @@ def test_training_with_a_budget_ends_with_a_choice_or_says_why_not(made, tmp_pat
 
     monkeypatch.setattr(clock, "LEAST_TUNING", 0.01)
     monkeypatch.setattr(clock, "TUNING", 0.5)
-    for name, value in (
-        ("LEAST_SEEDS", 96),
-        ("MOST_SEEDS", 96),
-        ("SEEDS", 96),
-        ("COUNTS", (6, 10, 14)),
-    ):
-        monkeypatch.setattr(tuning, name, value)
+    few_seeds(monkeypatch, 96)
     model = ud.edm(width=8, depth=1)
     model.fit(str(made / "x.npy"), budget=4, out=tmp_path / "r", device="cpu", samples=0)
     assert tuning.least_evaluations() == 96 * (40 + 6) + 8 * (9 * (6 + 10) + 4 * 30)

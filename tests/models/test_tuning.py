@@ -7,13 +7,14 @@ import math
 
 import pytest
 import torch
+from few_seeds import few_seeds
 from model_cases import DIFFUSIONS, Exact, Rows
 from torch import nn
 
 from undiffuse.diffusion import EDM, METHODS, RowNoise
 from undiffuse.errors import InputError
 from undiffuse.evaluation.metrics.kernel import kernel_distance
-from undiffuse.models import PRESETS, tuning
+from undiffuse.models import PRESETS
 from undiffuse.models.methods import evaluations
 from undiffuse.models.paired import Pairing
 from undiffuse.models.tuning import CLOSE, REFERENCE, TRIED, WIDTH, Knots, Tuned, width
@@ -50,13 +51,7 @@ def exact(preset, rows=2000):
 def few():
     """Samples and numbers of steps enough for what is asked here."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ("LEAST_SEEDS", 96),
-            ("MOST_SEEDS", 192),
-            ("SEEDS", 192),
-            ("COUNTS", (6, 10, 14)),
-        ):
-            patch.setattr(tuning, name, value)
+        few_seeds(patch, 192)
         yield
 
 

@@ -24,7 +24,7 @@ from network_cases import (
     values,
 )
 
-from undiffuse import parts
+from undiffuse import nn, parts
 from undiffuse.nn import FLOWS, MLP, NETWORKS
 from undiffuse.nn.layers import LabelEntry, NoiseFeatures, fold, linear, unfold
 from undiffuse.nn.sized import SizedNetwork
@@ -316,3 +316,19 @@ def test_a_wrong_network_breaks_a_law(wrong, law, how, monkeypatch):
     monkeypatch.setitem(NETWORKS, wrong.name, wrong)
     with pytest.raises(how, match="size mismatch" if how is RuntimeError else None):
         law(wrong.name, (2,))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("labelled", [False, True])
+def test_one_level_for_all_rows_is_that_level_for_each(kind, labelled):
+    """What depends on the level is computed once, and each row keeps its label."""
+    shape = next(s for s in ((3,), (1, 8, 8)) if len(s) in NETWORKS[kind].axes)
+    net = nn.for_shape(shape, kind=kind, classes=3).eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+        x, level = torch.randn(5, *shape), torch.tensor(0.3)
+        given = {"label": torch.tensor([0, 2, -1, 1, 0])} if labelled else {}
+        torch.testing.assert_close(
+            net(x, level.expand(5), **given), net(x, level.repeat(5), **given)
+        )

@@ -104,23 +104,14 @@ def plan_images(
         notes.append(
             f"{folder.name}: {grey:,} of {len(headers):,} images are grey and are turned into RGB."
         )
-    total = f"{len(headers):,} images"
-    pages = sum(header.pages for header in headers.values())
-    if pages:
-        notes.append(
-            f"{folder.name}: {pages:,} of {total} hold several pages or frames; only the first of "
-            "each is read."
-        )
-    lost = sum(header.deep_colour for header in headers.values())
-    if lost:
-        notes.append(f"{folder.name}: {lost:,} of {total} are 16-bit colour, read as 8 bits.")
+    notes += _left_out(folder.name, headers)
     channels = (3 if colour else 1) + alpha
     wide = [header.wide for header in headers.values() if header.wide] if channels == 1 else []
     if wide:
         what = "real numbers" if "float32" in wide else "signed or 32-bit whole numbers"
         notes.append(
-            f"{folder.name}: {len(wide):,} of {total} hold {what}, which are kept as they are; a "
-            "folder of samples will hold TIFF files of such."
+            f"{folder.name}: {len(wide):,} of {len(headers):,} images hold {what}, which "
+            "are kept as they are; a folder of samples will hold TIFF files of such."
         )
     return PixelFormat(
         height,
@@ -129,6 +120,22 @@ def plan_images(
         deep=deep and channels == 1 and not wide,
         wide=min(wide, default=""),
     ), notes
+
+
+def _left_out(name: str, headers: Mapping[int, ImageHeader]) -> list[str]:
+    """Notes on pages and bits that are not read."""
+    total = f"{len(headers):,} images"
+    pages = sum(header.pages for header in headers.values())
+    notes = []
+    if pages:
+        notes.append(
+            f"{name}: {pages:,} of {total} hold several pages or frames; only the first of "
+            "each is read."
+        )
+    lost = sum(header.deep_colour for header in headers.values())
+    if lost:
+        notes.append(f"{name}: {lost:,} of {total} are 16-bit colour, read as 8 bits.")
+    return notes
 
 
 def read_image_header(path: Path) -> ImageHeader:
