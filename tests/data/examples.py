@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from image_files import folder_of, pixels
 
+from undiffuse.data.tables.transform import TableTransform
+
 
 def frame(rows=60, seed=0):
     """A table with a column of every sort: see `undiffuse.data.tables`."""
@@ -27,6 +29,16 @@ def frame(rows=60, seed=0):
         "same": 7,
     }
     return pd.DataFrame(data)
+
+
+def encoded(column, codes, z):
+    """x (B, width) and log correction (B,) of the codes (B,) of one modelled column."""
+    return TableTransform(columns=[column]).encode(codes[:, None], lambda like: z)
+
+
+def decoded(column, x):
+    """The codes (B,) of one modelled column."""
+    return TableTransform(columns=[column]).decode(x)[:, 0]
 
 
 def every_arrow_type(seed=0):

@@ -10,7 +10,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from examples import every_arrow_type, frame
+from examples import decoded, encoded, every_arrow_type, frame
 
 from undiffuse import parts
 from undiffuse.data import KINDS
@@ -18,8 +18,9 @@ from undiffuse.data.tables import form as table_form
 from undiffuse.data.tables import read as table_read
 from undiffuse.data.tables.columns import COLUMNS, GridColumn, IntegerColumn, measure_column
 from undiffuse.data.tables.form import LIBRARIES, WRITERS
+from undiffuse.data.tables.modelled import MODELLED, ConstantColumn, LevelColumn, NumberColumn
 from undiffuse.data.tables.read import READERS, open_table
-from undiffuse.data.tables.transform import MODELLED, ConstantColumn, LevelColumn, NumberColumn
+from undiffuse.data.tables.transform import BATCHES, NumberBatch
 
 pa = pytest.importorskip("pyarrow")
 
@@ -130,7 +131,9 @@ def test_a_wrong_sort_of_column_is_caught(sort, monkeypatch):
 
 EXAMPLES = {
     "constant": ConstantColumn(name="c", value=7.0, rows=9),
-    "levels": LevelColumn(name="c", values=[3.0, 0.0, 1.0], masses=[0.5, 0.3, 0.15, 0.05]),
+    "levels": LevelColumn(
+        name="c", values=[3.0, 0.0, 1.0], masses=[0.5, 0.3, 0.1, 0.05, 0.05], unseen=3
+    ),
     "number": NumberColumn(
         name="c",
         low=0.0,
@@ -154,10 +157,10 @@ def law_codes_come_back(column, codes):
     """Whatever a column can hold is decoded as it was encoded, whichever the noise."""
     codes = torch.tensor(codes, dtype=torch.float64).repeat(50)
     z = torch.randn(len(codes), column.width, generator=torch.Generator().manual_seed(0))
-    x, correction = column.encode(codes, z.double())
+    x, correction = encoded(column, codes, z.double())
     assert x.shape == (len(codes), column.width)
     assert bool(x.isfinite().all() and correction.isfinite().all())
-    np.testing.assert_array_equal(column.decode(x), codes)
+    np.testing.assert_array_equal(decoded(column, x), codes)
     held = codes[~codes.isnan()].numpy()
     assert column.can_hold(held).all()
     assert column.can_hold(np.array([column.some_code])).all()
@@ -173,16 +176,19 @@ def test_every_way_to_model_a_column_gives_its_codes_back(name):
     law_codes_come_back(parts.rebuild(tree, MODELLED), CODES[name])
 
 
-class Truncates(NumberColumn):
+class Truncates(NumberBatch):
     def decode(self, x):
         return super().decode(x).clamp(max=80.0)
 
 
 def test_a_wrong_way_to_model_a_column_is_caught(monkeypatch):
-    monkeypatch.setitem(MODELLED, "number", Truncates)
-    tree = parts.describe(EXAMPLES["number"], {"number": NumberColumn})
+    monkeypatch.setitem(BATCHES, NumberColumn, Truncates)
     with pytest.raises(AssertionError):
-        law_codes_come_back(parts.rebuild(tree, MODELLED), CODES["number"])
+        law_codes_come_back(EXAMPLES["number"], CODES["number"])
+
+
+def test_every_modelled_column_has_what_encodes_it():
+    assert set(BATCHES) == set(MODELLED.values())
 
 
 # --- libraries and files

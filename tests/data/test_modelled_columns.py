@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from examples import decoded, encoded
 from scipy.stats import norm
 
 from undiffuse.data.tables.columns import measure_column
-from undiffuse.data.tables.transform import (
+from undiffuse.data.tables.modelled import (
     ConstantColumn,
     LevelColumn,
     NumberColumn,
@@ -95,28 +96,76 @@ def test_categories_of_one_frequency_stand_in_their_own_order():
 
 def test_each_level_owns_its_interval_of_a_standard_normal():
     """x = Phi^-1(F_k + u w_k), at most eight deviations away; the correction is log w - log phi."""
-    column = LevelColumn(name="c", values=[4.0, 0.0, 9.0], masses=[1, 2, 4, 1])
-    below = np.array([0, 1, 3, 7, 8]) / 8
+    column = LevelColumn(name="c", values=[4.0, 0.0, 9.0], masses=[1, 2, 3, 1, 1], unseen=3)
+    below = np.array([0, 1, 3, 6, 7, 8]) / 8
     u = torch.linspace(0.01, 0.99, 9, dtype=torch.float64)
-    for k, code in enumerate([4.0, 0.0, 9.0, math.nan]):
-        x, correction = column.encode(
-            torch.full((9,), code).double(), torch.special.ndtri(u)[:, None]
+    for k, (code, drawn) in enumerate(
+        [(4.0, 4.0), (0.0, 0.0), (9.0, 9.0), (5.5, 9.0), (math.nan, math.nan)]
+    ):
+        x, correction = encoded(
+            column, torch.full((9,), code).double(), torch.special.ndtri(u)[:, None]
         )
         expected = norm.ppf(below[k] + u.numpy() * (below[k + 1] - below[k]))
         np.testing.assert_allclose(x[:, 0], expected, atol=1e-6)
         width = math.log(below[k + 1] - below[k])
         np.testing.assert_allclose(correction, width - norm.logpdf(x[:, 0].double()), rtol=1e-6)
-        np.testing.assert_array_equal(column.decode(x), [code] * 9)
+        np.testing.assert_array_equal(decoded(column, x), [drawn] * 9)
         far = torch.tensor([[-40.0], [40.0]]).double()
-        ends, _ = column.encode(torch.full((2,), code).double(), far)
+        ends, _ = encoded(column, torch.full((2,), code).double(), far)
         assert ends.abs().max() <= 8
-        np.testing.assert_array_equal(column.decode(ends), [code] * 2)
+        np.testing.assert_array_equal(decoded(column, ends), [drawn] * 2)
     assert column.expects(np.array([4.0, 1.0, 9.0])).tolist() == [True, False, True]
     assert column.some_code == 4
-    complete = LevelColumn(name="c", values=[4.0, 0.0], masses=[1, 2])
-    for bad in (math.nan, 5.0, -1.0):
-        with pytest.raises(InputError, match='column "c": holds a value'):
-            complete.encode(torch.tensor([0.0, bad]).double(), torch.zeros(2, 1).double())
+    complete = LevelColumn(name="c", values=[4.0, 0.0], masses=[1, 2, 1], unseen=2)
+    with pytest.raises(InputError, match='column "c": a value is missing'):
+        encoded(complete, torch.tensor([0.0, math.nan]).double(), torch.zeros(2, 1).double())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"masses": [1, 1]}, "masses"),
+        ({"masses": [1, 1, 1, 1, 1]}, "masses"),
+        ({"masses": [1, -1, 1]}, "masses"),
+        ({"masses": [0, 0, 0]}, "masses"),
+        ({"unseen": 3}, "masses"),
+        ({"unseen": -1}, "masses"),
+        ({"values": [], "masses": [1], "unseen": 0}, "masses"),
+    ],
+)
+def test_levels_that_cannot_be_are_refused(changes, sentence):
+    right = {"name": "c", "values": [4.0, 0.0], "masses": [1, 2, 1], "unseen": 2}
+    LevelColumn(**right)
+    with pytest.raises(ValueError, match=sentence):
+        LevelColumn(**right | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"knots": [0.0]}, "knots"),
+        ({"knots": [0.0, 0.0]}, "knots"),
+        ({"marks": [1.0, -1.0]}, "knots"),
+        ({"knots": [0.0], "marks": [0.0]}, "knots"),
+        ({"grid": [0, 1]}, "grid"),
+        ({"grid": [0, 0, 1]}, "grid"),
+        ({"gaps": [[1.0]]}, "gaps"),
+    ],
+)
+def test_maps_of_numbers_that_cannot_be_are_refused(changes, sentence):
+    right = {"name": "c", "low": 0.0, "high": 9.0, "rows": 9}
+    right |= {"knots": [0.0, 9.0], "marks": [-1.0, 1.0], "grid": [0, 1, 1], "gaps": [[1.0, 2.0]]}
+    NumberColumn(**right)
+    with pytest.raises(ValueError, match=sentence):
+        NumberColumn(**right | changes)
+
+
+def test_the_farthest_noise_stays_within_the_last_level():
+    """Whose end, the sum of all shares before it and its own, may be rounded to more than one."""
+    masses = [14.0, 16.0, 16.0, 16.0, 18.0, 16.0, 17.0, 10.0, 11.0, 1.0, 16]
+    column = LevelColumn(name="c", values=list(range(9)), masses=masses, unseen=9)
+    x, _ = encoded(column, torch.full((2,), math.nan).double(), torch.tensor([[8.0], [40.0]]))
+    assert x[:, 0].tolist() == pytest.approx([8.0, 8.0], abs=0.3)
 
 
 @pytest.mark.parametrize(("n", "knots"), [(21, 2), (24, 3), (100, 12), (264, 33), (2000, 33)])
@@ -139,9 +188,9 @@ def test_the_map_of_numbers_goes_through_quantiles_at_normal_scores(n, knots):
         ([at[0] - np.diff(at)[0]], [2 * scores[0] - scores[1]]),  # goes on beyond the ends
         ([at[-1] + np.diff(at)[-1]], [2 * scores[-1] - scores[-2]]),
     ):
-        x, _ = column.encode(torch.tensor(points).double(), torch.zeros(len(points), 1).double())
+        x, _ = encoded(column, torch.tensor(points).double(), torch.zeros(len(points), 1).double())
         np.testing.assert_allclose(x[:, 0], expected, atol=1e-5)
-    _, slope = column.encode(torch.tensor(middle), torch.zeros(len(middle), 1).double())
+    _, slope = encoded(column, torch.tensor(middle), torch.zeros(len(middle), 1).double())
     np.testing.assert_allclose(slope, np.log(np.diff(scores) / np.diff(at)), rtol=1e-9)
 
 
@@ -166,11 +215,11 @@ def test_whole_numbers_lie_in_the_middle_of_their_bins():
     np.testing.assert_allclose(column.knots, np.quantile(codes + 0.5, norm.cdf(scores)), rtol=1e-6)
     z = torch.special.ndtri(torch.tensor([[0.25], [0.75]]).double())
     for code in (0.0, 77.0, column.high):
-        x, _ = column.encode(torch.full((2,), code).double(), z)
+        x, _ = encoded(column, torch.full((2,), code).double(), z)
         expected = np.interp([code + 0.25, code + 0.75], column.knots, scores)
         inside = [column.knots[0] < code + u < column.knots[-1] for u in (0.25, 0.75)]
         np.testing.assert_allclose(x[inside, 0], expected[inside], atol=1e-5)
-        np.testing.assert_array_equal(column.decode(x), [code] * 2)
+        np.testing.assert_array_equal(decoded(column, x), [code] * 2)
 
 
 def test_a_bin_of_whole_numbers_is_wide_enough_for_float32():
@@ -181,8 +230,8 @@ def test_a_bin_of_whole_numbers_is_wide_enough_for_float32():
     slopes = np.diff(column.marks) / np.diff(column.knots)
     assert slopes.min() == pytest.approx(3e-6, rel=1e-6)
     codes = torch.arange(990_000, 1_000_001, 7).double()
-    x, _ = column.encode(codes, torch.randn(len(codes), 1).double())
-    np.testing.assert_array_equal(column.decode(x), codes)
+    x, _ = encoded(column, codes, torch.randn(len(codes), 1).double())
+    np.testing.assert_array_equal(decoded(column, x), codes)
     wide, _ = modelled(np.concatenate([np.arange(400), [2**21]]))  # more steps than float32 tells
     assert isinstance(wide, NumberColumn)
     assert (np.diff(wide.marks) / np.diff(wide.knots)).min() < 3e-6
@@ -204,10 +253,10 @@ def test_atoms_and_missing_are_states_of_a_second_coordinate():
     held = column.can_hold(np.array([0.5, 0.4, 2.0, rest.max(), rest.max() + 1]))
     assert held.tolist() == [True, False, True, True, False]
     z = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)).double()
-    x, correction = column.encode(torch.tensor([0.5, math.nan, 5.0]).double(), z)
+    x, correction = encoded(column, torch.tensor([0.5, math.nan, 5.0]).double(), z)
     np.testing.assert_allclose(x[:2, 0], z[:2, 0], rtol=1e-6)  # filled with noise
-    state = LevelColumn(name="c", values=[0, 1, 2], masses=column.states)
-    flags, more = state.encode(torch.tensor([1.0, 2.0, 0.0]).double(), z[:, 1:])
+    state = LevelColumn(name="c", values=[0.5], masses=column.states, unseen=0)
+    flags, more = encoded(state, torch.tensor([0.5, math.nan, 5.0]).double(), z[:, 1:])
     np.testing.assert_allclose(x[:, 1:], flags)
     np.testing.assert_allclose(
         correction[:2], more[:2].numpy() - norm.logpdf(x[:2, 0].double()), rtol=1e-6
@@ -303,14 +352,14 @@ def test_what_a_model_draws_in_a_gap_goes_to_the_nearer_end(left, right, unit):
     assert high - low == pytest.approx(3e-6 * 199 if whole else 2e-4)
     assert (low + high) / 2 == pytest.approx(centre, abs=0.02 if whole else 1e-9)
     quarters = torch.tensor([[0.75 * low + 0.25 * high], [0.25 * low + 0.75 * high]])
-    np.testing.assert_allclose(column.decode(quarters.double()), [values[left - 1], values[left]])
+    np.testing.assert_allclose(decoded(column, quarters.double()), [values[left - 1], values[left]])
     wide = torch.linspace(-4, 4, 4001).double()[:, None]
-    drawn = column.decode(wide).numpy()
+    drawn = decoded(column, wide)
     assert (np.diff(drawn) >= 0).all()
     assert not ((drawn > values[left - 1]) & (drawn < values[left])).any()
     assert (drawn.min(), drawn.max()) == (values.min(), values.max())
     below = float(np.mean(drawn <= values[left - 1]))
     assert below == pytest.approx((centre + 4) / 8, abs=0.01)
     codes = torch.from_numpy(np.asarray(values, dtype=float))
-    back = column.decode(column.encode(codes, torch.zeros(len(codes), 1).double())[0])
+    back = decoded(column, encoded(column, codes, torch.zeros(len(codes), 1).double())[0])
     np.testing.assert_allclose(back, values, atol=1e-4)

@@ -32,7 +32,8 @@ from undiffuse.data.tables.columns import (
     text_to,
 )
 from undiffuse.data.tables.form import TableForm, need_pyarrow, schema_to_text
-from undiffuse.data.tables.transform import MODELLED, TableTransform, measure_model, phrase_of
+from undiffuse.data.tables.modelled import MODELLED, measure_model, phrase_of
+from undiffuse.data.tables.transform import TableTransform
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 

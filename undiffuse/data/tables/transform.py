@@ -1,544 +1,43 @@
 """Rows of a table <-> vectors whose coordinates are each close to a standard normal.
 
-A column becomes one or two coordinates, or none. Each of its values is put by a monotone map where
-a standard normal would put its rank, so that a model meets coordinates it already knows and learns
-how they depend on each other.
-
-*Levels* (categories, booleans, whole numbers with few values, and "missing" as one more level).
-Level k owns the interval (F_k, F_k + w_k) of probabilities, w_k its share of the training rows.
-With u uniform,
-
-    v = F_k + u w_k,   x = Phi^-1(v),
-    log P(k) = log E_u[w_k p(x)/phi(x)] >= E_u[log p(x) + log w_k - log phi(x)],
-
-which is an equality when x is standard normal. Categories without an order stand by falling
-frequency: rare ones lie in a tail, where an interval of the same probability is wider.
-
-A value that the n training rows do not have is one more level. The N_1 values that one row has are
-about as frequent together as all unseen ones (Good 1953), so their share N_1/n is split into
-N_1 + 1 equal parts, one of which is for whatever is unseen; 1/(n + 1) is, where N_1 = 0.
-
-*Numbers* (continuous, or whole with many values k, which become y = k + u). The map x = m(y) is
-linear between knots (quantiles of the training rows at normal scores) and goes on linearly beyond
-them: log p(y) = log p(x) + log m'(y), exactly. Values that many rows share ("atoms", such as the
-zeros of a capital gain) and missing ones have no density; they become a second coordinate of levels
-{ordinary, atom 1, ..., missing}, and where that is not "ordinary" the number is filled with z ~
-N(0, 1), whose log-density is subtracted.
-
-A repeated value far from all others (-999, 9999-12-31) is an atom too, however few rows have it,
-and between two clusters that are far apart the map is so steep that hardly any x is left: a value
-that falls there goes to the nearer end, so that nothing is drawn where the data have nothing.
-
-Numbers are on a grid where those of all training rows are; one between two steps is modelled as
-the step below, with probability 1/(n + 1) of lying there.
-
-*Constants* are left out and put back; another value has probability 1/(n + 1).
-
-All this is measured on the training rows alone. A held-out row is then as likely to have a value
-that they lack as a new one, which the rate of alarms rests on.
+A row is encoded and decoded by all columns of one sort at once (see `modelled` for how each is
+modelled). What was measured of each, its levels or knots, is a row of a matrix that the longest of
+them fills, so that only columns of about as many levels stand together.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, final
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.special import ndtr, ndtri
 
-from undiffuse.data.tables.columns import Column
+from undiffuse.data.tables.modelled import (
+    ConstantColumn,
+    LevelColumn,
+    ModelledColumn,
+    NumberColumn,
+    on_grid,
+)
 from undiffuse.data.unseen import log_seen
 from undiffuse.data.whole_numbers import inside
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 FARTHEST = 8.0  # ndtri of the largest float64 below 1 is 8.2: the outermost intervals end here
-MOST_LEVELS = 256  # of a column on a grid; with more it is modelled as a number
-REPEATS = 4  # rows per value, on average, with fewer of which a column on a grid is a number
-ATOM = 0.05  # a value of a number column in more than this share of the rows is an atom
-FAR = 0.5  # so is a repeated end that is further from the rest than this share of their range
-WIDE, BLOCK, EMPTY = (
-    0.1,
-    8,
-    5.0,
-)  # a gap: share of the range, and times what its 8 nearest rows span
-STEEP = 1e-4  # half of the x that a gap takes
-KNOTS = 33  # at most; with fewer than eight rows to a knot there are fewer
-EXACT_STEPS = 2**20  # whole numbers with up to this many steps come back exactly from float32
-_SAME = 1e-7  # relative difference of numbers that are one: those of float32 columns are rounded
-LEAST_SLOPE = 3e-6  # of the map on such a column: a bin is then several ulps wide, even in a tail
-
-
-class ModelledColumn(ABC):
-    """How one column is modelled. Codes and x stand one below the other: (B,) and (B, width)."""
-
-    name: str
-    width: int  # coordinates of x
-    random: bool = True  # whether `encode` uses its noise
-
-    @abstractmethod
-    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode codes (B,) with noise z (B, width): x (B, width) and log correction (B,)."""
-
-    @abstractmethod
-    def decode(self, x: Tensor) -> Tensor:
-        """Decode x (B, width) to codes (B,) float64."""
-
-    @abstractmethod
-    def expects(self, codes: np.ndarray) -> np.ndarray:
-        """Return which codes (N,) are levels, or on the grid, of the training rows."""
-
-    def can_hold(self, codes: np.ndarray) -> np.ndarray:
-        """Return which codes (N,) a row drawn by the model can have."""
-        return self.expects(codes)
-
-    @property
-    @abstractmethod
-    def some_code(self) -> float:
-        """A code that the column can hold."""
-
-
-@final
-class ConstantColumn(ModelledColumn):
-    """A column with one value: no coordinate.
-
-    Args:
-        name: the column's name, for messages.
-        value: the code of that value; None: every one is missing.
-        rows: how many training rows have it.
-    """
-
-    width = 0
-    random = False
-
-    def __init__(self, *, name: str, value: float | None, rows: int) -> None:
-        self.name = name
-        self.value = value
-        self.rows = rows
-        self._code = math.nan if value is None else value
-
-    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """See `ModelledColumn`."""
-        seen = codes.isnan() if self.value is None else codes == self.value
-        return z.float(), log_seen(seen, self.rows)
-
-    def decode(self, x: Tensor) -> Tensor:
-        """See `ModelledColumn`."""
-        return torch.full(x.shape[:1], self._code, dtype=torch.float64, device=x.device)
-
-    def expects(self, codes: np.ndarray) -> np.ndarray:
-        """See `ModelledColumn`."""
-        return codes == self._code
-
-    @property
-    def some_code(self) -> float:
-        """See `ModelledColumn`."""
-        return self._code
-
-
-@final
-class LevelColumn(ModelledColumn):
-    """A column with few values.
-
-    Args:
-        name: the column's name, for messages.
-        values: its codes, in the order of their intervals.
-        masses: the share of each, with that of unseen values at `unseen`, and then that of missing
-            if it can be missing.
-        unseen: the place of the level of all other values; None: there are none.
-    """
-
-    width = 1
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        values: Sequence[float | int],
-        masses: Sequence[float | int],
-        unseen: int | None = None,
-    ) -> None:
-        self.name = name
-        self.values = values
-        self.masses = masses
-        self.unseen = unseen
-        seen, levels = list(values), range(len(values))
-        if unseen is not None:  # drawn, it becomes the value beside it
-            seen.insert(unseen, seen[min(unseen, len(seen) - 1)])
-            levels = [k + (k >= unseen) for k in levels]
-        self.missing = len(masses) > len(seen)
-        listed = [*seen, *([math.nan] if self.missing else [])]
-        self._values = torch.tensor(listed, dtype=torch.float64)
-        self._mass = torch.tensor(masses, dtype=torch.float64) / math.fsum(masses)
-        self._below = self._mass.cumsum(0) - self._mass
-        ends = torch.tensor([math.inf], dtype=torch.float64)
-        self._edges = torch.cat([-ends, ndtri(self._below[1:]), ends])
-        self._sorted, order = torch.tensor(values, dtype=torch.float64).sort()
-        self._order = torch.tensor(levels)[order]
-
-    @classmethod
-    def measure(cls, rows: np.ndarray, column: Column) -> LevelColumn:
-        """Return the column of training rows (N,) of codes."""
-        present = rows[~np.isnan(rows)]
-        values, counts = np.unique(present, return_counts=True)
-        if not column.ordered:
-            falling = np.argsort(-counts, kind="stable")
-            values, counts = values[falling], counts[falling]
-        once = counts == 1
-        part = once.sum() / (once.sum() + 1)  # of a row, for each value seen once and for unseen
-        unseen = len(values) if column.ordered else len(values) - int(once.sum())
-        masses = np.insert(np.where(once, part, counts), unseen, part or 1.0).tolist()
-        if column.missing != "no":
-            masses.append(max(len(rows) - len(present), 1))
-        return cls(name=column.name, values=values.tolist(), masses=masses, unseen=unseen)
-
-    def _index(self, codes: Tensor) -> Tensor:
-        """Return the level of each code. Raises InputError for a code that has none."""
-        known, order = _beside(codes, self._sorted, self._order)
-        place = torch.searchsorted(known, codes.nan_to_num()).clamp(max=len(known) - 1)
-        found = known[place] == codes
-        empty = codes.isnan()
-        if (self.unseen is None and not bool((found | empty).all())) or (
-            not self.missing and bool(empty.any())
-        ):
-            raise InputError(
-                f'column "{self.name}": holds a value that the training data does not; remove '
-                "those rows."
-            )
-        other = torch.where(empty, len(self._values) - 1, self.unseen or 0)
-        return torch.where(found, order[place], other)
-
-    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """See `ModelledColumn`. Raises InputError for a code that is no level."""
-        k = self._index(codes)
-        mass, below, edges = _beside(codes, self._mass, self._below, self._edges)
-        v = below[k] + ndtr(z[:, 0]) * mass[k]
-        x = inside(ndtri(v).clamp(-FARTHEST, FARTHEST), edges[k], edges[k + 1])
-        return x[:, None], mass[k].log() + _negative_log_normal(x)
-
-    def decode(self, x: Tensor) -> Tensor:
-        """See `ModelledColumn`."""
-        inner = self._edges[1:-1].to(x.device)
-        k = torch.searchsorted(inner, x[:, 0].double().contiguous(), right=True)
-        return self._values.to(x.device)[k]
-
-    def expects(self, codes: np.ndarray) -> np.ndarray:
-        """See `ModelledColumn`."""
-        return np.isin(codes, np.asarray(self.values, dtype=np.float64))
-
-    @property
-    def some_code(self) -> float:
-        """See `ModelledColumn`."""
-        return self.values[0]
-
-
-@final
-class NumberColumn(ModelledColumn):
-    """A column of numbers.
-
-    Args:
-        name: the column's name, for messages.
-        grid: (offset, unit, denominator) of codes that are all (offset + k unit)/denominator; empty
-            if they are not.
-        low: its least ordinary code.
-        high: its greatest ordinary code.
-        rows: how many training rows it was measured on.
-        knots: rising points y of the map, of steps k + u on a grid.
-        marks: the x of each.
-        atoms: codes that stand apart.
-        states: the shares of {ordinary, each atom, missing if one more}; empty if all are ordinary.
-        gaps: pairs of y between which the data have none, and none is drawn.
-    """
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        low: float,
-        high: float,
-        rows: int,
-        knots: Sequence[float],
-        marks: Sequence[float],
-        atoms: Sequence[float] = (),
-        states: Sequence[float] = (),
-        grid: Sequence[int] = (),
-        gaps: Sequence[Sequence[float]] = (),
-    ) -> None:
-        self.gaps = gaps
-        self.name, self.low, self.high, self.rows, self.grid = name, low, high, rows, grid
-        self.knots, self.marks, self.atoms, self.states = knots, marks, atoms, states
-        self.missing = len(states) > len(atoms) + 1
-        self.width = 2 if states else 1
-        self.random = bool(grid) or bool(states)
-        self._knots = torch.tensor(knots, dtype=torch.float64)
-        self._marks = torch.tensor(marks, dtype=torch.float64)
-        self._slopes = self._marks.diff() / self._knots.diff()
-        self._state = LevelColumn(name=name, values=range(len(states)), masses=states or [1.0])
-
-    @classmethod
-    def measure(
-        cls, rows: np.ndarray, column: Column, ordinary: np.ndarray, grid: Sequence[int]
-    ) -> NumberColumn:
-        """Return the column of training rows (N,), whose `ordinary` codes are no atoms."""
-        values, counts = np.unique(rows[~np.isnan(rows)], return_counts=True)
-        apart = ~np.isin(values, ordinary)
-        is_ordinary = np.isin(rows, ordinary)
-        states = [float(is_ordinary.sum()), *counts[apart].astype(float).tolist()]
-        if column.missing != "no":
-            states.append(max(float(np.isnan(rows).sum()), 1.0))
-        low, high = ordinary[[0, -1]].tolist()
-        places = _steps(rows[is_ordinary], grid)
-        gaps = _gaps(*np.unique(places, return_counts=True), bool(grid))
-        first, last = _steps(ordinary[[0, -1]], grid).tolist()
-        knots, marks = _knots(places, bool(grid), first, last, gaps)
-        return cls(
-            name=column.name,
-            low=low,
-            high=high,
-            rows=len(rows),
-            knots=knots,
-            marks=marks,
-            atoms=values[apart].tolist(),
-            states=[state / sum(states) for state in states] if len(states) > 1 else [],
-            grid=grid,
-            gaps=[list(gap) for gap in gaps],
-        )
-
-    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """See `ModelledColumn`. Raises InputError where missing cannot be."""
-        state = self._state_of(codes)
-        ordinary = state == 0
-        value = torch.where(ordinary, codes, self.low)
-        if self.grid:
-            steps, on_grid = self._on_grid(value)
-            exact, slope = self._map(steps + ndtr(z[:, 0]))
-            x = inside(exact, self._map(steps)[0], self._map(steps + 1)[0])
-        else:
-            exact, slope = self._map(value)
-            x, on_grid = exact.float(), None
-        x = torch.where(ordinary, x, z[:, 0].float())
-        correction = torch.where(ordinary, slope.log(), _negative_log_normal(x))
-        if on_grid is not None:
-            correction = correction + log_seen(on_grid, self.rows)
-        if not self.states:
-            return x[:, None], correction
-        flag, more = self._state.encode(state, z[:, 1:])
-        return torch.cat([x[:, None], flag], 1), correction + more
-
-    def decode(self, x: Tensor) -> Tensor:
-        """See `ModelledColumn`."""
-        knots, marks, slopes = _beside(x, self._knots, self._marks, self._slopes)
-        exact = x[:, 0].double().contiguous()
-        j = torch.searchsorted(marks[1:-1], exact, right=True)
-        y = knots[j] + (exact - marks[j]) / slopes[j]
-        y = y.floor() if self.grid else y
-        for a, b in self.gaps:
-            y = torch.where((y > a) & (y < b), torch.where(y - a < b - y, a, b).double(), y)
-        if self.grid:
-            offset, unit, denominator = self.grid
-            y = (offset + unit * y) / denominator
-        y = y.clamp(self.low, self.high)
-        if not self.states:
-            return y
-        special = [0.0, *self.atoms, *([math.nan] if self.missing else [])]
-        state = self._state.decode(x[:, 1:]).long()
-        apart = torch.tensor(special, dtype=torch.float64, device=x.device)[state]
-        return torch.where(state == 0, y, apart)
-
-    def expects(self, codes: np.ndarray) -> np.ndarray:
-        """See `ModelledColumn`."""
-        if not self.grid:
-            return np.ones(len(codes), dtype=bool)
-        return self._on_grid(torch.from_numpy(np.nan_to_num(codes)))[1].numpy()
-
-    def can_hold(self, codes: np.ndarray) -> np.ndarray:
-        """See `ModelledColumn`: in the range of the training rows."""
-        low, high = min([self.low, *self.atoms]), max([self.high, *self.atoms])
-        return self.expects(codes) & (codes >= low) & (codes <= high)
-
-    @property
-    def some_code(self) -> float:
-        """See `ModelledColumn`."""
-        return self.low
-
-    def _on_grid(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the steps of codes, that below where a code lies between two, and which do not."""
-        offset, unit, denominator = self.grid
-        whole = (codes * denominator - 0.5).ceil()  # half a step belongs to the one below
-        steps = ((whole - offset) / unit).floor()
-        close = (whole / denominator - codes).abs() <= _SAME * codes.abs()
-        return steps, close & (offset + unit * steps == whole)
-
-    def _map(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return m(y) and m'(y)."""
-        knots, marks, slopes = _beside(y, self._knots, self._marks, self._slopes)
-        j = torch.searchsorted(knots[1:-1], y.contiguous(), right=True)
-        return marks[j] + (y - knots[j]) * slopes[j], slopes[j]
-
-    def _state_of(self, codes: Tensor) -> Tensor:
-        """Return 0 where ordinary, 1 + i at atom i, the last state where missing."""
-        if not self.missing and bool(codes.isnan().any()):
-            raise InputError(
-                f'column "{self.name}": a value is missing, and none was in the training data; '
-                "fill it."
-            )
-        state = torch.zeros_like(codes)
-        for i, atom in enumerate(self.atoms):
-            state = torch.where(codes == atom, i + 1.0, state)
-        return torch.where(codes.isnan(), len(self.atoms) + 1.0, state)
-
-
-MODELLED: Mapping[str, type[ModelledColumn]] = {
-    "constant": ConstantColumn,
-    "levels": LevelColumn,
-    "number": NumberColumn,
-}
-"""Every way to model a column, by the name it is recorded under."""
-
-
-def measure_model(column: Column, codes: np.ndarray, arrow_type: pa.DataType) -> ModelledColumn:
-    """Decide from the training rows' codes (N,) how a column of an Arrow type is modelled.
-
-    one value in every row                                    left out, and put back
-    a category, a boolean, at most 256 values on a grid       levels
-    anything else                                             a number; its atoms stand apart
-    """
-    values, counts = np.unique(codes[~np.isnan(codes)], return_counts=True)
-    whole = len(values) > 0 and counts.sum() == len(codes)
-    if len(values) == 0 or (len(values) == 1 and whole):
-        value = values.item() if len(values) else None
-        return ConstantColumn(name=column.name, value=value, rows=len(codes))
-    ordinary = values[(counts <= ATOM * len(codes)) & ~_far_ends(values, counts)]
-    grid = column.grid_of(values, arrow_type)
-    repeated = len(values) <= min(MOST_LEVELS, counts.sum() / REPEATS)
-    if column.size or (grid and repeated) or len(ordinary) < 2:
-        return LevelColumn.measure(codes, column)
-    return NumberColumn.measure(codes, column, ordinary, grid)
-
-
-def phrase_of(model: ModelledColumn, column: Column, arrow_type: pa.DataType) -> str:
-    """Return a phrase for people on how a column is modelled."""
-    if isinstance(model, ConstantColumn):
-        return "a constant: left out of the model and put back"
-    or_missing = ", or missing" if column.missing != "no" else ""
-    if isinstance(model, LevelColumn):
-        return f"one of {len(model.values)} values{or_missing}"
-    assert isinstance(model, NumberColumn)
-    named = ", ".join(column.texts(np.array(model.atoms), arrow_type)) if model.atoms else ""
-    apart = f", with {named} apart" if named else ""
-    return f"{'whole steps' if model.grid else 'a continuous number'}{apart}{or_missing}"
-
-
-def _far_ends(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return which rising values are repeated and far from all others, as -999 for missing is."""
-    low, high = 0, len(values) - 1
-    far = np.zeros(len(values), dtype=bool)
-    while high - low >= 2:
-        below, above = values[low + 1] - values[low], values[high] - values[high - 1]
-        if counts[low] > 1 and below > FAR * (values[high] - values[low + 1]):
-            far[low] = True
-            low += 1
-        elif counts[high] > 1 and above > FAR * (values[high - 1] - values[low]):
-            far[high] = True
-            high -= 1
-        else:
-            break
-    return far
-
-
-def _gaps(values: np.ndarray, counts: np.ndarray, whole: bool) -> list[tuple[float, float]]:
-    """Return pairs of rising values with nothing between them, where that is no accident.
-
-    A gap is a tenth of the range or more, and five times as wide as what the eight nearest rows on
-    either side span: in a sample of any smooth density that is rarer than one in ten million.
-    """
-    above = counts.cumsum()
-    gaps = []
-    for i in np.flatnonzero(np.diff(values) >= WIDE * (values[-1] - values[0])).tolist():
-        if min(above[i], above[-1] - above[i]) < BLOCK:
-            continue
-        first = int(np.searchsorted(above, above[i] - BLOCK, side="right"))
-        last = int(np.searchsorted(above, above[i] + BLOCK))
-        near = max(values[i] - values[first], values[last] - values[i + 1])
-        width = values[i + 1] - values[i] - whole
-        if width > EMPTY * near and width > 0:
-            gaps.append((float(values[i]), float(values[i + 1])))
-    return gaps
-
-
-def _steps(codes: np.ndarray, grid: Sequence[int]) -> np.ndarray:
-    """Return the steps of codes on a grid; the codes themselves without one."""
-    if not grid:
-        return codes
-    offset, unit, denominator = grid
-    return np.round((np.round(codes * denominator) - offset) / unit)
-
-
-def _knots(
-    values: np.ndarray,
-    whole: bool,
-    low: float,
-    high: float,
-    gaps: Sequence[tuple[float, float]],
-) -> tuple[list[float], list[float]]:
-    """Return quantiles at evenly spaced normal scores; equal ones share their mean score."""
-    n, half = len(values), 0.5 if whole else 0.0
-    farthest = float(ndtri(torch.tensor(1 - 0.5 / max(n, 2), dtype=torch.float64)))
-    scores = np.linspace(-farthest, farthest, int(np.clip(n // 8, 2, KNOTS)))
-    shares = ndtr(torch.tensor(scores)).numpy()
-    quantiles = np.quantile(values + half, shares) if n else np.zeros(2)
-    knots, group = np.unique(quantiles, return_inverse=True)
-    marks = np.bincount(group, weights=scores) / np.bincount(group)
-    apart = np.diff(knots) > 1e-12 * np.maximum(np.abs(knots[1:]), np.abs(knots[:-1])) + 1e-290
-    knots, marks = knots[np.append(True, apart)], marks[np.append(True, apart)]
-    for a, b in gaps:
-        knots, marks = _with_gap(knots, marks, (a + whole, b), float(np.mean(values <= a)))
-    if len(knots) < 2:  # hardly any ordinary value in the training rows: spread the whole range
-        knots, marks = np.array([low, high + 2 * half]), np.array([-1.0, 1.0])
-    if whole and high - low < EXACT_STEPS:
-        rises = np.maximum(np.diff(marks), LEAST_SLOPE * np.diff(knots))
-        wider = np.append(0.0, rises.cumsum())
-        marks = wider - wider[len(marks) // 2] + marks[len(marks) // 2]
-    return knots.tolist(), marks.tolist()
-
-
-def _with_gap(
-    knots: np.ndarray, marks: np.ndarray, ends: tuple[float, float], share: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return knots and marks with hardly any x between the ends of a gap.
-
-    Args:
-        knots: rising points.
-        marks: the x of each.
-        ends: where the gap begins and ends.
-        share: the share of the values below it.
-    """
-    if not 0 < share < 1:
-        return knots, marks
-    x = float(ndtri(torch.tensor(share, dtype=torch.float64)))
-    (a, b), near = ends, 1e-6 * (ends[1] - ends[0])
-    left = (knots < a - near) & (marks < x - STEEP)
-    right = (knots > b + near) & (marks > x + STEEP)
-    side = 0.01 * (b - a)  # where a side has one value alone
-    lower = (knots[left], marks[left]) if left.any() else ([a - side], [x - 1.0])
-    upper = (knots[right], marks[right]) if right.any() else ([b + side], [x + 1.0])
-    middle = ([a, b], [x - STEEP, x + STEEP])
-    knots, marks = (np.concatenate(parts) for parts in zip(lower, middle, upper))
-    return knots, marks
 
 
 @final
 class TableTransform:
-    """Rows (B, columns) float64, NaN where missing, <-> x (B, D) float32; see the module.
+    """Rows (B, columns) float64, NaN where missing, <-> x (B, D) float32.
 
-    >>> column = LevelColumn(name="a", values=[0, 1], masses=[3, 1])
+    >>> column = LevelColumn(name="a", values=[0, 1], masses=[3, 1, 1], unseen=2)
     >>> transform = TableTransform(columns=[column])
     >>> x, _ = transform.encode(torch.tensor([[0.0], [1.0]]), torch.zeros_like)
     >>> transform.decode(x).tolist()
@@ -551,6 +50,18 @@ class TableTransform:
     def __init__(self, *, columns: Sequence[ModelledColumn]) -> None:
         self.columns = tuple(columns)
         self._widths = [column.width for column in self.columns]
+        alike: dict[tuple[type[ModelledColumn], Hashable], list[int]] = {}
+        for i, column in enumerate(self.columns):
+            alike.setdefault((type(column), column.alike), []).append(i)
+        groups = list(alike.values())
+        self._batches = [
+            BATCHES[sort]([self.columns[i] for i in group]) for (sort, _), group in alike.items()
+        ]
+        first = np.cumsum([0, *self._widths]).tolist()
+        coordinates = [
+            [first[i] + k for k in range(self._widths[group[0]]) for i in group] for group in groups
+        ]
+        self._by_column, self._by_coordinate = _Regrouped(groups), _Regrouped(coordinates)
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -573,24 +84,25 @@ class TableTransform:
         """Encode rows (B, columns); see `Transform.encode`.
 
         Raises:
-            InputError: for a category or a level that was not in the data, naming the column.
+            InputError: for a missing value where none was in the data, naming the column.
         """
         row = row.double()
+        empty = row.isnan()
+        if bool(empty.any()):
+            self._check_missing(empty)
         z = row.new_zeros((len(row), *self.shape))
         if any(column.random for column in self.columns):
             z = noise(z)
-        encoded = [
-            column.encode(codes, part)
-            for column, codes, part in zip(self.columns, row.unbind(1), z.split(self._widths, 1))
-        ]
-        x = torch.cat([part for part, _ in encoded], 1)
-        return x, torch.stack([correction for _, correction in encoded]).sum(0)
+        codes, noises = self._by_column.split(row), self._by_coordinate.split(z)
+        encoded = [batch.encode(*given) for batch, *given in zip(self._batches, codes, noises)]
+        x, corrections = zip(*encoded)
+        return self._by_coordinate.join(x), self._by_column.join(corrections).T.contiguous().sum(0)
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Decode x (B, D) to rows (B, columns) in which every column can hold its value."""
-        parts = x.detach().nan_to_num().split(self._widths, 1)
-        codes = [column.decode(part) for column, part in zip(self.columns, parts)]
-        return torch.stack(codes, 1).cpu().numpy()
+        parts = self._by_coordinate.split(x.detach().nan_to_num())
+        codes = [batch.decode(part) for batch, part in zip(self._batches, parts)]
+        return self._by_column.join(codes).cpu().numpy()
 
     def cells(self, row: Tensor) -> None:
         """Return None: levels have intervals of probability, not bins of equal width."""
@@ -598,6 +110,217 @@ class TableTransform:
     def known(self, mask: Tensor) -> Tensor:
         """Map a mask (B, columns) of known values to one of x, (B, D)."""
         return mask.repeat_interleave(torch.tensor(self._widths, device=mask.device), 1)
+
+    def _check_missing(self, empty: Tensor) -> None:
+        for column, some in zip(self.columns, empty.any(0).tolist()):
+            if some and not column.missing:
+                raise InputError(
+                    f'column "{column.name}": a value is missing, and none was in the training '
+                    "data; fill it."
+                )
+
+
+@final
+class _Regrouped:
+    """The columns of a matrix (B, C) in groups, each of them turned: (columns of the group, B)."""
+
+    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+        self._sizes = [len(group) for group in groups]
+        self._order = torch.tensor([i for group in groups for i in group], dtype=torch.long)
+        self._back = self._order.argsort()
+
+    def split(self, matrix: Tensor) -> Sequence[Tensor]:
+        """Return the groups."""
+        return matrix.T[self._order.to(matrix.device)].split(self._sizes)
+
+    def join(self, groups: Sequence[Tensor]) -> Tensor:
+        """Return the matrix."""
+        joined = torch.cat(list(groups))
+        return joined[self._back.to(joined.device)].T.contiguous()
+
+
+class ColumnBatch(ABC):
+    """How columns of one sort, C of them, are encoded and decoded, all at once.
+
+    Codes are (C, B). x and its noise are (C, B) too, or (2 C, B): the first coordinate of each
+    column, then the second of each; (0, B) for constants.
+    """
+
+    @abstractmethod
+    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode codes with noise z, of the shape of x: x float32 and log corrections (C, B)."""
+
+    @abstractmethod
+    def decode(self, x: Tensor) -> Tensor:
+        """Decode x to codes (C, B) float64."""
+
+
+@final
+class ConstantBatch(ColumnBatch):
+    """Columns without a coordinate."""
+
+    def __init__(self, columns: Sequence[ConstantColumn]) -> None:
+        self._code = _each(column.some_code for column in columns)
+        self._rows = _each(column.rows for column in columns)
+
+    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ColumnBatch`."""
+        own, rows = _beside(codes, self._code, self._rows)
+        return z.float(), log_seen((codes == own) | (codes.isnan() & own.isnan()), rows)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """See `ColumnBatch`."""
+        return self._code.to(x.device).expand(-1, x.shape[1])
+
+
+@final
+class LevelBatch(ColumnBatch):
+    """Columns of levels, each of which has an interval of the standard normal."""
+
+    def __init__(self, columns: Sequence[LevelColumn]) -> None:
+        orders = [np.argsort(column.values, kind="stable") for column in columns]
+        values = [np.array(c.values, np.float64)[order] for c, order in zip(columns, orders)]
+        levels = [order + (order >= c.unseen) for c, order in zip(columns, orders)]
+        self._sorted = _stacked([np.append(some, math.inf) for some in values])
+        self._level = _stacked([np.append(some, 0) for some in levels], 0.0).long()
+        self._drawn = _stacked([column.drawn for column in columns])
+        masses = [np.array(c.masses, dtype=np.float64) / math.fsum(c.masses) for c in columns]
+        below = [mass.cumsum() - mass for mass in masses]
+        self._mass, self._below = _stacked(masses), _stacked(below)
+        inner = [ndtri(torch.from_numpy(edges[1:])).numpy() for edges in below]
+        self._edges = _stacked([np.concatenate([[-math.inf], some, [math.inf]]) for some in inner])
+        self._unseen = _each(column.unseen for column in columns).long()
+        self._last = _each(len(column.masses) - 1 for column in columns).long()
+
+    def level(self, codes: Tensor) -> Tensor:
+        """Return the level of each code, the last one where missing."""
+        known, levels, unseen, last = _beside(
+            codes, self._sorted, self._level, self._unseen, self._last
+        )
+        finite = codes.nan_to_num()
+        place = torch.searchsorted(known, finite)
+        level = torch.where(known.gather(1, place) == finite, levels.gather(1, place), unseen)
+        return torch.where(codes.isnan(), last, level)
+
+    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ColumnBatch`."""
+        return self.spread(self.level(codes), z)
+
+    def spread(self, level: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a point of the interval of each level, and the log correction."""
+        masses, below, edges = _beside(z, self._mass, self._below, self._edges)
+        mass = masses.gather(1, level)
+        v = (below.gather(1, level) + ndtr(z) * mass).clamp(max=1.0)  # rounding may take it further
+        x = ndtri(v).clamp(-FARTHEST, FARTHEST)
+        x = inside(x, edges.gather(1, level), edges.gather(1, level + 1))
+        return x, mass.log() + _negative_log_normal(x)
+
+    def level_at(self, x: Tensor) -> Tensor:
+        """Return the level whose interval holds each x."""
+        return torch.searchsorted(self._edges.to(x.device), x.double(), right=True) - 1
+
+    def decode(self, x: Tensor) -> Tensor:
+        """See `ColumnBatch`."""
+        return self._drawn.to(x.device).gather(1, self.level_at(x))
+
+
+@final
+class NumberBatch(ColumnBatch):
+    """Columns of numbers: all of them of whole steps or none, all with a second coordinate or none.
+
+    The second coordinate is that of levels {ordinary, atom 1, ..., missing}: of a column of levels
+    in which whatever is no atom is the unseen one.
+    """
+
+    def __init__(self, columns: Sequence[NumberColumn]) -> None:
+        self._low = _each(column.low for column in columns)
+        self._high = _each(column.high for column in columns)
+        self._rows = _each(column.rows for column in columns)
+        self._grid = [_each(part) for part in zip(*(column.grid for column in columns))]
+        self._knots = _stacked([column.knots for column in columns])
+        self._marks = _stacked([column.marks for column in columns])
+        self._slopes = _stacked([np.diff(c.marks) / np.diff(c.knots) for c in columns])
+        self._inner_knots = _stacked([column.knots[1:-1] for column in columns])
+        self._inner_marks = _stacked([column.marks[1:-1] for column in columns])
+        self._gaps = [_stacked([[gap[end] for gap in c.gaps] for c in columns]) for end in (0, 1)]
+        stated = bool(columns[0].states)
+        self._states = LevelBatch([column.state for column in columns]) if stated else None
+
+    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ColumnBatch`."""
+        if self._states is None:
+            return self._number(codes, z)
+        z, z_state = z.chunk(2)
+        state = self._states.level(codes)
+        ordinary = state == 0
+        x, correction = self._number(torch.where(ordinary, codes, self._low.to(z.device)), z)
+        x = torch.where(ordinary, x, z.float())
+        correction = torch.where(ordinary, correction, _negative_log_normal(x))
+        flag, more = self._states.spread(state, z_state)
+        return torch.cat([x, flag]), correction + more
+
+    def _number(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode ordinary numbers."""
+        if not self._grid:
+            exact, slope = self._map(codes)
+            return exact.float(), slope.log()
+        rows, *grid = _beside(codes, self._rows, *self._grid)
+        steps, seen = on_grid(codes, *grid)
+        exact, slope = self._map(steps + ndtr(z))
+        x = inside(exact, self._map(steps)[0], self._map(steps + 1)[0])
+        return x, slope.log() + log_seen(seen, rows)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """See `ColumnBatch`."""
+        if self._states is None:
+            return self._back(x)
+        x, flag = x.chunk(2)
+        ordinary = self._states.level_at(flag) == 0
+        return torch.where(ordinary, self._back(x), self._states.decode(flag))
+
+    def _back(self, x: Tensor) -> Tensor:
+        """Decode ordinary numbers."""
+        inner, *tables = _beside(x, self._inner_marks, self._knots, self._marks, self._slopes)
+        exact = x.double()
+        j = torch.searchsorted(inner, exact, right=True)
+        knots, marks, slopes = (table.gather(1, j) for table in tables)
+        y = knots + (exact - marks) / slopes
+        low, high, starts, ends, *grid = _beside(x, self._low, self._high, *self._gaps, *self._grid)
+        y = y.floor() if grid else y
+        if starts.shape[1]:
+            gap = (torch.searchsorted(starts, y, right=True) - 1).clamp(min=0)
+            a, b = starts.gather(1, gap), ends.gather(1, gap)
+            y = torch.where((y > a) & (y < b), torch.where(y - a < b - y, a, b), y)
+        if grid:
+            offset, unit, denominator = grid
+            y = (offset + unit * y) / denominator
+        return y.clamp(low, high)
+
+    def _map(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return m(y) and m'(y)."""
+        inner, *tables = _beside(y, self._inner_knots, self._knots, self._marks, self._slopes)
+        j = torch.searchsorted(inner, y, right=True)
+        knots, marks, slopes = (table.gather(1, j) for table in tables)
+        return marks + (y - knots) * slopes, slopes
+
+
+BATCHES: Mapping[type[ModelledColumn], Callable[[Sequence[Any]], ColumnBatch]] = {
+    ConstantColumn: ConstantBatch,
+    LevelColumn: LevelBatch,
+    NumberColumn: NumberBatch,
+}
+"""What encodes columns, by how they are modelled."""
+
+
+def _each(values: Iterable[float | int]) -> Tensor:
+    """Return one number for each column, (C, 1)."""
+    return torch.tensor(list(values), dtype=torch.float64)[:, None]
+
+
+def _stacked(lists: Sequence[Sequence[float | int] | np.ndarray], pad: float = math.inf) -> Tensor:
+    """Return one list for each column, (C, longest); `pad` follows the end of a shorter one."""
+    tensors = [torch.as_tensor(one, dtype=torch.float64) for one in lists]
+    return pad_sequence(tensors, batch_first=True, padding_value=pad)
 
 
 def _beside(like: Tensor, *tables: Tensor) -> list[Tensor]:
