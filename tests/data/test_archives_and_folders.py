@@ -140,7 +140,7 @@ def test_a_walk_meets_every_file_once_in_order_and_passes_over_hidden_ones(tmp_p
     files, hidden = walk(folder)
     names = [str(file.relative_to(folder)) for file in files]
     assert names == ["0.png", "a/3.png", "a/again/1.png", "a/again/2.png"]
-    assert hidden == [".git", "__MACOSX", "@eaDir", "lost+found"]
+    assert hidden == [".git", "__MACOSX", "./.hidden.png", "@eaDir", "lost+found"]
 
 
 def test_a_run_takes_a_folder_or_one_of_its_files(tmp_path):
@@ -168,8 +168,9 @@ def test_what_is_not_read_is_counted_by_suffix_and_by_name(tmp_path):
     hidden = ("one",) * 3 + ("two",) * 2 + ("three", "four", "five")
     notes = folder_of(tmp_path, others=tuple(others), hidden=hidden).unread
     assert notes == (
-        f"{tmp_path.name}/: 15 others are not read (5 .a, 4 .b, 3 .c, 2 no suffix).",
-        f"{tmp_path.name}/: 8 hidden folders are not looked into (3 one, 2 two, 1 three, 1 four).",
+        f"{tmp_path.name}/: 15 others are not read (5 .a, 4 .b, 3 .c, 2 no suffix, ...).",
+        f"{tmp_path.name}/: 8 hidden folders are not looked into "
+        "(3 one, 2 two, 1 three, 1 four, ...).",
     )
     single = folder_of(tmp_path, others=(tmp_path / "x.a",), hidden=(".git",)).unread
     assert single == (

@@ -108,7 +108,13 @@ def sounds(folder):
     (folder / "a.wav").write_bytes(b"RIFF")
 
 
+def hidden_files(folder):
+    for name in (".DS_Store", "._00.png", ".other.png"):
+        shutil.copy(folder / "00.png", folder / name)
+
+
 AMONG = {
+    "hidden files": (hidden_files, 12, "2 hidden files are not read (2 .png)."),
     "photos of a telephone": (with_heic, 12, "30 others are not read (30 .HEIC)"),
     "files without a suffix": (without_suffix, 12, "3 others are not read (3 no suffix)"),
     "thumbnails of a server": (

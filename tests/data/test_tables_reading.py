@@ -144,12 +144,29 @@ def test_what_is_left_out_or_guessed_is_said_and_nothing_stops(tmp_path, name):
     assert len(problems) == len(rows) - N
 
 
-def test_a_first_line_of_values_is_refused(tmp_path):
-    rows = [f"{i % 7}.5,{i % 5}.1,{'rose' if i % 3 else 'lily'}" for i in range(N)]
-    with pytest.raises(InputError, match=r'the first line \("0.5, 0.1, lily"\) holds values'):
-        load(write(tmp_path / "t.csv", rows[0], rows[1:]))
+@pytest.mark.parametrize(
+    ("head", "row"),
+    [
+        ("0.5,0.1,lily", "1.5,1.1,rose"),
+        ("2020-01-03,lily", "2020-01-04,rose"),
+        ('"$1,000.50",NA,lily', '"$2,000.50",7,rose'),
+        ("12/31/2020,38%,lily", "12/30/2020,39%,rose"),
+    ],
+)
+def test_a_first_line_of_values_is_refused(tmp_path, head, row):
+    rows = [row, row.replace("rose", "lily")] * (N // 2)
+    with pytest.raises(InputError, match=r"the first line \(.*\) holds values"):
+        load(write(tmp_path / "t.csv", head, rows))
+
+
+def test_names_that_could_be_values_are_said(tmp_path):
+    ids = [f"n{i},{i % 9}.5,{'rose' if i % 3 else 'lily'}" for i in range(N)]
+    data = load(write(tmp_path / "t.csv", "bob,1.5,rose", ids))
+    assert 'the first line is taken for names, though "1.5" could be a value' in data.notes[0]
     years = [f"{country},{i}.5,{i}.25" for i, country in enumerate(["France", "Peru"] * 20)]
-    assert load(write(tmp_path / "years.csv", "country,2019,2020", years)).form.columns
+    years = load(write(tmp_path / "years.csv", "country,2019,2020", years))
+    assert len(years.form.columns) == 3
+    assert not any("taken for names" in note for note in years.notes)
 
 
 WORDS = {

@@ -21,6 +21,7 @@ from undiffuse.reading import printable
 _HIDDEN = {"__MACOSX", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "lost+found"}
 _PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
 _FRESH = 2e9  # ns: a file changed again so soon might keep its time of change
+_SHOWN = 4  # suffixes or names in a note
 _READ = 2**20  # bytes at a time
 _TOGETHER = 64  # files hashed before it is told how far that is
 
@@ -44,7 +45,7 @@ class Folder:
         files: the files of the kind, sorted.
         what: what they are called in messages, such as "images".
         others: files that lie among them and are not read.
-        hidden: the names of folders that are not looked into.
+        hidden: the names of folders that are not looked into, and of hidden files after "./".
     """
 
     path: Path
@@ -71,19 +72,21 @@ class Folder:
     @property
     def unread(self) -> tuple[str, ...]:
         """Notes on the other files and the hidden folders, if there are any."""
+        suffixes = [path.suffix or "no suffix" for path in self.others]
+        folders = [name for name in self.hidden if not name.startswith("./")]
+        files = [Path(name).suffix for name in self.hidden if name.startswith("./")]
         notes = []
-        if self.others:
-            counts = Counter(path.suffix or "no suffix" for path in self.others).most_common(4)
-            shown = ", ".join(f"{count:,} {suffix}" for suffix, count in counts)
-            one = len(self.others) == 1
-            files = "1 other file is" if one else f"{len(self.others):,} others are"
-            notes.append(f"{self.name}: {files} not read ({shown}).")
-        if self.hidden:
-            counts = Counter(map(printable, self.hidden)).most_common(4)
-            shown = ", ".join(f"{count:,} {name}" for name, count in counts)
-            one = len(self.hidden) == 1
-            folders = "1 hidden folder is" if one else f"{len(self.hidden):,} hidden folders are"
-            notes.append(f"{self.name}: {folders} not looked into ({shown}).")
+        for names, one, several, what in (
+            (suffixes, "other file is", "others are", "not read"),
+            (folders, "hidden folder is", "hidden folders are", "not looked into"),
+            (files, "hidden file is", "hidden files are", "not read"),
+        ):
+            if names:
+                counts = Counter(map(printable, names)).most_common()
+                shown = ", ".join(f"{count:,} {name}" for name, count in counts[:_SHOWN])
+                shown += ", ..." * (len(counts) > _SHOWN)
+                some = one if len(names) == 1 else several
+                notes.append(f"{self.name}: {len(names):,} {some} {what} ({shown}).")
         return tuple(notes)
 
     def fingerprint(self, progress: Progress | None = None) -> str:
@@ -193,10 +196,10 @@ def files_for_run(path: Path, suffixes: Collection[str], what: str) -> Folder:
 
 
 def walk(folder: Path) -> tuple[list[Path], list[str]]:
-    """Return every file below a folder, sorted, and the names of folders that are passed over.
+    """Return every file below a folder, sorted, and what is passed over, as in `Folder.hidden`.
 
-    These are hidden ones and those that systems make for themselves. Hidden files are passed over
-    too. Links are followed once.
+    These are hidden folders, those that systems make for themselves, and hidden files that have a
+    suffix. Links are followed once.
     """
     files: list[Path] = []
     hidden: list[str] = []
@@ -209,6 +212,7 @@ def walk(folder: Path) -> tuple[list[Path], list[str]]:
         visited.add(real)
         passed = {name for name in folders if name in _HIDDEN or name.startswith(".")}
         hidden += sorted(passed)
+        hidden += [f"./{name}" for name in sorted(names) if name[:1] == "." and Path(name).suffix]
         folders[:] = sorted(set(folders) - passed)
         files += [Path(place) / name for name in sorted(names) if not name.startswith(".")]
     return [path for path in files if path.is_file()], hidden

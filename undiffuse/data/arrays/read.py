@@ -210,17 +210,16 @@ def _layout_note(form: ImageForm | ArrayForm, name: str) -> tuple[str, ...]:
         length, *sides = form.layout
         last, what = form.channels_last, "sequences" if len(sides) == 1 else "grids"
         length = 0 if math.prod(shape) == math.prod(sides) and len(shape) == len(sides) else length
-    where = ", one number in each place"
+    where, advice = ", one number in each place", "move the axes if that is wrong"
+    if not length and len(sides) == 2 and not isinstance(form, ImageForm):
+        advice = "for {0:,} sequences of {1:,}, make rows of {0:,} x 1 x {1:,}".format(*sides)
     if length:
         axes = "the last" if last else "the first"
         axes += " axis" if len(shape) == len(sides) + 1 else " axis and those before the grid"
         where = f", {length:,} channels ({axes})"
     size = " x ".join(f"{side:,}" for side in sides)
     rows = " x ".join(f"{side:,}" for side in shape)
-    return (
-        f"{name}: rows of {rows} are taken for {what} of {size}{where}; "
-        "move the axes if that is wrong.",
-    )
+    return (f"{name}: rows of {rows} are taken for {what} of {size}{where}; {advice}.",)
 
 
 def _is_image(array: np.ndarray) -> bool:

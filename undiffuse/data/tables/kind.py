@@ -265,8 +265,9 @@ def _measured(
 
 
 def _counts_rows(column: Column, codes: np.ndarray) -> bool:
+    """Return whether a column of whole numbers holds each of as many as there are rows."""
     counts = isinstance(column, IntegerColumn) and len(codes) >= 20
-    return counts and np.array_equal(codes, np.arange(len(codes)))
+    return counts and np.array_equal(np.sort(codes), np.arange(len(codes)))
 
 
 def _remarks(opened: TableSource, columns: Sequence[Column], matrix: np.ndarray) -> list[str]:

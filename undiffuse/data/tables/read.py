@@ -170,7 +170,7 @@ def _read_csv(path: Path, like: Like | None) -> TableSource:
     if like is not None:
         return _as_in_run(cells, path.name, delimiter, like)
     columns = typed_columns(cells, delimiter)
-    _refuse_headless(cells, columns, path.name)
+    headless = _headless(cells, columns, path.name)
     fields = [
         with_spelling(pa.field(name, column.values.type), column.spelling)
         for name, column in columns.items()
@@ -178,7 +178,7 @@ def _read_csv(path: Path, like: Like | None) -> TableSource:
     values = [column.values for column in columns.values()]
     table = pa.Table.from_arrays(values, schema=pa.schema(fields))
     odd = {row: name for name, column in columns.items() for row in column.odd}
-    notes = [*skipped, *_readings(cells, columns, path.name)]
+    notes = [*headless, *skipped, *_readings(cells, columns, path.name)]
     if odd:
         table = table.filter(pa.array([i not in odd for i in range(table.num_rows)]))
         notes.append(_set_aside(path, delimiter, cells, odd))
@@ -254,20 +254,33 @@ def _cells(path: Path, delimiter: str, quoted: bool, *, skip: bool) -> tuple[pa.
     return table, [f"{path.name}: {len(skipped):,} of {total:,} rows are left out: {reason}."]
 
 
-def _refuse_headless(cells: pa.Table, columns: Mapping[str, Typed], name: str) -> None:
-    """Raise InputError if the first line holds values of its columns, and so no names."""
+def _headless(cells: pa.Table, columns: Mapping[str, Typed], name: str) -> list[str]:
+    """Return a note on names that would be values of their columns.
+
+    Raises InputError if all are: the first line holds values, and so no names.
+    """
 
     def is_value(header: str, column: Typed) -> bool:
         if pa.types.is_string(column.values.type):
             return pc.any(pc.equal(cells.column(header), header)).as_py() is True
-        return column.values.type != pa.null() and _is_number(header)
+        if column.values.type == pa.null() or not header.strip():
+            return False
+        field = with_spelling(pa.field("", column.values.type), column.spelling)
+        return not cells_to(pa.array([header]), field, ()).odd
 
-    if all(is_value(header, column) for header, column in columns.items()):
+    values = [header for header, column in columns.items() if is_value(header, column)]
+    if len(values) == len(columns):
         first = ", ".join(cells.column_names[:_FEW])
         raise InputError(
             f'{name}: the first line ("{first}") holds values, not column names; '
             "add a line of names."
         )
+    odd = [header for header in values if not header.strip().isdigit()]  # a year may be a name
+    return [
+        f'{name}: the first line is taken for names, though "{header}" could be a value of its '
+        "column; if it holds values, add a line of names."
+        for header in odd[:1]
+    ]
 
 
 def _readings(cells: pa.Table, columns: Mapping[str, Typed], name: str) -> list[str]:
