@@ -162,9 +162,10 @@ def law_codes_come_back(column, codes):
     assert bool(x.isfinite().all() and correction.isfinite().all())
     np.testing.assert_array_equal(decoded(column, x), codes)
     held = codes[~codes.isnan()].numpy()
-    assert column.can_hold(held).all()
-    assert column.can_hold(np.array([column.some_code])).all()
-    assert not column.can_hold(np.array([-1.0, 500.0])).any()
+    assert column.spans(held).all()
+    assert column.expects(held).all()
+    assert column.spans(np.array([column.some_code])).all()
+    assert not column.spans(np.array([-1.0, 500.0])).any()
 
 
 @pytest.mark.parametrize("name", MODELLED)

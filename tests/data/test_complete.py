@@ -59,6 +59,20 @@ def test_a_table_that_contradicts_the_run_s_is_refused(table, sentence):
         complete(pd.DataFrame(table), load(FRAME).config())
 
 
+def test_a_number_that_no_training_row_has_is_kept_and_said():
+    """Between others, where few values are levels, as much as where numbers are continuous."""
+    ages = RNG.choice([20, 30, 31, 50], 400)
+    data = load(pd.DataFrame({"age": ages, "job": RNG.choice(["cook", "pilot"], 400)}))
+    given = complete(pd.DataFrame({"age": [30, 40]}), data.config())
+    assert given.rows[:, 0].tolist() == [10, 20]  # steps from the least
+    said = "holds 40 in row 2, and no training row has such a value; it is kept"
+    assert len(given.notes) == 1
+    assert said in given.notes[0]
+    for outside in (19, 51):
+        with pytest.raises(InputError, match=f"holds {outside} in row 1, which is none"):
+            complete(pd.DataFrame({"age": [outside]}), data.config())
+
+
 def test_nan_is_unknown_in_an_array(tmp_path):
     config = load("digits").config()
     rows = np.full((2, 8, 8), np.nan)

@@ -250,7 +250,7 @@ def test_atoms_and_missing_are_states_of_a_second_coordinate():
     assert (column.low, column.high) == (rest.min(), rest.max())
     farthest = norm.ppf(1 - 0.5 / 168)
     np.testing.assert_allclose(column.marks, np.linspace(-farthest, farthest, 21), atol=1e-9)
-    held = column.can_hold(np.array([0.5, 0.4, 2.0, rest.max(), rest.max() + 1]))
+    held = column.spans(np.array([0.5, 0.4, 2.0, rest.max(), rest.max() + 1]))
     assert held.tolist() == [True, False, True, True, False]
     z = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)).double()
     x, correction = encoded(column, torch.tensor([0.5, math.nan, 5.0]).double(), z)

@@ -115,8 +115,8 @@ def test_labels_are_indices_into_named_classes(labels, classes, index, names):
         ([[1, 2], [1, 2], [1, 2]], "labels of shape .* for 3 rows"),
         (5, "labels of shape .* for 3 rows"),
         ([0.5, 1.0, 2.0], "neither whole numbers nor names"),
-        ([np.nan, 1.0, 2.0], "neither whole numbers nor names"),
-        ([None, 1, 2], "neither whole numbers nor names"),
+        ([np.nan, 1.0, 2.0], "1 of 3 rows have no label, the first of them row 1"),
+        (["a", "b", None], "1 of 3 rows have no label, the first of them row 3"),
     ],
 )
 def test_labels_that_are_none_are_refused(labels, said):

@@ -279,7 +279,7 @@ def test_values_seen_once_and_unseen_ones_share_what_the_values_seen_once_have(o
             x, correction = encoded(model, code.expand(50), some.double())
             # in all parts of its interval, under the standard normal
             assert (normal_log_density(x) + correction).exp().numpy() == pytest.approx(mass)
-        assert model.can_hold(codes.numpy()).tolist() == [True] * len(masses) + [False]
+        assert model.expects(codes.numpy()).tolist() == [True] * len(masses) + [False]
         x, _ = encoded(model, torch.full((50,), 77.5, dtype=torch.float64), some.double())
         assert np.isin(decoded(model, x), codes[:-1]).all()
 
@@ -321,7 +321,7 @@ def test_the_grid_is_that_of_the_training_rows(kind):
         chances.append((normal_log_density(x) + correction).numpy())
         back = decoded(models[-1], x[:800])
         assert column.decode(back, array.type).equals(array[:800])
-        assert models[-1].can_hold(codes).tolist() == [True] * 800 + [False] * (len(values) - 800)
+        assert models[-1].expects(codes).tolist() == [True] * 800 + [False] * (len(values) - 800)
     for other in chances[1:]:
         assert other == pytest.approx(chances[0], abs=1e-4)
     near = chances[0][np.argsort(np.abs(values[:800] - values[800]))[0]]

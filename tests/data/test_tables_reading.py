@@ -92,6 +92,11 @@ SAID = {
         [*(f"{x},a" for x in numbers()), "Total,"],
         'line 42 holds "Total" in column "v"',
     ),
+    "a line of sums that is a row": (
+        "v,k",
+        [f"{x},{'ab'[i % 2] if i < N - 1 else 'Total'}" for i, x in enumerate(numbers())],
+        'the last row holds "Total" in column "k", as a line of sums does',
+    ),
     "a line of units": (
         "v,k",
         ["degC,-", *(f"{x},a" for x in numbers())],
@@ -260,10 +265,17 @@ def test_days_as_numbers_come_back_as_days_alone():
     assert list(new.readable.take(np.arange(2))[1]) == [1]
 
 
-def test_a_frame_that_is_no_table_names_the_column():
+def test_what_no_table_holds_is_left_out_or_refused_by_its_name():
     pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"mixed": [1, {2}, 3], "x": [1, 2, 3]})
+    data = load(frame, held_out=1)
+    assert data.notes[0] == (
+        'pandas table: column "mixed" holds values that are no numbers, times or text; it is left '
+        "out."
+    )
+    assert len(conform(frame, data.config())) == 3
     with pytest.raises(InputError) as refused:
-        load(pd.DataFrame({"mixed": [1, {2}, 3], "x": [1, 2, 3]}))
+        load(frame[["mixed"]])
     start, reason = str(refused.value).split(" (", 1)
     assert start == "pandas table: not a table of plain columns"
     assert "column mixed" in reason

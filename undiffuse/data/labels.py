@@ -41,6 +41,14 @@ def index_labels(
         )
     if given.dtype.kind in "OS":
         given = _from_objects(given)
+    lacking = [
+        i for i, label in enumerate(given.tolist()) if (label == label) is not True or label is None
+    ]
+    if lacking:
+        raise InputError(
+            f"{name}: {len(lacking):,} of {rows:,} rows have no label, the first of them row "
+            f"{lacking[0] + 1:,}; give it one, or leave the row out."
+        )
     if given.dtype.kind == "f" and np.array_equal(given, np.round(given)):
         given = given.astype(np.int64)
     if given.dtype.kind not in "biuU":

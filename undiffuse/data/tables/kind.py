@@ -190,7 +190,7 @@ class TableKind(Kind):
             array, where = opened.column(column.name), opened.where(column.name)
             codes, impossible = column.encode(array, field.type, where, gaps=True)
             known[:, i] = ~np.isnan(codes)
-            impossible |= known[:, i] & ~model.can_hold(codes)
+            impossible |= known[:, i] & ~model.spans(codes)
             if impossible.any():
                 row = int(np.flatnonzero(impossible)[0])
                 raise InputError(
@@ -199,6 +199,11 @@ class TableKind(Kind):
                 )
             rows[known[:, i], i] = codes[known[:, i]]
             notes += _rounding(column, array, codes, field.type, where)
+            notes += [
+                f"{where} holds {array[row].as_py()} in row {row + 1:,}, and no training row has "
+                "such a value; it is kept, and the others are drawn as for a rare one."
+                for row in np.flatnonzero(known[:, i] & ~model.expects(codes))[:1].tolist()
+            ]
         return PartialRows(rows, known, tuple(notes))
 
 

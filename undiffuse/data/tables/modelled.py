@@ -85,9 +85,9 @@ class ModelledColumn(ABC):
     def expects(self, codes: np.ndarray) -> np.ndarray:
         """Return which codes (N,) are levels, or on the grid, of the training rows."""
 
-    def can_hold(self, codes: np.ndarray) -> np.ndarray:
-        """Return which codes (N,) a row drawn by the model can have."""
-        return self.expects(codes)
+    @abstractmethod
+    def spans(self, codes: np.ndarray) -> np.ndarray:
+        """Return which codes (N,) lie in the range of the training rows."""
 
     @property
     @abstractmethod
@@ -116,6 +116,10 @@ class ConstantColumn(ModelledColumn):
     def expects(self, codes: np.ndarray) -> np.ndarray:
         """See `ModelledColumn`."""
         return codes == self.some_code
+
+    def spans(self, codes: np.ndarray) -> np.ndarray:
+        """See `ModelledColumn`."""
+        return self.expects(codes)
 
     @property
     def some_code(self) -> float:
@@ -181,6 +185,10 @@ class LevelColumn(ModelledColumn):
     def expects(self, codes: np.ndarray) -> np.ndarray:
         """See `ModelledColumn`."""
         return np.isin(codes, np.asarray(self.values, dtype=np.float64))
+
+    def spans(self, codes: np.ndarray) -> np.ndarray:
+        """See `ModelledColumn`."""
+        return _between(self.values, codes)
 
     @property
     def some_code(self) -> float:
@@ -275,15 +283,18 @@ class NumberColumn(ModelledColumn):
             return np.ones(len(codes), dtype=bool)
         return on_grid(torch.from_numpy(np.nan_to_num(codes)), *self.grid)[1].numpy()
 
-    def can_hold(self, codes: np.ndarray) -> np.ndarray:
-        """See `ModelledColumn`: in the range of the training rows."""
-        low, high = min([self.low, *self.atoms]), max([self.high, *self.atoms])
-        return self.expects(codes) & (codes >= low) & (codes <= high)
+    def spans(self, codes: np.ndarray) -> np.ndarray:
+        """See `ModelledColumn`."""
+        return _between([self.low, self.high, *self.atoms], codes)
 
     @property
     def some_code(self) -> float:
         """See `ModelledColumn`."""
         return self.low
+
+
+def _between(values: Sequence[float], codes: np.ndarray) -> np.ndarray:
+    return (codes >= min(values)) & (codes <= max(values))
 
 
 def on_grid(

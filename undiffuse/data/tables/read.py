@@ -34,6 +34,7 @@ pc: Any = _compute  # its functions are made at run time
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED = 65536  # characters of the file that are looked at for the delimiter
 _FEW = 3  # named in a sentence
+_SUMS = ("total", "totals", "grand total", "sum", "subtotal", "average", "mean")
 
 
 Like = Mapping[str, tuple[pa.Field, Sequence[Any]]]
@@ -103,7 +104,9 @@ def _from_frame(source: Any) -> TableSource:
             if len({type(column) for column in frame.columns}) > 1:  # text beside numbers
                 frame = frame.rename(columns=str)
             _refuse_twins([str(column) for column in frame.columns], name)
-            source, notes = _with_mixed_as_text(frame, name)
+            frame, mixed = _with_mixed_as_text(frame, name)
+            source, strange = _without_strange(frame, name)
+            notes = (*mixed, *strange)
             table = pa.Table.from_pandas(source)
         else:
             table = pa.table(source)
@@ -131,6 +134,21 @@ def _with_mixed_as_text(frame: Any, name: str) -> tuple[Any, tuple[str, ...]]:
                 f'{name}: column "{column}" holds {", ".join(sorted(kinds))}; all are read as text.'
             )
     return frame, tuple(notes)
+
+
+def _without_strange(frame: Any, name: str) -> tuple[Any, list[str]]:
+    """Return a pandas frame without the columns that Arrow cannot hold, if not all, and notes."""
+    strange: list[Any] = []
+    for column in frame.columns:
+        try:
+            pa.array(frame[column], from_pandas=True)
+        except (pa.ArrowException, TypeError, ValueError):
+            strange.append(column)
+    if len(strange) == len(frame.columns):
+        return frame, []  # which is then refused
+    what = "holds values that are no numbers, times or text; it is left out."
+    notes = [f'{name}: column "{column}" {what}' for column in strange]
+    return frame.drop(columns=strange), notes
 
 
 def _checked(source: TableSource, least: int) -> TableSource:
@@ -182,6 +200,8 @@ def _read_csv(path: Path, like: Like | None) -> TableSource:
     if odd:
         table = table.filter(pa.array([i not in odd for i in range(table.num_rows)]))
         notes.append(_set_aside(path, delimiter, cells, odd))
+    elif cells.num_rows:
+        notes += _sums(cells, path.name)
     return TableSource(table, path.name, delimiter=delimiter, notes=tuple(notes))
 
 
@@ -303,6 +323,17 @@ def _readings(cells: pa.Table, columns: Mapping[str, Typed], name: str) -> list[
         are = "are" if len(names) > 1 else "is"
         notes.append(f"{name}: {plural} {shown} {are} read as {spelling.meaning}: {meaning}.")
     return notes
+
+
+def _sums(cells: pa.Table, name: str) -> list[str]:
+    """Return a note on a last row that is called a total."""
+    last = {column: str(cells.column(column)[-1]).strip(" :") for column in cells.column_names}
+    return [
+        f'{name}: the last row holds "{text}" in column "{column}", as a line of sums does; '
+        "remove it unless it is a row like the others."
+        for column, text in last.items()
+        if text.lower() in _SUMS and pc.sum(pc.equal(cells.column(column), text)).as_py() == 1
+    ][:1]
 
 
 def _set_aside(path: Path, delimiter: str, cells: pa.Table, odd: Mapping[int, str]) -> str:
