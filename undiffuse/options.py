@@ -236,7 +236,12 @@ class TrainingDetails:
         Doc("Steps between evaluations on held-out rows (default: about 16 in a run)."),
     ] = None
     samples: Annotated[
-        int, Ge(0), Doc("Samples in each preview; 0 = no previews (default {default}).")
+        int,
+        Ge(0),
+        Doc(
+            "Samples in each preview (default {default}), fewer or none where they take over half a "
+            "percent of the budget; 0 = no previews."
+        ),
     ] = 16
     log_every: Annotated[Count, Doc("Steps between lines of log.jsonl (default {default}).")] = 10
 

@@ -24,7 +24,8 @@ from undiffuse.errors import InputError, unknown
 Family = Mapping[str, type]
 
 
-def arguments(cls: type) -> dict[str, inspect.Parameter]:
+@cache
+def arguments(cls: type) -> Mapping[str, inspect.Parameter]:
     """Return the constructor's parameters by name."""
     return {
         name: parameter

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
+import torch
+from torch import nn
 from training_fakes import Form, Gaussian, Points
 
 from undiffuse.errors import InputError
 from undiffuse.training import fit, look, schedule
 from undiffuse.training.look import largest
 
+fit_module = sys.modules[fit.__module__]
 CPU = {"device": "cpu", "precision": "float32", "batch": 8}
 
 
@@ -29,33 +33,45 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    ("fixed", "each", "found"),
+    ("fixed", "each", "calls", "found"),
     [
-        (0.0, 0.001, 256),  # all fit
-        (
-            0.0,
-            0.1,
-            4,
-        ),  # 4 rows take 0.4 s, and what came before as much: there is no time left to try 8
-        (
-            0.05,
-            0.001,
-            256,
-        ),  # mostly a cost per call: 256 rows are known to fit once 32 have been tried
-        (0.0, 0.01, 32),
-        (0.0, 5.0, 1),  # nothing fits: never less than one
-        (0.0, 9.0, 1),  # by far: one try is enough
+        (0.0, 0.001, [1], 256),  # all fit
+        (0.0, 0.1, [1, 2, 4], 4),  # in 0.7 s: there is no time left to try 8
+        (0.05, 0.001, [1, 2, 4, 8, 16, 32], 256),  # mostly a cost per call
+        (0.0, 0.01, [1, 2, 4, 8, 16, 32], 32),
+        (0.4, 0.1, [1], 1),
+        (0.0, 1.1, [1], 0),  # nothing fits
     ],
 )
 def test_the_most_rows_that_fit_are_found_in_about_the_time_they_take(
-    monkeypatch, fixed, each, found
+    monkeypatch, fixed, each, calls, found
 ):
     clock = Clock(fixed, each)
     monkeypatch.setattr(look, "time", clock)
     assert largest(clock.work, 256, 1.0) == found
-    assert clock.now <= max(1.0, 2 * (fixed + each))
-    assert max(clock.calls) <= max(found, 1)
-    assert (clock.calls == [1]) == (each > look.ONCE)
+    assert clock.calls == calls
+    assert clock.now <= max(1.0, fixed + each)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "calls", "found"),
+    [
+        (4.0, 0.5, 2, 1),  # what happens only once may be why it took so long
+        (4.0, 4.0, 2, 0),
+        (6.5, 0.5, 1, 0),  # it cannot: one try is enough
+        (0.4, 0.4, 1, 1),  # it need not
+    ],
+)
+def test_the_first_call_may_pay_for_what_happens_only_once(monkeypatch, first, then, calls, found):
+    clock = Clock(0.0, 0.0)
+
+    def work(rows):
+        clock.work(rows)
+        clock.now += first if len(clock.calls) == 1 else then
+
+    monkeypatch.setattr(look, "time", clock)
+    assert largest(work, 256, 1.0, 5.0) == found
+    assert len(clock.calls) == calls
 
 
 class Slow(Gaussian):
@@ -66,6 +82,7 @@ class Slow(Gaussian):
         yield from super().losses(x, **cond)
 
     looking = 0.0  # seconds spent on looks
+    drawn = 0  # samples of the latest picture
 
     def _look(self, seconds):
         start = time.perf_counter()
@@ -78,11 +95,15 @@ class Slow(Gaussian):
 
     def draw(self, n, *, noise, callback=None, **options):
         self._look(0.02 * n)
+        self.drawn = max(self.drawn, n)
         return super().draw(n, noise=noise, **options)
 
 
 def test_a_budget_is_kept_though_looks_are_slow(tmp_path):
-    """At full size each look would take 1 s of rows and 0.3 s of samples: half of the budget."""
+    """At full size each look would take 1 s of rows and 0.3 s of samples: half of the budget.
+
+    One percent of it, 0.03 s, is two rows at most, and no time for a picture.
+    """
     fit(
         Slow(), Points(form=Form()), out=tmp_path / "first", steps=1, **CPU
     )  # what is imported late, is by now
@@ -96,9 +117,43 @@ def test_a_budget_is_kept_though_looks_are_slow(tmp_path):
         event["lr"] for event in steps
     )  # the rate ends at zero, in time
     assert 0 < model.looking < 0.3 * 3.0  # the time went into training
-    assert (
-        seen[-3]["event"] == "samples" or seen[-2]["event"] == "samples"
-    )  # and the last look was taken
+    assert [event["event"] for event in seen[-3:]] == ["held_out", "checkpoint", "end"]
+    assert model.drawn == 0
+
+
+def test_a_picture_has_as_many_samples_as_its_time_allows(tmp_path, monkeypatch):
+    """Of 0.2 s for a look, half is for the picture: of four samples at most, which take 0.08 s."""
+    monkeypatch.setattr(fit_module, "LOOK_SHARE", 0.1)
+    model, seen = Slow(), []
+    fit(model, Points(form=Form()), out=tmp_path / "run", budget=2.0, on_event=seen.append, **CPU)
+    assert seen[-3]["event"] == "samples"
+    assert 1 <= model.drawn <= 4
+    assert seen[-1]["elapsed"] == pytest.approx(2.0, rel=0.1)
+
+
+class Deep(Slow):
+    """A sample takes 200 calls of a layer of 0.02 s each."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def draw(self, n, *, noise, callback=None, **options):
+        for _ in range(200):
+            self.layer(noise(torch.empty(n, 2)))
+            time.sleep(0.02)
+            self.drawn += 1
+        return super().draw(n, noise=noise)
+
+
+def test_sampling_that_takes_longer_than_a_picture_may_is_given_up(tmp_path, monkeypatch):
+    """After twice the 0.1 s that are allowed, and for good."""
+    monkeypatch.setattr(fit_module, "LOOK_SHARE", 0.1)
+    model, seen = Deep(), []
+    fit(model, Points(form=Form()), out=tmp_path / "run", budget=2.0, on_event=seen.append, **CPU)
+    assert 1 <= model.drawn <= 11
+    assert "samples" not in {event["event"] for event in seen}
+    assert len([event for event in seen if event["event"] == "held_out"]) >= 4
 
 
 class Choosing(Slow):

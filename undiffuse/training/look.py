@@ -1,14 +1,17 @@
 """An evaluation in training: diagnostics on held-out rows and a preview, with the averaged weights.
 
 Rows, noise and seeds are the same each time, so that what changes is the model. A run with a budget
-keeps its evaluations short: the first one finds, by doubling, how many rows and samples fit.
+keeps its evaluations short: the first one finds, by doubling, how many rows and samples fit. One
+row always does; where not even the picture of one sample fits, there is none.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -25,6 +28,7 @@ from undiffuse.training.state import TrainingState
 from undiffuse.training.step import Autocast, encoded
 
 ONCE = 5.0  # seconds that what happens only once, such as imports, takes at most
+PICTURE = 0.1  # seconds; in less, no picture is drawn
 FEWEST_ROWS, MOST_ROWS = 64, 256  # of held-out rows: four times the default batch, within these
 
 
@@ -57,6 +61,7 @@ class Look:
         self.state, self.model, self.data = state, state.model, data
         self.device, self.randomness, self.cast = device, randomness, cast
         self.samples, self.allowance, self.cost = samples, allowance, 0.0
+        self._deadline = math.inf  # of the sampling of a picture
         rows = 4 * batch_for(tuple(data.transform.shape))
         self.batch = data.held_out_batch(max(FEWEST_ROWS, min(rows, MOST_ROWS)))
 
@@ -101,11 +106,16 @@ class Look:
 
     @contextmanager
     def _hearing(self) -> Iterator[None]:
-        """Inside, every layer of the model asks `stop` before its work, and raises `_Stopped`."""
+        """Inside, every layer of the model asks `stop` before its work, and raises `_Stopped`.
+
+        After the deadline it raises `_TooLong`.
+        """
 
         def ask(*_: Any) -> None:
             if self.stop():
                 raise _Stopped
+            if time.perf_counter() > self._deadline:
+                raise _TooLong
 
         hooks = [part.register_forward_pre_hook(ask) for part in self.model.modules()]
         try:
@@ -118,9 +128,19 @@ class Look:
         """Keep so many rows and samples that each of the two takes at most so many seconds."""
         if rows := len(self.batch["row"]):
             rows = largest(lambda n: self._diagnostics(_first(self.batch, n)), rows, allowance)
-            self.batch = _first(self.batch, rows)
-        if self.samples:
-            self.samples = largest(self._draw, self.samples, allowance)
+            self.batch = _first(self.batch, max(rows, 1))
+        if self.samples and allowance >= PICTURE:
+            self.samples = largest(partial(self._try, allowance), self.samples, allowance, ONCE)
+        else:
+            self.samples = 0
+
+    def _try(self, allowance: float, n: int) -> None:
+        """Draw a picture. Raises `_TooLong` if its samples take twice the seconds allowed."""
+        self._deadline = time.perf_counter() + 2 * allowance
+        try:
+            self._draw(n)
+        finally:
+            self._deadline = math.inf
 
     def _diagnostics(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         self.randomness.at(HELD_OUT)
@@ -144,27 +164,38 @@ class _Stopped(Exception):
     """The evaluation was stopped."""
 
 
+class _TooLong(Exception):
+    """What was tried takes too long."""
+
+
 def _first(batch: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
     return {name: value[:n] for name, value in batch.items()}
 
 
-def largest(work: Callable[[int], Any], most: int, allowance: float) -> int:
-    """Return how many rows, up to `most`, `work` does within `allowance` seconds.
+def largest(work: Callable[[int], Any], most: int, allowance: float, once: float = 0.0) -> int:
+    """Return how many rows, up to `most`, `work` does within `allowance` seconds, 0 if not one.
 
-    It is found by doubling, which takes no longer than that; never less than one row. The first
-    call pays for what happens only once: it counts only if that cannot be why it takes so long.
+    It is found by doubling, which takes no longer than that, or than two calls for one row. The
+    first may pay for what happens only once, which takes `once` seconds at most: it is repeated if
+    that can be why it takes too long.
     """
-    rows, began = 1, time.perf_counter()
-    work(1)
-    if time.perf_counter() - began > max(allowance, ONCE):
-        return 1
-    while True:
-        start = time.perf_counter()
+    began = start = time.perf_counter()
+    rows = 1
+    try:
         work(rows)
+        if allowance < time.perf_counter() - began <= allowance + once:
+            began = start = time.perf_counter()
+            work(rows)
+    except _TooLong:
+        return 0
+    while True:
         now = time.perf_counter()
         seconds = now - start
+        if seconds > allowance:
+            return rows // 2
         if seconds * most <= allowance * rows:
             return most
         if 2 * rows > most or now - began + 2 * seconds > allowance:
             return rows
-        rows *= 2
+        rows, start = 2 * rows, now
+        work(rows)
