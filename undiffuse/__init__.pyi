@@ -60,6 +60,7 @@ from .diffusion.objectives import OptimalTransport as OptimalTransport
 from .diffusion.objectives import SlicedScoreMatching as SlicedScoreMatching
 from .diffusion.objectives import VariationalBound as VariationalBound
 from .errors import InputError as InputError
+from .evaluation.distill import distill as distill
 from .evaluation.evaluate import Report as Report
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.tune import tune as tune

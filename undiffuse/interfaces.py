@@ -212,6 +212,12 @@ class Trainable(nn.Module, ABC):
     """What training asks of a model, whichever family it is of."""
 
     preset: str | None = None  # the recipe it was made by, for the run's record
+    progress: float = 1.0  # the share of its training that is behind, as of the step being taken
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers are trained."""
+        return sum(one.numel() for one in self.parameters() if one.requires_grad)
 
     @abstractmethod
     def meet(self, data: Any) -> Source:  # anything that `load` takes

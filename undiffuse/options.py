@@ -60,6 +60,11 @@ def _width(value: float) -> bool:
     return value == 0 or 1e-3 <= value <= 12**-0.5
 
 
+def _handful(value: int) -> bool:
+    """1, 2 or 4."""
+    return value in (1, 2, 4)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Printing:
     """What a verb prints."""
@@ -479,6 +484,42 @@ class TuningOptions(Computing):
 class TuneOptions(TuningOptions, Printing):
     """The options of `undiffuse tune`."""
 
+    data: Annotated[str | None, Doc("The run's data, if they have moved or came from Python.")] = (
+        None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationOptions(Computing):
+    """The options of `evaluation.distill`."""
+
+    exclusive: ClassVar = (("updates", "budget"),)
+
+    steps: Annotated[
+        int,
+        Predicate(_handful),
+        Doc("Evaluations of the network that a sample takes: 1, 2 or 4 (default {default})."),
+    ] = 2
+    budget: Annotated[
+        str | float | None,
+        Doc("Training time, e.g. 90s, 10m (default: half of the teacher's)."),
+    ] = None
+    updates: Annotated[Count | None, Doc("Training steps; either this or --budget.")] = None
+    guidance: Annotated[
+        float,
+        Ge(0),
+        Lt(math.inf),
+        Doc("Scale at which the teacher is guided by classes, for good (default {default}: off)."),
+    ] = 1.0
+    lr: Annotated[float, Gt(0), Lt(math.inf), Doc("Peak learning rate (default {default}).")] = 1e-3
+    batch: Annotated[Count | None, Doc("Rows per step (default: the teacher's).")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(DistillationOptions, Writing):
+    """The options of `undiffuse distill`."""
+
+    out: Annotated[str, Doc("Folder to write the student to, e.g. runs/student.")]
     data: Annotated[str | None, Doc("The run's data, if they have moved or came from Python.")] = (
         None
     )

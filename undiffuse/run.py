@@ -308,11 +308,12 @@ class Run:
 
         Keys: run, data (its config), preset, parameters, steps (taken), asked ({"steps"} or
         {"budget"}), finished, elapsed (s), skipped, held_out (the latest diagnostics, None before
-        the first), training (the options), sampler (sampler.json, None without), tunable (whether
-        it can have one), notes (sentences on what could not be read), weights (whether there are
-        any yet), held_by (the process that trains it, None if none does), resume (a command).
+        the first), training (the options), sampler (sampler.json, None without), teacher (the run
+        that it was distilled from, None without), tunable (whether it can have a sampler), notes
+        (sentences on what could not be read), weights (whether there are any yet), held_by (the
+        process that trains it, None if none does), resume (a command).
         """
-        training, state = self.config.get("training", {}), self.state
+        training, state, model = self.config.get("training", {}), self.state, self.config["model"]
         looks = [event for event in self.log if event.get("event") == "held_out"]
         latest = dict(looks[-1]) if looks else {}
         latest = {name: value for name, value in latest.items() if name not in ("event", "step")}
@@ -330,7 +331,8 @@ class Run:
             "held_out": state.get("held_out") or latest or None,
             "training": training,
             "sampler": self._tuned(),
-            "tunable": self.config.get("model", {}).get("kind") == "diffusion",
+            "teacher": model.get("teacher"),
+            "tunable": model.get("kind") == "diffusion" and model.get("method") != "published",
             "notes": list(self.notes),
             "weights": (self.path / WEIGHTS).exists(),
             "held_by": holder(self.path),

@@ -6,7 +6,17 @@ import pytest
 import torch
 from cases import GRID_CASES, SCHEDULE_CASES, times
 
-from undiffuse.diffusion import EDM, GRIDS, DiscreteVP, Karras, Levels, Linear, LinearVP, LogSNR
+from undiffuse.diffusion import (
+    EDM,
+    GRIDS,
+    DiscreteVP,
+    Jumps,
+    Karras,
+    Levels,
+    Linear,
+    LinearVP,
+    LogSNR,
+)
 from undiffuse.diffusion.schedules.process import LEAST_SAMPLED, LEAST_SCORED
 from undiffuse.errors import InputError
 
@@ -61,6 +71,20 @@ def test_what_is_equally_spaced(name):
 def test_rho_is_the_power(rho):
     gaps = (ratio(EDM(), Karras(rho=rho)(EDM(), 6)[:-1]) ** (1 / rho)).diff()
     torch.testing.assert_close(gaps, gaps[:1].expand(5), rtol=1e-9, atol=1e-12)
+
+
+@every_schedule
+def test_jumps_are_few_and_far_apart(schedule):
+    """From t = 1 to levels between 30 and a half of the data's deviation, even in their logs."""
+    assert torch.equal(Jumps()(schedule, 1), times(1.0, 0.0))
+    for steps in (2, 4):
+        t = Jumps(sigma_data=0.7)(schedule, steps)
+        assert t.shape == (steps + 1,)
+        assert (float(t[0]), float(t[-1])) == (1.0, 0.0)
+        assert bool((t.diff() < 0).all())
+        share = torch.arange(1, steps, dtype=torch.float64) / steps
+        wanted = 0.7 * 30 ** (1 - share) * 0.5**share
+        torch.testing.assert_close(ratio(schedule, t[1:-1]), wanted, rtol=1e-6, atol=0)
 
 
 def test_levels_are_knots_and_all_of_them_with_as_many_steps():

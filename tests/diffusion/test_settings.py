@@ -38,6 +38,16 @@ SETTINGS = {
     "fitted_ve": {"sigma_min": 0.01},  # Song and Ermon (2020)
     "preconditioned": {"sigma_data": 1.0},  # data are brought to unit scale
     "edm_weight": {"sigma_data": 1.0},
+    "bounded": {"sigma_data": 1.0, "most": 2.0},  # ours
+    "consistency": {  # Geng et al. (2024): r/t from a half on; the end is ours
+        "first": 1.0,
+        "last": 1.5,
+        "sigma_data": 1.0,
+        "guidance": 1.0,
+        "variance": False,
+        "progress": 1.0,
+    },
+    "jumps": {"high": 30.0, "low": 0.5, "sigma_data": 1.0},  # ours
     "log_sigma": {"largest": 3.0},  # ours
     "level": {"scale": 1000.0},  # Ho et al. (2020): T
     "min_snr": {"gamma": 5.0},  # Hang et al. (2023), section 4
@@ -66,6 +76,7 @@ SETTINGS = {
 # two a step; those that add noise take what published recipes take
 STEPS_MEANT = {
     "ancestral": None,
+    "consistency_step": None,
     "ddim": None,
     "deis": 18,
     "dpmpp": 18,
@@ -107,7 +118,7 @@ def test_every_step_says_how_it_is_meant_to_be_taken(kind):
     fast = {"deis", "dpmpp", "dpmpp_2s", "dpmpp_sde", "heun", "ipndm", "unipc"}
     even = {"euler_maruyama", "langevin", "ode", "pc"}
     assert step.grid == (Karras() if kind in fast else LogSNR() if kind in even else None)
-    assert step.from_noise == (kind != "plain_langevin")
+    assert step.from_noise == (kind not in ("plain_langevin", "consistency_step"))
     assert step.adaptive == (kind == "ode")
 
 

@@ -27,6 +27,7 @@ from undiffuse.diffusion import (
     Beta,
     BetaTilde,
     Clipped,
+    ConsistencyStep,
     CosineVP,
     DiscreteVP,
     DPMpp,
@@ -45,6 +46,7 @@ from undiffuse.diffusion import (
     linear_betas,
     sample,
 )
+from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
 from undiffuse.diffusion.oracle import Gaussian, Mixture, Points
 from undiffuse.diffusion.steps.moves import Fraction, Ratio
 from undiffuse.errors import InputError
@@ -163,6 +165,38 @@ def test_a_wrong_step_breaks_the_laws(monkeypatch):
     monkeypatch.setattr(Endless, "weak_order", 1)
     with pytest.raises(AssertionError):
         declares_one_order(Endless())
+
+
+class Ends(AbstractDenoiser):
+    """Where the paths of a Gaussian's flow end: each keeps its quantile."""
+
+    def __init__(self, schedule, mean, std):
+        super().__init__()
+        self.schedule, self.mean, self.std = schedule, mean, std
+
+    def estimate(self, x_t, t, **cond):
+        alpha, sigma = self.schedule(t)
+        wide = ((alpha * self.std) ** 2 + sigma**2).sqrt()
+        ends = self.mean + self.std * (x_t - alpha * self.mean) / wide
+        return Estimate(ends, (x_t - alpha * ends) / sigma)
+
+
+@every_schedule
+@pytest.mark.parametrize("levels", [(), (0.8,), (5.0, 0.3, 0.02)])
+def test_consistency_steps_with_exact_ends_keep_the_law(schedule, levels):
+    """Mean and variance of the samples are those of the data, whatever levels are visited."""
+    mean, std = times(0.7), times(0.6)
+    alpha, sigma = schedule(times(1.0)[0])
+    inner = schedule.inverse(-2 * times(*levels).log())
+    grid = torch.cat([times(1.0), inner, times(0.0)])
+    draws = iter(torch.eye(5, dtype=torch.float64)[1:, :, None])
+    start = alpha * mean + ((alpha * std) ** 2 + sigma**2).sqrt() * next(draws)
+    x = sample(
+        Ends(schedule, mean, std), start, grid, ConsistencyStep(), noise=lambda like: next(draws)
+    )
+    torch.testing.assert_close(x[0], mean, rtol=0, atol=1e-9)
+    spread = (x[1:] - x[0]).square().sum(0).sqrt()
+    torch.testing.assert_close(spread, std, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("levels", [10, 200])

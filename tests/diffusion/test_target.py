@@ -56,6 +56,14 @@ def unit_variance(schedule, t):
     return sigma / n, -alpha / n
 
 
+def bounded_data(schedule, t):
+    """x_hat = (1 - b) E + b F, E the linear denoiser, b = 2 c_out of EDM's where that is < 1."""
+    alpha, sigma = schedule(t)
+    variance = alpha**2 + sigma**2
+    b, linear = (2 * sigma / variance.sqrt()).clamp(max=1), alpha / variance
+    return (1 - (1 - b) * linear * alpha) / b, -(1 - b) * linear * sigma / b
+
+
 # F* = c_x x + c_z z of each, as published
 MEANING = {
     "data": lambda schedule, t: (torch.ones_like(t), torch.zeros_like(t)),
@@ -65,6 +73,7 @@ MEANING = {
     "velocity": slope,
     "posterior_mean": posterior_mean,
     "preconditioned": unit_variance,
+    "bounded": bounded_data,
 }
 
 
@@ -97,6 +106,24 @@ def test_edm_row_gives_unit_variance_targets_and_least_amplification(schedule):
     torch.testing.assert_close(std_of_error(c_skip), c_out, rtol=1e-10, atol=0)
     for nudge in (-0.01, 0.01):
         assert bool((std_of_error(c_skip + nudge) >= c_out).all())
+
+
+@every_schedule
+@every_target
+def test_a_bounded_target_is_the_identity_without_noise_and_tame_with_it(schedule, target):
+    """f(x_0, 0) = x_0 whatever the output; |c_out| <= 2 of EDM's; the other target where it is."""
+    t = where_defined(schedule, target)
+    (skip, out), edm = (one.row(schedule, t) for one in (target, targets.Preconditioned(0.7)))
+    row = targets.Bounded(target, 0.7).row(schedule, t)
+    assert bool((row[1].abs() <= 2 * edm[1] * (1 + 1e-12)).all())
+    same = out.abs() <= 2 * edm[1]
+    torch.testing.assert_close(row[0][same], skip[same])
+    torch.testing.assert_close(row[1][same], out[same])
+    near = schedule.inverse(times(24.0))  # sigma/alpha of 6e-6
+    alpha, _ = schedule(near)
+    c_skip, c_out = targets.Bounded(target, 0.7).row(schedule, near)
+    assert float((c_skip * alpha - 1).abs()) < 1e-4
+    assert float(c_out.abs()) < 1e-4
 
 
 @every_schedule

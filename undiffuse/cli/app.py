@@ -17,6 +17,7 @@ from cyclopts.exceptions import (
 )
 
 from undiffuse.cli.compare import compare
+from undiffuse.cli.distill import distill
 from undiffuse.cli.evaluate import evaluate
 from undiffuse.cli.info import info
 from undiffuse.cli.sample import sample
@@ -26,7 +27,7 @@ from undiffuse.cli.train import train
 from undiffuse.cli.tune import tune
 from undiffuse.errors import InputError, unknown
 
-VERBS = (train, sample, score, evaluate, compare, tune, info, selfcheck)
+VERBS = (train, sample, score, evaluate, compare, tune, distill, info, selfcheck)
 
 
 def _version() -> str:

@@ -159,6 +159,8 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
             f"{tree['steps']:,} steps in {format_duration(tree['elapsed'])} (asked for {goal})",
         ),
     ]
+    if tree["teacher"]:
+        facts.insert(3, ("student of", str(tree["teacher"])))
     if tree["held_by"]:
         facts.append(("in training", f"by {tree['held_by']}"))
     if tree["skipped"]:

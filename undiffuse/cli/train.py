@@ -63,7 +63,17 @@ def train(
     seed = asked.options.seed if recorded is None else recorded["training"]["seed"]
     model = _met(make, data, seed)
     _introduce(model, data, asked, recorded)
-    return _fit(model, data, asked)
+    return trained(
+        model,
+        data,
+        asked.terminal,
+        out=asked.options.out,
+        resume=asked.options.resume,
+        overwrite=asked.options.overwrite,
+        init=asked.options.init,
+        **asked.chosen(*options_of(TrainingBasics)),
+        **asked.given.get("training", {}),
+    )
 
 
 def _folder(options: TrainOptions) -> dict[str, Any] | None:
@@ -175,12 +185,11 @@ def _introduce(
     terminal = asked.terminal
     if terminal.quiet:
         return
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     tree = data.describe()
     terminal.facts(
         [
             *source_facts(tree),
-            ("model", f"{model.preset}, {parameters:,} parameters"),
+            ("model", f"{model.preset}, {model.parameter_count:,} parameters"),
             ("time", _how_long(asked.options, recorded)),
             ("run", asked.options.out + (" (resumed)" if recorded else "")),
         ]
@@ -204,30 +213,20 @@ def _how_long(options: TrainOptions, recorded: dict[str, Any] | None) -> str:
     return f"{DEFAULT_BUDGET} (default; change it with --budget or --steps)"
 
 
-def _fit(model: GenerativeModel, data: Data, asked: Asked[TrainOptions]) -> int:
+def trained(
+    model: GenerativeModel, data: Data, terminal: Terminal, *, out: str, **options: Any
+) -> int:
     """Train; afterwards say what was made, or how to resume. Returns the exit code."""
     from undiffuse.training import fit
 
-    options, terminal = asked.options, asked.terminal
     with Interruption(quiet=terminal.quiet) as interruption, Live(terminal) as live:
-        result = fit(
-            model,
-            data,
-            out=options.out,
-            resume=options.resume,
-            overwrite=options.overwrite,
-            init=options.init,
-            stop=interruption.stopped,
-            on_event=live,
-            **asked.chosen(*options_of(TrainingBasics)),
-            **asked.given.get("training", {}),
-        )
+        result = fit(model, data, out=out, stop=interruption.stopped, on_event=live, **options)
     preview = None
     if live.samples and result.out:
-        preview = os.path.join(options.out, os.path.relpath(live.samples, result.out))
+        preview = os.path.join(out, os.path.relpath(live.samples, result.out))
     terminal.result(
         {
-            "run": options.out,
+            "run": out,
             "step": result.step,
             "elapsed": result.elapsed,
             "held_out": result.held_out,
@@ -235,7 +234,7 @@ def _fit(model: GenerativeModel, data: Data, asked: Asked[TrainOptions]) -> int:
             "stopped": result.stopped,
         }
     )
-    _conclude(result, model, options.out, preview, terminal)
+    _conclude(result, model, out, preview, terminal)
     return INTERRUPTED if result.stopped else 0
 
 

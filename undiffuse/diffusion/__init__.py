@@ -27,7 +27,7 @@ from undiffuse.diffusion.denoiser import (
     Level,
     LogSigma,
 )
-from undiffuse.diffusion.grid import GRIDS, Grid, Karras, Levels, LogSNR, Uniform
+from undiffuse.diffusion.grid import GRIDS, Grid, Jumps, Karras, Levels, LogSNR, Uniform
 from undiffuse.diffusion.guidance import (
     Autoguided,
     ClassifierFree,
@@ -99,7 +99,12 @@ from undiffuse.diffusion.steps.solvers import (
     DPMppSDE,
     UniPC,
 )
-from undiffuse.diffusion.steps.stochastic import EulerMaruyama, PredictorCorrector, forward
+from undiffuse.diffusion.steps.stochastic import (
+    ConsistencyStep,
+    EulerMaruyama,
+    PredictorCorrector,
+    forward,
+)
 from undiffuse.diffusion.target import TARGETS
 
 SCHEDULES: dict[str, type[Schedule]] = {
@@ -130,6 +135,7 @@ PARTS: dict[str, type] = {
     **PROJECTIONS,
     **OBJECTIVES,
     **GRIDS,
+    "jumps": Jumps,
     **STEPS,
     **VARIANCES,
     **COORDINATES,

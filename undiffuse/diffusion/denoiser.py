@@ -215,6 +215,7 @@ class Denoiser(AbstractDenoiser):
         sigma_data: the data's standard deviation at unit scale.
         condition: what the network is told about the noise level.
         learned_variance: whether the network gives a variance as well.
+        teacher: another denoiser on the same schedule that this one learns from.
 
     Raises:
         InputError: for a target that is undefined where the schedule has no signal left.
@@ -236,6 +237,7 @@ class Denoiser(AbstractDenoiser):
         sigma_data: float = 1.0,
         condition: Condition = LogSigma(),
         learned_variance: bool = False,
+        teacher: AbstractDenoiser | None = None,
     ) -> None:
         super().__init__()
         alpha_1, _ = schedule(as_times(1.0))
@@ -247,7 +249,7 @@ class Denoiser(AbstractDenoiser):
             )
         self.network, self.schedule, self.target = network, schedule, target
         self.sigma_data, self.condition = sigma_data, condition
-        self.learned_variance = learned_variance
+        self.learned_variance, self.teacher = learned_variance, teacher
         self._rows: dict[float, Coefficients] = {}
 
     def row(self, t: Times) -> Coefficients:

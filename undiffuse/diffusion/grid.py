@@ -141,6 +141,32 @@ class Levels(Grid):
         return (levels + (1 - levels) * shares).round() / levels
 
 
+@final
+@dataclass(frozen=True)
+class Jumps(Grid):
+    """Few times far apart, for denoisers that know where paths end: the last is not t_min.
+
+    After t = 1, n - 1 noise levels between `high` and `low`, evenly spaced in their logarithm as
+    are the inner ones of n intervals.
+
+    Args:
+        high: sigma/alpha at one end, in units of `sigma_data`.
+        low: at the other.
+        sigma_data: the data's standard deviation at unit scale.
+    """
+
+    high: float = 30.0
+    low: float = 0.5
+    sigma_data: float = 1.0
+
+    def inner(self, schedule: Schedule, shares: Times) -> Times:
+        """Return the times of so many jumps; where t_min is 0, one of 0 behind them."""
+        steps = len(shares) - (schedule.t_min == 0)
+        share = torch.arange(steps, dtype=torch.float64) / steps
+        ratio = self.sigma_data * self.high ** (1 - share) * self.low**share
+        return torch.cat([schedule.inverse(-2 * ratio.log()), share.new_zeros(len(shares) - steps)])
+
+
 def noise_range(schedule: Schedule, lowest: float, highest: float) -> Tensor:
     """Return the largest and smallest sigma/alpha to visit, (2,): the schedule's own, or these."""
     high, low = torch.exp(-schedule.log_snr(as_times([1.0, schedule.t_min])) / 2)

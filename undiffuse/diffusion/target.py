@@ -16,9 +16,10 @@ at construction.
 | VelocityTarget | dx_t/dt = alpha' x + sigma' z            | -sigma'/w   | sigma/w         |
 | PosteriorMean  | a x_t + b x, mean of q(x_s given x_t, x) | -a/b        | 1/b             |
 | Preconditioned | Karras et al. (2022), Table 1            | alpha d^2/m | sigma d/sqrt(m) |
+| Bounded        | what another target means, moved by b    | between     | b times its own |
 
-with n = alpha^2 + sigma^2, w = sigma alpha' - alpha sigma', m = alpha^2 d^2 + sigma^2 and d =
-sigma_data.
+with n = alpha^2 + sigma^2, w = sigma alpha' - alpha sigma', m = alpha^2 d^2 + sigma^2, d =
+sigma_data and b = min(1, most sigma d / (sqrt(m) |c_out|)).
 """
 
 from __future__ import annotations
@@ -158,6 +159,44 @@ class Preconditioned(Target):
         return alpha * self.sigma_data**2 / m, sigma * self.sigma_data / m.sqrt()
 
 
+@final
+@dataclass(frozen=True)
+class Bounded(Target):
+    """Another target, whose errors are amplified at most `most` times as much as by EDM's.
+
+    Where it would amplify more, its row is moved towards (alpha d^2/m, 0), the best linear
+    denoiser of white data, as far as it takes. So the same network is the same denoiser wherever
+    that is well conditioned, and x_hat is x_t / alpha where there is no noise left, whatever the
+    output: what a consistency function needs (Song et al. 2023, Eq. 5).
+
+    Args:
+        of: the other target.
+        sigma_data: d, the data's standard deviation at unit scale.
+        most: the largest |c_out| in units of EDM's.
+    """
+
+    of: Target
+    sigma_data: float = 1.0
+    most: float = 2.0
+
+    @classmethod
+    def examples(cls) -> Mapping[str, Bounded]:
+        """Return one that is bounded at low noise, and one at high noise, where it is defined."""
+        return {"": cls(DataTarget()), "v": cls(VTarget(), 0.7)}
+
+    @property
+    def needs_signal(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As for the other target."""
+        return self.of.needs_signal
+
+    def row(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        """Return (c_skip, c_out) at `t`."""
+        skip, out = self.of.row(schedule, t)
+        linear, least = Preconditioned(self.sigma_data).row(schedule, t)
+        share = (self.most * least / out.abs()).clamp(max=1)
+        return linear + share * (skip - linear), share * out
+
+
 def regression_target(schedule: Schedule, target: Target, t: Times) -> tuple[Tensor, Tensor]:
     """Return (c_x, c_z): for x_t = alpha_t x + sigma_t z the output should be c_x x + c_z z."""
     alpha, sigma = schedule(t)
@@ -173,6 +212,7 @@ TARGETS: dict[str, type[Target]] = {
     "velocity": VelocityTarget,
     "posterior_mean": PosteriorMean,
     "preconditioned": Preconditioned,
+    "bounded": Bounded,
 }
 
 data, noise, score = DataTarget(), NoiseTarget(), ScoreTarget()

@@ -250,7 +250,7 @@ class _Evaluation:
 
     def speed(self, drawn: Drawn, singles: tuple[float, ...]) -> dict[str, Any]:
         """What samples and training cost."""
-        state, parameters = self.run.state, sum(p.numel() for p in self.model.parameters())
+        state, parameters = self.run.state, self.model.parameter_count
         return {
             **as_facts(figures_of(Timings(batches=drawn.batches, singles=singles))),
             "evaluations_per_sample": drawn.evaluations,

@@ -9,6 +9,7 @@ unconditional denoiser.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -45,7 +46,7 @@ from undiffuse.diffusion.objectives import AbstractObjective
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
 from undiffuse.diffusion.schedules.process import Times, as_times
-from undiffuse.diffusion.target import Target
+from undiffuse.diffusion.target import Bounded, Target
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Progress, Source, Stop
 from undiffuse.models.base import GenerativeModel, check_classes, unmet
@@ -100,6 +101,8 @@ class Diffusion(GenerativeModel):
         shape: of a row at unit scale; taken from the data if None.
         data_range: lowest and highest value at unit scale; taken from the data if None.
         class_shares: share of each class; measured if empty.
+        teacher: the run that it is distilled from, whose network is its own teacher's; None for a
+            model that learns from data.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class Diffusion(GenerativeModel):
         shape: tuple[int, ...] | None = None,
         data_range: tuple[float, float] | None = None,
         class_shares: tuple[float, ...] = (),
+        teacher: str | None = None,
     ) -> None:
         super().__init__(shape=shape, class_shares=class_shares, drop_condition=drop_condition)
         check_parts(schedule, target, objective, step)
@@ -127,7 +131,7 @@ class Diffusion(GenerativeModel):
         self.step, self.grid, self.steps = step, grid, steps
         self.method: str = method  # pyright: ignore[reportIncompatibleVariableOverride]
         self.condition, self.sigma_data, self.clip = condition, sigma_data, clip
-        self.data_range = data_range
+        self.data_range, self.teacher = data_range, teacher
         self.tuned: Tuned | None = None
         self.register_buffer("bound_form", torch.tensor(_NOT_CHOSEN))
         self.learned = (
@@ -139,15 +143,16 @@ class Diffusion(GenerativeModel):
             self._assemble(network)
             if shape is not None:
                 self.prior = Prior.standard(schedule, tuple(shape))  # until measured or loaded
-        self.one_level = (
-            schedule.levels == 1
-        )  # a denoising autoencoder: sampled by its own step alone, no density
-        if self.one_level:
-            self.preview_options = {"steps": 16}
+        self.one_level = schedule.levels == 1  # a denoising autoencoder
+        if self.learned is not None and objective.flow:
+            self.learned.requires_grad_(False)
+        self.only_own = self.one_level or objective.flow  # one way to sample, and no density
+        self.completes = not objective.flow
+        if self.only_own:
+            self.preview_options = {"steps": 16} if self.one_level else {}
 
     called, methods = "a diffusion model", (*METHODS, PUBLISHED)
     bound_form: Tensor
-    completes = True
     scored_by = (Density, Bound)
     preview_options = {"method": "dpmpp", "steps": 16}  # noqa: RUF012 - read only
 
@@ -165,6 +170,19 @@ class Diffusion(GenerativeModel):
             condition=self.condition,
             learned_variance=self.objective.learned_variance,
         )
+        if isinstance(self.target, Bounded) and self.teacher is not None:
+            self.denoiser.teacher = self._frozen(network, self.target.of)
+
+    def _frozen(self, network: nn.Module, target: Target) -> Denoiser:
+        """The denoiser that a student learns from: the same network, as its weights were."""
+        return Denoiser(
+            copy.deepcopy(network).requires_grad_(False),
+            self.schedule,
+            target,
+            sigma_data=self.sigma_data or 1.0,
+            condition=self.condition,
+            learned_variance=self.objective.learned_variance,
+        ).eval()
 
     @property
     def network(self) -> nn.Module:
@@ -210,20 +228,22 @@ class Diffusion(GenerativeModel):
         self.prior = Prior.measured(self.schedule, x)
 
     def players(self) -> dict[str, Player]:
-        """The network, and the schedule if it is learned."""
+        """The network, and the schedule if it is learned here."""
         players = {"denoiser": Player(self.network)}
-        return players if self.learned is None else players | {"schedule": Player(self.learned)}
+        if self.learned is not None and not self.objective.flow:
+            players["schedule"] = Player(self.learned)
+        return players
 
     def losses(self, x: Tensor, **cond: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield the objective at random times and noise (Ho et al. 2020, Algorithm 1).
 
         Then that of a learned schedule.
         """
-        denoiser = self.trained()
-        t = self.objective.sample_times(self.schedule, len(x))
+        denoiser, objective = self.trained(), self.objective.at(self.progress)
+        t = objective.sample_times(self.schedule, len(x))
         cond = self.hidden(cond)
-        yield "denoiser", self.objective.losses(denoiser, x, torch.randn_like(x), t, **cond).mean()
-        if self.learned is not None:
+        yield "denoiser", objective.losses(denoiser, x, torch.randn_like(x), t, **cond).mean()
+        if self.learned is not None and not objective.flow:
             x, cond = (
                 x[::_SCHEDULE_SHARE],
                 {name: value[::_SCHEDULE_SHARE] for name, value in cond.items()},
@@ -251,8 +271,13 @@ class Diffusion(GenerativeModel):
 
     @override
     @torch.no_grad()
-    def against_linear(self, x: Tensor, training: Tensor, **cond: Tensor) -> Tensor:
-        """Return |x_hat - x|^2 of the model, and of the best linear denoiser (2, levels, B)."""
+    def against_linear(self, x: Tensor, training: Tensor, **cond: Tensor) -> Tensor | None:
+        """Return |x_hat - x|^2 of the model, and of the best linear denoiser (2, levels, B).
+
+        None for a model of where paths end, which is no denoiser.
+        """
+        if self.objective.flow:
+            return None
         z, schedule = RowNoise(0, len(x))(x), self.schedule
         linear = LinearDenoiser.measured(schedule, training).to(x.device)
         errors: list[Tensor] = []
@@ -363,10 +388,10 @@ class Diffusion(GenerativeModel):
     def check_sampler(self, *, method: str | None = None, steps: int | None = None) -> None:
         """Raise InputError for a sampling method or a number of steps that `draw` cannot take."""
         super().check_sampler(method=method, steps=steps)
-        if method not in (None, PUBLISHED) and self.one_level:
+        if method not in (None, PUBLISHED) and self.only_own:
+            why = "knows one level of noise" if self.one_level else "knows where paths end"
             raise InputError(
-                f"method {method}: goes from noise to data, and this model knows one level of "
-                "noise; leave it out."
+                f"method {method}: goes from noise to data, and this model {why}; leave it out."
             )
         if steps is not None:
             self._sampler(method)[1].check(self.schedule, steps)
@@ -376,13 +401,13 @@ class Diffusion(GenerativeModel):
         if self.tuned is not None:
             return {} if self.tuned.best.steps <= evaluations else {"steps": evaluations}
         return within(
-            evaluations, *self._sampler(None), self.schedule, replaceable=not self.one_level
+            evaluations, *self._sampler(None), self.schedule, replaceable=not self.only_own
         )
 
     @property
     def tuning(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """See `Trainable`."""
-        return 0 if self.one_level else least_evaluations()
+        return 0 if self.only_own else least_evaluations()
 
     @override
     def tune(
@@ -397,7 +422,7 @@ class Diffusion(GenerativeModel):
         """Choose how to sample; see `tuning`."""
         self.tuned = None
         transform = self.trained() and self.transform
-        if self.one_level or transform is None or self.sigma_data is None:
+        if self.only_own or transform is None or self.sigma_data is None:
             return super().tune(source)
         seed = mix(seed, _TUNING)
 
@@ -429,9 +454,18 @@ class Diffusion(GenerativeModel):
 
     @property
     def no_density(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Why there is no likelihood, in a sentence: a model of one noise level has none."""
-        if not self.one_level:
+        """Why there is no likelihood, in a sentence: a model of one noise level has none.
+
+        Nor has one of where paths end.
+        """
+        if not self.only_own:
             return ""
+        if self.objective.flow:
+            whose = f"its teacher {self.teacher}" if self.teacher else "a model of preset edm"
+            return (
+                "a student knows where noise leads and no likelihood, and so has no alarms; "
+                f"score with {whose}."
+            )
         return (
             "a model of one noise level knows the slope of the density there, and not the density; "
             "score with a model of another preset, such as edm."
@@ -552,12 +586,17 @@ def guided(
         high: the highest.
 
     Raises:
-        InputError: for a model that is no diffusion model, for an empty range, and without `weaker`
-            for a model that has no classes or was never trained with them hidden.
+        InputError: for a model that is no diffusion model, for a student, for an empty range, and
+            without `weaker` for a model that has no classes or was never trained with them hidden.
     """
     if not isinstance(model, Diffusion) or not (weaker is None or isinstance(weaker, Diffusion)):
         family = type(model).__name__.lower()
         raise InputError(f"guidance: {family} models cannot be guided; leave it out.")
+    if model.objective.flow:
+        raise InputError(
+            "guidance: a student is guided as its teacher was when it was distilled; distill "
+            f"another with --guidance {weight:g}."
+        )
     if not low < high:
         raise InputError(
             f"guidance from {low:g} to {high:g}: no noise level is between them; "

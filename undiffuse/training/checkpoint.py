@@ -433,7 +433,7 @@ def config_of(model: Trainable, data: Source, options: TrainingOptions) -> dict[
         "undiffuse": __version__,
         "torch": torch.__version__,
         "preset": model.preset,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": model.parameter_count,
         "model": model.config(),
         "data": data.config(),
         "training": asdict(options),

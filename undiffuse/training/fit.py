@@ -111,7 +111,7 @@ def fit(
         chosen = settle(model, source, chosen, device, randomness, leaving, stop)
         state = TrainingState(model, chosen)
         # A checkpoint holds four numbers a parameter, the weights a fifth.
-        size = 20.0 * sum(p.numel() for p in model.parameters()) if folder else 0.0
+        size = 20.0 * model.parameter_count if folder else 0.0
         clock = Clock(chosen, started, size=size, conclusion=model.conclusion, tuning=model.tuning)
         config = config_of(model, source, chosen) if folder else {}
         if folder is not None and recorded is not None:
@@ -203,7 +203,7 @@ class _Loop:
             "start",
             state.step,
             **{name: getattr(options, name) for name in names},
-            parameters=sum(parameter.numel() for parameter in state.model.parameters()),
+            parameters=state.model.parameter_count,
             out=str(out) if out else None,
             resumed_at=state.step if clock.before else None,
         )
@@ -238,7 +238,7 @@ class _Loop:
         while (before := clock.progress(state.step)) < 1.0:
             if stop():
                 return True
-            lr = clock.lr(state.step, before)
+            lr, state.model.progress = clock.lr(state.step, before), before
             losses, taken = train_step(
                 state.model,
                 state.learners,

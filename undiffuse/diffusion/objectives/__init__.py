@@ -1,6 +1,7 @@
 """Weightings, training times, couplings, and the losses made of them; their registries."""
 
 from undiffuse.diffusion.objectives.bound import Hybrid, VariationalBound
+from undiffuse.diffusion.objectives.consistency import Consistency
 from undiffuse.diffusion.objectives.coupling import (
     Coupling,
     IndependentCoupling,
@@ -63,4 +64,5 @@ OBJECTIVES: dict[str, type[AbstractObjective]] = {
     "hybrid": Hybrid,
     "explicit_score_matching": ExplicitScoreMatching,
     "sliced_score_matching": SlicedScoreMatching,
+    "consistency": Consistency,
 }

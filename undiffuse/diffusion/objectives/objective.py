@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor
 
@@ -29,15 +29,26 @@ from undiffuse.diffusion.target import regression_target
 
 
 class AbstractObjective(Registered):
-    """A loss per row at given noise and times, and the distribution of these times."""
+    """A loss per row at given noise and times, and the distribution of these times.
+
+    Attributes:
+        times: the distribution.
+        draw: how times are drawn from it.
+        flow: whether the ends of the probability flow's paths are learned, not the denoiser.
+    """
 
     times: TrainingTimes
     draw: Draw
+    flow: ClassVar[bool] = False
 
     @property
     def learned_variance(self) -> bool:
         """Whether the network is to give a variance beside its prediction (twice the outputs)."""
         return False
+
+    def at(self, progress: float) -> AbstractObjective:
+        """Return what is minimized when this share of a run is behind: the same, by default."""
+        return self
 
     @abstractmethod
     def losses(self, denoiser: Denoiser, x: Tensor, z: Tensor, t: Times, **cond: Any) -> Tensor:

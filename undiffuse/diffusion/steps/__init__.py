@@ -9,10 +9,11 @@ from undiffuse.diffusion.steps.adaptive import AdaptiveODE
 from undiffuse.diffusion.steps.langevin import AnnealedLangevin, Langevin
 from undiffuse.diffusion.steps.moves import DDIM, Ancestral, Euler, Heun, Step
 from undiffuse.diffusion.steps.solvers import DEIS, IPNDM, DPMpp, DPMpp2S, DPMppSDE, UniPC
-from undiffuse.diffusion.steps.stochastic import EulerMaruyama, PredictorCorrector
+from undiffuse.diffusion.steps.stochastic import ConsistencyStep, EulerMaruyama, PredictorCorrector
 
 STEPS: dict[str, type[Step]] = {
     "ancestral": Ancestral,
+    "consistency_step": ConsistencyStep,
     "ddim": DDIM,
     "deis": DEIS,
     "dpmpp": DPMpp,

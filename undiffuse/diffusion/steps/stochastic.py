@@ -80,6 +80,29 @@ class EulerMaruyama(Step):
 
 
 @final
+@dataclass(frozen=True)
+class ConsistencyStep(Step):
+    """To the end of the path through x_t, and back to s with fresh noise.
+
+    x_s = alpha_s f(x_t, t) + sigma_s z   (Song et al. 2023, "Consistency models", Algorithm 1)
+
+    The denoiser stands for f, the end of the probability flow's path. Where it is exact, so is the
+    law of x_s, whatever the levels.
+    """
+
+    from_noise: ClassVar[bool] = False  # of a denoiser that knows means it is no method
+    formula: ClassVar[str] = "alpha_s f(x_t) + sigma_s z"
+    source: ClassVar[str] = "Song et al. 2023, Algorithm 1"
+
+    @override
+    def move(
+        self, denoiser: AbstractDenoiser, x_t: Tensor, t: Times, s: Times, memory: Any, noise: Noise
+    ) -> Moved:
+        alpha_s, sigma_s = denoiser.schedule(s)
+        return alpha_s * denoiser(x_t, t) + sigma_s * noise(x_t), None
+
+
+@final
 @dataclass(frozen=True, kw_only=True)
 class PredictorCorrector(Step):
     """A step of `predictor`, then `corrections` Langevin steps at the level reached.
