@@ -13,6 +13,7 @@ from undiffuse.data import KINDS, conform, load
 from undiffuse.data.tables.columns import (
     BooleanColumn,
     CategoryColumn,
+    DayColumn,
     FloatColumn,
     GridFloatColumn,
     LeftOut,
@@ -20,6 +21,7 @@ from undiffuse.data.tables.columns import (
     measure_column,
     text_to,
 )
+from undiffuse.data.tables.days import PLACES
 from undiffuse.data.tables.read import DELIMITERS, open_table, sniff_delimiter
 from undiffuse.data.tables.text import (
     DateSpelling,
@@ -393,6 +395,29 @@ def test_whole_numbers_are_days_where_all_are(values, days):
     assert column.decode(codes, pa.int64()).to_pylist() == values
     gone = column.decode(np.append(codes, np.nan), pa.int64())
     assert gone.to_pylist() == [*values, None]
+
+
+WRITTEN = {"ymd": "%Y%m%d", "dmy": "%d%m%Y", "mdy": "%m%d%Y"}
+
+
+@pytest.mark.parametrize("floats", [False, True])
+@pytest.mark.parametrize("written", WRITTEN)
+def test_days_are_found_in_every_order_and_in_floats_with_gaps(written, floats):
+    assert set(WRITTEN) == set(PLACES)
+    days = [datetime.date(2019, 12, 20) + datetime.timedelta(3 * i) for i in range(40)]
+    whole = [int(day.strftime(WRITTEN[written])) for day in days]
+    array = pa.array([*whole, None], pa.float64() if floats else pa.int32())
+    column = measure_column("c", array, "t")
+    assert isinstance(column, DayColumn)
+    assert (column.written, column.unit) == (written, 3)
+    codes, impossible = column.encode(array, array.type, "t")
+    assert codes[:-1].tolist() == list(range(40))
+    assert not impossible.any()
+    assert column.decode(codes, array.type).to_pylist() == array.to_pylist()
+    few = measure_column("c", array[:7], "t")
+    assert isinstance(few, DayColumn) == (written == "ymd")
+    wrong = pa.array([*whole, 99], array.type)
+    assert not isinstance(measure_column("c", wrong, "t"), DayColumn)
 
 
 def test_new_values_of_any_type_are_coded_or_have_no_code():

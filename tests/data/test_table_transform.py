@@ -413,10 +413,11 @@ def gaps(rng):
     """Name -> values, and the ends of where they have none."""
     warm = rng.normal(12, 6, 800)
     low, high = rng.uniform(0, 10, 300), rng.uniform(50, 60, 80)
-    whole = [rng.integers(0, 1000, 300), rng.integers(5000, 6000, 99)]
+    whole, near = [rng.integers(0, 1000, 300), rng.integers(5000, 6000, 99)], rng.gamma(2, 40, 800)
     return {
         "-999 for missing": (np.where(rng.random(800) < 0.03, -999, warm), -998, -30),
         "-999 and 999": (np.r_[[-999.0] * 3, [999.0] * 2, warm], -998, -30),
+        "-1 for missing, near the others": (np.r_[[-1.0] * 25, 2 + near], -0.99, 1.99),
         "two ends": (np.r_[[-9999.0] * 3, [-999.0] * 5, warm], -998, -30),
         "two clusters": (np.r_[low, high], 10.01, 49.99),
         "whole clusters": (np.concatenate(whole), 1000, 4999),

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict, final
 
 import numpy as np
 
+from undiffuse.data.tables.days import LAST_DAY, PLACES, days_of, days_written
 from undiffuse.data.tables.durations import read_duration
 from undiffuse.errors import InputError
 
@@ -207,11 +208,11 @@ class IntegerColumn(GridColumn):
 
     @classmethod
     def measure(cls, values: Values, **common: Any) -> Column:
-        """See `Column`: a `DayColumn`, where all are days written as yyyymmdd."""
+        """See `Column`: a `DayColumn`, where all are days written as whole numbers."""
         whole = _integers(values.array)
-        if _are_days(whole[~values.empty]):
-            return DayColumn(**common, **_exact_grid(_days(whole)[0], values))
-        return cls(**common, **_exact_grid(whole, values))
+        return DayColumn.found(whole, values, **common) or cls(
+            **common, **_exact_grid(whole, values)
+        )
 
     def _code(self, values: Values) -> Coded:
         numbers = values.numbers()
@@ -230,9 +231,23 @@ class IntegerColumn(GridColumn):
 @final
 @dataclass(frozen=True, kw_only=True)
 class DayColumn(GridColumn):
-    """Days that are written as whole numbers, 20241231, by the days since 1970."""
+    """Days that are written as whole numbers, 20241231, by the days since 1970.
 
-    arrow_types = ()  # `IntegerColumn` finds out whether whole numbers are days
+    Args:
+        written: the order of year, month and day.
+    """
+
+    written: str = "ymd"
+
+    arrow_types = ()  # `IntegerColumn` and `FloatColumn` ask whether whole numbers are days
+
+    @classmethod
+    def found(cls, whole: np.ndarray, values: Values, **common: Any) -> DayColumn | None:
+        """Return the column if all of its whole numbers (N,) are days in one order."""
+        written = days_written(whole[~values.empty])
+        if written is None:
+            return None
+        return cls(**common, written=written, **_exact_grid(days_of(whole, written)[0], values))
 
     @classmethod
     def measure(cls, values: Values, **common: Any) -> Column:
@@ -242,7 +257,7 @@ class DayColumn(GridColumn):
     def _code(self, values: Values) -> Coded:
         numbers = values.numbers()
         whole = np.clip(numbers, 0, 10**8).astype(np.int64)
-        days, none = _days(whole)
+        days, none = days_of(whole, self.written)
         codes, between = self.steps(days)
         return codes, none | between | (whole != numbers)
 
@@ -253,7 +268,11 @@ class DayColumn(GridColumn):
         months, years = days.astype("datetime64[M]"), days.astype("datetime64[Y]")
         day = (days - months).astype(np.int64) + 1
         month = (months - years).astype(np.int64) + 1
-        whole = (years.astype(np.int64) + 1970) * 10_000 + month * 100 + day
+        year = years.astype(np.int64) + 1970
+        parts = {"y": year, "m": month, "d": day}
+        whole = sum(parts[part] * place for part, place in zip(self.written, PLACES[self.written]))
+        if pa.types.is_floating(own):
+            return _floats(whole.astype(np.float64), empty, own, self.missing)
         return pa.array(whole.astype(own.to_pandas_dtype()), own, mask=empty)
 
 
@@ -372,6 +391,10 @@ class FloatColumn(Column):
         if np.abs(numbers).max() > LARGEST:
             raise InputError(f"{values.where} holds numbers beyond {LARGEST:g}; rescale it.")
         digits, grid = _decimal_grid(numbers, values.arrow_type)
+        if digits == 0 and np.abs(numbers).max() <= LAST_DAY:
+            whole = np.where(values.empty, 0, values.numbers()).astype(np.int64)
+            if days := DayColumn.found(whole, values, **common):
+                return days
         if grid:
             return GridFloatColumn(**common, **grid, denominator=10**digits)
         return cls(**common, digits=digits)
@@ -659,23 +682,3 @@ def _exact_grid(whole: np.ndarray, values: Values) -> _EqualSteps:
             "remove it or make it a float",
         )
     return grid
-
-
-def _are_days(whole: np.ndarray) -> bool:
-    """Return whether all of several whole numbers are days from 1800 on, written as yyyymmdd."""
-    low, high = whole.min(), whole.max()
-    if low == high or low < 1800_00_00 or high > 9999_12_31:
-        return False
-    return not _days(whole)[1].any()
-
-
-def _days(whole: np.ndarray) -> Coded:
-    """Return the days since 1970 of whole numbers yyyymmdd, and which are no days."""
-    whole = whole.astype(np.int64)
-    year, month, day = whole // 10_000, whole // 100 % 100, whole % 100
-    months = (np.clip(year, 1, 9999) - 1970) * 12 + np.clip(month, 1, 12) - 1
-    first = months.astype("datetime64[M]").astype("datetime64[D]")
-    days = first + (day - 1)
-    none = (year < 1) | (year > 9999) | (month < 1) | (month > 12) | (day < 1)
-    none |= days.astype("datetime64[M]") != first.astype("datetime64[M]")
-    return days.astype(np.int64), none

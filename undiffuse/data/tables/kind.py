@@ -31,6 +31,7 @@ from undiffuse.data.tables.columns import (
     measure_column,
     text_to,
 )
+from undiffuse.data.tables.days import PLACES
 from undiffuse.data.tables.form import TableForm, need_pyarrow, schema_to_text
 from undiffuse.data.tables.modelled import MODELLED, measure_model, phrase_of
 from undiffuse.data.tables.transform import TableTransform
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from undiffuse.data.tables.read import TableSource
 
 _FEW = 3  # columns named in a sentence
+_PARTS = {"y": "year", "m": "month", "d": "day"}
 
 
 @final
@@ -279,7 +281,15 @@ def _remarks(opened: TableSource, columns: Sequence[Column], matrix: np.ndarray)
     """Return notes on columns that count the rows, are days, or are rounded."""
     remarks = [
         (_counts_rows, "counts the rows; remove it unless that is meant"),
-        (lambda column, _: isinstance(column, DayColumn), "is read as days, year, month, day"),
+        *(
+            (
+                lambda column, _, written=written: (
+                    isinstance(column, DayColumn) and column.written == written
+                ),
+                f"is read as days, {', '.join(map(_PARTS.__getitem__, written))}",
+            )
+            for written in PLACES
+        ),
         (
             lambda column, _: isinstance(column, TimeColumn) and column.rounded,
             "has more steps than float64 tells apart; its last three or more digits are rounded",

@@ -349,15 +349,21 @@ def phrase_of(model: ModelledColumn, column: Column, arrow_type: pa.DataType) ->
 
 
 def _far_ends(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return which rising values are repeated and far from all others, as -999 for missing is."""
+    """Return which rising values are repeated ends that stand apart, as -999 for missing does.
+
+    They are far from all others, or ten times as frequent as each of the ten next to them.
+    """
     low, high = 0, len(values) - 1
     far = np.zeros(len(values), dtype=bool)
     while high - low >= 2:
         below, above = values[low + 1] - values[low], values[high] - values[high - 1]
-        if counts[low] > 1 and below > FAR * (values[high] - values[low + 1]):
+        often = 10 * counts[low + 1 : low + 11].max(), 10 * counts[max(high - 10, 0) : high].max()
+        far_below = below > FAR * (values[high] - values[low + 1])
+        far_above = above > FAR * (values[high - 1] - values[low])
+        if counts[low] >= (2 if far_below else often[0]):
             far[low] = True
             low += 1
-        elif counts[high] > 1 and above > FAR * (values[high - 1] - values[low]):
+        elif counts[high] >= (2 if far_above else often[1]):
             far[high] = True
             high -= 1
         else:
