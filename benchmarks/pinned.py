@@ -41,7 +41,7 @@ COMPARED = 5000  # samples, and test rows
 NAMES = ("frechet", "kernel", "precision", "recall", "density", "coverage")
 _BATCH, _RATE = 128, 4e-3
 _FASHION_SUM = "226c8ae141be7cac328f500be1c6e7ad618a7ac9e410d8a208da8fd4aa889527"
-_PATTERNS_SUM = ""
+_PATTERNS_SUM = "388db360dc99a8b7e345051e9e0c4134175c30d4a13ada0e4906375a46f4d7ca"
 
 Rows = tuple[np.ndarray, Tensor]  # stored rows, and what they show: (n,) or (n, k)
 
@@ -98,7 +98,10 @@ class Pinned:
 
 SETS = {
     one.name: one
-    for one in (Pinned("fashion-mnist", _fashion, 1, 28, 10, cross_entropy, 5, _FASHION_SUM),)
+    for one in (
+        Pinned("fashion-mnist", _fashion, 1, 28, 10, cross_entropy, 5, _FASHION_SUM),
+        Pinned("patterns", _patterns, 3, 32, 24, _wrong_patterns, 7, _PATTERNS_SUM),
+    )
 }
 
 

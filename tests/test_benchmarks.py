@@ -43,7 +43,7 @@ def some_rows(name: str) -> tuple[np.ndarray, np.ndarray]:
     return loaded.rows.take(np.arange(600)), loaded.labels[:600]
 
 
-@pytest.mark.parametrize(("name", "least"), [("fashion-mnist", 0.88)])
+@pytest.mark.parametrize(("name", "least"), [("fashion-mnist", 0.88), ("patterns", 0.93)])
 def test_a_pinned_classifier_recognizes_rows_that_it_has_not_seen(name, least):
     from pinned import features, recognized
 
@@ -55,13 +55,13 @@ def test_a_pinned_classifier_recognizes_rows_that_it_has_not_seen(name, least):
 def test_noise_is_farther_from_test_rows_than_other_rows(monkeypatch):
     import pinned
 
-    rows, _ = some_rows("fashion-mnist")
-    real = pinned.features("fashion-mnist", rows[:400])
+    rows, _ = some_rows("patterns")
+    real = pinned.features("patterns", rows[:400])
     monkeypatch.setattr(pinned, "_real", lambda name: real)
     noise = np.random.default_rng(0).normal(0, 40, (200, *rows.shape[1:]))
     others = rows[400:]
     noisy = (others + noise).clip(0, 255).astype(np.uint8)
-    clean, worse = (pinned.measure("fashion-mnist", found) for found in (others, noisy))
+    clean, worse = (pinned.measure("patterns", found) for found in (others, noisy))
     assert worse["frechet"].value > 1.5 * clean["frechet"].value
     assert worse["kernel"].value - clean["kernel"].value > 4 * worse["kernel"].stderr
 
@@ -69,13 +69,13 @@ def test_noise_is_farther_from_test_rows_than_other_rows(monkeypatch):
 def test_other_weights_are_refused(tmp_path, monkeypatch):
     import pinned
 
-    content = bytearray(pinned.SETS["fashion-mnist"].file.read_bytes())
+    content = bytearray(pinned.SETS["patterns"].file.read_bytes())
     content[-1] ^= 1
-    (tmp_path / "fashion-mnist.safetensors").write_bytes(content)
+    (tmp_path / "patterns.safetensors").write_bytes(content)
     monkeypatch.setattr(pinned, "FOLDER", tmp_path)
     pinned.classifier.cache_clear()
     with pytest.raises(InputError, match="restore that file"):
-        pinned.classifier("fashion-mnist")
+        pinned.classifier("patterns")
 
 
 def test_patterns_are_those_that_the_classifier_learned_and_parts_differ():
