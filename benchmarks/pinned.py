@@ -46,17 +46,17 @@ _PATTERNS_SUM = "388db360dc99a8b7e345051e9e0c4134175c30d4a13ada0e4906375a46f4d7c
 Rows = tuple[np.ndarray, Tensor]  # stored rows, and what they show: (n,) or (n, k)
 
 
-def _fashion(part: str) -> Rows:
+def _fashion(part: str, rows: int | None = None) -> Rows:
     from undiffuse.data.load import read
 
     loaded = read({"train": "fashion-mnist", "test": "fashion-mnist-test"}[part], 0, None, None)
     assert loaded.labels is not None
-    rows = loaded.rows.take(np.arange(len(loaded.rows)))
-    return rows, torch.from_numpy(np.asarray(loaded.labels)).long()
+    chosen = np.arange(len(loaded.rows))[:rows]
+    return loaded.rows.take(chosen), torch.from_numpy(np.asarray(loaded.labels)[chosen]).long()
 
 
-def _patterns(part: str) -> Rows:
-    drawn = draw_patterns(part)
+def _patterns(part: str, rows: int | None = None) -> Rows:
+    drawn = draw_patterns(part, rows)
     columns = drawn.labels[:, None], drawn.textures, drawn.colours
     return drawn.pictures, torch.from_numpy(np.concatenate(columns, 1)).float()
 
@@ -73,7 +73,7 @@ class Pinned:
     """An image set and its classifier.
 
     Attributes:
-        read: `read(part)` gives the rows of "train" or "test".
+        read: `read(part, rows)` gives all rows of "train" or "test", or the first ones.
         channels, side: of an image.
         outputs: of the last layer; the first ten are those of the classes.
         loss: of outputs (n, outputs) and what rows show.
@@ -82,7 +82,7 @@ class Pinned:
     """
 
     name: str
-    read: Callable[[str], Rows]
+    read: Callable[..., Rows]
     channels: int
     side: int
     outputs: int
@@ -238,10 +238,8 @@ def table(found: dict[str, dict[str, Figure]]) -> str:
 
 @cache
 def floor(name: str, n: int = COMPARED) -> dict[str, Figure]:
-    """Return the figures of n training rows."""
-    rows, _ = SETS[name].read("train")
-    chosen = np.random.default_rng(0).permutation(len(rows))[:n]
-    return measure(name, rows[np.sort(chosen)])
+    """Return the figures of the first n training rows."""
+    return measure(name, SETS[name].read("train", n)[0])
 
 
 def _drawn(asked: argparse.Namespace) -> np.ndarray:
