@@ -244,8 +244,8 @@ class TrainingDetails:
         int,
         Ge(0),
         Doc(
-            "Samples in each preview (default {default}), fewer or none where they take over half a "
-            "percent of the budget; 0 = no previews."
+            "Samples in each preview (default {default}), fewer or none where they take over half "
+            "a percent of the budget; 0 = no previews."
         ),
     ] = 16
     log_every: Annotated[Count, Doc("Steps between lines of log.jsonl (default {default}).")] = 10
