@@ -343,6 +343,80 @@ def test_a_stop_ends_diagnostics_between_two_layers(tmp_path):
     assert (result.step, result.stopped, len(calls), result.held_out) == (3, True, 2, None)
 
 
+class Layered(Gaussian):
+    """Four layers, each of which counts its calls; one has a buffer that every pass moves."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(*[torch.nn.Linear(2, 2) for _ in range(4)])
+        self.passes = []
+        for i, layer in enumerate(self.layers):
+            layer.register_forward_hook(partial(self.count, i))
+
+    def prepare(self, source):
+        super().prepare(source)
+        for layer in self.layers:
+            layer.reset_parameters()
+
+    def count(self, i, module, args, output):
+        self.passes.append(f"forward {i}")
+        if output.requires_grad:
+            output.register_hook(lambda _: self.passes.append(f"backward {i}"))
+
+    def losses(self, x, **cond):
+        self.seen += 1
+        yield "gaussian", (self.diagnose(x) + self.layers(x).square()).mean()
+
+    def diagnostics(self, x, **cond):
+        return {"loss": 0.0}
+
+    def players(self):
+        return {"gaussian": Player(torch.nn.ModuleList([self.net, self.layers]))}
+
+
+@pytest.mark.parametrize("asked", ["forward 0", "forward 2", "backward 3", "backward 1"])
+def test_a_stop_ends_a_slow_step_between_two_layers_as_if_it_had_not_begun(tmp_path, asked):
+    """The first step of each sitting counts as slow, and so does one of half a second."""
+    options = {"steps": 4, "batch": 8, "evaluate_every": 100}
+    whole, model, out = Layered(), Layered(), tmp_path / "run"
+    fit(whole, Points(), **options, **CPU)
+    result = fit(model, Points(), out=out, stop=lambda: asked in model.passes, **options, **CPU)
+    assert (result.step, result.stopped) == (0, True)
+    assert model.passes[-1] == asked  # nothing came after it
+    last = Layered()
+    assert fit(last, Points(), out=out, resume=True).step == 4
+    assert same_weights(last, whole)
+
+
+def test_a_stop_lets_a_step_end_whose_first_player_has_moved(tmp_path):
+    model, whole, out = TwoPlayers(), TwoPlayers(), tmp_path / "run"
+    options = {"steps": 3, "batch": 8, "evaluate_every": 100}
+    fit(whole, Points(), **options, **CPU)
+    result = fit(model, Points(), out=out, stop=lambda: bool(model.seen), **options, **CPU)
+    assert (result.step, result.stopped) == (1, True)
+    resumed = TwoPlayers()
+    fit(resumed, Points(), out=out, resume=True)
+    assert same_weights(resumed, whole)
+
+
+def test_a_stop_ends_the_trial_of_a_precision():
+    from undiffuse.training.randomness import Randomness
+
+    data, device, model = Points(), torch.device("cpu"), Layered()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trial = Trial(
+        model,
+        data.held_out_batch(8),
+        data.transform,
+        device,
+        Randomness(device, 0),
+        stop=lambda: "forward 2" in model.passes,
+    )
+    assert choose_precision(device, trial, able=lambda: True) == "float32"
+    assert model.passes[-1] == "forward 2"
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
 def test_a_stop_ends_a_preview_and_then_the_run(tmp_path):
     model, out = Patient(), tmp_path / "run"
     result = fit(

@@ -26,6 +26,7 @@ from undiffuse.interfaces import Listener, Source, Stop, Trainable
 from undiffuse.options import TrainingOptions
 from undiffuse.training.checkpoint import LOG, SAMPLES, RunFolder, check_same, config_of
 from undiffuse.training.clock import SOON, Clock
+from undiffuse.training.hearing import Stopped
 from undiffuse.training.log import Log
 from undiffuse.training.look import Look
 from undiffuse.training.randomness import PREPARE, Randomness
@@ -239,18 +240,23 @@ class _Loop:
             if stop():
                 return True
             lr, state.model.progress = clock.lr(state.step, before), before
-            losses, taken = train_step(
-                state.model,
-                state.learners,
-                next(batches),
-                step=state.step,
-                lr=lr,
-                transform=self.data.transform,
-                device=self.device,
-                randomness=self.randomness,
-                cast=self.cast,
-                accumulate=options.accumulate,
-            )
+            slow = not 0 < clock.pace < SOON / 4 and self.device.type == "cpu"
+            try:
+                losses, taken = train_step(
+                    state.model,
+                    state.learners,
+                    next(batches),
+                    step=state.step,
+                    lr=lr,
+                    transform=self.data.transform,
+                    device=self.device,
+                    randomness=self.randomness,
+                    cast=self.cast,
+                    accumulate=options.accumulate,
+                    stop=stop if slow and not options.compile else None,
+                )
+            except Stopped:
+                return True
             state.count(taken)
             clock.stepped()
             if self.log.wants(state.step):

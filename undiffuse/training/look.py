@@ -22,6 +22,7 @@ from undiffuse.atomic import atomic_file
 from undiffuse.interfaces import Source, Stop
 from undiffuse.parts import as_json
 from undiffuse.training.averaging import averaged
+from undiffuse.training.hearing import Stopped, hearing
 from undiffuse.training.randomness import HELD_OUT, Randomness
 from undiffuse.training.settle import batch_for
 from undiffuse.training.state import TrainingState
@@ -73,7 +74,7 @@ class Look:
             there is a preview.
         """
         found, previewed, sized = None, False, time.perf_counter()
-        with suppress(_Stopped), self._evaluating(), self._hearing():
+        with suppress(Stopped), self._evaluating(), hearing(self.model, self._over):
             if self.allowance is not None:
                 self._shorten(self.allowance / 2)
                 self.allowance = None
@@ -104,25 +105,11 @@ class Look:
         finally:
             self.model.train()
 
-    @contextmanager
-    def _hearing(self) -> Iterator[None]:
-        """Inside, every layer of the model asks `stop` before its work, and raises `_Stopped`.
-
-        After the deadline it raises `_TooLong`.
-        """
-
-        def ask(*_: Any) -> None:
-            if self.stop():
-                raise _Stopped
-            if time.perf_counter() > self._deadline:
-                raise _TooLong
-
-        hooks = [part.register_forward_pre_hook(ask) for part in self.model.modules()]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+    def _over(self) -> bool:
+        """Whether to stop. Raises `_TooLong` after the deadline."""
+        if time.perf_counter() > self._deadline:
+            raise _TooLong
+        return self.stop()
 
     def _shorten(self, allowance: float) -> None:
         """Keep so many rows and samples that each of the two takes at most so many seconds."""
@@ -158,10 +145,6 @@ class Look:
         with atomic_file(file) as temporary:
             picture.save(temporary)
         return True
-
-
-class _Stopped(Exception):
-    """The evaluation was stopped."""
 
 
 class _TooLong(Exception):

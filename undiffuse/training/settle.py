@@ -73,7 +73,7 @@ def settle(
         device: the device to train on.
         randomness: seeds the trials.
         leaving: on leaving it, the networks are no longer compiled.
-        stop: polled before each trial.
+        stop: polled before and in each trial.
     """
     rows = len(data) if isinstance(data, Sized) else None
     shape = tuple(data.transform.shape)
@@ -85,7 +85,7 @@ def settle(
     if options.precision != "auto" and not compiling:
         return options
     first = next(data.batches(-(-batch // accumulate), seed=options.seed))
-    trial = Trial(model, first, data.transform, device, randomness)
+    trial = Trial(model, first, data.transform, device, randomness, stop)
     if options.precision == "auto":
         budget = None if options.budget is None else float(options.budget)
         rows = len(first["row"])

@@ -9,15 +9,16 @@ Autocast is around the `next()` alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import count, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from undiffuse.interfaces import Trainable, Transform
+from undiffuse.interfaces import Stop, Trainable, Transform
+from undiffuse.training.hearing import hearing, revocable
 from undiffuse.training.learner import Learner
 from undiffuse.training.randomness import Randomness
 
@@ -65,6 +66,7 @@ def train_step(
     randomness: Randomness,
     cast: Autocast,
     accumulate: int,
+    stop: Stop | None = None,
 ) -> tuple[dict[str, float], bool]:
     """Take step number `step` of every player.
 
@@ -73,26 +75,41 @@ def train_step(
 
     Returns:
         The losses by player, and whether all players moved.
+
+    Raises:
+        Stopped: `stop()`, polled between layers until the first player moves, was true; nothing has
+            changed then.
     """
     parts = split(batch, accumulate)
     generators, losses = [], {}
     for turn in count():
         player, total = "", torch.zeros(())
-        for i, (row, share, part) in enumerate(parts):
-            randomness.at(step, row, turn)
-            if turn == 0:
-                x, conditions = encoded(part, transform, device)
-                generators.append(model.losses(x, **conditions))
-            with cast():
-                yielded = next(generators[i], None)
-            if yielded is None:
-                return losses, True
-            player, loss = yielded[0], yielded[1] * share
-            loss.backward()
-            total = loss.detach() if i == 0 else total + loss.detach()
+        with _listening(model, stop if turn == 0 else None):
+            for i, (row, share, part) in enumerate(parts):
+                randomness.at(step, row, turn)
+                if turn == 0:
+                    x, conditions = encoded(part, transform, device)
+                    generators.append(model.losses(x, **conditions))
+                with cast():
+                    yielded = next(generators[i], None)
+                if yielded is None:
+                    return losses, True
+                player, loss = yielded[0], yielded[1] * share
+                loss.backward()
+                total = loss.detach() if i == 0 else total + loss.detach()
         losses[player], taken = learners[player].update(total, lr)
         for learner in learners.values():
             learner.optimizer.zero_grad(set_to_none=True)
         if not taken:
             return losses, False
     raise AssertionError("unreachable")
+
+
+@contextmanager
+def _listening(model: Trainable, stop: Stop | None) -> Iterator[None]:
+    """Inside, `Stopped` is raised as soon as `stop()` is true, and leaves the model as before."""
+    if stop is None:
+        yield
+        return
+    with revocable(model), hearing(model, stop):
+        yield

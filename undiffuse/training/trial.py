@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from undiffuse.interfaces import Stop, Trainable, Transform
+from undiffuse.training.hearing import Stopped, hearing, revocable
 from undiffuse.training.randomness import Randomness
 from undiffuse.training.step import autocast, encoded
 
@@ -44,27 +45,25 @@ class Trial:
         transform: Transform,
         device: torch.device,
         randomness: Randomness,
+        stop: Stop = lambda: False,
     ) -> None:
         self.model, self.batch, self.transform = model, batch, transform
-        self.device, self.randomness = device, randomness
+        self.device, self.randomness, self.stop = device, randomness, stop
 
     def __call__(self, precision: str, rows: int | None = None) -> tuple[float, float]:
-        """Return (seconds, loss) of a pass in this precision, on the first `rows` rows or all."""
-        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        """Return (seconds, loss) of a pass in this precision, on the first `rows` rows or all.
+
+        Raises `Stopped` as soon as `stop()` is true.
+        """
         self.randomness.at(0, 0, 0)
         start = time.perf_counter()
-        try:
+        with revocable(self.model, always=True), hearing(self.model, self.stop):
             part = {name: value[:rows] for name, value in self.batch.items()}
             x, conditions = encoded(part, self.transform, self.device)
             with autocast(self.device, precision)():
                 _, loss = next(self.model.losses(x, **conditions))
             loss.backward()
             return time.perf_counter() - start, loss.item()
-        finally:
-            self.model.zero_grad(set_to_none=True)
-            with torch.no_grad():
-                for name, buffer in self.model.named_buffers():
-                    buffer.copy_(buffers[name])
 
 
 def choose_precision(
@@ -105,7 +104,10 @@ def choose_precision(
         for precision in best:
             if stop():
                 return "float32"
-            seconds, loss = trial(precision, size)
+            try:
+                seconds, loss = trial(precision, size)
+            except Stopped:
+                return "float32"
             spent += seconds
             best[precision] = min(best[precision], (seconds, loss))
             if spent > allowance:
