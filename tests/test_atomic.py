@@ -59,6 +59,20 @@ def test_a_disk_that_fills_up_mid_write_says_so_and_leaves_nothing(tmp_path, wri
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("name", ["a" * 251 + ".csv", "\u00e9" * 125 + ".csvx"])
+def test_a_name_may_be_as_long_as_the_system_takes(tmp_path, name):
+    with atomic_file(tmp_path / name) as temporary:
+        temporary.write_text("new")
+    assert temporary.suffix == Path(name).suffix
+    assert (tmp_path / name).read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with (
+        pytest.raises(InputError, match="the name is too long"),
+        atomic_file(tmp_path / ("a" + name)),
+    ):
+        pass
+
+
 def test_the_reason_is_in_words(tmp_path):
     refused = pytest.raises(
         InputError, match="x: could not be written: the disk is full; free some space"

@@ -53,7 +53,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     Traceback (most recent call last):
     undiffuse.errors.InputError: /dev/null/x.txt: could not be written: a part of this path is a ...
     """
-    with _staged(path) as (target, temporary):
+    with _staged(path, end=_LONGEST) as (target, temporary):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
         mode = _mode_of_new_files(temporary)
@@ -103,12 +103,15 @@ def write_json(path: Path, tree: Any) -> None:
 
 
 @contextmanager
-def _staged(path: str | Path) -> Iterator[tuple[Path, Path]]:
-    """Give (target, temporary) in one folder; on failure, clean up and raise it in words."""
+def _staged(path: str | Path, end: int | None = None) -> Iterator[tuple[Path, Path]]:
+    """Give (target, temporary) in one folder; on failure, clean up and raise it in words.
+
+    Of the name, the temporary one has the last `end` bytes; all, if the name has to come back.
+    """
     given = Path(os.path.expanduser(path))
     given = given if given.name not in ("", "..") else Path(os.path.realpath(given))
     target = Path(os.path.realpath(given.parent)) / given.name  # a link there is replaced itself
-    temporary = target.with_name(f".{_MINE}-{uuid.uuid4().hex[:8]}.{target.name}")
+    temporary = target.with_name(_beside(target.name, end))
     made: list[Path] = []
     sweep(target.parent)
     try:
@@ -157,12 +160,19 @@ def contents(folder: Path) -> list[str]:
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there, so that none ever sees half of a folder."""
     if path.is_dir() and not path.is_symlink():
-        aside = path.with_name(f".{_MINE}-{uuid.uuid4().hex[:8]}.{path.name}")
+        aside = path.with_name(_beside(path.name))
         os.replace(path, aside)
         path = aside
     _remove(path)
 
 
+def _beside(name: str, end: int | None = None) -> str:
+    """Return a name for what will become, or was, `name`."""
+    kept = name if end is None else os.fsdecode(os.fsencode(name)[-end:])
+    return f".{_MINE}-{uuid.uuid4().hex[:8]}.{kept}"
+
+
+_LONGEST = 200  # bytes; a file system takes 255
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
 _MINE = f"{_HOST}-{os.getpid()}"
 _TEMPORARY = re.compile(

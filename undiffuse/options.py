@@ -37,12 +37,14 @@ from undiffuse.errors import InputError, unknown
 
 DEFAULT_BUDGET = "10m"  # of a training that is given neither steps nor a budget
 FEWEST_SAMPLES = 16  # that an evaluation can say anything of
+MOST_SAMPLES = 10_000_000  # that it takes
 REPORT_SAMPLES = (
     1000,
     5000,
 )  # fewest and most samples of an evaluation, unless it is told how many
 
 Count = Annotated[int, Ge(1)]
+Passes = Annotated[int, Ge(1), Le(1_000_000)]  # of a network, for each row
 Method = Literal[
     "published", "heun", "dpmpp", "ddim", "ancestral", "euler",
     "dpmpp3", "dpmpp_2s", "dpmpp_sde", "unipc", "deis", "ipndm",
@@ -303,7 +305,7 @@ class SampleOptions(Batched, Writing):
     out: Annotated[
         str, Doc("File or folder to write, e.g. samples.png, .npy, .npz, .csv, .parquet, samples/.")
     ]
-    steps: Annotated[Count | None, Doc("Sampling steps (default depends on the method).")] = None
+    steps: Annotated[Passes | None, Doc("Sampling steps (default depends on the method).")] = None
     method: Annotated[
         Method | None,
         Doc(
@@ -356,17 +358,18 @@ class ScoreOptions(Batched, Writing):
         float | None, Gt(0), Lt(1), Doc("Mark rows at this false-alarm rate, e.g. 0.01.")
     ] = None
     draws: Annotated[
-        Count | None, Doc("Random draws averaged per row (default depends on the data).")
+        Passes | None, Doc("Random draws averaged per row (default depends on the data).")
     ] = None
-    evaluations: Annotated[Count, Doc("Network evaluations per row (elbo; default {default}).")] = (
-        64
-    )
+    evaluations: Annotated[
+        Passes, Doc("Network evaluations per row (elbo; default {default}).")
+    ] = 64
     tolerance: Annotated[
         float, Gt(0), Doc("Error tolerance of the ODE solver (ode; default {default}).")
     ] = 3e-4
     probes: Annotated[
         int | None,
         Ge(0),
+        Le(1_000_000),
         Doc("Probes of the trace; 0 = exact (ode; default 0 up to 64 values a row, else 4)."),
     ] = None
     label: Annotated[
@@ -404,13 +407,14 @@ class EvaluationOptions(Batched):
     n: Annotated[
         int | None,
         Ge(FEWEST_SAMPLES),
+        Le(MOST_SAMPLES),
         Doc(
             "Number of samples (default: as many as held-out rows, "
             f"from {REPORT_SAMPLES[0]} to {REPORT_SAMPLES[1]})."
         ),
     ] = None
     method: Annotated[Method | None, Doc("Sampling method (default: as for sample).")] = None
-    steps: Annotated[Count | None, Doc("Sampling steps (default depends on the method).")] = None
+    steps: Annotated[Passes | None, Doc("Sampling steps (default depends on the method).")] = None
     rows: Annotated[
         Count, Doc("Held-out rows to compute the likelihood of, at most (default {default}).")
     ] = 500
@@ -452,11 +456,14 @@ class ComparisonOptions(Batched):
     budget: Annotated[
         str | float, Doc("Training time of each preset, e.g. 90s, 10m, 1h30m (default {default}).")
     ] = "5m"
-    n: Annotated[int, Ge(FEWEST_SAMPLES), Doc("Number of samples of each (default {default}).")] = (
-        1000
-    )
+    n: Annotated[
+        int,
+        Ge(FEWEST_SAMPLES),
+        Le(MOST_SAMPLES),
+        Doc("Number of samples of each (default {default})."),
+    ] = 1000
     evaluations: Annotated[
-        Count, Doc("Network evaluations per sample, at most (default {default}).")
+        Passes, Doc("Network evaluations per sample, at most (default {default}).")
     ] = 50
     rows: Annotated[
         Count, Doc("Held-out rows to compute the likelihood of, at most (default {default}).")

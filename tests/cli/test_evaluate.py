@@ -150,6 +150,8 @@ REFUSED = {
     "no such run": (("none",), "no such folder"),
     "no run": ((".",), "not a run"),
     "a run without weights": (("begun",), "had not reached its first checkpoint"),
+    "too many samples": (("run", "-n", 10**12), "-n 1000000000000: must be a whole number of"),
+    "too many steps": (("run", "--steps", 10**9), "and at most 1000000"),
     "too few samples": (("run", "-n", 5), "-n 5: must be a whole number of at least 16"),
     "unknown features": (
         ("run", "--features", "wite"),

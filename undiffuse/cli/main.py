@@ -20,6 +20,8 @@ from typing import TextIO
 from undiffuse.cli.interrupt import INTERRUPTED, SIGNALS, interruptible
 from undiffuse.errors import InputError
 
+_GONE = "the working folder has been removed; change to another one."
+
 
 def run() -> None:
     """Run the words of the command line and exit with their code: the `undiffuse` script."""
@@ -72,6 +74,8 @@ def main(words: Sequence[str]) -> int:
 
 
 def _call(words: Sequence[str]) -> int:
+    if not _has_folder():  # torch would end the process
+        raise InputError(_GONE)
     from undiffuse.cli.app import call
 
     return call(words)
@@ -84,7 +88,7 @@ def _sentence(problem: BaseException) -> str | None:
         return text
     if isinstance(problem, OSError):
         if not _has_folder():
-            return "the working folder has been removed; change to another one."
+            return _GONE
         where = problem.filename if isinstance(problem.filename, str) else "output"
         return f"{where}: {(problem.strerror or text).rstrip('.')}; check that it can be used."
     if isinstance(problem, MemoryError) or "DefaultCPUAllocator" in text or "out of memory" in text:

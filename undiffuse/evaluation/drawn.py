@@ -80,8 +80,9 @@ def draw(
         The samples; None if `stop()` was true before the last batch.
 
     Raises:
-        InputError: for options that the family does not take.
+        InputError: for options that the family does not take, and more than this machine can hold.
     """
+    model.check_samples(n, batch)
     file = None
     if folder is not None:
         shape = None if model.transform is None else tuple(model.transform.row_shape)

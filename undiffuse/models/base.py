@@ -338,11 +338,7 @@ class GenerativeModel(Trainable):
         if given is not None and not isinstance(given, PartialRows):
             given = _upward()[0].complete(given, self.data_config)
         total = n if given is None else n * len(given)
-        row = self.form.dtype if self.form is not None and hasattr(self.form, "dtype") else "f8"
-        size = total * (8.0 + np.dtype(row).itemsize * math.prod(transform.row_shape))
-        check_room(size, f"{total:,} samples", "draw fewer at a time, each with another seed")
-        values = 16.0 * min(batch, total) * math.prod(transform.shape)
-        check_room(values, f"batch {batch:,}", "compute fewer samples at a time")
+        self.check_samples(total, batch)
         if given is not None and label is None and self.classes:
             labels = np.full(total, -1)
         else:
@@ -363,6 +359,16 @@ class GenerativeModel(Trainable):
                 drawn = transform.decode(x.float().cpu())
                 rows.append(drawn if part is None else _completed(part, drawn))
         return np.concatenate(rows)
+
+    @final
+    def check_samples(self, n: int, batch: int) -> None:
+        """Raise InputError if this machine cannot hold `n` samples, or so many at a time."""
+        transform = self._met()
+        row = self.form.dtype if self.form is not None and hasattr(self.form, "dtype") else "f8"
+        size = n * (8.0 + np.dtype(row).itemsize * math.prod(transform.row_shape))
+        check_room(size, f"{n:,} samples", "draw fewer at a time, each with another seed")
+        values = 16.0 * min(batch, n) * math.prod(transform.shape)
+        check_room(values, f"batch {batch:,}", "compute fewer samples at a time")
 
     @final
     def sample_labels(

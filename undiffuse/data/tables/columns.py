@@ -268,9 +268,8 @@ class DayColumn(GridColumn):
         months, years = days.astype("datetime64[M]"), days.astype("datetime64[Y]")
         day = (days - months).astype(np.int64) + 1
         month = (months - years).astype(np.int64) + 1
-        year = years.astype(np.int64) + 1970
-        parts = {"y": year, "m": month, "d": day}
-        whole = sum(parts[part] * place for part, place in zip(self.written, PLACES[self.written]))
+        place = dict(zip(self.written, PLACES[self.written]))
+        whole = (years.astype(np.int64) + 1970) * place["y"] + month * place["m"] + day * place["d"]
         if pa.types.is_floating(own):
             return _floats(whole.astype(np.float64), empty, own, self.missing)
         return pa.array(whole.astype(own.to_pandas_dtype()), own, mask=empty)
