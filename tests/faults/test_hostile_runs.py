@@ -16,15 +16,21 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from damage import mutated, run_words, spoiled
 from forked import GIB, fork
 
+from undiffuse.models.tuning import Candidate, Tuned
+from undiffuse.run import Run
+from undiffuse.run import open as open_run
+
 INFO = ("info", "it", "--quiet")
 SAMPLE = ("sample", "it", "-n", 2, "--steps", 2, "--out", "s.npy", "--overwrite", "--quiet")
 SCORE = ("score", "it", "few.npy", "--out", "s.csv", "--evaluations", 2, "--overwrite", "--quiet")
+TUNED = ("sample", "it", "-n", 2, "--out", "s.npy", "--overwrite", "--quiet")
 RESUME = ("train", "--out", "it", "--resume", "--steps", 3, "--quiet")
 EVALUATE = ("evaluate", "it", "--out", "report", "-n", 16, "--rows", 4, "--steps", 2,
             "--overwrite", "--quiet")  # fmt: skip
@@ -81,11 +87,22 @@ TREES = {
     "config.json": (INFO, SAMPLE, RESUME),
     "state.json": (INFO, RESUME),
     "log.jsonl": (INFO, RESUME),
+    "sampler.json": (INFO, TUNED, RESUME),
 }
+
+
+def a_sampler() -> dict[str, Any]:
+    """What `undiffuse tune` keeps, of two samplers."""
+    candidates = [
+        Candidate("deis", tuple(np.linspace(1, 0, steps + 1).tolist()), 0.1) for steps in (2, 4)
+    ]
+    return Tuned(tuple(candidates), chosen=1, seeds=64, rows=12).tree()
 
 
 def spoil_tree(file: str) -> Spoil:
     def spoil(run: Path, rng: random.Random) -> None:
+        if file == "sampler.json":
+            (run / file).write_text(json.dumps(a_sampler()))
         where = next(run.rglob(file))
         lines = where.read_text().splitlines() if file == "log.jsonl" else [where.read_text()]
         where.write_text("\n".join(json.dumps(spoiled(json.loads(line), rng)) for line in lines))
@@ -95,12 +112,13 @@ def spoil_tree(file: str) -> Spoil:
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("file", "total"), [("config.json", 300), ("state.json", 100), ("log.jsonl", 60)]
+    ("file", "total"),
+    [("config.json", 300), ("state.json", 100), ("log.jsonl", 60), ("sampler.json", 60)],
 )
 def test_hostile_trees(file: str, total: int, place: Path) -> None:
     codes = survive(place, total, spoil_tree(file), TREES[file])
     print(f"{file}: {total} trees, exit codes {dict(codes)}")
-    if file == "log.jsonl":  # of which lines that are no events are left out
+    if file in ("log.jsonl", "sampler.json"):  # what is damaged in them is left out
         assert set(codes) == {0}
     else:
         assert codes[2] > 0  # some of the trees were hostile
@@ -114,6 +132,22 @@ def test_a_few_hostile_trees(place: Path) -> None:
 
     codes = [code for number in range(10) for code in used(place, number, spoil, (INFO, RESUME))]
     assert set(codes) == {0, 2}
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_damaged_sampler_is_left_out_and_said(damaged: bool, place: Path) -> None:
+    def spoil(run: Path, rng: random.Random) -> None:
+        tree = a_sampler()
+        tree["candidates"][1]["times"][1] = 2.0 if damaged else 0.75
+        (run / "sampler.json").write_text(json.dumps(tree))
+
+    shutil.copytree(place / "run", place / "it")
+    spoil(place / "it", random.Random(0))
+    told = Run(place / "it").summary()
+    model = open_run(place / "it")
+    assert (model.tuned_tree is None) == damaged
+    assert used(place, 0, spoil, (INFO, TUNED)) == [0, 0]
+    assert any("sampler.json is damaged" in note for note in told["notes"]) == damaged
 
 
 # --- bytes

@@ -10,7 +10,10 @@ import pytest
 from damage import run_words
 from forked import GIB, QUICK, fork
 
-VERBS = ("train", "sample", "score", "evaluate", "compare", "info", "selfcheck", "nope", "")
+from undiffuse.cli.app import VERBS
+
+NAMES = (*(verb.name for verb in VERBS), "nope", "")
+SLOW = ("compare", "distill", "selfcheck", "tune")  # which would take minutes, were they right
 WORDS = (
     "run", "data.npy", "moons", "--out", "o", "-n", "--seed", "--steps", "--budget", "--preset",
     "--model.width", "--training.lr", "--config", "--given", "--alarm", "--label", "--method",
@@ -25,14 +28,14 @@ WORDS = (
 )
 def test_wrong_command_lines(total: int, seed: int, place: Path) -> None:
     rng, codes = random.Random(seed), Counter()
-    lines = [[rng.choice(VERBS), *rng.choices(WORDS, k=rng.randint(0, 6))] for _ in range(total)]
+    lines = [[rng.choice(NAMES), *rng.choices(WORDS, k=rng.randint(0, 6))] for _ in range(total)]
 
     def work() -> int:
         for line in lines:
             print("!", ascii(line), flush=True)
             if line[0] == "train" and "--steps" not in line:
                 line = [*line, *QUICK]
-            if line[0] in ("compare", "selfcheck"):  # which would take minutes, were they right
+            if line[0] in SLOW:
                 line = [*line, "--nonsense"]
             code, err = run_words(line)
             assert code in (0, 2), err
