@@ -18,7 +18,7 @@ from undiffuse.diffusion import EDM, METHODS, PARTS, Karras, RowNoise
 from undiffuse.diffusion.denoiser import AbstractDenoiser
 from undiffuse.diffusion.objectives import EDMWeight, LogNormalTimes, Objective
 from undiffuse.diffusion.steps.moves import Heun
-from undiffuse.diffusion.target import Preconditioned
+from undiffuse.diffusion.target import Preconditioned, VTarget
 from undiffuse.errors import InputError
 from undiffuse.models import PRESETS, Diffusion, build_model
 from undiffuse.training import fit
@@ -67,6 +67,7 @@ def test_every_part_is_rebuilt_from_strict_json(kind):
         "objective": {"weighting": EDMWeight(), **times},
         "explicit_score_matching": times,
         "sliced_score_matching": times,
+        "bounded": {"of": VTarget()},
     }
     part = PARTS[kind](**made.get(kind, {}))
     assert (

@@ -104,7 +104,7 @@ def lesson(
         own,
         {
             **length,
-            "batch": asked.batch or taught.get("batch"),
+            "batch": asked.batch or max(1, (taught.get("batch") or 1) // 2),
             "precision": taught.get("precision"),
             "lr": asked.lr,
             "seed": asked.seed,

@@ -49,7 +49,7 @@ def student_of(
         schedule=copy.deepcopy(teacher.schedule),
         target=Bounded(teacher.target, sigma_data),
         objective=Consistency(
-            times=LogNormalTimes(mean=0.0, std=1.8, sigma_data=sigma_data),
+            times=LogNormalTimes(mean=0.0, std=1.6, sigma_data=sigma_data),
             guidance=float(guidance),
             variance=teacher.objective.learned_variance,
         ),

@@ -8,20 +8,25 @@ should say there:
 
     L = E[ w d(f(x_t, t), f(x_r, r)) ],   d(a, b) = |a - b| / sqrt(D)  over the D coordinates
 
-At sigma_r = 0 the end is x_r itself. x_r is where a teacher's denoiser carries x_t, by one step of
-Heun's method in u = sigma/(alpha + sigma); without a teacher it is alpha_r x + sigma_r z (their
-Definition 2). Both calls see the same dropout.
+At sigma_r = 0 the end is x_r itself. x_r is where a teacher's denoiser carries x_t; without a
+teacher it is alpha_r x + sigma_r z (their Definition 2). Both calls see the same dropout. The
+teacher takes one step of Heun's method in an angle, in which white data stand still,
+
+    y = x/m,   m^2 = alpha^2 d^2 + sigma^2,   tan theta = sigma/(alpha d),   d = sigma_data
+    dy/dtheta = cos theta z_hat - sin theta x_hat / d
+
+so that steps may be large: from sigma/alpha of 80 to the data, halving it each time, samples of
+Gaussians a tenth to one and a half times as wide come out at most 3 % off, in sigma/alpha itself 7.
 
 With k = sigma/alpha the two levels are a share of k_t apart that falls over a run, from a half on:
 
-    k_r = k_t (1 - 2^-rung),   w = (1 + k_t / sigma_data)^(1/2) / (k_t - k_r)
+    k_r = k_t (1 - 2^-rung),   w = (1 + k_t / sigma_data) / (k_t - k_r)
 
 The ladder of Geng et al. (2024, "Consistency models made easy", section 3.2) goes on to far smaller
 steps, which data without a teacher need, and hundreds of thousands of updates. Their w = 1/(k_t -
 k_r) leaves next to nothing for high noise, where samples begin: an error of the network's output
 has the factor k in x_hat at low noise, and no more than sigma_data there. The numerator makes up
-for half of that: without it samples in one evaluation were several times as far from the data, with
-all of it those in two.
+for that: without it samples in one evaluation were several times as far from the data.
 """
 
 from __future__ import annotations
@@ -83,7 +88,7 @@ class Consistency(AbstractObjective):
         k_r = k_t * (1 - 2 ** -(self.first + (self.last - self.first) * self.progress))
         k_r = torch.where(k_r < LEAST_SAMPLED, 0.0, k_r)
         r = torch.where(k_r > 0, schedule.inverse(-2 * k_r.log()), 0.0)
-        return r, (1 + k_t / self.sigma_data).sqrt() / (k_t - k_r)
+        return r, (1 + k_t / self.sigma_data) / (k_t - k_r)
 
     def losses(self, denoiser: Denoiser, x: Tensor, z: Tensor, t: Times, **cond: Any) -> Tensor:
         """Return the loss of each row (B,)."""
@@ -106,10 +111,25 @@ class Consistency(AbstractObjective):
         teacher.eval()  # its dropout is not the student's
         if self.guidance != 1 and cond:
             teacher = ClassifierFree(teacher, self.guidance, label=-1)
-        (alpha_t, sigma_t), (alpha_r, sigma_r) = teacher.schedule(t), teacher.schedule(r)
-        x_hat, z_hat = teacher.split(x_t, t, **cond)
-        x_r = noised(teacher.schedule, x_hat, z_hat, r)  # Euler's step in u
-        x_then, z_then = teacher.split(x_r, r, **cond)
-        change = (z_then - x_then) - (z_hat - x_hat)
-        step = (sigma_r - (alpha_r + sigma_r) * sigma_t / (alpha_t + sigma_t)) / 2
-        return x_r + expand(torch.where(r > 0, step, 0.0), x_t) * change
+        schedule, estimate = teacher.schedule, teacher.split(x_t, t, **cond)
+        (m_t, angle_t), (m_r, angle_r) = self._turned(schedule, t), self._turned(schedule, r)
+        y, turn = x_t / expand(m_t, x_t), expand(angle_r - angle_t, x_t)
+        slope = self._slope(angle_t, estimate)
+        x_r = expand(m_r, x_t) * (y + turn * slope)
+        then = self._slope(angle_r, teacher.split(x_r, r, **cond))
+        x_r = expand(m_r, x_t) * (y + turn * (slope + then) / 2)
+        return torch.where(expand(r, x_t) > 0, x_r, noised(schedule, *estimate, r))
+
+    def _turned(self, schedule: Schedule, t: Times) -> tuple[Times, Times]:
+        """(m, theta): see the head of this module."""
+        alpha, sigma = schedule(t)
+        level = alpha * self.sigma_data
+        return torch.hypot(level, sigma), torch.atan2(sigma, level)
+
+    def _slope(self, angle: Times, estimate: tuple[Tensor, Tensor]) -> Tensor:
+        """The slope dy/dtheta."""
+        x_hat, z_hat = estimate
+        return (
+            expand(angle.cos(), x_hat) * z_hat
+            - expand(angle.sin() / self.sigma_data, x_hat) * x_hat
+        )
