@@ -518,7 +518,7 @@ class DistillationOptions(Computing):
         Lt(math.inf),
         Doc("Scale at which the teacher is guided by classes, for good (default {default}: off)."),
     ] = 1.0
-    lr: Annotated[float, Gt(0), Lt(math.inf), Doc("Peak learning rate (default {default}).")] = 5e-4
+    lr: Annotated[float, Gt(0), Lt(math.inf), Doc("Peak learning rate (default {default}).")] = 7e-4
     batch: Annotated[Count | None, Doc("Rows per step (default: half of the teacher's).")] = None
 
 

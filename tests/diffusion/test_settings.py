@@ -39,9 +39,9 @@ SETTINGS = {
     "preconditioned": {"sigma_data": 1.0},  # data are brought to unit scale
     "edm_weight": {"sigma_data": 1.0},
     "bounded": {"sigma_data": 1.0, "most": 2.0},  # ours
-    "consistency": {  # Geng et al. (2024): r/t from a half on; the end is ours
-        "first": 1.0,
-        "last": 1.5,
+    "consistency": {  # ours
+        "first": 0.5,
+        "last": 1.2,
         "sigma_data": 1.0,
         "guidance": 1.0,
         "variance": False,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+_random = cast(Any, torch.random)
 # bound from C++, or written, without types: to a type checker they are unknown
 _torch, _special, _linalg = cast(Any, torch), cast(Any, torch.special), cast(Any, torch.linalg)
 
@@ -39,3 +41,8 @@ def eigh(a: Tensor) -> tuple[Tensor, Tensor]:
 def solve(a: Tensor, b: Tensor) -> Tensor:
     """Return the x (n,) with a x = b, for `a` (n, n) and `b` (n,)."""
     return _linalg.solve(a, b)
+
+
+def fork_rng(devices: list[torch.device]) -> AbstractContextManager[None]:
+    """Return a context: what is drawn inside, on the CPU and on `devices`, is drawn again after."""
+    return _random.fork_rng(devices)

@@ -18,6 +18,7 @@ from undiffuse.run import Run
 from undiffuse.training import fit
 
 LEAST = 1.0  # seconds of training, unless told how many
+AVERAGING = 0.04  # the width of the weights' average: what is learned first is the teacher's mean
 
 
 def distill(
@@ -107,6 +108,7 @@ def lesson(
             "batch": asked.batch or max(1, (taught.get("batch") or 1) // 2),
             "precision": taught.get("precision"),
             "lr": asked.lr,
+            "averaging": AVERAGING,
             "seed": asked.seed,
             "device": asked.device,
         },

@@ -18,7 +18,7 @@ teacher takes one step of Heun's method in an angle, in which white data stand s
 so that steps may be large: from sigma/alpha of 80 to the data, halving it each time, samples of
 Gaussians a tenth to one and a half times as wide come out at most 3 % off, in sigma/alpha itself 7.
 
-With k = sigma/alpha the two levels are a share of k_t apart that falls over a run, from a half on:
+With k = sigma/alpha the two levels are a share of k_t apart that falls over a run:
 
     k_r = k_t (1 - 2^-rung),   w = (1 + k_t / sigma_data) / (k_t - k_r)
 
@@ -43,6 +43,7 @@ from undiffuse.diffusion.guidance import ClassifierFree
 from undiffuse.diffusion.objectives.objective import AbstractObjective
 from undiffuse.diffusion.objectives.times import Draw, LogNormalTimes, LowDiscrepancy, TrainingTimes
 from undiffuse.diffusion.schedules.process import LEAST_SAMPLED, Schedule, Times
+from undiffuse.diffusion.typed import fork_rng
 
 MOST = 80.0  # sigma/alpha that levels are spaced from, where a schedule goes higher
 
@@ -66,8 +67,8 @@ class Consistency(AbstractObjective):
     flow: ClassVar[bool] = True
     times: TrainingTimes = LogNormalTimes()
     draw: Draw = LowDiscrepancy()
-    first: float = 1.0
-    last: float = 1.5
+    first: float = 0.5
+    last: float = 1.2
     sigma_data: float = 1.0
     guidance: float = 1.0
     variance: bool = False
@@ -95,19 +96,19 @@ class Consistency(AbstractObjective):
         schedule = denoiser.schedule
         x_t, (r, weight) = noised(schedule, x, z, t), self.earlier(schedule, t)
         devices = [x.device] if x.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), torch.no_grad():
+        with fork_rng(devices), torch.no_grad():
             if denoiser.teacher is None:
                 x_r = noised(schedule, x, z, r)
             else:
-                x_r = self._carried(denoiser.teacher, x_t, t, r, cond)
+                x_r = self.carried(denoiser.teacher, x_t, t, r, cond)
             wanted = denoiser(x_r, r, **cond)
         distance = (denoiser(x_t, t, **cond) - wanted).square().flatten(1).mean(1)
         return (distance + 1e-12).sqrt() * expand(weight, distance)
 
-    def _carried(
+    def carried(
         self, teacher: AbstractDenoiser, x_t: Tensor, t: Times, r: Times, cond: dict[str, Any]
     ) -> Tensor:
-        """Where the teacher carries x_t (B, *)."""
+        """Return where the teacher, given conditions, carries x_t (B, *) from t to r, each (B,)."""
         teacher.eval()  # its dropout is not the student's
         if self.guidance != 1 and cond:
             teacher = ClassifierFree(teacher, self.guidance, label=-1)
