@@ -69,9 +69,13 @@ def test_a_student_needs_no_other_folder_and_says_whose_it_is(made, cli, tmp_pat
 
 def test_a_student_that_was_stopped_goes_on_exactly(made, cli, tmp_path):
     """Interrupted after one of three steps, and resumed by the command that trains."""
-    polled = iter([False, True, True, True])
+    seen: list[int] = []
+
+    def note(event: dict) -> None:
+        seen.extend([event["step"]] if event["event"] == "held_out" else [])
+
     halted = {"out": tmp_path / "h", "updates": 3, "device": "cpu"}
-    ud.distill(made / "run", stop=lambda: next(polled, True), **halted)
+    ud.distill(made / "run", stop=lambda: bool(seen), on_event=note, **halted)
     assert not Run(tmp_path / "h").state["finished"]
     assert Run(tmp_path / "h").state["step"] == 1
     cli("train", "--out", tmp_path / "h", "--resume", "--quiet").done()
