@@ -10,7 +10,7 @@ Everybody may import this module; it imports nothing of undiffuse.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
@@ -234,6 +234,18 @@ class Trainable(nn.Module, ABC):
     @abstractmethod
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Return numbers and curves on held-out `x`; "loss" is watched, "warning" is shown."""
+
+    widths: Sequence[int] = ()
+    """The widths of its network that a budget may choose among, ascending.
+
+    None if it is given, or has weights that are to be kept.
+    """
+
+    width: int = 0
+    """The width of its network, where there are `widths`."""
+
+    def take_width(self, width: int) -> None:
+        """Build the network anew, of this width: one of `widths`."""
 
     def conclude(self, source: Source, *, stop: Stop) -> bool:
         """Choose on training rows what depends on the trained weights; nothing by default.

@@ -95,8 +95,12 @@ class Batched(Computing):
     """The same for a verb that computes on rows in batches."""
 
     batch: Annotated[
-        Count, Doc("Rows computed at a time; affects only memory and speed (default {default}).")
-    ] = 64
+        Count | None,
+        Doc(
+            "Rows computed at a time; affects only memory and speed (default: 1,024 rows of a "
+            "table, 64 of anything else)."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -507,7 +507,7 @@ def test_guidance_is_what_is_asked_for(
 class Model:
     """Draws rows of its numbers; its callback is called at each of two steps of each batch."""
 
-    device = "cpu"
+    device, at_once = "cpu", 64
     classes = ("a", "b")
 
     def __init__(self) -> None:

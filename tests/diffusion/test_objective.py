@@ -32,6 +32,7 @@ from undiffuse.diffusion.objectives import (
     Consistency,
     DiscreteTimes,
     EDMWeight,
+    FittedTimes,
     Independent,
     LikelihoodWeight,
     LogitNormalTimes,
@@ -163,6 +164,7 @@ DISTRIBUTIONS = {
     "uniform_times": lambda schedule, t: t,
     "discrete_times": lambda schedule, t: (t * 50 + 1e-9).floor() / 50,
     "log_normal_times": log_normal,
+    "fitted_times": log_normal,  # until there are data
     "logit_normal_times": lambda schedule, t: torch.special.ndtr(torch.logit(t)),
 }
 
@@ -201,6 +203,32 @@ def test_training_times_follow_their_arguments():
     assert float(uniform.mean()) == pytest.approx(0.6, abs=1e-6)
     assert float(UniformTimes().quantile(LinearVP(t_min=0.2), times(0.0))) == 0.2
     assert float(LogNormalTimes().quantile(EDM(), times(1e-12))) == EDM().t_min
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (3,), (2, 2)])
+def test_fitted_times_lie_between_neighbours_and_the_whole(shape):
+    """On a lattice of spacing h and m points a side, d = h and s^2 = h^2 (m^2 - 1) / 12."""
+    size = math.prod(shape)
+    side = {1: 60, 2: 30, 3: 12, 4: 7}[size]
+    lines = [torch.arange(side, dtype=torch.float64)] * size
+    lattice = torch.stack(torch.meshgrid(*lines, indexing="ij"), -1).reshape(-1, *shape)
+    fitted = FittedTimes().for_data(0.7 * lattice + 2.0)
+    middle = math.log(math.sqrt(12 / (side**2 - 1) / size)) / 2
+    assert (fitted.mean, fitted.std) == pytest.approx((middle, math.hypot(1.2, middle)), abs=1e-9)
+    twice = torch.cat([lattice, lattice])  # rows that are the same have no distance
+    assert FittedTimes().for_data(twice).mean == pytest.approx(middle, abs=1e-2)
+
+
+def test_fitted_times_have_ends():
+    published = LogNormalTimes()
+    assert FittedTimes().for_data(torch.ones(9, 2)) == published
+    assert FittedTimes().for_data(torch.ones(1, 2)) == published
+    near = torch.tensor([0.0, 1e-5, 1.0, 1 + 1e-5]).double()[:, None]
+    assert FittedTimes().for_data(near).mean == -2.0
+    far = FittedTimes().for_data(torch.eye(9))  # neighbours no nearer than others
+    assert (far.mean, far.std) == (0.0, 1.2)
+    long = torch.randn(50, 5000, generator=torch.Generator().manual_seed(0))
+    assert FittedTimes().for_data(long) == FittedTimes().for_data(long[:, ::5])
 
 
 @pytest.mark.parametrize("draw", [cls() for cls in DRAWS.values()], ids=DRAWS)

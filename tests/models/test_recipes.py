@@ -41,11 +41,11 @@ from undiffuse.diffusion import (
 from undiffuse.diffusion.objectives import (
     DiscreteTimes,
     EDMWeight,
+    FittedTimes,
     FlowMatching,
     Hybrid,
     IndependentCoupling,
     LikelihoodWeight,
-    LogNormalTimes,
     Objective,
     Simple,
     SlicedScoreMatching,
@@ -67,7 +67,7 @@ CHAIN = DiscreteVP(betas=linear_betas(1000))
 COSINE = DiscreteVP(betas=cosine_betas(1000))
 HEUN = Heun(coordinate=Fraction())
 MATCHING = Objective(weighting=FlowMatching(), times=UniformTimes(), coupling=IndependentCoupling())
-EDM_LOSS = Objective(weighting=EDMWeight(), times=LogNormalTimes())
+EDM_LOSS = Objective(weighting=EDMWeight(), times=FittedTimes())
 ONE_LEVEL = VE(sigma_min=0.3, sigma_max=0.3, levels=1)
 ALONE = Objective(weighting=EDMWeight(), times=DiscreteTimes())
 VDM_LOSS = Objective(weighting=LikelihoodWeight(), times=UniformTimes())

@@ -26,7 +26,7 @@ from network_cases import (
 
 from undiffuse import nn, parts
 from undiffuse.nn import FLOWS, MLP, NETWORKS
-from undiffuse.nn.layers import LabelEntry, NoiseFeatures, fold, linear, unfold
+from undiffuse.nn.layers import LabelEntry, NoiseFeatures, attend, fold, linear, unfold
 from undiffuse.nn.sized import SizedNetwork
 
 
@@ -332,3 +332,24 @@ def test_one_level_for_all_rows_is_that_level_for_each(kind, labelled):
         torch.testing.assert_close(
             net(x, level.expand(5), **given), net(x, level.repeat(5), **given)
         )
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 49, 513])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_attention_is_a_mean_weighted_by_softmax(tokens, dtype):
+    """Against float64, with its gradients, on both sides of the number of tokens that decides."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, g = (torch.randn(2, 3, tokens, 8, generator=generator).to(dtype) for _ in range(4))
+    exact = [part.double().requires_grad_() for part in (q, k, v)]
+    weights = torch.exp(exact[0] @ exact[1].transpose(2, 3) / 8**0.5)
+    expected = weights / weights.sum(3, keepdim=True) @ exact[2]
+    parts = [part.clone().requires_grad_() for part in (q, k, v)]
+    found = attend(*parts)
+    assert found.dtype == dtype
+    close = (
+        {"rtol": 0.02, "atol": 0.02} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-5}
+    )
+    torch.testing.assert_close(found.double(), expected, **close)
+    slopes = torch.autograd.grad(found, parts, g)
+    for slope, truth in zip(slopes, torch.autograd.grad(expected, exact, g.double())):
+        torch.testing.assert_close(slope.double(), truth, **close)

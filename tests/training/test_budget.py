@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 
@@ -10,8 +11,10 @@ import torch
 from torch import nn
 from training_fakes import Form, Gaussian, Points
 
+import undiffuse as ud
 from undiffuse.errors import InputError
-from undiffuse.training import fit, look, schedule
+from undiffuse.nn import MLP
+from undiffuse.training import fit, look, schedule, sizing
 from undiffuse.training.look import largest
 
 fit_module = sys.modules[fit.__module__]
@@ -183,3 +186,37 @@ def test_a_run_that_ended_just_before_its_time_has_had_its_budget(tmp_path):
 
 def test_the_share_of_one_look_leaves_room_for_more_in_the_share_of_all():
     assert 4 * schedule.LOOK_SHARE < schedule.EVALUATION_SHARE
+
+
+def test_a_run_with_a_budget_has_the_width_it_can_train_and_keeps_it(tmp_path, monkeypatch):
+    """In its record; not where steps or the width are given, nor again once it has weights."""
+    rows = torch.randn(64, 2, generator=torch.Generator().manual_seed(0)).numpy()
+    said: list[str] = []
+
+    def run(model, out, **options):
+        def listen(event):
+            said.append(event["said"]) if event["event"] == "sized" else None
+
+        fit(model, rows, out=out, on_event=listen, samples=0, **CPU, **options)
+        config = json.loads((out / "config.json").read_text())
+        return config["model"]["network"]["width"], config.get("sizing")
+
+    usual = run(ud.edm(), tmp_path / "steps", steps=1)[0]
+    narrow, wide = MLP.ladder((2,))[0], MLP.ladder((2,))[-1]
+    assert run(ud.edm(width=8), tmp_path / "given", budget=0.1) == (8, None)
+    assert not said
+    monkeypatch.setattr(sizing, "SHARE", 1e9)
+    monkeypatch.setattr(sizing, "NUMBERS", 0.0)
+    assert run(ud.edm(rows), tmp_path / "wide", budget=0.1)[0] == wide == usual
+    monkeypatch.setattr(sizing, "NUMBERS", 1e12)
+    width, found = run(model := ud.edm(), tmp_path / "narrow", budget=0.1)
+    assert width == found["width"] == narrow
+    assert len(said) == 2
+    assert said[1].startswith(f"network of width {narrow}, for some ")
+    monkeypatch.setattr(sizing, "NUMBERS", 0.0)
+    before = model.network
+    assert run(model, tmp_path / "again", budget=0.1) == (narrow, None)
+    assert model.network is before
+    resumed = ud.open(tmp_path / "narrow")
+    assert run(resumed, tmp_path / "narrow", steps=40, resume=True)[0] == narrow
+    assert len(said) == 2

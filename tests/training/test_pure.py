@@ -14,6 +14,7 @@ from undiffuse.training import schedule
 from undiffuse.training.averaging import PowerAverage, averaged, exponent
 from undiffuse.training.randomness import Randomness, mix
 from undiffuse.training.settle import batch_for, merge
+from undiffuse.training.sizing import NUMBERS, SHARE, STEP, choose_width
 
 
 @pytest.mark.parametrize(
@@ -222,3 +223,43 @@ def test_devices_that_are_not_there_are_refused():
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match=r"none on this machine; use .*cpu"):
             find_device("cuda")
+
+
+class Widening:
+    """A network of width^2 parameters, a pass of which takes width^2 / 10^6 seconds."""
+
+    widths, width = (10, 20, 40, 80), 40
+
+    def take_width(self, width):
+        self.width, self.parameter_count = width, width**2
+
+    def __call__(self, precision, rows):
+        assert (precision, rows) == ("bfloat16", 2)
+        return self.width**2 / 1e6, 0.0
+
+
+def chosen_width(budget, stop=lambda: False):
+    model = Widening()
+    options = {"rows": 2, "numbers": 1, "precision": "bfloat16", "stop": stop}
+    return choose_width(model, model, budget=budget, **options)
+
+
+@pytest.mark.parametrize("width", Widening.widths)
+def test_the_width_is_the_widest_that_sees_enough_numbers(width):
+    """r D / p with r = 2 budget / (STEP width^2 / 10^6) and D = 1: it falls as width^4."""
+    budget = 1.01 * NUMBERS * STEP * width**4 / 1e6 / 2
+    found = chosen_width(budget)
+    assert found.width == width
+    assert found.widths == tuple(one for one in Widening.widths if one <= 2 * width)
+    seen = 2 * budget / (STEP * found.widths[-1] ** 2 / 1e6)
+    assert found.rows[-1] == pytest.approx(seen, abs=2)
+    assert found.numbers[found.widths.index(width)] == pytest.approx(1.01 * NUMBERS, rel=1e-3)
+    assert chosen_width(budget / 1.02).width == max(10, width // 2)
+
+
+def test_no_width_is_chosen_without_time_or_when_stopped():
+    assert chosen_width(0.9 * 2e-4 / SHARE) is None  # three passes of the narrowest take 3e-4 s
+    assert chosen_width(100.0, stop=lambda: True) is None
+    model = Widening()
+    model.widths = ()
+    assert choose_width(model, model, budget=9.0, rows=8, numbers=5, precision="bfloat16") is None

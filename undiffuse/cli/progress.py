@@ -156,6 +156,9 @@ class Live:
             self.terminal.say(f"step {event['step']:,}: {event['warning']}", "yellow")
         self.held_out = event
 
+    def _sized(self, event: Mapping[str, Any]) -> None:
+        self.terminal.say(str(event["said"]))
+
     def _samples(self, event: Mapping[str, Any]) -> None:
         self.samples = str(event["path"])
 
@@ -180,4 +183,5 @@ _TAKES = {
     "step": Live._step,
     "held_out": Live._held_out,
     "samples": Live._samples,
+    "sized": Live._sized,
 }

@@ -100,7 +100,8 @@ def _draw(
     each, seed = options.n or 1, options.seed
     given_rows = len(more.get("given", "1"))
     total = each * given_rows
-    batches = math.ceil(total / options.batch)
+    batch = options.batch or model.at_once
+    batches = math.ceil(total / batch)
     trajectory = Trajectory(model, rows=total, out=out) if options.trajectory else None
     if trajectory and os.path.lexists(trajectory.file) and not options.overwrite:
         raise InputError(
@@ -121,7 +122,7 @@ def _draw(
             each,
             label=options.label,
             seed=seed,
-            batch=options.batch,
+            batch=batch,
             steps=options.steps,
             method=options.method,
             callback=callback,

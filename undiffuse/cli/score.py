@@ -152,7 +152,7 @@ def _score(
     with Interruption(quiet=terminal.quiet) as interruption, Bar(terminal) as bar:
         shared: dict[str, Any] = {
             "scoring": scoring,
-            "batch": options.batch,
+            "batch": options.batch or model.at_once,
             "progress": bar,
             "stop": interruption.stopped,
         }

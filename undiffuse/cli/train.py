@@ -186,10 +186,13 @@ def _introduce(
     if terminal.quiet:
         return
     tree = data.describe()
+    size = f"{model.parameter_count:,} parameters"
+    if model.widths and asked.options.steps is None and asked.options.init is None:
+        size = "as wide as its time can train"
     terminal.facts(
         [
             *source_facts(tree),
-            ("model", f"{model.preset}, {model.parameter_count:,} parameters"),
+            ("model", f"{model.preset}, {size}"),
             ("time", _how_long(asked.options, recorded)),
             ("run", asked.options.out + (" (resumed)" if recorded else "")),
         ]

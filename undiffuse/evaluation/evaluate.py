@@ -137,7 +137,7 @@ class _Evaluation:
         """Options of both drawing and scoring."""
         asked = self.asked
         calls = {"progress": self.progress, "stop": self.stop}
-        return {"seed": asked.seed, "batch": asked.batch, **calls}
+        return {"seed": asked.seed, "batch": asked.batch or self.model.at_once, **calls}
 
     @property
     def steps(self) -> int | None:

@@ -38,6 +38,7 @@ from undiffuse.room import bounded, check_room, memory
 _WIDER: dict[str, DTypeLike] = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 MOST_TENSORS = 20_000  # of a network
 _COUNTED = 4096  # rows that the shares of the classes are counted on
+_SHORT = 1024  # numbers in a vector, at most, of which many are computed at once
 
 
 _Model = TypeVar("_Model", bound="GenerativeModel")
@@ -288,6 +289,16 @@ class GenerativeModel(Trainable):
             return None
         return self.form.preview(rows)
 
+    @property
+    def at_once(self) -> int:
+        """How many rows are computed at a time unless asked otherwise.
+
+        A short vector takes so little that calls of the network cost more: 1,024 of three numbers
+        take a third of the time that 64 at a time do. Of images 64 to 128 are fastest.
+        """
+        short = self.shape is not None and len(self.shape) == 1 and self.shape[0] <= _SHORT
+        return 1024 if short else 64
+
     @final
     def sample_rows(
         self,
@@ -297,7 +308,7 @@ class GenerativeModel(Trainable):
         label: int | str | None = None,
         seed: int = 0,
         first: int = 0,
-        batch: int = 64,
+        batch: int | None = None,
         **options: Any,
     ) -> np.ndarray:
         """Return `n` samples as rows (n, ...) of the stored type.
@@ -312,7 +323,7 @@ class GenerativeModel(Trainable):
                 training data, or hidden where rows are given.
             seed: decides everything random.
             first: the number of the first sample.
-            batch: samples computed at a time.
+            batch: samples computed at a time; None: `at_once`.
             options: what the family offers, such as steps and method.
 
         Returns:
@@ -322,6 +333,7 @@ class GenerativeModel(Trainable):
             InputError: for a model that has not met its data, a class that it does not know, given
                 rows if it cannot complete any, and options that the family does not have.
         """
+        batch = self.at_once if batch is None else batch
         if n < 1 or batch < 1:
             raise InputError(f"n {n}, batch {batch}: both must be at least 1.")
         if given is not None and not self.completes:
@@ -414,14 +426,14 @@ class GenerativeModel(Trainable):
         self,
         data: Any,  # anything that `load` takes
         *,
-        batch: int = 64,
+        batch: int | None = None,
         **options: Any,
     ) -> np.ndarray:
         """Return the log-likelihood of each row, (N,) float64, in nats and the data's own units.
 
         Args:
             data: anything `ud.load` takes, or stored rows as a tensor.
-            batch: rows computed at a time.
+            batch: rows computed at a time; None: `at_once`.
             options: as for `likelihood_rows`.
 
         Returns:
@@ -430,6 +442,7 @@ class GenerativeModel(Trainable):
         Raises:
             InputError: for data unlike the training data, and as `likelihood_rows` does.
         """
+        batch = self.at_once if batch is None else batch
         if batch < 1:
             raise InputError(f"batch {batch}: score at least 1 row at a time.")
         self._met()
@@ -598,7 +611,7 @@ def _upward() -> tuple[ModuleType, ModuleType]:
 
 def _loaded(model: GenerativeModel, _: object) -> None:
     """The weights hold what was measured on the data."""
-    model.measured = True
+    model.measured, model.widths = True, ()
 
 
 def _without(value: Tensor, dropped: Tensor) -> Tensor:

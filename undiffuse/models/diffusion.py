@@ -54,6 +54,7 @@ from undiffuse.models.diffusion_likelihood import BOUND_FORMS, BoundForm, by_bou
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
 from undiffuse.models.methods import within
 from undiffuse.models.tuning import Measured, Tuned, find_sampler, least_evaluations, rows_for
+from undiffuse.nn.sized import SizedNetwork
 from undiffuse.parts import describe
 from undiffuse.seeds import mix
 
@@ -215,17 +216,34 @@ class Diffusion(GenerativeModel):
         self.schedule, before = self.schedule.for_data(x), self.schedule
         if self.schedule is not before and self.schedule.levels:
             self.steps = min(self.steps, self.schedule.levels)
+        self.objective = replace(self.objective, times=self.objective.times.for_data(x))
         if self.sigma_data is None:
             self.sigma_data = float(x.double().std(correction=0))
         if self.denoiser is None:
-            out = 2 if self.objective.learned_variance else 1
-            network = networks.for_shape(
-                shape, classes=classes, out=out, span=self.condition.span, **self.sizes
-            )
+            network = self._sized(classes, **self.sizes)
+            if isinstance(network, SizedNetwork) and not set(self.sizes) - {"kind"}:
+                self.widths = network.ladder(shape)
         else:
             network = self.denoiser.network
         self._assemble(network)
         self.prior = Prior.measured(self.schedule, x)
+
+    def _sized(self, classes: int, **sizes: Any) -> nn.Module:
+        """A network for rows of the data's shape."""
+        out = 2 if self.objective.learned_variance else 1
+        return networks.for_shape(
+            self.shape or (), classes=classes, out=out, span=self.condition.span, **sizes
+        )
+
+    @property
+    def width(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The width of the network, where there are `widths`."""
+        return int(getattr(self.network, "width", 0))
+
+    def take_width(self, width: int) -> None:
+        """Build the network anew, of this width: one of `widths`."""
+        network = self._sized(len(self.classes), **self.sizes, width=width)
+        self._assemble(network.to(self.device))
 
     def players(self) -> dict[str, Player]:
         """The network, and the schedule if it is learned here."""

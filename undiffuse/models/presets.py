@@ -57,10 +57,10 @@ from undiffuse.diffusion.objectives import (
     AbstractObjective,
     DiscreteTimes,
     EDMWeight,
+    FittedTimes,
     FlowMatching,
     IndependentCoupling,
     LikelihoodWeight,
-    LogNormalTimes,
     Objective,
     OptimalTransport,
     Simple,
@@ -109,7 +109,8 @@ WORDS: Mapping[str, Mapping[str, Any]] = {
 def edm(data: Any = None, **sizes: Any) -> Diffusion:
     """Elucidated diffusion (Karras et al. 2022).
 
-    Preconditioned network, log-normal noise levels, a grid with rho = 7. The default preset: the
+    Preconditioned network, log-normal noise levels whose mean and width the data decide, a grid
+    with rho = 7. The default preset: the
     best samples for the training time, on every kind of data. Published: 18 steps of Heun's method
     for CIFAR-10.
 
@@ -119,7 +120,7 @@ def edm(data: Any = None, **sizes: Any) -> Diffusion:
     model = Diffusion(
         schedule=EDM(),
         target=Preconditioned(),
-        objective=Objective(weighting=EDMWeight(), times=LogNormalTimes()),
+        objective=Objective(weighting=EDMWeight(), times=FittedTimes()),
         step=Heun(),
         grid=Karras(),
         steps=18,

@@ -1,12 +1,13 @@
 """A residual perceptron for vectors and the rows of tables.
 
-    [x, sin(w_k x_i), cos(w_k x_i)] --> h --depth blocks--> norm --> F + g(c_noise) x
+    [x, 2^(-k/2) (sin(w_k x_i), cos(w_k x_i))] --> h --depth blocks--> norm --> F + g(c_noise) x
 
 The denoiser of a density with several modes switches from mode to mode over a distance of about
 sigma^2 / (distance between the modes), sharper than a perceptron of plain coordinates learns soon
 (Tancik et al. 2020). So each coordinate is also given as sines and cosines at the frequencies
-w_k = pi / 4 * 2^k; c_noise scales and shifts every block, so that the network can ignore them where
-the noise is large. A block is h + narrow(silu(widen(norm(h)) (1 + scale) + shift)).
+w_k = pi / 4 * 2^k, the faster the smaller, or smooth densities take longer to learn. c_noise scales
+and shifts every block, so that the network can ignore them where the noise is large. A block is
+h + narrow(silu(widen(norm(h)) (1 + scale) + shift)).
 
 Where the noise is large, most targets tend to a multiple of x_t, and a likelihood adds up every
 error of that multiple on the way: so x itself is added to the output, each coordinate times a
@@ -53,6 +54,7 @@ class MLP(SizedNetwork):
 
     name, axes, least = "mlp", (1,), {"octaves": 0}
     rates: Tensor
+    waves: Tensor
 
     def __init__(
         self,
@@ -68,7 +70,9 @@ class MLP(SizedNetwork):
         span: float | int = 4.0,
     ) -> None:
         super().__init__(locals())
-        self.register_buffer("rates", math.pi / 4 * 2.0 ** torch.arange(octaves), persistent=False)
+        octave = 2.0 ** torch.arange(octaves)
+        self.register_buffer("rates", math.pi / 4 * octave, persistent=False)
+        self.register_buffer("waves", octave.rsqrt().repeat(shape[0]), persistent=False)
         self.condition = Conditioning(width=width, span=span, classes=classes, vector=vector)
         self.enter = linear(shape[0] * (1 + 2 * octaves), width)
         self.blocks = nn.ModuleList(MLPBlock(width, dropout) for _ in range(depth))
@@ -86,6 +90,12 @@ class MLP(SizedNetwork):
             "octaves": 4 if columns <= 32 else 2 if columns <= 128 else 0,
         }
 
+    @classmethod
+    def ladder(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """From a quarter of the usual width to it."""
+        usual = cls.sizes(shape, {})["width"]
+        return (usual // 4, usual // 2, usual)
+
     def forward(
         self,
         x: Float[Tensor, "b d"],
@@ -96,8 +106,8 @@ class MLP(SizedNetwork):
         """Return F (B, out D) for x (B, D) at noise levels c_noise (B,)."""
         self.check_call(x, label, vector)
         e = self.condition(c_noise, label, vector)
-        angle = (x[:, :, None] * self.rates.to(x.dtype)).flatten(1)
-        h = self.enter(torch.cat([x, angle.sin(), angle.cos()], dim=1))
+        angle, size = (x[:, :, None] * self.rates.to(x.dtype)).flatten(1), self.waves.to(x.dtype)
+        h = self.enter(torch.cat([x, size * angle.sin(), size * angle.cos()], dim=1))
         for block in self.blocks:
             h = block(h, e)
         g = self.straight(e)

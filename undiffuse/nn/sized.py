@@ -55,6 +55,11 @@ class SizedNetwork(nn.Module, ABC):
         """Return the default dimensions for rows of `shape`, following those that are `given`."""
 
     @classmethod
+    def ladder(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the widths, ascending, that a run with a budget chooses among; (): the usual."""
+        return ()
+
+    @classmethod
     def dimensions(cls) -> tuple[str, ...]:
         """Return the names of the arguments that a user can set."""
         return tuple(name for name in arguments(cls) if name not in DECIDED)

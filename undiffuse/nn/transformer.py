@@ -95,6 +95,12 @@ class Transformer(SizedNetwork):
         heads = divisor(width, max(1, width // 32))
         return {"patch": patch, "width": width, "depth": 6, "heads": heads}
 
+    @classmethod
+    def ladder(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """From half the usual width to one and a half times that."""
+        usual = cls.sizes(shape, {})["width"]
+        return (usual // 2, usual, usual // 2 * 3)
+
     def forward(
         self,
         x: Float[Tensor, "b c *side"],

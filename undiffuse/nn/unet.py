@@ -139,6 +139,12 @@ class UNet(SizedNetwork):
             "patch": patch,
         }
 
+    @classmethod
+    def ladder(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """From half the usual width to twice that."""
+        usual = cls.sizes(shape, {})["width"]
+        return (usual // 2, usual // 4 * 3, usual, usual // 2 * 3, 2 * usual)
+
     def forward(
         self,
         x: Float[Tensor, "b c h w"],

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -108,13 +108,16 @@ def fit(
             leaving.enter_context(folder.locked())
         leaving.enter_context(randomness.put_back())
         randomness.at(PREPARE)
+        wide = init is None and recorded is None
         source = _prepared(model, data, init, device)
-        chosen = settle(model, source, chosen, device, randomness, leaving, stop)
+        chosen, sizing = settle(model, source, chosen, device, randomness, leaving, stop, wide=wide)
         state = TrainingState(model, chosen)
         # A checkpoint holds four numbers a parameter, the weights a fifth.
         size = 20.0 * model.parameter_count if folder else 0.0
         clock = Clock(chosen, started, size=size, conclusion=model.conclusion, tuning=model.tuning)
         config = config_of(model, source, chosen) if folder else {}
+        if folder is not None and sizing is not None:
+            config["sizing"] = asdict(sizing)
         if folder is not None and recorded is not None:
             check_same(recorded, config, folder.given)
             _restore(folder, state, clock, chosen)
@@ -135,6 +138,8 @@ def fit(
             allowance=LOOK_SHARE * clock.budget if clock.budget else None,
             stop=stop,
         )
+        if sizing is not None:
+            log("sized", state.step, said=sizing.said)
         loop = _Loop(source, chosen, device, randomness, cast, state, clock, look, folder, log)
         return loop.run(stop)
 

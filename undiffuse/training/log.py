@@ -4,6 +4,7 @@
     step      loss (and losses, of several players), rate (rows/s), elapsed, left (s), lr, skipped
     held_out  the model's diagnostics on held-out rows, "loss" among them
     samples, checkpoint   path
+    sized     said: how wide the network is, and why
     tuned     said: how the model is sampled from now on, or why that was not chosen
     end       elapsed, reason ("done" or "stopped"), out
 

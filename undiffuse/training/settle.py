@@ -20,7 +20,8 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import Source, Stop, Trainable
 from undiffuse.options import DEFAULT_BUDGET, TrainingOptions, checked, with_defaults
 from undiffuse.room import check_room
-from undiffuse.training.randomness import Randomness
+from undiffuse.training.randomness import PREPARE, Randomness
+from undiffuse.training.sizing import Sizing, choose_width
 from undiffuse.training.trial import Trial, choose_precision, compiled
 
 _BATCHES = ((16384, 32), (65536, 16), (inf, 8))  # (numbers in a row up to, rows in a batch)
@@ -63,7 +64,9 @@ def settle(
     randomness: Randomness,
     leaving: ExitStack,
     stop: Stop = lambda: False,
-) -> TrainingOptions:
+    *,
+    wide: bool = False,
+) -> tuple[TrainingOptions, Sizing | None]:
     """Choose what `options` leave open, from the data's shape and by trial.
 
     Args:
@@ -74,6 +77,7 @@ def settle(
         randomness: seeds the trials.
         leaving: on leaving it, the networks are no longer compiled.
         stop: polled before and in each trial.
+        wide: whether the width of the network is open too.
     """
     rows = len(data) if isinstance(data, Sized) else None
     shape = tuple(data.transform.shape)
@@ -82,19 +86,36 @@ def settle(
     accumulate = min(options.accumulate, batch)
     options = replace(options, batch=batch, accumulate=accumulate, device=str(device))
     compiling = device.type == "cuda" if options.compile is None else options.compile
-    if options.precision != "auto" and not compiling:
-        return options
+    wide = wide and options.budget is not None and bool(model.widths)
+    if not wide:
+        model.widths = ()
+    if options.precision != "auto" and not compiling and not wide:
+        return options, None
     first = next(data.batches(-(-batch // accumulate), seed=options.seed))
     trial = Trial(model, first, data.transform, device, randomness, stop)
+    budget, rows = None if options.budget is None else float(options.budget), len(first["row"])
+    sizing = None
     if options.precision == "auto":
-        budget = None if options.budget is None else float(options.budget)
-        rows = len(first["row"])
         chosen = choose_precision(device, trial, budget, rows=rows, stop=stop)
         options = replace(options, precision=chosen)
+    if wide and budget is not None:
+        usual = model.width
+        sizing = choose_width(
+            model,
+            trial,
+            budget=budget,
+            rows=rows,
+            numbers=prod(shape),
+            precision=options.precision,
+            stop=stop,
+        )
+        randomness.at(PREPARE)
+        model.take_width(sizing.width if sizing else usual)
+        model.widths = ()
     if compiling:
         modules = [player.module for player in model.players().values()]
         leaving.enter_context(compiled(modules, trial, options.precision))
-    return options
+    return options, sizing
 
 
 def batch_for(shape: tuple[int, ...], *, rows: int | None = None, accelerated: bool = False) -> int:

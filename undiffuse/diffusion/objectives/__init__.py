@@ -18,6 +18,7 @@ from undiffuse.diffusion.objectives.objective import AbstractObjective, Objectiv
 from undiffuse.diffusion.objectives.times import (
     DiscreteTimes,
     Draw,
+    FittedTimes,
     Independent,
     LogitNormalTimes,
     LogNormalTimes,
@@ -47,6 +48,7 @@ TIMES: dict[str, type[TrainingTimes]] = {
     "uniform_times": UniformTimes,
     "discrete_times": DiscreteTimes,
     "log_normal_times": LogNormalTimes,
+    "fitted_times": FittedTimes,
     "logit_normal_times": LogitNormalTimes,
 }
 DRAWS: dict[str, type[Draw]] = {"independent": Independent, "low_discrepancy": LowDiscrepancy}

@@ -14,12 +14,19 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from torch import Tensor
 
 from undiffuse.diffusion.registered import Registered
 from undiffuse.diffusion.schedules.process import Schedule, Times
 from undiffuse.diffusion.typed import ndtri
 
 _LEAST = 1e-5  # time down to which a schedule without t_min is trained
+_SEARCHING, _COORDINATES = (
+    1024,
+    1024,
+)  # rows whose nearest neighbours are sought, and numbers of each
+_SAME = 1e-6  # distance between rows that are the same, over their spread
+_NEAREST = -4.0  # log of a distance below which densities are taken for smooth
 _INSIDE = 1e-12  # uniform numbers are held this far above 0, where quantiles may be infinite
 
 
@@ -32,6 +39,10 @@ class TrainingTimes(Registered):
 
         The order makes no difference to a uniform `u` in (0, 1).
         """
+
+    def for_data(self, x: Tensor) -> TrainingTimes:
+        """Return the distribution for rows `x` (N, *) at unit scale: this one, unless it adapts."""
+        return self
 
 
 @final
@@ -83,6 +94,44 @@ class LogNormalTimes(TrainingTimes):
         """Return the time of the quantile of sigma/alpha."""
         log_ratio = math.log(self.sigma_data) + self.mean + self.std * ndtri(u)
         return schedule.inverse(-2 * log_ratio).clamp(min=schedule.t_min)
+
+
+@final
+@dataclass(frozen=True)
+class FittedTimes(TrainingTimes):
+    """`LogNormalTimes` whose mean and width the data decide; before, the published ones.
+
+    Between the data's standard deviation s and the distance d of a row to the nearest other one,
+    over sqrt(D), the denoiser has something to learn: above, it returns the mean, below, the row
+    itself. With L = log(d / sqrt(D) / s) the mean is L / 2 and the variance 1.2^2 + (L / 2)^2.
+    Published values suit images, where L is about -1; rows of a few numbers lie closer, and their
+    density depends on levels that those hardly train.
+    """
+
+    def quantile(self, schedule: Schedule, u: Times) -> Times:
+        """Return the quantile of the published distribution."""
+        return LogNormalTimes().quantile(schedule, u)
+
+    def for_data(self, x: Tensor) -> LogNormalTimes:
+        """Return the distribution for rows `x` (N, *), whose first 1,024 look for the nearest.
+
+        Of long rows some 1,024 coordinates are compared, evenly spread.
+
+        >>> fitted = FittedTimes().for_data(torch.tensor([[-1.0], [-0.9], [0.9], [1.0]]))
+        >>> round(fitted.mean, 2), round(fitted.std, 2)
+        (-1.13, 1.65)
+        """
+        rows = x.flatten(1)
+        rows = rows[:, :: -(-rows.shape[1] // _COORDINATES)].double()
+        spread = float(rows.std(correction=0)) * rows.shape[1] ** 0.5
+        distances = torch.cdist(rows[:_SEARCHING], rows).fill_diagonal_(math.inf)
+        distances[distances < _SAME * spread] = math.inf  # copies
+        near = distances.amin(1)
+        near = near[near.isfinite()]
+        if not len(near) or not spread:
+            return LogNormalTimes()
+        middle = min(max(math.log(float(near.median()) / spread), _NEAREST), 0.0) / 2
+        return LogNormalTimes(mean=middle, std=math.hypot(LogNormalTimes.std, middle))
 
 
 @final
