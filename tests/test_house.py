@@ -21,7 +21,7 @@ TEXT = {".py", ".md", ".toml", ".txt", ".html", ".js", ".css", ".yml", ".yaml", 
 # What each part may import of undiffuse, besides itself; what is not listed may import all but the
 # front.
 INTERFACES = {
-    "interfaces", "options", "errors", "parts", "atomic", "seeds", "device", "duration",
+    "interfaces", "options", "declared", "errors", "parts", "atomic", "seeds", "device", "duration",
     "reading", "room", "lock",
 }  # fmt: skip
 MAY_IMPORT = {

@@ -21,6 +21,7 @@ import undiffuse.data
 from undiffuse import options
 from undiffuse.cli.app import VERBS
 from undiffuse.cli.verb import typed_as
+from undiffuse.declared import Option, checked, conflicts, options_of, with_defaults, written
 from undiffuse.diffusion import BETAS, METHODS, target
 from undiffuse.diffusion.objectives import Hybrid
 from undiffuse.errors import InputError
@@ -28,16 +29,7 @@ from undiffuse.models import PRESETS, presets
 from undiffuse.models.diffusion import PUBLISHED
 from undiffuse.models.likelihood import HOW, Bound, Density, Weighted
 from undiffuse.models.vae import DRAWS
-from undiffuse.options import (
-    ModelOptions,
-    Option,
-    PresetOptions,
-    TrainingOptions,
-    checked,
-    options_of,
-    with_defaults,
-    written,
-)
+from undiffuse.options import ModelOptions, PresetOptions, TrainingOptions
 
 Names = tuple[str, ...]
 WIDEST = 12**-0.5  # a uniform average over the whole run
@@ -231,7 +223,7 @@ def test_what_is_wanted_is_said_in_words(kind: type, name: str, value: Any, said
     assert str(refused.value) == said
 
 
-PAIRS = [(verb.kind, pair) for verb in VERBS for pair in options.conflicts(verb.kind)]
+PAIRS = [(verb.kind, pair) for verb in VERBS for pair in conflicts(verb.kind)]
 
 
 @pytest.mark.parametrize(("kind", "pair"), PAIRS, ids=lambda part: str(part))

@@ -20,12 +20,7 @@ from undiffuse.cli.interrupt import Interruption, interruptible
 from undiffuse.cli.terminal import Terminal
 from undiffuse.cli.verb import File, ask, free_place, merge, metavar, typed_as
 from undiffuse.errors import InputError
-from undiffuse.options import (
-    CompareOptions,
-    SampleOptions,
-    ScoreOptions,
-    TrainOptions,
-)
+from undiffuse.options import CompareOptions, SampleOptions, ScoreOptions, TrainOptions
 
 
 def terminal() -> tuple[Terminal, io.StringIO]:

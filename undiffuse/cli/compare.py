@@ -17,8 +17,9 @@ from undiffuse.cli.evaluate import features
 from undiffuse.cli.interrupt import INTERRUPTED, Interruption
 from undiffuse.cli.progress import Bar, Live
 from undiffuse.cli.verb import Asked, typed_as, verb
+from undiffuse.declared import options_of, written
 from undiffuse.errors import InputError
-from undiffuse.options import CompareOptions, ComparisonOptions, options_of, written
+from undiffuse.options import CompareOptions, ComparisonOptions
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,8 @@ from cyclopts import Parameter
 from undiffuse.cli.progress import Bar
 from undiffuse.cli.train import trained
 from undiffuse.cli.verb import Asked, free_place, verb
-from undiffuse.options import DistillationOptions, DistillOptions, options_of
+from undiffuse.declared import options_of
+from undiffuse.options import DistillationOptions, DistillOptions
 
 
 @verb(

@@ -17,8 +17,9 @@ from undiffuse.atomic import contents
 from undiffuse.cli.interrupt import INTERRUPTED, Interruption
 from undiffuse.cli.progress import Bar
 from undiffuse.cli.verb import Asked, free_place, verb
+from undiffuse.declared import options_of
 from undiffuse.errors import InputError
-from undiffuse.options import EvaluateOptions, EvaluationOptions, FeatureOptions, options_of
+from undiffuse.options import EvaluateOptions, EvaluationOptions, FeatureOptions
 from undiffuse.reading import read_json
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from undiffuse.cli.interrupt import INTERRUPTED, Interruption
 from undiffuse.cli.progress import Bar, Live
 from undiffuse.cli.terminal import Terminal, number
 from undiffuse.cli.verb import Asked, verb
+from undiffuse.declared import options_of
 from undiffuse.errors import InputError
 from undiffuse.options import (
     DEFAULT_BUDGET,
@@ -28,7 +29,6 @@ from undiffuse.options import (
     PresetOptions,
     TrainingBasics,
     TrainOptions,
-    options_of,
 )
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from cyclopts import Parameter
 from undiffuse.cli.interrupt import INTERRUPTED, Interruption
 from undiffuse.cli.progress import Bar
 from undiffuse.cli.verb import Asked, verb
-from undiffuse.options import TuneOptions, TuningOptions, options_of
+from undiffuse.declared import options_of
+from undiffuse.options import TuneOptions, TuningOptions
 
 
 @verb("RUN [OPTIONS]", example="undiffuse tune runs/digits")

@@ -36,8 +36,8 @@ from cyclopts import Group, Parameter
 
 from undiffuse.atomic import contents
 from undiffuse.cli.terminal import Terminal
+from undiffuse.declared import Option, checked, conflicts, options_of, validated, with_defaults
 from undiffuse.errors import InputError
-from undiffuse.options import Option, checked, conflicts, options_of, validated, with_defaults
 from undiffuse.reading import read_text, said
 
 Options = TypeVar("Options")

@@ -22,6 +22,7 @@ from undiffuse.atomic import remove
 from undiffuse.comparison.facts import comparison_facts
 from undiffuse.comparison.folder import ComparisonFolder, Kept
 from undiffuse.data import Data, load
+from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
 from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError, unknown
@@ -29,7 +30,7 @@ from undiffuse.evaluation.evaluate import evaluate
 from undiffuse.evaluation.references import Reference, refer
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import PRESETS
-from undiffuse.options import ComparisonOptions, checked, with_defaults
+from undiffuse.options import ComparisonOptions
 from undiffuse.run import Run
 from undiffuse.training import fit
 

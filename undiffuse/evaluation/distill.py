@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from undiffuse.data import Data
+from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
 from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Listener, Progress, Stop
 from undiffuse.models.diffusion import Diffusion
 from undiffuse.models.student import student_of
-from undiffuse.options import DistillationOptions, checked, with_defaults
+from undiffuse.options import DistillationOptions
 from undiffuse.run import Run
 from undiffuse.training import fit
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from undiffuse import __version__
 from undiffuse.atomic import atomic_file, write_json
 from undiffuse.data import Data, restore
+from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
 from undiffuse.evaluation.drawn import FOLDER, Drawn, draw, peak_memory, time_singles
 from undiffuse.evaluation.history import against_linear, loss_by_level
@@ -36,7 +37,7 @@ from undiffuse.evaluation.views import views
 from undiffuse.evaluation.yardsticks import Sampled, Yardsticks, measure, quality_by_steps, sampled
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import GenerativeModel
-from undiffuse.options import REPORT_SAMPLES, EvaluationOptions, checked, with_defaults
+from undiffuse.options import REPORT_SAMPLES, EvaluationOptions
 from undiffuse.parts import as_json
 from undiffuse.run import Run
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from undiffuse.data import Data
+from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
 from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress, Stop
-from undiffuse.options import TuningOptions, checked, with_defaults
+from undiffuse.options import TuningOptions
 from undiffuse.run import Run
 
 

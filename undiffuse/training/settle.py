@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
+from undiffuse.declared import checked, with_defaults
 from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Source, Stop, Trainable
-from undiffuse.options import DEFAULT_BUDGET, TrainingOptions, checked, with_defaults
+from undiffuse.options import DEFAULT_BUDGET, TrainingOptions
 from undiffuse.room import check_room
 from undiffuse.training.randomness import PREPARE, Randomness
 from undiffuse.training.sizing import Sizing, choose_width

@@ -105,7 +105,8 @@ def sound_config(tree: Any) -> dict[str, Any]:
     Raises:
         ValueError: saying where it is not.
     """
-    from undiffuse.options import TrainingOptions, checked
+    from undiffuse.declared import checked
+    from undiffuse.options import TrainingOptions
 
     _check(_CONFIG, tree)
     checked(TrainingOptions, tree["training"], called=lambda names: ".".join(("training", *names)))
