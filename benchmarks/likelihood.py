@@ -10,13 +10,13 @@ dimension (bpd), and each method is held to its own limit: the ODE to its soluti
 coordinates, 32 steps; the row of 16 shows how far to trust that), the bound to its expectation.
 What separates the two limits is a fact about the model, shown last.
 
-    (a) solver    against the reference at the same probe and dequantization, on the first rows
+    (a) solver    against the reference at the same probe and dequantization, on 24 rows
     (b) trace     standard deviation over probes, Rademacher and Gaussian, along the same paths
-    (c) cost      passes until the error of the mean over all rows is below 0.01 bpd:
-                  sqrt(bias^2 + variance/rows), the bias that of the solver, the variance over
-                  probes and dequantization
+    (c) cost      passes until the error of the mean over 1,000 rows is below 0.01 bpd:
+                  sqrt(bias^2 + variance/1000), the bias that of the solver, the variance of a row
+                  over probes and dequantization, measured on 96 rows, twice each
 
-    python benchmarks/likelihood.py --run RUN [--rows 1000] [--first 96] [--out FOLDER]
+    python benchmarks/likelihood.py --run RUN [--rows 1000] [--scale 1.0] [--out FOLDER]
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ from undiffuse.diffusion.likelihood.elbo import elbo
 from undiffuse.diffusion.schedules.process import LEAST_SCORED
 from undiffuse.diffusion.steps.adaptive import flow_rate, flow_time, flow_variable
 
-BATCH, PROBES = 48, 8
+BATCH, PROBES = 48, 4
+SOLVED, SPREAD, COMPARED = 24, 96, 144  # rows of (a) and half of (b), of (c), of the two limits
 GOAL = 0.01
 STEPS, REFERENCE = (2, 3, 4, 6, 8, 16), 32
 TOLERANCES = (1e-1, 1e-2, 1e-3)
@@ -223,19 +224,20 @@ def solvers(scored: Scored, first: int) -> tuple[dict[str, dict[str, float]], Te
 
 def row_variance(
     scored: Scored, method: Callable[..., tuple[Tensor, float]], setting: Any, rows: int
-) -> float:
-    """Variance of one row's value over probes, points and dequantization: from two independent
-    replicates.
+) -> tuple[float, float]:
+    """Variance of one row's value over probes, points and dequantization, and evaluations a row.
+
+    From two independent replicates.
     """
-    a, b = (method(scored, setting, rows, seed)[0] for seed in (1, 2))
-    return float((a - b).square().mean() / 2)
+    (a, evaluations), (b, _) = (method(scored, setting, rows, seed) for seed in (1, 2))
+    return float((a - b).square().mean() / 2), evaluations
 
 
 def costs(
-    scored: Scored, solved: dict, trace: dict[str, float], first: int
+    scored: Scored, solved: dict, trace: dict[str, float], spread: int, rows: int
 ) -> list[dict[str, Any]]:
-    """(c): every setting with its passes and the error of the mean over all rows."""
-    sampled = row_variance(scored, by_ode, RungeKutta(6), first)
+    """(c): every setting with its passes and the error of the mean over `rows` rows."""
+    sampled, _ = row_variance(scored, by_ode, RungeKutta(6), spread)
     gaussian = max(sampled - trace["rademacher"] ** 2, 0.0) + trace["gaussian"] ** 2
     table = []
     for name, row in solved.items():
@@ -249,17 +251,17 @@ def costs(
             }
         )
     for points in POINTS:
-        variance = row_variance(scored, by_bound, points, scored.rows)
+        variance, evaluations = row_variance(scored, by_bound, points, spread)
         table.append(
             {
                 "method": f"bound, {points} points",
-                "passes": FORWARD * (points + 2),
+                "passes": FORWARD * evaluations,
                 "bias": 0.0,
                 "std": variance,
             }
         )
     for row in table:
-        row["std"] = math.sqrt(row["std"] / scored.rows)
+        row["std"] = math.sqrt(row["std"] / rows)
         row["error"] = math.hypot(row["bias"], row["std"])
         row["cheaper"] = table[0]["passes"] / row["passes"]
     return table
@@ -281,6 +283,7 @@ def cheapest(table: list[dict[str, Any]], kind: str) -> dict[str, Any] | None:
 def report(result: dict[str, Any]) -> str:
     """The page, in markdown."""
     rows, first, trace = result["rows"], result["first"], result["trace"]
+    compared = result["compared"]
     lines = [
         f"## (a) Solver error at a shared probe, bpd, {first} rows, against RK4 with "
         f"{REFERENCE} steps",
@@ -327,7 +330,7 @@ def report(result: dict[str, Any]) -> str:
         lines.append(f"- {kind}: {said}")
     means = result["means"]
     lines += ["", "## The two limits", ""]
-    lines += [f"| | {rows} rows, bpd | standard error over rows |", "|---|---|---|"]
+    lines += [f"| | {compared} rows, bpd | standard error over rows |", "|---|---|---|"]
     lines += [f"| {name} | {mean:.4f} | {error:.4f} |" for name, (mean, error) in means.items()]
     return "\n".join(lines) + f"\n\n{result['seconds']:.0f} s in all.\n"
 
@@ -337,20 +340,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", required=True)
-    parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument(
-        "--first", type=int, default=96, help="rows that (a) and (b) are measured on"
+        "--rows", type=int, default=1000, help="rows that the error of the mean is stated for"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="times the rows that are measured: 24, 96 and 144"
     )
     parser.add_argument(
         "--out", default="demo/likelihood", help="folder for likelihood.md and likelihood.json"
     )
     given = parser.parse_args()
     begun = time.perf_counter()
-    scored = Scored(given.run, given.rows)
-    first = min(given.first, scored.rows)
+    solved_rows, spread, compared = (
+        max(round(given.scale * rows), 2) for rows in (SOLVED, SPREAD, COMPARED)
+    )
+    scored = Scored(given.run, compared)
+    first, spread = min(solved_rows, scored.rows), min(spread, scored.rows)
     solved, _ = solvers(scored, first)
     trace = trace_deviations(scored, max(first // 2, 2))
-    table = costs(scored, solved, trace, first)
+    table = costs(scored, solved, trace, spread, given.rows)
     best = {kind: cheapest(table, kind) for kind in ("ODE", "bound")}
     density = by_ode(scored, RungeKutta(8), scored.rows)[0]
     bound = by_bound(scored, max(POINTS), scored.rows)[0]
@@ -361,7 +369,8 @@ def main() -> None:
     }
     means = {name: (float(v.mean()), float(v.std()) / len(v) ** 0.5) for name, v in columns.items()}
     result = {
-        "rows": scored.rows,
+        "rows": given.rows,
+        "compared": scored.rows,
         "first": first,
         "solvers": solved,
         "trace": trace,
