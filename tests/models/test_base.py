@@ -124,7 +124,7 @@ def test_rows_in_any_form_are_read_as_the_training_data_were(monkeypatch):
 def test_a_family_that_completes_nothing_refuses_given_rows():
     model = Told(Whole((3,)))
     model.completes = False
-    with pytest.raises(InputError, match="given: told models draw whole rows only; leave it out"):
+    with pytest.raises(InputError, match="given: this model draws whole rows only; leave it out"):
         model.sample_rows(1, given=PartialRows(ROWS, KNOWN))
 
 

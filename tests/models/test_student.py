@@ -102,7 +102,7 @@ def test_what_stays_the_teacher_s_is_refused_with_its_name():
         student.likelihood_rows(torch.zeros(2, 2))
     with pytest.raises(InputError, match="knows where paths end; leave it out"):
         student.check_sampler(method="deis")
-    with pytest.raises(InputError, match="draw whole rows"):
+    with pytest.raises(InputError, match="draws whole rows"):
         student.sample_rows(1, given=[[0.0, float("nan")]])
     with pytest.raises(InputError, match="distill another with --guidance 3"):
         guided(student, 3.0)

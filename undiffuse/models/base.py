@@ -337,8 +337,7 @@ class GenerativeModel(Trainable):
         if n < 1 or batch < 1:
             raise InputError(f"n {n}, batch {batch}: both must be at least 1.")
         if given is not None and not self.completes:
-            family = type(self).__name__.lower()
-            raise InputError(f"given: {family} models draw whole rows only; leave it out.")
+            raise InputError("given: this model draws whole rows only; leave it out.")
         transform = self._met()
         takes = [one.name for one in inspect.signature(self.draw).parameters.values()
                  if one.kind is one.KEYWORD_ONLY and one.name != "noise"]  # fmt: skip

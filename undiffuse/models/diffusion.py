@@ -102,8 +102,8 @@ class Diffusion(GenerativeModel):
         shape: of a row at unit scale; taken from the data if None.
         data_range: lowest and highest value at unit scale; taken from the data if None.
         class_shares: share of each class; measured if empty.
-        teacher: the run that it is distilled from, whose network is its own teacher's; None for a
-            model that learns from data.
+        teacher: the run that a student is distilled from, of whose network it keeps a copy to learn
+            from (see `student_of`); None for a model that learns from data.
     """
 
     def __init__(
