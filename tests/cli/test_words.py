@@ -97,7 +97,7 @@ MISSPELT = {
     "-n: missing": "sample r --out s.png",
     "-n 0: must be a whole number of at least 1.": "sample r -n 0 --out s.png",
     "-n -4: must be a whole number of at least 1.": "sample r -n -4 --out s.png",
-    "--steps -1: must be a whole number of at least 1 and at most": "sample r -n 3 --out s.png --steps -1",
+    "--steps -1: must be a whole number of at least 1 and": "sample r -n 3 --out s.png --steps -1",
     "--batch 0: must be a whole number of at least 1.": "sample r -n 3 --out s.png --batch 0",
     "--config none.toml: no such file": "train digits --out r --config none.toml",
 }
