@@ -10,7 +10,7 @@ Everybody may import this module; it imports nothing of undiffuse.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
@@ -185,6 +185,7 @@ class Player:
         0.9,
         0.99,
     )  # decay of AdamW's averages of the gradient and its square
+    hidden: Collection[str] = ()  # weights, by name, that Muon trains and not AdamW
 
 
 @final

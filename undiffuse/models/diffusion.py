@@ -247,7 +247,10 @@ class Diffusion(GenerativeModel):
 
     def players(self) -> dict[str, Player]:
         """The network, and the schedule if it is learned here."""
-        players = {"denoiser": Player(self.network)}
+        weights = self.network.named_parameters()
+        inner = getattr(self.network, "hidden", ())
+        hidden = [name for name, w in weights if w.ndim >= 2 and name.split(".")[0] in inner]
+        players = {"denoiser": Player(self.network, hidden=frozenset(hidden))}
         if self.learned is not None and not self.objective.flow:
             players["schedule"] = Player(self.learned)
         return players

@@ -36,6 +36,7 @@ class SizedNetwork(nn.Module, ABC):
 
     name: ClassVar[str]  # the kind, in registries and in errors
     axes: ClassVar[tuple[int, ...]]  # the numbers of axes that a row may have
+    hidden: ClassVar[tuple[str, ...]] = ()  # modules whose matrices and kernels Muon trains
     least: ClassVar[Mapping[str, int]] = {}  # of whole numbers that may be below 1
 
     shape: tuple[int, ...]

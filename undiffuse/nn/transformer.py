@@ -49,7 +49,7 @@ class Transformer(SizedNetwork):
     torch.Size([3, 2, 100])
     """
 
-    name, axes = "transformer", (2, 3)
+    name, axes, hidden = "transformer", (2, 3), ("blocks",)
     patch: int
 
     def __init__(

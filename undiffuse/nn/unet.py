@@ -65,6 +65,7 @@ class UNet(SizedNetwork):
     """
 
     name, axes, least = "unet", (3,), {"attention": 0}
+    hidden = ("down", "middle", "up")
     patch: int
     blocks: int
 

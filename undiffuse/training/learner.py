@@ -1,10 +1,11 @@
-"""A player of a model in training: its parameters, optimizer, running average, and the step.
+"""A player of a model in training: its parameters, optimizers, running average, and the step.
 
-AdamW (Loshchilov and Hutter 2019), with betas (0.9, 0.99) unless the player has its own: diffusion
-losses are noisy across noise levels, and a second moment over a thousand steps is late in a run
-that has only a few thousand. Weight decay applies to matrices and kernels, not to gains, biases and
-scalars. A step whose loss or gradient is not finite is not taken: parameters, moments and average
-stay what they were.
+The matrices and kernels that a player calls hidden are trained by Muon, all else by AdamW
+(Loshchilov and Hutter 2019), with betas (0.9, 0.99) unless the player has its own: diffusion losses
+are noisy across noise levels, and a second moment over a thousand steps is late in a run that has
+only a few thousand. Weight decay applies to matrices and kernels, not to gains, biases and scalars.
+A step whose loss or gradient is not finite is not taken: parameters, moments and average stay what
+they were.
 """
 
 from __future__ import annotations
@@ -19,26 +20,31 @@ from torch import Tensor
 from undiffuse.interfaces import Player
 from undiffuse.options import TrainingOptions
 from undiffuse.training.averaging import PowerAverage
+from undiffuse.training.muon import Muon
 
 
 @final
 class Learner:
-    """A player's optimizer and average; `average` is None for a player that keeps none."""
+    """A player's optimizers and average; `average` is None for a player that keeps none."""
 
     def __init__(self, player: Player, options: TrainingOptions) -> None:
         named = {name: p for name, p in player.module.named_parameters() if p.requires_grad}
-        decayed = {name: p for name, p in named.items() if p.ndim >= 2}
-        others = {name: p for name, p in named.items() if p.ndim < 2}
+        hidden = {name: p for name, p in named.items() if name in player.hidden}
+        others = {name: p for name, p in named.items() if name not in hidden}
+        lr, decay = options.lr, options.weight_decay
         groups = [
-            {"params": list(decayed.values()), "weight_decay": options.weight_decay},
-            {"params": list(others.values()), "weight_decay": 0.0},
+            {"params": [p for p in others.values() if p.ndim >= 2], "weight_decay": decay},
+            {"params": [p for p in others.values() if p.ndim < 2], "weight_decay": 0.0},
         ]
-        groups = [group for group in groups if group["params"]]
-        self.parameters = decayed | others
+        self.parameters, self.hidden = named, hidden
         self.lr_scale, self.clip = player.lr_scale, options.clip
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=options.lr, betas=player.betas, fused=_fused(named)
-        )
+        self.optimizers: list[torch.optim.Optimizer] = []
+        if others:
+            groups = [group for group in groups if group["params"]]
+            adamw = torch.optim.AdamW(groups, lr=lr, betas=player.betas, fused=_fused(others))
+            self.optimizers.append(adamw)
+        if hidden:
+            self.optimizers.append(Muon(hidden.values(), lr=lr, weight_decay=decay))
         self.average = (
             PowerAverage(self.parameters.values(), options.averaging) if player.averaged else None
         )
@@ -57,19 +63,26 @@ class Learner:
         if taken:
             if self.clip and size > self.clip:
                 torch._foreach_mul_(gradients, self.clip / size)  # pyright: ignore[reportPrivateImportUsage]
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr * self.lr_scale
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * self.lr_scale
+                optimizer.step()
             if self.average is not None:
                 self.average.update()
         return value, taken
 
+    def forget_gradients(self) -> None:
+        """Drop the gradients of the latest step."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
     def tensors(self) -> dict[str, Tensor]:
-        """Return the optimizer's moments and the average, by name."""
+        """Return the optimizers' moments and the average, by name."""
         tensors = {}
         for name, parameter in self.parameters.items():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{key}/{name}"] = value
+            for optimizer in self.optimizers:
+                for key, value in optimizer.state.get(parameter, {}).items():
+                    tensors[f"optimizer.{key}/{name}"] = value
         if self.average is not None:
             tensors |= {
                 f"average/{name}": v for name, v in zip(self.parameters, self.average.values)
@@ -83,23 +96,29 @@ class Learner:
             KeyError: a tensor is missing.
             ValueError: one is of another shape, or not finite; nothing has been changed then.
         """
-        saved = self.optimizer.state_dict()
-        for index, (name, parameter) in enumerate(self.parameters.items()):
-            if any(f"optimizer.{key}/{name}" in tensors for key in _MOMENTS):
-                moments = {key: tensors[f"optimizer.{key}/{name}"] for key in _MOMENTS}
-                for key, value in moments.items():
+        loaded: dict[str, dict[str, Tensor]] = {}
+        for name, parameter in self.parameters.items():
+            keys = _MOMENTUM if name in self.hidden else _MOMENTS
+            if any(f"optimizer.{key}/{name}" in tensors for key in keys):
+                loaded[name] = {key: tensors[f"optimizer.{key}/{name}"] for key in keys}
+                for key, value in loaded[name].items():
                     _check_sound(f"{key} of {name}", value, parameter, key)
-                saved["state"][index] = moments
         averages = []
         for name, parameter in self.parameters.items() if self.average is not None else ():
             averages.append(tensors[f"average/{name}"])
             _check_sound(f"the average of {name}", averages[-1], parameter)
-        self.optimizer.load_state_dict(saved)
+        names = {parameter: name for name, parameter in self.parameters.items()}
+        for optimizer in self.optimizers:
+            saved = optimizer.state_dict()
+            own = [names[one] for group in optimizer.param_groups for one in group["params"]]
+            saved["state"] = {i: loaded[name] for i, name in enumerate(own) if name in loaded}
+            optimizer.load_state_dict(saved)
         if self.average is not None:
             self.average.count = count
             torch._foreach_copy_(self.average.values, averages)  # pyright: ignore[reportPrivateImportUsage]
 
 
+_MOMENTUM = ("momentum",)
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 

@@ -1,7 +1,7 @@
 """The state of a run: everything that the next step depends on, as tensors and counters.
 
     model/NAME                    the weights in training, and the buffers
-    PLAYER/optimizer.KEY/NAME     AdamW's step count and moments
+    PLAYER/optimizer.KEY/NAME     AdamW's step count and moments, or Muon's momentum
     PLAYER/average/NAME           the running average
 
 A run that is resumed from these goes on bit for bit as if it had not been interrupted.

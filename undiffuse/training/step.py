@@ -99,7 +99,7 @@ def train_step(
                 total = loss.detach() if i == 0 else total + loss.detach()
         losses[player], taken = learners[player].update(total, lr)
         for learner in learners.values():
-            learner.optimizer.zero_grad(set_to_none=True)
+            learner.forget_gradients()
         if not taken:
             return losses, False
     raise AssertionError("unreachable")
