@@ -249,7 +249,11 @@ class Diffusion(GenerativeModel):
         """The network, and the schedule if it is learned here."""
         weights = self.network.named_parameters()
         inner = getattr(self.network, "hidden", ())
-        hidden = [name for name, w in weights if w.ndim >= 2 and name.split(".")[0] in inner]
+        hidden = [
+            name
+            for name, w in weights
+            if w.ndim >= 2 and name.split(".")[0] in inner and "modulation" not in name
+        ]
         players = {"denoiser": Player(self.network, hidden=frozenset(hidden))}
         if self.learned is not None and not self.objective.flow:
             players["schedule"] = Player(self.learned)

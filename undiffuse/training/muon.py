@@ -38,13 +38,14 @@ def orthogonal(x: Tensor) -> Tensor:
     x = x / x.flatten(1).norm(dim=1).clamp(min=1e-30)[:, None, None]
     a, b, c = _COEFFICIENTS
     gram = x @ x.mT
-    whole = identity = torch.eye(len(gram[0]), dtype=x.dtype, device=x.device).expand_as(gram)
+    whole = None
     for step in range(_STEPS):
-        factor = a * identity + b * gram + c * (gram @ gram)
-        whole = factor @ whole
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        whole = factor if whole is None else factor @ whole
         if step < _STEPS - 1:
             gram = factor @ gram @ factor
-    return whole @ x
+    return x if whole is None else whole @ x
 
 
 @final
