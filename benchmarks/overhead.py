@@ -128,6 +128,8 @@ class HandWritten:
 
         import torch
 
+        from undiffuse.training.muon import Muon
+
         self.network, self.rows, self.sigma_data = (
             copy.deepcopy(model.network).train(),
             rows,
@@ -135,7 +137,14 @@ class HandWritten:
         )
         self.parameters = list(self.network.parameters())
         self.averages = [p.detach().clone() for p in self.parameters]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-3, betas=(0.9, 0.99), fused=True)
+        names = model.players()["denoiser"].hidden
+        named = dict(self.network.named_parameters())
+        hidden = [p for name, p in named.items() if name in names]
+        others = [p for name, p in named.items() if name not in names]
+        self.optimizers = [
+            torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.99), fused=True),
+            Muon(hidden, lr=1e-3, weight_decay=0.01),
+        ]
         self.batches = self.shuffled()
 
     def shuffled(self) -> Iterator[np.ndarray]:
@@ -154,10 +163,12 @@ class HandWritten:
         output = self.network(x_t / scale, sigma.log().flatten() / 4)
         x_hat = self.sigma_data**2 / scale**2 * x_t + sigma * self.sigma_data / scale * output
         loss = ((scale / (sigma * self.sigma_data)) ** 2 * (x_hat - x) ** 2).mean()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         torch._foreach_lerp_(self.averages, [p.detach() for p in self.parameters], 1e-3)
 
 

@@ -58,6 +58,7 @@ from undiffuse.nn.sized import SizedNetwork
 from undiffuse.parts import describe
 from undiffuse.seeds import mix
 
+_HIDDEN_RATE = 2.0  # the learning rate of networks with hidden weights, relative to that of others
 _MOMENT_ROWS = 4096  # rows that sigma_data, the prior's moments and the range are measured on
 _LEVELS = 16  # noise levels in the diagnostics
 _CHOSEN_ON = (
@@ -254,7 +255,8 @@ class Diffusion(GenerativeModel):
             for name, w in weights
             if w.ndim >= 2 and name.split(".")[0] in inner and "modulation" not in name
         ]
-        players = {"denoiser": Player(self.network, hidden=frozenset(hidden))}
+        rate = _HIDDEN_RATE if hidden else 1.0
+        players = {"denoiser": Player(self.network, lr_scale=rate, hidden=frozenset(hidden))}
         if self.learned is not None and not self.objective.flow:
             players["schedule"] = Player(self.learned)
         return players
