@@ -50,6 +50,7 @@ def test_a_student_needs_no_other_folder_and_says_whose_it_is(made, cli, tmp_pat
     assert config["data"]["fingerprint"] == Run(teacher).config["data"]["fingerprint"]
     shown = cli("info", student).done().out
     assert teacher in shown
+    assert "edm, " in shown
     assert "undiffuse tune" not in shown
     model = ud.open(student)
     assert model.steps_of(None) == 2

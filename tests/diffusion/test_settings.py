@@ -40,8 +40,8 @@ SETTINGS = {
     "edm_weight": {"sigma_data": 1.0},
     "bounded": {"sigma_data": 1.0, "most": 2.0},  # ours
     "consistency": {  # ours
-        "first": 0.5,
-        "last": 1.2,
+        "first": 1.0,
+        "last": 1.5,
         "sigma_data": 1.0,
         "guidance": 1.0,
         "variance": False,

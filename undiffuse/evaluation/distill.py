@@ -86,6 +86,7 @@ def lesson(
         raise InputError(f"out {out}: is the teacher itself; give the student a folder of its own.")
     teacher, called = run.model(), str(run.path)
     student = student_of(teacher, called=called, steps=asked.steps, guidance=asked.guidance)
+    student.preset = run.config["preset"]
     if not run.state["finished"]:
         raise InputError(
             f"{run.given}: its training has not finished, which a student would not learn; "

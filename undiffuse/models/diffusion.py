@@ -490,7 +490,7 @@ class Diffusion(GenerativeModel):
         if self.objective.flow:
             whose = f"its teacher {self.teacher}" if self.teacher else "a model of preset edm"
             return (
-                "a student knows where noise leads and no likelihood, and so has no alarms; "
+                "a student knows where noise leads, not how likely rows are, and has no alarms; "
                 f"score with {whose}."
             )
         return (

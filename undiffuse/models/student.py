@@ -70,5 +70,4 @@ def student_of(
     names = [name for name in weights if name.startswith(_NETWORK)]
     weights |= {name.replace(_NETWORK, _TEACHER, 1): weights[name] for name in names}
     student.load_state_dict(weights)
-    student.preset = teacher.preset
     return student

@@ -67,8 +67,8 @@ class Consistency(AbstractObjective):
     flow: ClassVar[bool] = True
     times: TrainingTimes = LogNormalTimes()
     draw: Draw = LowDiscrepancy()
-    first: float = 0.5
-    last: float = 1.2
+    first: float = 1.0
+    last: float = 1.5
     sigma_data: float = 1.0
     guidance: float = 1.0
     variance: bool = False
