@@ -248,6 +248,8 @@ class Diffusion(GenerativeModel):
 
     def players(self) -> dict[str, Player]:
         """The network, and the schedule if it is learned here."""
+        if self.objective.flow:  # by AdamW alone, from weights that are there: measured with that
+            return {"denoiser": Player(self.network)}
         weights = self.network.named_parameters()
         inner = getattr(self.network, "hidden", ())
         hidden = [
@@ -257,7 +259,7 @@ class Diffusion(GenerativeModel):
         ]
         rate = _HIDDEN_RATE if hidden else 1.0
         players = {"denoiser": Player(self.network, lr_scale=rate, hidden=frozenset(hidden))}
-        if self.learned is not None and not self.objective.flow:
+        if self.learned is not None:
             players["schedule"] = Player(self.learned)
         return players
 
