@@ -148,7 +148,7 @@ def test_training_with_a_budget_ends_with_a_choice_or_says_why_not(made, tmp_pat
     few_seeds(monkeypatch, 96)
     model = ud.edm(width=8, depth=1)
     model.fit(str(made / "x.npy"), budget=4, out=tmp_path / "r", device="cpu", samples=0)
-    assert tuning.least_evaluations() == 96 * (40 + 6) + 8 * (9 * (6 + 10) + 4 * 30)
+    assert tuning.least_evaluations() == 96 * (40 + 20 + 6) + 8 * (9 * (6 + 10) + 4 * 30)
     (said,) = [event["said"] for event in Run(tmp_path / "r").log if event["event"] == "tuned"]
     assert (model.tuned is None) == said.startswith("not tuned")
     assert (tmp_path / "r" / "sampler.json").exists() == (model.tuned is not None)

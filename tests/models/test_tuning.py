@@ -8,16 +8,18 @@ import math
 import pytest
 import torch
 from few_seeds import few_seeds
-from model_cases import DIFFUSIONS, Exact, Rows
+from model_cases import DIFFUSIONS, Exact, Rows, regression_target
 from torch import nn
 
-from undiffuse.diffusion import EDM, METHODS, RowNoise
+from undiffuse.diffusion import EDM, METHODS, RowNoise, sample
+from undiffuse.diffusion.grid import Karras
+from undiffuse.diffusion.oracle import Gaussian
 from undiffuse.errors import InputError
 from undiffuse.evaluation.metrics.kernel import kernel_distance
 from undiffuse.models import PRESETS
 from undiffuse.models.methods import evaluations
 from undiffuse.models.paired import Pairing
-from undiffuse.models.tuning import CLOSE, REFERENCE, TRIED, WIDTH, Knots, Tuned, width
+from undiffuse.models.tuning import CLOSE, NOISY, REFERENCE, TRIED, WIDTH, Knots, Tuned, width
 from undiffuse.training.sound import sound_sampler
 
 ANNEALED = [preset for preset in DIFFUSIONS if preset != "dae"]
@@ -81,6 +83,59 @@ def test_what_is_chosen_is_as_wide_as_the_data_and_close_to_the_accurate_solutio
     dear = model.draw(400, noise=RowNoise(9, 400), method="deis", steps=80)
     assert float((cheap - dear).norm() / dear.norm()) < 2 * CLOSE
     assert float(cheap.std()) == pytest.approx(float(dear.std()), rel=0.02)
+
+
+class Misled(nn.Module):
+    """A network that is exact where noise is small; elsewhere its x_hat is off by a constant."""
+
+    def __init__(self, network: Exact, off: float, above: float) -> None:
+        super().__init__()
+        self.network, self.off, self.above = network, off, above
+
+    def forward(self, x, c_noise):
+        r = torch.exp(4 * c_noise.double())
+        wrong = self.off * (r > self.above)[:, None]
+        known = self.network
+        t = known.schedule.inverse(-2 * r.log())
+        c_x, c_z = (c[:, None] for c in regression_target(known.schedule, known.target, t))
+        return (known(x, c_noise) + (c_x - c_z / r[:, None]) * wrong).to(x.dtype)
+
+
+@pytest.mark.parametrize("preset", ["edm", "ddpm"])
+def test_where_errors_add_up_on_the_way_noise_makes_samples_forget_them(preset):
+    """The accurate solution keeps the wrong mean of large noise; a stochastic step does not."""
+    model, data = exact(preset)
+    model.denoiser.network = Misled(model.denoiser.network, 4.0, 4.0)
+    model.tune(data)
+    best, last = model.tuned.best, model.tuned.candidates[-1]
+    assert best.method == last.method == NOISY
+    assert best.steps <= last.steps
+    assert best.error is None
+    reference = model.tuned.candidates[-2]
+    assert (reference.method, reference.steps) == REFERENCE
+    assert reference.excess > 2 * reference.stderr
+    times = torch.tensor(best.times, dtype=torch.float64)
+    assert abs(width(model.schedule, METHODS[NOISY], times, model.sigma_data) - 1) <= WIDTH
+    assert Tuned.read(sound_sampler(json.loads(json.dumps(model.tuned_tree)))) == model.tuned
+    means = [
+        float(model.draw(500, noise=RowNoise(3, 500), **how).mean())
+        for how in ({}, {"method": "deis", "steps": 40})
+    ]
+    true = float((MEANS * WEIGHTS).sum())
+    assert abs(means[0] - true) < abs(means[1] - true) / 2
+
+
+def test_the_width_of_a_stochastic_step_is_that_of_its_samples():
+    """Of 40,000 samples of a Gaussian, by an exact denoiser; DDIM with noise on a coarse grid."""
+    schedule, std = EDM(), 0.5
+    times = Karras()(schedule, 8)
+    exact_one = Gaussian(schedule, torch.zeros(1), torch.tensor([std]))
+    start = (std**2 + schedule(times[0])[1].square()).sqrt() * RowNoise(0, 40000)(
+        torch.empty(40000, 1, dtype=torch.float64)
+    )
+    for step in (METHODS[NOISY], METHODS["ancestral"]):
+        found = sample(exact_one, start, times, step, noise=RowNoise(1, 40000)).std()
+        assert float(found) / std == pytest.approx(width(schedule, step, times, std), rel=0.02)
 
 
 def test_a_tuned_model_is_sampled_by_what_was_chosen(tuned):
@@ -152,6 +207,7 @@ def test_what_was_chosen_reads_back_from_json(tuned):
         (("candidates", 0, "times"), [1.0] * 2000),
         (("candidates", 0, "times"), [1.0, float("nan"), 0.0]),
         (("candidates", 0, "error"), None),
+        (("candidates", 0, "method"), NOISY),
         (("more",), 1),
     ],
 )

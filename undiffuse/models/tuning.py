@@ -13,12 +13,18 @@ down to `low`, then 0 (Karras et al. 2022, Eq. 5, whose ends are those of the sc
    `REFERENCE` from the same seeds by their kernel distance to held-out rows (see `paired`). The
    first that is not worse, with an end-point error of at most `CLOSE`, is chosen.
 
+The errors of a network that was trained briefly add up along an ordinary equation, while noise on
+the way makes a sampler forget them. So `NOISY`, which has no end point to be compared, is tried as
+well: where it is closer to held-out rows than the reference, at first on `PILOT` seeds, then on all
+of them, it takes the reference's place, and the first of its `NOISY_COUNTS` that is not worse is
+chosen. Its grids are those on which exact Gaussians are least too wide or narrow.
+
 What is chosen keeps the law that samples of exact Gaussians are as wide as the data, within `WIDTH`
 for the data's own deviation: others are never compared.
 
 On the digits a grid by dynamic programming over the accurate trajectory (Chen et al. 2024) had 2.5
-to 3.2 times the end-point error of one that is searched like this, at 6 to 10 evaluations, and the
-stochastic DPM-Solver++ the largest distances: neither is tried.
+to 3.2 times the end-point error of one that is searched like this, at 6 to 10 evaluations: it is
+not tried.
 """
 
 from __future__ import annotations
@@ -45,6 +51,8 @@ from undiffuse.models.paired import Pairing
 COUNTS = (5, 6, 8, 10, 12, 18, 25)
 TRIED = ("deis", "dpmpp", "unipc", "ipndm")
 REFERENCE = "deis", 40
+NOISY, NOISY_COUNTS = "dpmpp_sde", (12, 18, 25, 40)
+PILOT = 256  # seeds
 ROWS = 2048  # held-out rows, at most
 SEEDS, MOST_SEEDS = 1024, 4096  # that are compared, the more the fewer numbers a row has
 FEWEST, LEAST_SEEDS = 96, 1000  # held-out rows, and seeds that are compared, at least
@@ -56,6 +64,7 @@ WIDTH = 0.005
 _FIRST, _SEARCHED = 8, 12  # the number of evaluations whose grid is searched first, and the last
 _TRIALS = 9  # of grids for each, about
 _PENALTY = 4.0  # how much more a wrong width counts than an end-point error
+_WIDTHS = {1.0: 1.0, 0.25: 0.25}  # shares of the data's deviation: weights in grids of `NOISY`
 _ROWS_FOR = 2**25  # numbers in all held-out rows, at most
 _SEEDS_FOR = 2**16  # numbers in all seeds, where there are more than `SEEDS`
 _NUMBERS = 4096  # of a row that are compared, at most, evenly spread
@@ -111,7 +120,7 @@ class Candidate:
     Attributes:
         method: a name in METHODS, of one evaluation a step.
         times: its grid, descending from 1 to 0.
-        error: its end-point error.
+        error: its end-point error; None for `NOISY`.
         distance: kernel distance of its samples to held-out rows; None: not measured.
         excess: by how much that is more than the reference's.
         stderr: standard error of the excess.
@@ -119,7 +128,7 @@ class Candidate:
 
     method: str
     times: tuple[float, ...]
-    error: float
+    error: float | None
     distance: float | None = None
     excess: float | None = None
     stderr: float | None = None
@@ -128,6 +137,11 @@ class Candidate:
     def steps(self) -> int:
         """The number of steps, and of evaluations."""
         return len(self.times) - 1
+
+    @property
+    def rank(self) -> float:
+        """Its distance; infinite if that was not measured."""
+        return math.inf if self.distance is None else self.distance
 
 
 @final
@@ -156,7 +170,10 @@ class Tuned:
         """Return the step, the grid and the number of steps: the best for `steps`, if given."""
         best = self.best
         if steps is not None and steps != best.steps:
-            best = min(self.candidates, key=lambda one: abs(math.log(one.steps / max(steps, 1))))
+            wanted = math.log(max(steps, 1))
+            best = min(
+                self.candidates, key=lambda one: (abs(math.log(one.steps) - wanted), one.rank)
+            )
         return METHODS[best.method], Knots(best.times), best.steps
 
     def tree(self) -> dict[str, Any]:
@@ -174,8 +191,10 @@ class Tuned:
         if not 0 <= tree["chosen"] < len(found):
             raise ValueError(f"chosen: there is no candidate {tree['chosen']}")
         for one in found:
-            if one.method not in (*TRIED, REFERENCE[0]):
+            if one.method not in (*TRIED, REFERENCE[0], NOISY):
                 raise ValueError(f"method {one.method}: it is none of those that are tried")
+            if (one.error is None) != (one.method == NOISY):
+                raise ValueError(f"error: {one.error} is none of {one.method}")
             falling = all(s < t for t, s in pairwise(one.times))
             if one.steps < 1 or (one.times[0], one.times[-1]) != (1, 0) or not falling:
                 raise ValueError("times: they do not fall from 1 to 0")
@@ -231,10 +250,10 @@ def find_sampler(
     except _Stopped:
         return None, "not tuned: it was stopped"
     tuned = Tuned(found, chosen, seeds, rows)
-    best, (method, steps) = tuned.best, REFERENCE
+    best, dear = tuned.best, found[-1]
     return tuned, (
         f"samples take {best.steps} evaluations, by {best.method}: as close to held-out rows as "
-        f"{method} in {steps}, of {seeds:,} samples"
+        f"{dear.method} in {dear.steps}, of {seeds:,} samples"
     )
 
 
@@ -247,7 +266,8 @@ def least_evaluations() -> int:
 def _work() -> tuple[int, int]:
     """The evaluations of a seed that is compared, and of one on which samplers are searched."""
     searched = _TRIALS * sum(n for n in COUNTS if n <= _SEARCHED) + len(TRIED) * sum(COUNTS)
-    return REFERENCE[1] + sum(COUNTS[:-2]), searched
+    pilot = NOISY_COUNTS[-1] * PILOT // SEEDS
+    return REFERENCE[1] + pilot + sum(COUNTS[:-2]), searched
 
 
 @final
@@ -261,11 +281,18 @@ def rows_for(shape: Sequence[int]) -> int:
 
 
 def width(schedule: Schedule, step: Step, times: Times, std: float) -> float:
-    """Return the standard deviation of samples of N(0, std^2), over `std`, by an exact denoiser."""
+    """Return the standard deviation of samples of N(0, std^2), over `std`, by an exact denoiser.
+
+    A sample is linear in the noise that it starts from and in what is added on the way: the root
+    of the sum of squares of what each of them, being 1, contributes alone.
+    """
     exact = Gaussian(schedule, torch.zeros(1), torch.tensor([std]))
     alpha, sigma = (float(c) for c in schedule(as_times(1.0)))
-    start = torch.tensor([[((alpha * std) ** 2 + sigma**2) ** 0.5]], dtype=torch.float64)
-    return abs(float(sample(exact, start, times, step, noise=torch.zeros_like))) / std
+    start = torch.zeros(len(times), 1, dtype=torch.float64)
+    start[0] = ((alpha * std) ** 2 + sigma**2) ** 0.5
+    rows = iter(torch.eye(len(times), dtype=torch.float64)[1:, :, None])
+    found = sample(exact, start, times, step, noise=lambda like: next(rows))
+    return math.sqrt(float(found.square().sum())) / std
 
 
 @final
@@ -282,13 +309,17 @@ class _Search:
         self.batch = max(8, min(_BATCH, _VALUES // size))
         self.real = data.real.flatten(1)[:, self.numbers]
         self.screened, self.done, self.total = SCREENED, 0, 1
+        self.until = math.inf
         method, steps = REFERENCE
         self.reference = METHODS[method], Karras()(self.schedule, steps)
 
-    def drawn(self, step: Step, times: Times, n: int) -> Tensor:
-        """Return some numbers (n, d) of each of n samples, and count their evaluations."""
+    def drawn(self, step: Step, times: Times, n: int, begin: int = 0) -> Tensor:
+        """Return some numbers (n - begin, d) of samples from number `begin` on.
+
+        Their evaluations are counted.
+        """
         parts: list[Tensor] = []
-        for first in range(0, n, self.batch):
+        for first in range(begin, n, self.batch):
             if self.stop():
                 raise _Stopped
             count = min(self.batch, n - first)
@@ -307,6 +338,7 @@ class _Search:
         compared, searched = _work()
         seeds = most = min(MOST_SEEDS, max(SEEDS, _SEEDS_FOR // self.size))
         if seconds is not None:
+            self.until = time.perf_counter() + seconds
             few, many = (self._timed(n) for n in _TIMED)
             each = max((many - few) / (_TIMED[1] - _TIMED[0]), 1e-9)
             call = max(few - _TIMED[0] * each, 0.0)
@@ -314,6 +346,11 @@ class _Search:
             seeds = max(0, min(most, int(left / (compared * (each + call / self.batch)))))
         self.total = max(SCREENED, seeds // 128) * searched + seeds * compared
         return seeds
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return time.perf_counter() > self.until
 
     def _timed(self, n: int) -> float:
         """The seconds that a step of n rows takes, after a first one that is not timed."""
@@ -351,16 +388,36 @@ class _Search:
                 for name in TRIED
                 if self._wrong(name, times) <= WIDTH
             ]
-            kept += sorted(tried, key=lambda one: one.error)[:1]
+            kept += sorted(tried, key=lambda one: one.error or 0.0)[:1]
         return kept
 
     def compare(self, kept: list[Candidate], seeds: int) -> tuple[tuple[Candidate, ...], int]:
         """Compare with held-out rows until one is good enough; all, and the number of that one."""
-        pairing = Pairing(self.drawn(*self.reference, seeds), self.real)
+        dear = self.drawn(*self.reference, seeds)
+        pairing = Pairing(dear, self.real)
+        times = _listed(self.reference[1])
+        last = Candidate(REFERENCE[0], times, 0.0, pairing.distance, 0.0, 0.0)
+        noisy = self._noisy(NOISY_COUNTS[-1:])
+        rows = self._closer(noisy[0], dear, pairing) if noisy else None
+        if rows is None:
+            found, chosen = self._first(kept, pairing, seeds)
+            return (*found, last), chosen
+        pairing = Pairing(rows, self.real)
+        end = replace(noisy[0], distance=pairing.distance, excess=0.0, stderr=0.0)
+        found, chosen = self._first(self._noisy(NOISY_COUNTS[:-1]), pairing, seeds)
+        few = [one for one in kept if one.steps < NOISY_COUNTS[0]]
+        least = len(few) + chosen + (chosen == len(found))  # the reference is before the last
+        return (*few, *found, replace(last, **pairing(dear)._asdict()), end), least
+
+    def _first(
+        self, kept: list[Candidate], pairing: Pairing, seeds: int
+    ) -> tuple[list[Candidate], int]:
+        """Compare until one is not worse; all, and the number of that one: if none, how many."""
         found: list[Candidate] = []
         chosen = len(kept)
         for number, one in enumerate(kept):
-            if chosen < len(kept):
+            late = one.error is None and self.late
+            if chosen < len(kept) or late:
                 found.append(one)
                 continue
             rows = self.drawn(METHODS[one.method], as_times(list(one.times)), seeds)
@@ -368,11 +425,50 @@ class _Search:
             found.append(replace(one, **compared._asdict()))
             excess, stderr = compared.excess, compared.stderr
             worse = excess > max(TOLERANCE * pairing.distance, NOISE * pairing.noise, stderr)
-            if not worse and one.error <= CLOSE:
+            if not worse and (one.error is None or one.error <= CLOSE):
                 chosen = number
-        times = _listed(self.reference[1])
-        found.append(Candidate(REFERENCE[0], times, 0.0, pairing.distance, 0.0, 0.0))
-        return tuple(found), chosen
+        return found, chosen
+
+    def _noisy(self, counts: Sequence[int]) -> list[Candidate]:
+        """Return `NOISY` on its best grid for each number of steps for which there is one."""
+        step, found = METHODS[NOISY], list[Candidate]()
+        top, least = _ends(self.schedule)
+        high = min(top, 10 * self.std)
+        start = Spacing(20.0, high, min(max(least, self.std / 16), high / 4))
+        for steps in reversed(counts):
+
+            def wrong(one: Spacing, steps: int = steps) -> float:
+                times = one.times(self.schedule, steps)
+                return sum(
+                    weight * abs(width(self.schedule, step, times, factor * self.std) - 1)
+                    for factor, weight in _WIDTHS.items()
+                )
+
+            start = self._descend(start, (2.0, 1.4, 1.1), wrong)
+            times = start.times(self.schedule, steps)
+            if self._wrong(NOISY, times) <= WIDTH:
+                found.append(Candidate(NOISY, _listed(times), None))
+        return found[::-1]
+
+    def _closer(self, noisy: Candidate, dear: Tensor, pairing: Pairing) -> Tensor | None:
+        """The samples of `noisy`, if they are closer to held-out rows than those of the reference.
+
+        None if that is not certain, or if there is no time left to find out.
+        """
+        step, times = METHODS[noisy.method], as_times(list(noisy.times))
+
+        def closer(rows: Tensor, than: Pairing) -> bool:
+            compared = than(rows)
+            return compared.excess < -max(2 * compared.stderr, TOLERANCE * than.distance)
+
+        seeds, pilot = len(dear), min(PILOT, len(dear))
+        rows = self.drawn(step, times, pilot)
+        promising = closer(rows, Pairing(dear[:pilot], self.real))
+        if not promising or self.late:
+            return None
+        if pilot < seeds:
+            rows = torch.cat([rows, self.drawn(step, times, seeds, pilot)])
+        return rows if closer(rows, pairing) else None
 
     def _wrong(self, method: str, times: Times) -> float:
         """By what share samples of a Gaussian as wide as the data are too wide or narrow."""

@@ -71,7 +71,7 @@ class _Counters(TypedDict):
 class _Candidate(TypedDict):
     method: str
     times: Annotated[list[_Share], MinLen(3), MaxLen(1000)]
-    error: _Number
+    error: _Number | None
     distance: _Signed | None
     excess: _Signed | None
     stderr: _Number | None
