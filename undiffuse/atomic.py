@@ -42,8 +42,8 @@ REASONS = {
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Give a temporary path to write to; on leaving, it becomes `path`, replacing a file there.
 
-    The temporary path has the same suffix. Missing folders are made. If anything is raised inside,
-    nothing is left behind.
+    The temporary path has the same name, in a hidden folder, with what a library may write beside
+    it. Missing folders are made. If anything is raised inside, nothing is left behind.
 
     Raises:
         InputError: the place cannot be written to, or the disk fills up.
@@ -53,13 +53,16 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     Traceback (most recent call last):
     undiffuse.errors.InputError: /dev/null/x.txt: could not be written: a part of this path is a ...
     """
-    with _staged(path, end=_LONGEST) as (target, temporary):
+    with _staged(path, end=_LONGEST) as (target, folder):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
+        folder.mkdir()
+        temporary = folder / target.name
         mode = _mode_of_new_files(temporary)
         yield temporary
         _finish(temporary, mode)
         os.replace(temporary, target)
+        _remove(folder)
 
 
 @contextmanager

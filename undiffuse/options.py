@@ -213,7 +213,7 @@ class TrainingDetails:
         Doc("Final share of the run in which the rate decays (default {default})."),
     ] = 0.7
     weight_decay: Annotated[
-        float, Ge(0), Lt(math.inf), Doc("Weight decay of AdamW (default {default}).")
+        float, Ge(0), Lt(math.inf), Doc("Weight decay (default {default}).")
     ] = 0.01
     clip: Annotated[
         float, Ge(0), Lt(math.inf), Doc("Largest gradient norm; 0 = no limit (default {default}).")

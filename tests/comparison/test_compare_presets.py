@@ -243,8 +243,11 @@ def test_more_costs_only_what_it_adds(watched: Watched, rows: str, tmp_path: Pat
     comparison.compare(rows, presets=["edm"], n=40, **call)
     comparison.compare(rows, presets=["gan", "edm"], n=40, **call)
     assert watched.done() == (["edm", "gan"], ["edm", "gan"])
+    left = tmp_path / "c" / "runs" / "edm" / ".lock"  # by a process killed as its run was finished
+    left.touch()
     found = comparison.compare(rows, presets=["gan", "edm"], n=50, **call)
     assert watched.done() == (["edm", "gan"], ["edm", "gan", "gan", "edm"])
+    assert not left.exists()
     assert {run["report"]["samples"] for run in found.facts["runs"].values()} == {50}
     comparison.compare(rows, presets=["edm"], n=50, features="raw", **call)
     assert watched.done() == (["edm", "gan"], ["edm", "gan", "gan", "edm", "edm"])

@@ -58,6 +58,15 @@ def own(network, **changes):
     return Diffusion(**row, steps=4, network=network, **changes)
 
 
+@pytest.mark.parametrize("method", ["", "euler", "Deis"])
+def test_a_method_that_is_none_is_refused_as_the_model_is_made(method):
+    """Which a damaged config.json may hold: not when it is drawn from."""
+    tree = PRESETS["edm"](torch.zeros(9, 2).numpy(), width=8).config()
+    build_model(tree)
+    with pytest.raises(InputError, match="method"):
+        build_model({**tree, "method": method})
+
+
 @pytest.mark.parametrize("kind", PARTS)
 def test_every_part_is_rebuilt_from_strict_json(kind):
     """A number that is not finite has no place in JSON, and a default must not be one."""

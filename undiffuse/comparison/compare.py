@@ -33,6 +33,7 @@ from undiffuse.models import PRESETS
 from undiffuse.options import ComparisonOptions
 from undiffuse.run import Run
 from undiffuse.training import fit
+from undiffuse.training.checkpoint import RunFolder
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -249,7 +250,8 @@ class _Job:
         place = self.folder.run(preset)
         begun = self.folder.begun(preset)
         if begun and Run(place).state["finished"]:
-            return True
+            with RunFolder(place).locked():  # removes what a process that was killed left
+                return True
         begin()
         options = {"resume": begun, "budget": self.budget, "on_event": self.tell, **self.shared}
         return not fit(PRESETS[preset](), self.data, out=place, **options).stopped

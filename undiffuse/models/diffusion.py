@@ -47,7 +47,7 @@ from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
 from undiffuse.diffusion.schedules.process import Times, as_times
 from undiffuse.diffusion.target import Bounded, Target
-from undiffuse.errors import InputError
+from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Noise, Player, Progress, Source, Stop
 from undiffuse.models.base import GenerativeModel, check_classes, unmet
 from undiffuse.models.diffusion_likelihood import BOUND_FORMS, BoundForm, by_bound, by_density
@@ -131,6 +131,8 @@ class Diffusion(GenerativeModel):
         check_parts(schedule, target, objective, step)
         self.schedule, self.target, self.objective = schedule, target, objective
         self.step, self.grid, self.steps = step, grid, steps
+        if method not in (*METHODS, PUBLISHED):
+            raise unknown("diffusion:", "method", method, (*METHODS, PUBLISHED))
         self.method: str = method  # pyright: ignore[reportIncompatibleVariableOverride]
         self.condition, self.sigma_data, self.clip = condition, sigma_data, clip
         self.data_range, self.teacher = data_range, teacher
