@@ -61,7 +61,7 @@ def own(network, **changes):
 @pytest.mark.parametrize("method", ["", "euler", "Deis"])
 def test_a_method_that_is_none_is_refused_as_the_model_is_made(method):
     """Which a damaged config.json may hold: not when it is drawn from."""
-    tree = PRESETS["edm"](torch.zeros(9, 2).numpy(), width=8).config()
+    tree = PRESETS["edm"](torch.arange(18.0).reshape(9, 2).numpy(), width=8).config()
     build_model(tree)
     with pytest.raises(InputError, match="method"):
         build_model({**tree, "method": method})
