@@ -219,7 +219,7 @@ class Diffusion(GenerativeModel):
         self.schedule, before = self.schedule.for_data(x), self.schedule
         if self.schedule is not before and self.schedule.levels:
             self.steps = min(self.steps, self.schedule.levels)
-        self.objective = replace(self.objective, times=self.objective.times.for_data(x))
+        self.objective = self.objective.for_data(x)
         if self.sigma_data is None:
             self.sigma_data = float(x.double().std(correction=0))
         if self.denoiser is None:

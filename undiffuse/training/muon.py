@@ -74,14 +74,14 @@ class Muon(torch.optim.Optimizer):
                 self._step(weights, lr, decay)
 
     def _step(self, weights: list[Tensor], lr: float, decay: float) -> None:
-        moving: list[Tensor] = []
+        ahead: list[Tensor] = []
         for weight in weights:
-            state = self.state[weight]
+            state, slope = self.state[weight], weight.grad
+            assert slope is not None
             if not state:
                 state["momentum"] = torch.zeros_like(weight)
-            moving.append(state["momentum"].lerp_(weight.grad, 1 - MOMENTUM))
-        ahead = torch.stack([m.lerp(w.grad, 1 - MOMENTUM) for m, w in zip(moving, weights)])
-        updates = orthogonal(ahead.flatten(2))
+            ahead.append(state["momentum"].lerp_(slope, 1 - MOMENTUM).lerp(slope, 1 - MOMENTUM))
+        updates = orthogonal(torch.stack(ahead).flatten(2))
         size = 0.2 * max(updates.shape[1:]) ** 0.5
         for weight, update in zip(weights, updates):
             weight.mul_(decay).sub_(update.view_as(weight), alpha=lr * size)

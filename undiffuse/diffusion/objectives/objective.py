@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
 from torch import Tensor
@@ -66,6 +66,11 @@ class AbstractObjective(Registered):
     def sample_times(self, schedule: Schedule, n: int) -> Times:
         """Return `n` training times (n,), float64."""
         return self.times.quantile(schedule, self.draw(n))
+
+    def for_data(self, x: Tensor) -> AbstractObjective:
+        """Return this with its training times for rows `x` (N, *) at unit scale."""
+        own: Any = self  # a dataclass, as all that are registered
+        return replace(own, times=self.times.for_data(x))
 
 
 @final
