@@ -23,10 +23,11 @@ With k = sigma/alpha the two levels are a share of k_t apart that falls over a r
     k_r = k_t (1 - 2^-rung),   w = (1 + k_t / sigma_data) / (k_t - k_r)
 
 The ladder of Geng et al. (2024, "Consistency models made easy", section 3.2) goes on to far smaller
-steps, which data without a teacher need, and hundreds of thousands of updates. Their w = 1/(k_t -
-k_r) leaves next to nothing for high noise, where samples begin: an error of the network's output
-has the factor k in x_hat at low noise, and no more than sigma_data there. The numerator makes up
-for that: without it samples in one evaluation were several times as far from the data.
+steps; in a few hundred updates, with a teacher that can take large ones, these are better. Their
+w = 1/(k_t - k_r) leaves next to nothing for high noise, where samples begin: an error of the
+network's output has the factor k in x_hat at low noise, and no more than sigma_data there. The
+numerator makes up for that: without it samples in one evaluation were several times as far from
+the data. d is their pseudo-Huber metric for c = 0.
 """
 
 from __future__ import annotations
