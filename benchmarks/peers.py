@@ -1,8 +1,8 @@
 """Two other libraries trained on images by their own recipes, in an environment of their own.
 
     diffusers    the unconditional example: UNet2DModel of 4 M parameters, noise prediction at 1,000
-                 linear levels, AdamW 1e-4 with cosine decay after 500 steps (at most a tenth of the
-                 time), batches of 16, averaged weights; drawn by DPM-Solver++ in 20
+                 linear levels, AdamW 1e-4, warmed up for 500 steps (at most a tenth of the time),
+                 then cosine decay, batches of 16, averaged weights; drawn by DPM-Solver++ in 20
     ddpm         denoising-diffusion-pytorch, as its README trains: Unet of width 64, v prediction,
                  Adam 8e-5, two batches of 32 a step, averaged weights; three resolutions, because
                  28 is no multiple of 8, and no mirrored images; drawn by DDIM in 25
@@ -105,7 +105,7 @@ class Diffusers:
 
     def rate(self, step: int, share: float) -> float:
         """Return the factor of the learning rate, `share` of the time being over."""
-        warm = min((step + 1) / self.warm, share / 0.1 + 1 / self.warm, 1.0)
+        warm = min(max((step + 1) / self.warm, share / 0.1), 1.0)
         return warm * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
     def averaged(self) -> None:
