@@ -22,7 +22,7 @@ pytestmark = pytest.mark.faults
 
 def test_a_student_reaches_the_ends_of_a_gaussian_s_paths():
     """In mean square, over the variance of the data, at nine noise levels."""
-    assert error_on_a_gaussian(600) < 0.03
+    assert error_on_a_gaussian(600) < 0.003
 
 
 def test_a_student_reaches_the_ends_of_paths_to_two_points():
