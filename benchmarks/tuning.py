@@ -41,7 +41,7 @@ def main() -> None:
     pairing = None
     samplers: dict[str, dict[str, Any]] = {
         "deis, 40": {"method": "deis", "steps": 40},
-        "deis, 18": {"method": "deis"},
+        "deis, 12": {"method": "deis"},
         f"{model.usual_method}, {model.steps_of(None)}, tuned": {},
     }
     print(f"{len(reference.held_out)} held-out rows, {asked.n} samples, features", end=" ")

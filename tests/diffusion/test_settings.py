@@ -78,7 +78,7 @@ STEPS_MEANT = {
     "ancestral": None,
     "consistency_step": None,
     "ddim": None,
-    "deis": 18,
+    "deis": 12,
     "dpmpp": 18,
     "dpmpp_2s": 10,
     "dpmpp_sde": 36,
@@ -111,13 +111,15 @@ def test_the_settings_of_every_part_are_those_that_are_published(kind):
 @pytest.mark.parametrize("kind", STEPS)
 def test_every_step_says_how_it_is_meant_to_be_taken(kind):
     """On the grid that it is known for: Karras et al.'s for the fast solvers, even in log-SNR for
-    those that follow noise levels.
+    those that follow noise levels. That of DEIS, the default, begins at 30: in 12 steps from 80 it
+    is 1 % off the law that is in test_diffusion_learns.
     """
     step = STEPS[kind]
     assert step.steps == STEPS_MEANT[kind]
     fast = {"deis", "dpmpp", "dpmpp_2s", "dpmpp_sde", "heun", "ipndm", "unipc"}
     even = {"euler_maruyama", "langevin", "ode", "pc"}
-    assert step.grid == (Karras() if kind in fast else LogSNR() if kind in even else None)
+    fast_grid = Karras(highest=30.0) if kind == "deis" else Karras()
+    assert step.grid == (fast_grid if kind in fast else LogSNR() if kind in even else None)
     assert step.from_noise == (kind not in ("plain_langevin", "consistency_step"))
     assert step.adaptive == (kind == "ode")
 

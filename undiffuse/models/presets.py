@@ -7,7 +7,7 @@
     ddpm(prediction=ud.target.v)       or the part itself
 
 Parts and numbers that belong to a method are named in its signature; every other keyword is a
-dimension of the network. Every preset of several noise levels is sampled by DEIS in 18 evaluations
+dimension of the network. Every preset of several noise levels is sampled by DEIS in 12 evaluations
 of the network unless asked otherwise; how many steps its paper's way takes, `method="published"`,
 stands in the text.
 

@@ -305,8 +305,8 @@ class DEIS(Step):
     """
 
     order: int = 3  # pyright: ignore[reportIncompatibleVariableOverride]
-    grid: ClassVar[Grid | None] = Karras()
-    steps: ClassVar[int | None] = 18
+    grid: ClassVar[Grid | None] = Karras(highest=30.0)
+    steps: ClassVar[int | None] = 12
     formula: ClassVar[str] = "polynomial of z_hat in log(sigma/alpha)"
     source: ClassVar[str] = "Zhang and Chen 2023"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"1": {"order": 1}, "2": {"order": 2}}
