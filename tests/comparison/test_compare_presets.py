@@ -129,7 +129,7 @@ def test_all_are_treated_alike(watched: Watched, rows: str, tmp_path: Path) -> N
         n=40,
         rows=7,
         seed=3,
-        evaluations=12,
+        evaluations=9,
         on_event=lambda e: told.append(dict(e)),
         **BUDGET,
     )
@@ -149,7 +149,7 @@ def test_all_are_treated_alike(watched: Watched, rows: str, tmp_path: Path) -> N
         name: {key: given.get(key) for key in ("method", "steps")}
         for name, given in watched.evaluated
     }
-    few, own = {"method": "deis", "steps": 12}, {"method": None, "steps": None}
+    few, own = {"method": "deis", "steps": 9}, {"method": None, "steps": None}
     assert ways == {"edm": few, "ncsn": few, "gan": own}
     phases = [
         (e["phase"], e["preset"], e["number"], e["total"]) for e in told if e["event"] == "phase"

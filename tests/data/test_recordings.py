@@ -249,7 +249,8 @@ def test_damaged_files_are_skipped_counted_and_listed(tmp_path):
     (tmp_path / "x" / "tone_08.wav").write_bytes(b"")
     (tmp_path / "x" / "._tone_09.wav").write_bytes(b"not a recording")
     loaded = read_recordings(tmp_path / "x")
-    assert loaded.notes[0] == (
+    assert loaded.notes[0] == "x/: 1 hidden file is not read (1 .wav)."
+    assert loaded.notes[1] == (
         "x/: 2 of 60 recordings could not be read (tone_07.wav: cut short, tone_08.wav); "
         "training on the other 58."
     )

@@ -385,7 +385,7 @@ def test_a_learned_schedule_is_trained_on_every_fourth_row():
     assert torch.equal(seen[1], label[::4])
 
 
-@pytest.mark.parametrize(("limit", "steps"), [(11, 11), (36, 18), (1, 1)])
+@pytest.mark.parametrize(("limit", "steps"), [(11, 11), (36, 12), (1, 1)])
 def test_a_model_that_takes_too_many_evaluations_is_sampled_by_the_default(limit, steps):
     model = met("vp")
     model.method = "published"  # 500 steps
@@ -397,8 +397,8 @@ def test_of_its_own_steps_a_model_takes_as_many_as_fit():
     for limit, steps in ((20, 1), (21, 2), (501, 50)):
         assert model.within(limit) == ({} if steps == 50 else {"steps": steps})
     edm = met("edm")
-    assert edm.within(18) == edm.within(36) == {}
-    assert edm.within(17)["steps"] == 17
+    assert edm.within(12) == edm.within(36) == {}
+    assert edm.within(11)["steps"] == 11
 
 
 def test_guidance_is_that_of_the_classes_or_of_a_weaker_model():

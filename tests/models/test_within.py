@@ -46,10 +46,10 @@ def test_a_sample_takes_no_more_than_is_allowed(preset: str, limit: int) -> None
 @pytest.mark.parametrize("preset", DIFFUSIONS)
 def test_a_way_that_takes_few_enough_is_kept(preset: str) -> None:
     model = met(preset)
-    assert counted(model) == model.steps_of(None) == 18
-    assert model.within(18) == {}
-    fewer = model.within(17)
-    assert counted(model, **fewer) == fewer["steps"] == 17
+    assert counted(model) == model.steps_of(None) == 12
+    assert model.within(12) == {}
+    fewer = model.within(11)
+    assert counted(model, **fewer) == fewer["steps"] == 11
 
 
 @pytest.mark.parametrize(("preset", "evaluations"), [("edm", 35), ("flow_matching", 39)])
