@@ -239,3 +239,11 @@ def test_a_disk_that_fills_while_training(
     cli("sample", run, "-n", 2, "--out", tmp_path / "s.npy", "--steps", 2).done()
     cli("train", "--out", run, "--resume", "--steps", 4, "--quiet").done()
     assert json.loads(cli("info", run, "--json").done().out)["steps"] == 4
+
+
+def test_a_run_whose_config_lacks_its_seed_goes_on(run, cli):
+    training = json.loads((run / "config.json").read_text())["training"]
+    del training["seed"]
+    change(run / "config.json", training=training)
+    cli("train", "--out", run, "--resume", "--steps", 3, "--quiet").done()
+    assert json.loads((run / "state" / "step-00000003-end" / "state.json").read_text())["step"] == 3

@@ -60,7 +60,7 @@ def train(
     make = _maker(asked, recorded)
     make()  # what a preset does not take is refused before the data is read
     data = _load(source, asked, recorded)
-    seed = asked.options.seed if recorded is None else recorded["training"]["seed"]
+    seed = asked.options.seed if recorded is None else recorded["training"].get("seed", 0)
     model = _met(make, data, seed)
     _introduce(model, data, asked, recorded)
     return trained(
