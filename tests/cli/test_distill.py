@@ -11,6 +11,8 @@ import pytest
 from safetensors.torch import load_file
 
 import undiffuse as ud
+from undiffuse.duration import format_duration
+from undiffuse.evaluation.distill import lesson
 from undiffuse.run import Run
 
 QUICK = ("--steps", 3, "--device", "cpu", "--precision", "float32", "--training.samples", 0,
@@ -94,6 +96,18 @@ def test_a_student_is_trained_as_it_is_told(made, cli, tmp_path):
     assert (training["lr"], training["batch"], training["seed"]) == (2e-4, 8, 7)
     taught = Run(made / "run").config["training"]
     assert training["precision"] == taught["precision"]
+
+
+@pytest.mark.parametrize("length", [("--budget", "1.5s"), ("--updates", 2), ()])
+def test_how_long_it_takes_is_said(made, cli, tmp_path, length):
+    """As asked; without, half of the teacher's time, or a few seconds."""
+    if length:
+        words = ("distill", made / "run", "--out", tmp_path / "s", *length, "--device", "cpu")
+        said = cli(*words).done()
+        assert {"--budget": "2s", "--updates": "2 steps"}[length[0]] in said.out + said.err
+    else:
+        _, _, training = lesson(made / "run", out=tmp_path / "s")
+        assert format_duration(training["budget"])
 
 
 def test_distill_in_python_returns_a_student(made, tmp_path):

@@ -78,8 +78,7 @@ def lesson(
         InputError: as `distill` does.
     """
     asked = with_defaults(DistillationOptions, checked(DistillationOptions, options))
-    if asked.budget is not None:
-        parse_duration(asked.budget)
+    budget = None if asked.budget is None else parse_duration(asked.budget)
     find_device(asked.device)
     run = Run.of(run)
     if out is not None and Path(out).expanduser().resolve() == run.path:
@@ -101,7 +100,7 @@ def lesson(
     taught = run.config["training"]
     length = {"steps": asked.updates}
     if asked.updates is None:
-        length = {"budget": asked.budget or max(run.state["elapsed"] / 2, LEAST)}
+        length = {"budget": budget or max(run.state["elapsed"] / 2, LEAST)}
     return (
         student,
         own,
