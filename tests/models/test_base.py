@@ -15,7 +15,7 @@ from undiffuse import data, room
 from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Player
-from undiffuse.models import base
+from undiffuse.models import PRESETS, base
 from undiffuse.models.base import GenerativeModel, one_pass
 from undiffuse.models.likelihood import Likelihood
 
@@ -286,3 +286,22 @@ def test_the_message_says_how_much_memory_there_is(monkeypatch):
     monkeypatch.setattr(base, "memory", lambda: 3 * 2**29)
     with pytest.raises(InputError, match=r"a fifth of 1.5 GiB of memory, as training takes five"):
         Sized(1, 10**8).meet(Rows(torch.zeros(20, 3)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "most"), [((3,), 1024), ((1024,), 1024), ((1025,), 64), ((1, 3), 64), ((1, 2, 2), 64)]
+)
+def test_rows_that_are_computed_at_once(shape, most, monkeypatch):
+    """Many short vectors, else 64, unless asked otherwise."""
+    model = PRESETS["edm"](width=32)
+    model.meet(torch.randn(9, *shape, generator=torch.Generator().manual_seed(0)).numpy())
+    drawn: list[int] = []
+
+    def draw(n, **options):
+        drawn.append(n)
+        return torch.zeros(n, *shape)
+
+    monkeypatch.setattr(model, "draw", draw)
+    model.sample_rows(most + 1)
+    model.sample_rows(5, batch=4)
+    assert drawn == [most, 1, 4, 1]
