@@ -203,7 +203,7 @@ class _Job:
             return self.folder.kept(preset, self.about(preset))
         return None
 
-    def about(self, preset: str) -> dict[str, int]:
+    def about(self, preset: str) -> dict[str, int | None]:
         """Return what an evaluation depends on: the settings, and how far the run is trained."""
         place, asked = self.folder.run(preset), self.asked
         step = Run(place).state["step"] if place.exists() else 0
