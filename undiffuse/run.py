@@ -180,6 +180,34 @@ class Run:
         """
         return self._data(source, "say where the data are with --data", progress)
 
+    def finished_data(
+        self, source: Any, progress: Progress | None, *, unfinished: str, others: str
+    ) -> Data:
+        """Return `data(source)` for what is done to a finished run on its own data alone.
+
+        Args:
+            source: as for `data`.
+            progress: as for `data`.
+            unfinished: why its training has to have finished, behind a comma.
+            others: why other data do not do.
+
+        Raises:
+            InputError: it has not finished, these are other data, and as `data` does.
+        """
+        from undiffuse.data import Data
+
+        if not self.state["finished"]:
+            raise InputError(
+                f"{self.given}: its training has not finished, {unfinished}; "
+                f"first {self.resume_command}"
+            )
+        own = self.data(source, progress=progress)
+        if not isinstance(own, Data):
+            raise InputError(
+                f"data: these are not the data that {self.given} was trained on; {others}."
+            )
+        return own
+
     def held_out(self, source: Any = None, *, progress: Progress | None = None) -> Conformed:
         """Return the rows that the run held out, or all rows of another `source`; see `data`."""
         from undiffuse.data import Data

@@ -97,8 +97,7 @@ def _draw(
     from undiffuse.cli.trajectory import Trajectory
 
     options, terminal = asked.options, asked.terminal
-    each, seed = options.n or 1, options.seed
-    given_rows = len(more.get("given", "1"))
+    each, given_rows, seed = options.n or 1, len(more.get("given", "1")), options.seed
     total = each * given_rows
     batch = options.batch or model.at_once
     batches = math.ceil(total / batch)

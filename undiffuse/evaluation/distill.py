@@ -86,17 +86,12 @@ def lesson(
     teacher, called = run.model(), str(run.path)
     student = student_of(teacher, called=called, steps=asked.steps, guidance=asked.guidance)
     student.preset = run.config["preset"]
-    if not run.state["finished"]:
-        raise InputError(
-            f"{run.given}: its training has not finished, which a student would not learn; "
-            f"first {run.resume_command}"
-        )
-    own = run.data(data, progress=progress)
-    if not isinstance(own, Data):
-        raise InputError(
-            f"data: these are not the data that {run.given} was trained on; "
-            "a student learns on its teacher's own rows."
-        )
+    own = run.finished_data(
+        data,
+        progress,
+        unfinished="which a student would not learn",
+        others="a student learns on its teacher's own rows",
+    )
     taught = run.config["training"]
     length = {"steps": asked.updates}
     if asked.updates is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from undiffuse.data import Data
 from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
 from undiffuse.duration import parse_duration
@@ -48,18 +47,12 @@ def tune(
             f"{run.given}: {type(model).__name__.lower()} models of this kind are sampled in one "
             "way, so there is nothing to tune; sample it as it is."
         )
-    if not run.state["finished"]:
-        raise InputError(
-            f"{run.given}: its training has not finished, which would change what is best; "
-            f"first {run.resume_command}"
-        )
-    rows = run.data(data, progress=progress)
-    if not isinstance(rows, Data):
-        raise InputError(
-            f"data: these are not the data that {run.given} was trained on; "
-            "a sampler is chosen on its own held-out rows."
-        )
-    own: Any = rows
+    own: Any = run.finished_data(
+        data,
+        progress,
+        unfinished="which would change what is best",
+        others="a sampler is chosen on its own held-out rows",
+    )
     said = model.tune(own, seed=asked.seed, seconds=seconds, progress=progress, stop=stop)
     if model.tuned_tree is None:
         if stop():
