@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass, field
 from typing import (
     Annotated,
+    Any,
     ClassVar,
     Literal,
 )
@@ -250,13 +251,27 @@ class TrainingOptions(TrainingBasics, TrainingDetails):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """The options of `load`: how a source is read and split."""
+class ReadingOptions:
+    """How a source is read, where it does not say so itself; a run records what was given."""
 
     size: Annotated[
         Count | tuple[Count, Count] | None,
         Doc("Images: longer side, or height,width; recordings: length in samples."),
     ] = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that are not None, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+AS_IT_IS = ReadingOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(ReadingOptions):
+    """The options of `load`: how a source is read and split."""
+
     held_out: Annotated[
         Annotated[float, Gt(0), Lt(1)] | Count | None,
         Doc(

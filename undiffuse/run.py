@@ -221,7 +221,7 @@ class Run:
 
     def _data(self, source: Any, advice: str, progress: Progress | None) -> Data | Conformed:
         from undiffuse.data import Data, conform
-        from undiffuse.data.load import read
+        from undiffuse.data.load import read, recorded_reading
 
         config = self.config["data"]
         given = config.get("path") if source is None else source
@@ -231,13 +231,12 @@ class Run:
             )
         if missing := {"split", "fingerprint"} - set(config):
             raise InputError(f"{self.given}: its config.json lacks data.{missing.pop()}; {advice}.")
-        size, split = config.get("size"), config["split"]
-        size = tuple(size) if isinstance(size, list) else size
+        reading, split = recorded_reading(config), config["split"]
         try:
             loaded = (
                 given.loaded
                 if isinstance(given, Data)
-                else read(given, split["seed"], size, progress)
+                else read(given, split["seed"], reading, progress)
             )
         except InputError as problem:
             if source is None:
@@ -247,7 +246,7 @@ class Run:
                 ) from problem
             loaded = None  # `conform` says what is wrong with it as rows of this run
         if loaded is not None and loaded.fingerprint == config["fingerprint"]:
-            own: dict[str, Any] = {"size": size, "progress": progress}
+            own: dict[str, Any] = {"reading": reading, "progress": progress}
             return Data(loaded, seed=split["seed"], held_out=split["held_out"], **own)
         if source is None:
             raise InputError(

@@ -326,7 +326,7 @@ NETWORK = {"kind": "mlp", "width": 64, "depth": 3, "other": 1}
 RECORDED = {
     "preset": "vae",
     "model": {"network": NETWORK, "sizes": None},
-    "data": {"path": "digits", "fingerprint": "f", "size": [8, 9],
+    "data": {"path": "digits", "fingerprint": "f", "reading": {"size": [8, 9]},
              "split": {"seed": 5, "held_out": 40}},
     "training": {"seed": 6},
 }  # fmt: skip

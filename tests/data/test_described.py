@@ -20,6 +20,7 @@ from undiffuse.data.kind import KINDS, kind_of
 from undiffuse.data.load import read
 from undiffuse.data.rows import CHUNK_BYTES, ArrayRows, chunk_indices, chunk_length, fingerprint
 from undiffuse.errors import InputError
+from undiffuse.options import ReadingOptions
 
 rng = np.random.default_rng(0)
 
@@ -113,8 +114,8 @@ def test_a_description_is_what_was_counted(tmp_path):
     assert tree["notes"] == list(data.notes) == []
     config = data.config()
     assert config["split"] == {"seed": 3, "held_out": 10}
-    assert [config[name] for name in ("name", "path", "rows", "size", "classes")] == [
-        "data", None, 50, None, ["a", "b"]
+    assert [config[name] for name in ("name", "path", "rows", "reading", "classes")] == [
+        "data", None, 50, {}, ["a", "b"]
     ]  # fmt: skip
     assert config["fingerprint"] == data.fingerprint == tree.get("fingerprint", data.fingerprint)
     assert "classes" not in load(rows).describe()
@@ -396,21 +397,23 @@ def test_whatever_a_decoder_raises_is_a_sentence_on_the_file(
 
 def test_a_size_is_for_folders_alone(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(9.0))
-    for source, name in (("moons", "moons"), (tmp_path / "x.npy", str(tmp_path / "x.npy")),
+    for source, name in (("moons", "moons"), (tmp_path / "x.npy", "x.npy"),
                          (np.arange(9.0), "data")):  # fmt: skip
-        with pytest.raises(InputError, match=f"^{name}: a size can be chosen for folders"):
-            read(source, 0, 8, None)
+        with pytest.raises(InputError) as refused:
+            read(source, reading=ReadingOptions(size=8))
+        advice = "--data.size is for images or recordings, not for this; leave it out."
+        assert str(refused.value) == f"{name}: {advice}"
 
 
 def test_a_folder_of_two_kinds_is_taken_for_the_one_with_nearly_all_files(tmp_path):
     for i in range(20):
         Image.fromarray(rng.integers(0, 256, (4, 4)).astype(np.uint8)).save(tmp_path / f"{i}.png")
     (tmp_path / "a.wav").touch()
-    assert len(read(tmp_path, 0, None, None).rows) == 20
+    assert len(read(tmp_path).rows) == 20
     for name in ("b.wav", "c.wav"):
         (tmp_path / name).touch()
     with pytest.raises(InputError, match="holds 20 images and 3 recordings; keep each kind in a"):
-        read(tmp_path, 0, None, None)
+        read(tmp_path)
 
 
 def test_three_suffixes_of_what_is_of_no_kind_are_named(tmp_path):

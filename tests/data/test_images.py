@@ -150,7 +150,7 @@ def test_a_senseless_size_is_refused(tmp_path):
     for size in (0, -3, (3, 0)):
         with pytest.raises(InputError, match="give the longer side, or height and width"):
             load(folder, size=size)
-    with pytest.raises(InputError, match="a size can be chosen for folders"):
+    with pytest.raises(InputError, match=r"--data\.size is for images or recordings, not for this"):
         load("digits", size=8)
 
 

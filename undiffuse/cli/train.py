@@ -132,15 +132,16 @@ def _load(
 ) -> Data:
     """The source, split as in the run that is resumed."""
     from undiffuse.data import load
+    from undiffuse.data.load import recorded_reading
 
     out, seed, reading = asked.options.out, asked.options.seed, dict(asked.given.get("data", {}))
     if recorded is not None:
         before = recorded["data"]
         if missing := {"split", "fingerprint"} - set(before):
             raise InputError(f"{out}: its config.json lacks data.{missing.pop()}; restore it.")
-        split, size = before["split"], before.get("size")
-        seed, reading["held_out"] = split["seed"], split["held_out"]
-        reading.setdefault("size", tuple(size) if isinstance(size, list) else size)
+        split = before["split"]
+        reading = {**recorded_reading(before).given, **reading, "held_out": split["held_out"]}
+        seed = split["seed"]
         source = source or before.get("path")
         if source is None:
             raise InputError(

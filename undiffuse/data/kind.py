@@ -23,6 +23,7 @@ from undiffuse.data.conformed import Conformed
 from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Progress
+from undiffuse.options import AS_IT_IS, ReadingOptions
 
 
 class Kind(ABC):
@@ -30,6 +31,7 @@ class Kind(ABC):
 
     name: ClassVar[str]
     file_suffixes: ClassVar[tuple[str, ...]]  # of single files it reads, as ".csv"
+    takes: ClassVar[Collection[str]] = ()  # names of the `ReadingOptions` that it reads by
     parts: ClassVar[
         Mapping[str, type]
     ]  # what its runs record: "transform", "form", and their parts
@@ -48,14 +50,14 @@ class Kind(ABC):
         self,
         source: Any,
         *,
-        size: int | tuple[int, ...] | None = None,
+        reading: ReadingOptions = AS_IT_IS,
         progress: Progress | None = None,
     ) -> Loaded:
         """Read a source.
 
         Args:
             source: a `Folder`, the absolute Path of a file, or an object.
-            size: the size of a row, for kinds that read folders.
+            reading: how it is to be read; nothing is given but what the kind `takes`.
             progress: called now and then.
 
         Raises:

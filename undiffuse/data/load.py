@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,10 @@ from undiffuse.data.kind import KINDS, kind_of
 from undiffuse.data.named import NAMED
 from undiffuse.data.rows import Loaded
 from undiffuse.data.source import Data
+from undiffuse.declared import checked
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Progress
+from undiffuse.options import AS_IT_IS, ReadingOptions
 from undiffuse.reading import said
 
 
@@ -51,8 +53,9 @@ def load(
     """
     if isinstance(source, Data):
         return source
-    loaded = read(source, seed, size, progress)
-    return Data(loaded, seed=seed, held_out=held_out, size=size, progress=progress)
+    reading = ReadingOptions(size=size)
+    loaded = read(source, seed, reading, progress)
+    return Data(loaded, seed=seed, held_out=held_out, reading=reading, progress=progress)
 
 
 def restore(config: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...]]:
@@ -156,18 +159,26 @@ def _check_regular(path: Path) -> None:
 
 
 def read(
-    source: Any, seed: int, size: int | tuple[int, ...] | None, progress: Progress | None
+    source: Any,
+    seed: int = 0,
+    reading: ReadingOptions = AS_IT_IS,
+    progress: Progress | None = None,
 ) -> Loaded:
     """Return the source as its kind reads it, neither split nor measured; see `load`."""
     if isinstance(source, str) and source in NAMED:
-        _no_size(source, size)
+        _check_takes(source, (), reading)
         return NAMED[source](source, seed, progress)
     if isinstance(source, str | os.PathLike):
-        return _read_path(source, size, progress)
-    _no_size("data", size)
+        return _read_path(source, reading, progress)
     with _in_a_sentence(f"data ({type(source).__name__})"):
         kind = next(kind for kind in KINDS.values() if kind.reads(source))
-        return kind.read(source, progress=progress)
+        _check_takes("data", kind.takes, reading)
+        return kind.read(source, reading=reading, progress=progress)
+
+
+def recorded_reading(config: Mapping[str, Any]) -> ReadingOptions:
+    """Return how a run's data were read, from its config["data"]. Raises InputError for damage."""
+    return ReadingOptions(**checked(ReadingOptions, config.get("reading") or {}))
 
 
 @contextmanager
@@ -187,27 +198,27 @@ def _in_a_sentence(name: str) -> Iterator[None]:
 
 
 def _read_path(
-    source: str | os.PathLike[str], size: int | tuple[int, ...] | None, progress: Progress | None
+    source: str | os.PathLike[str], reading: ReadingOptions, progress: Progress | None
 ) -> Loaded:
     if not os.fspath(source):
         raise InputError("data: the path is empty; give a file, a folder or a name.")
     path = Path(os.path.expanduser(source))
     with _in_a_sentence(str(source)):
         if path.is_dir():
-            return _read_folder(path.resolve(), size, progress)
+            return _read_folder(path.resolve(), reading, progress)
         if path.exists():
-            _no_size(str(source), size)
             _check_regular(path)
-            return _read_file(path.resolve(), progress)
+            return _read_file(path.resolve(), reading, progress)
     if path.suffix or len(path.parts) > 1 or str(source).endswith(("/", os.sep)):
         raise InputError(f"{source}: no such file or folder; check the path.")
     raise unknown("data", "name or path", str(source), NAMED)
 
 
-def _read_file(path: Path, progress: Progress | None) -> Loaded:
+def _read_file(path: Path, reading: ReadingOptions, progress: Progress | None) -> Loaded:
     for kind in KINDS.values():
         if kind.reads(path):
-            return kind.read(path, progress=progress)
+            _check_takes(path.name, kind.takes, reading)
+            return kind.read(path, reading=reading, progress=progress)
     if any(path.suffix.lower() in kind.folder_suffixes for kind in KINDS.values()):
         raise InputError(
             f"{path.name}: this is a single file; give the folder that holds all of them."
@@ -218,9 +229,7 @@ def _read_file(path: Path, progress: Progress | None) -> Loaded:
     )
 
 
-def _read_folder(
-    path: Path, size: int | tuple[int, ...] | None, progress: Progress | None
-) -> Loaded:
+def _read_folder(path: Path, reading: ReadingOptions, progress: Progress | None) -> Loaded:
     """Read a folder by the one kind whose files are in it."""
     files, hidden = walk(path)
     kinds = [kind for kind in KINDS.values() if kind.folder_suffixes]
@@ -242,14 +251,16 @@ def _read_folder(
     if not are_few(strays, strays + len(chosen)):
         counts = " and ".join(f"{len(of_kind[kind]):,} {kind.name}" for kind in met)
         raise InputError(f"{path.name}/: it holds {counts}; keep each kind in a folder of its own.")
+    _check_takes(f"{path.name}/", most.takes, reading)
     others = tuple(file for file in files if file not in chosen)
     folder = Folder(path, tuple(of_kind[most]), most.name, others, tuple(hidden))
-    loaded = most.read(folder, size=size, progress=progress)
+    loaded = most.read(folder, reading=reading, progress=progress)
     return replace(loaded, notes=(*folder.unread, *loaded.notes))
 
 
-def _no_size(name: str, size: int | tuple[int, ...] | None) -> None:
-    if size is not None:
-        raise InputError(
-            f"{name}: a size can be chosen for folders of images or recordings only; leave it out."
-        )
+def _check_takes(name: str, taken: Collection[str], reading: ReadingOptions) -> None:
+    """Raise InputError for an option that the kind of a source is not read by."""
+    for option in reading.given:
+        if option not in taken:
+            kinds = " or ".join(kind for kind in KINDS if option in KINDS[kind].takes)
+            raise InputError(f"{name}: --data.{option} is for {kinds}, not for this; leave it out.")

@@ -27,6 +27,7 @@ from undiffuse.data.rows import Loaded, as_tensor, chunk_indices
 from undiffuse.data.split import FEWEST, make_split
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
+from undiffuse.options import AS_IT_IS, ReadingOptions
 
 _EPOCH = 2  # what a key is for; the split has others
 _PLANNED = 4096  # rows of which the places in the epoch are worked out together: that is quicker
@@ -42,7 +43,7 @@ class Data:
         held_out: a share between 0 and 1, or a number of rows; None for a tenth of the rows, at
             least 8 (1 of fewer than 24 rows) and at most 10,000. Where rows belong to groups
             (windows of one recording), that share of the groups is held out, whatever their sizes.
-        size: what the rows were read with, kept for reading them again.
+        reading: how the rows were read, kept for reading them again.
         progress: called now and then.
 
     Raises:
@@ -60,7 +61,7 @@ class Data:
         *,
         seed: int = 0,
         held_out: float | int | None = None,
-        size: int | tuple[int, ...] | None = None,
+        reading: ReadingOptions = AS_IT_IS,
         progress: Progress | None = None,
     ) -> None:
         if len(loaded.rows) < 2:
@@ -68,7 +69,7 @@ class Data:
             raise InputError(f"{loaded.name}: it has {count}; training needs at least 2 rows.")
         self.loaded = loaded
         self.seed = seed
-        self.size = size
+        self.reading = reading
         self.split = make_split(len(loaded.rows), loaded.groups, held_out, seed, loaded.name)
         self.form = loaded.form
         self.conditions = {"label": len(loaded.classes)} if loaded.labels is not None else {}
@@ -196,7 +197,7 @@ class Data:
             "path": self.path,
             "fingerprint": self.fingerprint,
             "rows": len(self.loaded.rows),
-            "size": self.size,
+            "reading": self.reading.given,
             "split": {"seed": self.seed, "held_out": self.split.wanted},
             **KINDS[self.loaded.kind].describe(self.transform, self.form),
             "classes": list(self.classes),

@@ -43,7 +43,7 @@ def conform_rows(
     if isinstance(source, Data):
         loaded = source.loaded
     else:
-        loaded = read(source, config.get("split", {}).get("seed", 0), None, progress)
+        loaded = read(source, config.get("split", {}).get("seed", 0), progress=progress)
     if loaded.form.column_sizes:
         raise InputError(
             f"{loaded.name}: this is a table, and the run was trained on arrays; "

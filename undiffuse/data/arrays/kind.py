@@ -21,6 +21,7 @@ from undiffuse.data.labels import index_labels, match_classes
 from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
+from undiffuse.options import AS_IT_IS, ReadingOptions
 
 _ARRAY_SUFFIXES = (".npy", ".npz")
 
@@ -48,7 +49,7 @@ class ArrayKind(Kind):
         self,
         source: Any,
         *,
-        size: int | tuple[int, ...] | None = None,
+        reading: ReadingOptions = AS_IT_IS,
         progress: Progress | None = None,
     ) -> Loaded:
         """See `Kind.read`."""

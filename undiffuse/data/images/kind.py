@@ -33,6 +33,7 @@ from undiffuse.data.pictures import to_bytes
 from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
+from undiffuse.options import AS_IT_IS, ReadingOptions
 
 _AHEAD = 64  # images that wait in memory
 
@@ -57,6 +58,7 @@ class ImageKind(FolderKind):
     """Images: see `Kind`."""
 
     name = "images"
+    takes = ("size",)
     parts: ClassVar[Mapping[str, type]] = {
         "transform": ArrayTransform,
         "form": ImageForm,
@@ -72,7 +74,7 @@ class ImageKind(FolderKind):
         self,
         source: Any,
         *,
-        size: int | tuple[int, ...] | None = None,
+        reading: ReadingOptions = AS_IT_IS,
         progress: Progress | None = None,
     ) -> Loaded:
         """Return a folder of images as rows (H, W) or (H, W, C) of uint8, or (H, W) of more bits.
@@ -81,7 +83,8 @@ class ImageKind(FolderKind):
 
         Args:
             source: the `Folder`.
-            size: the longer side, or height and width, in pixels; `plan_images` has the default.
+            reading: `size`, the longer side, or height and width, in pixels; `plan_images` has the
+                default.
             progress: called after each file.
 
         Raises:
@@ -91,9 +94,9 @@ class ImageKind(FolderKind):
         decoded = decode_once(
             folder,
             read_image_header,
-            lambda headers: plan_images(folder, headers, size),
+            lambda headers: plan_images(folder, headers, reading.size),
             lambda path, target: read_image(path, target)[None],
-            key=str(size),
+            key=str(reading.size),
             ahead=_AHEAD,
             progress=progress,
         )

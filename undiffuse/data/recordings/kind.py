@@ -30,6 +30,7 @@ from undiffuse.data.recordings.windows import Windows, window_length, window_not
 from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
+from undiffuse.options import AS_IT_IS, ReadingOptions
 
 
 @final
@@ -37,6 +38,7 @@ class RecordingKind(FolderKind):
     """Recordings: see `Kind`."""
 
     name = "recordings"
+    takes = ("size",)
     parts: ClassVar[Mapping[str, type]] = {"transform": ArrayTransform, "form": RecordingForm}
 
     @property
@@ -48,7 +50,7 @@ class RecordingKind(FolderKind):
         self,
         source: Any,
         *,
-        size: int | tuple[int, ...] | None = None,
+        reading: ReadingOptions = AS_IT_IS,
         progress: Progress | None = None,
     ) -> Loaded:
         """Return the recordings of a folder, cut into windows.
@@ -57,16 +59,16 @@ class RecordingKind(FolderKind):
 
         Args:
             source: the `Folder`.
-            size: the samples in a window; `window_length` has the default.
+            reading: `size`, the samples in a window; `window_length` has the default.
             progress: called after each file.
 
         Raises:
             InputError: more than a few of the files, or all of them, cannot be read, or no
-                recording reaches `size`.
+                recording reaches that size.
         """
         folder: Folder = source
         decoded, samples = decode_recordings(folder, None, progress)
-        length = window_length(folder.name, decoded.lengths, samples.rate, size)
+        length = window_length(folder.name, decoded.lengths, samples.rate, reading.size)
         rows = Windows(decoded.values, decoded.lengths, length)
         classes, notes = folder.classes(decoded.kept)
         named = None if classes is None else [classes[group] for group in rows.groups]

@@ -37,6 +37,7 @@ from undiffuse.data.tables.modelled import MODELLED, measure_model, phrase_of
 from undiffuse.data.tables.transform import TableTransform
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
+from undiffuse.options import AS_IT_IS, ReadingOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +76,7 @@ class TableKind(Kind):
         self,
         source: Any,
         *,
-        size: int | tuple[int, ...] | None = None,
+        reading: ReadingOptions = AS_IT_IS,
         progress: Progress | None = None,
     ) -> Loaded:
         """Read a table; see `Kind.read`. Refusals name the table and the column."""
