@@ -49,7 +49,7 @@ Rows = tuple[np.ndarray, Tensor]  # stored rows, and what they show: (n,) or (n,
 def _fashion(part: str, rows: int | None = None) -> Rows:
     from undiffuse.data.load import read
 
-    loaded = read({"train": "fashion-mnist", "test": "fashion-mnist-test"}[part], 0, None, None)
+    loaded = read({"train": "fashion-mnist", "test": "fashion-mnist-test"}[part])
     assert loaded.labels is not None
     chosen = np.arange(len(loaded.rows))[:rows]
     return loaded.rows.take(chosen), torch.from_numpy(np.asarray(loaded.labels)[chosen]).long()
