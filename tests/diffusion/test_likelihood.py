@@ -14,9 +14,13 @@ from torch import nn
 from undiffuse.diffusion import EDM, CosineVP, Denoiser, LinearVP, Prior
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand
 from undiffuse.diffusion.likelihood.density import (
+    MANY,
+    POINTS,
     Adaptive,
     RungeKutta,
+    clenshaw_curtis,
     log_density,
+    places,
 )
 from undiffuse.diffusion.oracle import Gaussian, Mixture
 from undiffuse.diffusion.schedules.process import LEAST_SCORED
@@ -64,6 +68,21 @@ def test_it_is_the_exact_marginal(name, shape):
     assert (error <= found.stderr).all()
     assert float(found.stderr.max()) <= 1e-4
     assert torch.equal(found.products, found.evaluations * x[0].numel())
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [*((name, 3e-4) for name in FAST), ("edm", 1e-7), ("cosine_vp", 1e-7)]
+)
+def test_a_trace_of_many_products_is_taken_at_few_points_of_the_path(name, tolerance):
+    """And together with the path where these points are too few for the tolerance."""
+    oracle, x = mixture(FAST[name], (MANY,))
+    found = log_density(oracle, x, AtOne(oracle), solver=Adaptive(tolerance))
+    error = (found.nats - truth(oracle, x)).abs()
+    assert (error <= found.stderr).all()
+    assert float(found.stderr.max()) <= 1000 * tolerance
+    few = found.products == POINTS * MANY
+    assert few.any() or tolerance < 1e-6
+    assert (found.products[few] < MANY * found.evaluations[few] / 2).all()
 
 
 def test_a_fixed_grid_comes_to_it_at_fourth_order():
@@ -202,10 +221,10 @@ def test_the_exact_trace_of_a_real_network_is_that_of_its_jacobian():
     learned = Denoiser(Twice(network), schedule, Preconditioned(), learned_variance=True)
     found = [log_density(d, x, prior, solver=RungeKutta(2)).nats for d in (plain, learned)]
     torch.testing.assert_close(*found)
-    from undiffuse.diffusion.likelihood.density import _slope
+    from undiffuse.diffusion.likelihood.density import slope_and_products
 
     t = times(0.01, 0.02)
-    _, products = _slope(
+    _, products = slope_and_products(
         plain, x, t, torch.eye(16).double().reshape(1, 16, 1, 4, 4).expand(2, -1, -1, -1, -1)
     )
     for i in range(2):
@@ -259,9 +278,15 @@ def test_the_classic_runge_kutta_is_exact_on_cubics_and_goes_either_way():
 def test_the_adaptive_solver_may_be_off_by_its_tolerance_a_step():
     """Six evaluations a step; the tolerance is absolute and relative to the nats."""
     nats, evaluations = times(0.0, 9.0, -9.0), torch.tensor([6, 60, 61])
-    off, more = Adaptive(1e-3).error(nats, evaluations, lambda other: pytest.fail("solved"))
+    off = Adaptive(1e-3).error(nats, evaluations)
     torch.testing.assert_close(off, times(1e-3, 1e-1, 1.1e-1))
-    assert more.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("power", range(9))
+def test_clenshaw_and_curtis_rule_is_exact_on_polynomials(power):
+    assert float(clenshaw_curtis(list(places(8) ** power))) == pytest.approx(
+        1 / (power + 1), abs=1e-14
+    )
 
 
 def test_one_step_has_no_half_to_tell_its_error():

@@ -57,6 +57,39 @@ _ERROR = (
     22 / 525,
     -1 / 40,
 )  # fifth less fourth order
+_INTERPOLATION = torch.tensor(
+    [
+        [1, 0, 0, 0, 0, 0, 0],
+        [
+            -8048581381 / 2820520608,
+            0,
+            131558114200 / 32700410799,
+            -1754552775 / 470086768,
+            127303824393 / 49829197408,
+            -282668133 / 205662961,
+            40617522 / 29380423,
+        ],
+        [
+            8663915743 / 2820520608,
+            0,
+            -68118460800 / 10900136933,
+            14199869525 / 1410260304,
+            -318862633887 / 49829197408,
+            2019193451 / 616988883,
+            -110615467 / 29380423,
+        ],
+        [
+            -12715105075 / 11282082432,
+            0,
+            87487479700 / 32700410799,
+            -10690763975 / 1880347072,
+            701980252875 / 199316789632,
+            -1453857185 / 822651844,
+            69997945 / 29380423,
+        ],
+    ],
+    dtype=torch.float64,
+)  # of the slopes of a step, by powers 1 to 4 of the share of it
 _SMALLEST = 1e-14  # a step shorter than this share of the way cannot be told from none
 MOST = 2000  # evaluations of a row: a smooth flow takes 20 to 400, one with jumps has no end
 
@@ -103,14 +136,16 @@ def integrate(
     *,
     rtol: float = 1e-5,
     atol: float | tuple[float, ...] = 1e-5,
+    stops: Stops | None = None,
 ) -> tuple[State, Tensor]:
     """Integrate d state/dw = field(state, w, rows), tensors (B, *), from w = `start` to `end`.
 
     The error of a step is, for each member of the state, the root mean square over a row's
     coordinates of err / (atol + rtol |x|); the largest counts. `atol` may be one number per
-    member, inf for one that goes along uncontrolled. Returns the state at `end` and the
-    evaluations of the field that each row took, (B,). A row whose field is not finite, or that has
-    not arrived after `MOST` evaluations, ends as nan; the others are not touched by it.
+    member, inf for one that goes along uncontrolled. `stops` takes down the state on the way.
+    Returns the state at `end` and the evaluations of the field that each row took, (B,). A row
+    whose field is not finite, or that has not arrived after `MOST` evaluations, ends as nan; the
+    others are not touched by it.
 
     >>> start = (torch.ones(2, 1, dtype=torch.float64),)
     >>> decay = lambda state, w, rows: (-state[0],)
@@ -138,14 +173,15 @@ def integrate(
         rows, w, state = going.rows, going.w, going.state
         last = (end - w).abs() <= going.h.abs() * 1.0000001
         h = torch.where(last, end - w, going.h)
-        after, slope, error = _step(
-            field, state, going.slope, w, h, torch.where(last, end, w + h), rows, size
-        )
+        stop = torch.where(last, end, w + h)
+        after, slopes, error = _step(field, state, going.slope, w, h, stop, rows, size)
         evaluations[rows] += len(_NODES)
         good = error <= 1
+        if stops is not None:
+            stops.passed(rows[good], w[good], stop[good], state, slopes, good)
         lost = ~(h.abs() > _SMALLEST * (end - start).abs())  # nan counts as lost
         lost = lost | ((evaluations[rows] >= MOST) & ~(good & last))
-        going = _next(going, good, after, slope, torch.where(last & good, end, w + h), h, error)
+        going = _next(going, good, after, slopes[-1], stop, h, error)
         done = lost | (good & last)
         for whole, part in zip(result, going.state):
             value = torch.where(_mask(lost, part), torch.nan, part)
@@ -163,14 +199,41 @@ def _step(
     end: Times,
     rows: Tensor,
     size: _Size,
-) -> tuple[State, State, Tensor]:
-    """The state and slope after a step h from w to `end`, each () or (B,), and its error (B,)."""
+) -> tuple[State, list[State], Tensor]:
+    """The state after a step h from w to `end`, each () or (B,), its slopes, and its error (B,)."""
     after, slopes = state, [slope]
     for node, weights in zip(_NODES, _STAGES):
         after = _moved(state, h, slopes, weights)
         slopes.append(field(after, end if node == 1 else w + node * h, rows))
     errors = _moved(tuple(torch.zeros_like(x) for x in state), h, slopes, _ERROR)
-    return after, slopes[-1], size(errors, state, after)
+    return after, slopes, size(errors, state, after)
+
+
+@final
+class Stops:
+    """The first tensor of a state (B, *) at given values of the variable, rising (K,).
+
+    The first is where they start. A step is interpolated to fourth order from its own slopes
+    (Shampine 1986), without an evaluation. `states` (K, B, *) is nan where a row has not come to.
+    """
+
+    def __init__(self, at: Tensor, start: Tensor) -> None:
+        self.at = at
+        self.states = torch.full((len(at), *start.shape), torch.nan).to(start)
+        self.states[(at == at[0]).to(start.device)] = start
+
+    def passed(
+        self, rows: Tensor, w: Times, end: Times, state: State, slopes: list[State], good: Tensor
+    ) -> None:
+        """Take down what lies on the `good` steps of some rows, each from w to `end`, (b,)."""
+        stop, row = ((self.at[:, None] > w) & (self.at[:, None] <= end)).nonzero().unbind(1)
+        h = (end - w)[row]
+        share = (self.at[stop] - w[row]) / h
+        weights = _INTERPOLATION.T @ torch.stack([share**k for k in range(1, 5)])
+        before, *ks = (x[0][good.to(x[0].device)] for x in (state, *slopes))
+        row_there = row.to(before.device)
+        moved = sum(expand(h * c, before) * k[row_there] for c, k in zip(weights, ks))
+        self.states[stop.to(before.device), rows[row].to(before.device)] = before[row_there] + moved
 
 
 class _Size(NamedTuple):
