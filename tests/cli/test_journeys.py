@@ -11,7 +11,6 @@ from PIL import Image
 
 TINY = {
     "unet": "--model.width 8 --model.multipliers 1 --model.blocks 1".split(),  # noqa: SIM905
-    "transformer": "--model.width 16 --model.depth 1 --model.heads 1".split(),  # noqa: SIM905
     "mlp": "--model.width 32 --model.depth 1".split(),  # noqa: SIM905
 }
 QUICK = ("--steps", 24, "--precision", "float32", "--training.samples", 4, "--device", "cpu")
@@ -212,7 +211,7 @@ def test_a_folder_of_recordings(cli, make, tmp_path: Path) -> None:
         soundfile.write(tmp_path / "notes" / f"{i}.wav", wave, 4000)
     out = tmp_path / "run"
     sizes = ("--model.patch", 50, "--data.size", 400)
-    cli("train", tmp_path / "notes", "--out", out, *QUICK, *TINY["transformer"], *sizes).done()
+    cli("train", tmp_path / "notes", "--out", out, *QUICK, *TINY["unet"], *sizes).done()
     cli("sample", out, "-n", 3, "--out", tmp_path / "new", "--steps", 3).done()
     files = sorted((tmp_path / "new").iterdir())
     assert len(files) == 3

@@ -79,6 +79,19 @@ def test_unets_end_at_few_positions_and_attend_only_over_few(side, ratio):
         assert math.prod(-(-n // (network.patch * 2**level)) for n in (side, ratio * side)) <= 64
 
 
+@pytest.mark.parametrize("length", [1, 2, 5, 11, 12, 24, 100, 1024, 5000, 16_000, 100_000])
+@pytest.mark.parametrize("channels", [1, 2, 70])
+def test_unets_of_sequences_see_few_positions_that_are_not_narrower_than_a_patch(channels, length):
+    with torch.device("meta"):
+        network = for_shape((channels, length))
+    positions, levels = -(-length // network.patch), len(network.multipliers)
+    most = 256 if length <= 4096 else 1024
+    assert most / 2 < positions <= most or (network.patch == 1 and positions <= most)
+    assert -(-positions // 2 ** (levels - 1)) < 12 or levels == 6
+    assert network.width >= min(channels * network.patch, 256)
+    assert all(-(-positions // 2**level) <= 64 for level in network.attention)
+
+
 @pytest.mark.parametrize(
     "shape", [(1, 1), (1, 300), (2, 16_000), (1, 100_000), (3, 64, 64), (1, 7, 5)], ids=str
 )
@@ -94,7 +107,7 @@ def test_transformers_see_few_tokens_that_are_not_narrower_than_a_patch(shape):
 
 def test_what_depends_on_a_given_dimension_follows_it():
     assert for_shape((1, 64, 64), multipliers=(1,)).attention == ()
-    assert for_shape((1, 16), width=40).heads in (1, 2, 4, 5, 8, 10)
+    assert for_shape((1, 16), kind="transformer", width=40).heads in (1, 2, 4, 5, 8, 10)
     assert for_shape((1, 28, 28), patch=7).attention == (0,)
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from undiffuse.nn.layers import LabelEntry, conv, counts, crop_to, fold, linear, unfold
 from undiffuse.nn.mlp import MLPBlock
 from undiffuse.nn.sized import SizedNetwork, first_that_takes
-from undiffuse.nn.unet import ResidualBlock
+from undiffuse.nn.unet import ResidualBlock, as_image, kernel
 
 _GAIN = 10.0  # log scales are this many times their parameters, which an optimizer moves too little
 
@@ -127,8 +127,9 @@ class ConvEncoder(ConvCoder):
         channels = [width * m for m in multipliers]
         last = counts(shape, patch, len(multipliers) - 1)
         self.condition = LatentConditioning(width=2 * width, classes=classes)
-        self.enter = conv(shape[0] * patch ** (len(shape) - 1), channels[0])
-        self.levels = _levels(channels, 2 * width, blocks)
+        size = kernel(shape)
+        self.enter = conv(shape[0] * patch ** (len(shape) - 1), channels[0], size)
+        self.levels = _levels(channels, 2 * width, blocks, size)
         self.leave = linear(channels[-1] * math.prod(last), outputs)
 
     def forward(
@@ -137,7 +138,7 @@ class ConvEncoder(ConvCoder):
         """Return (B, outputs)."""
         self.check_call(x, label)
         e = self.condition(x, label)
-        h = self.enter(_image(fold(x, [self.patch] * (x.ndim - 2))))
+        h = self.enter(as_image(fold(x, [self.patch] * (x.ndim - 2))))
         for i, run in enumerate(self.levels):
             if i:
                 h = F.avg_pool2d(h, 2, ceil_mode=True, count_include_pad=False)
@@ -175,8 +176,9 @@ class ConvDecoder(ConvCoder):
         self.sides = [counts(shape, patch, k) for k in range(len(multipliers))][::-1]
         self.condition = LatentConditioning(width=2 * width, classes=classes, latent=latent)
         self.enter = linear(latent, channels[0] * math.prod(self.sides[0]))
-        self.levels = _levels(channels, 2 * width, blocks)
-        self.leave = conv(channels[-1], shape[0] * patch ** (len(shape) - 1))
+        size = kernel(shape)
+        self.levels = _levels(channels, 2 * width, blocks, size)
+        self.leave = conv(channels[-1], shape[0] * patch ** (len(shape) - 1), size)
 
     def forward(
         self, z: Float[Tensor, "b z"], label: Int64[Tensor, " b"] | None = None
@@ -184,7 +186,7 @@ class ConvDecoder(ConvCoder):
         """Return F (B, *shape)."""
         self.check_call(z, label, latent=self.latent)
         e = self.condition(z, label)
-        h = _image(self.enter(z).unflatten(1, (-1, *self.sides[0])))
+        h = as_image(self.enter(z).unflatten(1, (-1, *self.sides[0])))
         for i, run in enumerate(self.levels):
             if i:
                 sides = self.sides[i] if len(self.sides[i]) == 2 else (1, *self.sides[i])
@@ -337,14 +339,15 @@ def autoencoder(
     )
 
 
-def _levels(channels: Sequence[int], features: int, blocks: int) -> nn.ModuleList:
+def _levels(
+    channels: Sequence[int], features: int, blocks: int, size: tuple[int, int]
+) -> nn.ModuleList:
     """A run of residual blocks for each number of channels."""
+
+    def block(inputs: int, outputs: int) -> ResidualBlock:
+        return ResidualBlock(inputs, outputs, features, size=size)
+
     return nn.ModuleList(
-        nn.ModuleList(ResidualBlock(here if i else before, here, features) for i in range(blocks))
+        nn.ModuleList(block(here if i else before, here) for i in range(blocks))
         for before, here in zip([channels[0], *channels], channels)
     )
-
-
-def _image(h: Tensor) -> Tensor:
-    """(B, C, H, W), a sequence (B, C, L) as an image of height 1."""
-    return h if h.ndim == 4 else h[:, :, None]

@@ -1,4 +1,4 @@
-"""A U-Net for images and grids of any number of channels, height and width.
+"""A U-Net for images, grids and sequences of any number of channels and any size.
 
     x --patch x patch pixels to channels--> level 0 --half--> level 1 ... --double--> level 0 --> F
 
@@ -7,7 +7,8 @@ Dhariwal and Nichol 2021 and the skips of Song et al. 2021): h <- (skip(h) + bra
 sqrt(2), GroupNorm and SiLU before each convolution. On the way up each block also sees the output
 of its counterpart on the way down. Halving averages 2 x 2 positions (at an odd edge, those that
 exist); doubling repeats them and cuts the surplus, so that any size is taken. Only for the patches
-is the image padded, by its own last row and column, and the output is cut back exactly.
+is the image padded, by its own last row and column, and the output is cut back exactly. A sequence
+is an image of height 1, whose kernels have height 1 as well.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ _MOST_ATTENDED = 64  # positions that attention is over, unless asked for
 
 @final
 class UNet(SizedNetwork):
-    """F(x, c_noise, label, vector) for rows of shape (C, H, W).
+    """F(x, c_noise, label, vector) for rows of shape (C, H, W) or (C, L).
 
     Args:
-        shape: (C, H, W) of a row.
+        shape: (C, H, W) or (C, L) of a row.
         width: channels of level 0.
         multipliers: channels of each level as a multiple of `width`; their count is the depth.
         blocks: residual blocks per level on the way down, and as many on the way up.
         attention: the levels whose blocks attend over all positions.
-        patch: side of the pixel blocks that are folded into channels.
+        patch: side of the pixel blocks, or length of the pieces, that are folded into channels.
         head_width: channels per attention head.
         dropout: share of activations dropped in training.
         classes: number of labels, 0 for none.
@@ -64,7 +65,7 @@ class UNet(SizedNetwork):
     torch.Size([2, 3, 7, 10])
     """
 
-    name, axes, least = "unet", (3,), {"attention": 0}
+    name, axes, least = "unet", (2, 3), {"attention": 0}
     hidden = ("down", "middle", "up")
     patch: int
     blocks: int
@@ -92,18 +93,18 @@ class UNet(SizedNetwork):
                 f"{len(multipliers)} multipliers the levels are 0 to {len(multipliers) - 1}."
             )
         channels = [width * m for m in multipliers]
-        pixels = shape[0] * patch**2
+        self.sides = (patch,) * (len(shape) - 1)
+        pixels, size = shape[0] * math.prod(self.sides), kernel(shape)
         features = 4 * width
         self.condition = Conditioning(width=features, span=span, classes=classes, vector=vector)
 
         def block(level: int, inputs: int) -> ResidualBlock:
             heads = divisor(channels[level], max(1, channels[level] // head_width))
             attends = level in attention and math.prod(counts(shape, patch, level)) > 1
-            return ResidualBlock(
-                inputs, channels[level], features, dropout, heads if attends else 0
-            )
+            heads = heads if attends else 0
+            return ResidualBlock(inputs, channels[level], features, dropout, heads, size)
 
-        self.enter = conv(pixels, channels[0])
+        self.enter = conv(pixels, channels[0], size)
         runs = [(level, here, channels[max(0, level - 1)]) for level, here in enumerate(channels)]
         self.down = nn.ModuleList(
             block(level, here if i else above) for level, here, above in runs for i in range(blocks)
@@ -117,11 +118,16 @@ class UNet(SizedNetwork):
             for i in range(blocks)
         )
         self.leave_norm = nn.GroupNorm(groups(channels[0]), channels[0])
-        self.leave = conv(channels[0], pixels * out, zero=True)
+        self.leave = conv(channels[0], pixels * out, size, zero=True)
 
     @classmethod
     def sizes(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-        """Aim at 8 to 32 positions a side at level 0 and fewer than 6 at the last."""
+        """Aim at 8 to 32 positions a side at level 0 and fewer than 6 at the last.
+
+        Of a sequence at up to 256 (1,024 of a long one) and, where they are few, fewer than 12.
+        """
+        if len(shape) == 2:
+            return cls._sizes_of_sequence(shape, given)
         side = math.sqrt(shape[1] * shape[2])
         patch = 1 if side <= 16 else 2 if side <= 48 else 4 if side <= 144 else 8
         patch = given.get("patch", min(patch, *shape[1:]))
@@ -141,23 +147,44 @@ class UNet(SizedNetwork):
         }
 
     @classmethod
+    def _sizes_of_sequence(cls, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+        length = shape[1]
+        most = 256 if length <= 4096 else 1024
+        patch = given.get("patch") or next(2**k for k in range(64) if -(-length // 2**k) <= most)
+        values = shape[0] * patch
+        positions = -(-length // patch)
+        depth = 1 + sum(positions >= 12 * 2**level for level in range(5))
+        multipliers = given.get("multipliers", (1, 2, 2, 2, 3, 3)[:depth])
+        levels = range(1, len(multipliers))
+        return {
+            "width": min(64 * -(-values // 64), 256),
+            "multipliers": multipliers,
+            "blocks": 1,
+            "attention": tuple(k for k in levels if -(-positions // 2**k) <= _MOST_ATTENDED),
+            "patch": patch,
+        }
+
+    @classmethod
     def ladder(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """From the usual width to twice that: a narrower one takes hardly less time."""
-        usual = cls.sizes(shape, {})["width"]
-        return (usual, usual // 2 * 3, 2 * usual)
+        """From the usual width to twice that: a narrower one takes hardly less time.
+
+        Of a sequence, from half of it to one and a half times that.
+        """
+        half = cls.sizes(shape, {})["width"] // 2
+        least = 2 if len(shape) == 3 else 1
+        return (least * half, (least + 1) * half, (least + 2) * half)
 
     def forward(
         self,
-        x: Float[Tensor, "b c h w"],
+        x: Float[Tensor, "b c *side"],
         c_noise: Float[Tensor, " b"],
         label: Int64[Tensor, " b"] | None = None,
         vector: Float[Tensor, "b v"] | None = None,
-    ) -> Float[Tensor, "b c_out h w"]:
-        """Return F (B, out C, H, W) for x (B, C, H, W) at noise levels c_noise (B,)."""
+    ) -> Float[Tensor, "b c_out *side"]:
+        """Return F (B, out C, *S) for x (B, C, *S) at noise levels c_noise (B,)."""
         self.check_call(x, label, vector)
         e = self.condition(c_noise, label, vector)
-        patch = (self.patch, self.patch)
-        h = self.enter(fold(x, patch))
+        h = self.enter(as_image(fold(x, self.sides)))
         seen: list[Tensor] = []
         for i, block in enumerate(self.down):
             if i and i % self.blocks == 0:
@@ -169,7 +196,8 @@ class UNet(SizedNetwork):
             if i and i % self.blocks == 0:
                 h = crop_to(F.interpolate(h, scale_factor=2.0), seen[-1].shape[2:])
             h = block(torch.cat([h, seen.pop()], dim=1), e)
-        return unfold(self.leave(F.silu(self.leave_norm(h))), patch, self.shape[1:])
+        h = self.leave(F.silu(self.leave_norm(h)))
+        return unfold(h if len(self.sides) == 2 else h[:, :, 0], self.sides, self.shape[1:])
 
 
 @final
@@ -177,19 +205,25 @@ class ResidualBlock(nn.Module):
     """h (B, inputs, H, W), e (B, features) -> (B, outputs, H, W).
 
     Two convolutions, then attention if heads > 0. The second normalization has no weights of its
-    own: its scale and shift come from e.
+    own: its scale and shift come from e. Kernels are of `size`.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, features: int, dropout: float = 0.0, heads: int = 0
+        self,
+        inputs: int,
+        outputs: int,
+        features: int,
+        dropout: float = 0.0,
+        heads: int = 0,
+        size: tuple[int, int] = (3, 3),
     ) -> None:
         super().__init__()
         self.first_norm = nn.GroupNorm(groups(inputs), inputs)
-        self.first = conv(inputs, outputs)
+        self.first = conv(inputs, outputs, size)
         self.modulation = linear(features, 2 * outputs)
         self.second_norm = nn.GroupNorm(groups(outputs), outputs, affine=False)
         self.dropout = nn.Dropout(dropout)
-        self.second = conv(outputs, outputs, zero=True)
+        self.second = conv(outputs, outputs, size, zero=True)
         self.skip = conv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.attention_norm = nn.GroupNorm(groups(outputs), outputs) if heads else None
         self.attention = Attention(width=outputs, heads=heads) if heads else None
@@ -207,6 +241,16 @@ class ResidualBlock(nn.Module):
             mixed = self.attention(tokens).transpose(1, 2).unflatten(2, h.shape[2:])
             h = (h + mixed) * math.sqrt(0.5)
         return h
+
+
+def kernel(shape: Sequence[int]) -> tuple[int, int]:
+    """Return the size of kernels for rows of `shape`: 3 x 3, of a sequence 1 x 3."""
+    return (3, 3) if len(shape) == 3 else (1, 3)
+
+
+def as_image(h: Float[Tensor, "b c *side"]) -> Float[Tensor, "b c h w"]:
+    """Return a sequence (B, C, L) as an image of height 1; an image as it is."""
+    return h if h.ndim == 4 else h[:, :, None]
 
 
 def groups(channels: int) -> int:
