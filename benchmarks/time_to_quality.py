@@ -114,25 +114,26 @@ def part(name: str, contender: str, budget: str, asked: Any) -> dict[str, Any]:
 
 def table(parts: list[dict[str, Any]]) -> str:
     """Return all parts as tables in Markdown, one for each set."""
-    heads = ["contender", "time", "Frechet", "95 %", *COLUMNS[1:]]
+    heads = ["contender", "time", "Frechet", "95 %", *COLUMNS[1:], "samples"]
     heads += ["images seen", "parameters", "sampler", "ms a sample"]
     lines: list[str] = []
     for name in dict.fromkeys(one["set"] for one in parts):
         own = [one for one in parts if one["set"] == name]
-        samples = own[0]["samples"]
-        lines += [f"{name}, {samples:,} samples, {own[0]['threads']} threads", ""]
+        samples = max(one["samples"] for one in own)
+        lines += [f"{name}, {own[0]['threads']} threads", ""]
         lines += [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
         for one in own:
             distance, *others = (one["figures"][key] for key in COLUMNS)
             cells = [f"`{one['contender']}`", one["budget"], f"{distance['value']:.2f}"]
             cells += [f"{distance['low']:.2f} to {distance['high']:.2f}"]
             cells += [f"{other['value']:.3f}" for other in others]
-            cells += [f"{one['images']:,}", f"{one['parameters'] / 1e6:.2f} M", one["sampler"]]
+            cells += [f"{one['samples']:,}", f"{one['images']:,}"]
+            cells += [f"{one['parameters'] / 1e6:.2f} M", one["sampler"]]
             lines.append(f"| {' | '.join([*cells, format(one['milliseconds'], ',.1f')])} |")
         real = floor(name, samples)
         cells = ["training rows", "", f"{real['frechet'].value:.3f}", ""]
         cells += [f"{real[key].value:.3f}" for key in COLUMNS[1:]]
-        lines += [f"| {' | '.join([*cells, '', '', '', ''])} |", ""]
+        lines += [f"| {' | '.join([*cells, f'{samples:,}', '', '', '', ''])} |", ""]
     return "\n".join(lines)
 
 
