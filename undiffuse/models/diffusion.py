@@ -467,8 +467,7 @@ class Diffusion(GenerativeModel):
         rows = source.held_out_batch(rows_for(transform.shape))["row"]
         real = transform.encode(rows, RowNoise(seed, len(rows)))[0]
         data = Measured(self.schedule, self.sigma_data, real)
-        whole = torch.autocast(self.device.type, enabled=False)  # as samples are drawn later
-        with self._evaluating(), torch.no_grad(), whole:
+        with self._evaluating(), torch.no_grad():  # in the precision around it
             self.tuned, said = find_sampler(
                 drawn, data, seconds=seconds, progress=progress, stop=stop
             )

@@ -6,18 +6,24 @@ down to `low`, then 0 (Karras et al. 2022, Eq. 5, whose ends are those of the sc
 
 1. rho, high and low are searched by coordinate descent for the smallest end-point error of DEIS,
 
-       e = |x - x*| / |x*|,   x* from the same noise by `REFERENCE`, norms over rows and coordinates
+       e = |x - x*| / |x*|,   x* from the same noise by `ACCURATE`, norms over rows and coordinates
 
    and the methods are compared by e on the grid that was found;
-2. from few evaluations up, samples of at least `LEAST_SEEDS` seeds are compared with those of
-   `REFERENCE` from the same seeds by their kernel distance to held-out rows (see `paired`). The
-   first that is not worse, with an end-point error of at most `CLOSE`, is chosen.
+2. from few evaluations up, samples are compared with those of a reference from the same seeds by
+   their kernel distance to held-out rows (see `paired`). The first that is not worse, with an
+   end-point error of at most `CLOSE`, is chosen. The reference is the longest of step 1, where its
+   error is at most `NEAR`, and otherwise `ACCURATE`.
+
+The comparison is sequential. What is clearly worse on `PILOT` seeds goes no further, and what is
+clearly not worse on `LEAST_SEEDS` is chosen. Where there is too little time for so many, all are
+compared on as many as there is time for, `PILOT` at least; then nothing is chosen rather than
+`ACCURATE`.
 
 The errors of a network that was trained briefly add up along an ordinary equation, while noise on
 the way makes a sampler forget them. So `NOISY`, which has no end point to be compared, is tried as
-well: where it is closer to held-out rows than the reference, at first on `PILOT` seeds, then on all
-of them, it takes the reference's place, and the first of its `NOISY_COUNTS` that is not worse is
-chosen. Its grids are those on which exact Gaussians are least too wide or narrow.
+well if there is time: where it is closer to held-out rows than the reference, at first on `PILOT`
+seeds, then on all of them, it takes the reference's place, and the first of its `NOISY_COUNTS` that
+is not worse is chosen. Its grids are those on which exact Gaussians are least too wide or narrow.
 
 What is chosen keeps the law that samples of exact Gaussians are as wide as the data, within `WIDTH`
 for the data's own deviation: others are never compared.
@@ -46,23 +52,26 @@ from undiffuse.diffusion.oracle import Gaussian
 from undiffuse.diffusion.schedules.process import Times, as_times
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.models.methods import SAMPLER
-from undiffuse.models.paired import Pairing
+from undiffuse.models.paired import Compared, Pairing
 
-COUNTS = (5, 6, 8, 10, 12, 18, 25)
+COUNTS = (6, 8, 10, 12, 18)
 TRIED = ("deis", "dpmpp", "unipc", "ipndm")
-REFERENCE = "deis", 40
-NOISY, NOISY_COUNTS = "dpmpp_sde", (12, 18, 25, 40)
-PILOT = 256  # seeds
+ACCURATE = "deis", 40
+NOISY, NOISY_COUNTS = "dpmpp_sde", (12, 18, 25)
 ROWS = 2048  # held-out rows, at most
+FEWEST = 96  # held-out rows, at least
 SEEDS, MOST_SEEDS = 1024, 4096  # that are compared, the more the fewer numbers a row has
-FEWEST, LEAST_SEEDS = 96, 1000  # held-out rows, and seeds that are compared, at least
+PILOT, LEAST_SEEDS = 192, 1000  # on which one can be refused, and chosen
 SCREENED = 8  # seeds for end-point errors, at least
 CLOSE = 0.03  # the largest end-point error of what is chosen
+NEAR = 0.005  # likewise, of what others are compared with
 TOLERANCE = 0.01  # of the reference's distance, by which another may be worse
 NOISE = 0.1  # likewise, of the noise that a distance has
 WIDTH = 0.005
-_FIRST, _SEARCHED = 8, 12  # the number of evaluations whose grid is searched first, and the last
-_TRIALS = 9  # of grids for each, about
+_FIRST = 8  # the evaluations whose grid and methods are searched and compared first
+_TRIALS = {6: 11, 8: 17, 12: 11}  # of the grids that are searched, about; others take one of these
+_METHODS = 2  # that are compared for other numbers, the best for the first
+_SPENT = 0.9  # of the time left, by plan
 _PENALTY = 4.0  # how much more a wrong width counts than an end-point error
 _WIDTHS = {1.0: 1.0, 0.25: 0.25}  # shares of the data's deviation: weights in grids of `NOISY`
 _ROWS_FOR = 2**25  # numbers in all held-out rows, at most
@@ -150,9 +159,9 @@ class Tuned:
     """The samplers that were measured for a trained model, and the one that was chosen.
 
     Attributes:
-        candidates: by ascending number of steps; the last is the reference.
+        candidates: by ascending number of steps, then the reference.
         chosen: the number of the chosen one.
-        seeds: samples of each that were compared.
+        seeds: samples of the chosen one that were compared.
         rows: held-out rows that they were compared with.
     """
 
@@ -191,7 +200,7 @@ class Tuned:
         if not 0 <= tree["chosen"] < len(found):
             raise ValueError(f"chosen: there is no candidate {tree['chosen']}")
         for one in found:
-            if one.method not in (*TRIED, REFERENCE[0], NOISY):
+            if one.method not in (*TRIED, ACCURATE[0], NOISY):
                 raise ValueError(f"method {one.method}: it is none of those that are tried")
             if (one.error is None) != (one.method == NOISY):
                 raise ValueError(f"error: {one.error} is none of {one.method}")
@@ -243,36 +252,31 @@ def find_sampler(
         return None, f"not tuned: {rows} held-out rows are too few to compare with ({FEWEST} do)"
     search = _Search(draw, data, progress, stop)
     try:
-        seeds = search.affordable(seconds)
-        if seeds < LEAST_SEEDS:
-            return None, "not tuned: the time is too short to compare samples"
-        found, chosen = search.compare(search.screen(), seeds)
-    except _Stopped:
-        return None, "not tuned: it was stopped"
-    tuned = Tuned(found, chosen, seeds, rows)
-    best, dear = tuned.best, found[-1]
+        search.start(seconds)
+        tuned = search.compare(search.screen())
+    except _Stopped as ended:
+        return None, f"not tuned: {ended}"
+    best, dear = tuned.best, tuned.candidates[-1]
     return tuned, (
         f"samples take {best.steps} evaluations, by {best.method}: as close to held-out rows as "
-        f"{dear.method} in {dear.steps}, of {seeds:,} samples"
+        f"{dear.method} in {dear.steps}, of {tuned.seeds:,} samples"
     )
 
 
 def least_evaluations() -> int:
     """Return how many evaluations of one row `find_sampler` takes at least, about."""
-    compared, searched = _work()
-    return compared * LEAST_SEEDS + searched * SCREENED
+    return _screening() * SCREENED + (ACCURATE[1] + COUNTS[-2]) * PILOT
 
 
-def _work() -> tuple[int, int]:
-    """The evaluations of a seed that is compared, and of one on which samplers are searched."""
-    searched = _TRIALS * sum(n for n in COUNTS if n <= _SEARCHED) + len(TRIED) * sum(COUNTS)
-    pilot = NOISY_COUNTS[-1] * PILOT // SEEDS
-    return REFERENCE[1] + pilot + sum(COUNTS[:-2]), searched
+def _screening() -> int:
+    """The evaluations of a seed on which samplers are searched, about."""
+    searched = sum(n * _TRIALS.get(n, 2) for n in {*COUNTS, *_TRIALS})
+    return ACCURATE[1] + searched + len(TRIED) * _FIRST + _METHODS * sum(COUNTS)
 
 
 @final
 class _Stopped(Exception):
-    """The search is no longer wanted."""
+    """The search is no longer wanted, or cannot be made: why."""
 
 
 def rows_for(shape: Sequence[int]) -> int:
@@ -296,6 +300,27 @@ def width(schedule: Schedule, step: Step, times: Times, std: float) -> float:
 
 
 @final
+class _Samples:
+    """The samples of one sampler, (n, d) of the first n seeds, drawn as far as they are needed."""
+
+    def __init__(self, draw: Callable[[int, int], Tensor], steps: int) -> None:
+        self._draw, self.steps = draw, steps
+        self._rows: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Return how many were drawn."""
+        return 0 if self._rows is None else len(self._rows)
+
+    def __call__(self, n: int) -> Tensor:
+        """Return the first n."""
+        if self._rows is None:
+            self._rows = self._draw(0, n)
+        elif n > len(self._rows):
+            self._rows = torch.cat([self._rows, self._draw(len(self._rows), n)])
+        return self._rows[:n]
+
+
+@final
 class _Search:
     """The search for one model; `screened` seeds are taken for end-point errors."""
 
@@ -308,12 +333,17 @@ class _Search:
         self.numbers = torch.linspace(0, size - 1, min(size, _NUMBERS)).round().long()
         self.batch = max(8, min(_BATCH, _VALUES // size))
         self.real = data.real.flatten(1)[:, self.numbers]
-        self.screened, self.done, self.total = SCREENED, 0, 1
-        self.until = math.inf
-        method, steps = REFERENCE
-        self.reference = METHODS[method], Karras()(self.schedule, steps)
+        self.seeds = min(MOST_SEEDS, max(SEEDS, _SEEDS_FOR // size))
+        self.screened = max(SCREENED, self.seeds // 128)
+        self.done = 0
+        self.total = self.screened * _screening() + (ACCURATE[1] + _FIRST) * self.seeds
+        self.until, self.each = math.inf, 0.0
+        method, steps = ACCURATE
+        times = _listed(Karras()(self.schedule, steps))
+        self.accurate = Candidate(method, times, 0.0, excess=0.0, stderr=0.0)
+        self.samples: dict[Candidate, _Samples] = {}
 
-    def drawn(self, step: Step, times: Times, n: int, begin: int = 0) -> Tensor:
+    def drawn(self, step: Step, times: Times, begin: int, n: int) -> Tensor:
         """Return some numbers (n - begin, d) of samples from number `begin` on.
 
         Their evaluations are counted.
@@ -321,7 +351,7 @@ class _Search:
         parts: list[Tensor] = []
         for first in range(begin, n, self.batch):
             if self.stop():
-                raise _Stopped
+                raise _Stopped("it was stopped")
             count = min(self.batch, n - first)
             x = self.draw(step, times, first, count).flatten(1).cpu()
             parts.append(x[:, self.numbers].nan_to_num(0.0, 0.0, 0.0))
@@ -330,31 +360,37 @@ class _Search:
                 self.progress(min(self.done, self.total), self.total, "choosing a sampler")
         return torch.cat(parts)
 
-    def affordable(self, seconds: float | None) -> int:
-        """Return how many seeds can be compared in this time, at most `MOST_SEEDS`.
+    def of(self, one: Candidate) -> _Samples:
+        """Return the samples of a sampler."""
+        key = Candidate(one.method, one.times, None)
+        if key not in self.samples:
+            step, times = METHODS[one.method], as_times(list(one.times))
+            self.samples[key] = _Samples(partial(self.drawn, step, times), one.steps)
+        return self.samples[key]
 
-        A step of n rows is taken to last a + b n seconds.
+    def start(self, seconds: float | None) -> None:
+        """Take note of the time that there is, and of how long an evaluation takes.
+
+        A step of n rows is taken to last a + b n seconds. Raises _Stopped if that is too short.
         """
-        compared, searched = _work()
-        seeds = most = min(MOST_SEEDS, max(SEEDS, _SEEDS_FOR // self.size))
-        if seconds is not None:
-            self.until = time.perf_counter() + seconds
-            few, many = (self._timed(n) for n in _TIMED)
-            each = max((many - few) / (_TIMED[1] - _TIMED[0]), 1e-9)
-            call = max(few - _TIMED[0] * each, 0.0)
-            left = seconds - searched * (call + SCREENED * each)
-            seeds = max(0, min(most, int(left / (compared * (each + call / self.batch)))))
-        self.total = max(SCREENED, seeds // 128) * searched + seeds * compared
-        return seeds
+        if seconds is None:
+            return
+        self.until = time.perf_counter() + seconds
+        few, many = (self._timed(n) for n in _TIMED)
+        each = max((many - few) / (_TIMED[1] - _TIMED[0]), 1e-9)
+        call = max(few - _TIMED[0] * each, 0.0)
+        self.each = each + call / self.batch
+        screening = _screening() * (call + self.screened * each)
+        if not self.fits(screening / self.each + (ACCURATE[1] + COUNTS[-2]) * PILOT):
+            raise _Stopped("the time is too short to compare samples; give more")
 
-    @property
-    def late(self) -> bool:
-        """Whether the time is over."""
-        return time.perf_counter() > self.until
+    def fits(self, evaluations: int | float) -> bool:
+        """Whether there is time for so many evaluations of a row."""
+        return time.perf_counter() + evaluations * self.each <= self.until
 
     def _timed(self, n: int) -> float:
         """The seconds that a step of n rows takes, after a first one that is not timed."""
-        step, times = self.reference
+        step, times = METHODS[self.accurate.method], as_times(list(self.accurate.times))
         self.draw(step, times[-2:], 0, n)
         began = time.perf_counter()
         self.draw(step, times[-_STEPS - 1 :], 0, n)
@@ -362,10 +398,10 @@ class _Search:
 
     def screen(self) -> list[Candidate]:
         """Return the best method and grid for each number of evaluations, by end-point error."""
-        accurate = self.drawn(*self.reference, self.screened)
+        accurate = self.of(self.accurate)(self.screened)
 
         def error(method: str, times: Times) -> float:
-            found = self.drawn(METHODS[method], times, self.screened)
+            found = self.drawn(METHODS[method], times, 0, self.screened)
             wrong = (found - accurate).square().sum() / accurate.square().sum()
             return math.sqrt(float(wrong))
 
@@ -375,59 +411,96 @@ class _Search:
 
         top, least = _ends(self.schedule)
         spacings: dict[int, Spacing] = {}
-        for steps in sorted(COUNTS, key=lambda count: abs(count - _FIRST)):
-            near = min(spacings, key=lambda count: abs(count - steps), default=None)
-            start = Spacing(7.0, top / 4, 4 * least) if near is None else spacings[near]
-            factors = (2.0, 1.4) if near is None else (1.5,) if steps <= _SEARCHED else ()
+        for steps in sorted(_TRIALS, key=lambda count: abs(count - _FIRST)):
+            start = spacings.get(_FIRST, Spacing(7.0, top / 4, 4 * least))
+            factors = (1.5,) if spacings else (2.0, 1.4)
             spacings[steps] = self._descend(start, factors, partial(objective, steps=steps))
         kept: list[Candidate] = []
-        for steps in COUNTS:
-            times = spacings[steps].times(self.schedule, steps)
+        methods = TRIED
+        for steps in sorted(COUNTS, key=lambda count: abs(count - _FIRST)):
+            near = sorted(_TRIALS, key=lambda count: abs(count - steps))
+            near = [spacings[count] for count in near[: 1 if steps in _TRIALS else 2]]
+            if len(near) > 1:
+                near.sort(key=partial(objective, steps=steps))
+            times = near[0].times(self.schedule, steps)
             tried = [
                 Candidate(name, _listed(times), error(name, times))
-                for name in TRIED
+                for name in methods
                 if self._wrong(name, times) <= WIDTH
             ]
-            kept += sorted(tried, key=lambda one: one.error or 0.0)[:1]
-        return kept
+            tried.sort(key=lambda one: one.error or 0.0)
+            methods = tuple(one.method for one in tried[:_METHODS]) or methods
+            kept += tried[:1]
+        return sorted(kept, key=lambda one: one.steps)
 
-    def compare(self, kept: list[Candidate], seeds: int) -> tuple[tuple[Candidate, ...], int]:
-        """Compare with held-out rows until one is good enough; all, and the number of that one."""
-        dear = self.drawn(*self.reference, seeds)
-        pairing = Pairing(dear, self.real)
-        times = _listed(self.reference[1])
-        last = Candidate(REFERENCE[0], times, 0.0, pairing.distance, 0.0, 0.0)
-        noisy = self._noisy(NOISY_COUNTS[-1:])
-        rows = self._closer(noisy[0], dear, pairing) if noisy else None
-        if rows is None:
-            found, chosen = self._first(kept, pairing, seeds)
-            return (*found, last), chosen
-        pairing = Pairing(rows, self.real)
-        end = replace(noisy[0], distance=pairing.distance, excess=0.0, stderr=0.0)
-        found, chosen = self._first(self._noisy(NOISY_COUNTS[:-1]), pairing, seeds)
-        few = [one for one in kept if one.steps < NOISY_COUNTS[0]]
-        least = len(few) + chosen + (chosen == len(found))  # the reference is before the last
-        return (*few, *found, replace(last, **pairing(dear)._asdict()), end), least
+    def compare(self, kept: list[Candidate]) -> Tuned:
+        """Compare with held-out rows until one is good enough."""
+        close = [one for one in kept if one.error is not None and one.error <= CLOSE]
+        if not kept or (kept[-1].error or 0.0) > NEAR:
+            kept = [*kept, self.accurate]
+        *few, last = kept
+        seeds = self._affordable([one for one in few if one in close], last)
+        found, chosen = self._first(few, last, seeds)
+        noisy = self._noisy(NOISY_COUNTS)
+        if noisy and self._closer(noisy[-1], last, len(self.of(last))):
+            seeds = len(self.of(last))
+            among, number = self._first(noisy[:-1], noisy[-1], seeds)
+            below = [one for one in found[:-1] if one.steps < NOISY_COUNTS[0]]
+            dear = self._pairing(noisy[-1], seeds)(self.of(last)(seeds))
+            *among, end = among
+            found = [*below, *among, replace(last, **dear._asdict()), end]
+            chosen = len(below) + number + (number == len(among))
+        compared = min(len(self.of(found[chosen])), len(self.of(found[-1])))
+        if found[chosen].steps == self.accurate.steps and compared < LEAST_SEEDS > seeds:
+            raise _Stopped(f"{compared} samples, for which there was time, show no shorter one")
+        return Tuned(tuple(found), chosen, compared, len(self.real))
+
+    def _affordable(self, close: list[Candidate], last: Candidate) -> int:
+        """How many seeds there is time for: of the reference, and of the first that is close."""
+        if self.until == math.inf:
+            return self.seeds
+        left = _SPENT * (self.until - time.perf_counter()) / self.each
+        seeds = min(self.seeds, int(left / (last.steps + sum(one.steps for one in close[:1]))))
+        if seeds < PILOT:
+            raise _Stopped("the time is too short to compare samples; give more")
+        return seeds
+
+    def _pairing(self, last: Candidate, seeds: int) -> Pairing:
+        return Pairing(self.of(last)(seeds), self.real)
 
     def _first(
-        self, kept: list[Candidate], pairing: Pairing, seeds: int
+        self, few: list[Candidate], last: Candidate, seeds: int
     ) -> tuple[list[Candidate], int]:
-        """Compare until one is not worse; all, and the number of that one: if none, how many."""
+        """Compare until one is not worse than the last; all, and the number of that one."""
         found: list[Candidate] = []
-        chosen = len(kept)
-        for number, one in enumerate(kept):
-            late = one.error is None and self.late
-            if chosen < len(kept) or late:
-                found.append(one)
-                continue
-            rows = self.drawn(METHODS[one.method], as_times(list(one.times)), seeds)
-            compared = pairing(rows)
-            found.append(replace(one, **compared._asdict()))
-            excess, stderr = compared.excess, compared.stderr
-            worse = excess > max(TOLERANCE * pairing.distance, NOISE * pairing.noise, stderr)
-            if not worse and (one.error is None or one.error <= CLOSE):
-                chosen = number
-        return found, chosen
+        chosen = None
+        for one in few:
+            possible = one.error is None or one.error <= CLOSE
+            if chosen is None and possible and self.fits(one.steps * PILOT):
+                compared, good = self._compared(one, last, seeds)
+                chosen = len(found) if good else None
+                one = replace(one, excess=compared.excess, stderr=compared.stderr)
+            found.append(one)
+        distance = self._pairing(last, max(len(self.of(last)), min(PILOT, seeds))).distance
+        found.append(replace(last, excess=0.0, stderr=0.0))
+        found = [
+            one if one.excess is None else replace(one, distance=distance + one.excess)
+            for one in found
+        ]
+        return found, len(few) if chosen is None else chosen
+
+    def _compared(self, one: Candidate, last: Candidate, seeds: int) -> tuple[Compared, bool]:
+        """Compare on more and more seeds until it is certain whether one is worse than the last."""
+        compared, good = Compared(0.0, 0.0, 0.0), False
+        for n in sorted({min(n, seeds) for n in (PILOT, LEAST_SEEDS, seeds)}):
+            pairing = self._pairing(last, n)
+            compared = pairing(self.of(one)(n))
+            allowed = max(TOLERANCE * pairing.distance, NOISE * pairing.noise)
+            good = compared.excess <= allowed
+            sure = abs(compared.excess - allowed) > 2 * compared.stderr
+            if sure and (not good or n >= LEAST_SEEDS):
+                break
+        return compared, good
 
     def _noisy(self, counts: Sequence[int]) -> list[Candidate]:
         """Return `NOISY` on its best grid for each number of steps for which there is one."""
@@ -450,25 +523,20 @@ class _Search:
                 found.append(Candidate(NOISY, _listed(times), None))
         return found[::-1]
 
-    def _closer(self, noisy: Candidate, dear: Tensor, pairing: Pairing) -> Tensor | None:
-        """The samples of `noisy`, if they are closer to held-out rows than those of the reference.
+    def _closer(self, noisy: Candidate, last: Candidate, seeds: int) -> bool:
+        """Whether samples are closer to held-out rows than those of the reference.
 
-        None if that is not certain, or if there is no time left to find out.
+        False if that is not certain, or if there is no time left to find out.
         """
-        step, times = METHODS[noisy.method], as_times(list(noisy.times))
-
-        def closer(rows: Tensor, than: Pairing) -> bool:
-            compared = than(rows)
-            return compared.excess < -max(2 * compared.stderr, TOLERANCE * than.distance)
-
-        seeds, pilot = len(dear), min(PILOT, len(dear))
-        rows = self.drawn(step, times, pilot)
-        promising = closer(rows, Pairing(dear[:pilot], self.real))
-        if not promising or self.late:
-            return None
-        if pilot < seeds:
-            rows = torch.cat([rows, self.drawn(step, times, seeds, pilot)])
-        return rows if closer(rows, pairing) else None
+        for n in sorted({min(PILOT, seeds), seeds}):
+            rows = self.of(noisy)
+            if not self.fits((n - len(rows)) * noisy.steps):
+                return False
+            pairing = self._pairing(last, n)
+            compared = pairing(rows(n))
+            if compared.excess >= -max(2 * compared.stderr, TOLERANCE * pairing.distance):
+                return False
+        return True
 
     def _wrong(self, method: str, times: Times) -> float:
         """By what share samples of a Gaussian as wide as the data are too wide or narrow."""
