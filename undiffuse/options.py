@@ -279,6 +279,13 @@ class DataOptions(ReadingOptions):
             "rows, which a report needs)."
         ),
     ] = None
+    mirrored: Annotated[
+        bool | None,
+        Doc(
+            "Mirror images in training, half the time: true or false (default: fewer than 500 "
+            "that a classifier cannot tell from mirrored ones)."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

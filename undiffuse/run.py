@@ -247,7 +247,8 @@ class Run:
             loaded = None  # `conform` says what is wrong with it as rows of this run
         if loaded is not None and loaded.fingerprint == config["fingerprint"]:
             own: dict[str, Any] = {"reading": reading, "progress": progress}
-            return Data(loaded, seed=split["seed"], held_out=split["held_out"], **own)
+            own |= {"held_out": split["held_out"], "mirrored": config.get("mirrored")}
+            return Data(loaded, seed=split["seed"], **own)
         if source is None:
             raise InputError(
                 f"{self.given}: {given} is not what it was trained on, or has changed since; "

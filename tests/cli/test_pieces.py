@@ -327,7 +327,7 @@ RECORDED = {
     "preset": "vae",
     "model": {"network": NETWORK, "sizes": None},
     "data": {"path": "digits", "fingerprint": "f", "reading": {"size": [8, 9]},
-             "split": {"seed": 5, "held_out": 40}},
+             "split": {"seed": 5, "held_out": 40}, "mirrored": True},
     "training": {"seed": 6},
 }  # fmt: skip
 
@@ -388,12 +388,17 @@ def test_sizes_of_a_run_are_those_of_its_network_or_as_they_were_given() -> None
     ("words", "source", "recorded", "loaded"),
     [
         ({"seed": 3, "data": {"held_out": 0.2}}, "x", None, ("x", 3, {"held_out": 0.2})),
-        ({"seed": 3}, None, RECORDED, ("digits", 5, {"held_out": 40, "size": (8, 9)})),
         (
-            {"data": {"size": 16, "held_out": 9}},
+            {"seed": 3},
+            None,
+            RECORDED,
+            ("digits", 5, {"held_out": 40, "size": (8, 9), "mirrored": True}),
+        ),
+        (
+            {"data": {"size": 16, "held_out": 9, "mirrored": False}},
             "moved",
             RECORDED,
-            ("moved", 5, {"held_out": 40, "size": 16}),
+            ("moved", 5, {"held_out": 40, "size": 16, "mirrored": False}),
         ),
     ],
 )

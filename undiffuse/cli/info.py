@@ -150,9 +150,10 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
         else "no checkpoint yet"
     )
     data, held_out = tree["data"], tree["held_out"] or {}
+    mirrored = ", half of the time mirrored" if data.get("mirrored") else ""
     facts: Facts = [
         ("run", f"{what} ({state})"),
-        ("data", f"{data.get('name')} ({data.get('rows', 0):,} rows)"),
+        ("data", f"{data.get('name')} ({data.get('rows', 0):,} rows)" + mirrored),
         ("model", f"{tree['preset'] or 'made in Python'}, {tree['parameters'] or 0:,} parameters"),
         (
             "trained",

@@ -140,7 +140,8 @@ def _load(
         if missing := {"split", "fingerprint"} - set(before):
             raise InputError(f"{out}: its config.json lacks data.{missing.pop()}; restore it.")
         split = before["split"]
-        reading = {**recorded_reading(before).given, **reading, "held_out": split["held_out"]}
+        kept = recorded_reading(before).given | {"mirrored": before.get("mirrored")}
+        reading = {**kept, **reading, "held_out": split["held_out"]}
         seed = split["seed"]
         source = source or before.get("path")
         if source is None:

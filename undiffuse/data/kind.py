@@ -64,6 +64,10 @@ class Kind(ABC):
             InputError: for whatever cannot be read or modelled, in one sentence.
         """
 
+    def mirror_axis(self, transform: Any) -> int | None:  # that of the kind
+        """Return the axis that runs from left to right in rows (N, ...); None if none does."""
+        return None
+
     @abstractmethod
     def conform(
         self, source: Any, config: Mapping[str, Any], *, progress: Progress | None = None

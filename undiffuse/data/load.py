@@ -29,6 +29,7 @@ def load(
     seed: int = 0,
     held_out: float | int | None = None,
     size: int | tuple[int, int] | None = None,
+    mirrored: bool | None = None,
     progress: Progress | None = None,
 ) -> Data:
     """Read a source, split it, and measure how it is to be modelled.
@@ -42,6 +43,8 @@ def load(
         held_out: the share or the number of rows to hold out; a tenth by default.
         size: for images the longer side or (height, width) in pixels, for recordings the length
             of a window in samples.
+        mirrored: whether images are mirrored half the time in training; by default where they are
+            few, and a classifier cannot tell mirrored ones from others.
         progress: called now and then.
 
     Raises:
@@ -55,7 +58,8 @@ def load(
         return source
     reading = ReadingOptions(size=size)
     loaded = read(source, seed, reading, progress)
-    return Data(loaded, seed=seed, held_out=held_out, reading=reading, progress=progress)
+    own: dict[str, Any] = {"reading": reading, "mirrored": mirrored, "progress": progress}
+    return Data(loaded, seed=seed, held_out=held_out, **own)
 
 
 def restore(config: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...]]:

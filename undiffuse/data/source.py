@@ -7,21 +7,24 @@ the batch of step k on rank r of w takes the positions
     (k w + r) B ... (k w + r) B + B - 1,     position q -> row T(Q_{q div n}(q mod n)).
 
 No order is stored, every batch is a function of (seed, step, rank, world), each epoch meets each
-training row once, and the ranks together see what one rank with a batch of w B would.
+training row once, and the ranks together see what one rank with a batch of w B would. Whether the
+image at position q is mirrored is a bit that depends on (seed, q).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 from typing import Any, final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from undiffuse.data.conformed import CheckedRows, Conformed
 from undiffuse.data.kind import KINDS
+from undiffuse.data.mirror import Mirrored, mirror, tell_mirrored
 from undiffuse.data.permutation import key, permute
 from undiffuse.data.rows import Loaded, as_tensor, chunk_indices
 from undiffuse.data.split import FEWEST, make_split
@@ -29,7 +32,8 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
 
-_EPOCH = 2  # what a key is for; the split has others
+_EPOCH, _MIRROR = 2, 4  # what a key is for; the split has others
+FEW = 500  # training images, below which mirrored ones helped (docs/measurements.md)
 _PLANNED = 4096  # rows of which the places in the epoch are worked out together: that is quicker
 
 
@@ -44,10 +48,13 @@ class Data:
             least 8 (1 of fewer than 24 rows) and at most 10,000. Where rows belong to groups
             (windows of one recording), that share of the groups is held out, whatever their sizes.
         reading: how the rows were read, kept for reading them again.
+        mirrored: whether training sees images mirrored half the time; None: if they are few, and
+            as likely mirrored as they are (see `mirror`).
         progress: called now and then.
 
     Raises:
-        InputError: for fewer than two rows, or a share that leaves none to train on.
+        InputError: for fewer than two rows, a share that leaves none to train on, and rows to be
+            mirrored that are no images.
 
     >>> from undiffuse.data import load
     >>> data = load("digits")
@@ -62,6 +69,7 @@ class Data:
         seed: int = 0,
         held_out: float | int | None = None,
         reading: ReadingOptions = AS_IT_IS,
+        mirrored: bool | None = None,
         progress: Progress | None = None,
     ) -> None:
         if len(loaded.rows) < 2:
@@ -74,6 +82,12 @@ class Data:
         self.form = loaded.form
         self.conditions = {"label": len(loaded.classes)} if loaded.labels is not None else {}
         self.transform = loaded.make_transform(partial(self._training_chunks, progress))
+        self._mirrored, self._axis = mirrored, KINDS[loaded.kind].mirror_axis(self.transform)
+        if mirrored and self._axis is None:
+            raise InputError(
+                f"{loaded.name}: only images can be mirrored, not {loaded.kind}; leave out "
+                "--data.mirrored."
+            )
 
     @property
     def name(self) -> str:
@@ -122,6 +136,21 @@ class Data:
         """The number of rows held out."""
         return self.split.n_held_out
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether training sees each row mirrored half the time."""
+        found = self._pairs
+        return bool(self._mirrored) if found is None else found.likely
+
+    @cached_property
+    def _pairs(self) -> Mirrored | None:
+        """How well few images are told from mirrored ones; None if that does not matter."""
+        if self._axis is None or self._mirrored is not None or len(self) >= FEW:
+            return None
+        batch = self.sample_batch(FEW)
+        x, _ = self.transform.encode(batch["row"], torch.zeros_like)
+        return tell_mirrored(x, batch.get("label"))
+
     def __len__(self) -> int:
         """Return the number of training rows."""
         return len(self.loaded.rows) - self.n_held_out
@@ -161,8 +190,11 @@ class Data:
             positions = (steps * world + rank) * size + np.arange(size)
             epochs, within = np.divmod(positions, len(self))
             order = permute(within, len(self), key(_EPOCH, seed, epochs))
-            for indices in self.split.training(order):
-                yield self._batch(indices)
+            chosen = [None] * ahead
+            if self.mirrored:
+                chosen = key(_MIRROR, seed, positions) & np.uint64(1) == 1
+            for indices, some in zip(self.split.training(order), chosen):
+                yield self._batch(indices, some)
 
     def held_out_batch(self, size: int) -> dict[str, Tensor]:
         """Return the first `size` held-out rows, all if there are fewer; always the same ones."""
@@ -185,6 +217,9 @@ class Data:
         if self.labels is not None:
             counts = np.bincount(self.labels, minlength=len(self.classes)).tolist()
             tree["classes"] = dict(zip(self.classes, counts))
+        if self._mirrored or self._pairs is not None:
+            why = "as asked for" if self._pairs is None else self._pairs.said
+            tree["mirrored_images"] = f"{'trained on' if self.mirrored else 'left out'}: {why}"
         tree["modelled_shape"] = list(self.shape)
         tree["modelled_as"] = self.transform.description
         tree["notes"] = list(self.notes)
@@ -199,12 +234,16 @@ class Data:
             "rows": len(self.loaded.rows),
             "reading": self.reading.given,
             "split": {"seed": self.seed, "held_out": self.split.wanted},
+            "mirrored": self.mirrored,
             **KINDS[self.loaded.kind].describe(self.transform, self.form),
             "classes": list(self.classes),
         }
 
-    def _batch(self, indices: np.ndarray) -> dict[str, Tensor]:
-        batch = {"row": as_tensor(self.loaded.rows.take(indices))}
+    def _batch(self, indices: np.ndarray, mirrored: np.ndarray | None = None) -> dict[str, Tensor]:
+        rows = self.loaded.rows.take(indices)
+        if mirrored is not None and self._axis is not None:
+            rows = mirror(rows, mirrored, self._axis)
+        batch = {"row": as_tensor(rows)}
         if self.labels is not None:
             batch["label"] = as_tensor(self.labels[indices])
         return batch

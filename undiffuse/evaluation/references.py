@@ -160,6 +160,8 @@ def _notes(data: Data, kept: int) -> Iterator[str]:
     """What is unusual about a split of which `kept` training rows are compared with."""
     if kept < len(data):
         yield f"copies are looked for among {kept:,} of the {len(data):,} training rows alone"
+    if data.mirrored:
+        yield "copies of mirrored training rows are not looked for"
     groups = data.loaded.groups
     if groups is not None and len(np.unique(groups)) < len(groups):
         yield (

@@ -450,8 +450,8 @@ def config_of(model: Trainable, data: Source, options: TrainingOptions) -> dict[
 def check_same(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
     """Raise InputError if a run with config `recorded` cannot be resumed with the config `now`.
 
-    The model has to be the same, and the data have to have the same fingerprint and transform; they
-    may have moved.
+    The model has to be the same, and the data have to have the same fingerprint and transform, and
+    be mirrored or not as they were; they may have moved.
     """
     difference = _difference(recorded.get("model"), now["model"], "model")
     if difference is not None:
@@ -459,7 +459,7 @@ def check_same(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str) 
             f"{where}: cannot be resumed with another model ({difference}); "
             "leave the model's options as they were, or start a run of its own with --init."
         )
-    for key in ("fingerprint", "transform"):
+    for key in ("fingerprint", "transform", "mirrored"):
         if recorded.get("data", {}).get(key) != now["data"].get(key):
             raise InputError(
                 f"{where}: cannot be resumed: the data are not those it was trained on "

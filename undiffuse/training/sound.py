@@ -31,6 +31,7 @@ class _Data(TypedDict):
     rows: NotRequired[_Count]
     size: NotRequired[_Count | list[_Count] | None]
     split: NotRequired[_Split]
+    mirrored: NotRequired[bool]
     kind: NotRequired[str]
     transform: NotRequired[dict[str, Any]]
     form: NotRequired[dict[str, Any]]

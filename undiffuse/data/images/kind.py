@@ -65,6 +65,10 @@ class ImageKind(FolderKind):
         "scan": ScanForm,
     }
 
+    def mirror_axis(self, transform: ArrayTransform) -> int:
+        """That of the width."""
+        return -2 if transform.channels_last else -1
+
     @property
     def folder_suffixes(self) -> Collection[str]:
         """The suffixes of all image formats that this Pillow reads."""
