@@ -38,7 +38,7 @@ def some_rows(name: str) -> tuple[np.ndarray, np.ndarray]:
 
     if not FASHION_FOLDER.is_dir():
         pytest.skip("no Fashion-MNIST here")
-    loaded = read("fashion-mnist-test", 0, None, None)
+    loaded = read("fashion-mnist-test")
     assert loaded.labels is not None
     return loaded.rows.take(np.arange(600)), loaded.labels[:600]
 

@@ -84,7 +84,7 @@ class Solver(ABC):
     """Carries rows along the flow."""
 
     @abstractmethod
-    def solve(self, flow: Flow) -> Solved:
+    def solve(self, flow: Course) -> Solved:
         """Return where the rows of the flow end."""
 
 
@@ -103,16 +103,16 @@ class Adaptive(Solver):
     tolerance: float = 1e-5
 
     @override
-    def solve(self, flow: Flow) -> Solved:
+    def solve(self, flow: Course) -> Solved:
         """See `Solver`."""
         return self._together(flow) if flow.products < MANY else self._apart(flow)
 
-    def _together(self, flow: Flow) -> Solved:
+    def _together(self, flow: Course) -> Solved:
         """Path and trace as one state."""
         (y, traces), taken = self._integrate(flow.field, flow.state, flow)
         return Solved(y, traces, taken, taken, self.error(flow.nats(y, traces), taken))
 
-    def _apart(self, flow: Flow) -> Solved:
+    def _apart(self, flow: Course) -> Solved:
         """The path, then the trace on it."""
         v = flow.start.sqrt() + (flow.end.sqrt() - flow.start.sqrt()) * places(POINTS - 1)
         stops = Stops(v.square().clamp(flow.start, flow.end), flow.state[0])
@@ -135,7 +135,7 @@ class Adaptive(Solver):
         return Solved(y, traces, evaluations, points, error)
 
     def _integrate(
-        self, field: Field, state: State, flow: Flow, stops: Stops | None = None, share: float = 1.0
+        self, field: Field, state: State, flow: Course, stops: Stops | None = None, share: float = 1.0
     ) -> tuple[State, Tensor]:
         ends, tolerance = (flow.start, flow.end), share * self.tolerance
         return integrate(field, state, *ends, rtol=tolerance, atol=tolerance, stops=stops)
@@ -179,7 +179,7 @@ class RungeKutta(Solver):
             raise InputError(f"steps {self.steps}: a solver takes at least 1.")
 
     @override
-    def solve(self, flow: Flow) -> Solved:
+    def solve(self, flow: Course) -> Solved:
         """See `Solver`. Half as many steps give the error."""
         (y, traces), evaluations = self(flow.field, flow.state, flow.start, flow.end)
         nats, half = flow.nats(y, traces), self.steps // 2
@@ -251,7 +251,7 @@ def log_density(
     >>> log_density(Gaussian(schedule, mean, std), x, Prior(schedule, mean, std)).nats  # -log(2 pi)
     tensor([-1.8379], dtype=torch.float64)
     """
-    flow = Flow.of(denoiser, x, prior, probes, noise)
+    flow = Course.of(denoiser, x, prior, probes, noise)
     found = solver.solve(flow)
     nats = flow.nats(found.y, found.traces)
     stderr = torch.where(nats.isnan() | (flow.probes == 1), torch.nan, 0.0)
@@ -263,8 +263,8 @@ def log_density(
 
 @final
 @dataclass(frozen=True)
-class Flow:
-    """The way of rows x (B, *) along the flow, and what there is to add at its end.
+class Course:
+    """The course of rows x (B, *) along the flow, and what there is to add at its end.
 
     Args:
         denoiser: of these rows.
@@ -283,23 +283,23 @@ class Flow:
     @staticmethod
     def of(
         denoiser: AbstractDenoiser, x: Tensor, prior: HasLogProb, probes: int | None, noise: Noise
-    ) -> Flow:
+    ) -> Course:
         """Return the flow of rows with their probes."""
         if probes is None:
             probes = 0 if x[0].numel() <= EXACT else 4
         if probes < 0:
             raise InputError(f"probes {probes}: give 0 for the exact trace, or a number of probes.")
-        return Flow(denoiser, x, prior, _directions(x, probes, noise), probes)
+        return Course(denoiser, x, prior, _directions(x, probes, noise), probes)
 
     @property
     def products(self) -> int:
         """Vector-Jacobian products of a trace."""
         return self.e.shape[1]
 
-    def of_rows(self, rows: Tensor) -> Flow:
+    def of_rows(self, rows: Tensor) -> Course:
         """Return the flow of some rows (b,)."""
         part, here = self.denoiser.of_rows(rows, self.x), rows.to(self.x.device)
-        return Flow(part, self.x[here], self.prior, self.e[here], self.probes)
+        return Course(part, self.x[here], self.prior, self.e[here], self.probes)
 
     @property
     def times(self) -> tuple[Times, Times]:
