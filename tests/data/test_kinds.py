@@ -26,6 +26,7 @@ from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.data.conformed import CheckedRows, Conformed
 from undiffuse.data.rows import ArrayRows, as_tensor
 from undiffuse.interfaces import Form, Transform
+from undiffuse.options import AS_IT_IS
 
 pytest.importorskip("soundfile")
 
@@ -233,8 +234,8 @@ class Right(ArrayKind):
 
     name = "wrong"
 
-    def read(self, source, *, size=None, progress=None):
-        loaded = super().read(source, size=size, progress=progress)
+    def read(self, source, *, reading=AS_IT_IS, progress=None):
+        loaded = super().read(source, reading=reading, progress=progress)
         return replace(loaded, kind=self.name, make_transform=self.changed(loaded.make_transform))
 
     def changed(self, make_transform):
