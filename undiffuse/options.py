@@ -258,6 +258,20 @@ class ReadingOptions:
         Count | tuple[Count, Count] | None,
         Doc("Images: longer side, or height,width; recordings: length in samples."),
     ] = None
+    axes: Annotated[
+        str | None,
+        Doc(
+            "Axes of an array, e.g. NTC: N rows, T time, C channels, D, H, W depth, height, width "
+            "(default: inferred; see undiffuse info)."
+        ),
+    ] = None
+    labels: Annotated[
+        str | None,
+        Doc(
+            "Classes of a folder's files: a column of its metadata.csv or metadata.jsonl, or "
+            "FILE.csv:COLUMN (default: the column label, or the subfolders)."
+        ),
+    ] = None
 
     @property
     def given(self) -> dict[str, Any]:
@@ -548,6 +562,8 @@ class DistillOptions(DistillationOptions, Writing):
 @dataclass(frozen=True, kw_only=True)
 class InfoOptions(Printing):
     """The options of `undiffuse info`."""
+
+    data: Annotated[DataOptions, Doc("Data")] = field(default_factory=DataOptions)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,9 +52,7 @@ def test_folders(write, tmp_path):
 
 def test_arrays(tmp_path):
     rows = np.random.default_rng(0).normal(size=(20, 3)).astype("f4")
-    form = ArrayForm(
-        row_shape=(3,), layout=(3,), channels_last=False, dtype="float32", low=-9.0, high=9.0
-    )
+    form = ArrayForm(row_shape=(3,), axes="C", dtype="float32", low=-9.0, high=9.0)
     for suffix in (".npy", ".npz"):
         form.save(rows, tmp_path / f"{CAFE}{suffix}")
         loaded = load(tmp_path / f"{CAFE}{suffix}").loaded

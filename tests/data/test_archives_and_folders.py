@@ -240,29 +240,6 @@ def test_the_cache_is_where_it_is_asked_for_or_in_the_home(monkeypatch):
     assert str(cache_folder()) == os.path.expanduser("~/.cache/undiffuse")
 
 
-def test_classes_are_the_first_folders_that_differ(tmp_path):
-    def classes(*names, kept=None):
-        (tmp_path / str(len(list(tmp_path.iterdir())))).mkdir()
-        folder = max(tmp_path.iterdir(), key=lambda path: int(path.name))
-        return Folder(folder, tuple(folder / name for name in names), "images").classes(kept)
-
-    assert classes("a/1.png", "b/2.png") == (["a", "b"], [])
-    assert classes("all/a/1.png", "all/b/2.png") == (["a", "b"], [])
-    assert classes("a/x/1.png", "b/y/2.png") == (["a", "b"], [])
-    assert classes("1.png", "2.png") == (None, [])
-    assert classes("a/1.png", "a/2.png") == (None, [])
-    assert classes("a/1.png", "b/2.png", "3.png", kept=[0, 1]) == (["a", "b"], [])
-    named, (note,) = classes("a/1.png", "b/2.png", "3.png")
-    assert named is None
-    assert "1 images lie outside of the subfolders" in note
-    named, (note,) = classes("Train/a/1.png", "VAL/b/2.png")
-    assert named == ["a", "b"]
-    assert "Train and VAL are taken for parts of one data set" in note
-    named, (note,) = classes("train/1.png", "test/2.png")
-    assert named is None
-    assert "are taken for parts" in note
-
-
 # --- decoding
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from undiffuse.data import conform, load
-from undiffuse.data.arrays.read import layout_of
+from undiffuse.data.arrays.axes import layout_of, shape_axes
 from undiffuse.data.load import read
 from undiffuse.errors import InputError
 
@@ -50,8 +50,8 @@ def test_what_a_row_is_taken_for(tmp_path, dtype, row_shape, shape):
 
 
 def test_layout_keeps_every_value():
-    for shape in [(), (4,), (3, 50), (20, 20), (8, 8, 3), (3, 4, 5), (2, 3, 4, 5)]:
-        assert np.prod(layout_of(shape)[0]) == np.prod(shape)
+    for shape in [(3, 50), (20, 20), (8, 8, 3), (3, 4, 5), (2, 3, 4, 5)]:
+        assert np.prod(layout_of(shape, shape_axes(shape))) == np.prod(shape)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,11 @@ def test_levels_are_those_in_use(dtype, greatest, levels):
     [
         (
             np.array([[1, 2], [np.nan, 4], [5, np.inf]]),
-            "2 values are NaN or infinite, the first in row 1 at position (0,)",
+            "1 value is infinite, the first in row 2 at position (1,); replace them, by NaN where",
         ),
-        (np.array([1.0, 2, -np.inf]), "1 value is NaN or infinite, the first in row 2;"),
+        (np.array([1.0, 2, -np.inf]), "1 value is infinite, the first in row 2;"),
+        (np.full((5, 2), np.nan), "every value is NaN; there is nothing to learn"),
+        (np.array([[1, np.nan], [2, np.nan], [3, np.nan]]), "column 1 has no value in any"),
         (np.zeros((0, 3)), "it has no rows; there is nothing to learn"),
         (np.zeros((3, 0)), "it has rows of shape (0,), without any values"),
         (np.arange(3.0).reshape(1, 3), "it has 1 row; training needs at least 2 rows"),

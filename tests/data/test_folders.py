@@ -145,7 +145,7 @@ def test_train_and_test_are_no_classes(tmp_path):
             photos(tmp_path / "pets" / part / name, 3)
     data = load(tmp_path / "pets")
     assert data.classes == ("cat", "dog")
-    assert said(data, "pets/: test and train are taken for parts of one data set, not for classes")
+    assert said(data, "pets/: train/ is trained on, test/ is kept for undiffuse evaluate.")
     assert load(tmp_path / "pets" / "train").classes == ("cat", "dog")
     for name in ("a", "b"):
         photos(tmp_path / "one" / "inner" / name, 3)
@@ -157,7 +157,9 @@ def test_pages_and_colours_of_sixteen_bits_are_said(tmp_path):
     for i in range(12):
         pages = [Image.fromarray(noise(seed=i + k)) for k in range(3)]
         pages[0].save(tmp_path / "x" / f"{i}.tif", save_all=True, append_images=pages[1:])
-    assert said(load(tmp_path / "x"), "12 of 12 images hold several pages or frames; only the")
+    data = load(tmp_path / "x")
+    assert len(data.loaded.rows) == 36
+    assert said(data, "12 of 12 images hold several pages or frames, 36 in all; each is a row")
     deep = photos(tmp_path / "deep", 3, shape=(8, 8, 3))
     for file in deep.iterdir():
         file.write_bytes(

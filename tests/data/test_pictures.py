@@ -116,11 +116,26 @@ def test_each_curve_is_whole_in_a_cell_of_its_own_on_one_scale(drawn, n, channel
 
 def test_curves_that_are_flat_or_broken_can_be_drawn(drawn):
     draw_curves(np.full((2, 1, 5), 3.0))
+    segments = np.array(drawn[0].axes[0].collections[0].get_segments())
+    assert np.ptp(segments[:, :, 1], axis=1).max() == 0
     draw_curves(np.full((2, 1, 5), np.nan))
-    for figure in drawn:
-        segments = np.array(figure.axes[0].collections[0].get_segments())
-        assert np.ptp(segments[:, :, 1], axis=1).max() == 0
     assert draw_curves(np.zeros((200, 40, 2))[:, :11]).size[0] == 800  # colours are used again
+
+
+def test_what_is_missing_is_a_gap_and_channels_of_other_units_have_their_own_scale(drawn):
+    rows = rng.normal(size=(4, 2, 12))
+    rows /= np.abs(rows).max((0, 2), keepdims=True)
+    gone = rows.copy()
+    gone[1, 0, 4], gone[2, 1, 7] = np.nan, np.inf
+    draw_curves(gone)
+    draw_curves(gone * [[1.0], [1000.0]])
+    for figure in drawn:  # in ranges this far apart each channel fills its cell as if alone
+        for channel, curves in enumerate(figure.axes[0].collections):
+            heights = np.array([path.vertices[:, 1] for path in curves.get_paths()])
+            assert np.isnan(heights).sum() == 1
+            assert np.isnan(heights[1 + channel, (4, 7)[channel]])
+            spans = np.nanmax(heights[:2]) - np.nanmin(heights[:2])
+            assert spans > 0.5
 
 
 @pytest.mark.parametrize(("n", "size"), [(3, 12.0), (1000, 4.0), (20_000, 0.5)])

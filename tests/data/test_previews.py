@@ -139,33 +139,26 @@ def drawn(monkeypatch):
     return kept
 
 
-def form_of(row_shape, layout, *, last=False, low=0.0, high=255.0):
-    return ArrayForm(
-        row_shape=row_shape,
-        layout=layout,
-        channels_last=last,
-        dtype="float64",
-        low=low,
-        high=high,
-    )
+def form_of(row_shape, axes, *, low=0.0, high=255.0):
+    return ArrayForm(row_shape=row_shape, axes=axes, dtype="float64", low=low, high=high)
 
 
 @pytest.mark.parametrize(
-    ("row_shape", "layout", "last", "name", "shape"),
+    ("row_shape", "axes", "name", "shape"),
     [
-        ((), (1,), False, "draw_histogram", (6,)),
-        ((2,), (2,), False, "draw_points", (6, 2)),
-        ((5,), (5,), False, "draw_curves", (6, 1, 5)),
-        ((3, 40), (3, 40), False, "draw_curves", (6, 3, 40)),
-        ((40, 3), (3, 40), True, "draw_curves", (6, 3, 40)),
+        ((), "", "draw_histogram", (6,)),
+        ((2,), "C", "draw_points", (6, 2)),
+        ((5,), "C", "draw_curves", (6, 1, 5)),
+        ((3, 40), "CT", "draw_curves", (6, 3, 40)),
+        ((40, 3), "TC", "draw_curves", (6, 3, 40)),
     ],
 )
-def test_the_picture_of_a_row_is_that_of_its_layout(drawn, row_shape, layout, last, name, shape):
+def test_the_picture_of_a_row_is_that_of_its_layout(drawn, row_shape, axes, name, shape):
     rows = rng.normal(size=(6, *row_shape))
-    form_of(row_shape, layout, last=last).preview(rows)
+    form_of(row_shape, axes).preview(rows)
     ((found, shown),) = drawn
     assert (found, shown.shape) == (name, shape)
-    expected = np.moveaxis(rows, -1, 1) if last else rows
+    expected = np.moveaxis(rows, -1, 1) if axes == "TC" else rows
     np.testing.assert_array_equal(shown, expected.reshape(shape))
 
 
@@ -175,7 +168,7 @@ def test_three_channels_are_colours_and_others_stand_side_by_side(drawn, channel
     """Eight at most, from left to right; black is the least value of the data, white its most."""
     values = rng.integers(0, 256, (2, channels, 6, 5))
     rows = np.moveaxis(values, 1, -1) if last else values
-    form = form_of(rows.shape[1:], (channels, 6, 5), last=last, low=-1.0, high=1.0)
+    form = form_of(rows.shape[1:], "HWC" if last else "CHW", low=-1.0, high=1.0)
     form.preview(rows / 127.5 - 1)
     ((name, shown),) = drawn
     assert (name, shown.dtype) == ("tile_images", np.uint8)

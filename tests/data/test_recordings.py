@@ -16,6 +16,7 @@ from undiffuse.data.recordings.decode import SampleFormat, read_sample_format, r
 from undiffuse.data.recordings.form import RecordingForm
 from undiffuse.data.recordings.windows import Windows
 from undiffuse.errors import InputError
+from undiffuse.options import ReadingOptions
 
 sf = pytest.importorskip("soundfile")
 
@@ -45,7 +46,7 @@ def tones(folder, count, *, rate=8000, seconds=0.5, suffix="wav", **options):
 
 
 def read_recordings(folder, size=None, progress=None):
-    return read(folder, 0, size, progress)
+    return read(folder, 0, ReadingOptions(size=size), progress)
 
 
 def rows_of(loaded):
@@ -58,13 +59,12 @@ def transform_of(loaded):
 
 def window_transform(rows):
     """The transform that `read_recordings` measures on windows (B, L) or (B, L, C)."""
-    length, channels = rows.shape[1], rows.shape[2] if rows.ndim > 2 else 1
+    channels = rows.shape[2] if rows.ndim > 2 else 1
     return measure_array(
         iter([rows]),
         name="x/",
         row_shape=rows.shape[1:],
-        layout=(channels, length),
-        channels_last=channels > 1,
+        axes="T" if channels == 1 else "TC",
         dtype=rows.dtype.name,
         bounded=True,
     )

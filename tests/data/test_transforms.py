@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from undiffuse.data.arrays.read import from_array, layout_of
+from undiffuse.data.arrays.axes import layout_of, shape_axes
+from undiffuse.data.arrays.read import from_array
 from undiffuse.data.arrays.transform import ArrayTransform, measure_array
 from undiffuse.data.images.form import ImageForm, image_transform
 from undiffuse.data.rows import as_tensor, chunks
@@ -155,16 +156,16 @@ def test_log_correction_is_the_log_determinant(shape):
 def test_the_moments_are_those_of_the_values_spread_over_their_bins(dtype, shape):
     """By numpy: of whole numbers, from the least, mean k + 1/2 and variance plus 1/12."""
     rows = rows_of(dtype, shape)
-    layout, channels_last = layout_of(shape)
+    axes = shape_axes(shape) if len(shape) > 1 else "C"[: len(shape)]
+    layout = layout_of(shape, axes)
     transform = measure_array(
         iter(np.split(rows, [1, 8])),
         name="data",
         row_shape=shape,
-        layout=layout,
-        channels_last=channels_last,
+        axes=axes,
         dtype=dtype,
     )
-    channels = np.moveaxis(rows, -1, 1) if channels_last else rows
+    channels = np.moveaxis(rows, -1, 1) if axes[1:].endswith("C") else rows
     v = channels.reshape(len(rows), layout[0], -1).astype(np.float64)
     mean, variance = v.mean((0, 2)), v.var((0, 2))
     if np.dtype(dtype).kind != "f":

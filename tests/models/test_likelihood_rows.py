@@ -76,8 +76,7 @@ def whole(std=4.0, centre=8.0):
     """Whole numbers 0 .. 15 in one column, bins of width 1/std."""
     return ArrayTransform(
         row_shape=(1,),
-        layout=(1,),
-        channels_last=False,
+        axes="C",
         dtype="int64",
         mean=(centre,),
         std=(std,),
@@ -218,8 +217,7 @@ def test_a_label_is_given_or_hidden():
 def test_one_surprising_or_broken_row_is_its_own_affair():
     transform = ArrayTransform(
         row_shape=(2,),
-        layout=(2,),
-        channels_last=False,
+        axes="C",
         dtype="float32",
         mean=(0.0, 5.0),
         std=(2.0, 0.0),

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from undiffuse.cli.terminal import Terminal, print_facts
+from undiffuse.cli.terminal import print_facts
 from undiffuse.cli.verb import Asked, verb
+from undiffuse.errors import InputError
 from undiffuse.options import InfoOptions
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ def info(
     path = Path(os.path.expanduser(what))
     put_right(path)
     is_run = os.path.lexists(path / "config.json")
-    tree, shown = _run(what) if is_run else _source(what, terminal)
+    if is_run and asked.given.get("data"):
+        raise InputError(
+            f"{what}: this is a run, whose data are read as they were; leave --data out."
+        )
+    tree, shown = _run(what) if is_run else _source(what, asked)
     terminal.result(tree)
     if not terminal.as_json and not terminal.quiet:
         console = Console(highlight=False)
@@ -57,12 +62,12 @@ def info(
     return 0
 
 
-def _source(what: str, terminal: Terminal) -> tuple[Mapping[str, Any], Facts]:
+def _source(what: str, asked: Asked[InfoOptions]) -> tuple[Mapping[str, Any], Facts]:
     from undiffuse.cli.progress import Bar
     from undiffuse.data import load
 
-    with Bar(terminal) as bar:
-        tree = load(what, progress=bar).describe()
+    with Bar(asked.terminal) as bar:
+        tree = load(what, progress=bar, **asked.given.get("data", {})).describe()
     return tree, [*source_facts(tree), *(("note", note) for note in tree["notes"]), *_tables(tree)]
 
 

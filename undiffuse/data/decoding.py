@@ -29,7 +29,7 @@ from undiffuse.interfaces import Progress
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_FORMAT = 2  # of the cached files
+_FORMAT = 3  # of the cached files
 
 _Result = TypeVar("_Result")
 _Header = TypeVar("_Header")

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +19,6 @@ from undiffuse.interfaces import Progress
 from undiffuse.reading import printable
 
 _HIDDEN = {"__MACOSX", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "lost+found"}
-_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
 _FRESH = 2e9  # ns: a file changed again so soon might keep its time of change
 _SHOWN = 4  # suffixes or names in a note
 _READ = 2**20  # bytes at a time
@@ -97,7 +96,7 @@ class Folder:
         Args:
             progress: called now and then while files are hashed.
         """
-        place = cache_folder() / f"contents-{_digest(str(self.path))[:24]}"
+        place = cache_folder() / f"contents-{digest(str(self.path))[:24]}"
         known = _remembered(place)
         states = [path.stat() for path in self.files]
         keys = [f"{s.st_dev} {s.st_ino} {s.st_size} {s.st_ctime_ns}" for s in states]
@@ -113,41 +112,11 @@ class Folder:
             old = {key for key, state in zip(keys, states) if state.st_ctime_ns < latest}
             _remember(place, {key: known[key] for key in keys if key in old})
         lines = (f"{called}\0{known[key]}\n" for called, key in zip(self.called, keys))
-        return _digest("".join(lines))[:16]
-
-    def classes(self, kept: Sequence[int] | None = None) -> tuple[list[str] | None, list[str]]:
-        """Return the class of each file, and notes.
-
-        The class is the subfolder that a file lies in; None unless all files lie in one of several.
-        Folders that all files lie in are passed over, and so are "train", "test" and the like.
-
-        Args:
-            kept: the positions of the files that count; all if None.
-        """
-        files = self.files if kept is None else [self.files[i] for i in kept]
-        parts = [path.relative_to(self.path).parts[:-1] for path in files]
-        notes = []
-        while parts and all(parts):
-            first = {part[0] for part in parts}
-            if len(first) > 1 and not {name.lower() for name in first} <= _PARTS:
-                break
-            if len(first) > 1:
-                named = " and ".join(sorted(first))
-                notes.append(
-                    f"{self.name}: {named} are taken for parts of one data set, not for classes; "
-                    "all files are read together."
-                )
-            parts = [part[1:] for part in parts]
-        outside = sum(not part for part in parts)
-        if 0 < outside < len(parts):
-            notes.append(
-                f"{self.name}: {outside:,} {self.what} lie outside of the subfolders, so these are "
-                "not used as classes."
-            )
-        return (None if outside or not parts else [printable(part[0]) for part in parts]), notes
+        return digest("".join(lines))[:16]
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """Return the hash of a text, in 64 digits."""
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 

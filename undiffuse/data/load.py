@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ def load(
     held_out: float | int | None = None,
     size: int | tuple[int, int] | None = None,
     mirrored: bool | None = None,
+    axes: str | None = None,
+    labels: str | None = None,
     progress: Progress | None = None,
 ) -> Data:
     """Read a source, split it, and measure how it is to be modelled.
@@ -45,6 +46,12 @@ def load(
             of a window in samples.
         mirrored: whether images are mirrored half the time in training; by default where they are
             few, and a classifier cannot tell mirrored ones from others.
+        axes: of an array, what its axes are: a letter for each, N (rows) first, then T (time), C
+            (channels), D, H, W (depth, height, width), such as "NTC" or "NCHW". Inferred by
+            default: `load(...).describe()["axes"]` says what from.
+        labels: of a folder, the column of classes in the metadata.csv, metadata.jsonl or other CSV
+            file that names its files, or "FILE.csv:COLUMN". By default the column "label", or the
+            subfolders.
         progress: called now and then.
 
     Raises:
@@ -56,7 +63,7 @@ def load(
     """
     if isinstance(source, Data):
         return source
-    reading = ReadingOptions(size=size)
+    reading = ReadingOptions(size=size, axes=axes, labels=labels)
     loaded = read(source, seed, reading, progress)
     own: dict[str, Any] = {"reading": reading, "mirrored": mirrored, "progress": progress}
     return Data(loaded, seed=seed, held_out=held_out, **own)
@@ -258,8 +265,7 @@ def _read_folder(path: Path, reading: ReadingOptions, progress: Progress | None)
     _check_takes(f"{path.name}/", most.takes, reading)
     others = tuple(file for file in files if file not in chosen)
     folder = Folder(path, tuple(of_kind[most]), most.name, others, tuple(hidden))
-    loaded = most.read(folder, reading=reading, progress=progress)
-    return replace(loaded, notes=(*folder.unread, *loaded.notes))
+    return most.read(folder, reading=reading, progress=progress)
 
 
 def _check_takes(name: str, taken: Collection[str], reading: ReadingOptions) -> None:

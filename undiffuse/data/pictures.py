@@ -64,18 +64,27 @@ def to_bytes(values: np.ndarray, low: int | float, high: int | float) -> np.ndar
 
 
 def draw_curves(sequences: np.ndarray) -> Image.Image:
-    """Return the first 64 of sequences (n, C, L), a cell each, a line per channel, one scale."""
+    """Return the first 64 of sequences (n, C, L), a cell each, a line per channel.
+
+    They have one scale, unless their ranges differ fourfold: then each channel has its own. NaN is
+    a gap in its line.
+    """
     from matplotlib.collections import LineCollection
 
-    sequences = np.nan_to_num(np.asarray(sequences[:_MOST_CURVES], np.float64))
+    sequences = np.array(sequences[:_MOST_CURVES], np.float64)
+    sequences[np.isinf(sequences)] = np.nan
     n, channels, length = sequences.shape
     columns = max(1, math.ceil(math.sqrt(n / 2)))
     lines = -(-n // columns)
-    low, high = sequences.min(), sequences.max()
+    low = np.fmin.reduce(sequences, (0, 2))
+    span = np.nan_to_num(np.fmax.reduce(sequences, (0, 2)) - low)
+    if span.max(initial=0) < 4 * span.min(initial=np.inf):
+        low, span = np.full(channels, np.fmin.reduce(low)), np.full(channels, 0.0)
+        span += np.nan_to_num(np.fmax.reduce(sequences, None) - low)
     figure, axes = _single_axes(width=8.0, height=max(1.5, 8.0 * lines / columns / 2))
     x = np.linspace(0.04, 0.96, length)
     for channel in range(channels):
-        y = 0.05 + 0.9 * (sequences[:, channel] - low) / max(high - low, _TINY)
+        y = 0.05 + 0.9 * (sequences[:, channel] - low[channel]) / max(span[channel], _TINY)
         cells = [np.column_stack([x + i % columns, y_i - i // columns]) for i, y_i in enumerate(y)]
         axes.add_collection(LineCollection(cells, colors=f"C{channel % 10}", linewidths=0.8))
     axes.set_xlim(0, columns)

@@ -46,6 +46,7 @@ class Loaded:
         labels: (N,) int64, indices into `classes`; None if there are none.
         classes: names of the classes.
         groups: (N,) int64; rows of one group are held out together, or trained on together.
+        parts: (N,) what each row is for, as in `split`; None if the source does not say.
         notes: what was skipped, resized, left out: one sentence each.
         names: what each row is called; its number from 0, if empty.
         facts: plain data for `undiffuse info`.
@@ -61,6 +62,7 @@ class Loaded:
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     groups: np.ndarray | None = None
+    parts: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     names: Sequence[Any] = ()
     facts: dict[str, Any] = field(default_factory=dict)

@@ -13,6 +13,7 @@ image at position q is mirrored is a bit that depends on (seed, q).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from functools import cached_property, partial
 from itertools import count
@@ -27,7 +28,7 @@ from undiffuse.data.kind import KINDS
 from undiffuse.data.mirror import Mirrored, mirror, tell_mirrored
 from undiffuse.data.permutation import key, permute
 from undiffuse.data.rows import Loaded, as_tensor, chunk_indices
-from undiffuse.data.split import FEWEST, make_split
+from undiffuse.data.split import FEWEST, make_split, split_by_parts
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
@@ -78,7 +79,11 @@ class Data:
         self.loaded = loaded
         self.seed = seed
         self.reading = reading
-        self.split = make_split(len(loaded.rows), loaded.groups, held_out, seed, loaded.name)
+        asked = (loaded.groups, held_out, seed, loaded.name)
+        if loaded.parts is None:
+            self.split = make_split(len(loaded.rows), *asked)
+        else:
+            self.split = split_by_parts(loaded.parts, *asked)
         self.form = loaded.form
         self.conditions = {"label": len(loaded.classes)} if loaded.labels is not None else {}
         self.transform = loaded.make_transform(partial(self._training_chunks, progress))
@@ -153,7 +158,14 @@ class Data:
 
     def __len__(self) -> int:
         """Return the number of training rows."""
-        return len(self.loaded.rows) - self.n_held_out
+        return self.split.n_training
+
+    @property
+    def tested(self) -> Data:
+        """The data with their test rows held out, for an evaluation; the same without any."""
+        data = copy.copy(self)
+        data.split = self.split.tested()
+        return data
 
     @property
     def held_out(self) -> Any:  # an array, a data frame: the user's own type
@@ -212,6 +224,7 @@ class Data:
             "rows": len(self.loaded.rows),
             "training_rows": len(self),
             "held_out_rows": self.n_held_out,
+            **({"test_rows": self.split.n_test} if self.split.n_test else {}),
             **self.loaded.facts,
         }
         if self.labels is not None:

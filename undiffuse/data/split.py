@@ -1,4 +1,4 @@
-"""Which rows are held out: single rows, or whole groups of rows that belong together.
+"""Which rows are held out: single rows, whole groups of rows that belong together, or given ones.
 
 *By rows.* One keyed permutation P of range(N): rows P(0) ... P(h-1) are held out, P(h) ... P(N-1)
 are for training. Nothing is stored, whatever N is.
@@ -7,6 +7,9 @@ are for training. Nothing is stored, whatever N is.
 is no new data. Of G groups the first round(G h/N) in a keyed order are held out, at least one and
 not all, whatever their sizes: a long recording is as likely to be held out as any. Within each side
 the rows stand in the order of P. The numbers of the rows are stored, as their groups are already.
+
+*By parts.* Folders train/, val/ and test/ say what their files are for. Without val/ a share of
+train/ is held out; the rows of test/ are on neither side, and are compared with in an evaluation.
 """
 
 from __future__ import annotations
@@ -20,15 +23,18 @@ from undiffuse.errors import InputError
 
 DEFAULT_SHARE, MOST_HELD_OUT = 0.1, 10_000
 FEWEST = 8  # held-out rows that a report compares with
-_ROWS, _GROUPS = 1, 3  # what a key is for
+TRAINING, HELD_OUT, TEST = range(3)  # parts that rows belong to
+_ROWS, _GROUPS, _PARTS = 1, 3, 4  # what a key is for; the order of an epoch has another
 
 
 @runtime_checkable
 class Split(Protocol):
     """Rows of the source, by their place on one of the two sides."""
 
-    wanted: int
+    wanted: int | None
     n_held_out: int
+    n_training: int
+    n_test: int
     notes: tuple[str, ...]
 
     def held_out(self, positions: np.ndarray) -> np.ndarray:
@@ -40,7 +46,11 @@ class Split(Protocol):
         ...
 
     def holds_out(self, indices: np.ndarray) -> np.ndarray:
-        """Return whether each of these rows of the source is held out."""
+        """Return whether each of these rows of the source is not trained on."""
+        ...
+
+    def tested(self) -> Split:
+        """Return the split with the test rows held out instead; itself without such rows."""
         ...
 
 
@@ -51,6 +61,7 @@ class SplitByRows:
     def __init__(self, n: int, n_held_out: int, seed: int, notes: tuple[str, ...] = ()) -> None:
         self.n = n
         self.wanted = self.n_held_out = n_held_out
+        self.n_training, self.n_test = n - n_held_out, 0
         self.notes = notes
         self._key = key(_ROWS, seed)
 
@@ -65,6 +76,10 @@ class SplitByRows:
     def holds_out(self, indices: np.ndarray) -> np.ndarray:
         """See `Split`."""
         return unpermute(indices, self.n, self._key) < self.n_held_out
+
+    def tested(self) -> Split:
+        """See `Split`."""
+        return self
 
 
 @final
@@ -94,7 +109,7 @@ class SplitByGroups:
         shuffled = permute(np.arange(len(group)), len(group), key(_ROWS, seed))
         self._held_out = shuffled[self._outside[shuffled]]
         self._training = shuffled[~self._outside[shuffled]]
-        self.n_held_out = len(self._held_out)
+        self.n_held_out, self.n_training, self.n_test = len(self._held_out), len(self._training), 0
         self.notes: tuple[str, ...] = ()
 
     def held_out(self, positions: np.ndarray) -> np.ndarray:
@@ -108,6 +123,96 @@ class SplitByGroups:
     def holds_out(self, indices: np.ndarray) -> np.ndarray:
         """See `Split`."""
         return self._outside[indices]
+
+    def tested(self) -> Split:
+        """See `Split`."""
+        return self
+
+
+@final
+class SplitByParts:
+    """Rows in the order of a key, the training rows, those held out and those to test apart.
+
+    Args:
+        training: the numbers of the training rows.
+        held_out: of those held out.
+        test: of those to test.
+        wanted: what was asked for, to split the same rows again.
+        notes: sentences on the split.
+    """
+
+    def __init__(
+        self,
+        training: np.ndarray,
+        held_out: np.ndarray,
+        test: np.ndarray,
+        *,
+        wanted: int | None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self._training, self._held_out, self._test = training, held_out, test
+        self.n_training, self.n_held_out, self.n_test = len(training), len(held_out), len(test)
+        self.wanted = wanted
+        self.notes = notes
+
+    def held_out(self, positions: np.ndarray) -> np.ndarray:
+        """See `Split`."""
+        return self._held_out[positions]
+
+    def training(self, positions: np.ndarray) -> np.ndarray:
+        """See `Split`."""
+        return self._training[positions]
+
+    def holds_out(self, indices: np.ndarray) -> np.ndarray:
+        """See `Split`."""
+        return ~np.isin(indices, self._training)
+
+    def tested(self) -> Split:
+        """See `Split`."""
+        if not self.n_test:
+            return self
+        apart = SplitByParts(self._training, self._test, self._test, wanted=self.wanted)
+        apart.n_test = 0
+        return apart
+
+
+def split_by_parts(
+    parts: np.ndarray,
+    groups: np.ndarray | None,
+    wanted: float | int | None,
+    seed: int,
+    name: str,
+) -> SplitByParts:
+    """Split rows by what they are for.
+
+    Args:
+        parts: (n,) TRAINING, HELD_OUT or TEST.
+        groups: as for `make_split`, of the training rows if none is held out already.
+        wanted: as for `make_split`; None if some are.
+        seed: decides the order, and which.
+        name: what the data is called in messages.
+
+    Raises:
+        InputError: no row is left to train on, or rows are held out already and `wanted` is given.
+    """
+    order = permute(np.arange(len(parts)), len(parts), key(_PARTS, seed))
+    training, held_out, test = (order[parts[order] == part] for part in range(3))
+    if len(held_out):
+        if wanted is not None:
+            raise InputError(
+                f"held_out {wanted}: {name} says itself which rows are held out; leave it out."
+            )
+        return SplitByParts(training, held_out, test, wanted=None)
+    inner = make_split(
+        len(training), None if groups is None else groups[training], wanted, seed, name
+    )
+    return SplitByParts(
+        training[inner.training(np.arange(inner.n_training))],
+        training[inner.held_out(np.arange(inner.n_held_out))],
+        test,
+        wanted=inner.wanted,
+        notes=inner.notes,
+    )
 
 
 def make_split(

@@ -111,7 +111,7 @@ def refer(
     most: int = MOST_ROWS,
     progress: Progress | None = None,
 ) -> Reference:
-    """Make the reference of data that were split.
+    """Make the reference of data that were split; test rows, if it has such, are held out here.
 
     Args:
         data: the data.
@@ -123,6 +123,7 @@ def refer(
     Raises:
         InputError: for fewer than 8 held-out rows, and for features that cannot take the rows.
     """
+    n_test, data = data.split.n_test, data.tested
     if data.n_held_out < FEWEST:
         raise InputError(
             f"{data.name}: {data.n_held_out} held-out rows are too few to compare with; have at "
@@ -152,12 +153,14 @@ def refer(
         held_out_rows=data.n_held_out,
         features=chosen,
         classifier=classifier,
-        notes=tuple(_notes(data, len(training))),
+        notes=tuple(_notes(data, len(training), n_test)),
     )
 
 
-def _notes(data: Data, kept: int) -> Iterator[str]:
+def _notes(data: Data, kept: int, n_test: int) -> Iterator[str]:
     """What is unusual about a split of which `kept` training rows are compared with."""
+    if n_test:
+        yield f"the held-out rows are the {n_test:,} of the data's test part, never met in training"
     if kept < len(data):
         yield f"copies are looked for among {kept:,} of the {len(data):,} training rows alone"
     if data.mirrored:

@@ -18,7 +18,7 @@ _SOUND = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 @with_config(_SOUND)
 class _Split(TypedDict):
     seed: int
-    held_out: _Count
+    held_out: _Count | None
 
 
 @with_config(_SOUND)
@@ -29,7 +29,7 @@ class _Data(TypedDict):
     path: NotRequired[str | None]
     fingerprint: NotRequired[str]
     rows: NotRequired[_Count]
-    size: NotRequired[_Count | list[_Count] | None]
+    reading: NotRequired[dict[str, Any]]
     split: NotRequired[_Split]
     mirrored: NotRequired[bool]
     kind: NotRequired[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.labels import match_classes
 from undiffuse.data.load import read
-from undiffuse.data.rows import as_tensor, chunk_length
+from undiffuse.data.rows import Loaded, as_tensor, chunk_indices, chunk_length
 from undiffuse.data.source import Data
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress, Rows
@@ -58,6 +59,8 @@ def conform_rows(
             f"{loaded.name}: its rows have shape {own.shape[1:]}, those of the run {shape}; "
             f"{advice}."
         )
+    _refuse_gaps(loaded, transform)
+    guess = f"{loaded.name}: {loaded.facts.get('axes')}."
     allowed = _Allowed(np.dtype(transform.dtype), transform.levels)
     if not allowed.holds(own.dtype):
         _refuse_others(loaded.rows, allowed, loaded.name, progress)
@@ -67,7 +70,7 @@ def conform_rows(
         name=loaded.name,
         fingerprint=loaded.fingerprint,
         labels=match_classes(loaded.labels, loaded.classes, classes),
-        notes=loaded.notes,
+        notes=tuple(note for note in loaded.notes if note != guess),  # its axes are the run's
     )
 
 
@@ -118,8 +121,12 @@ class _Cast:
     def take(self, indices: np.ndarray) -> Taken:
         rows = self.rows.take(indices).astype(self.transform.dtype)
         part = "channel" if len(self.transform.layout) > 1 else "column"
-        differs = self.transform.differs(as_tensor(rows)).nonzero().tolist()
         problems: dict[int, Problem] = {}
+        if self.transform.gaps:
+            for row in self.transform.missing_elsewhere(as_tensor(rows)).nonzero()[:, 0].tolist():
+                rows[row] = np.nan_to_num(rows[row])
+                problems[row] = Problem(math.nan, "a value is missing where none was in training")
+        differs = self.transform.differs(as_tensor(rows)).nonzero().tolist()
         for row, k in differs:
             place = self.transform.constant[k]
             reason = f"{part} {place}: all training rows hold {self.transform.low[place]} there"
@@ -162,8 +169,23 @@ class _Allowed:
     def others(self, values: np.ndarray) -> np.ndarray:
         """Return where the values are not allowed."""
         low, high = self.ends
-        wrong = ~((values >= low) & (values <= high))
+        wrong = (values < low) | (values > high)
         return wrong if self.dtype.kind == "f" else wrong | (values != np.rint(values))
+
+
+def _refuse_gaps(loaded: Loaded, transform: ArrayTransform) -> None:
+    """Raise InputError for NaN where the training rows had none at all."""
+    if (missing := loaded.facts.get("missing")) and not transform.gaps:
+        values = "value is" if missing == 1 else "values are"
+        first = next(
+            int(indices[np.isnan(rows).any(tuple(range(1, rows.ndim)))][0])
+            for indices in chunk_indices(loaded.rows)
+            if np.isnan(rows := loaded.rows.take(indices)).any()
+        )
+        raise InputError(
+            f"{loaded.name}: {missing:,} {values} NaN, the first in row {first}, and none was in "
+            "training; fill them, or complete the rows with sample --given."
+        )
 
 
 def _refuse_others(rows: Rows, allowed: _Allowed, name: str, progress: Progress | None) -> None:

@@ -34,16 +34,18 @@ def array_in(path: Path) -> np.ndarray:
     return _npz_arrays(path)[0] if path.suffix.lower() == ".npz" else _npy_array(path)
 
 
-def read_npy(path: Path, progress: Progress | None = None) -> Loaded:
+def read_npy(path: Path, progress: Progress | None = None, *, axes: str | None = None) -> Loaded:
     """Return the array of a file, memory-mapped: rows are read as they are needed.
 
     Raises:
         InputError: the file is damaged or holds Python objects; see also `from_array`.
     """
-    return from_array(_npy_array(path), name=path.name, path=str(path), progress=progress)
+    return from_array(
+        _npy_array(path), name=path.name, path=str(path), axes=axes, progress=progress
+    )
 
 
-def read_npz(path: Path, progress: Progress | None = None) -> Loaded:
+def read_npz(path: Path, progress: Progress | None = None, *, axes: str | None = None) -> Loaded:
     """Return one array of an archive: called data, x, images or arr_0, or else the largest.
 
     Labels are called label, labels or y.
@@ -59,11 +61,23 @@ def read_npz(path: Path, progress: Progress | None = None) -> Loaded:
             "an .npy file is read from the disk instead.",
         )
     return from_array(
-        array, name=path.name, path=str(path), labels=labels, notes=notes, progress=progress
+        array,
+        name=path.name,
+        path=str(path),
+        labels=labels,
+        axes=axes,
+        notes=notes,
+        progress=progress,
     )
 
 
-def read_idx(path: Path, progress: Progress | None = None, classes: tuple[str, ...] = ()) -> Loaded:
+def read_idx(
+    path: Path,
+    progress: Progress | None = None,
+    *,
+    classes: tuple[str, ...] = (),
+    axes: str | None = None,
+) -> Loaded:
     """Return the array of an IDX file.
 
     Args:
@@ -71,6 +85,7 @@ def read_idx(path: Path, progress: Progress | None = None, classes: tuple[str, .
             alike, with "labels" for "images".
         progress: is told how many values have been checked.
         classes: the names of the classes 0, 1, ..., if they are known.
+        axes: what its axes are; None to infer it.
 
     Raises:
         InputError: the file is damaged; see also `from_array`.
@@ -84,6 +99,7 @@ def read_idx(path: Path, progress: Progress | None = None, classes: tuple[str, .
         path=str(path),
         labels=_idx_array(path.with_name(found[0])) if found else None,
         classes=classes,
+        axes=axes,
         progress=progress,
     )
 

@@ -7,6 +7,7 @@ from typing import final
 import numpy as np
 from PIL import Image
 
+from undiffuse.data.arrays.axes import layout_of
 from undiffuse.data.pictures import (
     draw_curves,
     draw_histogram,
@@ -19,7 +20,7 @@ from undiffuse.data.writing import WrittenForm
 
 @final
 class ArrayForm(WrittenForm):
-    """Rows of any shape as an array (N, *row_shape), with the layout of `ArrayTransform`.
+    """Rows of any shape as an array (N, *row_shape), with the axes of `ArrayTransform`.
 
     `low` and `high` are the least and greatest value of the data: black and white, where a row is
     shown as an image.
@@ -31,22 +32,22 @@ class ArrayForm(WrittenForm):
         self,
         *,
         row_shape: tuple[int, ...],
-        layout: tuple[int, ...],
-        channels_last: bool,
+        axes: str,
         dtype: str,
         low: float,
         high: float,
     ) -> None:
         self.row_shape = row_shape
-        self.layout = layout
-        self.channels_last = channels_last
+        self.axes = axes
+        self.layout = layout_of(row_shape, axes)
         self.dtype = dtype
         self.low = low
         self.high = high
 
     def preview(self, rows: np.ndarray) -> Image.Image:
         """Return points (two columns), a histogram (one), curves (sequences) or tiles (grids)."""
-        rows = np.moveaxis(rows, -1, 1) if self.channels_last else rows
+        where = self.axes.find("C") if len(self.axes) > 1 else -1
+        rows = np.moveaxis(rows, where + 1, 1) if where > 0 else rows
         rows = rows.reshape(len(rows), *self.layout)
         match self.layout:
             case (1,):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 
+from undiffuse.data.arranged import arrange
 from undiffuse.data.arrays.conform import complete_rows, conform_rows
 from undiffuse.data.arrays.files import is_idx, read_idx, read_npy, read_npz
 from undiffuse.data.arrays.form import ArrayForm
@@ -33,6 +35,7 @@ class ArrayKind(Kind):
     name = "arrays"
     parts: ClassVar[Mapping[str, type]] = {"transform": ArrayTransform, "form": ArrayForm}
     file_suffixes = _ARRAY_SUFFIXES
+    takes = ("axes",)
 
     @property
     def folder_suffixes(self) -> Collection[str]:
@@ -54,9 +57,10 @@ class ArrayKind(Kind):
     ) -> Loaded:
         """See `Kind.read`."""
         if not isinstance(source, Path):
-            return read_object(source, progress)
+            return read_object(source, progress, axes=reading.axes)
         readers = {".npy": read_npy, ".npz": read_npz}
-        return readers.get(source.suffix.lower(), read_idx)(source, progress)
+        read = readers.get(source.suffix.lower(), read_idx)
+        return read(source, progress, axes=reading.axes)
 
     def conform(
         self, source: Any, config: Mapping[str, Any], *, progress: Progress | None = None
@@ -80,6 +84,15 @@ class ArrayKind(Kind):
         return complete_rows(source, self.restore(config)[0])
 
 
+def _classes_in(folder: Folder, labels: str | None) -> list[str] | None:
+    """The class of each file of new data; None if some have none. They need not have any."""
+    try:
+        arranged = arrange(folder, labels)
+    except InputError:
+        arranged = arrange(replace(folder, others=()))  # by the subfolders alone
+    return arranged.classes if arranged.folder.files == folder.files else None
+
+
 class FolderKind(Kind):
     """A kind that is read from folders of files; see `Kind`. New rows may be arrays as well."""
 
@@ -98,7 +111,7 @@ class FolderKind(Kind):
         transform, form, classes = self.restore(config)
         if isinstance(source, Path) and source.is_dir():
             folder = files_for_run(source, self.folder_suffixes, self.name)
-            own, _ = folder.classes()
+            own = _classes_in(folder, config.get("reading", {}).get("labels"))
             index, names = index_labels(own, len(folder.files), folder.name)
             labels = match_classes(index, names, classes)
             return self.conform_folder(folder, transform, form, labels, progress)

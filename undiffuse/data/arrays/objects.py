@@ -17,7 +17,9 @@ from undiffuse.interfaces import Progress
 _ARRAY_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16", "I", "F")  # of Pillow: values as they are
 
 
-def read_object(source: Any, progress: Progress | None = None) -> Loaded:
+def read_object(
+    source: Any, progress: Progress | None = None, *, axes: str | None = None
+) -> Loaded:
     """Return an object as data. A data set is read once, in order, and held in memory.
 
     Args:
@@ -25,6 +27,7 @@ def read_object(source: Any, progress: Progress | None = None) -> Loaded:
             items are arrays, tensors, Pillow images or (item, label) pairs, such as a map-style
             `torch.utils.data.Dataset`.
         progress: called after each item.
+        axes: what its axes are; None to infer it.
 
     Raises:
         InputError: anything else, or items that differ in shape or type; see also `from_array`.
@@ -32,9 +35,9 @@ def read_object(source: Any, progress: Progress | None = None) -> Loaded:
     if isinstance(source, tuple) and len(source) == 2 and not np.isscalar(source[0]):
         rows, labels = source
         labels = to_array(labels) if isinstance(labels, torch.Tensor) else labels
-        return from_array(to_array(rows), name="data", labels=labels, progress=progress)
+        return from_array(to_array(rows), name="data", labels=labels, axes=axes, progress=progress)
     if isinstance(source, np.ndarray | torch.Tensor):
-        return from_array(to_array(source), name="data", progress=progress)
+        return from_array(to_array(source), name="data", axes=axes, progress=progress)
     if isinstance(source, torch.utils.data.IterableDataset):
         raise InputError(
             "data: a data set without numbered items; give a map-style one, or the stacked arrays."
@@ -45,7 +48,7 @@ def read_object(source: Any, progress: Progress | None = None) -> Loaded:
             f"data: a {type(source).__name__} cannot be read; give a path, a name, an array, "
             "a tensor, a pair (x, labels), a data frame or a torch Dataset."
         )
-    return _read_items(source, progress)
+    return _read_items(source, progress, axes)
 
 
 def to_array(values: Any) -> np.ndarray:
@@ -67,7 +70,7 @@ def to_array(values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
-def _read_items(source: Any, progress: Progress | None) -> Loaded:
+def _read_items(source: Any, progress: Progress | None, axes: str | None) -> Loaded:
     total = len(source)
     if total == 0:
         raise InputError("data: it has no rows; there is nothing to learn.")
@@ -101,6 +104,7 @@ def _read_items(source: Any, progress: Progress | None) -> Loaded:
         name="data",
         labels=labels or None,
         classes=tuple(map(str, names)) if named else (),
+        axes=axes,
         notes=notes,
         progress=progress,
     )

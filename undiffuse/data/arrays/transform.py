@@ -1,4 +1,4 @@
-"""Between stored rows and unit scale: every column or channel is shifted and scaled.
+r"""Between stored rows and unit scale: every column or channel is shifted and scaled.
 
     x = (v - mean) / std,                    log p(v) = log p(x) - sum log std
 
@@ -7,15 +7,20 @@ for real numbers v. Whole numbers are first dequantized on their own grid, v = k
 
     log P(k) >= E_u[log p(x)] - sum log std     (see `whole_numbers`).
 
-Vectors have one mean and std for each column, anything larger for each channel. A column that is
-constant in all n training rows has nothing to model: it is left out of x and restored. That a row
-differs from it has probability 1/(n + 1), whatever it holds instead (see `unseen`).
+Vectors have one mean and std for each column, anything larger for each channel; sequences whose
+mean or scale changes along time have them for each channel and step. A column that is constant in
+all n training rows has nothing to model: it is left out of x and restored. That a row differs from
+it has probability 1/(n + 1), whatever it holds instead (see `unseen`).
+
+*Gaps.* A channel in which some value is NaN has a second one in x, of the levels {known, missing}
+(see `tables.modelled`), and where a value is missing x holds z ~ N(0, 1), whose log-density is
+subtracted: the likelihood is that of what is known and of where the gaps are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import final
 
@@ -23,10 +28,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from undiffuse.data.arrays.axes import layout_of
+from undiffuse.data.tables.modelled import LevelColumn
+from undiffuse.data.tables.transform import LevelBatch, negative_log_normal
 from undiffuse.data.unseen import log_seen
 from undiffuse.data.whole_numbers import dequantize, quantize
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
+
+_LEAST_ROWS = 32  # that means and stds for each step are measured on
+_SHARE, _CHANGE = 0.1, 0.25  # from where on they are used; see `_by_step`
 
 
 @final
@@ -37,21 +48,21 @@ class ArrayTransform:
 
     Args:
         row_shape: the shape of a stored row.
-        layout: the shape in which the model sees a row with nothing left out: (D,), (C, L) or (C,
-            H, W).
-        channels_last: whether a row's last axis is the first of the layout.
+        axes: the letters of a row's axes (see `axes`).
         dtype: the stored type, as NumPy names it.
-        mean: for each entry of the layout's first axis; of value - low + 1/2 for whole numbers.
+        mean: for each column or channel, or for each channel and step, one channel after another;
+            of value - low + 1/2 for whole numbers.
         std: in the same way; 0 where all values are `low`.
-        low: least values.
+        low: least values of each column or channel.
         high: greatest values.
         levels: K if every entry is a whole number 0 ... K - 1 and x fills [-1, 1].
         bounded: whether decoded numbers are kept between `low` and `high`; whole numbers always
             are.
         rows: how many training rows it was measured on.
+        gaps: (column or channel, values known, values missing) of those with NaN.
 
     >>> transform = ArrayTransform(
-    ...     row_shape=(3,), layout=(3,), channels_last=False, dtype="float32",
+    ...     row_shape=(3,), axes="C", dtype="float32",
     ...     mean=(1.0, 0.0, 5.0), std=(2.0, 1.0, 0.0), low=(0.0, -1.0, 5.0), high=(2.0, 1.0, 5.0),
     ... )
     >>> x, log_correction = transform.encode(torch.tensor([[3.0, 0.0, 5.0]]), torch.zeros_like)
@@ -63,8 +74,7 @@ class ArrayTransform:
         self,
         *,
         row_shape: tuple[int, ...],
-        layout: tuple[int, ...],
-        channels_last: bool,
+        axes: str,
         dtype: str,
         mean: tuple[float, ...],
         std: tuple[float, ...],
@@ -73,10 +83,11 @@ class ArrayTransform:
         levels: int | None = None,
         bounded: bool = False,
         rows: int = 1,
+        gaps: Sequence[tuple[int, int, int]] = (),
     ) -> None:
         self.row_shape = row_shape
-        self.layout = layout
-        self.channels_last = channels_last
+        self.axes = axes
+        self.layout = layout = layout_of(row_shape, axes)
         self.dtype = dtype
         self.mean = mean
         self.std = std
@@ -85,21 +96,28 @@ class ArrayTransform:
         self.levels = levels
         self.bounded = bounded
         self.rows = rows
+        self.gaps = tuple((channel, known, missing) for channel, known, missing in gaps)
         self._inner = math.prod(layout[1:])  # values of a channel
+        self._steps = len(std) // layout[0]  # means and scales of a channel
+        self._with_gaps = [channel for channel, _, _ in self.gaps]
+        self._missing = (
+            LevelBatch([_known_or_missing(*counts) for _, *counts in self.gaps]) if gaps else None
+        )
         self._whole = np.dtype(dtype).kind in "biu"
         self._wide = self._whole and np.dtype(dtype).itemsize == 8  # float64 does not hold them all
-        self._varying = [i for i, s in enumerate(std) if s > 0]
-        self.constant = [i for i, s in enumerate(std) if s == 0]
+        self._varying = [i for i in range(layout[0]) if std[i * self._steps] > 0]
+        self.constant = [i for i in range(layout[0]) if std[i * self._steps] == 0]
+        self._where = axes.find("C") if len(axes) > 1 else -1  # a row's axis of channels, or none
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The layout less its constant columns or channels."""
-        return (len(self._varying), *self.layout[1:])
+        """The layout less its constant columns or channels, with one more for each with gaps."""
+        return (len(self._varying) + len(self.gaps), *self.layout[1:])
 
     @property
     def description(self) -> str:
         """One sentence on how the rows are modelled."""
-        count, *sides = self.shape
+        count, sides = len(self._varying), self.layout[1:]
         part = "channel" if sides else "column"
         what = f"{count} {part}{'s' * (count != 1)}"
         what += f" of {' x '.join(f'{side:,}' for side in sides)} values" if sides else ""
@@ -112,7 +130,10 @@ class ArrayTransform:
         constant = len(self.constant)
         constants = f"{constant} constant {part}{'s are' if constant > 1 else ' is'}"
         rest = f"; {constants} left out and restored" if constant else ""
-        return f"{what}{grid} standardized per {part}{rest}."
+        per = f"{part} and step" if self._steps > 1 else part
+        gaps = len(self.gaps)
+        rest += f"; {gaps} more for where values are missing" if gaps else ""
+        return f"{what}{grid} standardized per {per}{rest}."
 
     @property
     def bin_width(self) -> Tensor | float | None:
@@ -131,19 +152,38 @@ class ArrayTransform:
             x = dequantize(k, mean, std, noise)
         else:
             x = ((varying.double() - mean) / std).float()
-        correction = -self._inner * sum(math.log(s) for s in self.std if s > 0)
-        log_correction = torch.full((len(row),), correction, dtype=torch.float64, device=row.device)
-        return x, log_correction + log_seen(~self.differs(row), self.rows).sum(1)
+        seen = log_seen(~self.differs(row), self.rows).sum(1)
+        scales = math.fsum(math.log(s) for s in self.std if s > 0) * (self._inner // self._steps)
+        if self._missing is None:
+            return x, seen - scales
+        return self._fill(x, v.isnan(), noise, seen)
+
+    def _fill(
+        self, x: Tensor, missing: Tensor, noise: Noise, seen: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Encode where values are missing (B, *layout), and fill x there with noise."""
+        assert self._missing is not None
+        batch, z = len(x), noise(x.new_zeros(len(x), *self.shape))
+        fill, z = z.split([len(self._varying), len(self.gaps)], 1)
+        gone = self._select(missing)
+        x = torch.where(gone, fill, x)
+        log_std = self._columns[1].log().to(x.device)
+        corrections = torch.where(gone, negative_log_normal(x), -log_std).flatten(1).sum(1)
+        by_channel = missing[:, self._with_gaps].movedim(1, 0).flatten(1).long()
+        flags, more = self._missing.spread(by_channel, z.movedim(1, 0).flatten(1))
+        flags = flags.reshape(len(self.gaps), batch, *self.layout[1:]).movedim(0, 1)
+        more = more.reshape(len(self.gaps), batch, -1).sum((0, 2))
+        return torch.cat([x, flags.to(x.dtype)], 1), corrections + more + seen
 
     def differs(self, row: Tensor) -> Tensor:
         """Return where rows differ from what is constant, (B, constant columns or channels)."""
         v, constant = self._as_layout(row)[:, self.constant], self._low[:, self.constant]
-        others = v != constant.to(row.device)
+        others = (v != constant.to(row.device)) & (v == v)
         return others.reshape(len(row), len(self.constant), self._inner).any(2)
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Return rows (B, *row_shape) of the stored type, whole numbers in the range observed."""
-        x = x.detach().cpu()
+        x, flags = x.detach().cpu().split([len(self._varying), len(self.gaps)], 1)
         mean, std, low, high = self._columns
         if self._whole:
             k = quantize(x.nan_to_num(), mean, std).clamp(min=0).minimum((high - low).double())
@@ -158,10 +198,16 @@ class ArrayTransform:
             rows = self._low.expand(len(x), *self.layout).clone()
             rows[:, self._varying] = values
             values = rows
+        if self._missing is not None:
+            by_channel = flags.nan_to_num().movedim(1, 0).flatten(1).contiguous()
+            gone = self._missing.level_at(by_channel) == 1
+            gone = gone.reshape(len(self.gaps), len(x), *self.layout[1:]).movedim(0, 1)
+            values[:, self._with_gaps] = values[:, self._with_gaps].masked_fill(gone, math.nan)
         array = values.numpy()
-        if self.channels_last:
-            shape = (len(x), self.row_shape[-1], *self.row_shape[:-1])
-            array = np.moveaxis(array.reshape(shape), 1, -1)
+        if self._where > 0:
+            sides = [side for i, side in enumerate(self.row_shape) if i != self._where]
+            shape = (len(x), self.row_shape[self._where], *sides)
+            array = np.moveaxis(array.reshape(shape), 1, self._where + 1)
         return array.reshape(len(x), *self.row_shape).astype(self.dtype, order="C")
 
     def cells(self, row: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -180,11 +226,21 @@ class ArrayTransform:
         )
 
     def known(self, mask: Tensor) -> Tensor:
-        """Return the mask (B, *shape) of x for a mask (B, *row_shape) of rows, true where known."""
-        return self._select(self._as_layout(mask))
+        """Return the mask (B, *shape) of x for a mask (B, *row_shape) of rows, true where known.
+
+        That no value is missing is known of each: what is drawn for a gap is a value.
+        """
+        values = self._select(self._as_layout(mask))
+        return torch.cat([values, values.new_ones(len(mask), len(self.gaps), *self.layout[1:])], 1)
+
+    def missing_elsewhere(self, row: Tensor) -> Tensor:
+        """Return which rows (B, *row_shape) have a NaN where no training row has one."""
+        empty = self._as_layout(row).isnan().reshape(len(row), self.layout[0], -1).any(2)
+        empty[:, self._with_gaps] = False
+        return empty.any(1)
 
     def _as_layout(self, row: Tensor) -> Tensor:
-        row = row.moveaxis(-1, 1) if self.channels_last else row
+        row = row.moveaxis(self._where + 1, 1) if self._where > 0 else row
         return row.reshape(len(row), *self.layout)
 
     def _select(self, v: Tensor) -> Tensor:
@@ -193,12 +249,15 @@ class ArrayTransform:
 
     @cached_property
     def _columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mean, std, low and high of the columns that vary: each (1, C, 1, ...), or () if alike."""
+        """Mean, std, low and high of the columns that vary.
+
+        Each is (1, C, 1, ...), (1, C, L) if there is one for each step, or () if all are alike.
+        """
 
         def column(values: tuple[int | float, ...], dtype: torch.dtype = torch.float64) -> Tensor:
-            varying = torch.tensor([values[i] for i in self._varying], dtype=dtype)
-            alike = len(varying.unique()) == 1  # arithmetic with one number is faster
-            return varying[0] if alike else self._as_column(varying)
+            each = torch.tensor(values, dtype=dtype).reshape(self.layout[0], -1)[self._varying]
+            alike = len(each.unique()) == 1  # arithmetic with one number is faster
+            return each[0, 0] if alike else self._as_column(each)
 
         exact = torch.int64 if self._wide else torch.float64
         return (
@@ -212,10 +271,17 @@ class ArrayTransform:
     def _low(self) -> Tensor:
         """`low` of all columns, (1, C, 1, ...)."""
         dtype = torch.int64 if self._wide else torch.float64
-        return self._as_column(torch.tensor(self.low, dtype=dtype))
+        return self._as_column(torch.tensor(self.low, dtype=dtype).reshape(-1, 1))
 
     def _as_column(self, values: Tensor) -> Tensor:
-        return values.reshape(1, -1, *[1] * (len(self.layout) - 1))
+        """Return values (C, 1) or (C, L) with the axes of rows in the layout."""
+        steps = values.shape[1:] if values.shape[1] > 1 else [1] * (len(self.layout) - 1)
+        return values.reshape(1, len(values), *steps)
+
+
+def _known_or_missing(known: int, missing: int) -> LevelColumn:
+    """The column of levels {known, missing}, which so many values of training rows are."""
+    return LevelColumn(name="missing", values=[], masses=[max(known, 1), max(missing, 1)], unseen=0)
 
 
 def measure_array(
@@ -223,10 +289,10 @@ def measure_array(
     *,
     name: str,
     row_shape: tuple[int, ...],
-    layout: tuple[int, ...],
-    channels_last: bool,
+    axes: str,
     dtype: str,
     bounded: bool = False,
+    gaps: Sequence[int] = (),
 ) -> ArrayTransform:
     """Return the transform with the mean and std of the given rows, found in one pass.
 
@@ -236,20 +302,30 @@ def measure_array(
         chunks: the rows, some (B, *row_shape) at a time.
         name: what the data is called in messages.
         row_shape: as in `ArrayTransform`.
-        layout: as in `ArrayTransform`.
-        channels_last: as in `ArrayTransform`.
+        axes: as in `ArrayTransform`.
         dtype: as in `ArrayTransform`.
         bounded: as in `ArrayTransform`.
+        gaps: the columns or channels in which some row, if only one held out, has NaN.
 
     Raises:
-        InputError: all rows are the same, or numbers are too large or too close together for their
-            squares.
+        InputError: all rows are the same, a column or channel is empty, or numbers are too large or
+            too close together for their squares.
     """
     whole = np.dtype(dtype).kind in "biu"
-    moments = _Moments(layout[0], whole)
+    layout, where = layout_of(row_shape, axes), axes.find("C") if len(axes) > 1 else -1
+    moments, steps = _Moments(layout[0], whole), None
+    if len(layout) == 2 and not bounded:
+        steps = _Moments(math.prod(layout), whole)
     for chunk in chunks:
-        values = np.moveaxis(chunk, -1, 1) if channels_last else chunk
+        values = np.moveaxis(chunk, where + 1, 1) if where > 0 else chunk
         moments.add(values.reshape(len(values), layout[0], -1))
+        if steps:
+            steps.add(values.reshape(len(values), -1, 1))
+    if (empty := np.flatnonzero(moments.count == 0)).size:
+        raise InputError(
+            f"{name}: {'column' if len(layout) == 1 else 'channel'} {empty[0]} has no value in any "
+            "training row, only NaN; leave it out or fill it."
+        )
     low, high = moments.low.tolist(), moments.high.tolist()
     varies = [h > lo for lo, h in zip(low, high)]
     if not any(varies):
@@ -267,18 +343,49 @@ def measure_array(
         raise InputError(
             f"{name}: values differ by so little that their squares vanish; multiply them first."
         )
+    std = np.where(varies, std, 0.0)
+    if steps and moments.rows >= _LEAST_ROWS:
+        mean, std = _by_step(moments, steps, mean, std)
     return ArrayTransform(
         row_shape=row_shape,
-        layout=layout,
-        channels_last=channels_last,
+        axes=axes,
         dtype=dtype,
         mean=tuple(mean.tolist()),
-        std=tuple(float(s) if v else 0.0 for s, v in zip(std, varies)),
+        std=tuple(std.tolist()),
         low=tuple(int(lo) if whole else lo for lo in low),
         high=tuple(int(h) if whole else h for h in high),
         bounded=bounded,
         rows=moments.rows,
+        gaps=[(i, int(moments.count[i]), int(moments.missing[i])) for i in gaps],
     )
+
+
+def _by_step(
+    moments: _Moments, steps: _Moments, mean: np.ndarray, std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and stds for each channel and step if they change along time, else as given.
+
+    They change if, less what chance adds, the means of the steps account for a tenth of the
+    variance of some channel, or the logarithms of their stds have a deviation of 0.25.
+    """
+    shape = (len(std), -1)
+    step_mean, step_std = (part.reshape(shape) for part in steps.mean_and_std())
+    if steps.whole:  # of values less their own least, of the channel's here
+        step_mean += moments.difference(steps.low.reshape(shape), moments.low[:, None])
+    n = np.maximum(steps.count.reshape(shape), 1)
+    varies = std > 0
+    with np.errstate(all="ignore"):
+        share = (np.var(step_mean, 1) - (step_std**2 / n).mean(1)) / std**2
+        least = 0.05 * np.median(step_std, 1, keepdims=True)
+        logs = np.log(np.maximum(step_std, least))
+        changes = np.var(logs, 1) - (1 / n).mean(1)
+    differ = varies & ((share >= _SHARE) | (changes >= _CHANGE**2))
+    usable = np.isfinite(step_mean).all() and (steps.count.reshape(shape)[varies] >= 8).all()
+    if not differ.any() or not usable:
+        return mean, std
+    floor = np.where(least > 0, least, std[:, None])
+    step_std = np.where(varies[:, None], np.maximum(step_std, floor), 0.0)
+    return step_mean.ravel(), step_std.ravel()
 
 
 class _Moments:
@@ -290,36 +397,55 @@ class _Moments:
 
     def __init__(self, channels: int, whole: bool) -> None:
         self.whole = whole
-        self.count = self.rows = 0
+        self.rows = 0
+        self.count = self.missing = np.zeros(channels, np.int64)
         self.mean, self.squares = np.zeros(channels), np.zeros(channels)
         self.low = self.high = self.origin = np.zeros(0)
 
     def add(self, values: np.ndarray) -> None:
-        """Take in values (B, C, n)."""
+        """Take in values (B, C, n), NaN where missing."""
         self.rows += len(values)
-        low, high = values.min((0, 2)), values.max((0, 2))
-        if not self.count:
+        known = np.full(self.count.shape, values.shape[0] * values.shape[2])
+        empty = np.isnan(values) if values.dtype.kind == "f" else None
+        if empty is not None and not empty.any():
+            empty = None
+        if empty is None:
+            low, high = values.min((0, 2)), values.max((0, 2))
+        else:
+            gone = empty.sum((0, 2))
+            known, self.missing = known - gone, self.missing + gone
+            low, high = np.fmin.reduce(values, (0, 2)), np.fmax.reduce(values, (0, 2))
+        if not self.low.size:
             self.low, self.high, self.origin = low, high, low
-        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        elif self.whole:
+            self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        else:
+            self.low, self.high = np.fmin(self.low, low), np.fmax(self.high, high)
+            self.origin = np.where(np.isnan(self.origin), low, self.origin)
         with np.errstate(over="ignore", invalid="ignore"):
-            shifted = self._difference(values, self.origin[:, None])
-            count, mean = values.shape[0] * values.shape[2], shifted.mean((0, 2))
-            squares = ((shifted - mean[:, None]) ** 2).sum((0, 2))
-            total = self.count + count
+            shifted = self.difference(values, self.origin[:, None])
+            if empty is not None:
+                shifted[empty] = 0.0
+            mean = shifted.sum((0, 2)) / np.maximum(known, 1)
+            deviations = shifted - mean[:, None]
+            if empty is not None:
+                deviations[empty] = 0.0
+            squares = (deviations**2).sum((0, 2))
+            total = self.count + known
             step = mean - self.mean
-            self.squares += squares + step**2 * (self.count * count / total)
-            self.mean += step * (count / total)
+            self.squares += squares + step**2 * (self.count * (known / np.maximum(total, 1)))
+            self.mean += step * (known / np.maximum(total, 1))
             self.count = total
 
     def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
         """Return those of the values; for whole numbers, of value - low + u."""
-        variance = self.squares / self.count
+        variance = self.squares / np.maximum(self.count, 1)
         if self.whole:
-            mean = self.mean + self._difference(self.origin, self.low) + 0.5
+            mean = self.mean + self.difference(self.origin, self.low) + 0.5
             return mean, np.sqrt(variance + 1 / 12)
         return self.mean + self.origin.astype(np.float64), np.sqrt(variance)
 
-    def _difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Return a - b in float64; of whole numbers exactly, however large they are."""
         exact = np.int64 if self.whole else np.float64
         return (a.astype(exact) - b.astype(exact)).astype(np.float64)

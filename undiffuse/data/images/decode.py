@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -29,6 +29,7 @@ from undiffuse.errors import InputError
 LONGEST_SIDE = 64
 """Pixels of the longer side, unless a size is asked for."""
 
+MOST_FRAMES = 10_000  # of one file
 _LARGE, _LARGE_PIXELS = Lock(), 2**24  # images of more pixels are decoded one at a time
 _ORIENTATION, _SIDEWAYS = (
     0x0112,
@@ -49,7 +50,8 @@ class ImageHeader:
     alpha: bool
     deep: bool  # more than 8 bits per value
     wide: str = ""  # the type of values that 16 bits without a sign do not hold: int32, float32
-    pages: bool = False  # whether the file holds more images than the first
+    frames: tuple[int, ...] = (0,)  # which of its pages or frames are read
+    others: int = 0  # pages of another size than the first, which are not
     deep_colour: bool = False  # 16 bits per value and colour, which Pillow reads as 8
 
 
@@ -125,12 +127,17 @@ def plan_images(
 def _left_out(name: str, headers: Mapping[int, ImageHeader]) -> list[str]:
     """Notes on pages and bits that are not read."""
     total = f"{len(headers):,} images"
-    pages = sum(header.pages for header in headers.values())
+    many = [len(header.frames) for header in headers.values() if len(header.frames) > 1]
+    others = sum(header.others for header in headers.values())
     notes = []
-    if pages:
+    if many:
         notes.append(
-            f"{name}: {pages:,} of {total} hold several pages or frames; only the first of "
-            "each is read."
+            f"{name}: {len(many):,} of {total} hold several pages or frames, {sum(many):,} in all; "
+            "each is a row of its own, and those of one file are held out together."
+        )
+    if others:
+        notes.append(
+            f"{name}: {others:,} pages of another size than the first of their file are not read."
         )
     lost = sum(header.deep_colour for header in headers.values())
     if lost:
@@ -145,22 +152,38 @@ def read_image_header(path: Path) -> ImageHeader:
         width, height = image.size
         if _is_sideways(image):
             width, height = height, width
-        return ImageHeader(
+        header = ImageHeader(
             height=height,
             width=width,
             colour=_is_colour(image),
             alpha=image.has_transparency_data,
             deep=image.mode in (*_DEEP, "F"),
             wide=_wide_type(image),
-            pages=bool(getattr(image, "is_animated", False)),
             deep_colour=image.mode not in _DEEP and ";16" in tile,
         )
+        return _with_frames(header, image)
 
 
-def read_image(path: Path, target: PixelFormat) -> np.ndarray:
-    """Return the pixels (H, W, C) of an image, uint8 or of a larger type. Raises Unreadable."""
+def read_image(path: Path, target: PixelFormat, frames: Sequence[int] = (0,)) -> np.ndarray:
+    """Return the pixels (frames, H, W, C) of an image, uint8 or of a larger type.
+
+    Args:
+        path: the file.
+        target: what they become.
+        frames: which of its pages or frames; those of the header.
+
+    Raises:
+        Unreadable: it is damaged, or of another kind.
+    """
+    return np.stack([_read_frame(path, target, frame) for frame in frames])
+
+
+def _read_frame(path: Path, target: PixelFormat, frame: int) -> np.ndarray:
+    """Return the pixels (H, W, C) of one page or frame. Raises Unreadable."""
     size = (target.width, target.height)
     with _opened(path) as image:
+        if frame:
+            image.seek(frame)
         image.draft(None, size[::-1] if _is_sideways(image) else size)  # pyright: ignore[reportArgumentType]
         upright = ImageOps.exif_transpose(image)
         if target.wide:
@@ -235,11 +258,35 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise Unreadable(reason) from problem
 
 
+def _with_frames(header: ImageHeader, image: Image.Image) -> ImageHeader:
+    """Return the header of the first frame with what the others add.
+
+    Pages of other sizes are thumbnails or reduced copies (TIFF), as are the others of a camera's
+    MPO file. A palette may get its colours later: a few frames are looked at.
+    """
+    count = getattr(image, "n_frames", 1)
+    if count == 1 or image.format == "MPO":
+        return header
+    if count > MOST_FRAMES:
+        raise Unreadable(f"{count:,} frames, and at most {MOST_FRAMES:,} are read; cut it")
+    alike, size, colour = [0], image.size, header.colour
+    for frame in range(1, count):
+        image.seek(frame)
+        if image.size != size:
+            continue
+        alike.append(frame)
+        if not colour and len(alike) <= 8 and image.mode not in _GREY:
+            pixels = np.asarray(image.convert("RGB"))
+            colour = bool((pixels != pixels[..., :1]).any())
+    return replace(header, frames=tuple(alike), others=count - len(alike), colour=colour)
+
+
 def _is_sideways(image: Image.Image) -> bool:
     return image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
 
 
 def _is_colour(image: Image.Image) -> bool:
+    """Return whether an image, in its first frame, has colour."""
     if image.mode != "P":
         return image.mode not in _GREY
     palette = np.asarray(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)

@@ -158,8 +158,7 @@ def transform_of_images(
         measure_array,
         name=name,
         row_shape=plain.row_shape,
-        layout=plain.layout,
-        channels_last=plain.channels_last,
+        axes=plain.axes,
         dtype=plain.dtype,
     )
     some = np.concatenate(list(islice(chunks(), _LOOKED_AT)))
@@ -179,11 +178,10 @@ def image_transform(form: ImageForm) -> ArrayTransform:
     >>> x.shape, round(float(log_correction[0]), 3)
     (torch.Size([1, 3, 2, 2]), -58.224)
     """
-    height, width, channels = form.size
+    channels = form.size[2]
     return ArrayTransform(
         row_shape=form.row_shape,
-        layout=(channels, height, width),
-        channels_last=form.channel_axis == -1,
+        axes={None: "HW", -1: "HWC", 0: "CHW"}[form.channel_axis],
         dtype=form.dtype,
         mean=(form.levels / 2,) * channels,
         std=(form.levels / 2,) * channels,

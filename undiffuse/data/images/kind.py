@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from functools import cache, partial
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 from PIL import Image
 
+from undiffuse.data.arranged import arrange
 from undiffuse.data.arrays.kind import FolderKind
 from undiffuse.data.arrays.transform import ArrayTransform, measure_array
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.decoding import Unreadable, decode_once, for_each, unreadable
 from undiffuse.data.folder import Folder
 from undiffuse.data.images.decode import (
+    ImageHeader,
     PixelFormat,
     plan_images,
     read_image,
@@ -58,7 +61,7 @@ class ImageKind(FolderKind):
     """Images: see `Kind`."""
 
     name = "images"
-    takes = ("size",)
+    takes = ("size", "labels")
     parts: ClassVar[Mapping[str, type]] = {
         "transform": ArrayTransform,
         "form": ImageForm,
@@ -67,7 +70,7 @@ class ImageKind(FolderKind):
 
     def mirror_axis(self, transform: ArrayTransform) -> int:
         """That of the width."""
-        return -2 if transform.channels_last else -1
+        return -2 if transform.axes.endswith("C") else -1
 
     @property
     def folder_suffixes(self) -> Collection[str]:
@@ -83,23 +86,31 @@ class ImageKind(FolderKind):
     ) -> Loaded:
         """Return a folder of images as rows (H, W) or (H, W, C) of uint8, or (H, W) of more bits.
 
-        If every file lies in one of several subfolders, these are the classes.
+        Classes and parts are as `arrange` finds them; a file of several pages or frames gives a row
+        for each.
 
         Args:
             source: the `Folder`.
             reading: `size`, the longer side, or height and width, in pixels; `plan_images` has the
-                default.
+                default; `labels`, as for `arrange`.
             progress: called after each file.
 
         Raises:
             InputError: more than a few of the files, or all of them, cannot be read.
         """
-        folder: Folder = source
+        arranged = arrange(source, reading.labels)
+        folder = arranged.folder
+        frames: dict[Path, Sequence[int]] = {}
+
+        def plan(headers: Mapping[int, ImageHeader]) -> tuple[PixelFormat, list[str]]:
+            frames.update({folder.files[i]: header.frames for i, header in headers.items()})
+            return plan_images(folder, headers, reading.size)
+
         decoded = decode_once(
             folder,
             read_image_header,
-            lambda headers: plan_images(folder, headers, reading.size),
-            lambda path, target: read_image(path, target)[None],
+            plan,
+            lambda path, target: read_image(path, target, frames[path]),
             key=str(reading.size),
             ahead=_AHEAD,
             progress=progress,
@@ -107,8 +118,8 @@ class ImageKind(FolderKind):
         pixels = decoded.values
         grey = pixels.shape[-1] == 1
         rows = ArrayRows(pixels[..., 0] if grey else pixels)
-        classes, notes = folder.classes(decoded.kept)
-        index, names = index_labels(classes, len(rows), folder.name)
+        files = np.repeat(decoded.kept, decoded.lengths)  # that each row is of
+        index, names = index_labels(arranged.classes_of(files), len(rows), folder.name)
         row_shape, dtype = rows.array.shape[1:], pixels.dtype.name
         form, make_transform = (_as_scans if pixels.itemsize == 4 else _as_images)(
             rows, folder.name
@@ -120,10 +131,12 @@ class ImageKind(FolderKind):
             make_transform=make_transform,
             name=folder.name,
             path=str(folder.path),
-            fingerprint=folder.fingerprint(progress),
+            fingerprint=arranged.fingerprint(folder.fingerprint(progress)),
             labels=index,
             classes=names,
-            notes=(*decoded.notes, *notes),
+            groups=files if len(rows) > len(decoded.kept) else None,
+            parts=arranged.parts_of(files),
+            notes=(*folder.unread, *arranged.notes, *decoded.notes),
             facts={"images": len(rows), "row_shape": list(row_shape), "dtype": dtype},
         )
 
@@ -136,14 +149,16 @@ class ImageKind(FolderKind):
         progress: Progress | None,
     ) -> Conformed:
         """Return the images of a folder as rows of a run, decoded when their batch is asked for."""
-        rows = _ImageFiles(folder, form)
+        rows = _ImageFiles(folder, form, progress)
+        called, several = folder.called, len(rows.frames) > len(folder.files)
         return Conformed(
             rows,
-            folder.called,
+            [f"{called[file]}#{frame}" if frame else called[file] for file, frame in rows.frames],
             name=folder.name,
             fingerprint=folder.fingerprint(progress),
-            labels=labels,
-            notes=(*folder.unread, *rows.changes(progress)),
+            labels=None if labels is None else labels[[file for file, _ in rows.frames]],
+            groups=np.array([file for file, _ in rows.frames]) if several else None,
+            notes=(*folder.unread, *rows.changes),
         )
 
     def complete_folder(
@@ -166,6 +181,11 @@ class ImageKind(FolderKind):
                 raise InputError(
                     f"{file.name}: could not be read as an image; repair or remove it."
                 ) from problem
+            if len(header.frames) > 1:
+                raise InputError(
+                    f"{file.name}: holds {len(header.frames):,} pages or frames; give the one to "
+                    "complete as a file of its own."
+                )
             if pixels.shape[:2] != (height, width):
                 raise InputError(
                     f"{file.name}: is {pixels.shape[0]} x {pixels.shape[1]} (height x width), "
@@ -218,8 +238,7 @@ def _as_scans(rows: ArrayRows, name: str) -> tuple[ScanForm, MakeTransform]:
         training_chunks(),
         name=name,
         row_shape=form.row_shape,
-        layout=(1, height, width),
-        channels_last=False,
+        axes="HW",
         dtype=form.dtype,
     )
 
@@ -246,19 +265,31 @@ def _pixels_of(form: ImageForm | ScanForm, name: str) -> PixelFormat:
 class _ImageFiles:
     """Image files as rows of a run; one that cannot be read costs one row.
 
-    Raises InputError if no image file holds rows of this form.
+    Attributes:
+        frames: (position of the file, page or frame in it) of each row.
+        changes: a sentence on each change to the files.
+
+    Raises InputError if no image file holds rows of this form, or none can be read.
     """
 
-    def __init__(self, folder: Folder, form: ImageForm | ScanForm) -> None:
+    def __init__(
+        self, folder: Folder, form: ImageForm | ScanForm, progress: Progress | None
+    ) -> None:
         self.folder, self.form = folder, form
         self.target = _pixels_of(form, folder.name)
+        self.frames: list[tuple[int, int]] = []
+        self.changes = self._look(progress)
 
     def take(self, indices: np.ndarray) -> Taken:
         """Return the images at these positions; an unreadable one is black and has a problem."""
         rows = np.zeros((len(indices), *self.form.row_shape), self.form.dtype)
         problems: dict[int, Problem] = {}
-        files = [self.folder.files[i] for i in indices]
-        for i, pixels in for_each(files, partial(read_image, target=self.target), ahead=_AHEAD):
+        wanted = [self.frames[i] for i in indices]
+
+        def read(place: tuple[int, int]) -> np.ndarray:
+            return read_image(self.folder.files[place[0]], self.target, place[1:])[0]
+
+        for i, pixels in for_each(wanted, read, ahead=_AHEAD):
             if isinstance(pixels, Unreadable):
                 problems[i] = Problem.unreadable(str(pixels))
             elif isinstance(self.form, ScanForm):
@@ -271,8 +302,8 @@ class _ImageFiles:
                 rows[i] = self.form.as_row(pixels)
         return rows, problems
 
-    def changes(self, progress: Progress | None) -> tuple[str, ...]:
-        """Return a sentence on each change to the files. Raises InputError if none can be read."""
+    def _look(self, progress: Progress | None) -> tuple[str, ...]:
+        """Find the frames of every file, and return a sentence on each change to the files."""
         other_size, other_kind = 0, 0
         failed: dict[int, Unreadable] = {}
         folder, target = self.folder, self.target
@@ -282,7 +313,9 @@ class _ImageFiles:
         ):
             if isinstance(header, Unreadable):
                 failed[i] = header
+                self.frames.append((i, 0))
                 continue
+            self.frames += [(i, frame) for frame in header.frames]
             other_size += (header.height, header.width) != (target.height, target.width)
             deep = target.deep or target.wide != ""
             other_kind += (header.colour, header.deep) != (target.channels > 2, deep)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
+from undiffuse.data.arranged import arrange
 from undiffuse.data.arrays.kind import FolderKind
 from undiffuse.data.arrays.transform import ArrayTransform, measure_array
 from undiffuse.data.conformed import Conformed, Problem, Taken
@@ -38,7 +39,7 @@ class RecordingKind(FolderKind):
     """Recordings: see `Kind`."""
 
     name = "recordings"
-    takes = ("size",)
+    takes = ("size", "labels")
     parts: ClassVar[Mapping[str, type]] = {"transform": ArrayTransform, "form": RecordingForm}
 
     @property
@@ -55,24 +56,25 @@ class RecordingKind(FolderKind):
     ) -> Loaded:
         """Return the recordings of a folder, cut into windows.
 
-        If every file lies in one of several subfolders, these are the classes.
+        Classes and parts are as `arrange` finds them.
 
         Args:
             source: the `Folder`.
-            reading: `size`, the samples in a window; `window_length` has the default.
+            reading: `size`, the samples in a window; `window_length` has the default; `labels`, as
+                for `arrange`.
             progress: called after each file.
 
         Raises:
             InputError: more than a few of the files, or all of them, cannot be read, or no
                 recording reaches that size.
         """
-        folder: Folder = source
+        arranged = arrange(source, reading.labels)
+        folder = arranged.folder
         decoded, samples = decode_recordings(folder, None, progress)
         length = window_length(folder.name, decoded.lengths, samples.rate, reading.size)
         rows = Windows(decoded.values, decoded.lengths, length)
-        classes, notes = folder.classes(decoded.kept)
-        named = None if classes is None else [classes[group] for group in rows.groups]
-        labels, names = index_labels(named, len(rows), folder.name)
+        files = np.array(decoded.kept)[rows.groups]  # that each window is of
+        labels, names = index_labels(arranged.classes_of(files), len(rows), folder.name)
         return Loaded(
             kind=self.name,
             rows=rows,
@@ -81,20 +83,21 @@ class RecordingKind(FolderKind):
                 chunks(),
                 name=folder.name,
                 row_shape=(length,) if samples.channels == 1 else (length, samples.channels),
-                layout=(samples.channels, length),
-                channels_last=samples.channels > 1,
+                axes="T" if samples.channels == 1 else "TC",
                 dtype=samples.dtype,
                 bounded=True,
             ),
             name=folder.name,
             path=str(folder.path),
-            fingerprint=folder.fingerprint(progress),
+            fingerprint=arranged.fingerprint(folder.fingerprint(progress)),
             labels=labels,
             classes=names,
             groups=rows.groups,
+            parts=arranged.parts_of(files),
             notes=(
+                *folder.unread,
+                *arranged.notes,
                 *decoded.notes,
-                *notes,
                 *window_notes(folder.name, rows, decoded.lengths, samples.rate),
             ),
             facts={

@@ -213,7 +213,7 @@ class LevelBatch(ColumnBatch):
         v = (below.gather(1, level) + ndtr(z) * mass).clamp(max=1.0)  # rounding may take it further
         x = ndtri(v).clamp(-FARTHEST, FARTHEST)
         x = inside(x, edges.gather(1, level), edges.gather(1, level + 1))
-        return x, mass.log() + _negative_log_normal(x)
+        return x, mass.log() + negative_log_normal(x)
 
     def level_at(self, x: Tensor) -> Tensor:
         """Return the level whose interval holds each x."""
@@ -255,7 +255,7 @@ class NumberBatch(ColumnBatch):
         ordinary = state == 0
         x, correction = self._number(torch.where(ordinary, codes, self._low.to(z.device)), z)
         x = torch.where(ordinary, x, z.float())
-        correction = torch.where(ordinary, correction, _negative_log_normal(x))
+        correction = torch.where(ordinary, correction, negative_log_normal(x))
         flag, more = self._states.spread(state, z_state)
         return torch.cat([x, flag]), correction + more
 
@@ -328,6 +328,6 @@ def _beside(like: Tensor, *tables: Tensor) -> list[Tensor]:
     return [table.to(like.device) for table in tables]
 
 
-def _negative_log_normal(x: Tensor) -> Tensor:
+def negative_log_normal(x: Tensor) -> Tensor:
     """Return -log of the standard normal density at `x`, in float64."""
     return 0.5 * x.double() ** 2 + 0.5 * math.log(2 * math.pi)
