@@ -228,8 +228,9 @@ def with_defaults(
         InputError: an option that has no default is missing.
 
     >>> from undiffuse.options import InfoOptions
-    >>> with_defaults(InfoOptions, {"json": True})
-    InfoOptions(quiet=False, json=True)
+    >>> asked = with_defaults(InfoOptions, {"json": True})
+    >>> asked.quiet, asked.json
+    (False, True)
     """
     tree: dict[str, Any] = {}
     for name, option in options_of(kind).items():

@@ -79,3 +79,13 @@ def test_a_folder_in_parts_is_trained_on_train_and_evaluated_on_test(cli, tmp_pa
     report = json.loads((run / "report.json").read_text())
     assert (report["data"]["training_rows"], report["data"]["held_out_rows"]) == (24, 17)
     assert "the held-out rows are the 17 of the data's test part" in json.dumps(report)
+
+
+def test_mirrored_images_are_asked_for_and_recorded(cli, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 255, (40, 6, 6), np.uint8))
+    run = tmp_path / "run"
+    words = ("train", tmp_path / "x.npy", "--out", run, "--data.mirrored", "true")
+    cli(*words, "--steps", 2, *UNET, *SMALL).done()
+    assert json.loads((run / "config.json").read_text())["data"]["mirrored"] is True
+    words = ("info", tmp_path / "x.npy", "--data.mirrored", "maybe")
+    assert cli(*words).refused("mirrored", "true or false")

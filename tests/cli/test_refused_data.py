@@ -135,7 +135,6 @@ SOURCES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "only broken images": (all_broken, ("photos/", "00.png")),
     "too many broken images": (many_broken, ("photos/", "2 of 20", "03.png", "07.png")),
     "a decompression bomb": (bomb, ("bomb.png",)),
-    "NaN": (lambda folder: array(folder, spoiled(np.nan)), ("x.npy", "NaN")),
     "infinity": (lambda folder: array(folder, spoiled(np.inf)), ("x.npy", "infin")),
     "objects": (pickled_inside, ("x.npy",)),
     "no rows": (lambda folder: array(folder, np.zeros((0, 4), np.float32)), ("x.npy", "no rows")),

@@ -15,7 +15,7 @@ DEEP = np.arange(65536, dtype=np.uint16).reshape(256, 256)
 def test_every_sixteen_bit_grey_is_the_nearest_of_eight_bits(tmp_path):
     """Black stays black and white stays white: v 255 / 65535, rounded."""
     save(tmp_path / "deep.png", DEEP)
-    shallow = read_image(tmp_path / "deep.png", PixelFormat(256, 256, 1, deep=False))[..., 0]
+    shallow = read_image(tmp_path / "deep.png", PixelFormat(256, 256, 1, deep=False))[0][..., 0]
     np.testing.assert_array_equal(shallow, np.rint(DEEP.astype(np.float64) * 255 / 65535))
     assert (shallow[0, 0], shallow[-1, -1]) == (0, 255)
 
@@ -23,7 +23,7 @@ def test_every_sixteen_bit_grey_is_the_nearest_of_eight_bits(tmp_path):
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_sixteen_bits_among_others_are_that_grey_in_every_channel(tmp_path, channels):
     save(tmp_path / "deep.png", DEEP)
-    found = read_image(tmp_path / "deep.png", PixelFormat(256, 256, channels, deep=False))
+    found = read_image(tmp_path / "deep.png", PixelFormat(256, 256, channels, deep=False))[0]
     grey = np.rint(DEEP / 257)[..., None]
     opaque = np.full(grey.shape, 255)
     expected = np.concatenate([grey] * (1 if channels == 2 else 3) + [opaque], 2)[..., :channels]
@@ -33,21 +33,21 @@ def test_sixteen_bits_among_others_are_that_grey_in_every_channel(tmp_path, chan
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bits_are_read_as_they_are(tmp_path, suffix):
     save(tmp_path / f"deep{suffix}", DEEP)
-    found = read_image(tmp_path / f"deep{suffix}", PixelFormat(256, 256, 1, deep=True))
+    found = read_image(tmp_path / f"deep{suffix}", PixelFormat(256, 256, 1, deep=True))[0]
     np.testing.assert_array_equal(found[..., 0], DEEP)
 
 
 def test_the_bytes_of_sixteen_bits_may_be_in_either_order(tmp_path):
     for order in (">", "<"):
         save(tmp_path / "deep.tif", DEEP.astype(f"{order}u2"))
-        found = read_image(tmp_path / "deep.tif", PixelFormat(256, 256, 1, deep=True))
+        found = read_image(tmp_path / "deep.tif", PixelFormat(256, 256, 1, deep=True))[0]
         np.testing.assert_array_equal(found[..., 0], DEEP)
 
 
 def test_eight_bits_span_the_same_range_as_sixteen(tmp_path):
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     save(tmp_path / "grey.png", grey)
-    found = read_image(tmp_path / "grey.png", PixelFormat(16, 16, 1, deep=True))
+    found = read_image(tmp_path / "grey.png", PixelFormat(16, 16, 1, deep=True))[0]
     np.testing.assert_array_equal(found[..., 0], np.rint(grey * (65535 / 255)))
 
 
@@ -89,7 +89,7 @@ def test_kinds_of_pixels_are_converted_as_pillow_does(tmp_path, mode, wanted):
     with Image.open(path) as image:
         full = image.convert("RGBA") if image.mode == "P" else image
         expected = np.asarray(full.convert(wanted)).reshape(9, 7, -1)
-    found = read_image(path, PixelFormat(9, 7, expected.shape[2], deep=False))
+    found = read_image(path, PixelFormat(9, 7, expected.shape[2], deep=False))[0]
     np.testing.assert_array_equal(found, expected)
 
 

@@ -221,9 +221,9 @@ def test_sixteen_bits_are_averaged_as_they_are(tmp_path, height, width):
     Image.fromarray(np.full((16, 16), 40_123, np.uint16)).save(tmp_path / "x.png")
     header = read_image_header(tmp_path / "x.png")
     assert (header.height, header.width, header.deep, header.colour) == (16, 16, True, False)
-    assert not header.pages
+    assert header.frames == (0,)
     assert not header.deep_colour
-    found = read_image(tmp_path / "x.png", PixelFormat(height, width, 1, deep=True))
+    found = read_image(tmp_path / "x.png", PixelFormat(height, width, 1, deep=True))[0]
     assert (found.shape, found.dtype) == ((height, width, 1), np.uint16)
     assert (found == 40_123).all()
 

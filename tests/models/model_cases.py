@@ -18,8 +18,6 @@ DIFFUSIONS = [preset for preset, make in PRESETS.items() if isinstance(make(), D
 
 def small(preset: str, shape: tuple[int, ...] = (2,)) -> dict[str, Any]:
     """Dimensions of a small network of the preset, for rows of this shape."""
-    if len(shape) == 2 and preset in DIFFUSIONS:
-        return {"width": 16, "depth": 1, "heads": 1}
     return {"width": 8} if len(shape) > 1 else {"width": 16, "depth": 1}
 
 

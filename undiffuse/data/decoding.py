@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 3  # of the cached files
 
+_File = TypeVar("_File")
 _Result = TypeVar("_Result")
 _Header = TypeVar("_Header")
 _Target = TypeVar("_Target", bound="DataclassInstance")
@@ -140,8 +141,8 @@ def _write_facts(
 
 
 def for_each(
-    files: Sequence[Path],
-    work: Callable[[Path], _Result],
+    files: Sequence[_File],
+    work: Callable[[_File], _Result],
     *,
     ahead: int,
     progress: Progress | None = None,
@@ -157,7 +158,7 @@ def for_each(
         what: what is being done, for `progress`.
     """
 
-    def attempt(path: Path) -> _Result | Unreadable:
+    def attempt(path: _File) -> _Result | Unreadable:
         try:
             return work(path)
         except Unreadable as problem:

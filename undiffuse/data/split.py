@@ -60,7 +60,8 @@ class SplitByRows:
 
     def __init__(self, n: int, n_held_out: int, seed: int, notes: tuple[str, ...] = ()) -> None:
         self.n = n
-        self.wanted = self.n_held_out = n_held_out
+        self.wanted: int | None = n_held_out
+        self.n_held_out = n_held_out
         self.n_training, self.n_test = n - n_held_out, 0
         self.notes = notes
         self._key = key(_ROWS, seed)
@@ -104,7 +105,7 @@ class SplitByGroups:
         chosen[
             order[: int(np.clip(round(len(names) * wanted / len(group)), 1, len(names) - 1))]
         ] = True
-        self.wanted = wanted
+        self.wanted: int | None = wanted
         self._outside = chosen[group]
         shuffled = permute(np.arange(len(group)), len(group), key(_ROWS, seed))
         self._held_out = shuffled[self._outside[shuffled]]
@@ -152,7 +153,7 @@ class SplitByParts:
     ) -> None:
         self._training, self._held_out, self._test = training, held_out, test
         self.n_training, self.n_held_out, self.n_test = len(training), len(held_out), len(test)
-        self.wanted = wanted
+        self.wanted: int | None = wanted
         self.notes = notes
 
     def held_out(self, positions: np.ndarray) -> np.ndarray:

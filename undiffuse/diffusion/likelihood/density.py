@@ -135,7 +135,12 @@ class Adaptive(Solver):
         return Solved(y, traces, evaluations, points, error)
 
     def _integrate(
-        self, field: Field, state: State, flow: Course, stops: Stops | None = None, share: float = 1.0
+        self,
+        field: Field,
+        state: State,
+        flow: Course,
+        stops: Stops | None = None,
+        share: float = 1.0,
     ) -> tuple[State, Tensor]:
         ends, tolerance = (flow.start, flow.end), share * self.tolerance
         return integrate(field, state, *ends, rtol=tolerance, atol=tolerance, stops=stops)
