@@ -47,6 +47,7 @@ from undiffuse.lock import Lock, holder
 from undiffuse.options import TrainingOptions
 from undiffuse.reading import open_regular, read_json, read_text, said, utf8_path
 from undiffuse.room import check_room
+from undiffuse.training.sizing import Sizing
 from undiffuse.training.sound import sound_config, sound_counters, sound_sampler
 
 FORMAT = 2  # of config.json
@@ -422,7 +423,9 @@ def _is_run(folder: Path) -> bool:
 # --- config.json
 
 
-def config_of(model: Trainable, data: Source, options: TrainingOptions) -> dict[str, Any]:
+def config_of(
+    model: Trainable, data: Source, options: TrainingOptions, sizing: Sizing | None = None
+) -> dict[str, Any]:
     """Return the run's config.json, as it reads back from JSON.
 
     Raises:
@@ -438,6 +441,8 @@ def config_of(model: Trainable, data: Source, options: TrainingOptions) -> dict[
         "data": data.config(),
         "training": asdict(options),
     }
+    if sizing is not None:
+        tree["sizing"] = asdict(sizing)
     try:
         return json.loads(json.dumps(tree, allow_nan=False))
     except ValueError as problem:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -115,9 +115,7 @@ def fit(
         # A checkpoint holds four numbers a parameter, the weights a fifth.
         size = 20.0 * model.parameter_count if folder else 0.0
         clock = Clock(chosen, started, size=size, conclusion=model.conclusion, tuning=model.tuning)
-        config = config_of(model, source, chosen) if folder else {}
-        if folder is not None and sizing is not None:
-            config["sizing"] = asdict(sizing)
+        config = config_of(model, source, chosen, sizing) if folder else {}
         if folder is not None and recorded is not None:
             check_same(recorded, config, folder.given)
             _restore(folder, state, clock, chosen)
