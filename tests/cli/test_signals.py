@@ -109,6 +109,7 @@ run()
 def test_nothing_is_imported_before_signals_are_handled() -> None:
     program = """
 import _signal, sys
+_signal.signal(_signal.SIGINT, _signal.default_int_handler)  # a shell in the background ignores it
 class Recorder:
     def find_spec(self, name, *_):
         if _signal.getsignal(_signal.SIGINT) is not _signal.default_int_handler:
