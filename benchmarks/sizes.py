@@ -31,9 +31,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from panels import panels
 
 import undiffuse as ud
-from undiffuse.atomic import atomic_file, write_json
+from undiffuse.atomic import write_json
 from undiffuse.duration import parse_duration
 from undiffuse.run import Run
 from undiffuse.training.sizing import NUMBERS
@@ -168,30 +169,24 @@ def table(parts: list[dict[str, Any]]) -> str:
 
 def draw(parts: list[dict[str, Any]], file: Path) -> None:
     """Draw the loss over the best one of the same time against numbers per parameter."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     names = list(dict.fromkeys(one["set"] for one in parts))
-    figure, panels = plt.subplots(1, len(names), figsize=(3.6 * len(names), 3.4), squeeze=False)
-    for name, panel in zip(names, panels[0], strict=True):
-        for budget in dict.fromkeys(one["budget"] for one in parts if one["set"] == name):
-            own = [one for one in parts if (one["set"], one["budget"]) == (name, budget)]
-            best = min(one["loss"] for one in own)
-            numbers, excess = zip(*((one["numbers"], one["loss"] / best - 1) for one in own))
-            panel.plot(numbers, np.array(excess) * 100, "o-", label=budget)
-            for one in own:
-                place = one["numbers"], (one["loss"] / best - 1) * 100
-                panel.annotate(str(one["width"]), place, (3, 4), textcoords="offset points")
-        panel.axvline(NUMBERS, color="grey", linestyle="--")
-        panel.set(xscale="log", title=name, xlabel="numbers per parameter")
-        panel.legend(title="time")
-    panels[0][0].set_ylabel("loss over the best width, %")
-    figure.tight_layout()
-    with atomic_file(file) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
-    plt.close(figure)
+    with panels(names, file, 3.6, 3.4) as each:
+        for name, panel in zip(names, each, strict=True):
+            _draw_set([one for one in parts if one["set"] == name], panel)
+        each[0].set_ylabel("loss over the best width, %")
+
+
+def _draw_set(parts: list[dict[str, Any]], panel: Any) -> None:
+    for budget in dict.fromkeys(one["budget"] for one in parts):
+        own = [one for one in parts if one["budget"] == budget]
+        best = min(one["loss"] for one in own)
+        numbers, excess = zip(*((one["numbers"], one["loss"] / best - 1) for one in own))
+        panel.plot(numbers, np.array(excess) * 100, "o-", label=budget)
+        for one in own:
+            place = one["numbers"], (one["loss"] / best - 1) * 100
+            panel.annotate(str(one["width"]), place, (3, 4), textcoords="offset points")
+    panel.axvline(NUMBERS, color="grey", linestyle="--")
+    panel.set(xscale="log", xlabel="numbers per parameter")
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from panels import panels
 from peers import PEERS, environ, python
 from pinned import SETS, floor, measure
 
@@ -139,34 +140,28 @@ def table(parts: list[dict[str, Any]]) -> str:
 
 def draw_curve(parts: list[dict[str, Any]], file: Path) -> None:
     """Draw the Frechet distance against the time of training, a panel for each set."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     names = list(dict.fromkeys(one["set"] for one in parts))
-    figure, panels = plt.subplots(1, len(names), figsize=(5 * len(names), 4), squeeze=False)
-    for name, panel in zip(names, panels[0], strict=True):
-        own = [one for one in parts if one["set"] == name]
-        for contender in dict.fromkeys(one["contender"] for one in own):
-            line = [one for one in own if one["contender"] == contender]
-            times = [parse_duration(one["budget"]) / 60 for one in line]
-            found = [one["figures"]["frechet"] for one in line]
-            middle = np.array([one["value"] for one in found])
-            ends = [[one["value"] - one["low"] for one in found]]
-            ends += [[one["high"] - one["value"] for one in found]]
-            colour = f"C{[*OURS, *PEERS].index(contender)}"
-            style = {"marker": "o", "color": colour, "label": contender}
-            panel.errorbar(times, middle, yerr=np.array(ends), **style)
-        level = floor(name, own[0]["samples"])["frechet"].value
-        panel.axhline(level, color="grey", linestyle="--", label="training rows")
-        panel.set(xscale="log", yscale="log", title=name, xlabel="minutes of training")
-        panel.set_ylabel("Frechet distance")
-        panel.legend()
-    figure.tight_layout()
-    with atomic_file(file) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
-    plt.close(figure)
+    with panels(names, file, 5, 4) as each:
+        for name, panel in zip(names, each, strict=True):
+            _draw_set([one for one in parts if one["set"] == name], panel)
+
+
+def _draw_set(parts: list[dict[str, Any]], panel: Any) -> None:
+    for contender in dict.fromkeys(one["contender"] for one in parts):
+        line = [one for one in parts if one["contender"] == contender]
+        times = [parse_duration(one["budget"]) / 60 for one in line]
+        found = [one["figures"]["frechet"] for one in line]
+        middle = np.array([one["value"] for one in found])
+        ends = [[one["value"] - one["low"] for one in found]]
+        ends += [[one["high"] - one["value"] for one in found]]
+        colour = f"C{[*OURS, *PEERS].index(contender)}"
+        style = {"marker": "o", "color": colour, "label": contender}
+        panel.errorbar(times, middle, yerr=np.array(ends), **style)
+    samples = max(one["samples"] for one in parts)
+    level = floor(parts[0]["set"], samples)["frechet"].value
+    panel.axhline(level, color="grey", linestyle="--", label="training rows")
+    panel.set(xscale="log", yscale="log", xlabel="minutes of training")
+    panel.set_ylabel("Frechet distance")
 
 
 def main() -> None:

@@ -64,15 +64,10 @@ def from_array(
     low, high = values.low, values.high
     index, classes = index_labels(labels, len(rows), name, classes)
     if _are_images(rows.dtype, row_shape, found.letters):
-        kind, (form, make_transform) = (
-            "images",
-            _as_images(rows, row_shape, found.letters, high, name),
-        )
+        kind, modelled = "images", _as_images(rows, row_shape, found.letters, high, name)
     else:
-        kind, (form, make_transform) = (
-            "arrays",
-            _as_grids(rows, row_shape, found.letters, values, name),
-        )
+        kind, modelled = "arrays", _as_grids(rows, row_shape, found.letters, values, name)
+    form, make_transform = modelled
     if low == high and not values.missing and len(rows) > 1:
         make_transform = partial(_refuse_constant, name, low)
     said = found.sentence(row_shape)
@@ -87,15 +82,20 @@ def from_array(
         labels=index,
         classes=classes,
         notes=(*notes, *([f"{name}: {said}."] if found.guess else [])),
-        facts={
-            "row_shape": list(row_shape),
-            **({"axes": said} if len(row_shape) > 1 or axes or found.reason else {}),
-            "dtype": rows.dtype.name,
-            "least": low.item(),
-            "greatest": high.item(),
-            **({"missing": values.missing} if values.missing else {}),
-        },
+        facts=_facts(rows, said if len(row_shape) > 1 or axes or found.reason else "", values),
     )
+
+
+def _facts(rows: ArrayRows, axes: str, values: _Values) -> dict[str, Any]:
+    """What `info` says of rows; of their axes, and of missing values, where there is something."""
+    return {
+        "row_shape": list(rows.array.shape[1:]),
+        **({"axes": axes} if axes else {}),
+        "dtype": rows.dtype.name,
+        "least": values.low.item(),
+        "greatest": values.high.item(),
+        **({"missing": values.missing} if values.missing else {}),
+    }
 
 
 def _refuse_constant(name: str, value: np.generic, training_chunks: object) -> NoReturn:

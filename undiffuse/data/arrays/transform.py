@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -327,6 +327,27 @@ def measure_array(
             "training row, only NaN; leave it out or fill it."
         )
     low, high = moments.low.tolist(), moments.high.tolist()
+    mean, std = _spread(moments, low, high, whole=whole, name=name)
+    if steps and moments.rows >= _LEAST_ROWS:
+        mean, std = _by_step(moments, steps, mean, std)
+    return ArrayTransform(
+        row_shape=row_shape,
+        axes=axes,
+        dtype=dtype,
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+        low=tuple(int(lo) if whole else lo for lo in low),
+        high=tuple(int(h) if whole else h for h in high),
+        bounded=bounded,
+        rows=moments.rows,
+        gaps=[(i, int(moments.count[i]), int(moments.missing[i])) for i in gaps],
+    )
+
+
+def _spread(
+    moments: _Moments, low: list[Any], high: list[Any], *, whole: bool, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means and deviations, 0 where nothing varies. Raises InputError."""
     varies = [h > lo for lo, h in zip(low, high)]
     if not any(varies):
         raise InputError(f"{name}: all training rows are the same; there is nothing to learn.")
@@ -343,21 +364,7 @@ def measure_array(
         raise InputError(
             f"{name}: values differ by so little that their squares vanish; multiply them first."
         )
-    std = np.where(varies, std, 0.0)
-    if steps and moments.rows >= _LEAST_ROWS:
-        mean, std = _by_step(moments, steps, mean, std)
-    return ArrayTransform(
-        row_shape=row_shape,
-        axes=axes,
-        dtype=dtype,
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
-        low=tuple(int(lo) if whole else lo for lo in low),
-        high=tuple(int(h) if whole else h for h in high),
-        bounded=bounded,
-        rows=moments.rows,
-        gaps=[(i, int(moments.count[i]), int(moments.missing[i])) for i in gaps],
-    )
+    return mean, np.where(varies, std, 0.0)
 
 
 def _by_step(

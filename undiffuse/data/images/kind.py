@@ -116,14 +116,12 @@ class ImageKind(FolderKind):
             progress=progress,
         )
         pixels = decoded.values
-        grey = pixels.shape[-1] == 1
-        rows = ArrayRows(pixels[..., 0] if grey else pixels)
+        rows = ArrayRows(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         files = np.repeat(decoded.kept, decoded.lengths)  # that each row is of
         index, names = index_labels(arranged.classes_of(files), len(rows), folder.name)
         row_shape, dtype = rows.array.shape[1:], pixels.dtype.name
-        form, make_transform = (_as_scans if pixels.itemsize == 4 else _as_images)(
-            rows, folder.name
-        )
+        modelled = _as_scans if pixels.itemsize == 4 else _as_images
+        form, make_transform = modelled(rows, folder.name)
         return Loaded(
             kind=self.name,
             rows=rows,

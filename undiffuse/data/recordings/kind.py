@@ -75,6 +75,7 @@ class RecordingKind(FolderKind):
         rows = Windows(decoded.values, decoded.lengths, length)
         files = np.array(decoded.kept)[rows.groups]  # that each window is of
         labels, names = index_labels(arranged.classes_of(files), len(rows), folder.name)
+        notes = window_notes(folder.name, rows, decoded.lengths, samples.rate)
         return Loaded(
             kind=self.name,
             rows=rows,
@@ -94,12 +95,7 @@ class RecordingKind(FolderKind):
             classes=names,
             groups=rows.groups,
             parts=arranged.parts_of(files),
-            notes=(
-                *folder.unread,
-                *arranged.notes,
-                *decoded.notes,
-                *window_notes(folder.name, rows, decoded.lengths, samples.rate),
-            ),
+            notes=(*folder.unread, *arranged.notes, *decoded.notes, *notes),
             facts={
                 "recordings": len(decoded.lengths),
                 "seconds": round(sum(decoded.lengths) / samples.rate, 3),
