@@ -48,6 +48,7 @@ def test_the_same_number_asked_for_makes_the_same_split_again(name):
     for wanted in [*range(1, len(groups), 13), len(groups) - 1]:
         first = SplitByGroups(groups, wanted, seed=wanted)
         again = SplitByGroups(groups, first.wanted, seed=wanted)
+        assert (first.n_held_out + first.n_training, first.n_test) == (len(groups), 0)
         for one, other in zip(sides(first, len(groups)), sides(again, len(groups))):
             np.testing.assert_array_equal(one, other)
 
