@@ -42,27 +42,42 @@ BATCH = 64  # samples drawn at a time
 Draw = Callable[[int], Tensor]  # n -> images (n, c, h, w) in [-1, 1]
 
 
-def folder() -> Path:
-    """Return where the environment is."""
+def folder(name: str = "peers") -> Path:
+    """Return where an environment is."""
     cache = os.environ.get("UNDIFFUSE_CACHE") or Path.home() / ".cache" / "undiffuse"
-    return Path(cache) / "peers"
+    return Path(cache) / name
 
 
-def python() -> str:
-    """Return the interpreter of the environment, which is made if it is not there."""
-    made, root = folder(), Path(__file__).parent.parent
+def python(
+    name: str = "peers",
+    packages: list[str] = PACKAGES,
+    alone: list[str] = ALONE,
+    other: tuple[str, ...] = (),
+) -> str:
+    """Return the interpreter of an environment, which is made if it is not there.
+
+    Args:
+        name: its folder in the cache.
+        packages: what is installed with what it depends on, within constraints.txt.
+        alone: what is installed without what it depends on.
+        other: of which pinned packages the environment may have other versions.
+    """
+    made, root = folder(name), Path(__file__).parent.parent
     command, stamp = str(made / "bin" / "python"), made / "installed.json"
-    if stamp.exists() and json.loads(stamp.read_text()) == [*PACKAGES, *ALONE]:
+    if stamp.exists() and json.loads(stamp.read_text()) == [*packages, *alone]:
         return command
     print(f"Setting up {made}", file=sys.stderr)
     subprocess.run([sys.executable, "-m", "venv", "--clear", made], check=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     shared = made / "lib" / version / "site-packages" / "shared.pth"
     shared.write_text(sysconfig.get_path("purelib"))
+    pins = (root / "constraints.txt").read_text().splitlines()
+    pinned = made / "constraints.txt"
+    pinned.write_text("\n".join(pin for pin in pins if pin.partition("==")[0] not in other))
     pip = [command, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-compile"]
-    subprocess.run([*pip, "-c", str(root / "constraints.txt"), *PACKAGES], check=True)
-    subprocess.run([*pip, "--no-deps", *ALONE], check=True)
-    stamp.write_text(json.dumps([*PACKAGES, *ALONE]))
+    subprocess.run([*pip, "-c", str(pinned), *packages], check=True)
+    subprocess.run([*pip, "--no-deps", *alone], check=True)
+    stamp.write_text(json.dumps([*packages, *alone]))
     return command
 
 
