@@ -5,7 +5,8 @@
     tvae     SDV's TVAESynthesizer, the same
     forest   ForestDiffusion (flow), the dearest row of LADDER that fits the time: its defaults are
              the first row. A column with gaps becomes two, the median in the gaps and whether there
-             is one, since it draws no gaps itself; categories and gaps are one-hot as it asks
+             is one, since it draws no gaps itself. Categories are one-hot, as it asks; but if not
+             even the last row fits, those of more than ONE_HOT values are numbered instead
 
 SDV finds out by itself what each column is (`Metadata.detect_from_dataframes`). xgboost is the
 build without CUDA; lightgbm and catboost, which ForestDiffusion imports and this does not need, are
@@ -49,6 +50,7 @@ LADDER = (  # levels, copies of each row with other noise, trees a level and col
     (10, 1, 10),
     (5, 1, 5),
 )
+ONE_HOT = 20  # the most values of a column that becomes so many columns where time is short
 
 
 class Table(NamedTuple):
@@ -172,13 +174,16 @@ class Forest:
         for name in REPLACED:
             sys.modules[name] = MagicMock()
         self.frame = frame
-        self.coded, self.sorts = forest_coded(frame)
-        self.rung = _fitting(self._seconds, seconds)
+        for most in (len(frame), ONE_HOT):
+            self.coded, self.sorts = forest_coded(frame, most)
+            if rung := fitting(self._seconds, seconds):
+                break
+        levels, copies, trees = rung or LADDER[-1]
         began = time.perf_counter()
-        self.model = self._made(*self.rung)
+        self.model = self._made(levels, copies, trees)
         self.seconds = time.perf_counter() - began
-        levels, copies, trees = self.rung
         self.facts = f"{levels} levels, {copies} copies, {trees} trees"
+        self.facts += ", long categories numbered" if most == ONE_HOT else ""
 
     def _made(self, levels: int, copies: int, trees: int) -> Any:
         from ForestDiffusion import ForestDiffusionModel
@@ -207,9 +212,9 @@ class Forest:
         return forest_decoded(self.model.generate(batch_size=n), self.frame)
 
 
-def _fitting(cost: Callable[..., float], seconds: float) -> tuple[int, int, int]:
+def fitting(cost: Callable[..., float], seconds: float) -> tuple[int, int, int] | None:
     """Return the dearest row of the ladder whose time fits, measured from the cheapest on."""
-    taken = LADDER[-1]
+    taken = None
     for rung in reversed(LADDER):
         spent = cost(*rung)
         print("ForestDiffusion", rung, f"{spent:.1f} s", file=sys.stderr, flush=True)
@@ -233,10 +238,11 @@ def seconds_of(values: pd.Series) -> np.ndarray:
     return (times - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()
 
 
-def forest_coded(frame: pd.DataFrame) -> tuple[np.ndarray, str]:
+def forest_coded(frame: pd.DataFrame, most: int) -> tuple[np.ndarray, str]:
     """Return a table as numbers, and of each column "c" for categories, "i", "b", "n" for numbers.
 
-    A column of numbers with gaps is followed by one that is 1 in its gaps.
+    A column of numbers with gaps is followed by one that is 1 in its gaps. A column of more than
+    `most` categories is one of numbers.
     """
     columns, sorts = [], ""
     for name in frame:
@@ -247,7 +253,7 @@ def forest_coded(frame: pd.DataFrame) -> tuple[np.ndarray, str]:
         elif sort == "category":
             codes, categories = pd.factorize(values, use_na_sentinel=False, sort=True)
             columns.append(codes)
-            sorts += "c" if len(categories) > 2 else "b"
+            sorts += "b" if len(categories) <= 2 else "c" if len(categories) <= most else "i"
         else:
             columns.append(values.fillna(values.median()))
             sorts += "i" if (values.dropna() % 1 == 0).all() else "n"

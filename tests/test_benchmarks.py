@@ -185,15 +185,16 @@ def test_a_table_is_made_numbers_for_trees_and_back():
         when=[f"2013-01-{1 + i % 28:02}T10:00:00Z" for i in range(50)],
         both=["yes", "no"] * 25,
     )
-    numbers, sorts = forest_coded(frame)
-    assert sorts == "nci" + "ib" + "ib"
-    assert not np.isnan(numbers).any()
-    back = forest_decoded(numbers, frame)
-    pd.testing.assert_frame_equal(back, frame, check_dtype=False)
+    for most, sort in ((3, "c"), (2, "i")):
+        numbers, sorts = forest_coded(frame, most)
+        assert sorts == "n" + sort + "i" + "ib" + "ib"
+        assert not np.isnan(numbers).any()
+        back = forest_decoded(numbers, frame)
+        pd.testing.assert_frame_equal(back, frame, check_dtype=False)
 
 
 def test_the_dearest_forest_that_fits_is_taken_and_no_dearer_one_is_tried():
-    from table_peers import LADDER, _fitting
+    from table_peers import LADDER, fitting
 
     asked = []
     cost = {rung: 2.0**i for i, rung in enumerate(reversed(LADDER))}
@@ -202,9 +203,9 @@ def test_the_dearest_forest_that_fits_is_taken_and_no_dearer_one_is_tried():
         asked.append(rung)
         return cost[rung]
 
-    assert _fitting(measured, 5) == LADDER[-3]
+    assert fitting(measured, 5) == LADDER[-3]
     assert len(asked) == 4
-    assert _fitting(lambda *rung: 9.0, 5) == LADDER[-1]
+    assert fitting(lambda *rung: 9.0, 5) is None
 
 
 def test_training_ends_when_the_time_is_over():
