@@ -82,6 +82,11 @@ def few(numbers: np.ndarray, sorts: np.ndarray) -> np.ndarray:
     return sorts & (top < MOST_CATEGORIES)
 
 
+def fitted(tree: Any, x: np.ndarray, y: np.ndarray) -> Any:
+    """Fit gradient boosting, which refuses columns that are empty in all rows: they become 0."""
+    return tree.fit(np.where(np.isnan(x).all(0), 0, x), y)
+
+
 def auroc(real: pd.DataFrame, drawn: pd.DataFrame, seed: int = 0) -> tuple[float, float]:
     """Return how well drawn rows are told from as many real ones, and its standard error."""
     n = min(len(real), len(drawn))
@@ -94,7 +99,7 @@ def auroc(real: pd.DataFrame, drawn: pd.DataFrame, seed: int = 0) -> tuple[float
         tree = HistGradientBoostingClassifier(
             categorical_features=few(both, sorts), random_state=seed
         )
-        told = tree.fit(both[train], is_drawn[train]).predict_proba(both[test])[:, 1]
+        told = fitted(tree, both[train], is_drawn[train]).predict_proba(both[test])[:, 1]
         found.append(roc_auc_score(is_drawn[test], told))
     return float(np.mean(found)), float(np.std(found, ddof=1) / FOLDS**0.5)
 
@@ -111,11 +116,11 @@ def predicted(train: pd.DataFrame, test: pd.DataFrame, target: str, seed: int = 
         part for one in (others, rows) for part in (np.delete(one, at, 1), one[:, at])
     )
     if not (sorts[at] or len(classes) <= CLASSES):
-        line = HistGradientBoostingRegressor(**how).fit(x, y)
+        line = fitted(HistGradientBoostingRegressor(**how), x, y)
         return float(r2_score(y_test, line.predict(x_test)))
     if len(np.unique(y)) < 2:
         return 0.0
-    tree = HistGradientBoostingClassifier(**how).fit(x, y)
+    tree = fitted(HistGradientBoostingClassifier(**how), x, y)
     told = dict(zip(tree.classes_, tree.predict_proba(x_test).T))
     areas = [roc_auc_score(y_test == k, told.get(k, np.zeros(len(y_test)))) for k in classes]
     return 2 * float(np.average(areas, weights=[np.sum(y_test == k) for k in classes])) - 1

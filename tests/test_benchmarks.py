@@ -128,6 +128,8 @@ def test_a_column_is_predicted_as_well_as_its_law_allows():
     shuffled = train.assign(sign=train["sign"].sample(frac=1, random_state=0).to_numpy())
     assert predicted(shuffled, test, "sign") == pytest.approx(0, abs=0.1)
     assert predicted(train.assign(sign="up"), test, "sign") == 0
+    empty, rest = train.drop(columns="y").assign(x=np.nan), test.drop(columns="y")
+    assert predicted(empty, rest, "sign") == pytest.approx(0, abs=0.1)
 
 
 def test_copies_are_nearer_to_training_rows_than_other_rows_are():
