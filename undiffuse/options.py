@@ -139,6 +139,13 @@ class PresetOptions:
     sigma: Annotated[
         float, Doc("Noise level, in units of the standardized data (dae; default {default}).")
     ] = 0.3
+    gaps: Annotated[
+        float | None,
+        Doc(
+            "Share of training rows with random gaps, which the network learns to fill for "
+            "sample --given; 0 = none (diffusion models; default: a quarter of them)."
+        ),
+    ] = None
     game: Annotated[
         Literal["relativistic", "non_saturating"], Doc("Adversarial loss (gan; default {default}).")
     ] = "relativistic"

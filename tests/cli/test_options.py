@@ -407,7 +407,7 @@ def test_a_dimension_is_taken_and_refused_alike_in_python_and_on_the_command_lin
     assert (took > 0, refused > 0) == (True, True), f"{took} taken, {refused} refused"
 
 
-OTHER = {"levels": 7, "latent": 3, "sigma": 0.5}
+OTHER = {"levels": 7, "latent": 3, "sigma": 0.5, "gaps": 0.3}
 
 
 KEYWORDS = {preset: presets.options(preset) for preset in PRESETS}

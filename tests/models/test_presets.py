@@ -69,7 +69,8 @@ def values_of(make, option):
     """The words of an option, or two numbers of its type."""
     if option in WORDS:
         return WORDS[option]
-    kind = float if "float" in str(inspect.signature(make).parameters[option].annotation) else int
+    own = inspect.signature(make).parameters.get(option)  # None: every diffusion model takes it
+    kind = float if own is None or "float" in str(own.annotation) else int
     return {str(value): value for value in ((0.2, 0.4) if kind is float else (3, 4))}
 
 
@@ -168,7 +169,9 @@ def test_what_is_no_option_is_refused_at_once_with_the_nearest(preset):
 
 
 def test_a_dimension_of_another_kind_of_network_is_refused_at_once():
-    with pytest.raises(InputError, match=r"edm: patch: no such option. .*\(depth, dropout, kind"):
+    with pytest.raises(
+        InputError, match=r"edm: patch: no such option. .*\(depth, dropout, gaps, kind"
+    ):
         ud.edm(kind="mlp", patch=2)
     with pytest.raises(InputError, match=r"kind autoregresive: .*Did you mean autoregressive\?"):
         ud.flow(kind="autoregresive")

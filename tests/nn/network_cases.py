@@ -53,6 +53,7 @@ def small(kind, shape, **more):
     sizes = {**SMALL, **({"patch": 3} if len(shape) > 1 and max(shape[1:]) > 9 else {})}
     sizes = {name: value for name, value in sizes.items() if name in network.dimensions()}
     decided = {"classes": CLASSES, "vector": VECTOR, "latent": LATENT, "outputs": 5}
+    decided["given"] = 2 * shape[0]
     decided = {name: value for name, value in decided.items() if name in arguments(network)}
     for name in more.keys() & arguments(network).keys():
         (sizes if name in network.dimensions() else decided)[name] = more[name]
@@ -79,8 +80,11 @@ def inputs(kind, shape, dtype=torch.float64, rows=ROWS):
     x = 0.5 + 0.7 * torch.randn(rows, *shape, generator=generator)
     vector = torch.randn(rows, VECTOR, generator=generator)
     vector[-1] = torch.nan
+    mask = torch.rand(rows, *shape, generator=generator) < 0.5
+    mask[-1] = False
     known = {
         "x": x,
+        "given": torch.cat([mask * torch.randn(rows, *shape, generator=generator), mask], 1),
         "z": torch.randn(rows, LATENT, generator=generator),
         "c_noise": torch.linspace(-1.5, 1.5, rows),
         "label": torch.arange(rows) % (CLASSES + 1) - 1,

@@ -25,6 +25,7 @@ from network_cases import (
 )
 
 from undiffuse import nn, parts
+from undiffuse.errors import InputError
 from undiffuse.nn import FLOWS, MLP, NETWORKS
 from undiffuse.nn.layers import LabelEntry, NoiseFeatures, attend, fold, linear, unfold
 from undiffuse.nn.sized import SizedNetwork
@@ -68,6 +69,7 @@ def test_conditions_matter_and_dropped_is_the_same_as_not_given(kind, shape):
     if kind == "coupling" and numbers(shape) == 1:
         pytest.skip("one number has nothing to be conditioned on but its mean and deviation")
     none = {"label": torch.full((ROWS,), -1), "vector": torch.full((ROWS, 2), math.nan)}
+    none["given"] = torch.zeros(ROWS, 2 * shape[0], *shape[1:]).double()
     base = {**given, "label": torch.zeros(ROWS, dtype=torch.int64)}
     if "vector" in given:
         base["vector"] = torch.zeros(ROWS, 2)
@@ -86,6 +88,14 @@ def test_conditions_matter_and_dropped_is_the_same_as_not_given(kind, shape):
         assert differs(vector=base["vector"] + 1)
         assert differs(vector=None)
         dropped["vector"] = none["vector"]
+    if "given" in given:
+        base["given"] = torch.ones_like(none["given"])
+        assert differs(given=None)
+        values_and_mask = base["given"].chunk(2, 1)
+        for k in (0, 1):  # a value of 0 that is known is not one that is not
+            changed = [k * values_and_mask[0], (1 - k) * values_and_mask[1]]
+            assert differs(given=torch.cat(changed, 1))
+        dropped["given"] = none["given"]
     if "c_noise" in given:
         assert differs(c_noise=base["c_noise"] + 0.3)
     without = {name: value for name, value in base.items() if name not in none}
@@ -148,7 +158,7 @@ def test_every_dimension_can_be_set_and_is_used(kind):
     decided = {n: v for n, v in decided.items() if n in parts.arguments(network)}
     assert {"shape", "classes", "vector", "out", "span"}.isdisjoint(network.dimensions())
     given = inputs(kind, shape, torch.float32)
-    given = {k: v for k, v in given.items() if k not in ("label", "vector")}
+    given = {k: v for k, v in given.items() if k not in ("label", "vector", "given")}
     basic = {"width": 32, "depth": 1, "heads": 2, "head_width": 8}
     basic = {name: value for name, value in basic.items() if name in network.dimensions()}
     torch.manual_seed(0)
@@ -353,3 +363,11 @@ def test_attention_is_a_mean_weighted_by_softmax(tokens, dtype):
     slopes = torch.autograd.grad(found, parts, g)
     for slope, truth in zip(slopes, torch.autograd.grad(expected, exact, g.double())):
         torch.testing.assert_close(slope.double(), truth, **close)
+
+
+@over(NETWORKS)
+def test_what_is_known_must_be_of_its_channels(kind, shape):
+    given = inputs(kind, shape, torch.float32)
+    for network in (small(kind, shape), small(kind, shape, given=0)):
+        with pytest.raises(InputError, match="channels of what is known, not 1"):
+            network(**{**given, "given": torch.zeros(ROWS, 1, *shape[1:])})

@@ -84,7 +84,7 @@ def _given(model: GenerativeModel, asked: Asked[SampleOptions]) -> Any:
 
     assert model.data_config is not None
     given = complete(asked.options.given, model.data_config)
-    for note in given.notes:
+    for note in (*given.notes, *model.completion_notes):
         asked.terminal.say(note, "yellow")
     return given
 

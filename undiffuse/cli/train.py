@@ -94,6 +94,7 @@ def _maker(
 ) -> Callable[[], GenerativeModel]:
     """What makes the model: that of the run to resume, or a preset as given or as in --init."""
     from undiffuse.models import PRESETS
+    from undiffuse.models.presets import options as keywords
     from undiffuse.run import Run
 
     sizes, preset = asked.given.get("model", {}), asked.given.get("preset")
@@ -107,7 +108,10 @@ def _maker(
         start = Run(asked.options.init).config
         sizes = _sizes(start) | sizes
     before = start["preset"] if start else None
-    return partial(PRESETS[preset or before or asked.options.preset], **words, **sizes)
+    name = preset or before or asked.options.preset
+    if start and "gaps" in keywords(name):  # the network that weights are kept for
+        words = {"gaps": start["model"].get("gaps"), **words}
+    return partial(PRESETS[name], **words, **sizes)
 
 
 def _rebuilt(recorded: Mapping[str, Any], out: str) -> GenerativeModel:

@@ -43,6 +43,15 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise
 
 
+def as_given(x: Tensor, mask: Tensor) -> Tensor:
+    """Return the condition `given` (B, 2 C, *S) of a denoiser: `x` where `mask` is true, and where.
+
+    >>> as_given(torch.tensor([[3.0, 4.0]]), torch.tensor([[True, False]]))
+    tensor([[3., 0., 1., 0.]])
+    """
+    return torch.cat([torch.where(mask, x, 0.0), mask.to(x.dtype)], dim=1)
+
+
 def replaced(
     x_t: Tensor, x_known: Tensor, mask: Tensor, schedule: Schedule, t: Times, noise: Noise
 ) -> Tensor:

@@ -32,6 +32,7 @@ from undiffuse.diffusion.noise import Purpose, RowNoise
 from undiffuse.diffusion.sample import Callback
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Form, Noise, PartialRows, Source, Stop, Trainable, Transform
+from undiffuse.models.gaps import APPROXIMATE
 from undiffuse.models.likelihood import How, Likelihood, likelihood_rows
 from undiffuse.room import bounded, check_room, memory
 
@@ -60,6 +61,7 @@ class GenerativeModel(Trainable):
         sizes: dimensions of the network that override those chosen from the data.
         measured: whether all that depends on the data is known, measured on them or loaded.
         completes: whether `draw` takes `known`, (x_known, mask) of (B, *shape), and draws the rest.
+        gaps: share of training rows of which only a random part was known to it.
         preview_options: options of `draw` for previews during training.
         scored_by: ways of scoring that can be asked for, the default first.
         no_density: why there is no likelihood, in a sentence; "" if there is one.
@@ -75,6 +77,7 @@ class GenerativeModel(Trainable):
     sizes: Mapping[str, Any] = {}
     measured: bool = False
     completes: bool = False
+    gaps: float | None = None
     preview_options: Mapping[str, Any] = {}
     scored_by: tuple[type[How], ...] = ()
     no_density: str = "this family has no density; score with another model."
@@ -288,6 +291,11 @@ class GenerativeModel(Trainable):
         except _Stopped:
             return None
         return self.form.preview(rows)
+
+    @property
+    def completion_notes(self) -> tuple[str, ...]:
+        """What there is to say of the rows that this model completes, one sentence each."""
+        return () if self.gaps else (APPROXIMATE,)
 
     @property
     def at_once(self) -> int:

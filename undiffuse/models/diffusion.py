@@ -36,7 +36,7 @@ from undiffuse.diffusion import (
 )
 from undiffuse.diffusion.denoiser import Condition, Conditioned, noised
 from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, Interval
-from undiffuse.diffusion.known import Conditional, replaced
+from undiffuse.diffusion.known import Conditional, as_given, replaced
 from undiffuse.diffusion.likelihood.density import (
     EXACT,
 )
@@ -51,6 +51,7 @@ from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Noise, Player, Progress, Source, Stop
 from undiffuse.models.base import GenerativeModel, check_classes, unmet
 from undiffuse.models.diffusion_likelihood import BOUND_FORMS, BoundForm, by_bound, by_density
+from undiffuse.models.gaps import checked_share, draw_given, share_of_gaps
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
 from undiffuse.models.methods import within
 from undiffuse.models.tuning import Measured, Tuned, find_sampler, least_evaluations, rows_for
@@ -100,6 +101,9 @@ class Diffusion(GenerativeModel):
             every part that has a field of this name.
         clip: keep x_hat inside `data_range` when sampling.
         drop_condition: share of training rows whose conditions are hidden.
+        gaps: share of training rows of which a random part is known to the network, so that it
+            completes rows (see `models.gaps`); 0: none, and `Conditional` completes; None: a
+            quarter if the network and the objective are made for it.
         shape: of a row at unit scale; taken from the data if None.
         data_range: lowest and highest value at unit scale; taken from the data if None.
         class_shares: share of each class; measured if empty.
@@ -122,6 +126,7 @@ class Diffusion(GenerativeModel):
         sigma_data: float | None = None,
         clip: bool = False,
         drop_condition: float = 0.1,
+        gaps: float | None = None,
         shape: tuple[int, ...] | None = None,
         data_range: tuple[float, float] | None = None,
         class_shares: tuple[float, ...] = (),
@@ -130,7 +135,12 @@ class Diffusion(GenerativeModel):
         super().__init__(shape=shape, class_shares=class_shares, drop_condition=drop_condition)
         check_parts(schedule, target, objective, step)
         self.schedule, self.target, self.objective = schedule, target, objective
-        self.step, self.grid, self.steps = step, grid, steps
+        self.step, self.grid, self.steps, self.gaps = (
+            step,
+            grid,
+            steps,
+            checked_share(gaps, objective),
+        )
         if method not in (*METHODS, PUBLISHED):
             raise unknown("diffusion:", "method", method, (*METHODS, PUBLISHED))
         self.method: str = method  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -222,6 +232,7 @@ class Diffusion(GenerativeModel):
         self.objective = self.objective.for_data(x)
         if self.sigma_data is None:
             self.sigma_data = float(x.double().std(correction=0))
+        self.gaps = share_of_gaps(self.gaps, self.denoiser and self.network, self.objective)
         if self.denoiser is None:
             network = self._sized(classes, **self.sizes)
             if isinstance(network, SizedNetwork) and not set(self.sizes) - {"kind"}:
@@ -234,9 +245,9 @@ class Diffusion(GenerativeModel):
     def _sized(self, classes: int, **sizes: Any) -> nn.Module:
         """A network for rows of the data's shape."""
         out = 2 if self.objective.learned_variance else 1
-        return networks.for_shape(
-            self.shape or (), classes=classes, out=out, span=self.condition.span, **sizes
-        )
+        given = 2 * self.shape[0] if self.shape and self.gaps else 0
+        decided = {"classes": classes, "given": given, "out": out, "span": self.condition.span}
+        return networks.for_shape(self.shape or (), **decided, **sizes)
 
     @property
     def width(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -273,7 +284,9 @@ class Diffusion(GenerativeModel):
         denoiser, objective = self.trained(), self.objective.at(self.progress)
         t = objective.sample_times(self.schedule, len(x))
         cond = self.hidden(cond)
-        yield "denoiser", objective.losses(denoiser, x, torch.randn_like(x), t, **cond).mean()
+        part = {"given": draw_given(x, self.gaps, self.transform)} if self.gaps else {}
+        z = torch.randn_like(x)
+        yield "denoiser", objective.losses(denoiser, x, z, t, **cond, **part).mean()
         if self.learned is not None and not objective.flow:
             x, cond = (
                 x[::_SCHEDULE_SHARE],
@@ -344,8 +357,8 @@ class Diffusion(GenerativeModel):
 
         `wrap` changes the denoiser that is sampled, before its prediction is kept in range:
         guidance. `known` is (x_known, mask), each (n, *shape): what is true in the mask is given,
-        and the rest drawn by `Conditional`. Raises InputError for an unknown method or an
-        impossible number of steps.
+        and the rest drawn by the network if it was trained with `gaps`, else by `Conditional`.
+        Raises InputError for an unknown method or an impossible number of steps.
         """
         self.trained()
         if self.shape is None or (self.clip and self.data_range is None):
@@ -373,11 +386,13 @@ class Diffusion(GenerativeModel):
         **cond: Tensor,
     ) -> Tensor:
         """Draw `n` samples (n, *shape) by a step along given times."""
-        denoiser: AbstractDenoiser = self.trained().given(**cond)
         assert self.shape is not None
+        if known is not None and self.gaps:
+            cond["given"] = as_given(*known)
+        denoiser: AbstractDenoiser = self.trained().given(**cond)
         if wrap is not None:
             denoiser = wrap(denoiser)
-        if known is not None:
+        if known is not None and not self.gaps:
             denoiser = Conditional(denoiser, *known)
         if self.clip and self.data_range is not None:
             denoiser = Clipped(denoiser, *self.data_range)

@@ -7,9 +7,10 @@
     ddpm(prediction=ud.target.v)       or the part itself
 
 Parts and numbers that belong to a method are named in its signature; every other keyword is a
-dimension of the network. Every preset of several noise levels is sampled by DEIS in 12 evaluations
-of the network unless asked otherwise; how many steps its paper's way takes, `method="published"`,
-stands in the text.
+dimension of the network, but for `gaps`: the share of training rows with gaps, which every
+diffusion model takes (see `models.gaps`). Every preset of several noise levels is sampled by DEIS
+in 12 evaluations of the network unless asked otherwise; how many steps its paper's way takes,
+`method="published"`, stands in the text.
 
 A new preset is a function here and its line in `PRESETS`.
 """
@@ -76,6 +77,7 @@ from undiffuse.models.diffusion import Diffusion
 from undiffuse.models.flow import Flow
 from undiffuse.models.gan import GAN
 from undiffuse.models.gan_losses import GAMES, Game, Relativistic
+from undiffuse.models.gaps import checked_share
 from undiffuse.models.losses import LOSSES, Loss, hybrid, simple
 from undiffuse.models.methods import SAMPLER
 from undiffuse.models.observation import OBSERVATIONS, Observation
@@ -452,10 +454,15 @@ def options(preset: str) -> tuple[str, ...]:
     """Return the options that belong to the preset's method, besides the dimensions of its network.
 
     >>> options("flow_matching")
-    ('path', 'coupling')
+    ('path', 'coupling', 'gaps')
     """
+    return _options(preset, PRESETS[preset]())
+
+
+def _options(preset: str, model: GenerativeModel) -> tuple[str, ...]:
     parameters = inspect.signature(PRESETS[preset]).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+    own = tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+    return (*own, "gaps") if isinstance(model, Diffusion) else own
 
 
 def dimensions(preset: str) -> dict[str, tuple[str, ...]]:
@@ -555,7 +562,9 @@ def _part(option: str, value: Part | str) -> Part:
 
 def _made(preset: str, model: Model, data: Any) -> Model:
     """Refuse options that do not exist, record the preset, size the model to the data if given."""
-    sizes, networks = model.sizes, _dimensions(model)
+    sizes, networks = dict(model.sizes), _dimensions(model)
+    if isinstance(model, Diffusion) and "gaps" in sizes:
+        model.gaps, model.sizes = checked_share(sizes.pop("gaps"), model.objective), sizes
     chosen = ()
     if isinstance(model, _KINDS):
         chosen = ("kind",)
@@ -563,7 +572,11 @@ def _made(preset: str, model: Model, data: Any) -> Model:
             if kind not in networks:
                 raise unknown("kind", "kind of network", str(kind), networks)
             networks = {kind: networks[kind]}
-    names = {*options(preset), *chosen, *(name for kind in networks.values() for name in kind)}
+    names = {
+        *_options(preset, model),
+        *chosen,
+        *(name for kind in networks.values() for name in kind),
+    }
     for name in sizes:
         if name not in names:
             raise unknown(f"{preset}:", "option", name, names)

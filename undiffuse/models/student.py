@@ -61,6 +61,7 @@ def student_of(
         sigma_data=sigma_data,
         clip=teacher.clip,
         drop_condition=teacher.drop_condition,
+        gaps=0.0,
         shape=teacher.shape,
         data_range=teacher.data_range,
         class_shares=teacher.class_shares,

@@ -1,12 +1,14 @@
 """The pieces that networks share: conditioning, attention, patches, how weights start.
 
-A network F(x, c_noise, label, vector) is conditioned through one vector per row,
+A network F(x, c_noise, label, vector, given) is conditioned through one vector per row,
 
     e = silu(W silu(W_0 features(c_noise) + label_row + W_1 vector)),
 
 and each block turns e into a scale and a shift of its normalized activations: h (1 + scale) +
 shift. A condition that is dropped (label -1, a row of NaN, or none given) is a learned entry of its
-own, which is what guidance contrasts with.
+own, which is what guidance contrasts with. `given` (B, 2 C, *S) is what is known of the row itself,
+the values and the mask of where they are, both 0 elsewhere: a layer of its own adds it to what the
+network's entry makes of x, nothing where nothing is known.
 
 Weights start with variance 1/fan_in; the last layer of each residual branch, and of each network,
 starts at zero, so that a new network is zero everywhere: with a preconditioned target that is the
@@ -51,11 +53,17 @@ def linear(inputs: int, outputs: int, *, zero: bool = False, bias: bool = True) 
 
 
 def conv(
-    inputs: int, outputs: int, size: int | tuple[int, int] = 3, *, zero: bool = False, axes: int = 2
+    inputs: int,
+    outputs: int,
+    size: int | tuple[int, int] = 3,
+    *,
+    zero: bool = False,
+    bias: bool = True,
+    axes: int = 2,
 ) -> nn.Conv1d | nn.Conv2d:
     """Return a convolution over `size` (odd) positions along each axis, padded, started."""
     kind: Any = nn.Conv1d if axes == 1 else nn.Conv2d  # their signatures differ in `size`
-    return started(kind(inputs, outputs, size, padding="same"), zero=zero)
+    return started(kind(inputs, outputs, size, padding="same", bias=bias), zero=zero)
 
 
 def divisor(number: int, most: int) -> int:

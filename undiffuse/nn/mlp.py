@@ -31,7 +31,7 @@ from undiffuse.nn.sized import SizedNetwork
 
 @final
 class MLP(SizedNetwork):
-    """F(x, c_noise, label, vector) for rows of shape (D,).
+    """F(x, c_noise, label, vector, given) for rows of shape (D,).
 
     Args:
         shape: (D,) of a row.
@@ -41,6 +41,7 @@ class MLP(SizedNetwork):
         dropout: share of activations dropped in training.
         classes: number of labels, 0 for none.
         vector: numbers in a condition vector, 0 for none.
+        given: channels of what is known, 2 C, 0 for none.
         out: outputs per coordinate, 2 for a learned variance.
         span: length of the interval of c_noise, see `NoiseFeatures`.
 
@@ -66,6 +67,7 @@ class MLP(SizedNetwork):
         dropout: float | int = 0.0,
         classes: int = 0,
         vector: int = 0,
+        given: int = 0,
         out: int = 1,
         span: float | int = 4.0,
     ) -> None:
@@ -74,7 +76,9 @@ class MLP(SizedNetwork):
         self.register_buffer("rates", math.pi / 4 * octave, persistent=False)
         self.register_buffer("waves", octave.rsqrt().repeat(shape[0]), persistent=False)
         self.condition = Conditioning(width=width, span=span, classes=classes, vector=vector)
-        self.enter = linear(shape[0] * (1 + 2 * octaves), width)
+        features = shape[0] * (1 + 2 * octaves)
+        self.enter = linear(features, width)
+        self.enter_given = linear(features + shape[0], width, bias=False) if given else None
         self.blocks = nn.ModuleList(MLPBlock(width, dropout) for _ in range(depth))
         self.leave_norm = nn.LayerNorm(width)
         self.leave = linear(width, shape[0] * out, zero=True)
@@ -102,16 +106,25 @@ class MLP(SizedNetwork):
         c_noise: Float[Tensor, " b"],
         label: Int64[Tensor, " b"] | None = None,
         vector: Float[Tensor, "b v"] | None = None,
+        given: Float[Tensor, "b g"] | None = None,
     ) -> Float[Tensor, "b d_out"]:
         """Return F (B, out D) for x (B, D) at noise levels c_noise (B,)."""
-        self.check_call(x, label, vector)
+        self.check_call(x, label, vector, given)
         e = self.condition(c_noise, label, vector)
-        angle, size = (x[:, :, None] * self.rates.to(x.dtype)).flatten(1), self.waves.to(x.dtype)
-        h = self.enter(torch.cat([x, size * angle.sin(), size * angle.cos()], dim=1))
+        h = self.enter(self.features(x))
+        if given is not None and self.enter_given is not None:
+            known, mask = given.chunk(2, dim=1)
+            seen = self.features(known) - self.features(torch.zeros_like(known[:1]))  # hidden: 0
+            h = h + self.enter_given(torch.cat([seen, mask], dim=1))
         for block in self.blocks:
             h = block(h, e)
         g = self.straight(e)
         return self.leave(F.silu(self.leave_norm(h))).to(g.dtype) + g * x.repeat(1, self.out)
+
+    def features(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b f"]:
+        """Return x with its sines and cosines."""
+        angle, size = (x[:, :, None] * self.rates.to(x.dtype)).flatten(1), self.waves.to(x.dtype)
+        return torch.cat([x, size * angle.sin(), size * angle.cos()], dim=1)
 
 
 @final

@@ -1,6 +1,6 @@
 """The registries of networks, and which of them, how large, for rows of a given shape.
 
-    NETWORKS   F(x, c_noise, label, vector), the network of a denoiser
+    NETWORKS   F(x, c_noise, label, vector, given), the network of a denoiser
     FLOWS      x <-> z: network(x, label) -> (z, log|det dz/dx|), network.inverse(z, label) -> x,
                network.initialize(x, label) from rows, before it is trained
 
@@ -35,6 +35,7 @@ def for_shape(
     *,
     classes: int = 0,
     vector: int = 0,
+    given: int = 0,
     out: int = 1,
     span: float | int = 4.0,
     kind: str | None = None,
@@ -46,6 +47,7 @@ def for_shape(
         shape: of a row: (D,), (C, L) or (C, H, W).
         classes: number of labels, 0 for none.
         vector: numbers in a condition vector, 0 for none.
+        given: channels of what is known, 2 C (see `layers`), 0 for none.
         out: outputs per channel, 2 for a learned variance.
         span: length of the interval of c_noise: 4 for log(sigma)/4, else the number of levels.
         kind: a key of NETWORKS; chosen from the shape if None.
@@ -59,9 +61,8 @@ def for_shape(
     (1, 2, 2)
     """
     network = _chosen(NETWORKS, "network", shape, kind)
-    return network.sized(
-        shape, overrides, classes=classes, vector=vector, out=out, span=float(span)
-    )
+    decided = {"classes": classes, "vector": vector, "given": given, "out": out}
+    return network.sized(shape, overrides, span=float(span), **decided)
 
 
 def flow_for_shape(

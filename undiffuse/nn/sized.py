@@ -21,7 +21,7 @@ MOST = 2**24  # of a dimension
 FORMS = {1: "(D,)", 2: "(C, L)", 3: "(C, H, W)"}
 """How the shape of a row reads, by its number of axes."""
 
-DECIDED = ("shape", "classes", "vector", "out", "span", "latent", "outputs")
+DECIDED = ("shape", "classes", "vector", "given", "out", "span", "latent", "outputs")
 """Constructor arguments that the data and the model decide, not the user."""
 
 
@@ -42,6 +42,7 @@ class SizedNetwork(nn.Module, ABC):
     shape: tuple[int, ...]
     classes: int = 0
     vector: int = 0
+    given: int = 0
     out: int = 1
 
     def __init__(self, given: Mapping[str, Any]) -> None:
@@ -105,7 +106,7 @@ class SizedNetwork(nn.Module, ABC):
             if not _number(value, (int, float)) or not low <= value < high:
                 raise InputError(f"{where}; give a number {wanted}.")
             return float(value)
-        least = cls.least.get(name, 0 if name in ("classes", "vector") else 1)
+        least = cls.least.get(name, 0 if name in ("classes", "vector", "given") else 1)
         if name != "shape" and not isinstance(default, tuple):
             if not _number(value, int) or not least <= value <= MOST:
                 most = f" and at most {MOST:,}" if _number(value, int) and value > MOST else ""
@@ -122,7 +123,13 @@ class SizedNetwork(nn.Module, ABC):
         return numbers
 
     def check_call(
-        self, x: Tensor, label: Tensor | None, vector: Tensor | None = None, *, latent: int = 0
+        self,
+        x: Tensor,
+        label: Tensor | None,
+        vector: Tensor | None = None,
+        given: Tensor | None = None,
+        *,
+        latent: int = 0,
     ) -> None:
         """Raise InputError for rows, or conditions, that the network was not built for.
 
@@ -144,6 +151,11 @@ class SizedNetwork(nn.Module, ABC):
             raise InputError(
                 f"{self.name}: made for condition vectors of {self.vector} numbers, "
                 f"not {vector.shape[-1]}; give that many."
+            )
+        if given is not None and given.shape[1] != self.given:
+            raise InputError(
+                f"{self.name}: made for {self.given} channels of what is known, not "
+                f"{given.shape[1]}; give values and mask, or leave them out."
             )
 
 

@@ -27,7 +27,7 @@ from undiffuse.nn.sized import SizedNetwork
 
 @final
 class Transformer(SizedNetwork):
-    """F(x, c_noise, label, vector) for rows of shape (C, L) or (C, H, W).
+    """F(x, c_noise, label, vector, given) for rows of shape (C, L) or (C, H, W).
 
     Args:
         shape: (C, L) or (C, H, W) of a row.
@@ -38,6 +38,7 @@ class Transformer(SizedNetwork):
         dropout: share of activations dropped in training.
         classes: number of labels, 0 for none.
         vector: numbers in a condition vector, 0 for none.
+        given: channels of what is known, 2 C, 0 for none.
         out: outputs per channel, 2 for a learned variance.
         span: length of the interval of c_noise, see `NoiseFeatures`.
 
@@ -63,6 +64,7 @@ class Transformer(SizedNetwork):
         dropout: float | int = 0.0,
         classes: int = 0,
         vector: int = 0,
+        given: int = 0,
         out: int = 1,
         span: float | int = 4.0,
     ) -> None:
@@ -75,6 +77,8 @@ class Transformer(SizedNetwork):
         tokens, values = math.prod(self.counts), shape[0] * patch ** len(self.counts)
         self.condition = Conditioning(width=width, span=span, classes=classes, vector=vector)
         self.enter = linear(values, width)
+        folded = given * patch ** len(self.counts)
+        self.enter_given = linear(folded, width, bias=False) if given else None
         self.position = nn.Parameter(positions(self.counts, width))
         heads_used = heads if tokens > 1 else 0
         self.blocks = nn.ModuleList(
@@ -107,12 +111,15 @@ class Transformer(SizedNetwork):
         c_noise: Float[Tensor, " b"],
         label: Int64[Tensor, " b"] | None = None,
         vector: Float[Tensor, "b v"] | None = None,
+        given: Float[Tensor, "b g *side"] | None = None,
     ) -> Float[Tensor, "b c_out *side"]:
         """Return F (B, out C, *S) for x (B, C, *S) at noise levels c_noise (B,)."""
-        self.check_call(x, label, vector)
+        self.check_call(x, label, vector, given)
         e = self.condition(c_noise, label, vector)
         patch = (self.patch,) * len(self.counts)
         h = self.enter(fold(x, patch).flatten(2).transpose(1, 2)) + self.position
+        if given is not None and self.enter_given is not None:
+            h = h + self.enter_given(fold(given, patch).flatten(2).transpose(1, 2))
         for block in self.blocks:
             h = block(h, e)
         scale, shift = self.modulation(e)[:, None].chunk(2, dim=2)

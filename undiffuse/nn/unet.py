@@ -41,7 +41,7 @@ _MOST_ATTENDED = 64  # positions that attention is over, unless asked for
 
 @final
 class UNet(SizedNetwork):
-    """F(x, c_noise, label, vector) for rows of shape (C, H, W) or (C, L).
+    """F(x, c_noise, label, vector, given) for rows of shape (C, H, W) or (C, L).
 
     Args:
         shape: (C, H, W) or (C, L) of a row.
@@ -54,6 +54,7 @@ class UNet(SizedNetwork):
         dropout: share of activations dropped in training.
         classes: number of labels, 0 for none.
         vector: numbers in a condition vector, 0 for none.
+        given: channels of what is known, 2 C, 0 for none.
         out: outputs per channel, 2 for a learned variance.
         span: length of the interval of c_noise, see `NoiseFeatures`.
 
@@ -83,6 +84,7 @@ class UNet(SizedNetwork):
         dropout: float | int = 0.0,
         classes: int = 0,
         vector: int = 0,
+        given: int = 0,
         out: int = 1,
         span: float | int = 4.0,
     ) -> None:
@@ -105,6 +107,8 @@ class UNet(SizedNetwork):
             return ResidualBlock(inputs, channels[level], features, dropout, heads, size)
 
         self.enter = conv(pixels, channels[0], size)
+        folded = given * math.prod(self.sides)
+        self.enter_given = conv(folded, channels[0], size, bias=False) if given else None
         runs = [(level, here, channels[max(0, level - 1)]) for level, here in enumerate(channels)]
         self.down = nn.ModuleList(
             block(level, here if i else above) for level, here, above in runs for i in range(blocks)
@@ -180,11 +184,14 @@ class UNet(SizedNetwork):
         c_noise: Float[Tensor, " b"],
         label: Int64[Tensor, " b"] | None = None,
         vector: Float[Tensor, "b v"] | None = None,
+        given: Float[Tensor, "b g *side"] | None = None,
     ) -> Float[Tensor, "b c_out *side"]:
         """Return F (B, out C, *S) for x (B, C, *S) at noise levels c_noise (B,)."""
-        self.check_call(x, label, vector)
+        self.check_call(x, label, vector, given)
         e = self.condition(c_noise, label, vector)
         h = self.enter(as_image(fold(x, self.sides)))
+        if given is not None and self.enter_given is not None:
+            h = h + self.enter_given(as_image(fold(given, self.sides)))
         seen: list[Tensor] = []
         for i, block in enumerate(self.down):
             if i and i % self.blocks == 0:

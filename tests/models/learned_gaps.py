@@ -1,0 +1,79 @@
+"""Small trainings with gaps, and how far they are from conditional laws in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+import undiffuse as ud
+from undiffuse.interfaces import PartialRows
+
+R = 0.8  # of the autoregressive process x_i = R x_(i - 1) + sqrt(1 - R^2) z_i, of variance 1
+
+
+def modes(n, seed):
+    """Two modes (-0.3, -2) and (0.3, 2) of weights 0.3 and 0.7, their first entries overlapping."""
+    rng = np.random.default_rng(seed)
+    side = np.where(rng.random(n) < 0.3, -1.0, 1.0)
+    rows = np.stack([0.3 * side, 2 * side], 1) + rng.normal(size=(n, 2)) * (0.4, 0.2)
+    return rows.astype(np.float32)
+
+
+def error_of_weights(steps, n=4000, **options):
+    """The greatest error of the share of the second mode, given the first entry at five values."""
+    torch.manual_seed(0)
+    model = ud.edm(width=64, depth=3, **options)
+    ud.fit(model, ud.load(modes(20_000, 0)), steps=steps, batch=256, samples=0, device="cpu")
+    at = np.array([-0.6, -0.2, 0.0, 0.2, 0.6], np.float32)
+    known = np.array([[True, False]]).repeat(5, 0)
+    given = PartialRows(np.stack([at, 0 * at], 1), known)
+    x = model.sample_rows(n, given=given, seed=1, batch=5 * n).reshape(5, n, 2)[:, :, 1]
+    nats = [0.5 * ((at - m) / 0.4) ** 2 for m in (-0.3, 0.3)]
+    exact = 1 / (1 + 0.3 / 0.7 * np.exp(nats[1] - nats[0]))
+    return float(np.abs((x > 0).mean(1) - exact).max())
+
+
+def process(n, length, seed):
+    """Rows (n, length) of the autoregressive process, as sequences of one channel."""
+    z = np.random.default_rng(seed).normal(size=(n, length))
+    rows = [z[:, 0]]
+    for i in range(1, length):
+        rows.append(R * rows[-1] + math.sqrt(1 - R**2) * z[:, i])
+    return np.stack(rows, 1).astype(np.float32)[:, :, None]
+
+
+def error_of_future(steps, length=12, n=2000, **options):
+    """The greatest error of P(x_i > 0) for 1, 2 and 3 steps after a known past ending in -1 or 0.5.
+
+    The second row has a known end too, of another value: its law is the bridge between them.
+    """
+    torch.manual_seed(0)
+    data = ud.load(process(10_000, length, 0), axes="NTC")
+    model = ud.edm(width=32, **options)
+    ud.fit(model, data, steps=steps, batch=128, samples=0, device="cpu")
+    rows = process(2, length, 5)
+    past = length // 2
+    known = np.zeros((2, length, 1), bool)
+    known[:, :past] = True
+    rows[0] += (-1 - rows[0, past - 1]) * R ** np.arange(past, past - length, -1)[:, None]
+    known[1, past + 3 :] = True
+    x = model.sample_rows(n, given=PartialRows(rows, known), seed=1, batch=2 * n)
+    x = x.reshape(2, n, length)[:, :, past : past + 3]
+    return float(
+        np.abs((x > 0).mean(1) - _above(rows[:, :, 0], known[:, :, 0])[:, past : past + 3]).max()
+    )
+
+
+def _above(rows, known):
+    """P(x_i > 0 | known) of each entry, by conditioning the Gaussian."""
+    place = np.arange(rows.shape[1])
+    cov = R ** np.abs(place[:, None] - place)
+    found = []
+    for row, mask in zip(rows.astype(np.float64), known):
+        gain = cov[:, mask] @ np.linalg.inv(cov[np.ix_(mask, mask)])
+        mean, var = gain @ row[mask], np.diag(cov - gain @ cov[mask])
+        scaled = mean / np.sqrt(2 * np.maximum(var, 1e-12))
+        found.append([0.5 * math.erfc(-value) for value in scaled])
+    return np.array(found)

@@ -1,0 +1,141 @@
+"""Which entries of a row are known: what a model that completes rows is trained on.
+
+A law p(x_U | x_K) for every set K of known entries is learned by one network that is told K and x_K
+(Tashiro et al. 2021, "CSDI"), from sets drawn at random:
+
+    a vector           each entry by itself, a share u ~ U(0, 1) of them
+    anything larger    half the time the same along some of the axes, alike along the others: single
+                       values, steps of time, whole channels, pixels, lines
+                       else a box is unknown, or now and then all but the box: the whole of an axis,
+                       the part beyond some point, or a part in between
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse.diffusion.known import as_given
+from undiffuse.diffusion.objectives import AbstractObjective, IndependentCoupling
+from undiffuse.errors import InputError
+from undiffuse.interfaces import Transform
+
+SHARE = 0.25  # of training rows, by default: measured (docs/measurements.md)
+APPROXIMATE = (
+    "this run was not trained with gaps, so where the rest of a row has several modes their shares "
+    "are approximate; a run of train --gaps 0.25 has the right ones."
+)
+_SCATTERED, _INSIDE = 0.5, 0.25  # shares of rows: not in a box; known inside of the box
+_WHOLE, _END = 0.4, 0.3  # shares of an axis's part that is all of it, and that reaches an end of it
+
+
+def checked_share(share: Any, objective: AbstractObjective) -> float | None:
+    """Return `share` as a number, None for None. Raises InputError if it is no possible share."""
+    if share is None:
+        return None
+    if isinstance(share, bool) or not isinstance(share, float | int) or not 0 <= share <= 1:
+        raise InputError(f"gaps {share}: give the share of training rows with gaps, from 0 to 1.")
+    if share and _paired(objective):
+        raise InputError(
+            f"gaps {share}: noise that is paired with whole rows tells what is unknown; give 0, or "
+            "pair it independently."
+        )
+    return float(share)
+
+
+def _paired(objective: AbstractObjective) -> bool:
+    coupling = getattr(objective, "coupling", None)  # not every objective has one
+    return objective.flow or not isinstance(coupling, IndependentCoupling | None)
+
+
+def share_of_gaps(
+    share: float | None, network: nn.Module | None, objective: AbstractObjective
+) -> float:
+    """Return the share of training rows with gaps, that is asked for or by default.
+
+    Args:
+        share: what is asked for, None: nothing.
+        network: the network that is there; None: one is made.
+        objective: what is minimized.
+
+    Raises:
+        InputError: for a share of which the network cannot be told.
+    """
+    if share is None:
+        able = network is None or getattr(network, "given", 0)
+        return SHARE if able and not _paired(objective) else 0.0
+    if share and network is not None:
+        takes = inspect.signature(network.forward).parameters
+        if "given" not in takes or getattr(network, "given", 1) == 0:
+            raise InputError(
+                f"network {type(network).__name__}: it cannot be told what is known; give its "
+                "forward an argument `given`, or gaps=0."
+            )
+    return share
+
+
+def draw_given(x: Tensor, share: float, transform: Transform | None) -> Tensor:
+    """Return the condition `given` (B, 2 C, *S) of rows `x` (B, C, *S) with random gaps.
+
+    Nothing is known of all but a `share` of the rows, spread evenly over the batch, as noise levels
+    are. Entries of x that belong to one stored value are known together.
+    """
+    u = torch.rand(2).tolist()
+    count = int(share * len(x) + u[0])
+    some = torch.floor((torch.arange(count) + u[1]) * len(x) / max(count, 1)).long()
+    shape = x.shape[1:] if transform is None else transform.row_shape
+    known = draw_known(count, tuple(shape), x.device, separate=x.ndim == 2)
+    mask = torch.zeros_like(x, dtype=torch.bool)
+    mask[some.to(x.device)] = known if transform is None else transform.known(known)
+    return as_given(x, mask)
+
+
+def draw_known(
+    n: int, shape: tuple[int, ...], device: torch.device, *, separate: bool = False
+) -> Tensor:
+    """Return masks (n, *shape), true where an entry is known.
+
+    Args:
+        n: how many.
+        shape: of a stored row.
+        device: where to draw them, by torch's own generator.
+        separate: each entry by itself, as in a vector, whose order means nothing.
+    """
+    share = torch.rand(n, *[1] * len(shape), device=device)
+    if separate:
+        return torch.rand(n, *shape, device=device) < share
+    scattered = _alike(torch.rand(n, *shape, device=device)) < share
+    box = torch.ones(n, *shape, dtype=torch.bool, device=device)
+    for axis, size in enumerate(shape):
+        sides = [1] * len(shape)
+        sides[axis] = size
+        box = box & _part(n, size, device).reshape(n, *sides)
+    inside, by_value = torch.rand(2, *share.shape, device=device)
+    return torch.where(by_value < _SCATTERED, scattered, box == (inside < _INSIDE))
+
+
+def _alike(u: Tensor) -> Tensor:
+    """Repeat draws (n, *shape) along a random choice of axes, never along all, for each row."""
+    n, axes = len(u), u.ndim - 1
+    varies = torch.rand(n, axes, device=u.device) < 0.5
+    varies[torch.arange(n, device=u.device), torch.randint(axes, (n,), device=u.device)] = True
+    index = [torch.arange(n, device=u.device).reshape(-1, *[1] * axes)]
+    for axis, size in enumerate(u.shape[1:]):
+        sides = [1] * axes
+        sides[axis] = size
+        place = torch.arange(size, device=u.device) * varies[:, axis, None]
+        index.append(place.reshape(n, *sides))
+    return u[tuple(index)]
+
+
+def _part(n: int, size: int, device: torch.device) -> Tensor:
+    """Return intervals of an axis (n, size): all of it, from a point to an end, or in between."""
+    u, length, begin, end = torch.rand(4, n, 1, device=device)
+    length = 1 + (length * size).floor()
+    start = (begin * (size + 1 - length)).floor()
+    start = torch.where(u < _WHOLE + _END, torch.where(end < 0.5, 0.0, size - length), start)
+    place = torch.arange(size, device=device)
+    return (u < _WHOLE) | ((place >= start) & (place < start + length))
