@@ -23,6 +23,8 @@ from typing import (
 from annotated_types import Ge, Gt, Le, Lt, Predicate
 from typing_extensions import Doc
 
+from undiffuse.errors import InputError
+
 DEFAULT_BUDGET = "10m"  # of a training that is given neither steps nor a budget
 FEWEST_SAMPLES = 16  # that an evaluation can say anything of
 MOST_SAMPLES = 10_000_000  # that it takes
@@ -261,6 +263,8 @@ class TrainingOptions(TrainingBasics, TrainingDetails):
 class ReadingOptions:
     """How a source is read, where it does not say so itself; a run records what was given."""
 
+    exclusive: ClassVar = (("drop", "keep"),)
+
     size: Annotated[
         Count | tuple[Count, Count] | None,
         Doc("Images: longer side, or height,width; recordings: length in samples."),
@@ -279,6 +283,37 @@ class ReadingOptions:
             "FILE.csv:COLUMN (default: the column label, or the subfolders)."
         ),
     ] = None
+
+    drop: Annotated[
+        tuple[str, ...] | None, Doc("Tables: columns to leave out, separated by commas, e.g. a,b.")
+    ] = None
+    keep: Annotated[
+        tuple[str, ...] | None, Doc("Tables: the only columns to keep, separated by commas.")
+    ] = None
+    types: Annotated[
+        tuple[str, ...] | None,
+        Doc(
+            "Tables: what columns hold, e.g. price=money,date=%d/%m/%Y,zip=category: number, "
+            "integer, money, boolean, category, date, a format of dates, time, duration, or text, "
+            "which is left out (default: as their values show)."
+        ),
+    ] = None
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """Column -> type of `types`. Raises InputError for a pair without one."""
+        pairs: list[str] = []
+        for part in self.types or ():  # a comma may belong to a name, or to the format of a date
+            within = pairs and ("=" not in part or "=" not in pairs[-1])
+            pairs[-1:] = [f"{pairs[-1]},{part}"] if within else [*pairs[-1:], part]
+        for pair in pairs:
+            column, _, kind = pair.rpartition("=")
+            if not column or not kind:
+                raise InputError(
+                    f"--data.types {pair}: give column=type, such as zip=category, separated by "
+                    "commas."
+                )
+        return dict(pair.rpartition("=")[::2] for pair in pairs)
 
     @property
     def given(self) -> dict[str, Any]:

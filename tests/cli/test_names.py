@@ -6,14 +6,12 @@ import wave
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 
 from undiffuse import edm, load
 from undiffuse.data.arrays.form import ArrayForm
-from undiffuse.data.tables.form import WRITERS
-from undiffuse.data.tables.read import READERS
+from undiffuse.data.tables.read import open_table
 from undiffuse.evaluation.features import load_features, save_features
 from undiffuse.evaluation.features.abstract import Raw
 from undiffuse.evaluation.scores.table import _WRITERS
@@ -27,15 +25,6 @@ def write_sound(path: Path) -> None:
     with wave.open(str(path), "wb") as sound:
         sound.setparams((1, 2, 8000, 0, "NONE", ""))
         sound.writeframes(np.arange(800, dtype="<i2").tobytes())
-
-
-@pytest.mark.parametrize("suffix", READERS)
-def test_tables(suffix, tmp_path):
-    table = pa.table({"a": np.arange(20) / 7, "b": ["x", "y"] * 10})
-    writer = WRITERS[".parquet" if suffix in (".parquet", ".pq") else ".csv"]
-    writer(table, tmp_path / f"{CAFE}{suffix}", ",")
-    data = load(tmp_path / f"{CAFE}{suffix}")
-    assert data.form.table(data.loaded.rows.take(np.arange(20))).equals(table)
 
 
 @pytest.mark.parametrize("write", [write_sound, lambda path: Image.new("L", (8, 8)).save(path)])
@@ -71,7 +60,7 @@ def test_scores(suffix, tmp_path):
     out = tmp_path / f"{CAFE}{suffix}"
     with _WRITERS[suffix](out, [0, 1]) as write:
         write({"row": [0, 1], "log_likelihood": [-1.5, -2.5], "note": ["", "x"]})
-    table = READERS[suffix](out, None).table
+    table = open_table(out).table
     assert table["log_likelihood"].to_pylist() == [-1.5, -2.5]
 
 

@@ -10,8 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from undiffuse.data.arrays import files
-from undiffuse.data.arrays.files import check_unpacked, is_idx, read_idx, read_npz
+from undiffuse.data.arrays import files, unpacked
+from undiffuse.data.arrays.files import is_idx, read_idx, read_npz
+from undiffuse.data.arrays.unpacked import check_unpacked
 from undiffuse.data.decoding import Unreadable, for_each, unreadable
 from undiffuse.data.folder import Folder, are_few, cache_folder, files_for_run, walk
 from undiffuse.errors import InputError
@@ -37,7 +38,7 @@ def test_what_unpacks_to_a_hundred_times_its_size_is_refused_where_it_is_large(t
 
 @pytest.mark.parametrize("suffix", [".npz", ".gz"])
 def test_a_bomb_is_not_unpacked(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr(files, "_LARGE", 2**16)
+    monkeypatch.setattr(unpacked, "LARGE", 2**16)
     zeros = np.zeros(2**20, np.uint8)
     if suffix == ".npz":
         np.savez_compressed(tmp_path / "x.npz", data=zeros)
@@ -51,7 +52,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, suffix, monkeypatch):
 
 
 def test_that_a_large_archive_is_held_in_memory_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_LARGE", 800)
+    monkeypatch.setattr(files, "LARGE", 800)
     for rows, said in ((100, ()), (101, ("x.npz: all 0.0 GiB are held in memory; an .npy file "
                                          "is read from the disk instead.",))):  # fmt: skip
         np.savez(tmp_path / "x.npz", np.arange(float(rows)))

@@ -22,7 +22,8 @@ from undiffuse.data.tables.columns import (
     text_to,
 )
 from undiffuse.data.tables.days import PLACES
-from undiffuse.data.tables.read import DELIMITERS, open_table, sniff_delimiter
+from undiffuse.data.tables.delimited import DELIMITERS, sniff_delimiter
+from undiffuse.data.tables.read import open_table
 from undiffuse.data.tables.text import (
     DateSpelling,
     NumberSpelling,

@@ -13,6 +13,7 @@ from undiffuse.data.load import conform
 from undiffuse.data.tables.text import (
     SPELLINGS,
     DateSpelling,
+    FormatSpelling,
     NumberSpelling,
     Plain,
     cells_to,
@@ -299,6 +300,8 @@ EXAMPLES = [
     (NumberSpelling("", " %", ".", ","), ["-1234.5", "12"]),
     *((DateSpelling(order, "/"), ["2020-12-01", "0999-02-28"]) for order in ("dmy", "mdy", "ymd")),
     (DateSpelling("dmy", "."), ["2020-12-01 08:30:00"]),
+    (FormatSpelling("%d %b %Y"), ["2020-12-01", "1999-02-28"]),
+    (FormatSpelling("%Y%m%d-%H%M"), ["2020-12-01 08:30:00", "1999-02-28 00:00:00"]),
 ]
 
 

@@ -56,7 +56,8 @@ FILES = {
     "bad.parquet": (b"PAR1 not really", "bad.parquet: could not be read as Parquet"),
     "notes.txt": (
         b"a,b\n",
-        "notes.txt: not a table that can be read (.csv, .tsv, .parquet, .pq); convert it.",
+        "notes.txt: not a table that can be read (.csv, .tsv, .jsonl, .ndjson, .parquet, .pq, "
+        ".xlsx, .xlsm); convert it.",
     ),
 }
 

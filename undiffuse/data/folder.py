@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import final
 
 from undiffuse.atomic import atomic_file
+from undiffuse.data.paths import suffix_of
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.reading import printable
@@ -154,8 +155,8 @@ def files_for_run(path: Path, suffixes: Collection[str], what: str) -> Folder:
     """
     single = path.is_file()
     files, hidden = ([path], []) if single else walk(path)
-    chosen = tuple(file for file in files if file.suffix.lower() in suffixes)
-    others = tuple(file for file in files if file.suffix.lower() not in suffixes)
+    chosen = tuple(file for file in files if suffix_of(file) in suffixes)
+    others = tuple(file for file in files if suffix_of(file) not in suffixes)
     if not chosen:
         name = path.name if single else f"{path.name}/"
         raise InputError(

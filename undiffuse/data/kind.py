@@ -2,7 +2,7 @@
 
     images       folders of images; arrays of 8- and 16-bit images too, once they are read
     recordings   folders of recordings
-    tables       CSV and Parquet files, data frames
+    tables       CSV, JSON lines and Parquet files, folders of such parts, data frames
     arrays       .npy, .npz and IDX files, arrays, tensors, data sets that are indexed
 
 A kind is a folder with a module `kind.py` and one line in `KINDS`. A class is imported when its
@@ -31,6 +31,7 @@ class Kind(ABC):
 
     name: ClassVar[str]
     file_suffixes: ClassVar[tuple[str, ...]]  # of single files it reads, as ".csv"
+    accompanies: ClassVar[bool] = False  # whether its files may lie beside those of another kind
     takes: ClassVar[Collection[str]] = ()  # names of the `ReadingOptions` that it reads by
     parts: ClassVar[
         Mapping[str, type]

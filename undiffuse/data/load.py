@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from undiffuse.data.conformed import Conformed
 from undiffuse.data.folder import Folder, are_few, walk
 from undiffuse.data.kind import KINDS, kind_of
 from undiffuse.data.named import NAMED
+from undiffuse.data.paths import name_of, split_part, suffix_of
 from undiffuse.data.rows import Loaded
 from undiffuse.data.source import Data
 from undiffuse.declared import checked
@@ -20,6 +21,18 @@ from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
 from undiffuse.reading import said
+
+_AS_TABLE = "save it as .csv or .parquet"
+_ADVICE = {
+    **dict.fromkeys((".xls", ".xlsb", ".ods"), "save the sheet as .xlsx or .csv"),
+    **dict.fromkeys((".sav", ".dta", ".sas7bdat", ".rds", ".rdata"), _AS_TABLE),
+    **dict.fromkeys((".feather", ".arrow", ".orc", ".avro", ".sqlite", ".db"), _AS_TABLE),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zip", ".zst", ".tar", ".7z"), "unpack it"),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), "pickles are never read; " + _AS_TABLE),
+    **dict.fromkeys((".pt", ".pth"), "pickles are never read; save the tensor as .npy"),
+    **dict.fromkeys((".mat", ".nc", ".zarr"), "save the array as .npy, or in an HDF5 file, .h5"),
+    ".json": "save a table as JSON lines, .jsonl: one object in each line",
+}  # for files that people have and that are not read
 
 
 def load(
@@ -31,15 +44,20 @@ def load(
     mirrored: bool | None = None,
     axes: str | None = None,
     labels: str | None = None,
+    drop: Sequence[str] | None = None,
+    keep: Sequence[str] | None = None,
+    types: Mapping[str, str] | Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Data:
     """Read a source, split it, and measure how it is to be modelled.
 
     Args:
-        source: a path (a folder of images or of recordings, .npy, .npz, .csv, .tsv, .parquet, an
-            IDX file), a name ("digits", "fashion-mnist", "moons", "rings", "checkerboard",
+        source: a path, a name ("digits", "fashion-mnist", "moons", "rings", "checkerboard",
             "gaussians8"), or an object: an array, a tensor, (x, labels), a data frame, a map-style
-            torch Dataset.
+            torch Dataset. Paths are those of a folder of images or of recordings; of an array in
+            .npy, .npz, "file.h5:/group/name" or an IDX file; of a table in .csv, .tsv, .jsonl or
+            .ndjson, all of them also with .gz, .bz2 or .xz, in .parquet, "file.xlsx:Sheet" or a
+            folder of such parts.
         seed: decides which rows are held out, and draws the toys.
         held_out: the share or the number of rows to hold out; a tenth by default.
         size: for images the longer side or (height, width) in pixels, for recordings the length
@@ -52,6 +70,11 @@ def load(
         labels: of a folder, the column of classes in the metadata.csv, metadata.jsonl or other CSV
             file that names its files, or "FILE.csv:COLUMN". By default the column "label", or the
             subfolders.
+        drop: columns of a table that are left out.
+        keep: the only columns of a table that are kept; either this or `drop`.
+        types: column -> what it holds, where its values do not show it: "number", "integer",
+            "money", "boolean", "category", "date", a format of dates such as "%d/%m/%Y", "time",
+            "duration", or "text", which is left out. Or "column=type" of each.
         progress: called now and then.
 
     Raises:
@@ -63,7 +86,12 @@ def load(
     """
     if isinstance(source, Data):
         return source
-    reading = ReadingOptions(size=size, axes=axes, labels=labels)
+    if isinstance(types, Mapping):
+        types = [f"{name}={kind}" for name, kind in types.items()]
+    columns = {"drop": drop, "keep": keep, "types": types}
+    given: dict[str, Any] = {"size": size, "axes": axes, "labels": labels}
+    given |= {name: tuple(words) for name, words in columns.items() if words is not None}
+    reading = ReadingOptions(**checked(ReadingOptions, given, called=" ".join))
     loaded = read(source, seed, reading, progress)
     own: dict[str, Any] = {"reading": reading, "mirrored": mirrored, "progress": progress}
     return Data(loaded, seed=seed, held_out=held_out, **own)
@@ -144,7 +172,7 @@ def complete(source: Any, config: Mapping[str, Any]) -> PartialRows:
     (dtype('uint8'), 32)
     """
     place = _located(source)
-    if isinstance(place, str | os.PathLike) and not Path(place).exists():
+    if isinstance(place, str | os.PathLike) and not split_part(Path(place))[0].exists():
         raise InputError(f"{source}: no such file or folder; check the path.")
     with _in_a_sentence(_name(source)):
         return kind_of(config).complete(place, config)
@@ -155,8 +183,8 @@ def _located(source: Any) -> Any:
     if isinstance(source, str | os.PathLike) and os.fspath(source) and source not in NAMED:
         path = Path(os.path.expanduser(source))
         with _in_a_sentence(str(source)):
-            if path.exists():
-                _check_regular(path)
+            if (file := split_part(path)[0]).exists():
+                _check_regular(file)
                 return path.resolve()
     return source
 
@@ -217,8 +245,8 @@ def _read_path(
     with _in_a_sentence(str(source)):
         if path.is_dir():
             return _read_folder(path.resolve(), reading, progress)
-        if path.exists():
-            _check_regular(path)
+        if (file := split_part(path)[0]).exists():
+            _check_regular(file)
             return _read_file(path.resolve(), reading, progress)
     if path.suffix or len(path.parts) > 1 or str(source).endswith(("/", os.sep)):
         raise InputError(f"{source}: no such file or folder; check the path.")
@@ -228,16 +256,15 @@ def _read_path(
 def _read_file(path: Path, reading: ReadingOptions, progress: Progress | None) -> Loaded:
     for kind in KINDS.values():
         if kind.reads(path):
-            _check_takes(path.name, kind.takes, reading)
+            _check_takes(name_of(path), kind.takes, reading)
             return kind.read(path, reading=reading, progress=progress)
-    if any(path.suffix.lower() in kind.folder_suffixes for kind in KINDS.values()):
+    if any(suffix_of(path) in kind.folder_suffixes for kind in KINDS.values()):
         raise InputError(
             f"{path.name}: this is a single file; give the folder that holds all of them."
         )
     suffixes = ", ".join(suffix for kind in KINDS.values() for suffix in kind.file_suffixes)
-    raise InputError(
-        f"{path.name}: files of this kind cannot be read; give {suffixes}, an IDX file or a folder."
-    )
+    advice = _ADVICE.get(path.suffix.lower(), f"give {suffixes}, an IDX file or a folder")
+    raise InputError(f"{path.name}: files of this kind cannot be read; {advice}.")
 
 
 def _read_folder(path: Path, reading: ReadingOptions, progress: Progress | None) -> Loaded:
@@ -248,10 +275,13 @@ def _read_folder(path: Path, reading: ReadingOptions, progress: Progress | None)
     if not files:
         raise InputError(f"{path.name}/: the folder is empty; put {known} into it.")
     of_kind = {
-        kind: [file for file in files if file.suffix.lower() in kind.folder_suffixes]
-        for kind in kinds
+        kind: [file for file in files if suffix_of(file) in kind.folder_suffixes] for kind in kinds
     }
     met = [kind for kind in kinds if of_kind[kind]]
+    beside = [kind for kind in met if kind.accompanies]  # lists of labels, say, beside images
+    owners = sum(len(of_kind[kind]) for kind in met if not kind.accompanies)
+    if owners and not are_few(owners, owners + sum(len(of_kind[kind]) for kind in beside)):
+        met = [kind for kind in met if not kind.accompanies]
     if not met:
         common = Counter(file.suffix for file in files).most_common(3)
         suffixes = ", ".join(suffix or "no suffix" for suffix, _ in common)

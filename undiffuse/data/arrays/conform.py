@@ -16,6 +16,7 @@ from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.labels import match_classes
 from undiffuse.data.load import read
+from undiffuse.data.paths import name_of
 from undiffuse.data.rows import Loaded, as_tensor, chunk_indices, chunk_length
 from undiffuse.data.source import Data
 from undiffuse.errors import InputError
@@ -78,13 +79,13 @@ def complete_rows(source: Any, transform: ArrayTransform) -> PartialRows:
     """Return rows in which NaN stands for an unknown entry.
 
     Args:
-        source: the Path of a .npy or .npz file, an array or a tensor: one row, or several.
+        source: the Path of a .npy, .npz or HDF5 file, an array or a tensor: one row, or several.
         transform: the run's.
 
     Raises:
         InputError: another shape, no numbers, or a known value that the run's data could not hold.
     """
-    name = source.name if isinstance(source, Path) else "given"
+    name = name_of(source) if isinstance(source, Path) else "given"
     values = array_in(source) if isinstance(source, Path) else to_array(source)
     shape = tuple(transform.row_shape)
     values = values[None] if values.shape == shape else values

@@ -1,4 +1,4 @@
-"""Arrays from files: .npy (memory-mapped), .npz, and IDX, the format of MNIST.
+"""Arrays from files: .npy (memory-mapped), .npz, HDF5, and IDX, the format of MNIST.
 
 IDX: two zero bytes, a byte for the type, a byte for the number of axes, each length in four
 big-endian bytes, then the values. Nothing is ever unpickled: an array of objects, or a pickle under
@@ -17,20 +17,22 @@ from pathlib import Path
 
 import numpy as np
 
+from undiffuse.data.arrays.hdf5 import hdf5_array
 from undiffuse.data.arrays.read import from_array
+from undiffuse.data.arrays.unpacked import LARGE, check_unpacked
+from undiffuse.data.paths import HDF5_SUFFIXES, name_of, suffix_of
 from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
-from undiffuse.room import check_room
 
 _DATA_KEYS, _LABEL_KEYS = ("data", "x", "images", "arr_0"), ("label", "labels", "y")
-_LARGE = 2**30  # bytes
-MOST_UNPACKED = 100  # times the size of the file, beyond that many bytes
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 def array_in(path: Path) -> np.ndarray:
-    """Return the array of a .npy file, or the one that `read_npz` takes. Raises InputError."""
+    """Return the array of an HDF5 or .npy file, or that of `read_npz`. Raises InputError."""
+    if suffix_of(path) in HDF5_SUFFIXES:
+        return hdf5_array(path)
     return _npz_arrays(path)[0] if path.suffix.lower() == ".npz" else _npy_array(path)
 
 
@@ -54,7 +56,7 @@ def read_npz(path: Path, progress: Progress | None = None, *, axes: str | None =
         InputError: the file is damaged, empty or holds Python objects; see also `from_array`.
     """
     array, labels, notes = _npz_arrays(path)
-    if array.nbytes > _LARGE:
+    if array.nbytes > LARGE:
         size = f"{array.nbytes / 2**30:.1f} GiB"
         notes += (
             f"{path.name}: all {size} are held in memory; "
@@ -114,6 +116,16 @@ def is_idx(path: Path) -> bool:
     return (
         len(start) == 4 and start[:2] == b"\0\0" and start[2] in _IDX_TYPES and 1 <= start[3] <= 8
     )
+
+
+def read_hdf5(path: Path, progress: Progress | None = None, *, axes: str | None = None) -> Loaded:
+    """Return a data set of an HDF5 file: the one that the path names, or else the only one.
+
+    Raises:
+        InputError: the file is damaged, or has no such data set; see also `from_array`.
+    """
+    array, name = hdf5_array(path), name_of(path)
+    return from_array(array, name=name, path=str(path), axes=axes, progress=progress)
 
 
 def _npy_array(path: Path) -> np.ndarray:
@@ -181,16 +193,6 @@ def _idx_array(path: Path) -> np.ndarray:
     if len(values) != math.prod(shape):
         raise InputError(damaged)
     return values.reshape(shape)
-
-
-def check_unpacked(path: Path, size: int) -> None:
-    """Raise InputError for a compressed file that is said to hold far more than files do."""
-    check_room(size, path.name, "save it as .npy, which is read from the disk")
-    if size > _LARGE and size > MOST_UNPACKED * path.stat().st_size:
-        raise InputError(
-            f"{path.name}: unpacks to {size / 2**30:.1f} GiB, {size // path.stat().st_size:,} "
-            "times its size, which may be a decompression bomb; save it as .npy."
-        )
 
 
 def _open(path: Path) -> BufferedIOBase:

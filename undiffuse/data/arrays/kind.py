@@ -12,7 +12,7 @@ import numpy as np
 
 from undiffuse.data.arranged import arrange
 from undiffuse.data.arrays.conform import complete_rows, conform_rows
-from undiffuse.data.arrays.files import is_idx, read_idx, read_npy, read_npz
+from undiffuse.data.arrays.files import is_idx, read_hdf5, read_idx, read_npy, read_npz
 from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.arrays.objects import read_object
 from undiffuse.data.arrays.transform import ArrayTransform
@@ -20,12 +20,13 @@ from undiffuse.data.conformed import Conformed
 from undiffuse.data.folder import Folder, files_for_run
 from undiffuse.data.kind import Kind
 from undiffuse.data.labels import index_labels, match_classes
+from undiffuse.data.paths import HDF5_SUFFIXES, name_of, suffix_of
 from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
 
-_ARRAY_SUFFIXES = (".npy", ".npz")
+_READERS = {".npy": read_npy, ".npz": read_npz, **dict.fromkeys(HDF5_SUFFIXES, read_hdf5)}
 
 
 @final
@@ -34,7 +35,7 @@ class ArrayKind(Kind):
 
     name = "arrays"
     parts: ClassVar[Mapping[str, type]] = {"transform": ArrayTransform, "form": ArrayForm}
-    file_suffixes = _ARRAY_SUFFIXES
+    file_suffixes = tuple(_READERS)
     takes = ("axes",)
 
     @property
@@ -43,9 +44,9 @@ class ArrayKind(Kind):
         return ()
 
     def reads(self, source: Any) -> bool:
-        """Any object; of files, .npy, .npz and whatever begins as an IDX file does."""
+        """Any object; of files, .npy, .npz, HDF5 and whatever begins as an IDX file does."""
         if isinstance(source, Path):
-            return source.suffix.lower() in _ARRAY_SUFFIXES or is_idx(source)
+            return suffix_of(source) in _READERS or is_idx(source)
         return True
 
     def read(
@@ -58,8 +59,7 @@ class ArrayKind(Kind):
         """See `Kind.read`."""
         if not isinstance(source, Path):
             return read_object(source, progress, axes=reading.axes)
-        readers = {".npy": read_npy, ".npz": read_npz}
-        read = readers.get(source.suffix.lower(), read_idx)
+        read = _READERS.get(suffix_of(source), read_idx)
         return read(source, progress, axes=reading.axes)
 
     def conform(
@@ -76,10 +76,10 @@ class ArrayKind(Kind):
 
     def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
         """See `Kind.complete`."""
-        if isinstance(source, Path) and source.suffix.lower() not in _ARRAY_SUFFIXES:
+        if isinstance(source, Path) and suffix_of(source) not in _READERS:
             raise InputError(
-                f"{source.name}: the run was trained on arrays; "
-                "give .npy or .npz, with NaN for unknown."
+                f"{name_of(source)}: the run was trained on arrays; "
+                "give .npy, .npz or .h5, with NaN for unknown."
             )
         return complete_rows(source, self.restore(config)[0])
 
@@ -121,7 +121,7 @@ class FolderKind(Kind):
     def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
         """See `Kind.complete`."""
         transform, form, _ = self.restore(config)
-        if isinstance(source, Path) and source.suffix.lower() not in _ARRAY_SUFFIXES:
+        if isinstance(source, Path) and suffix_of(source) not in _READERS:
             folder = files_for_run(source, self.folder_suffixes, self.name)
             return self.complete_folder(folder, transform, form)
         return complete_rows(source, transform)

@@ -1,4 +1,4 @@
-"""Tables: CSV and Parquet files, and data frames.
+"""Tables: files of many formats, folders of parts of one, and data frames.
 
 A row is a vector of float64 codes, one per column; see `columns` for the codes and `transform` for
 how they are modelled. New rows, and rows to be completed, are coded by the same columns as those of
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import numpy as np
 
 from undiffuse.data.conformed import CheckedRows, Conformed, Problem
+from undiffuse.data.folder import Folder
 from undiffuse.data.kind import Kind
+from undiffuse.data.paths import TEXT_SUFFIXES, WORKBOOK_SUFFIXES, suffix_of
 from undiffuse.data.rows import ArrayRows, Loaded
 from undiffuse.data.source import Data
 from undiffuse.data.tables.columns import (
@@ -42,7 +44,7 @@ from undiffuse.options import AS_IT_IS, ReadingOptions
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from undiffuse.data.tables.read import TableSource
+    from undiffuse.data.tables.opened import TableSource
 
 _FEW = 3  # columns named in a sentence
 _PARTS = {"y": "year", "m": "month", "d": "day"}
@@ -53,7 +55,9 @@ class TableKind(Kind):
     """Tables: see `Kind`. pyarrow is imported only when a table is read or presented."""
 
     name = "tables"
-    file_suffixes = (".csv", ".tsv", ".parquet", ".pq")
+    file_suffixes = (*TEXT_SUFFIXES, ".parquet", ".pq", *WORKBOOK_SUFFIXES)
+    accompanies = True
+    takes = ("drop", "keep", "types")
     parts: ClassVar[Mapping[str, type]] = {
         "transform": TableTransform,
         "form": TableForm,
@@ -63,13 +67,13 @@ class TableKind(Kind):
 
     @property
     def folder_suffixes(self) -> Collection[str]:
-        """None: tables are single files."""
-        return ()
+        """Those of its files: a folder of them is one table in parts."""
+        return self.file_suffixes
 
     def reads(self, source: Any) -> bool:
         """Return True for files by their suffix, for what speaks Arrow, and for pandas' objects."""
         if isinstance(source, Path):
-            return source.suffix.lower() in self.file_suffixes
+            return suffix_of(source) in self.file_suffixes
         return _is_frame(source)
 
     def read(
@@ -83,12 +87,13 @@ class TableKind(Kind):
         need_pyarrow("reading tables")
         from undiffuse.data.tables.read import open_table
 
-        opened, columns, matrix, left_out = _measured(open_table(source), progress)
+        opened = open_table(source, reading=reading, progress=progress)
+        opened, columns, matrix = _measured(opened, progress)
         schema = opened.table.schema
         facts = [
             {
                 "name": column.name,
-                "type": str(field.type),
+                "type": _type_name(field.type),
                 "missing": int(np.isnan(codes).sum()),
                 "values": column.summary(codes, field.type),
             }
@@ -119,11 +124,11 @@ class TableKind(Kind):
                 schema=schema_to_text(schema),
                 columns=columns,
                 delimiter=opened.delimiter,
-                left_out=left_out,
+                left_out=opened.left_out,
             ),
             make_transform=make_transform,
             name=opened.name,
-            path=str(source) if isinstance(source, Path) else None,
+            path=_path_of(source),
             fingerprint=_fingerprint(opened, columns, matrix),
             notes=(*opened.notes, *_remarks(opened, columns, matrix)),
             facts={"rows": len(matrix), "columns": facts},
@@ -239,10 +244,22 @@ def _is_frame(source: Any) -> bool:
     )
 
 
+def _type_name(arrow_type: pa.DataType) -> str:
+    """Return what a type is called; of a dictionary, by its values."""
+    values = getattr(arrow_type, "value_type", None)  # lists have one too, and are not modelled
+    return str(arrow_type) if values is None else f"category of {values}"
+
+
+def _path_of(source: Any) -> str | None:
+    """Return what `load` takes to read a source again, if it is no frame."""
+    place = source.path if isinstance(source, Folder) else source
+    return str(place) if isinstance(place, Path) else None
+
+
 def _measured(
     opened: TableSource, progress: Progress | None
-) -> tuple[TableSource, list[Column], np.ndarray, list[str]]:
-    """Return the table of what is modelled, its columns, their codes, and who was left out."""
+) -> tuple[TableSource, list[Column], np.ndarray]:
+    """Return the table of what is modelled, its columns, and their codes."""
     names = opened.table.column_names
     columns, codes, left_out = [], [], {}
     for i, name in enumerate(names):
@@ -266,10 +283,8 @@ def _measured(
             f"{opened.name}: every column holds one value in all rows; there is nothing to learn "
             "from."
         )
-    notes = tuple(f"{problem.reason}; it is left out." for problem in left_out.values())
-    table = opened.table.drop_columns(list(left_out))
-    opened = replace(opened, table=table, notes=(*opened.notes, *notes))
-    return opened, columns, np.stack(codes, 1), list(left_out)
+    notes = [f"{problem.reason}; it is left out." for problem in left_out.values()]
+    return opened.without(left_out, *notes), columns, np.stack(codes, 1)
 
 
 def _counts_rows(column: Column, codes: np.ndarray) -> bool:
@@ -323,7 +338,8 @@ def _open_for_run(source: Any, form: TableForm) -> TableSource:
     Text is read as the run's columns were.
     """
     need_pyarrow("reading tables")
-    from undiffuse.data.tables.read import TableSource, open_table
+    from undiffuse.data.tables.opened import TableSource
+    from undiffuse.data.tables.read import open_table
 
     if isinstance(source, Data) and isinstance(source.form, TableForm):
         rows = source.loaded.rows.take(np.arange(len(source.loaded.rows)))

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, final
 
 import numpy as np
@@ -20,6 +21,7 @@ import pyarrow.compute as _compute
 
 from undiffuse.data.tables.columns import text_to
 from undiffuse.data.tables.durations import duration_text
+from undiffuse.errors import InputError, unknown
 
 pc: Any = _compute  # its functions are made at run time
 
@@ -155,11 +157,54 @@ class DateSpelling:
         return rf"^{date}(?:[ T](\d{{1,2}}:\d{{2}}(?::\d{{2}})?))?$"
 
 
-Spelling = Plain | NumberSpelling | DateSpelling
+@final
+@dataclass(frozen=True)
+class FormatSpelling:
+    """Dates and times as a format of `strftime` writes them.
+
+    >>> FormatSpelling("%d %b %Y").spell("2020-12-31")
+    '31 Dec 2020'
+    """
+
+    format: str
+
+    def fits(self, cells: pa.Array) -> pa.Array:
+        """See `Plain`."""
+        return pc.is_valid(self._read(cells, "seconds"))
+
+    def plain(self, cells: pa.Array) -> pa.Array:
+        """See `Plain`: without the time of day, where it is midnight in all."""
+        times = self._read(cells, "auto")
+        midnight = pc.all(pc.ends_with(times, " 00:00:00")).as_py()
+        return pc.utf8_slice_codeunits(times, 0, 10) if midnight else times
+
+    def spell(self, text: str) -> str:
+        """See `Plain`."""
+        return datetime.fromisoformat(text).strftime(self.format)
+
+    @property
+    def meaning(self) -> str:
+        """See `Plain`."""
+        return f"dates, {self.format}"
+
+    def _read(self, cells: pa.Array, digits: str) -> pa.Array:
+        """Return the cells as ISO 8601 has them, null where they are none. Arrow takes 31 Feb."""
+        codes = cells.dictionary_encode()
+        texts: list[str | None] = []
+        for cell in codes.dictionary.to_pylist():
+            try:
+                texts.append(datetime.strptime(cell, self.format).isoformat(" ", digits))
+            except ValueError:
+                texts.append(None)
+        return pa.array(texts, pa.string()).take(codes.indices)
+
+
+Spelling = Plain | NumberSpelling | DateSpelling | FormatSpelling
 SPELLINGS: Mapping[str, type[Any]] = {
     "plain": Plain,
     "number": NumberSpelling,
     "date": DateSpelling,
+    "format": FormatSpelling,
 }
 """Every sort of spelling, by the name it is recorded under."""
 
@@ -176,6 +221,20 @@ TYPES = (
 )
 """What the cells of a column may be, the first that fits all of them; else they are words."""
 
+WANTED: Mapping[str, Sequence[pa.DataType]] = {
+    "number": TYPES[:3],
+    "integer": TYPES[:2],
+    "money": TYPES[:3],
+    "boolean": TYPES[3:4],
+    "date": TYPES[4:8],
+    "time": TYPES[8:],
+    "duration": tuple(map(pa.duration, ("s", "ms", "us", "ns"))),
+    "category": (),
+}
+"""What the owner of a table may call a column -> the types that its values may have."""
+LEFT_OUT = ("text",)
+"""What its owner may call a column that is not to be modelled."""
+
 
 # --- training: how the cells of each column are spelled
 
@@ -189,8 +248,10 @@ class Typed:
     odd: tuple[int, ...] = ()
 
 
-def typed_columns(table: pa.Table, delimiter: str) -> dict[str, Typed]:
-    """Return each column of cells (strings) as values.
+def typed_columns(
+    table: pa.Table, delimiter: str, wanted: Mapping[str, Typed] | None = None
+) -> dict[str, Typed]:
+    """Return each column of cells (strings) as values, those that are `wanted` as they are there.
 
     A comma in "1,234" is a decimal sign if it is one for certain in another column, or if fields
     end with semicolons; else it sets thousands apart.
@@ -198,7 +259,83 @@ def typed_columns(table: pa.Table, delimiter: str) -> dict[str, Typed]:
     cells = {name: _whole(table.column(name)) for name in table.column_names}
     present = {name: _without_nulls(column) for name, column in cells.items()}
     comma = delimiter == ";" or any(_certainly_comma(column) for column in present.values())
-    return {name: _typed(column, present[name], comma) for name, column in cells.items()}
+    return {
+        name: (wanted or {}).get(name) or _typed(column, present[name], comma)
+        for name, column in cells.items()
+    }
+
+
+def typed_as(array: pa.Array, wanted: str, where: str) -> Typed:
+    """Return a column as values of the type that its owner names.
+
+    Args:
+        array: cells of text, or values of another type.
+        wanted: a key of `WANTED`, or the format of a date, such as "%d/%m/%Y".
+        where: the table and the column, for messages.
+
+    Raises:
+        InputError: for another name, for a value that is none of the type, which it names, and for
+            money that can be two amounts.
+    """
+    if wanted not in WANTED and "%" not in wanted:
+        raise unknown(f"{where}:", "type", wanted, [*WANTED, *LEFT_OUT, "%d/%m/%Y"])
+    text = is_text(array.type)
+    if wanted == "category":
+        return _as_category(array.cast(pa.string()) if text else array)
+    allowed = TYPES[4:7] if "%" in wanted else WANTED[wanted]
+    if not text:
+        values = array if array.type in allowed else _first_of(array, allowed)
+        if values is None:
+            raise InputError(f"{where} holds {array.type}, and not {wanted}; leave its type out.")
+        return Typed(values)
+    present = _without_nulls(array.cast(pa.string()))
+    spellings = [FormatSpelling(wanted)] if "%" in wanted else _spellings(present, comma=False)
+    read = [(spelling, _as_values(spelling, present, allowed)) for spelling in spellings]
+    fitting = [Typed(values, spelling) for spelling, values in read if values is not None]
+    if not fitting:
+        best = max(spellings, key=lambda spelling: pc.sum(spelling.fits(present)).as_py() or 0)
+        row = next(_failing(present, lambda part: _as_values(best, part, allowed) is not None))
+        raise InputError(
+            f"{where} holds {present[row].as_py()!r} in row {row + 1:,}, which is not {wanted}; "
+            "correct it, or leave its type out."
+        )
+    if wanted == "money":
+        _refuse_two_amounts(present, fitting, where)
+    return fitting[0]
+
+
+def is_text(arrow_type: pa.DataType) -> bool:
+    """Return whether a type is one of strings."""
+    return pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type)
+
+
+def _as_category(array: pa.Array) -> Typed:
+    """Return values as a dictionary of those that occur."""
+    if pa.types.is_dictionary(array.type):
+        return Typed(array)
+    if pa.types.is_string(array.type):
+        missing = pc.is_null(_without_nulls(array))
+        array = pc.if_else(missing, pa.scalar(None, pa.string()), array)
+    return Typed(array.dictionary_encode())
+
+
+def _refuse_two_amounts(present: pa.Array, fitting: Sequence[Typed], where: str) -> None:
+    """Raise InputError if a cell is one amount in one spelling, and another one in another."""
+    first = fitting[0].values.cast(pa.float64())
+    for other in fitting[1:]:
+        second = other.values.cast(pa.float64())
+        row = pc.index(pc.fill_null(pc.not_equal(first, second), False), True).as_py()
+        if row >= 0:
+            raise InputError(
+                f"{where} holds {present[row].as_py()!r} in row {row + 1:,}, which can be "
+                f"{first[row]} or {second[row]}; write it without thousands set apart, or leave "
+                "its type out."
+            )
+
+
+def _first_of(array: pa.Array, allowed: Sequence[pa.DataType]) -> pa.Array | None:
+    """Return the values in the first of some types that holds all of them."""
+    return next((v for t in allowed if (v := text_to(array, t)) is not None), None)
 
 
 def null_words(cells: pa.Array) -> dict[str, int]:
@@ -256,16 +393,16 @@ def _number_spellings(present: pa.Array) -> list[NumberSpelling]:
     return [NumberSpelling(before, after, group, decimal) for group, decimal in marks]
 
 
-def _as_values(spelling: Spelling, present: pa.Array) -> pa.Array | None:
-    """Return the cells as values of the first type that holds all of them."""
+def _as_values(
+    spelling: Spelling, present: pa.Array, allowed: Sequence[pa.DataType] = TYPES
+) -> pa.Array | None:
+    """Return the cells as values of the first type of `allowed` that holds all of them."""
     if isinstance(spelling, Plain):
-        plain, types = present, TYPES
-    elif _all(spelling.fits(present)):
-        plain = spelling.plain(present)
-        types = TYPES[4:6] if isinstance(spelling, DateSpelling) else TYPES[:3]
-    else:
+        return _first_of(present, allowed)
+    if not _all(spelling.fits(present)):
         return None
-    return next((v for t in types if (v := text_to(plain, t)) is not None), None)
+    types = TYPES[:3] if isinstance(spelling, NumberSpelling) else TYPES[4:7]
+    return _first_of(spelling.plain(present), [t for t in types if t in allowed])
 
 
 def _but_for_some(present: pa.Array, spellings: Sequence[Spelling]) -> Typed | None:
