@@ -38,7 +38,7 @@ _NUMBERS = 4096  # of a row that are compared, at most, evenly spread
 
 
 def write_data(folder: Path) -> None:
-    """Write table.csv (8,000 rows, five columns, one of words) and 300 recordings of a second."""
+    """Write table.csv (8,000 rows, five columns, one of words) and 1,200 recordings of 0.25 s."""
     from soundfile import write
 
     random = np.random.default_rng(0)
@@ -56,14 +56,14 @@ def write_data(folder: Path) -> None:
     lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values()))]
     (folder / "recordings").mkdir(parents=True, exist_ok=True)
     (folder / "table.csv").write_text("\n".join(lines) + "\n")
-    t = np.arange(2048) / 2000
-    for i in range(300):
+    t = np.arange(512) / 2000
+    for i in range(1200):
         pitch, fall = random.uniform(60, 300), random.uniform(2, 12)
         phases = random.uniform(0, 2 * np.pi, 2)
         above = pitch * random.choice([1.5, 2, 3])
-        wave = 0.5 * np.sin(2 * np.pi * pitch * t + phases[0]) * np.exp(-fall * (t % 0.25))
-        wave += 0.2 * np.sin(2 * np.pi * above * t + phases[1]) + 0.01 * random.normal(size=2048)
-        write(folder / "recordings" / f"{i:03d}.wav", wave, 2000, subtype="PCM_16")
+        wave = 0.5 * np.sin(2 * np.pi * pitch * t + phases[0]) * np.exp(-fall * (t % 0.1))
+        wave += 0.2 * np.sin(2 * np.pi * above * t + phases[1]) + 0.01 * random.normal(size=512)
+        write(folder / "recordings" / f"{i:04d}.wav", wave, 2000, subtype="PCM_16")
 
 
 def _compared(rows: Tensor) -> Tensor:

@@ -201,7 +201,21 @@ def _samplers(sampler: Mapping[str, Any] | None) -> Facts:
         for number, one in enumerate(sampler["candidates"] if sampler else ())
     ]
     title = f"samplers, by {sampler['seeds']:,} samples" if sampler else ""
-    return [(title, table) for _, table in _tables({"samplers": rows})]
+    facts: Facts = [(title, table) for _, table in _tables({"samplers": rows})]
+    if by := (sampler or {}).get("guidance"):
+        interval = f"where sigma/alpha is {by['low']:.2g} to {by['high']:.2g}"
+        facts.insert(
+            0, ("guidance", f"by class at scale {by['scale']:g}, {interval}: {_gains(by)}")
+        )
+    return facts
+
+
+def _gains(by: Mapping[str, Any]) -> str:
+    """What guidance gave, and what it does not concern."""
+    return (
+        f"Frechet distance {by['distance']:.3g} ({by['excess']:+.2g} ± {by['stderr']:.2g}), recall "
+        f"{by['recall']:+.3f}, coverage {by['coverage']:+.3f}; scores are not guided"
+    )
 
 
 def _curves(held_out: Mapping[str, Any]) -> Facts:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
+from undiffuse.data import Data
 from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
 from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError
+from undiffuse.evaluation.guide import can_be_guided, guide
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.options import TuningOptions
 from undiffuse.run import Run
@@ -23,6 +26,9 @@ def tune(
     **options: Any,
 ) -> str | None:
     """Find the cheapest sampler of a run that is as good as a dear one; it is the default then.
+
+    Samples of images and recordings with classes are then guided, where that brings them closer
+    (see `guide`).
 
     Args:
         run: the run, or its folder.
@@ -53,10 +59,17 @@ def tune(
         unfinished="which would change what is best",
         others="a sampler is chosen on its own held-out rows",
     )
+    began = time.perf_counter()
     said = model.tune(own, seed=asked.seed, seconds=seconds, progress=progress, stop=stop)
     if model.tuned_tree is None:
         if stop():
             return None
         raise InputError(f"{run.given}: {said}.")
+    if can_be_guided(model) and isinstance(own, Data):
+        left = None if seconds is None else seconds - (time.perf_counter() - began)
+        options = {"seed": asked.seed, "seconds": left, "progress": progress, "stop": stop}
+        said += f"; {guide(model, own, **options)}"
+        if stop():
+            return None
     run.keep_tuned(model)
     return said

@@ -53,7 +53,7 @@ from undiffuse.models.base import GenerativeModel, check_classes, unmet
 from undiffuse.models.diffusion_likelihood import BOUND_FORMS, BoundForm, by_bound, by_density
 from undiffuse.models.gaps import checked_share, draw_given, share_of_gaps
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
-from undiffuse.models.methods import within
+from undiffuse.models.methods import SAMPLER, within
 from undiffuse.models.tuning import Measured, Tuned, find_sampler, least_evaluations, rows_for
 from undiffuse.nn.sized import SizedNetwork
 from undiffuse.parts import describe
@@ -352,8 +352,8 @@ class Diffusion(GenerativeModel):
     ) -> Tensor:
         """Return `n` samples (n, *shape), by `method`, a name in METHODS, in `steps` steps.
 
-        Without a method, as `tune` has found it, for so many steps; where it has not, and for
-        guidance and given values, in the preset's default way. "published" is that of its paper.
+        Without a method, as `tune` has found it, for so many steps; where it has not, and for given
+        values, in the preset's default way. "published" is that of its paper.
 
         `wrap` changes the denoiser that is sampled, before its prediction is kept in range:
         guidance. `known` is (x_known, mask), each (n, *shape): what is true in the mask is given,
@@ -366,8 +366,10 @@ class Diffusion(GenerativeModel):
                 "this model has not met its data yet; call fit, or give its shape and data_range."
             )
         self.check_sampler(method=method, steps=steps)
-        plain = wrap is None and known is None
-        step, grid, own = self._sampler(method, steps, tuned=plain)
+        step, grid, own = self._sampler(method, steps, tuned=known is None)
+        tuned = self.tuned.guidance if self.tuned and method is None and known is None else None
+        if tuned and wrap is None and "label" in cond:
+            wrap = guided(self, tuned.scale, low=tuned.low, high=tuned.high)
         times = grid(self.schedule, own if steps is None else steps)
         return self._along(
             step, times, n, noise=noise, wrap=wrap, known=known, callback=callback, **cond
@@ -444,8 +446,12 @@ class Diffusion(GenerativeModel):
 
     def within(self, evaluations: int) -> dict[str, Any]:
         """Return options of `draw` that take at most so many evaluations; see `methods.within`."""
-        if self.tuned is not None:
-            return {} if self.tuned.best.steps <= evaluations else {"steps": evaluations}
+        if (tuned := self.tuned) is not None:
+            if tuned.evaluations(self.schedule) <= evaluations:
+                return {}
+            costs = {tuned.evaluations(self.schedule, one): one.steps for one in tuned.candidates}
+            few = [steps for cost, steps in costs.items() if cost <= evaluations]
+            return {"steps": max(few)} if few else {"method": SAMPLER, "steps": evaluations}
         return within(
             evaluations, *self._sampler(None), self.schedule, replaceable=not self.only_own
         )

@@ -54,7 +54,7 @@ from undiffuse.interfaces import Progress, Stop
 from undiffuse.models.methods import SAMPLER
 from undiffuse.models.paired import Compared, Pairing
 
-COUNTS = (6, 8, 10, 12, 18)
+COUNTS = (6, 8, 10, 12, 18, 25)
 TRIED = ("deis", "dpmpp", "unipc", "ipndm")
 ACCURATE = "deis", 40
 NOISY, NOISY_COUNTS = "dpmpp_sde", (12, 18, 25)
@@ -64,9 +64,9 @@ SEEDS, MOST_SEEDS = 1024, 4096  # that are compared, the more the fewer numbers 
 PILOT, LEAST_SEEDS = 192, 1000  # on which one can be refused, and chosen
 SCREENED = 8  # seeds for end-point errors, at least
 CLOSE = 0.03  # the largest end-point error of what is chosen
-NEAR = 0.005  # likewise, of what others are compared with
+NEAR = 0.002  # likewise, of what others are compared with
 TOLERANCE = 0.01  # of the reference's distance, by which another may be worse
-NOISE = 0.1  # likewise, of the noise that a distance has
+NOISE = 0.02  # likewise, of the noise that a distance has
 WIDTH = 0.005
 _FIRST = 8  # the evaluations whose grid and methods are searched and compared first
 _TRIALS = {6: 11, 8: 17, 12: 11}  # of the grids that are searched, about; others take one of these
@@ -155,6 +155,32 @@ class Candidate:
 
 @final
 @dataclass(frozen=True)
+class Guidance:
+    """How strongly samples are guided to their class, and what that gave, in features of the data.
+
+    Attributes:
+        scale: 1 is off.
+        low: the lowest sigma/alpha that is guided.
+        high: the highest.
+        distance: Frechet distance of guided samples to held-out rows.
+        excess: by how much that is more than that of the same samples unguided.
+        stderr: standard error of the excess.
+        recall: by how much recall is more.
+        coverage: by how much coverage is more.
+    """
+
+    scale: float
+    low: float
+    high: float
+    distance: float
+    excess: float
+    stderr: float
+    recall: float
+    coverage: float
+
+
+@final
+@dataclass(frozen=True)
 class Tuned:
     """The samplers that were measured for a trained model, and the one that was chosen.
 
@@ -163,12 +189,14 @@ class Tuned:
         chosen: the number of the chosen one.
         seeds: samples of the chosen one that were compared.
         rows: held-out rows that they were compared with.
+        guidance: of all of them; None: they are not guided.
     """
 
     candidates: tuple[Candidate, ...]
     chosen: int
     seeds: int
     rows: int
+    guidance: Guidance | None = None
 
     @property
     def best(self) -> Candidate:
@@ -185,6 +213,18 @@ class Tuned:
             )
         return METHODS[best.method], Knots(best.times), best.steps
 
+    def evaluations(self, schedule: Schedule, one: Candidate | None = None) -> int:
+        """Return how many evaluations of the network a sample takes by `one`, or by the best.
+
+        A guided step takes two.
+        """
+        times = as_times(list((one or self.best).times[:-1]))
+        if self.guidance is None:
+            return len(times)
+        ratio = (-0.5 * schedule.log_snr(times)).exp()
+        guided = (ratio >= self.guidance.low) & (ratio <= self.guidance.high)
+        return len(times) + int(guided.sum())
+
     def tree(self) -> dict[str, Any]:
         """Return this as plain data."""
         found = [{**asdict(one), "times": list(one.times)} for one in self.candidates]
@@ -199,6 +239,10 @@ class Tuned:
             found.append(Candidate(**given))
         if not 0 <= tree["chosen"] < len(found):
             raise ValueError(f"chosen: there is no candidate {tree['chosen']}")
+        guidance = tree.get("guidance")
+        guidance = None if guidance is None else Guidance(**guidance)
+        if guidance is not None and not guidance.low < guidance.high:
+            raise ValueError("guidance: its range does not rise")
         for one in found:
             if one.method not in (*TRIED, ACCURATE[0], NOISY):
                 raise ValueError(f"method {one.method}: it is none of those that are tried")
@@ -207,7 +251,7 @@ class Tuned:
             falling = all(s < t for t, s in pairwise(one.times))
             if one.steps < 1 or (one.times[0], one.times[-1]) != (1, 0) or not falling:
                 raise ValueError("times: they do not fall from 1 to 0")
-        return Tuned(tuple(found), tree["chosen"], tree["seeds"], tree["rows"])
+        return Tuned(tuple(found), tree["chosen"], tree["seeds"], tree["rows"], guidance)
 
 
 Drawing = Callable[[Step, Times, int, int], Tensor]

@@ -78,12 +78,28 @@ class _Candidate(TypedDict):
     stderr: _Number | None
 
 
-@with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+_FINITE = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+@with_config(_FINITE)
+class _Guidance(TypedDict):
+    scale: _Number
+    low: _Number
+    high: _Number
+    distance: float
+    excess: float
+    stderr: _Number
+    recall: float
+    coverage: float
+
+
+@with_config(_FINITE)
 class _Sampler(TypedDict):
     candidates: Annotated[list[_Candidate], MinLen(1), MaxLen(64)]
     chosen: _Count
     seeds: _Count
     rows: _Count
+    guidance: NotRequired[_Guidance | None]
 
 
 @with_config(_SOUND)
