@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any, final
 
 import torch
@@ -45,11 +45,12 @@ from undiffuse.diffusion.linear import LinearDenoiser
 from undiffuse.diffusion.objectives import AbstractObjective
 from undiffuse.diffusion.sample import Callback
 from undiffuse.diffusion.schedules.learned import schedule_loss
-from undiffuse.diffusion.schedules.process import Times, as_times
+from undiffuse.diffusion.schedules.process import Times
 from undiffuse.diffusion.target import Bounded, Target
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Noise, Player, Progress, Source, Stop
 from undiffuse.models.base import GenerativeModel, check_classes, unmet
+from undiffuse.models.choices import check_parts, with_sigma_data
 from undiffuse.models.diffusion_likelihood import BOUND_FORMS, BoundForm, by_bound, by_density
 from undiffuse.models.gaps import checked_share, draw_given, share_of_gaps
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
@@ -174,7 +175,7 @@ class Diffusion(GenerativeModel):
         """Put the parts together around the network, with sigma_data as far as it is known."""
         sigma_data = self.sigma_data or 1.0
         self.target, self.objective = (
-            _with_sigma_data(part, sigma_data) for part in (self.target, self.objective)
+            with_sigma_data(part, sigma_data) for part in (self.target, self.objective)
         )
         self.denoiser = Denoiser(
             network,
@@ -672,35 +673,3 @@ def guided(
         return Interval(moved, denoiser, low, high)
 
     return wrap
-
-
-def check_parts(
-    schedule: Schedule, target: Target, objective: AbstractObjective, step: Step
-) -> None:
-    """Raise InputError for parts that can never work together, before any data is read.
-
-    These are a target that is undefined on the schedule, levels that it does not have, and a
-    learned variance that the objective does not train.
-    """
-    t = objective.times.quantile(schedule, as_times([0.5]))
-    Denoiser(nn.Identity(), schedule, target).row(t)
-    weighting = getattr(objective, "weighting", None)  # not every objective has one
-    if weighting is not None:
-        weighting(schedule, t)
-    if step.reverse_variance.learned and not objective.learned_variance:
-        raise InputError(
-            "variance learned: this objective trains none; use Hybrid, or beta or beta_tilde."
-        )
-
-
-def _with_sigma_data(part: Any, sigma_data: float) -> Any:
-    """`part` with every field called sigma_data, at any depth, set to the measured value."""
-    if not is_dataclass(part) or isinstance(part, type):
-        return part
-    changes = {
-        field.name: sigma_data
-        if field.name == "sigma_data"
-        else _with_sigma_data(getattr(part, field.name), sigma_data)
-        for field in fields(part)
-    }
-    return replace(part, **changes)
