@@ -298,6 +298,17 @@ class ReadingOptions:
             "which is left out (default: as their values show)."
         ),
     ] = None
+    rules: Annotated[
+        bool | None,
+        Doc(
+            "Tables: keep what holds in all training rows, such as total = a + b: true or false "
+            "(default true)."
+        ),
+    ] = None
+    rule: Annotated[
+        tuple[str, ...] | None,
+        Doc('Tables: comparisons that every row keeps, e.g. "arrival > departure,price >= 0".'),
+    ] = None
 
     @property
     def wanted(self) -> dict[str, str]:

@@ -16,11 +16,11 @@ from undiffuse import parts
 from undiffuse.data import KINDS
 from undiffuse.data.tables import form as table_form
 from undiffuse.data.tables import read as table_read
+from undiffuse.data.tables.batches import BATCHES, NumberBatch
 from undiffuse.data.tables.columns import COLUMNS, GridColumn, IntegerColumn, measure_column
 from undiffuse.data.tables.form import LIBRARIES, WRITERS
 from undiffuse.data.tables.modelled import MODELLED, ConstantColumn, LevelColumn, NumberColumn
 from undiffuse.data.tables.read import READERS, open_table
-from undiffuse.data.tables.transform import BATCHES, NumberBatch
 
 pa = pytest.importorskip("pyarrow")
 

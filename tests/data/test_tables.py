@@ -156,7 +156,7 @@ def test_constant_columns_are_reproduced_and_row_counters_noted():
     drawn = loaded.form.present(transform.decode(np_to_torch(np.zeros((5, *transform.shape)))))
     assert transform.shape == (2,)
     assert drawn.column("always").to_pylist() == ["yes"] * 5
-    assert loaded.notes == (
+    assert tuple(loaded.notes) == (
         'pyarrow table: column "id" counts the rows; remove it unless that is meant.',
     )
 

@@ -47,6 +47,8 @@ def load(
     drop: Sequence[str] | None = None,
     keep: Sequence[str] | None = None,
     types: Mapping[str, str] | Sequence[str] | None = None,
+    rules: bool | None = None,
+    rule: str | Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Data:
     """Read a source, split it, and measure how it is to be modelled.
@@ -75,6 +77,10 @@ def load(
         types: column -> what it holds, where its values do not show it: "number", "integer",
             "money", "boolean", "category", "date", a format of dates such as "%d/%m/%Y", "time",
             "duration", or "text", which is left out. Or "column=type" of each.
+        rules: of a table, whether samples keep what holds in all training rows: columns that
+            others determine, and numbers that are never below others. By default they do.
+        rule: of a table, comparisons that every row keeps, such as "arrival > departure" or
+            "price >= 0"; rows that break one are refused, and have a log-likelihood of -inf.
         progress: called now and then.
 
     Raises:
@@ -88,8 +94,9 @@ def load(
         return source
     if isinstance(types, Mapping):
         types = [f"{name}={kind}" for name, kind in types.items()]
-    columns = {"drop": drop, "keep": keep, "types": types}
-    given: dict[str, Any] = {"size": size, "axes": axes, "labels": labels}
+    rule = rule.split(",") if isinstance(rule, str) else rule
+    columns = {"drop": drop, "keep": keep, "types": types, "rule": rule}
+    given: dict[str, Any] = {"size": size, "axes": axes, "labels": labels, "rules": rules}
     given |= {name: tuple(words) for name, words in columns.items() if words is not None}
     reading = ReadingOptions(**checked(ReadingOptions, given, called=" ".join))
     loaded = read(source, seed, reading, progress)

@@ -47,7 +47,8 @@ class Loaded:
         classes: names of the classes.
         groups: (N,) int64; rows of one group are held out together, or trained on together.
         parts: (N,) what each row is for, as in `split`; None if the source does not say.
-        notes: what was skipped, resized, left out: one sentence each.
+        notes: what was skipped, resized, left out: one sentence each; more when the transform is
+            measured.
         names: what each row is called; its number from 0, if empty.
         facts: plain data for `undiffuse info`.
     """
@@ -63,7 +64,7 @@ class Loaded:
     classes: tuple[str, ...] = ()
     groups: np.ndarray | None = None
     parts: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
     names: Sequence[Any] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 

@@ -188,7 +188,7 @@ class Data:
             fingerprint=loaded.fingerprint,
             labels=loaded.labels,
             groups=loaded.groups,
-            notes=loaded.notes,
+            notes=tuple(loaded.notes),
         )
         return every_row.only(self.split.held_out(np.arange(self.n_held_out)))
 

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from undiffuse.data.arrays.axes import layout_of
+from undiffuse.data.tables.batches import LevelBatch, negative_log_normal
 from undiffuse.data.tables.modelled import LevelColumn
-from undiffuse.data.tables.transform import LevelBatch, negative_log_normal
 from undiffuse.data.unseen import log_seen
 from undiffuse.data.whole_numbers import dequantize, quantize
 from undiffuse.errors import InputError

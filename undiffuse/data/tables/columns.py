@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict, final
 
 import numpy as np
 
-from undiffuse.data.tables.days import LAST_DAY, PLACES, days_of, days_written
+from undiffuse.data.tables.days import LAST_DAY, days_of, days_written, whole_of
 from undiffuse.data.tables.durations import read_duration
 from undiffuse.errors import InputError
 
@@ -233,8 +233,10 @@ class IntegerColumn(GridColumn):
 class DayColumn(GridColumn):
     """Days that are written as whole numbers, 20241231, by the days since 1970.
 
+    Times of day, such as 1745, are the minutes since midnight.
+
     Args:
-        written: the order of year, month and day.
+        written: the order of year, month and day, as "ymd"; "hm" for times of day.
     """
 
     written: str = "ymd"
@@ -264,12 +266,7 @@ class DayColumn(GridColumn):
     def _decode(self, codes: np.ndarray, empty: np.ndarray, own: pa.DataType) -> pa.Array:
         import pyarrow as pa
 
-        days = self.whole(codes).astype("datetime64[D]")
-        months, years = days.astype("datetime64[M]"), days.astype("datetime64[Y]")
-        day = (days - months).astype(np.int64) + 1
-        month = (months - years).astype(np.int64) + 1
-        place = dict(zip(self.written, PLACES[self.written]))
-        whole = (years.astype(np.int64) + 1970) * place["y"] + month * place["m"] + day * place["d"]
+        whole = whole_of(self.whole(codes), self.written)
         if pa.types.is_floating(own):
             return _floats(whole.astype(np.float64), empty, own, self.missing)
         return pa.array(whole.astype(own.to_pandas_dtype()), own, mask=empty)

@@ -23,6 +23,8 @@ from undiffuse.data.kind import Kind
 from undiffuse.data.paths import TEXT_SUFFIXES, WORKBOOK_SUFFIXES, suffix_of
 from undiffuse.data.rows import ArrayRows, Loaded
 from undiffuse.data.source import Data
+from undiffuse.data.tables.binding import bind
+from undiffuse.data.tables.breaches import fill_by_rules, note_breaches
 from undiffuse.data.tables.columns import (
     COLUMNS,
     Column,
@@ -33,10 +35,14 @@ from undiffuse.data.tables.columns import (
     measure_column,
     text_to,
 )
-from undiffuse.data.tables.days import PLACES
+from undiffuse.data.tables.days import CLOCK, PLACES
+from undiffuse.data.tables.finding import Seen
 from undiffuse.data.tables.form import TableForm, need_pyarrow, schema_to_text
 from undiffuse.data.tables.modelled import MODELLED, measure_model, phrase_of
+from undiffuse.data.tables.rules import RULES, Rule
+from undiffuse.data.tables.stated import Stated, read_rule, refuse_broken
 from undiffuse.data.tables.transform import TableTransform
+from undiffuse.data.tables.values import Scale
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
@@ -48,6 +54,10 @@ if TYPE_CHECKING:
 
 _FEW = 3  # columns named in a sentence
 _PARTS = {"y": "year", "m": "month", "d": "day"}
+_WRITTEN = {
+    **{written: f"days, {', '.join(map(_PARTS.__getitem__, written))}" for written in PLACES},
+    CLOCK: "times of day, hours and minutes",
+}
 
 
 @final
@@ -57,12 +67,14 @@ class TableKind(Kind):
     name = "tables"
     file_suffixes = (*TEXT_SUFFIXES, ".parquet", ".pq", *WORKBOOK_SUFFIXES)
     accompanies = True
-    takes = ("drop", "keep", "types")
+    takes = ("drop", "keep", "types", "rules", "rule")
     parts: ClassVar[Mapping[str, type]] = {
         "transform": TableTransform,
         "form": TableForm,
+        "stated": Stated,
         **MODELLED,
         **COLUMNS,
+        **RULES,
     }
 
     @property
@@ -99,6 +111,11 @@ class TableKind(Kind):
             }
             for column, codes, field in zip(columns, matrix.T, schema)
         ]
+        scales = [Scale.of(column, field.type) for column, field in zip(columns, schema)]
+        stated = [read_rule(text, columns, scales, opened.name) for text in reading.rule or ()]
+        refuse_broken(stated, matrix, opened.name)
+        tree: dict[str, Any] = {"rows": len(matrix), "columns": facts}
+        notes = [*opened.notes, *_remarks(opened, columns, matrix)]
 
         def make_transform(chunks: Callable[[], Iterator[np.ndarray]]) -> TableTransform:
             rows = np.concatenate(list(chunks()))
@@ -113,7 +130,10 @@ class TableKind(Kind):
                 )
             for fact, model, column, field in zip(facts, models, columns, schema):
                 fact["modelled as"] = phrase_of(model, column, field.type)
-            return TableTransform(columns=models)
+            seen = Seen(columns, [field.type for field in schema], models, rows)
+            rules = bind(seen, search=reading.rules is not False, stated=stated)
+            _tell_rules(rules, tree, notes, opened.name)
+            return TableTransform(columns=models, rules=rules, stated=stated)
 
         return Loaded(
             kind=self.name,
@@ -130,8 +150,8 @@ class TableKind(Kind):
             name=opened.name,
             path=_path_of(source),
             fingerprint=_fingerprint(opened, columns, matrix),
-            notes=(*opened.notes, *_remarks(opened, columns, matrix)),
-            facts={"rows": len(matrix), "columns": facts},
+            notes=notes,
+            facts=tree,
         )
 
     def conform(
@@ -170,6 +190,7 @@ class TableKind(Kind):
             matrix[:, i] = codes
             if progress is not None:
                 progress(i + 1, len(columns), "columns")
+        note_breaches(transform, matrix, problems)
         return Conformed(
             CheckedRows(ArrayRows(matrix), problems),
             range(1, len(matrix) + 1),
@@ -212,7 +233,25 @@ class TableKind(Kind):
                 "such a value; it is kept, and the others are drawn as for a rare one."
                 for row in np.flatnonzero(known[:, i] & ~model.expects(codes))[:1].tolist()
             ]
+        notes += fill_by_rules(transform, rows, known, opened.name)
         return PartialRows(rows, known, tuple(notes))
+
+
+def _tell_rules(rules: Sequence[Rule], tree: dict[str, Any], notes: list[str], name: str) -> None:
+    """Write rules into the facts on a table, and a note on how many columns they bind."""
+    if not rules:
+        return
+    tree["rules"] = [{"column": rule.name, "rule": rule.phrase} for rule in rules]
+    told = {rule.name: rule.phrase for rule in rules}
+    for fact in tree["columns"]:
+        if fact["name"] in told:
+            fact["modelled as"] = told[fact["name"]]
+    shown = "; ".join(f'"{name}" {phrase}' for name, phrase in [*told.items()][:_FEW])
+    more = f"; and {len(told) - _FEW} more (see undiffuse info)" if len(told) > _FEW else ""
+    notes.append(
+        f"{name}: rules that hold in all training rows are kept in samples: {shown}{more}; "
+        "--data.rules false turns this off."
+    )
 
 
 def _rounding(
@@ -302,9 +341,9 @@ def _remarks(opened: TableSource, columns: Sequence[Column], matrix: np.ndarray)
                 lambda column, _, written=written: (
                     isinstance(column, DayColumn) and column.written == written
                 ),
-                f"is read as days, {', '.join(map(_PARTS.__getitem__, written))}",
+                f"is read as {meaning}",
             )
-            for written in PLACES
+            for written, meaning in _WRITTEN.items()
         ),
         (
             lambda column, _: isinstance(column, TimeColumn) and column.rounded,

@@ -1,0 +1,478 @@
+"""Rules of tables: what is known to hold is found, put back and scored; nothing else is found."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from undiffuse.data import complete, conform, load, restore
+from undiffuse.data.tables.finding import FEWEST
+from undiffuse.data.tables.rules import RULES, Determined
+from undiffuse.errors import InputError
+
+ROWS = 900
+N = 810  # of them for training
+
+
+def amounts(rng, n):
+    a, b = rng.integers(0, 500, n), np.round(rng.gamma(2, 30, n), 2)
+    return {"a": a, "b": b, "total": np.round(a + b, 2), "net": np.round(2 * a - b, 2)}
+
+
+def product(rng, n):
+    quantity, price = rng.integers(1, 20, n), rng.integers(100, 9000, n) / 100
+    return {"quantity": quantity, "price": price, "paid": np.round(quantity * price, 2)}
+
+
+def degrees(rng, n):
+    celsius = np.round(rng.normal(10, 8, n), 1)
+    return {"celsius": celsius, "fahrenheit": np.round(celsius * 9 / 5 + 32, 2)}
+
+
+def floats(rng, n):
+    x, y = rng.normal(size=(2, n))
+    return {"x": x, "y": y, "less": x - 3 * y}
+
+
+def codes(rng, n):
+    code = rng.integers(10_000, 99_999, n)
+    return {"code": code, "region": code // 1000, "last": code % 100}
+
+
+def clock(rng, n):
+    time = rng.integers(0, 24, n) * 100 + rng.integers(0, 12, n) * 5
+    late = rng.integers(-10, 200, n)
+    minutes = (time // 100 * 60 + time % 100 + late) % 1440
+    arrival = minutes // 60 * 100 + minutes % 60
+    return {
+        "time": time,
+        "hour": time // 100,
+        "minute": time % 100,
+        "late": late,
+        "arrival": arrival,
+    }
+
+
+def dates(rng, n):
+    day = pd.Timestamp("2019-03-01") + pd.to_timedelta(rng.integers(0, 1500, n), "D")
+    parts = {name: getattr(day, name) for name in ("year", "month", "day")}
+    return {"date": day.date, **parts, "weekday": day.day_name(), "w": day.dayofweek + 1}
+
+
+def zones(rng, n):
+    """UTC beside the parts of local time, two hours ahead in summer and one in winter."""
+    when = pd.Timestamp("2021-01-01", tz="Europe/Berlin") + pd.to_timedelta(
+        rng.integers(0, 364 * 24, n), "h"
+    )
+    when = when[when.strftime("%d%m%H") != "311002"]  # once a year an hour comes twice
+    local = {name: getattr(when, name) for name in ("month", "day", "hour")}
+    return {"utc": when.tz_convert("UTC"), **local, "x": rng.normal(size=len(when))}
+
+
+def places(rng, n):
+    city = rng.integers(0, 12, n)
+    street = city * 4 + rng.integers(0, 4, n)
+    names = np.array([f"{name}town" for name in "abcdefghijkl"])
+    return {"zip": 1000 + 7 * street, "city": names[city], "rain": (city * 5) % 7 * 0.5}
+
+
+def routes(rng, n):
+    origin, step = rng.integers(0, 3, n), rng.integers(1, 9, n)
+    dest = (origin * 5 + step * step) % 17
+    distance = 100 + (origin * 91 + dest * 57) % 1000
+    return {
+        "origin": np.array(list("EJL"))[origin],
+        "dest": np.array(list("abcdefghijklmnopq"))[dest],
+        "distance": distance,
+        "air": distance / 8 + rng.normal(0, 3, n),
+    }
+
+
+def orders(rng, n):
+    low = rng.normal(0, 5, n)
+    start = rng.integers(0, 400, n)
+    return {
+        "low": low,
+        "high": low + rng.gamma(2, 2, n),
+        "start": start,
+        "end": start + rng.geometric(0.1, n) - 1,
+    }
+
+
+def gaps(rng, n):
+    """What is missing leaves what it determines missing, or free."""
+    a, b = rng.integers(0, 300, n).astype(float), rng.integers(0, 300, n).astype(float)
+    a[rng.random(n) < 0.1] = np.nan
+    diverted = np.isnan(a) & (rng.random(n) < 0.5)
+    return {"a": a, "b": b, "sum": np.where(diverted, rng.integers(0, 600, n), a + b)}
+
+
+def same(left, right):
+    left, right = np.asarray(left, float), np.asarray(right, float)
+    return np.isclose(left, right, rtol=1e-6, atol=1e-6) | np.isnan(left) | np.isnan(right)
+
+
+def minutes(clock):
+    return clock // 100 * 60 + clock % 100
+
+
+def weekdays(frame):
+    date = pd.to_datetime(frame["date"])
+    return (
+        (date.dt.year == frame["year"])
+        & (date.dt.month == frame["month"])
+        & (date.dt.day == frame["day"])
+        & (date.dt.day_name() == frame["weekday"])
+        & (date.dt.dayofweek + 1 == frame["w"])
+    )
+
+
+def local_times(frame):
+    local = pd.to_datetime(frame["utc"], utc=True).dt.tz_convert("Europe/Berlin").dt
+    return (
+        (local.month == frame["month"])
+        & (local.day == frame["day"])
+        & (local.hour == frame["hour"])
+    )
+
+
+def looked_up(frame, real, of, to):
+    return frame.merge(real.groupby(of)[to].first().reset_index(), on=of, how="left")[to + "_y"]
+
+
+def known_pairs(frame, real, *names):
+    return pd.MultiIndex.from_frame(frame[[*names]]).isin(pd.MultiIndex.from_frame(real[[*names]]))
+
+
+KEPT = {
+    amounts: (2, lambda f, _: same(f.total, f.a + f.b) & same(f.net, 2 * f.a - f.b)),
+    product: (1, lambda f, _: same(f.paid, f.quantity * f.price)),
+    degrees: (1, lambda f, _: same(f.fahrenheit, f.celsius * 9 / 5 + 32)),
+    floats: (1, lambda f, _: same(f.less, f.x - 3 * f.y)),
+    codes: (2, lambda f, _: (f.region == f.code // 1000) & (f["last"] == f.code % 100)),
+    clock: (
+        2,
+        lambda f, _: (
+            (f.hour == f.time // 100)
+            & (f.minute == f.time % 100)
+            & ((minutes(f.time) + f.late - minutes(f.arrival)) % 1440 == 0)
+        ),
+    ),
+    dates: (5, lambda f, _: weekdays(f)),
+    zones: (1, lambda f, _: local_times(f)),
+    places: (
+        2,
+        lambda f, real: known_pairs(f, real, "zip", "city") & known_pairs(f, real, "city", "rain"),
+    ),
+    routes: (1, lambda f, real: known_pairs(f, real, "origin", "dest", "distance")),
+    orders: (0, lambda f, _: (f.low <= f.high) & (f.start <= f.end)),
+    gaps: (1, lambda f, _: same(f["sum"], f.a + f.b)),
+}
+"""Table -> how many of its columns others determine, and which rows of a frame keep its rules."""
+
+
+def frame(made, seed=0, n=ROWS):
+    return pd.DataFrame(made(np.random.default_rng(seed), n))
+
+
+def read(made, **reading):
+    return load(frame(made), held_out=0.1, **reading)
+
+
+def determines(rule):
+    return isinstance(rule, Determined)
+
+
+def drawn(data, n=400, seed=0):
+    """Rows that a model could draw: those of normal coordinates, and of extreme ones."""
+    x = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
+    x[: n // 4] *= 3
+    return data.form.present(data.transform.decode(x))
+
+
+def known(data, rows):
+    """Their log-likelihood if all coordinates were standard normal, in the middle of each step."""
+    x, correction = data.transform.encode(torch.as_tensor(rows), torch.zeros_like)
+    return correction - (x.double().square() / 2 + math.log(2 * math.pi) / 2).sum(1)
+
+
+def stored(data):
+    """The training rows: of held-out ones some values may be unseen."""
+    return data.sample_batch(len(data))["row"].numpy()
+
+
+@pytest.mark.parametrize("made", KEPT, ids=lambda made: made.__name__)
+def test_what_holds_in_every_row_holds_in_every_drawn_row(made):
+    determined, keeps = KEPT[made]
+    data = read(made)
+    real = frame(made)
+    assert np.all(keeps(real, real))  # the law is one of this table
+    rows = drawn(data)
+    assert np.all(keeps(rows, real))
+    assert sum(map(determines, data.transform.rules)) == determined
+    without = drawn(read(made, rules=False))
+    assert not np.all(keeps(without, real))  # by itself it would not hold
+
+
+@pytest.mark.parametrize("made", KEPT, ids=lambda made: made.__name__)
+def test_rows_come_back_and_a_run_records_its_rules(made):
+    data = read(made)
+    rows = stored(data)
+    x, _ = data.transform.encode(torch.as_tensor(rows), torch.zeros_like)
+    transform, _, _ = restore(json.loads(json.dumps(data.config(), allow_nan=False)))
+    for one in (data.transform, transform):
+        back = one.decode(x)
+        np.testing.assert_allclose(back, rows, rtol=1e-4, atol=1e-4)
+    assert torch.equal(transform.encode(torch.as_tensor(rows), torch.zeros_like)[0], x)
+    assert not conform(data.train[:], data.config()).readable.problems
+
+
+def test_every_sort_of_rule_is_held():
+    found = {type(rule) for made in KEPT for rule in read(made).transform.rules}
+    assert found == set(RULES.values())
+
+
+def unrelated(rng, n):
+    city = 1 / np.arange(1, 40)
+    return {
+        "word": rng.choice(list("abc"), n),
+        "city": rng.choice([f"c{i}" for i in range(39)], n, p=city / city.sum()),
+        "count": rng.poisson(3, n),
+        "flag": rng.random(n) < 0.02,
+        "x": rng.normal(size=n),
+        "price": np.round(rng.gamma(2, 20, n), 2),
+        "year": rng.integers(1990, 2020, n),
+        "gap": np.where(rng.random(n) < 0.2, np.nan, rng.integers(0, 9, n)),
+    }
+
+
+@pytest.mark.parametrize("n", [40, 300, 1000])
+def test_nothing_is_found_where_columns_are_independent(n):
+    """None in 12 tables of each size: by accident at most one in e**20 for each candidate."""
+    for seed in range(12):
+        assert load(frame(unrelated, seed, n)).transform.rules == ()
+
+
+def test_nearly_determined_is_not_determined():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 50, (2, ROWS))
+    total = a + b + (rng.random(ROWS) < 0.02)
+    word = np.where(rng.random(ROWS) < 0.96, a % 5, rng.integers(0, 5, ROWS))
+    table = pd.DataFrame({"a": a, "b": b, "total": total, "word": word})
+    assert not any(map(determines, load(table).transform.rules))
+
+
+def test_rows_that_are_repeated_test_no_rule():
+    one = frame(unrelated, 0, 4 * FEWEST // 5)
+    assert load(pd.concat([one] * 20)).transform.rules == ()
+
+
+@pytest.mark.parametrize("made", [amounts, clock, dates, places, product])
+def test_a_kept_dependency_adds_its_remaining_mass_and_a_breach_the_unseen(made):
+    """log n/(n + 1) for each; log 1/(n + 1) and the probability of the value alone, if broken."""
+    data = read(made)
+    rules = list(filter(determines, data.transform.rules))
+    rows = stored(data)[:50]
+    bare = type(data.transform)(
+        columns=[
+            column
+            for i, column in enumerate(data.transform.columns)
+            if i not in {rule.target for rule in rules}
+        ]
+    )
+    left = [i for i in range(rows.shape[1]) if i not in {rule.target for rule in rules}]
+    if len(rules) == len(data.transform.rules):
+        kept = known(data, rows) - _normal(bare, rows[:, left])
+        np.testing.assert_allclose(kept, len(rules) * math.log(N / (N + 1)), atol=1e-9)
+    for rule in rules:
+        if any(rule.target in other.sources for other in rules):
+            continue
+        wrong = rows.copy()
+        wrong[:, rule.target] = stored(data)[60:110, rule.target]
+        broken = rule.broken(wrong)
+        alone = _normal(
+            type(data.transform)(columns=[data.transform.columns[rule.target]]),
+            wrong[:, [rule.target]],
+        )
+        change = known(data, wrong) - known(data, rows)
+        assert broken.any()
+        np.testing.assert_allclose(change[broken], (alone - math.log(N))[broken], atol=1e-9)
+
+
+def _normal(transform, rows):
+    x, correction = transform.encode(torch.as_tensor(rows), torch.zeros_like)
+    return correction - (x.double().square() / 2 + math.log(2 * math.pi) / 2).sum(1)
+
+
+def test_probabilities_of_a_table_with_a_lookup_sum_to_one():
+    """Over all rows of the known values; what is unseen has the rest."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(routes(rng, 3000)).drop(columns="air")
+    data = load(table, held_out=100)
+    columns = data.transform.columns
+    values = [column.values for column in columns]
+    rows = np.array([[a, b, c] for a in values[0] for b in values[1] for c in values[2]])
+    shares = np.exp(known(data, rows).numpy())
+    seen = {tuple(row) for row in stored(data).tolist()}
+    is_seen = np.array([tuple(row) in seen for row in rows.tolist()])
+    counts = np.array([np.sum(np.all(stored(data) == row, 1)) for row in rows[is_seen]])
+    assert shares.sum() == pytest.approx(1, abs=3 / 1000)
+    np.testing.assert_allclose(shares[is_seen], counts / counts.sum(), rtol=0.35, atol=1e-3)
+    assert 0 < shares[~is_seen].sum() < 30 / 2900
+
+
+def test_a_difference_has_the_density_of_the_larger_given_the_smaller():
+    """Over all of its values, whole or not, that integrates to one."""
+    data = read(orders)
+    names = [column.name for column in data.transform.columns]
+    row = np.median(stored(data), 0)
+    for name, spread in {
+        "high": np.linspace(-1, 200, 40_001),
+        "end": np.arange(-2.0, 60.0),
+    }.items():
+        below = "low" if name == "high" else "start"
+        rows = np.repeat(row[None], len(spread), 0)
+        column, other = (data.form.columns[names.index(one)] for one in (name, below))
+        base = row[names.index(below)]
+        if name == "end":
+            base = base * other.unit + other.offset - column.offset
+        rows[:, names.index(name)] = base + spread
+        nats = known(data, rows)
+        rule = next(one for one in data.transform.rules if one.name == name)
+        of_gaps = type(data.transform)(columns=[rule.gap])
+        most = int(nats.argmax())
+        others = nats[most] - _normal(of_gaps, spread[[most], None])
+        expected = rule.gap.expects(spread)  # what is unseen has a share for all of it
+        total = np.exp((nats - others).numpy())[expected].sum() * (spread[1] - spread[0])
+        assert total == pytest.approx(1, abs=0.03)
+
+
+def test_a_breach_is_named_and_costs_as_the_unseen_does():
+    data = read(places)
+    odd = frame(places).head(4)
+    odd.loc[1, "city"] = "atown" if odd.loc[1, "city"] != "atown" else "btown"
+    rows = conform(odd, data.config())
+    assert list(rows.readable.problems) == [1]
+    problem = rows.readable.problems[1]
+    assert problem.nats is None
+    assert 'column "city"' in problem.reason
+    assert 'follows from "zip" (lookup of 48 values)' in problem.reason
+    nats = known(data, rows.readable.take(np.arange(4))[0])
+    assert nats[1] < nats[[0, 2, 3]].min() - math.log(N) + 4
+
+
+def test_what_the_rules_are_is_said():
+    data = read(routes)
+    told = {line["column"]: line["rule"] for line in data.describe()["rules"]}
+    assert told["distance"].startswith('follows from "origin" and "dest" (lookup of ')
+    assert told["dest"].startswith('is one of the values seen beside "origin"')
+    assert any("--data.rules false" in note for note in data.notes)
+    assert "rules" not in read(routes, rules=False).describe()
+    assert read(routes, rules=False).config()["reading"] == {"rules": False}
+
+
+# --- stated rules
+
+
+def test_a_stated_rule_is_kept_and_its_breach_is_impossible():
+    table = frame(orders).head(60)  # too few rows to find any
+    data = load(table, rule=["high > low", "start <= end", "start >= 0"])
+    rows = drawn(data)
+    assert (rows.high > rows.low).all()
+    assert (rows.start <= rows.end).all()
+    odd = table.head(3).copy()
+    odd.loc[1, "end"] = odd.loc[1, "start"] - 1
+    problems = conform(odd, data.config()).readable.problems
+    assert list(problems) == [1]
+    assert problems[1].nats == -math.inf
+    assert problems[1].reason == 'breaks the stated rule "start <= end"'
+
+
+def test_a_stated_rule_holds_across_grids_and_where_a_side_is_missing():
+    rng = np.random.default_rng(0)
+    paid = rng.integers(1, 9, 80) * 5.0
+    cost = np.round(paid * rng.uniform(0.1, 0.99, 80), 2)
+    paid[:9], cost[20:29] = np.nan, np.nan
+    table = pd.DataFrame({"paid": paid, "cost": cost})
+    for rule in ("paid > cost", "cost < paid"):
+        rows = drawn(load(table, rule=rule))
+        kept = (rows.paid > rows.cost) | rows.paid.isna() | rows.cost.isna()
+        assert kept.all()
+        assert rows.paid.isna().any()
+        assert rows.cost.isna().any()
+        assert set(rows.paid.dropna() % 5) == {0}
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("end > start", "rows break the stated rule"),
+        ("end", "is no comparison"),
+        ("end == start", "is no comparison"),
+        ("ende >= start", 'there is no column "ende"'),
+        ("start >= zero", 'there is no column "zero"'),
+        ("word >= 3", "only numbers, days and times can be compared"),
+        ("when >= 3", "not of one kind"),
+        ("when >= start", "not of one kind"),
+        ("start >= start", "not of one kind"),
+    ],
+)
+def test_rules_that_cannot_be_are_refused_in_one_sentence(rule, said):
+    table = frame(orders).assign(word="a", when=pd.Timestamp("2024-01-01"))
+    table.loc[:400, ["word", "when"]] = ["b", pd.Timestamp("2024-02-01")]
+    with pytest.raises(InputError) as told:
+        load(table, rule=rule)
+    assert said in str(told.value)
+    assert str(told.value).count("\n") == 0
+    if "break" in said:
+        first = int(np.flatnonzero(table.end <= table.start)[0]) + 1
+        count = int((table.end <= table.start).sum())
+        assert f"{count:,} rows" in str(told.value)
+        assert f"row {first:,};" in str(told.value)
+
+
+# --- completion
+
+
+def test_what_known_cells_determine_is_filled_and_kept():
+    data = read(routes)
+    real = frame(routes)
+    partial = complete(real[["origin", "dest"]].head(3), data.config())
+    names = list(real)
+    assert partial.known[:, names.index("distance")].all()
+    column = data.form.columns[names.index("distance")]
+    codes = partial.rows[:, names.index("distance")]
+    assert (column.offset + column.unit * codes).tolist() == real.distance.head(3).tolist()
+    assert not partial.known[:, names.index("air")].any()
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ({"distance": [None]}, None),
+        ({"distance": ["own"]}, 'fill "origin" and "dest" too, or leave "distance" empty'),
+        ({"dest": ["own"]}, 'fill "origin" too, or leave "dest" empty'),
+        ({"origin": ["own"]}, None),
+        ({"origin": ["own"], "dest": ["own"], "distance": ["other"]}, "contradicts"),
+    ],
+)
+def test_a_cell_that_others_determine_needs_them(cells, said):
+    data, real = read(routes), frame(routes)
+    other = real.distance[real.distance != real.distance[0]].iloc[0]
+    row = {
+        name: [{"own": real.loc[0, name], "other": other}.get(cell[0])]
+        for name, cell in cells.items()
+    }
+    table = pd.DataFrame({**row, "air": [80.0]})
+    if said is None:
+        partial = complete(table, data.config())
+        assert partial.known.sum() == 1 + sum(cell != [None] for cell in cells.values())
+        return
+    with pytest.raises(InputError) as told:
+        complete(table, data.config())
+    assert said in str(told.value)

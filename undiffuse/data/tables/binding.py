@@ -1,0 +1,246 @@
+"""Choose which columns of a table are bound by which rules, of those that hold in its rows.
+
+Every column that others determine, directly or through others, is left out of the model, those with
+the most values first: of a date and its month and day the date is. What is left, the base, is
+modelled. Two columns of the base that a lookup or a calendar needs together keep to the
+combinations that occur (`Within`), and a number of the base that another is never above is modelled
+by the difference (`Ordered`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from undiffuse.data.tables.columns import FloatColumn, IntegerColumn
+from undiffuse.data.tables.finding import FEWEST, SURE, Seen, determinations
+from undiffuse.data.tables.modelled import LevelColumn, NumberColumn, measure_model
+from undiffuse.data.tables.rules import (
+    Calendar,
+    Determined,
+    Lookup,
+    Ordered,
+    Rule,
+    Within,
+    least_codes,
+)
+from undiffuse.data.tables.stated import Stated
+
+if TYPE_CHECKING:
+    from undiffuse.data.tables.columns import Column
+
+
+def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rule]:
+    """Return the rules of the training rows, each after those that restore its sources.
+
+    Args:
+        seen: the training rows.
+        search: whether rules are sought.
+        stated: those that the owner of the data states, which are kept in any case.
+    """
+    kept = {place for rule in stated for place in rule.places}
+    found = determinations(seen) if search else []
+    while True:
+        chosen = _chosen(found, seen, kept)
+        bound = {rule.target for rule in chosen}
+        pairs, refused = _pairs(chosen, seen, bound | kept)
+        if refused is None:
+            break
+        found.remove(refused)
+    for rule in chosen:
+        _complete(rule, seen)
+    within = [_within(seen, *pair) for pair in pairs]
+    taken = bound | {rule.target for rule in within}
+    return [*within, *_orders(seen, taken, search, stated), *chosen]
+
+
+def _chosen(found: Sequence[Determined], seen: Seen, kept: Collection[int]) -> list[Determined]:
+    """Return rules of as many columns as possible, in the order in which they can be restored."""
+    everything = set(range(len(seen.names)))
+    base = set(everything)
+    for place in sorted(everything - set(kept), key=lambda i: (-seen.counts[i], -i)):
+        smaller = base - {place}
+        if len(_restored(smaller, found)) == len(everything) - len(smaller):
+            base = smaller
+    return _restored(base, found)
+
+
+def _restored(base: Collection[int], found: Sequence[Determined]) -> list[Determined]:
+    """Return the rules that restore columns from those of the base, one for each."""
+    known, order = set(base), []
+    while True:
+        rule = next((r for r in found if r.target not in known and _can(r, known, base)), None)
+        if rule is None:
+            return order
+        known.add(rule.target)
+        order.append(rule)
+
+
+def _can(rule: Determined, known: Collection[int], base: Collection[int]) -> bool:
+    together = isinstance(rule, Lookup) and len(rule.sources) > 1
+    return set(rule.sources) <= set(base if together else known)
+
+
+def _pairs(
+    chosen: Sequence[Determined], seen: Seen, taken: Collection[int]
+) -> tuple[list[tuple[int, list[int]]], Determined | None]:
+    """Return (child, parent) of columns that keep to their combinations, parents first.
+
+    If that cannot be done for a rule, it is returned too.
+    """
+    parents: dict[int, list[int]] = {}
+    for rule in chosen:
+        pair = _together(rule)
+        if pair is None or set(pair) & set(taken) or _all_occur(seen, pair):
+            if isinstance(rule, Lookup) and pair and set(pair) & set(taken):
+                return [], rule
+            continue
+        *others, child = sorted(pair, key=lambda i: (seen.counts[i], i))
+        if isinstance(rule, Calendar):
+            *others, child = pair
+        if parents.get(child, others) != others or any(_leads(parents, i, child) for i in others):
+            return [], rule
+        parents[child] = others
+    return [(child, parents[child]) for child in _in_order(parents)], None
+
+
+def _in_order(below: Mapping[int, Collection[int]]) -> list[int]:
+    """Return columns that rest on others, each after those of them that it rests on."""
+    order: list[int] = []
+    while len(order) < len(below):
+        order += [
+            i for i in below if i not in order and all(j in order for j in below[i] if j in below)
+        ]
+    return order
+
+
+def _leads(below: Mapping[int, Collection[int]], start: int, end: int) -> bool:
+    """Return whether `start` is `end`, or rests on it."""
+    return start == end or any(_leads(below, i, end) for i in below.get(start, ()))
+
+
+def _together(rule: Determined) -> list[int] | None:
+    """Return sources of which only some combinations have a meaning: of a calendar its days."""
+    if isinstance(rule, Lookup) and len(rule.sources) > 1:
+        return list(rule.sources)
+    if isinstance(rule, Calendar):
+        place = dict(zip(rule.units, rule.sources))
+        return [place[unit] for unit in ("year", "month", "day") if unit in place]
+    return None
+
+
+def _all_occur(seen: Seen, pair: Sequence[int]) -> bool:
+    combinations = len(np.unique(seen.codes[:, list(pair)], axis=0))
+    return combinations == math.prod(len(np.unique(seen.codes[:, i])) for i in pair)
+
+
+def _within(seen: Seen, child: int, others: Sequence[int]) -> Within:
+    column, codes = seen.columns[child], seen.codes[:, child]
+    parents, place = np.unique(seen.codes[:, list(others)], axis=0, return_inverse=True)
+    groups = [codes[place.ravel() == i] for i in range(len(parents))]
+    columns = [LevelColumn.measure(group, column) for group in groups]
+    return Within(
+        name=seen.names[child],
+        of=[seen.names[i] for i in others],
+        target=child,
+        sources=list(others),
+        parents=parents.tolist(),
+        columns=[*columns, LevelColumn.measure(codes, column)],
+    )
+
+
+def _complete(rule: Determined, seen: Seen) -> None:
+    """Measure the model of a target in the rows where its sources do not determine it."""
+    defined = rule.defined(seen.codes)
+    if not defined.all():
+        place = rule.target
+        codes = seen.codes[~defined, place]
+        rest = measure_model(seen.columns[place], codes, seen.types[place])
+        rule.set_rest(max(min(rule.rows, int(defined.sum())), 1), rest)
+
+
+# --- orders
+
+
+def _orders(
+    seen: Seen, taken: Collection[int], search: bool, stated: Sequence[Stated]
+) -> list[Ordered]:
+    """Return which numbers are modelled by the difference from another that is never above them."""
+    below: dict[int, list[int]] = {}
+    strict: set[int] = set()
+    for rule in stated:
+        high, low = rule.pair or (0, 0)
+        if high not in taken and high not in below and not _leads(below, low, high):
+            below[high] = [low]
+            strict |= {high} if rule.strict else set()
+    if search:
+        free = [i for i in seen.numeric if i not in taken]
+        for high in free:
+            lower = [low for low in free if low != high and _never_above(seen, low, high)]
+            lower = [low for low in lower if not _leads(below, low, high)]
+            if lower and high not in below:
+                gaps = [np.nanmean(_gaps(seen, seen.codes, high, low)) for low in lower]
+                below[high] = [lower[int(np.argmin(gaps))]]
+    return [_ordered(seen, i, below[i][0], i in strict) for i in _in_order(below)]
+
+
+def _compare(seen: Seen, high: int, low: int) -> bool:
+    """Return whether two columns are numbers, days or times of one kind."""
+    a, b = seen.scales[high], seen.scales[low]
+    return a is not None and b is not None and (a.day, a.is_clock) == (b.day, b.is_clock)
+
+
+def _gaps(seen: Seen, rows: np.ndarray, high: int, low: int, strict: bool = False) -> np.ndarray:
+    return rows[:, high] - least_codes(rows[:, low], seen.scale(low), seen.scale(high), strict)
+
+
+def _never_above(seen: Seen, low: int, high: int) -> bool:
+    """Return whether that holds in all rows, and would hardly hold by accident."""
+    if not _compare(seen, high, low) or _stands_apart(seen, high):
+        return False
+    gaps = _gaps(seen, seen.rest, high, low)
+    known = ~np.isnan(gaps)
+    if known.sum() < FEWEST or gaps[known].min() < 0:
+        return False
+    if np.nanmin(_gaps(seen, seen.codes, high, low)) < 0:
+        return False
+    a, b = (seen.numbers(seen.rest[known], i) for i in (low, high))
+    above = np.searchsorted(np.sort(b), a, side="left") / len(b)  # share of y below each x
+    return float(above.sum()) > SURE
+
+
+def _stands_apart(seen: Seen, place: int) -> bool:
+    model = seen.models[place]
+    return isinstance(model, NumberColumn) and len(model.atoms) > 0
+
+
+def _ordered(seen: Seen, high: int, low: int, strict: bool) -> Ordered:
+    gaps = _gaps(seen, seen.codes, high, low, strict)
+    own, missing = seen.columns[high], seen.columns[low].missing != "no"
+    common = {"name": f"{own.name} - {seen.names[low]}", "missing": own.missing}
+    steps = bool(seen.scale(high).unit)
+    column: Column = FloatColumn(**common, digits=None)
+    if steps:
+        column = IntegerColumn(**common, offset=0, unit=1)
+    import pyarrow as pa
+
+    known = ~np.isnan(seen.codes[:, low])
+    rest = None
+    if missing:
+        codes = seen.codes if known.all() else seen.codes[~known]
+        rest = measure_model(own, codes[:, high], seen.types[high])
+    present = seen.codes[~np.isnan(seen.codes[:, high]), high]
+    return Ordered(
+        name=own.name,
+        of=[seen.names[low]],
+        target=high,
+        sources=[low],
+        scales=seen.scales_of(high, low),
+        gap=measure_model(column, gaps[known], pa.int64() if steps else pa.float64()),
+        ends=[float(present.min()), float(present.max())],
+        strict=strict,
+        rest=rest,
+    )

@@ -1,0 +1,396 @@
+"""Find what columns of a table follow from others in every row.
+
+Candidates are found on two thirds of the training rows, and have to hold in all of the rest, where
+they have to be tested: if y were drawn from its own law, independent of X, the rest would keep the
+rule by accident with a probability of at most exp(-20). Of a lookup, only rows whose key the first
+part has are a test, at most fifty a key, and half of the keys have to be tested. At the end each is
+held against every training row.
+
+A lookup has no line for a key with several values: at most a twentieth of the keys, and a hundredth
+of the rows, may be so (a table of distances in which one was corrected).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import cached_property
+from itertools import combinations, permutations
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from undiffuse.data.tables.columns import Column, FloatColumn
+from undiffuse.data.tables.modelled import LevelColumn, ModelledColumn
+from undiffuse.data.tables.rules import Calendar, Determined, Formula, Lookup
+from undiffuse.data.tables.values import DAY_MINUTES, PARTS, Scale, parts_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_ROWS = 20_000  # that candidates are sought in
+MOST_COLUMNS = 60  # of which pairs are tried
+MOST_KEYS = 5_000  # of a lookup
+SURE = 20.0  # nats: how unlikely a rule that is kept would be by accident
+FEWEST = 50  # rows that test a rule
+PER_KEY = 50  # tests that one key of a lookup counts as, at most
+_FITTED = 48  # rows that a formula is fitted to
+_CLOSE = 1e-6  # error of a formula there, as a share of the range of its target
+_SKETCH = 1_500  # rows in which most pairs of columns are refused as keys
+ODD_KEYS, ODD_ROWS = 0.05, 0.01  # shares of keys with several values, and of their rows
+_MOST_SHIFTS = 40  # of a time zone: two a year
+
+
+@final
+class Seen:
+    """The training rows, as rules are sought in them.
+
+    Args:
+        columns: how each column is stored.
+        types: their Arrow types.
+        models: how each is modelled alone.
+        codes: (N, columns), the training rows.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        types: Sequence[pa.DataType],
+        models: Sequence[ModelledColumn],
+        codes: np.ndarray,
+    ) -> None:
+        self.columns, self.types, self.models, self.codes = columns, types, models, codes
+        self.names = [column.name for column in columns]
+        self.scales = [Scale.of(column, own) for column, own in zip(columns, types)]
+        rng = np.random.default_rng(0)
+        some = codes[rng.permutation(len(codes))[:MOST_ROWS]]
+        if any(isinstance(column, FloatColumn) for column in columns):
+            some = np.unique(some, axis=0)  # these are copies: no number comes twice by chance
+            some = some[rng.permutation(len(some))]
+        self.first, self.rest = np.split(some, [2 * len(some) // 3])
+        self.missing = np.isnan(codes).any(0)
+        self.counts = [len(np.unique(one[~np.isnan(one)])) for one in some.T]
+        self.varied = [i for i, count in enumerate(self.counts) if count > 1]
+        self.numeric = [i for i in self.varied if self.scales[i] is not None]
+
+    @cached_property
+    def accident(self) -> list[float]:
+        """For each column, -log of the chance that two rows hold the same value."""
+        shares = [np.unique(one, return_counts=True)[1] / len(one) for one in self.rest.T]
+        return [float(-np.log(min(np.square(share).sum(), 1.0))) for share in shares]
+
+    def scale(self, place: int) -> Scale:
+        """Return that of a column of numbers."""
+        scale = self.scales[place]
+        assert scale is not None
+        return scale
+
+    def numbers(self, rows: np.ndarray, place: int) -> np.ndarray:
+        """Return the numbers of a column (B,) in rows (B, columns)."""
+        return self.scale(place).numbers(rows[:, place])
+
+    def common(self, target: int, sources: Sequence[int]) -> dict[str, Any]:
+        """Return the arguments that every rule has."""
+        of = [self.names[i] for i in sources]
+        common = {"name": self.names[target], "of": of, "target": target}
+        return {**common, "sources": list(sources), "rows": len(self.codes)}
+
+    def scales_of(self, *places: int) -> list[list[int]]:
+        """Return the scales of columns as plain data; empty for a category."""
+        return [[*map(int, self.scales[i] or ())] for i in places]
+
+    def tested(self, rule: Determined) -> bool:
+        """Return whether the rows not used to find a rule test it, and all keep it."""
+        defined = rule.defined(self.rest)
+        tests = int(defined.sum())
+        if isinstance(rule, Lookup):
+            lines = np.bincount(rule.lines(self.rest)[defined], minlength=len(rule.values))
+            if 2 * np.count_nonzero(lines) < len(lines):
+                return False
+            tests = int(np.minimum(lines, PER_KEY).sum())
+        enough = tests >= FEWEST and tests * self.accident[rule.target] > SURE
+        return enough and not rule.broken(self.rest).any()
+
+
+def determinations(seen: Seen) -> list[Determined]:
+    """Return what determines columns in all rows, the simplest sorts first."""
+    found: list[Determined] = []
+    if len(seen.rest) < FEWEST:
+        return found
+    for sort in (_sums, _clocks, _parts, _calendars, _lookups):
+        for rule in sort(seen):
+            if seen.tested(rule):
+                if isinstance(rule, Lookup):
+                    rule = next(_lookup(seen, seen.codes, rule.target, rule.sources, rule.parts[0]))
+                if not rule.broken(seen.codes).any():
+                    found.append(rule)
+    return found
+
+
+# --- formulas
+
+
+def _sums(seen: Seen) -> Iterator[Formula]:
+    """Yield y = c_0 + c_1 u, and then y = c_0 + c_1 u + c_2 v + c_12 u v."""
+    sources = seen.numeric
+    images: set[int] = set()
+    for u in sources:
+        for formula in _fitted(seen, [u], sources):
+            if formula.target > u:
+                images.add(formula.target)
+            yield formula
+    sources = [i for i in sources if i not in images]
+    if len(sources) <= MOST_COLUMNS:
+        for pair in combinations(sources, 2):
+            yield from _fitted(seen, pair, sources)
+
+
+def _fitted(seen: Seen, sources: Sequence[int], targets: Sequence[int]) -> Iterator[Formula]:
+    """Yield a formula for each target that these sources fit up to rounding."""
+    known = np.flatnonzero(~np.isnan(seen.first[:, sources]).any(1))[:_FITTED]
+    rows = seen.first[known]
+    targets = [i for i in targets if i not in sources and not np.isnan(rows[:, i]).any()]
+    if len(rows) < _FITTED or not targets:
+        return
+    x = [seen.numbers(rows, i) for i in sources]
+    middle, spread = [one.mean() for one in x], [np.ptp(one) for one in x]
+    if min(spread) == 0:
+        return
+    unit = [(one - m) / s for one, m, s in zip(x, middle, spread)]
+    design = np.stack([np.ones(len(rows)), *unit, *([unit[0] * unit[1]] if x[1:] else [])], 1)
+    y = np.stack([seen.numbers(rows, i) for i in targets], 1)
+    solution, _, rank, _ = np.linalg.lstsq(design, y - y.mean(0), rcond=1e-9)
+    error = np.abs(design @ solution + y.mean(0) - y).max(0)
+    if rank < design.shape[1]:
+        return
+    for t in np.flatnonzero((error <= _CLOSE * np.ptp(y, 0)) & (np.ptp(y, 0) > 0)).tolist():
+        factors = np.where(
+            np.abs(solution[1:, t]) < 10 * _CLOSE * np.ptp(y[:, t]), 0, solution[1:, t]
+        )
+        constants = _constants(factors, middle, spread, x, y[:, t])
+        if all(constants[1:3]) or any(constants[3:]):
+            yield Formula(
+                **seen.common(targets[t], sources),
+                parts=[""] * len(x),
+                scales=seen.scales_of(targets[t], *sources),
+                constants=constants,
+            )
+
+
+def _constants(
+    factors: np.ndarray,
+    middle: Sequence[float],
+    spread: Sequence[float],
+    x: Sequence[np.ndarray],
+    y: np.ndarray,
+) -> list[float]:
+    """Return c_0, c_1, c_2, c_12 from the factors of standardized sources."""
+    slopes = [factor / s for factor, s in zip(factors, spread)]
+    if len(x) > 1:
+        product = factors[2] / (spread[0] * spread[1])
+        slopes = [slopes[0] - product * middle[1], slopes[1] - product * middle[0]]
+        small = 10 * _CLOSE * np.ptp(y)
+        slopes = [0.0 if abs(c) * s < small else c for c, s in zip(slopes, spread)]
+        slopes.append(product)
+    slopes = [_nice(slope) for slope in slopes]
+    without = y - sum(c * one for c, one in zip(slopes, [*x, *([x[0] * x[1]] if x[1:] else [])]))
+    return [_nice(float(np.median(without))), *slopes]
+
+
+def _nice(number: float) -> float:
+    """Return the simple fraction that a number is up to rounding, or the number.
+
+    >>> _nice(0.33333333), _nice(1 / 60e9) == 1 / 60e9
+    (0.3333333333333333, True)
+    """
+    number = float(number)
+    simple = float(Fraction(number).limit_denominator(1000))
+    if abs(simple - number) <= 1e-5 * abs(number):
+        return simple
+    inverse = float(Fraction(1 / number).limit_denominator(1000))
+    return 1 / inverse if abs(inverse * number - 1) <= 1e-5 else number
+
+
+def _clocks(seen: Seen) -> Iterator[Formula]:
+    """Yield times of day that are others and some minutes, and minutes between two of them."""
+    whole = [i for i in seen.numeric if seen.scale(i).unit and seen.scale(i).denominator == 1]
+    clocks = [i for i in whole if seen.scale(i).is_clock]
+    spans = [i for i in whole if not seen.scale(i).day]
+    later = [(y, a, b, s) for y, a in permutations(clocks, 2) for b in spans for s in (1, -1)]
+    between = [(y, a, b, -1) for a, b in permutations(clocks, 2) for y in spans]
+    for y, a, b, sign in later + between:
+        numbers = [seen.numbers(seen.first, i) for i in (y, a, b)]
+        apart = np.mod(numbers[0] - numbers[1] - sign * numbers[2], DAY_MINUTES)
+        apart = apart[~np.isnan(apart)]
+        own = seen.numbers(seen.codes, y)
+        low = np.nanmin(own)
+        if len(apart) < FEWEST or np.ptp(apart) or np.nanmax(own) - low >= DAY_MINUTES:
+            continue
+        yield Formula(
+            **seen.common(y, (a, b)),
+            parts=["", ""],
+            scales=seen.scales_of(y, a, b),
+            constants=[float(apart[0]), 1.0, float(sign), 0.0],
+            cycle=[float(low), float(DAY_MINUTES)],
+        )
+
+
+def _parts(seen: Seen) -> Iterator[Determined]:
+    """Yield parts of a day, a time or a whole number, and what is looked up by such a part."""
+    for x in seen.numeric:
+        scale, known = seen.scale(x), ~np.isnan(seen.first[:, x])
+        rows = seen.first[known]
+        for part in parts_of(scale):
+            values = scale.part(rows[:, x], part)
+            if np.ptp(values) == 0 or np.array_equal(values, scale.numbers(rows[:, x])):
+                continue
+            for y in seen.varied:
+                if y == x:
+                    continue
+                shared = {**seen.common(y, [x]), "parts": [part]}
+                own = seen.scales[y]
+                apart = (
+                    own.numbers(rows[:, y]) - values if own and not own.day else np.array([0, 1])
+                )
+                if np.ptp(apart) == 0:
+                    scales = seen.scales_of(y, x)
+                    yield Formula(**shared, scales=scales, constants=[_nice(apart[0]), 1.0])
+                elif part in PARTS and _depend(values, rows[:, [y]])[0]:
+                    yield from _lookup(seen, seen.first, y, [x], part)
+
+
+def _calendars(seen: Seen) -> Iterator[Calendar]:
+    """Yield times that their parts, in the time of some zone, determine.
+
+    Of a day without a time it is the other way round: the day is modelled, its parts follow.
+    """
+    rows = seen.first
+    whole = [i for i in seen.numeric if seen.scale(i).unit and not seen.missing[i]]
+    for y in whole:
+        own = seen.scale(y)
+        if own.day <= 1 or own.is_clock:
+            continue
+        held = {}
+        for unit in ("year", "month", "day", "hour", "minute", "second"):
+            values = own.part(rows[:, y], unit)
+            shares = {i: np.mean(seen.numbers(rows, i) == values) for i in whole if i != y}
+            best = max(shares, key=lambda i: shares[i], default=-1)
+            if best >= 0 and np.ptp(values) and shares[best] > (0.5 if unit != "hour" else 0.99):
+                held[unit] = best
+        hours = [i for i in whole if _is_hour(seen.numbers(rows, i)) and i not in held.values()]
+        years = np.unique(own.part(rows[:, y], "year"), return_counts=True)
+        year = int(years[0][years[1].argmax()])
+        if "year" not in held and years[1].max() < 0.99 * len(rows):
+            continue
+        if not {"month", "day"} <= set(held):
+            continue
+        for hour in [held["hour"]] if "hour" in held else hours:
+            calendar = _shifted(seen, y, {**held, "hour": hour}, year)
+            if calendar is not None:
+                yield calendar
+
+
+def _is_hour(numbers: np.ndarray) -> bool:
+    return numbers.min() >= 0 and numbers.max() <= 23 and len(np.unique(numbers)) > 2
+
+
+def _shifted(seen: Seen, y: int, held: dict[str, int], year: int) -> Calendar | None:
+    """Return a calendar with the shifts of a time zone, if there are few."""
+    own, sources = seen.scale(y), list(held.values())
+    arguments: dict[str, Any] = {
+        **seen.common(y, sources),
+        "units": list(held),
+        "scales": seen.scales_of(y, *sources),
+        "year": year,
+    }
+    naive = Calendar(**arguments).naive(seen.first)
+    order = np.argsort(naive, kind="stable")
+    naive, shift = naive[order], (own.ticks(seen.first[:, y]) - naive)[order]
+    new = np.flatnonzero(np.diff(shift)) + 1
+    if len(new) >= _MOST_SHIFTS or len(naive) < 20 * (len(new) + 1):
+        return None
+    starts = [int(naive[i - 1] + (naive[i] - naive[i - 1] + 1) // 2) for i in new.tolist()]
+    shifts = shift[[0, *new.tolist()]].tolist()
+    return Calendar(**arguments, starts=starts, shifts=shifts)
+
+
+# --- lookups
+
+
+def _lookups(seen: Seen) -> Iterator[Lookup]:
+    """Yield columns that one or two others with repeated values determine."""
+    keys = [i for i in seen.varied if not seen.missing[i] and seen.counts[i] <= MOST_KEYS]
+    keys = [i for i in keys if 2 * seen.counts[i] <= len(seen.first)]
+    alone: dict[int, set[int]] = {}
+    for x in keys:
+        targets = [i for i in seen.varied if i != x]
+        bound = _depend(seen.first[:, x], seen.first[:, targets])
+        alone[x] = {target for target, one in zip(targets, bound) if one}
+        for y in sorted(alone[x]):
+            yield from _lookup(seen, seen.first, y, [x])
+    levels = [i for i in keys if isinstance(seen.models[i], LevelColumn)]
+    if len(levels) > MOST_COLUMNS:
+        return
+    for pair in combinations(levels, 2):
+        a, b = pair
+        if a in alone[b] or b in alone[a]:
+            continue
+        targets = [i for i in seen.varied if i not in pair and i not in alone[a] | alone[b]]
+        for rows in (seen.first[:_SKETCH], seen.first):
+            key = rows[:, a] * (np.nanmax(np.abs(seen.first[:, b])) + 1) + rows[:, b]
+            bound = _depend(key, rows[:, targets])
+            targets = [target for target, one in zip(targets, bound) if one]
+        if targets and 2 * len(np.unique(key)) <= len(key):
+            for y in targets:
+                yield from _lookup(seen, seen.first, y, pair)
+
+
+def _depend(key: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return which columns of (N, T) are the same in nearly all rows of one key (N,)."""
+    order = np.argsort(key, kind="stable")
+    key, values = key[order], np.nan_to_num(targets[order], nan=-1.5e300)
+    same = key[1:] == key[:-1]
+    odd = ((values[1:] != values[:-1]) & same[:, None]).sum(0)
+    return odd <= ODD_ROWS * len(key)
+
+
+def _lookup(
+    seen: Seen, rows: np.ndarray, target: int, sources: Sequence[int], part: str = ""
+) -> Iterator[Lookup]:
+    """Yield the lookup with a line for each key of some rows that has one value in all rows."""
+    parts = [part, *[""] * (len(sources) - 1)]
+    scales = seen.scales_of(*sources)
+
+    def keys_of(rows: np.ndarray) -> np.ndarray:
+        keys = [
+            Scale(*scale).part(rows[:, source], part) if part else rows[:, source]
+            for scale, source, part in zip(scales, sources, parts)
+        ]
+        return np.stack(keys, 1)
+
+    known = seen.codes[~np.isnan(seen.codes[:, sources]).any(1)]
+    keys, line, counts = np.unique(keys_of(known), axis=0, return_inverse=True, return_counts=True)
+    line = line.ravel()
+    values = np.full(len(keys), -1.0)
+    values[line] = known[:, target]
+    differs = ~((known[:, target] == values[line]) | np.isnan(known[:, target] + values[line]))
+    differs |= np.isnan(known[:, target]) != np.isnan(values[line])
+    odd = np.bincount(line, weights=differs) > 0
+    few = odd.sum() <= ODD_KEYS * len(keys) and counts[odd].sum() <= ODD_ROWS * len(known)
+    if not few or len(keys) > MOST_KEYS:
+        return
+    per = 1 + int(odd.sum())  # of so many keys one has a second value, as far as the rows tell
+    if rows is not seen.codes:
+        some = np.unique(keys_of(rows[~np.isnan(rows[:, sources]).any(1)]), axis=0)
+        some_of = {tuple(one) for one in some.tolist()}
+        odd |= ~np.array([tuple(one) in some_of for one in keys.tolist()], bool)
+    if odd.all():
+        return
+    held = [None if np.isnan(value) else value for value in values[~odd].tolist()]
+    yield Lookup(
+        **{**seen.common(target, sources), "rows": max(len(known) // per, 1)},
+        parts=parts,
+        scales=scales,
+        keys=keys[~odd].T.tolist(),
+        values=held,
+    )

@@ -1,0 +1,557 @@
+"""Rules between columns of a table, and how a column that others bind is modelled given those.
+
+A rule binds one column, its target y, to others, its sources X. It takes the place of y in the
+model, and the chain rule p(X) p(y | X) keeps the likelihood right:
+
+    Formula, Lookup, Calendar   y = f(X) in all n training rows that f is defined in. No coordinate;
+                                P(y | X) = n/(n + 1) if y = f(X), else q(y)/(n + 1), where q is the
+                                law of y alone: the share of what n rows have not shown.
+    Ordered                     y >= x: the difference y - x >= 0 is modelled in the place of y.
+    Within                      few pairs (x, y) occur: the levels of y are those seen beside x, of
+                                the probabilities that they have there; any other y has the share of
+                                the unseen there, times q(y).
+
+Where f is not defined, since a source is missing, y has a model of its own, measured on the rows
+where that is so; elsewhere its coordinates are filled with z ~ N(0, 1), whose density is
+subtracted. A pair that a lookup does not know leaves y to q.
+
+Rows are restored column by column: a rule finds its sources restored, so rules are in that order.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from undiffuse.data.tables.batches import BATCHES, LevelBatch, negative_log_normal
+from undiffuse.data.tables.modelled import LevelColumn, ModelledColumn
+from undiffuse.data.tables.values import Scale, said_part
+from undiffuse.data.unseen import log_seen
+
+_UNITS = ("year", "month", "day", "hour", "minute", "second")
+
+
+def log_share(column: ModelledColumn, codes: np.ndarray) -> Tensor:
+    """Return log q of codes (N,): the law of a column alone, at the middle of a step of a grid."""
+    z = torch.zeros(column.width, len(codes), dtype=torch.float64)
+    x, correction = BATCHES[type(column)]([column]).encode(torch.from_numpy(codes)[None], z)
+    return correction[0] - negative_log_normal(x).sum(0)
+
+
+class _Part:
+    """One model (of a rest, of a difference) with its coordinates, unused in some rows."""
+
+    def __init__(self, model: ModelledColumn) -> None:
+        self.model, self.batch = model, BATCHES[type(model)]([model])
+        self.width = model.width
+
+    def encode(self, codes: np.ndarray, used: np.ndarray, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x (width, B) and the log correction (B,); z where it is not used."""
+        codes = np.where(used, codes, self.model.some_code)
+        x, correction = self.batch.encode(torch.from_numpy(codes)[None].to(z.device), z)
+        on = torch.from_numpy(used).to(z.device)
+        return torch.where(on, x, z.float()), torch.where(
+            on, correction[0], negative_log_normal(z.float()).sum(0)
+        )
+
+    def decode(self, x: Tensor) -> np.ndarray:
+        """Return codes (B,)."""
+        return self.batch.decode(x)[0].cpu().numpy()
+
+
+class Rule(ABC):
+    """What binds a column; see above. Rows (B, columns) are codes, NaN where missing.
+
+    Args:
+        name: the target's name.
+        of: the names of the sources.
+        target: the place of the target among the columns.
+        sources: those of the sources.
+    """
+
+    name: str
+    of: Sequence[str]
+    target: int
+    sources: Sequence[int]
+    width: int = 0  # coordinates of x
+
+    @abstractmethod
+    def encode(self, row: np.ndarray, z: Tensor, own: ModelledColumn) -> tuple[Tensor, Tensor]:
+        """Return x (width, B) and log corrections (B,); `own` is the target's model alone."""
+
+    @abstractmethod
+    def decode(self, row: np.ndarray, x: Tensor) -> np.ndarray:
+        """Return the target's codes (B,) of rows whose sources are restored."""
+
+    @abstractmethod
+    def broken(self, row: np.ndarray) -> np.ndarray:
+        """Return which rows (B,) break the rule."""
+
+    @property
+    @abstractmethod
+    def phrase(self) -> str:
+        """What holds, after the target's name: "follows from a and b (...)"."""
+
+    @property
+    def both(self) -> str:
+        """The sources' names as a phrase."""
+        names = [f'"{name}"' for name in self.of]
+        return ", ".join(names[:-1]) + (" and " if names[1:] else "") + names[-1]
+
+
+class Determined(Rule):
+    """A target that its sources determine.
+
+    Args:
+        rows: in how many training rows they do.
+        rest: the target's model in rows where `predict` is not defined; None: there was no such.
+    """
+
+    rows: int
+    rest: ModelledColumn | None
+
+    def set_rest(self, rows: int, rest: ModelledColumn | None) -> None:
+        """Take what only the training rows tell: see the class."""
+        self.rows, self.rest = rows, rest
+        self._rest = None if rest is None else _Part(rest)
+        self.width = 0 if rest is None else rest.width
+
+    @abstractmethod
+    def predict(self, row: np.ndarray) -> np.ndarray:
+        """Return the target's codes (B,)."""
+
+    @abstractmethod
+    def same(self, codes: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Return which of the target's codes are equal."""
+
+    def defined(self, row: np.ndarray) -> np.ndarray:
+        """Return in which rows (B,) the sources determine the target."""
+        return ~np.isnan(row[:, list(self.sources)]).any(1)
+
+    def encode(self, row: np.ndarray, z: Tensor, own: ModelledColumn) -> tuple[Tensor, Tensor]:
+        """See `Rule`."""
+        codes, defined = row[:, self.target], self.defined(row)
+        kept = self.same(codes, self.predict(row))
+        correction = log_seen(torch.from_numpy(kept), self.rows)
+        correction[~torch.from_numpy(defined)] = 0.0
+        alone = ~defined & (self._rest is None) | defined & ~kept
+        if alone.any():
+            correction[torch.from_numpy(alone)] += log_share(own, codes[alone])
+        correction = correction.to(z.device)
+        if self._rest is None:
+            return z.float(), correction
+        x, more = self._rest.encode(codes, ~defined, z)
+        return x, correction + more
+
+    def decode(self, row: np.ndarray, x: Tensor) -> np.ndarray:
+        """See `Rule`."""
+        codes = self.predict(row)
+        if self._rest is None:
+            return codes
+        return np.where(self.defined(row), codes, self._rest.decode(x))
+
+    def broken(self, row: np.ndarray) -> np.ndarray:
+        """See `Rule`."""
+        return self.defined(row) & ~self.same(row[:, self.target], self.predict(row))
+
+
+@final
+class Formula(Determined):
+    """y = c_0 + c_1 u + c_2 v + c_12 u v, of parts u, v of one or two sources.
+
+    Args:
+        name: see `Rule`; so are `of`, `target` and `sources`.
+        parts: the part of each source, "" for the number itself; see `values`.
+        scales: what codes are numbers of, of the target and of each source.
+        constants: c_0, c_1 and, of two sources, c_2 and c_12.
+        cycle: (low, period): y is brought into [low, low + period) by periods; empty: it is not.
+        rows: see `Determined`; so is `rest`.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        of: Sequence[str],
+        target: int,
+        sources: Sequence[int],
+        parts: Sequence[str],
+        scales: Sequence[Sequence[int]],
+        constants: Sequence[float],
+        rows: int,
+        cycle: Sequence[float] = (),
+        rest: ModelledColumn | None = None,
+    ) -> None:
+        self.name, self.of, self.target, self.sources = name, of, target, sources
+        self.parts, self.scales, self.constants, self.cycle = parts, scales, constants, cycle
+        self._own, *self._scales = (Scale(*scale) for scale in scales)
+        self.set_rest(rows, rest)
+
+    def predict(self, row: np.ndarray) -> np.ndarray:
+        """See `Determined`."""
+        first, *others = (
+            scale.part(row[:, source], part)
+            for scale, source, part in zip(self._scales, self.sources, self.parts)
+        )
+        y = self.constants[0] + self.constants[1] * first
+        for second in others:
+            y = y + self.constants[2] * second + self.constants[3] * first * second
+        if self.cycle:
+            low, period = self.cycle
+            y = low + np.mod(y - low, period)
+        return self._own.codes(y)
+
+    def same(self, codes: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """See `Determined`."""
+        return self._own.same(codes, others)
+
+    @property
+    def phrase(self) -> str:
+        """See `Rule`."""
+        names = [said_part(*each) for each in zip(self.of, self.parts, self._scales)]
+        told = f"follows from {self.both}"
+        if self._times:
+            return f"{told} (a sum or difference of times)"
+        names += ["", " × ".join(names)][: 2 * (len(names) > 1)]
+        names = [name for name in names if name]
+        formula = ""
+        for constant, name in zip(self.constants[1:], names):
+            factor = "" if abs(constant) == 1 else f"{abs(constant):.6g} × "
+            sign = " - " if constant < 0 else " + "
+            formula += f"{sign}{factor}{name}" if constant else ""
+        formula = formula.removeprefix(" + ").strip()
+        if self.constants[0]:
+            formula += f" {'-' if self.constants[0] < 0 else '+'} {abs(self.constants[0]):.6g}"
+        return f"{told} ({formula})"
+
+    @property
+    def _times(self) -> bool:
+        """Whether constants are in units that a person does not see."""
+        return any(s.day for s, part in zip(self._scales, self.parts) if not part) or bool(
+            self._own.day
+        )
+
+
+@final
+class Lookup(Determined):
+    """y by a table of the values, or of the parts, of one or two sources.
+
+    Args:
+        name: see `Rule`; so are `of`, `target` and `sources`.
+        parts: the part of each source; see `Formula`.
+        scales: of each source; empty for a category.
+        keys: what sources hold in each line of the table, one list each.
+        values: the target's code in each line; None for missing.
+        rows: see `Determined`; so is `rest`.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        of: Sequence[str],
+        target: int,
+        sources: Sequence[int],
+        parts: Sequence[str],
+        scales: Sequence[Sequence[int]],
+        keys: Sequence[Sequence[float]],
+        values: Sequence[float | None],
+        rows: int,
+        rest: ModelledColumn | None = None,
+    ) -> None:
+        self.name, self.of, self.target, self.sources = name, of, target, sources
+        self.parts, self.scales, self.keys, self.values = parts, scales, keys, values
+        self._levels = [np.unique(one) for one in keys]
+        places = self._place(np.array(keys, dtype=np.float64))
+        order = np.argsort(places)
+        self._places = places[order]
+        self._values = np.array([math.nan if v is None else v for v in values], float)[order]
+        self.set_rest(rows, rest)
+        if len(set(self._places.tolist())) != len(values) or min(self._places) < 0:
+            raise ValueError(f'column "{name}": the lookup has a line twice')
+
+    def _place(self, keys: np.ndarray) -> np.ndarray:
+        """Return one number for each key of (sources, B); -1 for what no line holds."""
+        place, none = np.zeros(keys.shape[1], dtype=np.int64), np.zeros(keys.shape[1], dtype=bool)
+        for levels, values in zip(self._levels, keys):
+            level = np.searchsorted(levels, values).clip(max=len(levels) - 1)
+            none |= levels[level] != values
+            place = place * len(levels) + level
+        return np.where(none, -1, place)
+
+    def _line(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the line (B,) of the table nearest to each row, and whether it is its own."""
+        keys = [
+            Scale(*scale).part(row[:, source], part) if part else row[:, source]
+            for scale, source, part in zip(self.scales, self.sources, self.parts)
+        ]
+        place = self._place(np.nan_to_num(np.array(keys), nan=math.inf))
+        line = np.searchsorted(self._places, place).clip(max=len(self._places) - 1)
+        return line, self._places[line] == place
+
+    def lines(self, row: np.ndarray) -> np.ndarray:
+        """Return the line (B,) of the table that each row has, or the one beside it."""
+        return self._line(row)[0]
+
+    def predict(self, row: np.ndarray) -> np.ndarray:
+        """See `Determined`: a line beside the own one, where the table has none."""
+        return self._values[self._line(row)[0]]
+
+    def same(self, codes: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """See `Determined`."""
+        return (codes == others) | (np.isnan(codes) & np.isnan(others))
+
+    def defined(self, row: np.ndarray) -> np.ndarray:
+        """See `Determined`."""
+        return self._line(row)[1]
+
+    @property
+    def phrase(self) -> str:
+        """See `Rule`."""
+        what = "combinations" if len(self.sources) > 1 else "values"
+        parts = [
+            said_part(name, part, Scale(*scale))
+            for name, part, scale in zip(self.of, self.parts, self.scales)
+            if part
+        ]
+        of = f" of {parts[0]}" if parts else ""
+        return f"follows from {self.both} (lookup of {len(self.values):,} {what}{of})"
+
+
+@final
+class Calendar(Determined):
+    """A day or a time by its year, month, day, hour, minute and second.
+
+    Args:
+        name: see `Rule`; so are `of`, `target` and `sources`.
+        units: what each source holds, in the order of the sources.
+        scales: of the target and of each source.
+        year: the year of all rows, where no source holds it.
+        starts: the times of the sources from which each shift applies.
+        shifts: what is added to the time of the sources, as a time zone does.
+        rows: see `Determined`; so is `rest`.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        of: Sequence[str],
+        target: int,
+        sources: Sequence[int],
+        units: Sequence[str],
+        scales: Sequence[Sequence[int]],
+        rows: int,
+        year: int = 1970,
+        starts: Sequence[int] = (),
+        shifts: Sequence[int] = (0,),
+        rest: ModelledColumn | None = None,
+    ) -> None:
+        self.name, self.of, self.target, self.sources = name, of, target, sources
+        self.units, self.scales, self.year = units, scales, year
+        self.starts, self.shifts = starts, shifts
+        self._own, *self._scales = (Scale(*scale) for scale in scales)
+        self.set_rest(rows, rest)
+
+    def naive(self, row: np.ndarray) -> np.ndarray:
+        """Return the time (B,) that the sources say, in the target's steps, before any shift."""
+        held = {
+            unit: np.nan_to_num(scale.numbers(row[:, source])).astype(np.int64)
+            for unit, source, scale in zip(self.units, self.sources, self._scales)
+        }
+        year, month, day = (held.get(unit, self.year) for unit in _UNITS[:3])
+        months = np.asarray((year - 1970) * 12 + month - 1).astype("datetime64[M]")
+        days = months.astype("datetime64[D]").astype(np.int64) + day - 1
+        ticks = days * self._own.day
+        for unit, per_day in zip(_UNITS[3:], (24, 1440, 86_400)):
+            ticks = ticks + held.get(unit, 0) * (self._own.day // per_day)
+        return ticks
+
+    def predict(self, row: np.ndarray) -> np.ndarray:
+        """See `Determined`."""
+        naive = self.naive(row)
+        shift = np.array(self.shifts)[np.searchsorted(np.array(self.starts), naive, side="right")]
+        return (naive + shift - self._own.offset) / self._own.unit
+
+    def same(self, codes: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """See `Determined`."""
+        return codes == others
+
+    @property
+    def phrase(self) -> str:
+        """See `Rule`."""
+        zone = f", {len(self.shifts)} shifts of a time zone" if len(self.shifts) > 1 else ""
+        return f"follows from {self.both} (the time that they say{zone})"
+
+
+def least_codes(codes: np.ndarray, source: Scale, own: Scale, strict: bool) -> np.ndarray:
+    """Return the least codes of a column that are not below others; NaN where those are missing.
+
+    Args:
+        codes: what they are not below, (B,), codes of `source`.
+        source: what those stand for.
+        own: the column's scale.
+        strict: whether an equal one is below.
+    """
+    if not own.unit:
+        return source.numbers(codes)
+    if source.unit:
+        ticks, size = source.ticks(codes) * own.denominator, source.denominator * own.unit
+        apart = ticks - own.offset * source.denominator
+        least = apart // size + 1 if strict else -(-apart // size)
+    else:
+        steps = (codes * own.denominator - own.offset) / own.unit
+        least = np.floor(steps + 1e-9) + 1 if strict else np.ceil(steps - 1e-9)
+    return np.where(np.isnan(codes), np.nan, least.astype(np.float64))
+
+
+@final
+class Ordered(Rule):
+    """A target that is never below its source x: the least value not below x, and a gap.
+
+    Args:
+        name: see `Rule`; so are `of`, `target` and `sources`.
+        scales: of the target and of the source.
+        gap: the model of the gap, in the target's codes.
+        ends: the least and the greatest code of the target, which are kept.
+        strict: whether they are never equal.
+        rest: the model of the target where x is missing; None: it never was.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        of: Sequence[str],
+        target: int,
+        sources: Sequence[int],
+        scales: Sequence[Sequence[int]],
+        gap: ModelledColumn,
+        ends: Sequence[float],
+        strict: bool = False,
+        rest: ModelledColumn | None = None,
+    ) -> None:
+        self.name, self.of, self.target, self.sources = name, of, target, sources
+        self.scales, self.gap, self.ends = scales, gap, ends
+        self.strict, self.rest = strict, rest
+        self._own, self._source = (Scale(*scale) for scale in scales)
+        self._gap, self._rest = _Part(gap), None if rest is None else _Part(rest)
+        self.width = gap.width + (rest.width if rest else 0)
+
+    def _least(self, row: np.ndarray) -> np.ndarray:
+        return least_codes(row[:, self.sources[0]], self._source, self._own, self.strict)
+
+    def encode(self, row: np.ndarray, z: Tensor, own: ModelledColumn) -> tuple[Tensor, Tensor]:
+        """See `Rule`."""
+        least, width = self._least(row), self.gap.width
+        known = ~np.isnan(least)
+        x, correction = self._gap.encode(row[:, self.target] - least, known, z[:width])
+        if self._rest is None:
+            return x, correction
+        other, more = self._rest.encode(row[:, self.target], ~known, z[width:])
+        return torch.cat([x, other]), correction + more
+
+    def decode(self, row: np.ndarray, x: Tensor) -> np.ndarray:
+        """See `Rule`."""
+        least = self._least(row)
+        codes = np.clip(least + self._gap.decode(x[: self.gap.width]), *self.ends)
+        if not self._own.unit:
+            at = self._own.denominator  # the decimals that are kept, but never below x
+            up = np.floor(least * at) + 1 if self.strict else np.ceil(least * at)
+            codes = np.maximum(self._own.codes(codes), up / at) if at else codes
+        if self._rest is None:
+            return codes
+        return np.where(np.isnan(least), self._rest.decode(x[self.gap.width :]), codes)
+
+    def broken(self, row: np.ndarray) -> np.ndarray:
+        """See `Rule`."""
+        gaps = row[:, self.target] - self._least(row)
+        return gaps <= 0 if self.strict and not self._own.unit else gaps < 0
+
+    @property
+    def phrase(self) -> str:
+        """See `Rule`."""
+        return f"is {'above' if self.strict else 'at least'} {self.both}"
+
+
+@final
+class Within(Rule):
+    """A target with the levels that are seen beside each value, or pair, of its sources.
+
+    Args:
+        name: see `Rule`; so are `of`, `target` and `sources`.
+        parents: codes of the sources, one list each.
+        columns: the target's levels beside each of them, and at the end those beside all others.
+    """
+
+    width = 1
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        of: Sequence[str],
+        target: int,
+        sources: Sequence[int],
+        parents: Sequence[Sequence[float]],
+        columns: Sequence[LevelColumn],
+    ) -> None:
+        self.name, self.of, self.target, self.sources = name, of, target, sources
+        self.parents, self.columns = parents, columns
+        self._batch = LevelBatch(columns)
+        self._place = {tuple(parent): i for i, parent in enumerate(parents)}
+        self._seen_in = [set(column.values) for column in columns]
+
+    def _places(self, row: np.ndarray) -> np.ndarray:
+        keys = map(tuple, row[:, list(self.sources)].tolist())
+        return np.array([self._place.get(key, len(self.parents)) for key in keys], np.int64)
+
+    def _seen(self, row: np.ndarray) -> np.ndarray:
+        pairs = zip(self._places(row).tolist(), row[:, self.target].tolist())
+        others = len(self.parents)
+        return np.array([i < others and code in self._seen_in[i] for i, code in pairs], dtype=bool)
+
+    def encode(self, row: np.ndarray, z: Tensor, own: ModelledColumn) -> tuple[Tensor, Tensor]:
+        """See `Rule`."""
+        codes = torch.from_numpy(row[:, self.target]).to(z.device)
+        shape = (len(self.columns), len(row))
+        x, correction = self._batch.encode(codes.expand(shape), z.expand(shape))
+        places = torch.from_numpy(self._places(row)).to(z.device)[None]
+        x, correction = x.gather(0, places), correction.gather(0, places)[0]
+        unseen = ~self._seen(row)
+        if unseen.any():
+            more = torch.zeros(len(row), dtype=torch.float64)
+            more[torch.from_numpy(unseen)] = log_share(own, row[unseen, self.target])
+            correction = correction + more.to(z.device)
+        return x, correction
+
+    def decode(self, row: np.ndarray, x: Tensor) -> np.ndarray:
+        """See `Rule`."""
+        codes = self._batch.decode(x.expand(len(self.columns), -1)).cpu().numpy()
+        return np.take_along_axis(codes, self._places(row)[None], 0)[0]
+
+    def broken(self, row: np.ndarray) -> np.ndarray:
+        """See `Rule`."""
+        return ~self._seen(row)
+
+    @property
+    def phrase(self) -> str:
+        """See `Rule`."""
+        count = sum(map(len, self._seen_in[:-1]))
+        return f"is one of the values seen beside {self.both} ({count:,} combinations)"
+
+
+RULES: Mapping[str, type[Rule]] = {
+    "formula": Formula,
+    "lookup": Lookup,
+    "calendar": Calendar,
+    "ordered": Ordered,
+    "within": Within,
+}
+"""Every sort of rule, by the name it is recorded under."""

@@ -1,0 +1,143 @@
+"""Rules that the owner of a table states: `arrival > departure`, `price >= 0`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import final
+
+import numpy as np
+
+from undiffuse.data.tables.columns import Column, DayColumn
+from undiffuse.data.tables.days import days_of
+from undiffuse.data.tables.values import Scale
+from undiffuse.errors import InputError
+
+SIGNS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "<=": np.less_equal,
+    ">=": np.greater_equal,
+    "<": np.less,
+    ">": np.greater,
+}
+_ADVICE = 'state it as "arrival > departure" or "price >= 0"'
+
+
+@final
+class Stated:
+    """A comparison of two columns, or of a column and a number, that every row keeps.
+
+    A row in which either is missing keeps it.
+
+    Args:
+        text: as it was stated.
+        sign: a key of `SIGNS`.
+        places: the places of the columns.
+        scales: theirs.
+        number: what the one column is compared with.
+    """
+
+    def __init__(
+        self,
+        *,
+        text: str,
+        sign: str,
+        places: Sequence[int],
+        scales: Sequence[Sequence[int]],
+        number: float | None = None,
+    ) -> None:
+        self.text, self.sign, self.places, self.scales = text, sign, places, scales
+        self.number = number
+        self._scales = [Scale(*scale) for scale in scales]
+
+    @property
+    def strict(self) -> bool:
+        """Whether equal values break it."""
+        return len(self.sign) == 1
+
+    @property
+    def pair(self) -> tuple[int, int] | None:
+        """The places of the larger and the smaller column; None with a number."""
+        if len(self.places) < 2:
+            return None
+        first, second = self.places
+        return (second, first) if self.sign[0] == "<" else (first, second)
+
+    def broken(self, row: np.ndarray) -> np.ndarray:
+        """Return which rows (B, columns) of codes break it."""
+        if len(self.places) > 1 and all(scale.unit for scale in self._scales):
+            sides = [
+                scale.ticks(row[:, i])
+                * (math.lcm(*(s.denominator for s in self._scales)) // scale.denominator)
+                for scale, i in zip(self._scales, self.places)
+            ]
+        else:
+            sides = [s.numbers(row[:, i]) for s, i in zip(self._scales, self.places)]
+            if self.number is not None:
+                sides.append(np.full(len(row), self.number))
+        known = ~np.isnan(row[:, list(self.places)]).any(1)
+        return known & ~SIGNS[self.sign](*sides)
+
+
+def read_rule(
+    text: str, columns: Sequence[Column], scales: Sequence[Scale | None], where: str
+) -> Stated:
+    """Return a rule from its text. Raises InputError for what is none of this table's."""
+    parts = re.split("(<=|>=|<|>)", text)
+    if len(parts) != 3 or not parts[0].strip() or not parts[2].strip():
+        raise InputError(f'{where}: --data.rule "{text}" is no comparison; {_ADVICE}.')
+    left, sign, right = (part.strip().strip("\"'") for part in parts)
+    names = [column.name for column in columns]
+    number = _number(right) if right not in names else None
+    for name in [left, *([right] if number is None else [])]:
+        if name not in names:
+            shown = ", ".join(names[:8]) + ", ..." * (len(names) > 8)
+            raise InputError(
+                f'{where}: --data.rule "{text}": there is no column "{name}"; the columns that '
+                f"are modelled are {shown}."
+            )
+    places = [names.index(left), *([names.index(right)] if number is None else [])]
+    own = [scales[place] for place in places]
+    if any(scale is None for scale in own):
+        raise InputError(
+            f'{where}: --data.rule "{text}": only numbers, days and times can be compared; '
+            f"{_ADVICE}."
+        )
+    found = [scale for scale in own if scale is not None]
+    units = {(scale.day, scale.is_clock) for scale in found}
+    column = columns[places[0]]
+    if number is not None and isinstance(column, DayColumn):
+        number = float(days_of(np.array([number]), column.written)[0][0])
+    elif number is not None and found[0].day:
+        units.add((0, False))
+    if len(units) > 1 or len(set(places)) < len(places):
+        raise InputError(
+            f'{where}: --data.rule "{text}": the two sides are not of one kind; {_ADVICE}.'
+        )
+    return Stated(
+        text=text,
+        sign=sign,
+        places=places,
+        scales=[[*map(int, scale)] for scale in found],
+        number=number,
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def refuse_broken(rules: Sequence[Stated], matrix: np.ndarray, where: str) -> None:
+    """Raise InputError naming how many rows (N, columns) break a stated rule, and the first."""
+    for rule in rules:
+        broken = np.flatnonzero(rule.broken(matrix))
+        if len(broken):
+            rows = "1 row breaks" if len(broken) == 1 else f"{len(broken):,} rows break"
+            raise InputError(
+                f'{where}: {rows} the stated rule "{rule.text}", the first of them row '
+                f"{broken[0] + 1:,}; correct or remove them, or leave the rule out."
+            )
