@@ -23,7 +23,7 @@ import numpy as np
 from undiffuse.data.tables.columns import Column, FloatColumn
 from undiffuse.data.tables.modelled import LevelColumn, ModelledColumn
 from undiffuse.data.tables.rules import Calendar, Determined, Formula, Lookup
-from undiffuse.data.tables.values import DAY_MINUTES, PARTS, Scale, parts_of
+from undiffuse.data.tables.values import DAY_MINUTES, PARTS, Numbering, parts_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,7 +61,7 @@ class Seen:
     ) -> None:
         self.columns, self.types, self.models, self.codes = columns, types, models, codes
         self.names = [column.name for column in columns]
-        self.scales = [Scale.of(column, own) for column, own in zip(columns, types)]
+        self.scales = [Numbering.of(column, own) for column, own in zip(columns, types)]
         rng = np.random.default_rng(0)
         some = codes[rng.permutation(len(codes))[:MOST_ROWS]]
         if any(isinstance(column, FloatColumn) for column in columns):
@@ -79,7 +79,7 @@ class Seen:
         shares = [np.unique(one, return_counts=True)[1] / len(one) for one in self.rest.T]
         return [float(-np.log(min(np.square(share).sum(), 1.0))) for share in shares]
 
-    def scale(self, place: int) -> Scale:
+    def scale(self, place: int) -> Numbering:
         """Return that of a column of numbers."""
         scale = self.scales[place]
         assert scale is not None
@@ -363,7 +363,7 @@ def _lookup(
 
     def keys_of(rows: np.ndarray) -> np.ndarray:
         keys = [
-            Scale(*scale).part(rows[:, source], part) if part else rows[:, source]
+            Numbering(*scale).part(rows[:, source], part) if part else rows[:, source]
             for scale, source, part in zip(scales, sources, parts)
         ]
         return np.stack(keys, 1)

@@ -42,7 +42,7 @@ from undiffuse.data.tables.modelled import MODELLED, measure_model, phrase_of
 from undiffuse.data.tables.rules import RULES, Rule
 from undiffuse.data.tables.stated import Stated, read_rule, refuse_broken
 from undiffuse.data.tables.transform import TableTransform
-from undiffuse.data.tables.values import Scale
+from undiffuse.data.tables.values import Numbering
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
@@ -111,7 +111,7 @@ class TableKind(Kind):
             }
             for column, codes, field in zip(columns, matrix.T, schema)
         ]
-        scales = [Scale.of(column, field.type) for column, field in zip(columns, schema)]
+        scales = [Numbering.of(column, field.type) for column, field in zip(columns, schema)]
         stated = [read_rule(text, columns, scales, opened.name) for text in reading.rule or ()]
         refuse_broken(stated, matrix, opened.name)
         tree: dict[str, Any] = {"rows": len(matrix), "columns": facts}

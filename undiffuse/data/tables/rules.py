@@ -31,7 +31,7 @@ from torch import Tensor
 
 from undiffuse.data.tables.batches import BATCHES, LevelBatch, negative_log_normal
 from undiffuse.data.tables.modelled import LevelColumn, ModelledColumn
-from undiffuse.data.tables.values import Scale, said_part
+from undiffuse.data.tables.values import Numbering, said_part
 from undiffuse.data.unseen import log_seen
 
 _UNITS = ("year", "month", "day", "hour", "minute", "second")
@@ -190,7 +190,7 @@ class Formula(Determined):
     ) -> None:
         self.name, self.of, self.target, self.sources = name, of, target, sources
         self.parts, self.scales, self.constants, self.cycle = parts, scales, constants, cycle
-        self._own, *self._scales = (Scale(*scale) for scale in scales)
+        self._own, *self._scales = (Numbering(*scale) for scale in scales)
         self.set_rest(rows, rest)
 
     def predict(self, row: np.ndarray) -> np.ndarray:
@@ -238,6 +238,7 @@ class Formula(Determined):
         )
 
 
+@final
 @final
 class Lookup(Determined):
     """y by a table of the values, or of the parts, of one or two sources.
@@ -288,7 +289,7 @@ class Lookup(Determined):
     def _line(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the line (B,) of the table nearest to each row, and whether it is its own."""
         keys = [
-            Scale(*scale).part(row[:, source], part) if part else row[:, source]
+            Numbering(*scale).part(row[:, source], part) if part else row[:, source]
             for scale, source, part in zip(self.scales, self.sources, self.parts)
         ]
         place = self._place(np.nan_to_num(np.array(keys), nan=math.inf))
@@ -316,7 +317,7 @@ class Lookup(Determined):
         """See `Rule`."""
         what = "combinations" if len(self.sources) > 1 else "values"
         parts = [
-            said_part(name, part, Scale(*scale))
+            said_part(name, part, Numbering(*scale))
             for name, part, scale in zip(self.of, self.parts, self.scales)
             if part
         ]
@@ -356,7 +357,7 @@ class Calendar(Determined):
         self.name, self.of, self.target, self.sources = name, of, target, sources
         self.units, self.scales, self.year = units, scales, year
         self.starts, self.shifts = starts, shifts
-        self._own, *self._scales = (Scale(*scale) for scale in scales)
+        self._own, *self._scales = (Numbering(*scale) for scale in scales)
         self.set_rest(rows, rest)
 
     def naive(self, row: np.ndarray) -> np.ndarray:
@@ -390,7 +391,7 @@ class Calendar(Determined):
         return f"follows from {self.both} (the time that they say{zone})"
 
 
-def least_codes(codes: np.ndarray, source: Scale, own: Scale, strict: bool) -> np.ndarray:
+def least_codes(codes: np.ndarray, source: Numbering, own: Numbering, strict: bool) -> np.ndarray:
     """Return the least codes of a column that are not below others; NaN where those are missing.
 
     Args:
@@ -440,7 +441,7 @@ class Ordered(Rule):
         self.name, self.of, self.target, self.sources = name, of, target, sources
         self.scales, self.gap, self.ends = scales, gap, ends
         self.strict, self.rest = strict, rest
-        self._own, self._source = (Scale(*scale) for scale in scales)
+        self._own, self._source = (Numbering(*scale) for scale in scales)
         self._gap, self._rest = _Part(gap), None if rest is None else _Part(rest)
         self.width = gap.width + (rest.width if rest else 0)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from undiffuse.data.tables.columns import Column, DayColumn
 from undiffuse.data.tables.days import days_of
-from undiffuse.data.tables.values import Scale
+from undiffuse.data.tables.values import Numbering
 from undiffuse.errors import InputError
 
 SIGNS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
@@ -48,7 +48,7 @@ class Stated:
     ) -> None:
         self.text, self.sign, self.places, self.scales = text, sign, places, scales
         self.number = number
-        self._scales = [Scale(*scale) for scale in scales]
+        self._scales = [Numbering(*scale) for scale in scales]
 
     @property
     def strict(self) -> bool:
@@ -80,7 +80,7 @@ class Stated:
 
 
 def read_rule(
-    text: str, columns: Sequence[Column], scales: Sequence[Scale | None], where: str
+    text: str, columns: Sequence[Column], scales: Sequence[Numbering | None], where: str
 ) -> Stated:
     """Return a rule from its text. Raises InputError for what is none of this table's."""
     parts = re.split("(<=|>=|<|>)", text)

@@ -31,7 +31,7 @@ DAY_MINUTES = 1440
 _SECONDS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-class Scale(NamedTuple):
+class Numbering(NamedTuple):
     """What a code k of a column stands for: the number (offset + k unit)/denominator.
 
     A unit of 0: codes are the numbers themselves, of 1/denominator if that is not 0.
@@ -44,7 +44,7 @@ class Scale(NamedTuple):
     is_clock: bool = False
 
     @classmethod
-    def of(cls, column: Column, arrow_type: pa.DataType) -> Scale | None:
+    def of(cls, column: Column, arrow_type: pa.DataType) -> Numbering | None:
         """Return that of a column; None for categories, which are no numbers."""
         if isinstance(column, FloatColumn):
             return cls(0, 0, 0 if column.digits is None else 10**column.digits)
@@ -143,7 +143,7 @@ PARTS: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = {
 """Parts of days and times: `part(ticks, ticks of a day)`."""
 
 
-def parts_of(scale: Scale) -> list[str]:
+def parts_of(scale: Numbering) -> list[str]:
     """Return the parts that a column has: of times, and quotients and rests of whole numbers."""
     if scale.is_clock:
         return ["//60", "%60"]
@@ -154,7 +154,7 @@ def parts_of(scale: Scale) -> list[str]:
     return []
 
 
-def said_part(name: str, part: str, scale: Scale) -> str:
+def said_part(name: str, part: str, scale: Numbering) -> str:
     """Return what a part is called: "time // 100", "the month of day"."""
     if not part:
         return name
