@@ -65,7 +65,7 @@ def clock(rng, n):
 def dates(rng, n):
     day = pd.Timestamp("2019-03-01") + pd.to_timedelta(rng.integers(0, 1500, n), "D")
     parts = {name: getattr(day, name) for name in ("year", "month", "day")}
-    return {"date": day.date, **parts, "weekday": day.day_name(), "w": day.dayofweek + 1}
+    return {"date": day.date, **parts, "weekday": day.day_name(), "w": day.day_of_week + 1}
 
 
 def zones(rng, n):
@@ -132,7 +132,7 @@ def weekdays(frame):
         & (date.dt.month == frame["month"])
         & (date.dt.day == frame["day"])
         & (date.dt.day_name() == frame["weekday"])
-        & (date.dt.dayofweek + 1 == frame["w"])
+        & (date.dt.day_of_week + 1 == frame["w"])
     )
 
 

@@ -21,6 +21,7 @@ from undiffuse.data.tables.modelled import LevelColumn, NumberColumn, measure_mo
 from undiffuse.data.tables.rules import (
     Calendar,
     Determined,
+    Formula,
     Lookup,
     Ordered,
     Rule,
@@ -43,6 +44,7 @@ def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rul
     """
     kept = {place for rule in stated for place in rule.places}
     found = determinations(seen) if search else []
+    found = [rule for rule in found if not isinstance(rule, Formula) or rule.is_whole]
     while True:
         chosen = _chosen(found, seen, kept)
         bound = {rule.target for rule in chosen}
@@ -58,10 +60,16 @@ def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rul
 
 
 def _chosen(found: Sequence[Determined], seen: Seen, kept: Collection[int]) -> list[Determined]:
-    """Return rules of as many columns as possible, in the order in which they can be restored."""
+    """Return rules of as many columns as possible, in the order in which they can be restored.
+
+    A sum is left out rather than one of its terms: as a difference that could fall below zero.
+    """
     everything = set(range(len(seen.names)))
     base = set(everything)
-    for place in sorted(everything - set(kept), key=lambda i: (-seen.counts[i], -i)):
+    whole = {r.target for r in found if not (isinstance(r, Formula) and min(r.constants[1:]) < 0)}
+    for place in sorted(
+        everything - set(kept), key=lambda i: (i not in whole, -seen.counts[i], -i)
+    ):
         smaller = base - {place}
         if len(_restored(smaller, found)) == len(everything) - len(smaller):
             base = smaller

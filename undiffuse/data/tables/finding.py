@@ -124,7 +124,7 @@ def determinations(seen: Seen) -> list[Determined]:
                     rule = next(_lookup(seen, seen.codes, rule.target, rule.sources, rule.parts[0]))
                 if not rule.broken(seen.codes).any():
                     found.append(rule)
-    return found
+    return sorted(found, key=lambda rule: len(rule.values) if isinstance(rule, Lookup) else 0)
 
 
 # --- formulas
@@ -291,7 +291,7 @@ def _calendars(seen: Seen) -> Iterator[Calendar]:
 
 
 def _is_hour(numbers: np.ndarray) -> bool:
-    return numbers.min() >= 0 and numbers.max() <= 23 and len(np.unique(numbers)) > 2
+    return bool(numbers.min() >= 0 and numbers.max() <= 23 and len(np.unique(numbers)) > 2)
 
 
 def _shifted(seen: Seen, y: int, held: dict[str, int], year: int) -> Calendar | None:

@@ -193,6 +193,20 @@ class Formula(Determined):
         self._own, *self._scales = (Numbering(*scale) for scale in scales)
         self.set_rest(rows, rest)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether any values of the sources give one that the target's grid has."""
+        if not self._own.unit:
+            return True
+        steps = [
+            1.0 if part else s.unit / s.denominator for part, s in zip(self.parts, self._scales)
+        ]
+        steps += [math.prod(steps)][: len(self.constants) - 1 - len(steps)]
+        size = self._own.denominator / self._own.unit
+        terms = [c * step * size for c, step in zip(self.constants[1:], steps)]
+        on_grids = all(scale.unit for scale in self._scales)
+        return on_grids and all(abs(term - round(term)) < 1e-6 for term in terms)
+
     def predict(self, row: np.ndarray) -> np.ndarray:
         """See `Determined`."""
         first, *others = (
