@@ -438,6 +438,25 @@ def test_what_the_rules_are_is_said():
     assert read(routes, rules=False).config()["reading"] == {"rules": False}
 
 
+def test_categories_stand_in_the_order_of_the_number_that_they_determine():
+    """Else a model would have to find the number again in an order that says nothing of it."""
+    data, real = read(routes), frame(routes)
+    within = data.transform.rules[0]
+    origins, dests, *_ = (column.categories for column in data.form.columns)
+    distance = real.groupby(["origin", "dest"])["distance"].first()
+    for (parent,), column in zip(within.parents, within.columns):
+        far = [distance[origins[int(parent)], dests[int(value)]] for value in column.values]
+        assert len(far) > 2
+        assert far == sorted(far)
+    towns = read(
+        lambda rng, n: {**places(rng, n), "zip": rng.integers(0, 99, n), "x": rng.random(n)}
+    )
+    city = towns.transform.columns[1]
+    rain = frame(places).groupby("city")["rain"].first()
+    names = [towns.form.columns[1].categories[int(value)] for value in city.values]
+    assert [rain[name] for name in names] == sorted(rain)
+
+
 # --- stated rules
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,7 +54,11 @@ def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rul
         found.remove(refused)
     for rule in chosen:
         _complete(rule, seen)
-    within = [_within(seen, *pair) for pair in pairs]
+    within = [_within(seen, *pair, _order(chosen, seen, (pair[0], *pair[1]))) for pair in pairs]
+    for i, model in enumerate(seen.models):
+        by = _order(chosen, seen, [i])
+        if by is not None and isinstance(model, LevelColumn):
+            seen.models[i] = LevelColumn.measure(seen.codes[:, i], seen.columns[i], by)
     taken = bound | {rule.target for rule in within}
     return [*within, *_orders(seen, taken, search, stated), *chosen]
 
@@ -145,18 +149,36 @@ def _all_occur(seen: Seen, pair: Sequence[int]) -> bool:
     return combinations == math.prod(len(np.unique(seen.codes[:, i])) for i in pair)
 
 
-def _within(seen: Seen, child: int, others: Sequence[int]) -> Within:
+def _order(chosen: Sequence[Rule], seen: Seen, sources: Collection[int]) -> np.ndarray | None:
+    """Return numbers (N,) that these columns determine, and that are left out of the model.
+
+    Categories stand in their order, so that a model finds again what it depended on.
+    """
+    for rule in chosen:
+        if not isinstance(rule, Lookup) or any(rule.parts):
+            continue
+        if rule.target in seen.numeric and set(rule.sources) == set(sources):
+            numbers = seen.numbers(seen.codes, rule.target)
+            if not np.isnan(numbers).any():
+                return numbers
+    return None
+
+
+def _within(seen: Seen, child: int, others: Sequence[int], by: np.ndarray | None) -> Within:
     column, codes = seen.columns[child], seen.codes[:, child]
     parents, place = np.unique(seen.codes[:, list(others)], axis=0, return_inverse=True)
-    groups = [codes[place.ravel() == i] for i in range(len(parents))]
-    columns = [LevelColumn.measure(group, column) for group in groups]
+    groups = [place.ravel() == i for i in range(len(parents))]
+    columns = [
+        LevelColumn.measure(codes[group], column, None if by is None else by[group])
+        for group in groups
+    ]
     return Within(
         name=seen.names[child],
         of=[seen.names[i] for i in others],
         target=child,
         sources=list(others),
         parents=parents.tolist(),
-        columns=[*columns, LevelColumn.measure(codes, column)],
+        columns=[*columns, LevelColumn.measure(codes, column, by)],
     )
 
 
@@ -228,7 +250,7 @@ def _stands_apart(seen: Seen, place: int) -> bool:
 def _ordered(seen: Seen, high: int, low: int, strict: bool) -> Ordered:
     gaps = _gaps(seen, seen.codes, high, low, strict)
     own, missing = seen.columns[high], seen.columns[low].missing != "no"
-    common = {"name": f"{own.name} - {seen.names[low]}", "missing": own.missing}
+    common: dict[str, Any] = {"name": f"{own.name} - {seen.names[low]}", "missing": own.missing}
     steps = bool(seen.scale(high).unit)
     column: Column = FloatColumn(**common, digits=None)
     if steps:

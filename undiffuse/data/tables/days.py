@@ -79,4 +79,5 @@ def whole_of(days: np.ndarray, written: str) -> np.ndarray:
         "m": (months - years).astype(np.int64) + 1,
         "d": (day_of - months).astype(np.int64) + 1,
     }
-    return sum(parts[part] * place for part, place in zip(written, PLACES[written]))
+    placed = [parts[part] * place for part, place in zip(written, PLACES[written])]
+    return np.sum(placed, axis=0)

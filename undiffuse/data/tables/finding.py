@@ -56,7 +56,7 @@ class Seen:
         self,
         columns: Sequence[Column],
         types: Sequence[pa.DataType],
-        models: Sequence[ModelledColumn],
+        models: list[ModelledColumn],
         codes: np.ndarray,
     ) -> None:
         self.columns, self.types, self.models, self.codes = columns, types, models, codes
@@ -68,7 +68,7 @@ class Seen:
             some = np.unique(some, axis=0)  # these are copies: no number comes twice by chance
             some = some[rng.permutation(len(some))]
         self.first, self.rest = np.split(some, [2 * len(some) // 3])
-        self.missing = np.isnan(codes).any(0)
+        self.missing = np.isnan(codes).sum(0) > 0
         self.counts = [len(np.unique(one[~np.isnan(one)])) for one in some.T]
         self.varied = [i for i, count in enumerate(self.counts) if count > 1]
         self.numeric = [i for i in self.varied if self.scales[i] is not None]
@@ -193,7 +193,8 @@ def _constants(
         slopes = [0.0 if abs(c) * s < small else c for c, s in zip(slopes, spread)]
         slopes.append(product)
     slopes = [_nice(slope) for slope in slopes]
-    without = y - sum(c * one for c, one in zip(slopes, [*x, *([x[0] * x[1]] if x[1:] else [])]))
+    terms = [*x, *([x[0] * x[1]] if x[1:] else [])]
+    without = y - np.sum([c * term for c, term in zip(slopes, terms)], axis=0)
     return [_nice(float(np.median(without))), *slopes]
 
 

@@ -160,16 +160,24 @@ class LevelColumn(ModelledColumn):
             raise ValueError(f'column "{name}": the masses are none of its levels')
 
     @classmethod
-    def measure(cls, rows: np.ndarray, column: Column) -> LevelColumn:
-        """Return the column of training rows (N,) of codes."""
+    def measure(cls, rows: np.ndarray, column: Column, by: np.ndarray | None = None) -> LevelColumn:
+        """Return the column of training rows (N,) of codes.
+
+        Args:
+            rows: the codes.
+            column: how they are stored.
+            by: numbers (N,) that they determine, which give values without an order one.
+        """
         present = rows[~np.isnan(rows)]
-        values, counts = np.unique(present, return_counts=True)
+        values, place, counts = np.unique(present, return_inverse=True, return_counts=True)
+        ordered = column.ordered or by is not None
         if not column.ordered:
-            falling = np.argsort(-counts, kind="stable")
-            values, counts = values[falling], counts[falling]
+            rank = -counts if by is None else np.bincount(place, by[~np.isnan(rows)]) / counts
+            order = np.argsort(rank, kind="stable")
+            values, counts = values[order], counts[order]
         once = counts == 1
         part = once.sum() / (once.sum() + 1)  # of a row, for each value seen once and for unseen
-        unseen = len(values) if column.ordered else len(values) - int(once.sum())
+        unseen = len(values) if ordered else len(values) - int(once.sum())
         masses = np.insert(np.where(once, part, counts), unseen, part or 1.0).tolist()
         if column.missing != "no":
             masses.append(max(len(rows) - len(present), 1))

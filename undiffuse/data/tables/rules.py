@@ -132,7 +132,7 @@ class Determined(Rule):
 
     def defined(self, row: np.ndarray) -> np.ndarray:
         """Return in which rows (B,) the sources determine the target."""
-        return ~np.isnan(row[:, list(self.sources)]).any(1)
+        return np.logical_not(np.isnan(row[:, list(self.sources)]).any(1))
 
     def encode(self, row: np.ndarray, z: Tensor, own: ModelledColumn) -> tuple[Tensor, Tensor]:
         """See `Rule`."""
@@ -475,7 +475,8 @@ class Ordered(Rule):
     def decode(self, row: np.ndarray, x: Tensor) -> np.ndarray:
         """See `Rule`."""
         least = self._least(row)
-        codes = np.clip(least + self._gap.decode(x[: self.gap.width]), *self.ends)
+        low, high = self.ends
+        codes = np.clip(least + self._gap.decode(x[: self.gap.width]), low, high)
         if not self._own.unit:
             at = self._own.denominator  # the decimals that are kept, but never below x
             up = np.floor(least * at) + 1 if self.strict else np.ceil(least * at)

@@ -109,7 +109,7 @@ def read_rule(
     if number is not None and isinstance(column, DayColumn):
         number = float(days_of(np.array([number]), column.written)[0][0])
     elif number is not None and found[0].day:
-        units.add((0, False))
+        units.add((0, 0))
     if len(units) > 1 or len(set(places)) < len(places):
         raise InputError(
             f'{where}: --data.rule "{text}": the two sides are not of one kind; {_ADVICE}.'

@@ -41,7 +41,7 @@ class Numbering(NamedTuple):
     unit: int
     denominator: int
     day: int = 0  # steps of 1/denominator in a day, for days and times
-    is_clock: bool = False
+    is_clock: int = 0  # 1 for minutes since midnight that are written as hhmm
 
     @classmethod
     def of(cls, column: Column, arrow_type: pa.DataType) -> Numbering | None:
@@ -57,7 +57,7 @@ class Numbering(NamedTuple):
             return cls(*steps, 10 ** max(arrow_type.scale, 0))
         if isinstance(column, DayColumn):
             clock = column.written == CLOCK
-            return cls(*steps, 1, DAY_MINUTES if clock else 1, clock)
+            return cls(*steps, 1, DAY_MINUTES if clock else 1, int(clock))
         if isinstance(column, TimeColumn):
             return cls(*steps, 1, _day_of(arrow_type))
         assert isinstance(column, IntegerColumn)
