@@ -123,9 +123,9 @@ class Form(Protocol):
         ...
 
     def present(
-        self, rows: np.ndarray
+        self, rows: np.ndarray, *, drawn: bool = True
     ) -> Any:  # an array, a data frame, a table: the user's own type
-        """Return the rows in the form that the data came in."""
+        """Return the rows in the form that the data came in; samples are `drawn`, data are not."""
         ...
 
     def check_out(self, out: Path) -> None:

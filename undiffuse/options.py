@@ -294,8 +294,8 @@ class ReadingOptions:
         tuple[str, ...] | None,
         Doc(
             "Tables: what columns hold, e.g. price=money,date=%d/%m/%Y,zip=category: number, "
-            "integer, money, boolean, category, date, a format of dates, time, duration, or text, "
-            "which is left out (default: as their values show)."
+            "integer, money, boolean, category, date, a format of dates, time, duration, text "
+            "(left out) or identifier (drawn anew) (default: as their values show)."
         ),
     ] = None
     rules: Annotated[
@@ -324,7 +324,7 @@ class ReadingOptions:
                     f"--data.types {pair}: give column=type, such as zip=category, separated by "
                     "commas."
                 )
-        return dict(pair.rpartition("=")[::2] for pair in pairs)
+        return {column: kind for column, _, kind in (pair.rpartition("=") for pair in pairs)}
 
     @property
     def given(self) -> dict[str, Any]:

@@ -494,7 +494,7 @@ def test_a_column_is_summed_up_by_its_ends_or_its_five_most_frequent_categories(
 
 
 @pytest.mark.parametrize(("rows", "name", "left"), [(20, "", True), (19, "", False),
-                                                    (20, "id", False)])  # fmt: skip
+                                                    (20, "t", False)])  # fmt: skip
 def test_a_column_without_a_name_that_counts_twenty_rows_is_left_out(rows, name, left):
     table = pa.table({name: list(range(rows)), "x": [0.5, 1.75] * (rows // 2) + [2.5] * (rows % 2)})
     loaded = KINDS["tables"].read(table)

@@ -150,14 +150,14 @@ def test_the_fingerprint_follows_the_values():
 
 
 def test_constant_columns_are_reproduced_and_row_counters_noted():
-    table = pa.table({"id": range(30), "always": ["yes"] * 30, "x": np.linspace(0, 1, 30)})
+    table = pa.table({"t": range(30), "always": ["yes"] * 30, "x": np.linspace(0, 1, 30)})
     loaded = read_table(table)
     transform = loaded.make_transform(lambda: iter([rows_of(loaded)]))
     drawn = loaded.form.present(transform.decode(np_to_torch(np.zeros((5, *transform.shape)))))
     assert transform.shape == (2,)
     assert drawn.column("always").to_pylist() == ["yes"] * 5
     assert tuple(loaded.notes) == (
-        'pyarrow table: column "id" counts the rows; remove it unless that is meant.',
+        'pyarrow table: column "t" counts the rows; remove it unless that is meant.',
     )
 
 

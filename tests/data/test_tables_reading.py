@@ -106,6 +106,12 @@ SAID = {
     "identifiers": (
         "v,k",
         [f"{x},id{i}" for i, x in enumerate(numbers())],
+        'column "k" names the rows: it is left out of the model, and samples get new values, those '
+        "from id40 on, in their order; --data.types k=text leaves it out.",
+    ),
+    "free text": (
+        "v,k",
+        [f"{x},{i} of {i + 1} words" for i, x in enumerate(numbers())],
         'column "k" has 40 different values',
     ),
     "an empty column": ("v,k", [f"{x}," for x in numbers()], 'column "k" is empty in all 40 rows'),

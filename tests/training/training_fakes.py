@@ -41,7 +41,7 @@ class Form:
     def preview(self, rows: np.ndarray) -> Image.Image:
         return Image.new("L", (len(rows), 1))
 
-    def present(self, rows: np.ndarray) -> np.ndarray:
+    def present(self, rows: np.ndarray, *, drawn: bool = True) -> np.ndarray:
         return rows
 
 

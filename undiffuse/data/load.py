@@ -76,7 +76,8 @@ def load(
         keep: the only columns of a table that are kept; either this or `drop`.
         types: column -> what it holds, where its values do not show it: "number", "integer",
             "money", "boolean", "category", "date", a format of dates such as "%d/%m/%Y", "time",
-            "duration", or "text", which is left out. Or "column=type" of each.
+            "duration", "text", which is left out, or "identifier", which is left out of the model
+            and drawn anew. Or "column=type" of each.
         rules: of a table, whether samples keep what holds in all training rows: columns that
             others determine, and numbers that are never below others. By default they do.
         rule: of a table, comparisons that every row keeps, such as "arrival > departure" or

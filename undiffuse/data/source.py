@@ -171,7 +171,7 @@ class Data:
     def held_out(self) -> Any:  # an array, a data frame: the user's own type
         """The held-out rows in the form the data came in, read anew at each access."""
         positions = self.split.held_out(np.arange(self.n_held_out))
-        return self.form.present(self.loaded.rows.take(positions))
+        return self.form.present(self.loaded.rows.take(positions), drawn=False)
 
     @property
     def train(self) -> TrainingRows:
@@ -299,4 +299,4 @@ class TrainingRows:
         if np.any((positions < -len(self)) | (positions >= len(self))):
             raise IndexError(f"row {index} of {len(self)}")
         taken = self._data.split.training(positions % len(self))
-        return self._data.form.present(self._data.loaded.rows.take(taken))
+        return self._data.form.present(self._data.loaded.rows.take(taken), drawn=False)

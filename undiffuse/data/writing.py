@@ -96,7 +96,7 @@ class WrittenForm(ABC):
         return {}
 
     @final
-    def present(self, rows: np.ndarray) -> np.ndarray:
+    def present(self, rows: np.ndarray, *, drawn: bool = True) -> np.ndarray:
         """Return the array itself."""
         return rows
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as _compute
 
-from undiffuse.data.tables.opened import Like, TableSource, check_columns
+from undiffuse.data.tables.opened import Like, TableSource
 from undiffuse.data.tables.text import (
     Plain,
     Spelling,
@@ -33,9 +33,8 @@ def as_values(source: TableSource, types: Mapping[str, str]) -> TableSource:
     """Return a table of values: what its cells show, or what its owner says, as in `typed_as`.
 
     Raises:
-        InputError: for a column that there is not, and a value that is none of the wanted type.
+        InputError: for a value that is none of the wanted type.
     """
-    check_columns(types, source.table.column_names, "types")
     if source.lines is None:
         return _with_types(source, types)
     cells, name = source.table, source.name

@@ -18,6 +18,7 @@ from PIL import Image
 from undiffuse.atomic import atomic_file
 from undiffuse.data.pictures import LITERAL, figure_to_image, small_axes
 from undiffuse.data.tables.columns import Column
+from undiffuse.data.tables.identifier import Identifier
 from undiffuse.errors import InputError
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class TableForm:
         columns: how each column is stored.
         delimiter: what a CSV file is written with.
         left_out: the columns of the data that are not modelled, and that new rows may have.
+        identifiers: those of them that samples get new values in, from the first place on.
     """
 
     dtype = "float64"
@@ -110,12 +112,14 @@ class TableForm:
         columns: Sequence[Column],
         delimiter: str = ",",
         left_out: Sequence[str] = (),
+        identifiers: Sequence[Identifier] = (),
     ) -> None:
         self.library = library
         self.schema = schema
         self.columns = tuple(columns)
         self.delimiter = delimiter
         self.left_out = tuple(left_out)
+        self.identifiers = tuple(identifiers)
 
     @property
     def column_sizes(self) -> Mapping[str, int]:
@@ -140,9 +144,19 @@ class TableForm:
         ]
         return pa.Table.from_arrays(arrays, schema=schema)
 
-    def present(self, rows: np.ndarray) -> Any:
-        """Return a frame of the data's own library; a pyarrow.Table for data from a file."""
+    def drawn(self, rows: np.ndarray) -> pa.Table:
+        """Return samples as a table, with new identifiers in the order of the rows."""
         table = self.table(rows)
+        for one in self.identifiers:
+            table = table.add_column(one.place, one.name, one.values(len(rows)))
+        return table
+
+    def present(self, rows: np.ndarray, *, drawn: bool = True) -> Any:
+        """Return a frame of the data's own library; a pyarrow.Table for data from a file.
+
+        Rows that are not `drawn` have no identifiers: their own are not kept.
+        """
+        table = self.drawn(rows) if drawn else self.table(rows)
         try:
             return LIBRARIES[self.library](table)
         except ImportError as problem:
@@ -166,7 +180,7 @@ class TableForm:
         """
         out = Path(out)
         self.check_out(out)
-        table = self.table(rows)
+        table = self.drawn(rows)
         with atomic_file(out) as temporary:
             WRITERS[out.suffix.lower()](table, temporary, self.delimiter)
 

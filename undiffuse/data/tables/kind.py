@@ -38,6 +38,7 @@ from undiffuse.data.tables.columns import (
 from undiffuse.data.tables.days import CLOCK, PLACES
 from undiffuse.data.tables.finding import Seen
 from undiffuse.data.tables.form import TableForm, need_pyarrow, schema_to_text
+from undiffuse.data.tables.identifier import Identifier
 from undiffuse.data.tables.modelled import MODELLED, measure_model, phrase_of
 from undiffuse.data.tables.rules import RULES, Rule
 from undiffuse.data.tables.stated import Stated, read_rule, refuse_broken
@@ -72,6 +73,7 @@ class TableKind(Kind):
         "transform": TableTransform,
         "form": TableForm,
         "stated": Stated,
+        "identifier": Identifier,
         **MODELLED,
         **COLUMNS,
         **RULES,
@@ -97,20 +99,15 @@ class TableKind(Kind):
     ) -> Loaded:
         """Read a table; see `Kind.read`. Refusals name the table and the column."""
         need_pyarrow("reading tables")
+        from undiffuse.data.tables.identified import find_identifiers, placed
         from undiffuse.data.tables.read import open_table
 
         opened = open_table(source, reading=reading, progress=progress)
+        read = opened.table.column_names
+        opened, identifiers = find_identifiers(opened, reading.wanted.items())
         opened, columns, matrix = _measured(opened, progress)
         schema = opened.table.schema
-        facts = [
-            {
-                "name": column.name,
-                "type": _type_name(field.type),
-                "missing": int(np.isnan(codes).sum()),
-                "values": column.summary(codes, field.type),
-            }
-            for column, codes, field in zip(columns, matrix.T, schema)
-        ]
+        facts = _facts(columns, matrix, schema)
         scales = [Numbering.of(column, field.type) for column, field in zip(columns, schema)]
         stated = [read_rule(text, columns, scales, opened.name) for text in reading.rule or ()]
         refuse_broken(stated, matrix, opened.name)
@@ -145,6 +142,7 @@ class TableKind(Kind):
                 columns=columns,
                 delimiter=opened.delimiter,
                 left_out=opened.left_out,
+                identifiers=placed(identifiers, read, opened.table.column_names),
             ),
             make_transform=make_transform,
             name=opened.name,
@@ -283,6 +281,21 @@ def _is_frame(source: Any) -> bool:
     )
 
 
+def _facts(
+    columns: Sequence[Column], matrix: np.ndarray, schema: pa.Schema
+) -> list[dict[str, Any]]:
+    """Return what `info` says of each column."""
+    return [
+        {
+            "name": column.name,
+            "type": _type_name(field.type),
+            "missing": int(np.isnan(codes).sum()),
+            "values": column.summary(codes, field.type),
+        }
+        for column, codes, field in zip(columns, matrix.T, schema)
+    ]
+
+
 def _type_name(arrow_type: pa.DataType) -> str:
     """Return what a type is called; of a dictionary, by its values."""
     values = getattr(arrow_type, "value_type", None)  # lists have one too, and are not modelled
@@ -315,8 +328,10 @@ def _measured(
             codes.append(code)
         if progress is not None:
             progress(i + 1, len(names), "columns")
-    if not columns:
+    if not columns and left_out:
         raise next(iter(left_out.values()))
+    if not columns:
+        raise InputError(f"{opened.name}: every column names the rows; there is nothing to learn.")
     if all(np.all(code == code[0]) for code in codes):
         raise InputError(
             f"{opened.name}: every column holds one value in all rows; there is nothing to learn "

@@ -27,7 +27,7 @@ from undiffuse.data.tables.opened import (
     refuse_twins,
     with_typed_keys,
 )
-from undiffuse.data.tables.text import LEFT_OUT
+from undiffuse.data.tables.text import LEFT_OUT, TEXT
 from undiffuse.data.tables.text_file import TextFile
 from undiffuse.data.tables.workbook import read_workbook
 from undiffuse.errors import InputError
@@ -80,8 +80,8 @@ def _chosen(source: TableSource, reading: ReadingOptions) -> TableSource:
     names = source.table.column_names
     for option in ("drop", "keep"):
         check_columns(getattr(reading, option) or (), names, option)
-    texts = [column for column, kind in reading.wanted.items() if kind in LEFT_OUT]
-    check_columns(texts, names, "types")
+    check_columns(reading.wanted, names, "types")
+    texts = [column for column, kind in reading.wanted.items() if kind == TEXT]
     kept = names if reading.keep is None else reading.keep
     out = {*names}.difference(kept).union(reading.drop or (), texts)
     if out and len(out) == len(names):

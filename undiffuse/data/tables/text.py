@@ -232,8 +232,9 @@ WANTED: Mapping[str, Sequence[pa.DataType]] = {
     "category": (),
 }
 """What the owner of a table may call a column -> the types that its values may have."""
-LEFT_OUT = ("text",)
-"""What its owner may call a column that is not to be modelled."""
+TEXT, IDENTIFIER = "text", "identifier"
+LEFT_OUT = (TEXT, IDENTIFIER)
+"""What its owner may call a column that is not to be modelled: the latter is drawn anew."""
 
 
 # --- training: how the cells of each column are spelled

@@ -61,7 +61,7 @@ class TextFile:
         """What it is called in messages."""
         return self.path.name
 
-    def open(self) -> io.BufferedIOBase:
+    def open(self) -> io.BufferedReader | io.BytesIO:
         """Return the bytes as a stream: Arrow takes no path that is not UTF-8."""
         return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
 
