@@ -320,6 +320,17 @@ def test_nothing_is_found_where_columns_are_independent(n):
         assert load(frame(unrelated, seed, n)).transform.rules == ()
 
 
+def test_a_column_of_few_values_far_apart_keeps_to_them_instead_of_to_an_order():
+    rng = np.random.default_rng(0)
+    age, years = (rng.choice(own, ROWS) for own in ([17.5, 22.0, 42.0], [0.5, 2.5, 23.0]))
+    table = pd.DataFrame({"age": age, "years": np.where(years > age, 0.5, years)})
+    data = load(table.assign(x=rng.normal(size=ROWS)))
+    assert data.transform.rules == ()
+    assert set(drawn(data)["age"]) == {17.5, 22.0, 42.0}
+    months = pd.DataFrame(np.sort(rng.integers(1, 13, (ROWS, 2)), 1), columns=["from", "to"])
+    assert [rule.name for rule in load(months).transform.rules] == ["to"]
+
+
 def test_nearly_determined_is_not_determined():
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 50, (2, ROWS))

@@ -229,7 +229,7 @@ def _gaps(seen: Seen, rows: np.ndarray, high: int, low: int, strict: bool = Fals
 
 def _never_above(seen: Seen, low: int, high: int) -> bool:
     """Return whether that holds in all rows, and would hardly hold by accident."""
-    if not _compare(seen, high, low) or _stands_apart(seen, high):
+    if not _compare(seen, high, low) or _stands_apart(seen, high) or _skips(seen, high):
         return False
     gaps = _gaps(seen, seen.rest, high, low)
     known = ~np.isnan(gaps)
@@ -245,6 +245,16 @@ def _never_above(seen: Seen, low: int, high: int) -> bool:
 def _stands_apart(seen: Seen, place: int) -> bool:
     model = seen.models[place]
     return isinstance(model, NumberColumn) and len(model.atoms) > 0
+
+
+def _skips(seen: Seen, place: int) -> bool:
+    """Return whether a column has few values, and fewer than half of the steps between them.
+
+    They are kept to instead: a difference from another column would lead to the steps between.
+    """
+    codes = seen.codes[~np.isnan(seen.codes[:, place]), place]
+    steps = np.ptp(codes) + 1
+    return isinstance(seen.models[place], LevelColumn) and 2 * len(np.unique(codes)) < steps
 
 
 def _ordered(seen: Seen, high: int, low: int, strict: bool) -> Ordered:
