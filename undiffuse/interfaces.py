@@ -140,6 +140,18 @@ class Form(Protocol):
         """Return one picture of all these rows."""
         ...
 
+    def bands(self, given: PartialRows, drawn: np.ndarray) -> Image.Image | None:
+        """Return a picture of what is known, and of the median and the bands of what is drawn.
+
+        Args:
+            given: m rows of which some entries are known.
+            drawn: (m n, ...), n completions of the first, then of the next.
+
+        Returns:
+            None for rows without such a picture.
+        """
+        ...
+
 
 @runtime_checkable
 class Source(Protocol):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from undiffuse.models import GenerativeModel
     from undiffuse.run import Run
 
+LEAST_FOR_BANDS = 19  # completions, of which the least and the greatest are the 90 % band
+
 
 @verb(
     "RUN -n NUMBER --out FILE_OR_FOLDER [OPTIONS]",
@@ -32,7 +34,8 @@ def sample(
     """Draw samples from a trained model.
 
     They are written in the form of the data: images as pictures or arrays, tables with the same
-    columns and types.
+    columns and types. A forecast is --given a series whose future is NaN: with -n 19 or more, the
+    median and the 50 % and 90 % bands are drawn beside it.
     """
     options = asked.options
     if options.n is None and options.given is None:
@@ -136,6 +139,8 @@ def _draw(
     assert model.form is not None
     model.form.save(rows, out, labels=labels)
     written = {"out": options.out}
+    if each >= LEAST_FOR_BANDS and "given" in more:
+        written |= _bands(model, more["given"], rows, out, asked)
     if trajectory:
         trajectory.save()
         written["trajectory"] = str(trajectory.file)
@@ -150,3 +155,22 @@ def _draw(
     for place in written.values():
         terminal.say(f"wrote {place}")
     return 0
+
+
+def _bands(
+    model: GenerativeModel, given: Any, rows: Any, out: Path, asked: Asked[SampleOptions]
+) -> dict[str, str]:
+    """Draw the bands of completed sequences into OUT-bands.png: {"bands": where}, or nothing."""
+    from undiffuse.atomic import atomic_file
+
+    assert model.form is not None
+    picture, file = model.form.bands(given, rows), out.with_name(f"{out.stem}-bands.png")
+    if picture is None:
+        return {}
+    if os.path.lexists(file) and not asked.options.overwrite:
+        note = f"{file}: already exists, so no bands were drawn; --overwrite replaces it."
+        asked.terminal.say(note, "yellow")
+        return {}
+    with atomic_file(file) as temporary:
+        picture.save(temporary, format="PNG")
+    return {"bands": str(file)}

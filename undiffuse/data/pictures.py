@@ -93,6 +93,40 @@ def draw_curves(sequences: np.ndarray) -> Image.Image:
     return figure_to_image(figure)
 
 
+def draw_bands(known: np.ndarray, drawn: np.ndarray) -> Image.Image:
+    """Return what is known of sequences, and the median and the 50 % and 90 % bands of the rest.
+
+    A line of plots for each of the first 8 sequences, a plot for each of the first 4 channels.
+
+    Args:
+        known: (m, C, L), NaN where a value is drawn.
+        drawn: completions (m, n, C, L).
+    """
+    m, channels, length = len(known), min(known.shape[1], 4), known.shape[2]
+    figure, axes = small_axes(min(m, 8) * channels, channels, width=3.6, height=2.0)
+    place = np.arange(length)
+    for i, axis in enumerate(axes):
+        row, channel = divmod(i, channels)
+        values, own = drawn[row, :, channel].astype(np.float64), known[row, channel]
+        levels = np.nanquantile(values, (0.05, 0.25, 0.5, 0.75, 0.95), axis=0)
+        levels[:, ~_beside_gap(np.isnan(own))] = np.nan
+        axis.fill_between(place, levels[0], levels[4], color="C0", alpha=0.2, lw=0, label="90 %")
+        axis.fill_between(place, levels[1], levels[3], color="C0", alpha=0.4, lw=0, label="50 %")
+        axis.plot(place, levels[2], color="C0", lw=1, label="median")
+        axis.plot(place, own, color="black", lw=1, marker=".", ms=2, label="known")
+        axis.set_title(f"row {row}" + (f", channel {channel}" if channels > 1 else ""), fontsize=7)
+    axes[0].legend(fontsize=5)
+    return figure_to_image(figure)
+
+
+def _beside_gap(gap: np.ndarray) -> np.ndarray:
+    """Where values (L,) are unknown or next to one that is, so that bands meet what is known."""
+    near = gap.copy()
+    near[1:] |= gap[:-1]
+    near[:-1] |= gap[1:]
+    return near
+
+
 def draw_points(points: np.ndarray) -> Image.Image:
     """Return a scatter plot of points (n, 2), with equal scales on both axes."""
     figure, axes = _single_axes(width=5.0, height=5.0)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from undiffuse.atomic import atomic_file, atomic_folder
 from undiffuse.errors import InputError
+from undiffuse.interfaces import PartialRows
 
 FOLDER = "folder/"
 """What stands for the suffix of a path that is a folder or has no suffix."""
@@ -116,6 +117,10 @@ class WrittenForm(ABC):
     @abstractmethod
     def preview(self, rows: np.ndarray) -> Image.Image:
         """Return one picture of all these rows."""
+
+    def bands(self, given: PartialRows, drawn: np.ndarray) -> Image.Image | None:
+        """Return None: only sequences have bands; see `Form`."""
+        return None
 
     def writers(self) -> dict[str, Writer]:
         """Return the writer of each suffix."""

@@ -3,16 +3,19 @@
 A law p(x_U | x_K) for every set K of known entries is learned by one network that is told K and x_K
 (Tashiro et al. 2021, "CSDI"), from sets drawn at random:
 
-    a vector           each entry by itself, a share u ~ U(0, 1) of them
+    a vector           as many entries as are known, 1 to all but one, are drawn first, then which
     anything larger    half the time the same along some of the axes, alike along the others: single
                        values, steps of time, whole channels, pixels, lines
                        else a box is unknown, or now and then all but the box: the whole of an axis,
                        the part beyond some point, or a part in between
+
+A row of which everything or nothing is known would teach nothing new, and is hardly ever drawn.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -106,13 +109,16 @@ def draw_known(
     """
     share = torch.rand(n, *[1] * len(shape), device=device)
     if separate:
-        return torch.rand(n, *shape, device=device) < share
+        most = math.prod(shape) - 1
+        rank = torch.rand(n, most + 1, device=device).argsort(1).argsort(1)
+        return (rank < (1 + share.reshape(n, 1) * most).floor().clamp(max=most)).reshape(n, *shape)
     scattered = _alike(torch.rand(n, *shape, device=device)) < share
     box = torch.ones(n, *shape, dtype=torch.bool, device=device)
+    cut = torch.randint(len(shape), (n, 1), device=device)  # along this axis it is never whole
     for axis, size in enumerate(shape):
         sides = [1] * len(shape)
         sides[axis] = size
-        box = box & _part(n, size, device).reshape(n, *sides)
+        box = box & _part(n, size, cut == axis).reshape(n, *sides)
     inside, by_value = torch.rand(2, *share.shape, device=device)
     return torch.where(by_value < _SCATTERED, scattered, box == (inside < _INSIDE))
 
@@ -131,11 +137,15 @@ def _alike(u: Tensor) -> Tensor:
     return u[tuple(index)]
 
 
-def _part(n: int, size: int, device: torch.device) -> Tensor:
-    """Return intervals of an axis (n, size): all of it, from a point to an end, or in between."""
-    u, length, begin, end = torch.rand(4, n, 1, device=device)
-    length = 1 + (length * size).floor()
+def _part(n: int, size: int, cut: Tensor) -> Tensor:
+    """Return intervals of an axis (n, size): all of it, from a point to an end, or in between.
+
+    Where `cut` (n, 1) is true, not all of it.
+    """
+    u, length, begin, end = torch.rand(4, n, 1, device=cut.device)
+    u = torch.where(cut, _WHOLE + (1 - _WHOLE) * u, u)
+    length = 1 + (length * max(size - 1, 1)).floor()
     start = (begin * (size + 1 - length)).floor()
     start = torch.where(u < _WHOLE + _END, torch.where(end < 0.5, 0.0, size - length), start)
-    place = torch.arange(size, device=device)
+    place = torch.arange(size, device=cut.device)
     return (u < _WHOLE) | ((place >= start) & (place < start + length))

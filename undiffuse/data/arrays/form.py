@@ -9,6 +9,7 @@ from PIL import Image
 
 from undiffuse.data.arrays.axes import layout_of
 from undiffuse.data.pictures import (
+    draw_bands,
     draw_curves,
     draw_histogram,
     draw_points,
@@ -16,6 +17,7 @@ from undiffuse.data.pictures import (
     to_bytes,
 )
 from undiffuse.data.writing import WrittenForm
+from undiffuse.interfaces import PartialRows
 
 
 @final
@@ -46,9 +48,7 @@ class ArrayForm(WrittenForm):
 
     def preview(self, rows: np.ndarray) -> Image.Image:
         """Return points (two columns), a histogram (one), curves (sequences) or tiles (grids)."""
-        where = self.axes.find("C") if len(self.axes) > 1 else -1
-        rows = np.moveaxis(rows, where + 1, 1) if where > 0 else rows
-        rows = rows.reshape(len(rows), *self.layout)
+        rows = self._in_layout(rows)
         match self.layout:
             case (1,):
                 return draw_histogram(rows[:, 0])
@@ -60,6 +60,19 @@ class ArrayForm(WrittenForm):
                 return draw_curves(rows)
             case _:
                 return tile_images(self._as_images(rows))
+
+    def bands(self, given: PartialRows, drawn: np.ndarray) -> Image.Image | None:
+        """Return the bands of completed sequences; see `Form`."""
+        if len(self.layout) != 2 or self.layout[1] < 2:
+            return None
+        known = np.where(given.known, given.rows, np.nan)
+        parts = [self._in_layout(known), self._in_layout(drawn)]
+        return draw_bands(parts[0], parts[1].reshape(len(given), -1, *self.layout))
+
+    def _in_layout(self, rows: np.ndarray) -> np.ndarray:
+        where = self.axes.find("C") if len(self.axes) > 1 else -1
+        rows = np.moveaxis(rows, where + 1, 1) if where > 0 else rows
+        return rows.reshape(len(rows), *self.layout)
 
     def _as_images(self, rows: np.ndarray) -> np.ndarray:
         """Return grids (n, C, H, W) as images: 3 channels as RGB, up to 8 others side by side."""

@@ -20,6 +20,7 @@ from undiffuse.data.pictures import LITERAL, figure_to_image, small_axes
 from undiffuse.data.tables.columns import Column
 from undiffuse.data.tables.identifier import Identifier
 from undiffuse.errors import InputError
+from undiffuse.interfaces import PartialRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -183,6 +184,10 @@ class TableForm:
         table = self.drawn(rows)
         with atomic_file(out) as temporary:
             WRITERS[out.suffix.lower()](table, temporary, self.delimiter)
+
+    def bands(self, given: PartialRows, drawn: np.ndarray) -> Image.Image | None:
+        """Return None: only sequences have bands; see `Form`."""
+        return None
 
     def preview(self, rows: np.ndarray) -> Image.Image:
         """Return a histogram of each column, of the first twelve if there are more."""
