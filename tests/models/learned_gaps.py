@@ -21,11 +21,11 @@ def modes(n, seed):
     return rows.astype(np.float32)
 
 
-def error_of_weights(steps, n=4000, **options):
+def error_of_weights(steps, n=4000, batch=256, **options):
     """The greatest error of the share of the second mode, given the first entry at five values."""
     torch.manual_seed(0)
     model = ud.edm(width=64, depth=3, **options)
-    ud.fit(model, ud.load(modes(20_000, 0)), steps=steps, batch=256, samples=0, device="cpu")
+    ud.fit(model, ud.load(modes(20_000, 0)), steps=steps, batch=batch, samples=0, device="cpu")
     at = np.array([-0.6, -0.2, 0.0, 0.2, 0.6], np.float32)
     known = np.array([[True, False]]).repeat(5, 0)
     given = PartialRows(np.stack([at, 0 * at], 1), known)

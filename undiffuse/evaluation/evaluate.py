@@ -27,6 +27,7 @@ from undiffuse.data import Data, restore
 from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
 from undiffuse.evaluation.drawn import FOLDER, Drawn, draw, peak_memory, time_singles
+from undiffuse.evaluation.forecast import Forecast, forecast
 from undiffuse.evaluation.history import against_linear, loss_by_level
 from undiffuse.evaluation.metrics import Figure, Timings, as_facts, figures_of
 from undiffuse.evaluation.references import Reference, refer, refer_to_others
@@ -177,6 +178,7 @@ class _Evaluation:
         by_steps = quality_by_steps(drawn, self.steps, most, self.draw, reference, seed=seed)
         if by_steps is None:
             return None
+        ahead = self.forecast()
         singles = time_singles(model, self.sampler, seed=seed, stop=self.stop)
         if singles is None or self.stop():
             return None
@@ -191,11 +193,19 @@ class _Evaluation:
             **self.identity(drawn),
             **self.judged(found, scores, by_steps),
             **found.facts(reference.classes),
+            **({} if ahead is None else {"forecast": ahead.facts()}),
             "speed": self.speed(drawn, singles),
             "warnings": _warnings(samples, drawn, scores, reference),
         }
         own = model.pictures(reference.held_out.rows[:64])
+        own |= {} if ahead is None else {"forecast": ahead.picture}
         return Report(as_json(facts), views(samples.rows, reference, found.memorization, extra=own))
+
+    def forecast(self) -> Forecast | None:
+        """How well the last quarter of held-out series is forecast; None for other rows."""
+        self.announce("forecasting held-out series")
+        shared = {"seed": self.asked.seed, "batch": self.asked.batch}
+        return forecast(self.model, self.reference, **shared)
 
     def identity(self, drawn: Drawn) -> dict[str, Any]:
         """What was compared with what, and by which features."""

@@ -22,9 +22,28 @@ PICTURES = {
     "real": "Real rows, held out",
     "pairs": "The most suspicious samples, each beside the training row nearest to it",
     "reconstructions": "Held-out rows and what the model makes of them",
+    "forecast": "Held-out series: what was given, and the bands of the last quarter",
     "traversal": "A walk along single latent dimensions",
 }
 
+_RIGHT = "a right forecast gets {}"
+FORECAST = {
+    "crps": Meaning("CRPS of the model", "How far its draws of the future are from what came."),
+    "crps_of_last_value": Meaning("CRPS of the last value", "Of the last known value, repeated."),
+    "crps_of_season_before": Meaning(
+        "CRPS of the season before",
+        "Of the last known values, repeated with the period that suits training rows best.",
+    ),
+    "crps_of_gaussian": Meaning(
+        "CRPS of the Gaussian", "Of the Gaussian with the training rows' mean and covariance."
+    ),
+    "covered_50": Meaning(
+        "In the 50 % band", "How often the future lies in it.", high=1.0, floor=_RIGHT
+    ),
+    "covered_90": Meaning(
+        "In the 90 % band", "How often the future lies in it.", high=1.0, floor=_RIGHT
+    ),
+}
 
 NEARNESS = {
     "memorizing": "Caught copying: samples lie closer to training rows than held-out rows "
@@ -59,4 +78,6 @@ def meaning(key: str) -> Meaning:
     ('Recall', 'Sliced distance')
     """
     metric = METRICS.get(key)
+    if key in FORECAST:
+        return FORECAST[key]
     return metric.meaning if metric else Meaning(key.replace("_", " ").capitalize(), "", low=None)
