@@ -18,7 +18,7 @@ from undiffuse.evaluation.forecast import (
     crps,
     forecast,
     gaussian_crps,
-    inside,
+    in_band,
     season,
     seasonal,
 )
@@ -54,7 +54,7 @@ def test_the_score_of_a_gaussian_is_the_integral_of_the_squared_distance(mean, s
 @pytest.mark.parametrize(("k", "rate"), [(10, 0.5), (2, 0.9)])
 def test_bands_of_a_right_forecast_hold_the_truth_as_often_as_they_say(k, rate):
     n, rng = 20_000, np.random.default_rng(0)
-    found = inside(rng.normal(size=(n, DRAWS)), rng.normal(size=n), k).mean()
+    found = in_band(rng.normal(size=(n, DRAWS)), rng.normal(size=n), k).mean()
     assert found == pytest.approx(rate, abs=4 * math.sqrt(rate * (1 - rate) / n))
 
 

@@ -1,6 +1,7 @@
 """Sampling the rest of a row, some entries of which are known: inpainting, imputing, continuing.
 
-Wanted is x given x_K, the entries of x in a set K. Two means, which can be combined:
+Wanted is x given x_K, the entries of x in a set K. A network that was trained with gaps is told x_K
+(`as_given`) and knows E[x | x_t, x_K] itself. Of one that was not, two means, to be combined:
 
 *Conditional*, denoiser -> denoiser. By Tweedie's second-order formula the covariance of x given x_t
 is

@@ -98,7 +98,7 @@ def forecast(
     draws = draws.reshape(len(rows), DRAWS, *draws.shape[1:])[..., past:]
     future = truth[..., past:]
     found = {"crps": crps(draws, future)}
-    found |= {name: inside(draws, future, k) for name, k in _INSIDE.items()}
+    found |= {name: in_band(draws, future, k) for name, k in _INSIDE.items()}
     found["crps_of_last_value"] = np.abs(seasonal(truth, past, 1) - future)
     found["crps_of_season_before"] = np.abs(seasonal(truth, past, season(training, past)) - future)
     if math.prod(truth.shape[1:]) <= _LARGEST and not np.isnan(training).any():
@@ -125,7 +125,7 @@ def crps(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.abs(draws - truth[:, None]).mean(1) - apart
 
 
-def inside(draws: np.ndarray, truth: np.ndarray, k: int) -> np.ndarray:
+def in_band(draws: np.ndarray, truth: np.ndarray, k: int) -> np.ndarray:
     """Return 1.0 where the truth lies between the k-th and the k-th last draw; NaN stays NaN."""
     ordered = np.sort(draws, axis=1)
     found = (ordered[:, k - 1] <= truth) & (truth <= ordered[:, -k])

@@ -27,7 +27,7 @@ PICTURES = {
 }
 
 _RIGHT = "a right forecast gets {}"
-FORECAST = {
+_FORECAST = {
     "crps": Meaning("CRPS of the model", "How far its draws of the future are from what came."),
     "crps_of_last_value": Meaning("CRPS of the last value", "Of the last known value, repeated."),
     "crps_of_season_before": Meaning(
@@ -78,6 +78,6 @@ def meaning(key: str) -> Meaning:
     ('Recall', 'Sliced distance')
     """
     metric = METRICS.get(key)
-    if key in FORECAST:
-        return FORECAST[key]
+    if key in _FORECAST:
+        return _FORECAST[key]
     return metric.meaning if metric else Meaning(key.replace("_", " ").capitalize(), "", low=None)
