@@ -101,12 +101,15 @@ def test_a_model_that_knows_the_process_scores_as_the_gaussian_and_better_than_t
     assert own.value < figures["crps_of_last_value"].value
     assert figures["covered_50"].value == pytest.approx(0.5, abs=4 * figures["covered_50"].stderr)
     assert figures["covered_90"].value > 0.7
+    assert found.picture is not None
     assert found.picture.size[0] > 100
 
 
 def test_rows_that_are_no_series_are_not_forecast():
     rows = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
     assert forecast(Knowing(), refer(load(rows))) is None
+    video = np.random.default_rng(0).normal(size=(60, 8, 4, 4)).astype(np.float32)
+    assert forecast(Knowing(), refer(load(video, axes="NTHW"))) is None
     series = process(60, 12, 0).swapaxes(1, 2).astype(np.float32)
     model = Knowing()
     model.completes = False

@@ -198,7 +198,8 @@ class _Evaluation:
             "warnings": _warnings(samples, drawn, scores, reference),
         }
         own = model.pictures(reference.held_out.rows[:64])
-        own |= {} if ahead is None else {"forecast": ahead.picture}
+        if ahead is not None and ahead.picture is not None:
+            own |= {"forecast": ahead.picture}
         return Report(as_json(facts), views(samples.rows, reference, found.memorization, extra=own))
 
     def forecast(self) -> Forecast | None:

@@ -30,6 +30,7 @@ from undiffuse.interfaces import PartialRows
 DRAWS = 39  # completions of each row: 20 of the 40 places between them are half, 36 nine tenths
 ROWS = 16
 _INSIDE = {"covered_50": 10, "covered_90": 2}
+_LONGEST = 4096  # values of a row of which there is time to draw so many
 _LARGEST = 1024  # values of a row of which a covariance is measured
 
 
@@ -52,7 +53,7 @@ class Forecast:
     """Figures by name, and the picture of the first rows' bands."""
 
     figures: dict[str, Figure]
-    picture: Image.Image
+    picture: Image.Image | None
 
     def facts(self) -> dict[str, Any]:
         """Return the figures as plain data."""
@@ -74,11 +75,13 @@ def forecast(
         options: as for `GenerativeModel.sample_rows`.
 
     Returns:
-        None for rows that are no series of at least 4 steps, a model that completes none, and
-        without training rows.
+        None for rows that are no series of 4 steps to 4,096 values, a model that completes none,
+        and without training rows.
     """
     axes, shape = getattr(reference.transform, "axes", ""), reference.transform.shape
-    if not model.completes or reference.training is None or "T" not in axes or shape[-1] < 4:
+    if not model.completes or reference.training is None or "T" not in axes:
+        return None
+    if len(shape) != 2 or shape[-1] < 4 or math.prod(shape) > _LONGEST:
         return None
     time, length = axes.index("T") + 1, shape[-1]
     past = length - length // 4
@@ -109,7 +112,6 @@ def forecast(
         name: of_mean(each[np.isfinite(each)], floor=rates.get(name))
         for name, each in means.items()
     }
-    assert picture is not None
     return Forecast(figures, picture)
 
 
