@@ -152,3 +152,24 @@ def test_guidance_that_cannot_be_is_refused(cli, runs: Path, tmp_path: Path) -> 
     np.save(tmp_path / "g.npy", np.zeros((1, 8, 8)))
     assert cli(*digits, "--guidance", 2, "--given", tmp_path / "g.npy").refused("add --label")
     assert [path.name for path in tmp_path.iterdir()] == ["g.npy"]
+
+
+def test_forecasts_have_bands_and_a_run_without_gaps_says_so(cli, tmp_path: Path) -> None:
+    """Beside the samples, where there are 19 of each or more; a picture that is there is kept."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 8, 2)).cumsum(1))
+    words = ("train", tmp_path / "x.npy", "--data.axes", "NTC", "--out", tmp_path / "r")
+    cli(*words, "--steps", 2, "--gaps", 0, "--model.width", 16, *QUICK).done()
+    given = np.load(tmp_path / "x.npy")[:1]
+    given[:, 6:] = np.nan
+    np.save(tmp_path / "g.npy", given)
+    words = ("sample", tmp_path / "r", "--given", tmp_path / "g.npy", "--steps", 2)
+    told = cli(*words, "-n", 18, "--out", tmp_path / "few.npy").done()
+    assert "was not trained with gaps" in told.out + told.err
+    assert not (tmp_path / "few-bands.png").exists()
+    told = cli(*words, "-n", 19, "--out", tmp_path / "s.npy").done()
+    assert "s-bands.png" in told.out + told.err
+    assert (tmp_path / "s-bands.png").exists()
+    (tmp_path / "t-bands.png").write_text("kept")
+    told = cli(*words, "-n", 19, "--out", tmp_path / "t.npy").done()
+    assert "already exists, so no bands were drawn" in told.out + told.err
+    assert (tmp_path / "t-bands.png").read_text() == "kept"
