@@ -86,7 +86,7 @@ def draw_given(x: Tensor, share: float, transform: Transform | None) -> Tensor:
     Nothing is known of all but a `share` of the rows, spread evenly over the batch, as noise levels
     are. Entries of x that belong to one stored value are known together.
     """
-    u = torch.rand(2).tolist()
+    u = [float(one) for one in torch.rand(2)]
     count = int(share * len(x) + u[0])
     some = torch.floor((torch.arange(count) + u[1]) * len(x) / max(count, 1)).long()
     shape = x.shape[1:] if transform is None else transform.row_shape
