@@ -253,8 +253,8 @@ def _skips(seen: Seen, place: int) -> bool:
     They are kept to instead: a difference from another column would lead to the steps between.
     """
     codes = seen.codes[~np.isnan(seen.codes[:, place]), place]
-    steps = np.ptp(codes) + 1
-    return isinstance(seen.models[place], LevelColumn) and 2 * len(np.unique(codes)) < steps
+    apart = 2 * len(np.unique(codes)) < np.ptp(codes) + 1
+    return isinstance(seen.models[place], LevelColumn) and bool(apart)
 
 
 def _ordered(seen: Seen, high: int, low: int, strict: bool) -> Ordered:
