@@ -109,7 +109,8 @@ def measure(preset: str, folder: Path, rows: int) -> dict[str, float | str]:
     images = model.sample_rows(SAMPLES, seed=2, batch=SAMPLES)
     found["seconds"], found["evaluations"] = time.perf_counter() - started, calls / SAMPLES
     hook.remove()
-    found["recognized"] = recognized(images, model.sample_labels(SAMPLES, seed=2))
+    labels = model.sample_conditions(SAMPLES, seed=2)["label"].numpy()
+    found["recognized"] = recognized(images, labels)
     return found
 
 

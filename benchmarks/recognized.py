@@ -38,9 +38,10 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     model = Run(asked.run).model()
-    labels = model.sample_labels(asked.n, seed=asked.seed)
-    if labels is None or model.shape != (1, 8, 8):
+    conditions = model.sample_conditions(asked.n, seed=asked.seed)
+    if "label" not in conditions or model.shape != (1, 8, 8):
         raise InputError(f"{asked.run}: was not trained on the digits and their classes.")
+    labels = conditions["label"].numpy()
     rows = model.sample_rows(asked.n, seed=asked.seed).reshape(asked.n, -1)
     pixels, classes = load_digits(return_X_y=True)
     held = cross_val_predict(classifier(), pixels, classes, cv=5, method="predict_proba")

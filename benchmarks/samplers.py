@@ -172,10 +172,10 @@ def trained(run: str, rows: int) -> Problem:
 
     opened = ud.Run(run)
     model, source = opened.model(), opened.data()
-    labels = model.sample_labels(rows)
+    conditions = model.sample_conditions(rows)
 
     def given(first: int, n: int) -> AbstractDenoiser:
-        cond = {} if labels is None else {"label": torch.from_numpy(labels[first : first + n])}
+        cond = {name: value[first : first + n] for name, value in conditions.items()}
         denoiser = model.denoiser.given(**cond)
         return Clipped(denoiser, *model.data_range) if model.clip else denoiser
 

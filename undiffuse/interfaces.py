@@ -163,13 +163,16 @@ class Source(Protocol):
 
     @property
     def conditions(self) -> Mapping[str, int]:
-        """Name -> number of classes, e.g. {"label": 10}; empty if unconditional."""
+        """Name -> size: {"label": classes, "vector": numbers}; empty if unconditional."""
         ...
 
     def batches(
         self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[dict[str, Tensor]]:
-        """Yield batches {"row": (size, ...), "label": (size,) int64}, depending on this alone."""
+        """Yield batches {"row": (size, ...)}, depending on this alone.
+
+        And "label" (size,) int64 and "vector" (size, v) float32, of the `conditions`.
+        """
         ...
 
     def held_out_batch(self, size: int) -> dict[str, Tensor]:
@@ -210,11 +213,13 @@ class PartialRows:
             values that can be encoded.
         known: (m, ...) bool, true where an entry is known.
         notes: what was changed in what is known, one sentence each.
+        vector: (m, v) the conditions that the rows give themselves; None: none.
     """
 
     rows: np.ndarray
     known: np.ndarray
     notes: tuple[str, ...] = ()
+    vector: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""

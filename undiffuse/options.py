@@ -283,6 +283,13 @@ class ReadingOptions:
             "FILE.csv:COLUMN (default: the column label, or the subfolders)."
         ),
     ] = None
+    condition: Annotated[
+        tuple[str, ...] | None,
+        Doc(
+            "Columns that samples can be asked for with --where: of a table, of a folder's "
+            "metadata.csv or metadata.jsonl (or FILE.csv:COLUMN,COLUMN), of an array's y."
+        ),
+    ] = None
 
     drop: Annotated[
         tuple[str, ...] | None, Doc("Tables: columns to leave out, separated by commas, e.g. a,b.")
@@ -396,6 +403,13 @@ class SampleOptions(Batched, Writing):
     label: Annotated[
         str | None, Doc("Class of all samples, by name or number (default: drawn as in the data).")
     ] = None
+    where: Annotated[
+        str | None,
+        Doc(
+            "Conditions of all samples, e.g. angle=30,colour=red, or a CSV file with -n samples a "
+            "row (default: drawn as in the data)."
+        ),
+    ] = None
     guidance: Annotated[
         float | None,
         Ge(0),
@@ -454,6 +468,10 @@ class ScoreOptions(Batched, Writing):
     ] = None
     label: Annotated[
         str | None, Doc("Score rows given this class, by name or number (default: any class).")
+    ] = None
+    where: Annotated[
+        str | None,
+        Doc("Score rows given these conditions, e.g. angle=30 (default: each row's own, if any)."),
     ] = None
     importance: Annotated[bool, Doc("Weight the draws by importance: a closer bound (ode).")] = (
         False

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from undiffuse.cli import compare, interrupt, main, sample, score, train, verb
@@ -507,7 +508,7 @@ def test_guidance_is_what_is_asked_for(
 class Model:
     """Draws rows of its numbers; its callback is called at each of two steps of each batch."""
 
-    device, at_once = "cpu", 64
+    device, at_once, data_config = "cpu", 64, None
     classes = ("a", "b")
 
     def __init__(self) -> None:
@@ -523,8 +524,11 @@ class Model:
                 callback(i, 2, 0.5, None)
         return np.arange(total)
 
-    def sample_labels(self, total: int, *, label: Any, seed: int) -> np.ndarray:
-        return np.arange(total) % 2
+    def sample_conditions(
+        self, total: int, *, label: Any, seed: int, given: Any, vector: Any
+    ) -> dict[str, Any]:
+        hidden = given is not None and label is None
+        return {"label": torch.full((total,), -1) if hidden else torch.arange(total) % 2}
 
     def save(self, rows: np.ndarray, out: Path, *, labels: Any) -> None:
         self.saved.append((rows.tolist(), out, None if labels is None else labels.tolist()))

@@ -106,7 +106,7 @@ def test_given_rows_have_no_class_unless_one_is_asked_for():
         model.sample_rows(2, given=PartialRows(ROWS, KNOWN), label=label)
         assert [one["label"].tolist() for one in model.asked] == [[seen] * 4]
     model.asked.clear()
-    labels = model.sample_labels(5, seed=1, first=2)
+    labels = model.sample_conditions(5, seed=1, first=2)["label"].numpy()
     model.sample_rows(5, seed=1, first=2, batch=2)
     assert torch.cat([one["label"] for one in model.asked]).tolist() == labels.tolist()
 

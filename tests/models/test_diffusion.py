@@ -120,7 +120,7 @@ def test_the_network_sees_the_label_that_was_asked_for_and_no_other():
     first = torch.cat(
         [label for i, label in enumerate(network.seen) if i % 7 == 0]
     )  # a pass of 4 Heun steps is 7
-    assert first.tolist() == model.sample_labels(5, seed=8).tolist()
+    assert first.tolist() == model.sample_conditions(5, seed=8)["label"].numpy().tolist()
     for label in ("cow", 3, -1):
         with pytest.raises(InputError, match="no such class; the model knows cat, dog, emu"):
             model.sample_rows(5, label=label)
@@ -136,7 +136,7 @@ def test_a_number_that_names_a_class_is_that_name():
 
 def test_a_model_without_classes_refuses_a_label():
     model = met("edm", rows(classes=()))
-    assert model.sample_labels(3) is None
+    assert model.sample_conditions(3) == {}
     with pytest.raises(InputError, match="trained without labels"):
         model.sample_rows(2, label=1)
 
@@ -145,10 +145,16 @@ def test_classes_are_drawn_as_often_as_in_the_data():
     source = rows(n=3000)
     model = met("edm", source)
     n = 4000
-    drawn = np.bincount(model.sample_labels(n), minlength=3) / n
+    drawn = np.bincount(model.sample_conditions(n)["label"].numpy(), minlength=3) / n
     shares = torch.bincount(source.labels[:2700]).numpy() / 2700  # those of the training rows
     assert np.abs(drawn - shares).max() < 4 * np.sqrt(0.25 / n)
-    assert np.abs(np.bincount(model.sample_labels(n, seed=1), minlength=3) / n - drawn).max() > 0
+    assert (
+        np.abs(
+            np.bincount(model.sample_conditions(n, seed=1)["label"].numpy(), minlength=3) / n
+            - drawn
+        ).max()
+        > 0
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

@@ -126,12 +126,12 @@ def labels_are_independent_of_samples(model):
     Rank correlations of a label with numbers that decide the sample are within chance.
     """
     n = 3000
-    labels = model.sample_labels(n, seed=5)
+    labels = model.sample_conditions(n, seed=5)["label"].numpy()
     shares = np.bincount(labels, minlength=3) / n
     error = np.sqrt(np.array(model.class_shares) * (1 - np.array(model.class_shares)) / n)
     assert (np.abs(shares - model.class_shares) < 4 * error).all()
-    assert (model.sample_labels(50, seed=5, first=20) == labels[20:70]).all()
-    assert (model.sample_labels(n, seed=6) != labels).any()
+    assert (model.sample_conditions(50, seed=5, first=20)["label"].numpy() == labels[20:70]).all()
+    assert (model.sample_conditions(n, seed=6)["label"].numpy() != labels).any()
     z = RowNoise(5, n)(torch.empty(n, 4)).numpy()
     for number in z.T:
         correlation = np.corrcoef(number, labels)[0, 1]

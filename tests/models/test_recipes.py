@@ -54,7 +54,7 @@ from undiffuse.diffusion.objectives import (
 from undiffuse.diffusion.target import Preconditioned
 from undiffuse.errors import InputError
 from undiffuse.models import GAN, PRESETS, VAE
-from undiffuse.models.base import check_classes
+from undiffuse.models.conditions import check_network
 from undiffuse.models.gan_losses import Relativistic
 from undiffuse.models.likelihood import Bound, Density, Weighted
 from undiffuse.models.observation import GaussianObservation
@@ -215,17 +215,17 @@ def test_classes_divide_the_line_by_their_shares():
     """By the quantile of the sample's own uniform number, whatever the shares add up to."""
     model = ud.edm(width=8, depth=1)
     model.classes = ("a", "b", "c")
-    even = model.sample_labels(3000, seed=4)
+    even = model.sample_conditions(3000, seed=4)["label"].numpy()
     assert [int((even == k).sum()) for k in range(3)] == pytest.approx([1000] * 3, abs=120)
     for shares in ((1.0, 2.0, 1.0), (0.25, 0.5, 0.25), (0.0, 1.0, 0.0), (0.0, 0.0, 7.0)):
         model.class_shares = shares
-        found = model.sample_labels(3000, seed=4)
+        found = model.sample_conditions(3000, seed=4)["label"].numpy()
         counts = [float((found == k).mean()) for k in range(3)]
         wanted = [share / sum(shares) for share in shares]
         assert counts == pytest.approx(wanted, abs=0.04 if max(wanted) < 1 else 0)
         assert (found[1:] != found[:-1]).any() or max(wanted) == 1
     model.class_shares = (1.0, 2.0, 1.0)
-    assert model.sample_labels(4, label="c").tolist() == [2] * 4
+    assert model.sample_conditions(4, label="c")["label"].numpy().tolist() == [2] * 4
 
 
 @pytest.mark.parametrize(
@@ -285,16 +285,16 @@ class Deaf(nn.Module):
 
 
 def test_a_network_takes_the_labels_of_the_data():
-    check_classes(Open(), 3)
-    check_classes(Recorder(), 3)
-    check_classes(Deaf(), 0)
+    check_network(Open(), {"label": 3})
+    check_network(Recorder(), {"label": 3})
+    check_network(Deaf(), {"label": 0})
     with pytest.raises(InputError, match="network Deaf: the data have 3 classes, but its forward"):
-        check_classes(Deaf(), 3)
+        check_network(Deaf(), {"label": 3})
     counted = Open()
     counted.classes = 2
-    check_classes(counted, 2)
+    check_network(counted, {"label": 2})
     with pytest.raises(InputError, match="the data have 3 classes, but the network was made for 2"):
-        check_classes(counted, 3)
+        check_network(counted, {"label": 3})
 
 
 @pytest.mark.parametrize(

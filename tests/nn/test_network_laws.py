@@ -68,11 +68,11 @@ def test_conditions_matter_and_dropped_is_the_same_as_not_given(kind, shape):
     network, given = shaken(kind, shape), inputs(kind, shape)
     if kind == "coupling" and numbers(shape) == 1:
         pytest.skip("one number has nothing to be conditioned on but its mean and deviation")
-    none = {"label": torch.full((ROWS,), -1), "vector": torch.full((ROWS, 2), math.nan)}
+    none = {"label": torch.full((ROWS,), -1), "vector": torch.zeros(ROWS, 2)}
     none["given"] = torch.zeros(ROWS, 2 * shape[0], *shape[1:]).double()
     base = {**given, "label": torch.zeros(ROWS, dtype=torch.int64)}
     if "vector" in given:
-        base["vector"] = torch.zeros(ROWS, 2)
+        base["vector"] = torch.ones(ROWS, 2)
 
     def differs(**changes):
         difference = called(network, {**base, **changes}) - called(network, base)

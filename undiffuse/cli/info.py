@@ -165,6 +165,12 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
             f"{tree['steps']:,} steps in {format_duration(tree['elapsed'])} (asked for {goal})",
         ),
     ]
+    if data.get("conditions"):
+        from undiffuse.data import Conditions
+
+        own = Conditions.restore(data)
+        assert own is not None
+        facts.insert(2, ("conditions", words_for(own.describe())))
     if tree["teacher"]:
         facts.insert(3, ("student of", str(tree["teacher"])))
     if tree["held_by"]:

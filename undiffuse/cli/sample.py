@@ -5,6 +5,7 @@ What can be refused is refused before the first step is taken.
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 from pathlib import Path
@@ -38,7 +39,7 @@ def sample(
     median and the 50 % and 90 % bands are drawn beside it.
     """
     options = asked.options
-    if options.n is None and options.given is None:
+    if options.n is None and options.given is None and options.where is None:
         raise InputError("-n: missing; say how many samples to draw, such as -n 64.")
     out = free_place(options.out, overwrite=options.overwrite)
 
@@ -52,7 +53,11 @@ def sample(
         asked.terminal.say(note, "yellow")
     if options.label is not None:
         model.label_index(options.label)
-    more = {"wrap": _guidance(model, opened, asked), "given": _given(model, asked)}
+    more = {
+        "wrap": _guidance(model, opened, asked),
+        "given": _given(model, asked),
+        "vector": _asked_for(model, asked),
+    }
     assert model.form is not None  # the model of a run has one
     model.form.check_out(out)
     return _draw(model, run, asked, {k: v for k, v in more.items() if v is not None}, out)
@@ -69,9 +74,11 @@ def _guidance(model: GenerativeModel, run: Run, asked: Asked[SampleOptions]) -> 
                 "add --guidance or --autoguide, or leave them out."
             )
         return None
-    if options.guidance is not None and options.given is not None and options.label is None:
+    unsaid = options.label is None and options.where is None
+    if options.guidance is not None and options.given is not None and unsaid:
         raise InputError(
-            "--guidance: the class of given rows is not known; add --label, or leave guidance out."
+            "--guidance: the class of given rows is not known; add --label or --where, or leave "
+            "guidance out."
         )
     from undiffuse.models.diffusion import guided
 
@@ -92,6 +99,18 @@ def _given(model: GenerativeModel, asked: Asked[SampleOptions]) -> Any:
     return given
 
 
+def _asked_for(model: GenerativeModel, asked: Asked[SampleOptions]) -> Any:
+    """The conditions of --where as vectors, None without it; what is odd about them is said."""
+    if asked.options.where is None:
+        return None
+    from undiffuse.data import ask
+
+    assert model.data_config is not None
+    for note in ask(asked.options.where, model.data_config)[1]:
+        asked.terminal.say(note, "yellow")
+    return model.vectors_of(asked.options.where)
+
+
 def _draw(
     model: GenerativeModel, run: str, asked: Asked[SampleOptions], more: dict[str, Any], out: Path
 ) -> int:
@@ -101,15 +120,15 @@ def _draw(
 
     options, terminal = asked.options, asked.terminal
     each, given_rows, seed = options.n or 1, len(more.get("given", "1")), options.seed
-    total = each * given_rows
+    total = each * max(given_rows, len(more.get("vector", "1")))
     batch = options.batch or model.at_once
     batches = math.ceil(total / batch)
     trajectory = Trajectory(model, rows=total, out=out) if options.trajectory else None
-    if trajectory and os.path.lexists(trajectory.file) and not options.overwrite:
-        raise InputError(
-            f"{trajectory.file}: already exists; "
-            "choose another --out, or --overwrite to replace it."
-        )
+    for file in (trajectory.file if trajectory else None, _beside(model, out)):
+        if file is not None and os.path.lexists(file) and not options.overwrite:
+            raise InputError(
+                f"{file}: already exists; choose another --out, or --overwrite to replace it."
+            )
     done = 0
     with Bar(terminal) as bar:
 
@@ -130,15 +149,7 @@ def _draw(
             callback=callback,
             **more,
         )
-    from undiffuse.data.labels import as_labels
-
-    labels = None
-    if options.given is None or options.label is not None:  # the class of given rows is hidden
-        index = model.sample_labels(total, label=options.label, seed=seed)
-        labels = None if index is None else as_labels(index, model.classes)
-    assert model.form is not None
-    model.form.save(rows, out, labels=labels)
-    written = {"out": options.out}
+    written = {"out": options.out, **_save(model, asked, rows, more, out)}
     if each >= LEAST_FOR_BANDS and "given" in more:
         written |= _bands(model, more["given"], rows, out, asked)
     if trajectory:
@@ -174,3 +185,41 @@ def _bands(
     with atomic_file(file) as temporary:
         picture.save(temporary, format="PNG")
     return {"bands": str(file)}
+
+
+def _beside(model: GenerativeModel, out: Path) -> Path | None:
+    """The file that the conditions of samples are written to; None where the rows hold them."""
+    from undiffuse.data import Conditions
+
+    own = Conditions.restore(model.data_config or {})
+    return None if own is None or own.of_rows else out.with_name(f"{out.stem}-conditions.csv")
+
+
+def _save(
+    model: GenerativeModel,
+    asked: Asked[SampleOptions],
+    rows: Any,
+    more: dict[str, Any],
+    out: Path,
+) -> dict[str, str]:
+    """Write rows with their labels, and their conditions beside them; return where these are."""
+    from undiffuse.atomic import atomic_file
+    from undiffuse.data import Conditions
+    from undiffuse.data.labels import as_labels
+
+    options = asked.options
+    shared = {"label": options.label, "seed": options.seed, "given": more.get("given")}
+    conditions = model.sample_conditions(len(rows), vector=more.get("vector"), **shared)
+    labels = None
+    if "label" in conditions and bool((conditions["label"] >= 0).all()):
+        labels = as_labels(conditions["label"].numpy(), model.classes)
+    assert model.form is not None
+    model.form.save(rows, out, labels=labels)
+    own, file = Conditions.restore(model.data_config or {}), _beside(model, out)
+    if own is None or file is None:
+        return {}
+    with atomic_file(file) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, own.names)
+        writer.writeheader()
+        writer.writerows(own.words(conditions["vector"].numpy()))
+    return {"conditions": str(file)}

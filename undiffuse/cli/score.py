@@ -68,12 +68,44 @@ def score(
         held_out = _held_out(model, opened, options, bar)
     for note in rows.notes:
         terminal.say(note, "yellow")
+    held_out = _given(model, rows, held_out, asked)
     if rows.fingerprint == config["fingerprint"]:
         terminal.say(
             f"{data}: holds the rows that the run was trained on; they score higher than new rows.",
             "yellow",
         )
     return _score(model, scorer, run, rows, held_out, scoring, asked)
+
+
+def _given(
+    model: GenerativeModel, rows: Conformed, held_out: Conformed | None, asked: Asked[ScoreOptions]
+) -> Conformed | None:
+    """Give rows the conditions of --where, or hide those of held-out rows where rows have none.
+
+    Returns the held-out rows. Raises InputError for conditions that do not fit.
+    """
+    where, terminal = asked.options.where, asked.terminal
+    if where is not None:
+        from undiffuse.data import ask
+
+        vector, notes = ask(where, model.data_config or {})
+        for note in notes:
+            terminal.say(note, "yellow")
+        if len(vector) not in (1, len(rows)):
+            raise InputError(
+                f"--where {where}: {len(vector):,} rows of conditions for {len(rows):,} rows of "
+                "data; give one for all, or one for each."
+            )
+        rows.vector = vector.repeat(len(rows) // len(vector), 0)
+    elif model.kept is not None and rows.vector is None:
+        terminal.say(
+            f"{asked.options.out}: the data do not say their conditions, so rows are scored "
+            "whatever these are; give them with --where.",
+            "yellow",
+        )
+        if held_out is not None:
+            held_out.vector = None
+    return held_out
 
 
 def _with_own_error(model: GenerativeModel, run: Run, device: Any) -> Scorer:

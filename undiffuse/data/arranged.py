@@ -15,8 +15,6 @@ which one column holds names of files. The class is its column "label", or the o
 from __future__ import annotations
 
 import csv
-import io
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,10 +23,11 @@ from typing import Any, final
 
 import numpy as np
 
+from undiffuse.data.conditions import Given, rows_of
 from undiffuse.data.folder import Folder, are_few, digest
 from undiffuse.data.split import HELD_OUT, TEST, TRAINING
 from undiffuse.errors import InputError
-from undiffuse.reading import printable, read_text, said
+from undiffuse.reading import printable, said
 
 _PARTS = {
     **dict.fromkeys(("train", "training"), TRAINING),
@@ -51,6 +50,7 @@ class Arranged:
         parts: TRAINING, HELD_OUT or TEST for each file; None if it is not said.
         notes: what was decided and what is left out, one sentence each.
         listed: changes when a list of labels does; "" without one.
+        given: columns of conditions, a value for each file.
     """
 
     folder: Folder
@@ -58,6 +58,7 @@ class Arranged:
     parts: np.ndarray | None
     notes: tuple[str, ...] = ()
     listed: str = ""
+    given: tuple[Given, ...] = ()
 
     def classes_of(self, files: np.ndarray) -> list[str] | None:
         """Return the class of each row, given which file it is of."""
@@ -67,28 +68,49 @@ class Arranged:
         """Return what each row is for, given which file it is of."""
         return None if self.parts is None else self.parts[files]
 
+    def given_of(self, files: np.ndarray) -> tuple[Given, ...]:
+        """Return the conditions of each row, given which file it is of."""
+        return tuple(replace(one, codes=one.codes[files]) for one in self.given)
+
     def fingerprint(self, folder_fingerprint: str) -> str:
-        """Return a name for what the files hold and how they are labelled."""
-        return digest(folder_fingerprint + self.listed)[:16] if self.listed else folder_fingerprint
+        """Return a name for what the files hold, how they are labelled, and their conditions."""
+        more = self.listed + "".join(
+            f"\0{one.name}\0{one.categories}\0{one.codes.tolist()}" for one in self.given
+        )
+        return digest(folder_fingerprint + more)[:16] if more else folder_fingerprint
 
 
-def arrange(folder: Folder, labels: str | None = None) -> Arranged:
-    """Return the files of a folder with their classes and parts.
+def arrange(
+    folder: Folder, labels: str | None = None, condition: Sequence[str] | None = None
+) -> Arranged:
+    """Return the files of a folder with their classes, parts and conditions.
 
     Args:
         folder: the files.
         labels: a column of the list among them, a file with such a list, or "FILE:COLUMN".
+        condition: columns of such a list, the first of which may be "FILE:COLUMN"; None: none.
 
     Raises:
         InputError: there is no such column or list, or it does not fit the files.
     """
+    if condition is None:
+        return _classed(folder, labels, ())
+    file, separator, first = condition[0].rpartition(":")
+    names = (first, *condition[1:])
+    arranged = _classed(folder, labels, names)
+    given, notes = _given(folder, arranged.folder, names, f"{file}{separator}{first}")
+    return replace(arranged, given=given, notes=(*arranged.notes, *notes))
+
+
+def _classed(folder: Folder, labels: str | None, used: Sequence[str]) -> Arranged:
+    """Return the files of a folder with their classes and parts; `used` columns are no classes."""
     steps = [path.relative_to(folder.path).parts[:-1] for path in folder.files]
     folder, steps, parts, notes = _parted(folder, steps)
     lists, column = _lists_for(folder, labels)
     if lists:
-        used = {one.path for one in lists}
-        folder = replace(folder, others=tuple(one for one in folder.others if one not in used))
-        if (listed := _listed(folder, lists, column)) is not None:
+        files = {one.path for one in lists}
+        folder = replace(folder, others=tuple(one for one in folder.others if one not in files))
+        if (listed := _listed(folder, lists, column, used)) is not None:
             kept = listed.kept
             return Arranged(
                 replace(folder, files=tuple(folder.files[i] for i in kept)),
@@ -97,7 +119,8 @@ def arrange(folder: Folder, labels: str | None = None) -> Arranged:
                 (*notes, *listed.notes),
                 digest("\0".join(listed.classes)),
             )
-        notes.append(_unused(folder, lists))
+        if not used:
+            notes.append(_unused(folder, lists))
     classes, more = _classes(folder, steps)
     return Arranged(folder, classes, parts, (*notes, *more))
 
@@ -219,19 +242,21 @@ class _List:
         """Its other columns."""
         return [name for name in self.rows[0] if name != self.names]
 
-    def label(self, column: str | None) -> str | None:
+    def label(self, column: str | None, used: Sequence[str]) -> str | None:
         """The column of classes: as asked for, called label or alike, or the only other one."""
-        others = self.columns
         if column is not None:
-            return column if column in others else None
+            return column if column in self.columns else None
+        others = [name for name in self.columns if name not in used]
         by_name = {name.lower(): name for name in reversed(others)}
         found = next((by_name[name] for name in _LABELS if name in by_name), None)
         alone = len(others) == 1 and not self.path.stem.startswith("metadata")
         return found or (others[0] if alone else None)
 
 
-def _lists_for(folder: Folder, labels: str | None) -> tuple[list[_List], str | None]:
-    """Return the lists of a folder and the column that is asked for, if one is."""
+def _lists_for(
+    folder: Folder, labels: str | None, option: str = "--data.labels"
+) -> tuple[list[_List], str | None]:
+    """Return the lists of a folder and the column that is asked for by an option, if one is."""
     file, _, column = (labels or "").rpartition(":")
     for path, of in ((labels, None), (file, column)):
         if path and Path(path).suffix.lower() in _LISTS:
@@ -239,7 +264,7 @@ def _lists_for(folder: Folder, labels: str | None) -> tuple[list[_List], str | N
                 (p for p in (folder.path / path, Path(path).expanduser()) if p.is_file()), None
             )
             if place is None:
-                raise InputError(f"--data.labels {labels}: no such file; check the path.")
+                raise InputError(f"{option} {labels}: no such file; check the path.")
             found = _read_list(place.resolve(), folder)
             if found is None:
                 raise InputError(
@@ -252,20 +277,22 @@ def _lists_for(folder: Folder, labels: str | None) -> tuple[list[_List], str | N
     lists = [found for path in named or among if (found := _read_list(path, folder)) is not None]
     if not lists and labels is not None:
         raise InputError(
-            f"--data.labels {labels}: {folder.name} holds no metadata.csv, metadata.jsonl or other "
+            f"{option} {labels}: {folder.name} holds no metadata.csv, metadata.jsonl or other "
             f"CSV file that names its {folder.what}; write one, or give FILE:COLUMN."
         )
     if not named and len(lists) > 1 and len({one.path.parent for one in lists}) < len(lists):
         raise InputError(
             f"{folder.name}: {_some([one.path.name for one in lists], len(lists))} name its "
-            f"{folder.what}; say which with --data.labels FILE:COLUMN."
+            f"{folder.what}; say which with {option} FILE:COLUMN."
         )
     return lists, labels
 
 
-def _listed(folder: Folder, lists: Sequence[_List], column: str | None) -> _Listed | None:
+def _listed(
+    folder: Folder, lists: Sequence[_List], column: str | None, used: Sequence[str]
+) -> _Listed | None:
     """Return the files that lists name with their classes; None if none has a column of these."""
-    columns = [one.label(column) for one in lists]
+    columns = [one.label(column, used) for one in lists]
     if column is not None and None in columns:
         lacks = lists[columns.index(None)]
         raise InputError(
@@ -277,7 +304,7 @@ def _listed(folder: Folder, lists: Sequence[_List], column: str | None) -> _List
     notes: list[str] = []
     for one, name in zip(lists, columns):
         if name is not None:
-            classes |= _labels_in(folder, one, name, notes)
+            classes |= _labels_in(folder, one, name, notes, used)
     unnamed = len(folder.files) - len(classes)
     if unnamed:
         what = next(iter(folder.called[i] for i in range(len(folder.files)) if i not in classes))
@@ -290,7 +317,9 @@ def _listed(folder: Folder, lists: Sequence[_List], column: str | None) -> _List
     return _Listed(kept, [classes[i] for i in kept], tuple(notes))
 
 
-def _labels_in(folder: Folder, one: _List, column: str, notes: list[str]) -> dict[int, str]:
+def _labels_in(
+    folder: Folder, one: _List, column: str, notes: list[str], used: Sequence[str]
+) -> dict[int, str]:
     """Return position -> class by a list; adds to the notes."""
     name, place = one.path.name, _Places(folder, one.base)
     classes: dict[int, str] = {}
@@ -326,11 +355,44 @@ def _labels_in(folder: Folder, one: _List, column: str, notes: list[str]) -> dic
         shown = _some(again, len(again))
         times = "name occurs" if len(again) == 1 else "names occur"
         notes.append(f"{name}: {len(again):,} {times} twice, with one {column} ({shown}).")
-    rest = [other for other in one.columns if other != column]
+    rest = [other for other in one.columns if other not in (column, *used)]
     unused = f"; not used: {_some(rest, len(rest))}" if rest else ""
     count = len(set(classes.values()))
     notes.append(f"{name}: its column {column} has the {count:,} classes{unused}.")
     return classes
+
+
+def _given(
+    folder: Folder, kept: Folder, names: Sequence[str], asked: str
+) -> tuple[tuple[Given, ...], tuple[str, ...]]:
+    """Return columns of the lists of a folder as conditions of the files that are kept, and notes.
+
+    What no list says of a file is not known.
+    """
+    notes = []
+    lists, _ = _lists_for(folder, asked, "--data.condition")
+    values: dict[str, list[Any]] = {name: [None] * len(kept.files) for name in names}
+    named = np.zeros(len(kept.files), bool)
+    for one in lists:
+        place = _Places(kept, one.base)
+        for name in names:
+            if name not in one.columns:
+                raise InputError(
+                    f"{one.path.name}: it has no column {name}; it has {', '.join(one.columns)}."
+                )
+        for row in one.rows:
+            if (position := place.of(str(row.get(one.names)))) is not None:
+                named[position] = True
+                for name in names:
+                    values[name][position] = row.get(name)
+    where = lists[0].path.name
+    if not named.all():
+        count = int((~named).sum())
+        notes.append(
+            f"{kept.name}: {count:,} of {len(named):,} {kept.what} are not named in {where}; their "
+            "conditions are taken as not known."
+        )
+    return tuple(Given.of(name, of, where) for name, of in values.items()), tuple(notes)
 
 
 def _unused(folder: Folder, lists: Sequence[_List]) -> str:
@@ -376,7 +438,7 @@ def _read_list(path: Path, folder: Folder) -> _List | None:
     """Return what a file lists; None if it names no files. Raises InputError if it is damaged."""
     must = path.stem.lower() == "metadata"
     try:
-        rows = _rows_of(path)
+        rows = rows_of(path)
     except (OSError, ValueError, csv.Error) as problem:
         if not must:
             return None
@@ -395,19 +457,6 @@ def _read_list(path: Path, folder: Folder) -> _List | None:
         if 2 * count < len(rows):
             return None
     return _List(path, rows, names, path.parent)
-
-
-def _rows_of(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV, TSV or JSON-lines file. Raises OSError or ValueError if it is none."""
-    text = read_text(path).removeprefix("\ufeff")
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a line is no object")
-        return rows
-    head = text.partition("\n")[0]
-    mark = "\t" if "\t" in head else ";" if ";" in head and "," not in head else ","
-    return [dict(row) for row in csv.DictReader(io.StringIO(text), delimiter=mark)]
 
 
 def _some(names: Sequence[str], count: int) -> str:

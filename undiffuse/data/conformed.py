@@ -86,6 +86,7 @@ class Conformed:
         name: what the source is called.
         fingerprint: changes when the source changes.
         labels: (N,) indices into the run's classes, -1 where the class is none of them; or None.
+        vector: (N, v) the condition vector of each row; None: not known of any.
         groups: (N,) numbers of what the rows are parts of, such as recordings; None: of nothing.
         notes: what was changed, one sentence each.
     """
@@ -98,6 +99,7 @@ class Conformed:
         name: str,
         fingerprint: str,
         labels: np.ndarray | None = None,
+        vector: np.ndarray | None = None,
         groups: np.ndarray | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
@@ -106,6 +108,7 @@ class Conformed:
         self.name = name
         self.fingerprint = fingerprint
         self.labels = labels
+        self.vector = vector
         self.groups = groups
         self.notes = notes
 
@@ -121,6 +124,7 @@ class Conformed:
             name=self.name,
             fingerprint=self.fingerprint,
             labels=None if self.labels is None else self.labels[indices],
+            vector=None if self.vector is None else self.vector[indices],
             groups=None if self.groups is None else self.groups[indices],
             notes=self.notes,
         )
@@ -129,8 +133,9 @@ class Conformed:
         """Yield the rows in order, `size` at a time, from row `start` on.
 
         Yields:
-            {"row": (size, ...), "problems": {place in the batch: Problem}}, and "label" (size,)
-            int64 where the source has classes that are the run's.
+            {"row": (size, ...), "problems": {place in the batch: Problem}}, "label" (size,) int64
+            where the source has classes that are the run's, and "vector" (size, v) float32 where it
+            has conditions that are.
         """
         for first in range(start, len(self), size):
             indices = np.arange(first, min(first + size, len(self)))
@@ -138,6 +143,8 @@ class Conformed:
             batch: dict[str, Any] = {"row": as_tensor(rows), "problems": problems}
             if self.labels is not None:
                 batch["label"] = as_tensor(self.labels[indices])
+            if self.vector is not None:
+                batch["vector"] = as_tensor(self.vector[indices])
             yield batch
 
 

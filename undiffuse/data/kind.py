@@ -18,7 +18,10 @@ from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar, final
 
+import numpy as np
+
 from undiffuse import parts
+from undiffuse.data.conditions import Conditions
 from undiffuse.data.conformed import Conformed
 from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError, unknown
@@ -78,6 +81,12 @@ class Kind(ABC):
     @abstractmethod
     def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
         """Return the rows of `source` with what is known of them; see `undiffuse.data.complete`."""
+
+    def ask(self, where: Any, config: Mapping[str, Any]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the vectors (m, v) of conditions, and notes; see `undiffuse.data.ask`."""
+        own = Conditions.restore(config)
+        assert own is not None
+        return own.ask(where)
 
     @final
     def describe(self, transform: Any, form: Any) -> dict[str, Any]:

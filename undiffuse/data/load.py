@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from undiffuse.data.conditions import Conditions
 from undiffuse.data.conformed import Conformed
 from undiffuse.data.folder import Folder, are_few, walk
 from undiffuse.data.kind import KINDS, kind_of
@@ -49,17 +52,20 @@ def load(
     types: Mapping[str, str] | Sequence[str] | None = None,
     rules: bool | None = None,
     rule: str | Sequence[str] | None = None,
+    condition: Sequence[str] | str | None = None,
     progress: Progress | None = None,
 ) -> Data:
     """Read a source, split it, and measure how it is to be modelled.
 
     Args:
         source: a path, a name ("digits", "fashion-mnist", "moons", "rings", "checkerboard",
-            "gaussians8"), or an object: an array, a tensor, (x, labels), a data frame, a map-style
+            "gaussians8"), or an object: an array, a tensor, (x, y), a data frame, a map-style
             torch Dataset. Paths are those of a folder of images or of recordings; of an array in
             .npy, .npz, "file.h5:/group/name" or an IDX file; of a table in .csv, .tsv, .jsonl or
             .ndjson, all of them also with .gz, .bz2 or .xz, in .parquet, "file.xlsx:Sheet" or a
-            folder of such parts.
+            folder of such parts. A y
+            (N,) of whole numbers or text are labels; other floats, floats (N, k) and columns by
+            name (a mapping, a data frame) are conditions, called y, or y0, y1, ...
         seed: decides which rows are held out, and draws the toys.
         held_out: the share or the number of rows to hold out; a tenth by default.
         size: for images the longer side or (height, width) in pixels, for recordings the length
@@ -82,6 +88,9 @@ def load(
             others determine, and numbers that are never below others. By default they do.
         rule: of a table, comparisons that every row keeps, such as "arrival > departure" or
             "price >= 0"; rows that break one are refused, and have a log-likelihood of -inf.
+        condition: columns that rows are modelled given, and samples can be asked for (`where=`):
+            of a table; of a folder's metadata file, as for `labels`, or "FILE.csv:COLUMN,COLUMN";
+            of what stands beside an array, the names of its columns.
         progress: called now and then.
 
     Raises:
@@ -96,7 +105,8 @@ def load(
     if isinstance(types, Mapping):
         types = [f"{name}={kind}" for name, kind in types.items()]
     rule = rule.split(",") if isinstance(rule, str) else rule
-    columns = {"drop": drop, "keep": keep, "types": types, "rule": rule}
+    condition = condition.split(",") if isinstance(condition, str) else condition
+    columns = {"drop": drop, "keep": keep, "types": types, "rule": rule, "condition": condition}
     given: dict[str, Any] = {"size": size, "axes": axes, "labels": labels, "rules": rules}
     given |= {name: tuple(words) for name, words in columns.items() if words is not None}
     reading = ReadingOptions(**checked(ReadingOptions, given, called=" ".join))
@@ -150,6 +160,26 @@ def conform(
     place = _located(source)
     with _in_a_sentence(_name(source)):
         return kind_of(config).conform(place, config, progress=progress)
+
+
+def ask(where: Any, config: Mapping[str, Any]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return conditions that a person asks for, as vectors (m, v), and notes on them.
+
+    Args:
+        where: "angle=30,colour=red"; a CSV or JSON-lines file, one line a row; a mapping of names
+            to a value, or to m of them; a data frame; rows (m, columns) of all columns. Columns
+            that are left out, and empty values, are not known.
+        config: the run's config["data"].
+
+    Raises:
+        InputError: for a run without conditions, an unknown name or category, text for a number.
+    """
+    if Conditions.restore(config) is None:
+        raise InputError(
+            "where: this model was trained without conditions; train one with --data.condition."
+        )
+    with _in_a_sentence("where"):
+        return kind_of(config).ask(where, config)
 
 
 def _name(source: Any) -> str:

@@ -17,6 +17,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from undiffuse.data.conditions import Given
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Form, Progress, Rows, Transform
 
@@ -45,6 +46,7 @@ class Loaded:
         fingerprint: changes when the data changes, and not when it is moved.
         labels: (N,) int64, indices into `classes`; None if there are none.
         classes: names of the classes.
+        given: columns of conditions, a value for each row; in a table the rows hold them too.
         groups: (N,) int64; rows of one group are held out together, or trained on together.
         parts: (N,) what each row is for, as in `split`; None if the source does not say.
         notes: what was skipped, resized, left out: one sentence each; more when the transform is
@@ -62,6 +64,7 @@ class Loaded:
     fingerprint: str
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+    given: tuple[Given, ...] = ()
     groups: np.ndarray | None = None
     parts: np.ndarray | None = None
     notes: Sequence[str] = ()

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from undiffuse.data.conditions import Conditions
 from undiffuse.data.conformed import CheckedRows, Conformed
 from undiffuse.data.kind import KINDS
 from undiffuse.data.mirror import Mirrored, mirror, tell_mirrored
@@ -50,7 +51,7 @@ class Data:
             (windows of one recording), that share of the groups is held out, whatever their sizes.
         reading: how the rows were read, kept for reading them again.
         mirrored: whether training sees images mirrored half the time; None: if they are few, and
-            as likely mirrored as they are (see `mirror`).
+            as likely mirrored as they are (see `mirror`), and have no conditions.
         progress: called now and then.
 
     Raises:
@@ -86,6 +87,12 @@ class Data:
             self.split = split_by_parts(loaded.parts, *asked)
         self.form = loaded.form
         self.conditions = {"label": len(loaded.classes)} if loaded.labels is not None else {}
+        self._asked, self.vector = None, None
+        if loaded.given:
+            training = np.flatnonzero(~self.split.holds_out(np.arange(len(loaded.rows))))
+            self._asked = Conditions.measure(loaded.given, training)
+            self.vector = self._asked.encode(np.stack([one.codes for one in loaded.given], 1))
+            self.conditions["vector"] = self._asked.size
         self.transform = loaded.make_transform(partial(self._training_chunks, progress))
         self._mirrored, self._axis = mirrored, KINDS[loaded.kind].mirror_axis(self.transform)
         if mirrored and self._axis is None:
@@ -149,8 +156,11 @@ class Data:
 
     @cached_property
     def _pairs(self) -> Mirrored | None:
-        """How well few images are told from mirrored ones; None if that does not matter."""
-        if self._axis is None or self._mirrored is not None or len(self) >= FEW:
+        """How well few images are told from mirrored ones; None if that does not matter.
+
+        Nor for images with conditions: an angle is another one in the mirror.
+        """
+        if self._axis is None or self._mirrored is not None or len(self) >= FEW or self._asked:
             return None
         batch = self.sample_batch(FEW)
         x, _ = self.transform.encode(batch["row"], torch.zeros_like)
@@ -187,6 +197,7 @@ class Data:
             name=loaded.name,
             fingerprint=loaded.fingerprint,
             labels=loaded.labels,
+            vector=self.vector,
             groups=loaded.groups,
             notes=tuple(loaded.notes),
         )
@@ -195,7 +206,7 @@ class Data:
     def batches(
         self, size: int, *, seed: int, start_step: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[dict[str, Tensor]]:
-        """Yield batches {"row": (size, ...), "label": (size,) int64} without end; see `Source`."""
+        """Yield batches {"row", "label", "vector"} of `size` rows without end; see `Source`."""
         ahead = max(1, _PLANNED // size)
         for first in count(start_step, ahead):
             steps = np.arange(first, first + ahead)[:, None]
@@ -230,6 +241,8 @@ class Data:
         if self.labels is not None:
             counts = np.bincount(self.labels, minlength=len(self.classes)).tolist()
             tree["classes"] = dict(zip(self.classes, counts))
+        if self._asked is not None:
+            tree["conditions"] = self._asked.describe()
         if self._mirrored or self._pairs is not None:
             why = "as asked for" if self._pairs is None else self._pairs.said
             tree["mirrored_images"] = f"{'trained on' if self.mirrored else 'left out'}: {why}"
@@ -250,6 +263,7 @@ class Data:
             "mirrored": self.mirrored,
             **KINDS[self.loaded.kind].describe(self.transform, self.form),
             "classes": list(self.classes),
+            **({} if self._asked is None else {"conditions": self._asked.tree()}),
         }
 
     def _batch(self, indices: np.ndarray, mirrored: np.ndarray | None = None) -> dict[str, Tensor]:
@@ -259,6 +273,8 @@ class Data:
         batch = {"row": as_tensor(rows)}
         if self.labels is not None:
             batch["label"] = as_tensor(self.labels[indices])
+        if self.vector is not None:
+            batch["vector"] = as_tensor(self.vector[indices])
         return batch
 
     def _training_chunks(self, progress: Progress | None) -> Iterator[np.ndarray]:

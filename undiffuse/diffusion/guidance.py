@@ -13,7 +13,7 @@ x_hat) / sigma.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import torch
@@ -28,6 +28,9 @@ from undiffuse.diffusion.denoiser import (
 )
 from undiffuse.diffusion.schedules.process import Times
 from undiffuse.errors import InputError
+
+HIDDEN: Mapping[str, int] = {"label": -1, "vector": 0}
+"""The value that a condition has where it is not known, by name."""
 
 
 @final

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -26,6 +26,7 @@ from undiffuse.atomic import atomic_file, write_json
 from undiffuse.data import Data, restore
 from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
+from undiffuse.evaluation.asked import by_condition
 from undiffuse.evaluation.drawn import FOLDER, Drawn, draw, peak_memory, time_singles
 from undiffuse.evaluation.forecast import Forecast, forecast
 from undiffuse.evaluation.history import against_linear, loss_by_level
@@ -179,8 +180,9 @@ class _Evaluation:
         if by_steps is None:
             return None
         ahead = self.forecast()
+        told = self.told()
         singles = time_singles(model, self.sampler, seed=seed, stop=self.stop)
-        if singles is None or self.stop():
+        if singles is None or told is None or self.stop():
             return None
         self.announce("drawing pictures")
         facts = {
@@ -194,6 +196,7 @@ class _Evaluation:
             **self.judged(found, scores, by_steps),
             **found.facts(reference.classes),
             **({} if ahead is None else {"forecast": ahead.facts()}),
+            "conditions": told,
             "speed": self.speed(drawn, singles),
             "warnings": _warnings(samples, drawn, scores, reference),
         }
@@ -207,6 +210,15 @@ class _Evaluation:
         self.announce("forecasting held-out series")
         shared = {"seed": self.asked.seed, "batch": self.asked.batch}
         return forecast(self.model, self.reference, **shared)
+
+    def told(self) -> dict[str, Any] | None:
+        """Whether samples have what was asked for, by condition; None if stopped."""
+        self.announce("measuring what was asked for")
+        options = {name: value for name, value in self.shared.items() if name != "progress"}
+        asked = by_condition(self.model, self.reference, sampler=self.sampler, **options)
+        if asked is None:
+            return None
+        return {name: {**asdict(figure), "better": "floor"} for name, figure in asked.items()}
 
     def identity(self, drawn: Drawn) -> dict[str, Any]:
         """What was compared with what, and by which features."""

@@ -89,4 +89,6 @@ def _encoded(
     given = {}
     if side.labels is not None and model.classes:
         given["label"] = side.labels[torch.from_numpy(rows)].to(model.device)
+    if side.vector is not None and model.kept is not None:
+        given["vector"] = side.vector[torch.from_numpy(rows)].to(model.device)
     return x.to(model.device), given

@@ -49,11 +49,13 @@ class Side:
         rows: (N, ...) of the stored type.
         features: (N, D).
         labels: (N,), -1 for an unknown class; None without classes.
+        vector: (N, v) the condition of each row; None without conditions.
     """
 
     rows: np.ndarray
     features: Tensor
     labels: Tensor | None
+    vector: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -130,17 +132,19 @@ def refer(
             f"least {FEWEST}, by more data or a larger --data.held-out in training."
         )
     most = _most(data.transform, most)
-    sides: list[tuple[np.ndarray, Tensor | None]] = []
+    sides: list[tuple[np.ndarray, Tensor | None, Tensor | None]] = []
     for count, take in ((len(data), data.split.training), (data.n_held_out, data.split.held_out)):
         indices = take(np.arange(min(count, most)))  # the split's own order is random
         labels = None
         if data.labels is not None and len(data.classes) > 1:
             labels = torch.from_numpy(np.asarray(data.labels)[indices]).long()
-        sides.append((_taken(data, indices, progress), labels))
-    (rows, labels), _ = sides
+        vector = None if data.vector is None else torch.from_numpy(data.vector[indices])
+        sides.append((_taken(data, indices, progress), labels, vector))
+    (rows, labels, _), _ = sides
     chosen, classifier = _fitted(data.transform, rows, labels, features, seed, progress)
     training, held_out = (
-        Side(rows=x, labels=y, features=_features(chosen, data.transform, x)) for x, y in sides
+        Side(rows=x, labels=y, vector=c, features=_features(chosen, data.transform, x))
+        for x, y, c in sides
     )
     return Reference(
         name=data.name,
@@ -205,7 +209,7 @@ def refer_to_others(
     """
     order = np.random.default_rng(mix(seed, _FITTED)).permutation(len(rows))
     part = rows.only(np.sort(order[: 2 * _most(transform, most)]))
-    kept, labels = _without_problems(part, len(classes))
+    kept, labels, vector = _without_problems(part, len(classes))
     if len(kept) < 2 * FEWEST:
         raise InputError(
             f"{rows.name}: {len(kept)} rows are too few to compare with; give at least "
@@ -233,6 +237,7 @@ def refer_to_others(
             rows=kept[own],
             features=_features(chosen, transform, kept[own]),
             labels=None if labels is None else labels[own],
+            vector=None if vector is None else vector[own],
         ),
         training_rows=0,
         held_out_rows=len(own),
@@ -242,15 +247,23 @@ def refer_to_others(
     )
 
 
-def _without_problems(part: Conformed, classes: int) -> tuple[np.ndarray, Tensor | None]:
-    """The rows that can be read, and their labels if all have some and there are two classes."""
-    rows, labels = [np.empty((0,))], []
+def _without_problems(
+    part: Conformed, classes: int
+) -> tuple[np.ndarray, Tensor | None, Tensor | None]:
+    """The rows that can be read, and their labels and conditions.
+
+    Labels if all have some and there are two classes.
+    """
+    rows, labels, vectors = [np.empty((0,))], [], []
     for batch in part.batches(_CHUNK):
         good = np.delete(np.arange(len(batch["row"])), list(batch["problems"]))
         rows.append(batch["row"].numpy()[good])
         if "label" in batch and classes > 1:
             labels.append(batch["label"][torch.from_numpy(good)].long())
-    return np.concatenate(rows[1:] or rows), torch.cat(labels) if labels else None
+        if "vector" in batch:
+            vectors.append(batch["vector"][torch.from_numpy(good)])
+    beside = (torch.cat(parts) if parts else None for parts in (labels, vectors))
+    return np.concatenate(rows[1:] or rows), *beside
 
 
 def _fitted(

@@ -41,7 +41,7 @@ from undiffuse.evaluation.metrics import (
     memorization,
     modes,
 )
-from undiffuse.evaluation.references import FEWEST, Reference, Side
+from undiffuse.evaluation.references import FEWEST, Reference
 from undiffuse.seeds import mix
 
 TABLE_ROWS, TABLE_FEWEST = 3000, 20
@@ -176,18 +176,19 @@ def mixed(samples: Sampled, reference: Reference, *, seed: int = 0) -> Mixed:
     ]
     n = min(JUDGED, *map(len, sides))
     fake, real = (
-        _columns(side, np.sort(order[:n]), reference) for side, order in zip(sides, orders)
+        columns_of(side.rows[chosen], side.features[chosen], reference)
+        for side, chosen in zip(sides, (np.sort(order[:n]) for order in orders))
     )
     return Mixed(real=real, fake=fake, seed=seed)
 
 
-def _columns(side: Sampled | Side, chosen: np.ndarray, reference: Reference) -> np.ndarray:
-    rows = side.rows[chosen]
+def columns_of(rows: np.ndarray, features: Tensor, reference: Reference) -> np.ndarray:
+    """Return rows (n, ...) with features (n, D) as trees see them, (n, columns); see `mixed`."""
     if reference.form.column_sizes:
         return rows.astype(np.float64)
     x = reference.encode(rows).flatten(1).double().numpy()
     spread = np.linspace(0, x.shape[1] - 1, min(COORDINATES, x.shape[1])).round().astype(int)
-    return np.concatenate([side.features[chosen].double().numpy(), x[:, spread]], 1)
+    return np.concatenate([features.double().numpy(), x[:, spread]], 1)
 
 
 def tables(samples: Sampled, reference: Reference, *, seed: int = 0) -> Tables | None:

@@ -25,13 +25,14 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from undiffuse.diffusion.likelihood.dequantize import Dequantization
 from undiffuse.diffusion.noise import Purpose, RowNoise
 from undiffuse.diffusion.sample import Callback
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Form, Noise, PartialRows, Source, Stop, Trainable, Transform
+from undiffuse.models.conditions import KEPT, KeptConditions, chosen, hide
 from undiffuse.models.gaps import APPROXIMATE
 from undiffuse.models.likelihood import How, Likelihood, likelihood_rows
 from undiffuse.room import bounded, check_room, memory
@@ -52,6 +53,8 @@ class GenerativeModel(Trainable):
         shape: of a row at unit scale; None: taken from the data.
         class_shares: how often each class is drawn; empty: counted on the data.
         drop_condition: share of training rows whose conditions are hidden.
+        condition_widths: the numbers of each column of a condition vector; taken from the data.
+        condition_rows: training rows whose condition vectors are kept; likewise.
 
     Attributes:
         transform: the map between stored rows and unit scale; None before the model met its data.
@@ -60,6 +63,8 @@ class GenerativeModel(Trainable):
         classes: the names of the classes; empty without labels.
         sizes: dimensions of the network that override those chosen from the data.
         measured: whether all that depends on the data is known, measured on them or loaded.
+        takes_vectors: whether its networks take condition vectors.
+        kept: the condition vectors that samples are given by default; None without conditions.
         completes: whether `draw` takes `known`, (x_known, mask) of (B, *shape), and draws the rest.
         gaps: share of training rows of which only a random part was known to it.
         preview_options: options of `draw` for previews during training.
@@ -76,6 +81,7 @@ class GenerativeModel(Trainable):
     classes: tuple[str, ...] = ()
     sizes: Mapping[str, Any] = {}
     measured: bool = False
+    takes_vectors: bool = False
     completes: bool = False
     gaps: float | None = None
     preview_options: Mapping[str, Any] = {}
@@ -91,11 +97,17 @@ class GenerativeModel(Trainable):
         shape: tuple[int, ...] | None = None,
         class_shares: tuple[float, ...] = (),
         drop_condition: float = 0.1,
+        condition_widths: tuple[int, ...] = (),
+        condition_rows: int = 0,
     ) -> None:
         super().__init__()
         self.shape: tuple[int, ...] | None = shape
         self.class_shares: tuple[float, ...] = class_shares
         self.drop_condition = drop_condition
+        self.condition_widths, self.condition_rows = tuple(condition_widths), condition_rows
+        self.kept: KeptConditions | None = None
+        if condition_widths:
+            self.kept = KeptConditions(condition_widths, condition_rows)
         self.register_load_state_dict_post_hook(_loaded)  # pyright: ignore[reportUnknownMemberType]
 
     # --- what a family implements, at unit scale, besides what `Trainable` asks
@@ -217,6 +229,12 @@ class GenerativeModel(Trainable):
         """
         source = data if isinstance(data, Source) else _upward()[0].load(data)
         shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
+        vector = source.conditions.get("vector", 0)
+        if vector and not self.takes_vectors:
+            raise InputError(
+                f"conditions: {self.called} takes classes alone; train a diffusion model, such as "
+                "preset edm, or leave --data.condition out."
+            )
         if self.shape is not None and tuple(self.shape) != shape:
             raise InputError(
                 f"the data has rows of shape {shape}, but the model was made for "
@@ -231,9 +249,20 @@ class GenerativeModel(Trainable):
             label = source.sample_batch(_COUNTED)["label"]
             counts = torch.bincount(label, minlength=classes).double() + 1e-3  # none is impossible
             self.class_shares = tuple(float(share) for share in counts / counts.sum())
+        if vector and not self.measured:
+            self._keep(source, vector)
         self.shape, self.classes, self.measured = shape, tuple(source.classes), True
         self.transform, self.form, self.data_config = source.transform, source.form, source.config()
         return source
+
+    def _keep(self, source: Source, size: int) -> None:
+        """Keep the conditions of some training rows."""
+        batch = source.sample_batch(KEPT)
+        own = _upward()[0].Conditions.restore(source.config())
+        self.condition_widths = (size,) if own is None else own.widths
+        self.condition_rows = len(batch["vector"])
+        self.kept = KeptConditions(self.condition_widths, self.condition_rows).to(self.device)
+        self.kept.take(batch)
 
     @final
     def fit(self: _Model, data: Any, **options: Any) -> _Model:
@@ -252,13 +281,16 @@ class GenerativeModel(Trainable):
     def hidden(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return conditions (B, *) in which a random share of the rows has none.
 
-        The share is `drop_condition`; hidden labels are -1, hidden vectors NaN.
+        The share is `drop_condition`; hidden labels are -1, hidden vectors 0. Of vectors, as large
+        a share has only some columns.
         """
         if not cond:
             return {}
         rows = len(next(iter(cond.values())))
-        dropped = torch.rand(rows) < self.drop_condition
-        return {name: _without(value, dropped.to(value.device)) for name, value in cond.items()}
+        hidden = hide(cond, torch.rand(rows) < self.drop_condition)
+        if self.kept is not None and "vector" in hidden:
+            hidden["vector"] = self.kept.partly(hidden["vector"], self.drop_condition)
+        return hidden
 
     # --- samples
 
@@ -314,6 +346,8 @@ class GenerativeModel(Trainable):
         *,
         given: Any = None,  # what `data.complete` takes
         label: int | str | None = None,
+        where: Any = None,  # what `data.ask` takes
+        vector: Tensor | None = None,
         seed: int = 0,
         first: int = 0,
         batch: int | None = None,
@@ -321,25 +355,31 @@ class GenerativeModel(Trainable):
     ) -> np.ndarray:
         """Return `n` samples as rows (n, ...) of the stored type.
 
-        A sample depends on `seed` and its number alone.
+        A sample depends on `seed` and its number alone, and on what it is asked to be.
 
         Args:
-            n: how many; with `given`, how many completions of each of its rows.
+            n: how many; with `given` or several rows of conditions, how many for each.
             given: rows of which some entries are known, to be completed: a file, an array with NaN,
                 a data frame with empty cells.
             label: the class of all samples, by name or number; None: drawn with the shares of the
-                training data, or hidden where rows are given.
+                training data, or hidden where rows or conditions are given.
+            where: the conditions of all samples, or of as many rows, as a mapping of names to
+                values, "angle=30,colour=red", a CSV file or a data frame; those that are left out
+                are hidden. None: drawn from those of training rows, or hidden where rows are given
+                without theirs.
+            vector: the same as vectors (m, v), in place of `where`.
             seed: decides everything random.
             first: the number of the first sample.
             batch: samples computed at a time; None: `at_once`.
             options: what the family offers, such as steps and method.
 
         Returns:
-            Rows (n, ...), or (len(given) n, ...): the completions of the first row, then the next.
+            Rows (n, ...), or (m n, ...): the samples for the first row, then for the next.
 
         Raises:
-            InputError: for a model that has not met its data, a class that it does not know, given
-                rows if it cannot complete any, and options that the family does not have.
+            InputError: for a model that has not met its data, a class or a condition that it does
+                not know, given rows if it cannot complete any, and options that the family does not
+                have.
         """
         batch = self.at_once if batch is None else batch
         if n < 1 or batch < 1:
@@ -351,33 +391,98 @@ class GenerativeModel(Trainable):
                  if one.kind is one.KEYWORD_ONLY and one.name != "noise"]  # fmt: skip
         for name in options:
             if name not in takes:
-                raise unknown(
-                    "sample:", "option", name, (*takes, "given", "label", "seed", "batch")
-                )
+                raise unknown("sample:", "option", name, (*takes, "given", "where", "seed"))
         if given is not None and not isinstance(given, PartialRows):
             given = _upward()[0].complete(given, self.data_config)
-        total = n if given is None else n * len(given)
+        asked = self.vectors_of(where) if vector is None else vector
+        total = self._total(n, given, asked)
         self.check_samples(total, batch)
-        if given is not None and label is None and self.classes:
-            labels = np.full(total, -1)
-        else:
-            labels = self.sample_labels(total, label=label, seed=seed, first=first)
+        shared = {"label": label, "vector": asked, "seed": seed, "first": first}
+        conditions = self.sample_conditions(total, given=given, **shared)
+        columns = _upward()[0].Conditions.restore(self.data_config or {})
         rows: list[np.ndarray] = []
         with self._evaluating():
             for start in range(0, total, batch):
                 numbers = np.arange(start, min(start + batch, total))
-                cond: dict[str, Any] = {}
-                if labels is not None:
-                    cond["label"] = torch.as_tensor(labels[numbers]).to(self.device)
+                own = {name: value[numbers] for name, value in conditions.items()}
+                cond: dict[str, Any] = {name: part.to(self.device) for name, part in own.items()}
                 part = None
                 if given is not None:
-                    part = PartialRows(given.rows[numbers // n], given.known[numbers // n])
+                    place = numbers * len(given) // total
+                    part = PartialRows(given.rows[place], given.known[place])
                     cond["known"] = self._encoded(part, seed, first + start)
                 noise = RowNoise(seed, len(numbers), first + start)
                 x = self.draw(len(numbers), noise=noise, **cond, **options)
                 drawn = transform.decode(x.float().cpu())
+                if columns is not None:
+                    drawn = columns.filled(drawn, own["vector"].numpy())
                 rows.append(drawn if part is None else _completed(part, drawn))
         return np.concatenate(rows)
+
+    def _total(self, n: int, given: PartialRows | None, asked: Tensor | None) -> int:
+        """How many samples are drawn, `n` for each row that is given or asked for."""
+        counts = {len(one) for one in (given, asked) if one is not None} - {1}
+        if len(counts) > 1:
+            raise InputError(
+                f"where: {max(counts):,} and {min(counts):,} conditions and given rows; give one "
+                "condition for all, or one for each."
+            )
+        return n * max(counts, default=1)
+
+    @final
+    def vectors_of(self, where: Any) -> Tensor | None:  # what `data.ask` takes
+        """Return conditions as vectors (m, v) on the CPU; None for None.
+
+        Raises:
+            InputError: for a model that was trained without, or some of them all, and as `data.ask`
+                does.
+        """
+        if where is None:
+            return None
+        self._met()
+        return torch.from_numpy(_upward()[0].ask(where, self.data_config or {})[0])
+
+    @final
+    def sample_conditions(
+        self,
+        n: int,
+        *,
+        label: int | str | None = None,
+        vector: Tensor | None = None,
+        given: PartialRows | None = None,
+        seed: int = 0,
+        first: int = 0,
+    ) -> dict[str, Tensor]:
+        """Return the conditions of `n` samples by name: label (n,) int64, vector (n, v).
+
+        They are independent of what is drawn given them. What is not known is hidden.
+
+        Args:
+            n: how many.
+            label: the class of all of them; None: drawn as in the training data, or hidden where
+                rows or vectors are given.
+            vector: their vectors (m, v), the first n/m samples have the first; None: drawn as in
+                the training data, or hidden where rows are given that do not have any.
+            given: rows of which some entries are known.
+            seed: as for `sample_rows`.
+            first: the number of the first sample.
+
+        Raises:
+            InputError: for a class that the model does not know.
+        """
+        index = None if label is None else self.label_index(label)
+        if vector is None and given is not None and given.vector is not None:
+            vector = torch.from_numpy(given.vector)
+
+        def uniform() -> Tensor:
+            noise = RowNoise(seed, n, first, purpose=Purpose.LABEL)
+            z = noise(torch.empty(n, 1, dtype=torch.float64))[:, 0]
+            return torch.erfc(-z / 2**0.5) / 2  # the standard normal distribution function
+
+        shares = (self.class_shares or (1.0,) * len(self.classes)) if self.classes else ()
+        known = vector is not None or given is not None
+        shared = {"known": known, "kept": self.kept, "shares": shares}
+        return chosen(n, index, vector, **shared, uniform=uniform)
 
     @final
     def check_samples(self, n: int, batch: int) -> None:
@@ -388,34 +493,6 @@ class GenerativeModel(Trainable):
         check_room(size, f"{n:,} samples", "draw fewer at a time, each with another seed")
         values = 16.0 * min(batch, n) * math.prod(transform.shape)
         check_room(values, f"batch {batch:,}", "compute fewer samples at a time")
-
-    @final
-    def sample_labels(
-        self, n: int, *, label: int | str | None = None, seed: int = 0, first: int = 0
-    ) -> np.ndarray | None:
-        """Return the classes of `n` samples, (n,) int64; None for a model without classes.
-
-        They are independent of what is drawn given them.
-
-        Args:
-            n: how many.
-            label: the class of all of them; None: drawn with the shares of the training data.
-            seed: as for `sample_rows`.
-            first: the number of the first sample.
-
-        Raises:
-            InputError: for a class that the model does not know.
-        """
-        if label is not None:
-            return np.full(n, self.label_index(label), dtype=np.int64)
-        if not self.classes:
-            return None
-        shares = self.class_shares or (1.0,) * len(self.classes)
-        edges = torch.tensor(shares, dtype=torch.float64).cumsum(0)
-        noise = RowNoise(seed, n, first, purpose=Purpose.LABEL)
-        z = noise(torch.empty(n, 1, dtype=torch.float64))[:, 0]
-        u = torch.erfc(-z / 2**0.5) / 2  # the standard normal distribution function
-        return torch.bucketize(u * edges[-1], edges[:-1]).numpy()
 
     def _encoded(self, given: PartialRows, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """(x, mask), each (B, *shape), of partial rows for the samples number `first`, ..."""
@@ -433,6 +510,7 @@ class GenerativeModel(Trainable):
         self,
         data: Any,  # anything that `load` takes
         *,
+        where: Any = None,  # what `data.ask` takes
         batch: int | None = None,
         **options: Any,
     ) -> np.ndarray:
@@ -440,6 +518,8 @@ class GenerativeModel(Trainable):
 
         Args:
             data: anything `ud.load` takes, or stored rows as a tensor.
+            where: the conditions of all rows, or of each; None: each row's own, where the data have
+                them, else hidden.
             batch: rows computed at a time; None: `at_once`.
             options: as for `likelihood_rows`.
 
@@ -458,9 +538,12 @@ class GenerativeModel(Trainable):
             if isinstance(data, Tensor)
             else _upward()[0].conform(data, self.data_config).batches(batch)
         )
-        first, found = 0, [np.zeros(0)]
+        first, found, asked = 0, [np.zeros(0)], self.vectors_of(where)
         for part in parts:
-            scored = self.likelihood_rows(part["row"], first=first, **options)
+            vector, rows = part.get("vector"), len(part["row"])
+            if asked is not None:
+                vector = asked if len(asked) == 1 else asked[first : first + rows]
+            scored = self.likelihood_rows(part["row"], first=first, vector=vector, **options)
             nats = scored.nats.numpy().copy()
             for row, problem in part.get("problems", {}).items():
                 nats[row] = nats[row] if problem.nats is None else problem.nats
@@ -478,6 +561,7 @@ class GenerativeModel(Trainable):
         seed: int = 0,
         draws: int | None = None,
         label: int | str | None = None,
+        vector: Tensor | None = None,
         importance: bool = False,
         dequantization: Dequantization | None = None,
     ) -> Likelihood:
@@ -492,6 +576,7 @@ class GenerativeModel(Trainable):
             seed: decides everything random.
             draws: draws of what the transform adds; None: 4, or 1 if it adds nothing.
             label: score given this class; None hides the class.
+            vector: score given these conditions, (B, v) or (1, v); None hides them.
             importance: weight the draws by importance instead of averaging them.
             dequantization: the noise that whole numbers are given; None: none where the way of
                 scoring takes whole numbers, else uniform.
@@ -502,6 +587,15 @@ class GenerativeModel(Trainable):
         """
         self._met()
         cond = self.label_condition(len(rows), label)
+        if self.kept is not None:
+            if vector is None:
+                vector = self.kept.hidden(1)
+            if len(vector) not in (1, len(rows)):
+                raise InputError(
+                    f"where: {len(vector):,} rows of conditions for {len(rows):,} rows; give one "
+                    "for all, or one for each."
+                )
+            cond["vector"] = vector.float().expand(len(rows), -1).to(self.device)
         with self._evaluating():
             return likelihood_rows(
                 self,
@@ -581,27 +675,6 @@ def unmet() -> InputError:
     )
 
 
-def check_classes(network: nn.Module, classes: int) -> None:
-    """Raise InputError unless the network takes the labels of data with so many classes (0: none).
-
-    It needs an argument `label`, and the same number of `classes` if it has that attribute.
-    """
-    if not classes:
-        return
-    takes = inspect.signature(network.forward).parameters.values()
-    if not any(one.name == "label" or one.kind is one.VAR_KEYWORD for one in takes):
-        raise InputError(
-            f"network {type(network).__name__}: the data have {classes} classes, but its forward "
-            "takes no `label`; give it that argument, or train on data without labels."
-        )
-    own = getattr(network, "classes", classes)  # a network of the user's may not have it
-    if own != classes:
-        raise InputError(
-            f"the data have {classes} classes, but the network was made for {own}; "
-            "make a new model."
-        )
-
-
 def one_pass(x: Tensor, callback: Callback | None) -> Tensor:
     """Return the samples of a family that draws in one pass, reported as its one step."""
     if callback is not None:
@@ -619,11 +692,6 @@ def _upward() -> tuple[ModuleType, ModuleType]:
 def _loaded(model: GenerativeModel, _: object) -> None:
     """The weights hold what was measured on the data."""
     model.measured, model.widths = True, ()
-
-
-def _without(value: Tensor, dropped: Tensor) -> Tensor:
-    none = float("nan") if value.is_floating_point() else -1
-    return torch.where(dropped.reshape(-1, *[1] * (value.ndim - 1)), none, value)
 
 
 def _completed(given: PartialRows, drawn: np.ndarray) -> np.ndarray:

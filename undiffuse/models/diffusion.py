@@ -35,7 +35,7 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.denoiser import Condition, Conditioned, noised
-from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, Interval
+from undiffuse.diffusion.guidance import HIDDEN, Autoguided, ClassifierFree, Interval
 from undiffuse.diffusion.known import Conditional, as_given, replaced
 from undiffuse.diffusion.likelihood.density import (
     EXACT,
@@ -49,8 +49,9 @@ from undiffuse.diffusion.schedules.process import Times
 from undiffuse.diffusion.target import Bounded, Target
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Noise, Player, Progress, Source, Stop
-from undiffuse.models.base import GenerativeModel, check_classes, unmet
+from undiffuse.models.base import GenerativeModel, unmet
 from undiffuse.models.choices import check_parts, with_sigma_data
+from undiffuse.models.conditions import check_network
 from undiffuse.models.diffusion_likelihood import BOUND_FORMS, BoundForm, by_bound, by_density
 from undiffuse.models.gaps import checked_share, draw_given, share_of_gaps
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
@@ -95,8 +96,8 @@ class Diffusion(GenerativeModel):
         grid: the times of that way.
         steps: the number of its steps.
         method: how it is sampled unless asked otherwise, a name in METHODS or "published".
-        network: a network, called as network(x, c_noise) and, if the data have classes, with
-            label=; or sizes that override those chosen from the data.
+        network: a network, called as network(x, c_noise) and, if the data have classes or
+            conditions, with label= or vector=; or sizes that override those chosen from the data.
         condition: what the network is told about the noise level.
         sigma_data: standard deviation of the data at unit scale; measured if None. It is handed to
             every part that has a field of this name.
@@ -108,6 +109,8 @@ class Diffusion(GenerativeModel):
         shape: of a row at unit scale; taken from the data if None.
         data_range: lowest and highest value at unit scale; taken from the data if None.
         class_shares: share of each class; measured if empty.
+        condition_widths: the numbers of each column of a condition vector; taken from the data.
+        condition_rows: training rows whose conditions are kept; likewise.
         teacher: the run that a student is distilled from, of whose network it keeps a copy to learn
             from (see `student_of`); None for a model that learns from data.
     """
@@ -131,9 +134,17 @@ class Diffusion(GenerativeModel):
         shape: tuple[int, ...] | None = None,
         data_range: tuple[float, float] | None = None,
         class_shares: tuple[float, ...] = (),
+        condition_widths: tuple[int, ...] = (),
+        condition_rows: int = 0,
         teacher: str | None = None,
     ) -> None:
-        super().__init__(shape=shape, class_shares=class_shares, drop_condition=drop_condition)
+        super().__init__(
+            shape=shape,
+            class_shares=class_shares,
+            drop_condition=drop_condition,
+            condition_widths=condition_widths,
+            condition_rows=condition_rows,
+        )
         check_parts(schedule, target, objective, step)
         self.schedule, self.target, self.objective = schedule, target, objective
         self.step, self.grid, self.steps, self.gaps = (
@@ -167,6 +178,7 @@ class Diffusion(GenerativeModel):
             self.preview_options = {"steps": 16} if self.one_level else {}
 
     called, methods = "a diffusion model", (*METHODS, PUBLISHED)
+    takes_vectors = True
     bound_form: Tensor
     scored_by = (Density, Bound)
     preview_options = {"method": "dpmpp", "steps": 16}  # noqa: RUF012 - read only
@@ -217,9 +229,9 @@ class Diffusion(GenerativeModel):
         data, or has loaded its weights, only checks that these data fit: InputError for another
         shape or classes.
         """
-        shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
+        shape, conditions = tuple(source.transform.shape), source.conditions
         if self.denoiser is not None:
-            check_classes(self.denoiser.network, classes)
+            check_network(self.denoiser.network, conditions)
         if self.measured:
             return
         batch = source.sample_batch(_MOMENT_ROWS)
@@ -235,7 +247,7 @@ class Diffusion(GenerativeModel):
             self.sigma_data = float(x.double().std(correction=0))
         self.gaps = share_of_gaps(self.gaps, self.denoiser and self.network, self.objective)
         if self.denoiser is None:
-            network = self._sized(classes, **self.sizes)
+            network = self._sized(conditions, **self.sizes)
             if isinstance(network, SizedNetwork) and not set(self.sizes) - {"kind"}:
                 self.widths = network.ladder(shape)
         else:
@@ -243,12 +255,13 @@ class Diffusion(GenerativeModel):
         self._assemble(network)
         self.prior = Prior.measured(self.schedule, x)
 
-    def _sized(self, classes: int, **sizes: Any) -> nn.Module:
-        """A network for rows of the data's shape."""
+    def _sized(self, conditions: Mapping[str, int], **sizes: Any) -> nn.Module:
+        """A network for rows of the data's shape and these conditions."""
+        decided = {"classes": conditions.get("label", 0), "vector": conditions.get("vector", 0)}
         out = 2 if self.objective.learned_variance else 1
         given = 2 * self.shape[0] if self.shape and self.gaps else 0
-        decided = {"classes": classes, "given": given, "out": out, "span": self.condition.span}
-        return networks.for_shape(self.shape or (), **decided, **sizes)
+        decided |= {"given": given, "out": out}
+        return networks.for_shape(self.shape or (), **decided, span=self.condition.span, **sizes)
 
     @property
     def width(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -257,7 +270,8 @@ class Diffusion(GenerativeModel):
 
     def take_width(self, width: int) -> None:
         """Build the network anew, of this width: one of `widths`."""
-        network = self._sized(len(self.classes), **self.sizes, width=width)
+        conditions = {"label": len(self.classes), "vector": sum(self.condition_widths)}
+        network = self._sized(conditions, **self.sizes, width=width)
         self._assemble(network.to(self.device))
 
     def players(self) -> dict[str, Player]:
@@ -480,10 +494,8 @@ class Diffusion(GenerativeModel):
         seed = mix(seed, _TUNING)
 
         def drawn(step: Step, times: Times, first: int, n: int) -> Tensor:
-            labels = self.sample_labels(n, seed=seed, first=first)
-            cond: dict[str, Any] = {}
-            if labels is not None:
-                cond["label"] = torch.as_tensor(labels).to(self.device)
+            found = self.sample_conditions(n, seed=seed, first=first)
+            cond: dict[str, Any] = {name: value.to(self.device) for name, value in found.items()}
             return self._along(step, times, n, noise=RowNoise(seed, n, first), **cond)
 
         rows = source.held_out_batch(rows_for(transform.shape))["row"]
@@ -633,13 +645,14 @@ def guided(
         model: a diffusion model.
         weight: the guidance scale: 1 is off.
         weaker: a weaker model of the same run, for autoguidance; None is classifier-free guidance,
-            each row by its own class.
+            each row by its own class and conditions.
         low: the lowest sigma/alpha that is guided.
         high: the highest.
 
     Raises:
         InputError: for a model that is no diffusion model, for a student, for an empty range, and
-            without `weaker` for a model that has no classes or was never trained with them hidden.
+            without `weaker` for a model that has neither classes nor conditions, or was never
+            trained with them hidden.
     """
     if not isinstance(model, Diffusion) or not (weaker is None or isinstance(weaker, Diffusion)):
         family = type(model).__name__.lower()
@@ -654,7 +667,7 @@ def guided(
             f"guidance from {low:g} to {high:g}: no noise level is between them; "
             "give a range that rises."
         )
-    if weaker is None and not model.classes:
+    if weaker is None and not (model.classes or model.kept):
         raise InputError(
             "guidance: this model was trained without labels, so there is no class to guide it to."
         )
@@ -663,10 +676,12 @@ def guided(
             "guidance: this model never saw a row without its label (drop_condition 0); "
             "leave it out."
         )
+    has = {"label": bool(model.classes), "vector": model.kept is not None}
+    hidden = {name: value for name, value in HIDDEN.items() if has[name]}
 
     def wrap(denoiser: AbstractDenoiser) -> AbstractDenoiser:
         if weaker is None:
-            moved: AbstractDenoiser = ClassifierFree(denoiser, weight, label=-1)
+            moved: AbstractDenoiser = ClassifierFree(denoiser, weight, **hidden)
         else:
             cond = denoiser.cond if isinstance(denoiser, Conditioned) else {}
             moved = Autoguided(denoiser, weaker.trained().given(**cond), weight)

@@ -22,7 +22,8 @@ from undiffuse.diffusion.noise import RowNoise
 from undiffuse.diffusion.sample import Callback
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
-from undiffuse.models.base import GenerativeModel, check_classes, one_pass, unmet
+from undiffuse.models.base import GenerativeModel, one_pass, unmet
+from undiffuse.models.conditions import check_network
 from undiffuse.models.likelihood import How, Likelihood
 from undiffuse.nn import FLOWS, flow_for_shape
 from undiffuse.parts import describe
@@ -68,7 +69,7 @@ class Flow(GenerativeModel):
         shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
         if self.bijection is None:
             self.bijection = flow_for_shape(shape, classes=classes, **self.sizes)
-        check_classes(self.bijection, classes)
+        check_network(self.bijection, {"label": classes})
         if not self.measured:
             batch = source.sample_batch(_START_ROWS)
             x, _ = source.transform.encode(batch["row"], RowNoise(0, len(batch["row"])))

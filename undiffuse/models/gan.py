@@ -29,7 +29,8 @@ from undiffuse.diffusion.noise import RowNoise
 from undiffuse.diffusion.sample import Callback
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
-from undiffuse.models.base import GenerativeModel, check_classes, one_pass, unmet
+from undiffuse.models.base import GenerativeModel, one_pass, unmet
+from undiffuse.models.conditions import check_network
 from undiffuse.models.gan_losses import GAMES, Game, Relativistic
 from undiffuse.nn.adversarial import ADVERSARIAL, adversarial_pair
 from undiffuse.parts import describe
@@ -94,7 +95,7 @@ class GAN(GenerativeModel):
             pair = adversarial_pair(shape, latent=self.latent, classes=classes, **self.sizes)
             self.generator, self.discriminator = pair
         for network in self._ready()[:2]:
-            check_classes(network, classes)
+            check_network(network, {"label": classes})
 
     def _ready(self) -> tuple[nn.Module, nn.Module, int]:
         if self.generator is None or self.discriminator is None or self.latent is None:

@@ -39,7 +39,8 @@ def student_of(
             f"{called}: is {what}, and there are no paths from noise to data to distill; distill a "
             "diffusion model of several noise levels, such as one of preset edm."
         )
-    if guidance != 1 and not (teacher.classes and teacher.drop_condition > 0):
+    conditional = bool(teacher.classes) or teacher.kept is not None
+    if guidance != 1 and not (conditional and teacher.drop_condition > 0):
         raise InputError(
             f"guidance {guidance:g}: {called} was trained without labels, or never without them, "
             "so there is nothing to guide it by; leave it out."
@@ -65,6 +66,8 @@ def student_of(
         shape=teacher.shape,
         data_range=teacher.data_range,
         class_shares=teacher.class_shares,
+        condition_widths=teacher.condition_widths,
+        condition_rows=teacher.condition_rows,
         teacher=called,
     )
     weights = teacher.state_dict()

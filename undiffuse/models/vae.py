@@ -30,7 +30,8 @@ from undiffuse.diffusion.noise import RowNoise
 from undiffuse.diffusion.sample import Callback
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
-from undiffuse.models.base import GenerativeModel, check_classes, one_pass, unmet
+from undiffuse.models.base import GenerativeModel, one_pass, unmet
+from undiffuse.models.conditions import check_network
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood, Weighted, log_mean_exp
 from undiffuse.models.observation import (
     OBSERVATIONS,
@@ -129,7 +130,7 @@ class VAE(GenerativeModel):
             decided = {"latent": self.latent, "classes": classes, "scales": scales}
             self.autoencoder = autoencoder(shape, **decided, **self.sizes)
         for part in (self.network.encoder, self.network.decoder):
-            check_classes(part, classes)
+            check_network(part, {"label": classes})
 
     def players(self) -> dict[str, Player]:
         """Return encoder, decoder and scales as one player: they have one loss."""

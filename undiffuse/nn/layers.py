@@ -5,10 +5,10 @@ A network F(x, c_noise, label, vector, given) is conditioned through one vector 
     e = silu(W silu(W_0 features(c_noise) + label_row + W_1 vector)),
 
 and each block turns e into a scale and a shift of its normalized activations: h (1 + scale) +
-shift. A condition that is dropped (label -1, a row of NaN, or none given) is a learned entry of its
-own, which is what guidance contrasts with. `given` (B, 2 C, *S) is what is known of the row itself,
-the values and the mask of where they are, both 0 elsewhere: a layer of its own adds it to what the
-network's entry makes of x, nothing where nothing is known.
+shift. A label that is dropped (-1, or none given) has a learned entry of its own, and a vector that
+is dropped is zero: that is what guidance contrasts with. `given` (B, 2 C, *S) is what is known of
+the row itself, the values and the mask of where they are, both 0 elsewhere: a layer of its own adds
+it to what the network's entry makes of x, nothing where nothing is known.
 
 Weights start with variance 1/fan_in; the last layer of each residual branch, and of each network,
 starts at zero, so that a new network is zero everywhere: with a preconditioned target that is the
@@ -100,24 +100,6 @@ class NoiseFeatures(nn.Module):
 
 
 @final
-class VectorEntry(nn.Module):
-    """A condition vector (B, count) -> (B, width); a learned entry for NaN, or if none is given."""
-
-    def __init__(self, *, count: int, width: int) -> None:
-        super().__init__()
-        self.given = linear(count, width, bias=False)
-        self.dropped = nn.Parameter(torch.zeros(width))
-
-    def forward(self, vector: Float[Tensor, "b count"] | None) -> Tensor:
-        """Return (B, width), or (width,) if no vector is given."""
-        if vector is None:
-            return self.dropped
-        missing = vector.isnan().any(dim=1, keepdim=True)
-        given = self.given(vector.nan_to_num().to(self.dropped.dtype))
-        return torch.where(missing, self.dropped, given)
-
-
-@final
 class LabelEntry(nn.Module):
     """A label (B,) -> (B, width); a learned entry for the label -1, or if none is given."""
 
@@ -135,7 +117,7 @@ class Conditioning(nn.Module):
     """Noise level, label and vector -> one vector e (B, width), in full precision.
 
     There are `classes` labels 0 .. classes - 1, and -1 for a dropped one; a condition vector has
-    `vector` numbers, all NaN if it is dropped.
+    `vector` numbers, all 0 if it is dropped.
     """
 
     def __init__(self, *, width: int, span: float | int, classes: int, vector: int) -> None:
@@ -143,7 +125,7 @@ class Conditioning(nn.Module):
         self.noise = NoiseFeatures(count=64, span=span)
         self.enter = linear(64, width)
         self.label = LabelEntry(classes=classes, width=width) if classes else None
-        self.vector = VectorEntry(count=vector, width=width) if vector else None
+        self.vector = linear(vector, width, bias=False) if vector else None
         self.mix = linear(width, width)
 
     def forward(
@@ -161,8 +143,8 @@ class Conditioning(nn.Module):
             e = self.enter(self.noise(exact).to(dtype))
             if self.label is not None:
                 e = e + self.label(label)
-            if self.vector is not None:
-                e = e + self.vector(vector)
+            if self.vector is not None and vector is not None:
+                e = e + self.vector(vector.to(dtype))
             return F.silu(self.mix(F.silu(e)))
 
 

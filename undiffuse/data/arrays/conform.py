@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -13,14 +14,16 @@ import numpy as np
 from undiffuse.data.arrays.files import array_in
 from undiffuse.data.arrays.objects import to_array
 from undiffuse.data.arrays.transform import ArrayTransform
+from undiffuse.data.conditions import Conditions
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.labels import match_classes
-from undiffuse.data.load import read
+from undiffuse.data.load import read, recorded_reading
 from undiffuse.data.paths import name_of
 from undiffuse.data.rows import Loaded, as_tensor, chunk_indices, chunk_length
 from undiffuse.data.source import Data
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress, Rows
+from undiffuse.options import ReadingOptions
 
 
 def conform_rows(
@@ -42,10 +45,7 @@ def conform_rows(
     Raises:
         InputError: a table, rows of another shape, or values that the run's type does not hold.
     """
-    if isinstance(source, Data):
-        loaded = source.loaded
-    else:
-        loaded = read(source, config.get("split", {}).get("seed", 0), progress=progress)
+    loaded = source.loaded if isinstance(source, Data) else _read(source, config, progress)
     if loaded.form.column_sizes:
         raise InputError(
             f"{loaded.name}: this is a table, and the run was trained on arrays; "
@@ -65,14 +65,26 @@ def conform_rows(
     allowed = _Allowed(np.dtype(transform.dtype), transform.levels)
     if not allowed.holds(own.dtype):
         _refuse_others(loaded.rows, allowed, loaded.name, progress)
+    own = Conditions.restore(config)
+    vector, notes = own.vector(loaded.given) if own and loaded.given else (None, ())
     return Conformed(
         _Cast(loaded.rows, transform),
         loaded.names or range(len(loaded.rows)),
         name=loaded.name,
         fingerprint=loaded.fingerprint,
         labels=match_classes(loaded.labels, loaded.classes, classes),
-        notes=tuple(note for note in loaded.notes if note != guess),  # its axes are the run's
+        vector=vector,
+        notes=(*(note for note in loaded.notes if note != guess), *notes),  # its axes are the run's
     )
+
+
+def _read(source: Any, config: Mapping[str, Any], progress: Progress | None) -> Loaded:
+    """Read new rows, and what stands beside them by the run's names, if they have it."""
+    seed, names = config.get("split", {}).get("seed", 0), recorded_reading(config).condition
+    if names and (isinstance(source, tuple) or Path(str(source)).suffix.lower() == ".npz"):
+        with suppress(InputError):
+            return read(source, seed, ReadingOptions(condition=names), progress)
+    return read(source, seed, progress=progress)
 
 
 def complete_rows(source: Any, transform: ArrayTransform) -> PartialRows:

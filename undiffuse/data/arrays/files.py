@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from io import BufferedIOBase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 
-_DATA_KEYS, _LABEL_KEYS = ("data", "x", "images", "arr_0"), ("label", "labels", "y")
+_DATA_KEYS, _LABEL_KEYS = ("data", "x", "images", "arr_0"), ("label", "labels", "conditions", "y")
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -36,21 +37,22 @@ def array_in(path: Path) -> np.ndarray:
     return _npz_arrays(path)[0] if path.suffix.lower() == ".npz" else _npy_array(path)
 
 
-def read_npy(path: Path, progress: Progress | None = None, *, axes: str | None = None) -> Loaded:
+def read_npy(path: Path, progress: Progress | None = None, **reading: Any) -> Loaded:
     """Return the array of a file, memory-mapped: rows are read as they are needed.
+
+    `reading` is axes and condition, as for `from_array`, here and below.
 
     Raises:
         InputError: the file is damaged or holds Python objects; see also `from_array`.
     """
-    return from_array(
-        _npy_array(path), name=path.name, path=str(path), axes=axes, progress=progress
-    )
+    array = _npy_array(path)
+    return from_array(array, name=path.name, path=str(path), progress=progress, **reading)
 
 
-def read_npz(path: Path, progress: Progress | None = None, *, axes: str | None = None) -> Loaded:
+def read_npz(path: Path, progress: Progress | None = None, **reading: Any) -> Loaded:
     """Return one array of an archive: called data, x, images or arr_0, or else the largest.
 
-    Labels are called label, labels or y.
+    Labels are called label, labels or y, and so are conditions, or conditions.
 
     Raises:
         InputError: the file is damaged, empty or holds Python objects; see also `from_array`.
@@ -67,9 +69,9 @@ def read_npz(path: Path, progress: Progress | None = None, *, axes: str | None =
         name=path.name,
         path=str(path),
         labels=labels,
-        axes=axes,
         notes=notes,
         progress=progress,
+        **reading,
     )
 
 
@@ -78,7 +80,7 @@ def read_idx(
     progress: Progress | None = None,
     *,
     classes: tuple[str, ...] = (),
-    axes: str | None = None,
+    **reading: Any,
 ) -> Loaded:
     """Return the array of an IDX file.
 
@@ -87,7 +89,7 @@ def read_idx(
             alike, with "labels" for "images".
         progress: is told how many values have been checked.
         classes: the names of the classes 0, 1, ..., if they are known.
-        axes: what its axes are; None to infer it.
+        reading: as for `read_npy`.
 
     Raises:
         InputError: the file is damaged; see also `from_array`.
@@ -101,8 +103,8 @@ def read_idx(
         path=str(path),
         labels=_idx_array(path.with_name(found[0])) if found else None,
         classes=classes,
-        axes=axes,
         progress=progress,
+        **reading,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -16,10 +16,12 @@ from undiffuse.data.arrays.files import is_idx, read_hdf5, read_idx, read_npy, r
 from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.arrays.objects import read_object
 from undiffuse.data.arrays.transform import ArrayTransform
+from undiffuse.data.conditions import Conditions
 from undiffuse.data.conformed import Conformed
 from undiffuse.data.folder import Folder, files_for_run
 from undiffuse.data.kind import Kind
 from undiffuse.data.labels import index_labels, match_classes
+from undiffuse.data.load import recorded_reading
 from undiffuse.data.paths import HDF5_SUFFIXES, name_of, suffix_of
 from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
@@ -36,7 +38,7 @@ class ArrayKind(Kind):
     name = "arrays"
     parts: ClassVar[Mapping[str, type]] = {"transform": ArrayTransform, "form": ArrayForm}
     file_suffixes = tuple(_READERS)
-    takes = ("axes",)
+    takes = ("axes", "condition")
 
     @property
     def folder_suffixes(self) -> Collection[str]:
@@ -58,9 +60,9 @@ class ArrayKind(Kind):
     ) -> Loaded:
         """See `Kind.read`."""
         if not isinstance(source, Path):
-            return read_object(source, progress, axes=reading.axes)
+            return read_object(source, progress, axes=reading.axes, condition=reading.condition)
         read = _READERS.get(suffix_of(source), read_idx)
-        return read(source, progress, axes=reading.axes)
+        return read(source, progress, axes=reading.axes, condition=reading.condition)
 
     def conform(
         self, source: Any, config: Mapping[str, Any], *, progress: Progress | None = None
@@ -84,13 +86,41 @@ class ArrayKind(Kind):
         return complete_rows(source, self.restore(config)[0])
 
 
-def _classes_in(folder: Folder, labels: str | None) -> list[str] | None:
-    """The class of each file of new data; None if some have none. They need not have any."""
-    try:
-        arranged = arrange(folder, labels)
-    except InputError:
-        arranged = arrange(replace(folder, others=()))  # by the subfolders alone
-    return arranged.classes if arranged.folder.files == folder.files else None
+@final
+@dataclass(frozen=True)
+class Beside:
+    """What is known of each file of new data besides what is in it; None where it is not.
+
+    Args:
+        labels: (files,) indices into the run's classes.
+        vector: (files, v) the conditions.
+        notes: what could not be used, one sentence each.
+    """
+
+    labels: np.ndarray | None
+    vector: np.ndarray | None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def measure(cls, folder: Folder, config: Mapping[str, Any], classes: tuple[str, ...]) -> Beside:
+        """Return what a run can use of it; new data need not have any."""
+        reading, own = recorded_reading(config), Conditions.restore(config)
+        try:
+            arranged = arrange(folder, reading.labels, reading.condition)
+        except InputError:
+            arranged = arrange(replace(folder, others=()))  # by the subfolders alone
+        if arranged.folder.files != folder.files:
+            return cls(None, None)
+        index, names = index_labels(arranged.classes, len(folder.files), folder.name)
+        vector, notes = own.vector(arranged.given) if own else (None, ())
+        return cls(match_classes(index, names, classes), vector, notes)
+
+    def of(self, files: np.ndarray) -> dict[str, Any]:
+        """Return the labels and the conditions of each row, given which file it is of."""
+        return {
+            name: None if values is None else values[files]
+            for name, values in (("labels", self.labels), ("vector", self.vector))
+        }
 
 
 class FolderKind(Kind):
@@ -111,10 +141,8 @@ class FolderKind(Kind):
         transform, form, classes = self.restore(config)
         if isinstance(source, Path) and source.is_dir():
             folder = files_for_run(source, self.folder_suffixes, self.name)
-            own = _classes_in(folder, config.get("reading", {}).get("labels"))
-            index, names = index_labels(own, len(folder.files), folder.name)
-            labels = match_classes(index, names, classes)
-            return self.conform_folder(folder, transform, form, labels, progress)
+            beside = Beside.measure(folder, config, classes)
+            return self.conform_folder(folder, transform, form, beside, progress)
         return conform_rows(source, config, transform, classes, progress)
 
     @final
@@ -132,7 +160,7 @@ class FolderKind(Kind):
         folder: Folder,
         transform: ArrayTransform,
         form: Any,  # the form of the kind
-        labels: np.ndarray | None,
+        beside: Beside,
         progress: Progress | None,
     ) -> Conformed:
         """Return the files of a folder as rows of a run.
@@ -141,7 +169,7 @@ class FolderKind(Kind):
             folder: the files.
             transform: the run's.
             form: the run's.
-            labels: the class of each file, an index into the run's; see `Conformed`.
+            beside: what is known of each file.
             progress: called now and then.
         """
 

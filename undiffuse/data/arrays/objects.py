@@ -18,26 +18,32 @@ _ARRAY_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16", "I", "F")  # of Pillow: v
 
 
 def read_object(
-    source: Any, progress: Progress | None = None, *, axes: str | None = None
+    source: Any,
+    progress: Progress | None = None,
+    *,
+    axes: str | None = None,
+    condition: Sequence[str] | None = None,
 ) -> Loaded:
     """Return an object as data. A data set is read once, in order, and held in memory.
 
     Args:
-        source: an array, a tensor, a pair (x, labels), a list, or anything with a length whose
-            items are arrays, tensors, Pillow images or (item, label) pairs, such as a map-style
-            `torch.utils.data.Dataset`.
+        source: an array, a tensor, a pair (x, y) of rows and labels or conditions, a list, or
+            anything with a length whose items are arrays, tensors, Pillow images or pairs of one
+            with a label or a number, such as a map-style `torch.utils.data.Dataset`.
         progress: called after each item.
         axes: what its axes are; None to infer it.
+        condition: names of the conditions, as for `from_array`.
 
     Raises:
         InputError: anything else, or items that differ in shape or type; see also `from_array`.
     """
+    shared: dict[str, Any] = {"axes": axes, "condition": condition, "progress": progress}
     if isinstance(source, tuple) and len(source) == 2 and not np.isscalar(source[0]):
         rows, labels = source
         labels = to_array(labels) if isinstance(labels, torch.Tensor) else labels
-        return from_array(to_array(rows), name="data", labels=labels, axes=axes, progress=progress)
+        return from_array(to_array(rows), name="data", labels=labels, **shared)
     if isinstance(source, np.ndarray | torch.Tensor):
-        return from_array(to_array(source), name="data", axes=axes, progress=progress)
+        return from_array(to_array(source), name="data", **shared)
     if isinstance(source, torch.utils.data.IterableDataset):
         raise InputError(
             "data: a data set without numbered items; give a map-style one, or the stacked arrays."
@@ -48,7 +54,7 @@ def read_object(
             f"data: a {type(source).__name__} cannot be read; give a path, a name, an array, "
             "a tensor, a pair (x, labels), a data frame or a torch Dataset."
         )
-    return _read_items(source, progress, axes)
+    return _read_items(source, **shared)
 
 
 def to_array(values: Any) -> np.ndarray:
@@ -70,7 +76,7 @@ def to_array(values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
-def _read_items(source: Any, progress: Progress | None, axes: str | None) -> Loaded:
+def _read_items(source: Any, *, progress: Progress | None, **shared: Any) -> Loaded:
     total = len(source)
     if total == 0:
         raise InputError("data: it has no rows; there is nothing to learn.")
@@ -91,7 +97,7 @@ def _read_items(source: Any, progress: Progress | None, axes: str | None) -> Loa
         if progress:
             progress(i + 1, total, "reading data")
     notes = ()
-    if any(label is None for label in labels) or np.asarray(labels).dtype.kind == "f":
+    if any(label is None for label in labels):
         if labels[0] is not None:
             notes = ("data: the second part of each item is no class label and is left out.",)
         labels = []
@@ -104,9 +110,9 @@ def _read_items(source: Any, progress: Progress | None, axes: str | None) -> Loa
         name="data",
         labels=labels or None,
         classes=tuple(map(str, names)) if named else (),
-        axes=axes,
         notes=notes,
         progress=progress,
+        **shared,
     )
 
 

@@ -8,6 +8,7 @@ come back in the shape and type they had.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ import numpy as np
 from undiffuse.data.arrays.axes import SAMPLED, Axes, given_axes, infer_axes, layout_of
 from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.arrays.transform import measure_array
+from undiffuse.data.conditions import labels_or_conditions
 from undiffuse.data.images.form import ImageForm, levels_in_use, transform_of_images
 from undiffuse.data.labels import index_labels
 from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks, fingerprint
@@ -32,9 +34,10 @@ def from_array(
     *,
     name: str,
     path: str | None = None,
-    labels: Any = None,  # whatever `index_labels` takes
+    labels: Any = None,  # whatever `labels_or_conditions` takes
     classes: tuple[str, ...] = (),
     axes: str | None = None,
+    condition: Sequence[str] | None = None,
     notes: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> Loaded:
@@ -44,9 +47,10 @@ def from_array(
         array: rows (N, ...) in memory or memory-mapped.
         name: what the data is called in messages.
         path: what `load` takes to read it again, if anything.
-        labels: one for each row, or None.
+        labels: labels or conditions, one for each row, or None; see `labels_or_conditions`.
         classes: names of the classes 0, 1, ... if they are known.
         axes: what its axes are, such as "NTC"; None to infer it.
+        condition: names of the conditions, or which of them are used; None: not said.
         notes: sentences for the user, passed on.
         progress: is told how many values have been checked.
 
@@ -62,6 +66,12 @@ def from_array(
     values = _check_values(rows, name, progress)
     found = found or _infer(rows, row_shape)
     low, high = values.low, values.high
+    labels, given = labels_or_conditions(labels, condition, name)
+    for one in given:
+        if len(one.codes) != len(rows):
+            raise InputError(
+                f"{name}: {len(one.codes):,} conditions for {len(rows):,} rows; give one for each."
+            )
     index, classes = index_labels(labels, len(rows), name, classes)
     if _are_images(rows.dtype, row_shape, found.letters):
         kind, modelled = "images", _as_images(rows, row_shape, found.letters, high, name)
@@ -78,9 +88,10 @@ def from_array(
         make_transform=make_transform,
         name=name,
         path=path,
-        fingerprint=fingerprint(array, index),
+        fingerprint=fingerprint(array, index, *(one.codes for one in given)),
         labels=index,
         classes=classes,
+        given=given,
         notes=(*notes, *([f"{name}: {said}."] if found.guess else [])),
         facts=_facts(rows, said if len(row_shape) > 1 or axes or found.reason else "", values),
     )

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from undiffuse.data.arranged import arrange
-from undiffuse.data.arrays.kind import FolderKind
+from undiffuse.data.arrays.kind import Beside, FolderKind
 from undiffuse.data.arrays.transform import ArrayTransform, measure_array
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.decoding import Unreadable, decode_once, for_each, unreadable
@@ -61,7 +61,7 @@ class ImageKind(FolderKind):
     """Images: see `Kind`."""
 
     name = "images"
-    takes = ("size", "labels")
+    takes = ("size", "labels", "condition")
     parts: ClassVar[Mapping[str, type]] = {
         "transform": ArrayTransform,
         "form": ImageForm,
@@ -92,13 +92,13 @@ class ImageKind(FolderKind):
         Args:
             source: the `Folder`.
             reading: `size`, the longer side, or height and width, in pixels; `plan_images` has the
-                default; `labels`, as for `arrange`.
+                default; `labels` and `condition`, as for `arrange`.
             progress: called after each file.
 
         Raises:
             InputError: more than a few of the files, or all of them, cannot be read.
         """
-        arranged = arrange(source, reading.labels)
+        arranged = arrange(source, reading.labels, reading.condition)
         folder = arranged.folder
         frames: dict[Path, Sequence[int]] = {}
 
@@ -133,6 +133,7 @@ class ImageKind(FolderKind):
             labels=index,
             classes=names,
             groups=files if len(rows) > len(decoded.kept) else None,
+            given=arranged.given_of(files),
             parts=arranged.parts_of(files),
             notes=(*folder.unread, *arranged.notes, *decoded.notes),
             facts={"images": len(rows), "row_shape": list(row_shape), "dtype": dtype},
@@ -143,7 +144,7 @@ class ImageKind(FolderKind):
         folder: Folder,
         transform: ArrayTransform,
         form: ImageForm | ScanForm,
-        labels: np.ndarray | None,
+        beside: Beside,
         progress: Progress | None,
     ) -> Conformed:
         """Return the images of a folder as rows of a run, decoded when their batch is asked for."""
@@ -154,7 +155,7 @@ class ImageKind(FolderKind):
             [f"{called[file]}#{frame}" if frame else called[file] for file, frame in rows.frames],
             name=folder.name,
             fingerprint=folder.fingerprint(progress),
-            labels=None if labels is None else labels[[file for file, _ in rows.frames]],
+            **beside.of(np.array([file for file, _ in rows.frames])),
             groups=np.array([file for file, _ in rows.frames]) if several else None,
             notes=(*folder.unread, *rows.changes),
         )

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from undiffuse.data.arranged import arrange
-from undiffuse.data.arrays.kind import FolderKind
+from undiffuse.data.arrays.kind import Beside, FolderKind
 from undiffuse.data.arrays.transform import ArrayTransform, measure_array
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.decoding import Unreadable
@@ -39,7 +39,7 @@ class RecordingKind(FolderKind):
     """Recordings: see `Kind`."""
 
     name = "recordings"
-    takes = ("size", "labels")
+    takes = ("size", "labels", "condition")
     parts: ClassVar[Mapping[str, type]] = {"transform": ArrayTransform, "form": RecordingForm}
 
     @property
@@ -60,15 +60,15 @@ class RecordingKind(FolderKind):
 
         Args:
             source: the `Folder`.
-            reading: `size`, the samples in a window; `window_length` has the default; `labels`, as
-                for `arrange`.
+            reading: `size`, the samples in a window; `window_length` has the default; `labels` and
+                `condition`, as for `arrange`.
             progress: called after each file.
 
         Raises:
             InputError: more than a few of the files, or all of them, cannot be read, or no
                 recording reaches that size.
         """
-        arranged = arrange(source, reading.labels)
+        arranged = arrange(source, reading.labels, reading.condition)
         folder = arranged.folder
         decoded, samples = decode_recordings(folder, None, progress)
         length = window_length(folder.name, decoded.lengths, samples.rate, reading.size)
@@ -94,6 +94,7 @@ class RecordingKind(FolderKind):
             labels=labels,
             classes=names,
             groups=rows.groups,
+            given=arranged.given_of(files),
             parts=arranged.parts_of(files),
             notes=(*folder.unread, *arranged.notes, *decoded.notes, *notes),
             facts={
@@ -111,7 +112,7 @@ class RecordingKind(FolderKind):
         folder: Folder,
         transform: ArrayTransform,
         form: RecordingForm,
-        labels: np.ndarray | None,
+        beside: Beside,
         progress: Progress | None,
     ) -> Conformed:
         """Return the recordings of a folder as windows at the rate, channels and type of a run."""
@@ -126,7 +127,7 @@ class RecordingKind(FolderKind):
             [f"{called[group]}@{begin:.3f}" for group, begin in zip(windows.groups, seconds)],
             name=folder.name,
             fingerprint=folder.fingerprint(progress),
-            labels=None if labels is None else labels[windows.groups],
+            **beside.of(windows.groups),
             groups=windows.groups,
             notes=(*folder.unread, *decoded.notes),
         )

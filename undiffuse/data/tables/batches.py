@@ -19,6 +19,7 @@ from torch.special import ndtr, ndtri
 
 from undiffuse.data.tables.modelled import (
     ConstantColumn,
+    GivenColumn,
     LevelColumn,
     ModelledColumn,
     NumberColumn,
@@ -62,6 +63,22 @@ class ConstantBatch(ColumnBatch):
     def decode(self, x: Tensor) -> Tensor:
         """See `ColumnBatch`."""
         return self._code.to(x.device).expand(-1, x.shape[1])
+
+
+@final
+class GivenBatch(ColumnBatch):
+    """Columns that are conditions."""
+
+    def __init__(self, columns: Sequence[GivenColumn]) -> None:
+        self._count = len(columns)
+
+    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ColumnBatch`."""
+        return z.float(), torch.zeros_like(codes)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """See `ColumnBatch`."""
+        return x.new_full((self._count, x.shape[1]), math.nan, dtype=torch.float64)
 
 
 @final
@@ -197,6 +214,7 @@ class NumberBatch(ColumnBatch):
 
 BATCHES: Mapping[type[ModelledColumn], Callable[[Sequence[Any]], ColumnBatch]] = {
     ConstantColumn: ConstantBatch,
+    GivenColumn: GivenBatch,
     LevelColumn: LevelBatch,
     NumberColumn: NumberBatch,
 }

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from undiffuse.data.tables.columns import Column, FloatColumn
-from undiffuse.data.tables.modelled import LevelColumn, ModelledColumn
+from undiffuse.data.tables.modelled import GivenColumn, LevelColumn, ModelledColumn
 from undiffuse.data.tables.rules import Calendar, Determined, Formula, Lookup
 from undiffuse.data.tables.values import DAY_MINUTES, PARTS, Numbering, parts_of
 
@@ -70,7 +70,11 @@ class Seen:
         self.first, self.rest = np.split(some, [2 * len(some) // 3])
         self.missing = np.isnan(codes).sum(0) > 0
         self.counts = [len(np.unique(one[~np.isnan(one)])) for one in some.T]
-        self.varied = [i for i, count in enumerate(self.counts) if count > 1]
+        self.varied = [  # what conditions are, no rule binds
+            i
+            for i, count in enumerate(self.counts)
+            if count > 1 and not isinstance(models[i], GivenColumn)
+        ]
         self.numeric = [i for i in self.varied if self.scales[i] is not None]
 
     @cached_property

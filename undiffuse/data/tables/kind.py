@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
+from undiffuse.data.conditions import MOST_CATEGORIES, ConditionColumn, Conditions, Given
 from undiffuse.data.conformed import CheckedRows, Conformed, Problem
 from undiffuse.data.folder import Folder
 from undiffuse.data.kind import Kind
@@ -39,12 +40,18 @@ from undiffuse.data.tables.days import CLOCK, PLACES
 from undiffuse.data.tables.finding import Seen
 from undiffuse.data.tables.form import TableForm, need_pyarrow, schema_to_text
 from undiffuse.data.tables.identifier import Identifier
-from undiffuse.data.tables.modelled import MODELLED, measure_model, phrase_of
+from undiffuse.data.tables.modelled import (
+    MODELLED,
+    GivenColumn,
+    ModelledColumn,
+    measure_model,
+    phrase_of,
+)
 from undiffuse.data.tables.rules import RULES, Rule
 from undiffuse.data.tables.stated import Stated, read_rule, refuse_broken
 from undiffuse.data.tables.transform import TableTransform
 from undiffuse.data.tables.values import Numbering
-from undiffuse.errors import InputError
+from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
 
@@ -68,7 +75,7 @@ class TableKind(Kind):
     name = "tables"
     file_suffixes = (*TEXT_SUFFIXES, ".parquet", ".pq", *WORKBOOK_SUFFIXES)
     accompanies = True
-    takes = ("drop", "keep", "types", "rules", "rule")
+    takes = ("drop", "keep", "types", "rules", "rule", "condition")
     parts: ClassVar[Mapping[str, type]] = {
         "transform": TableTransform,
         "form": TableForm,
@@ -111,20 +118,13 @@ class TableKind(Kind):
         scales = [Numbering.of(column, field.type) for column, field in zip(columns, schema)]
         stated = [read_rule(text, columns, scales, opened.name) for text in reading.rule or ()]
         refuse_broken(stated, matrix, opened.name)
+        given = _given(opened, columns, matrix, reading.condition or (), stated)
         tree: dict[str, Any] = {"rows": len(matrix), "columns": facts}
         notes = [*opened.notes, *_remarks(opened, columns, matrix)]
 
         def make_transform(chunks: Callable[[], Iterator[np.ndarray]]) -> TableTransform:
             rows = np.concatenate(list(chunks()))
-            models = [
-                measure_model(column, codes, field.type)
-                for column, codes, field in zip(columns, rows.T, schema)
-            ]
-            if not any(model.width for model in models):
-                raise InputError(
-                    f"{opened.name}: every column holds one value in all training rows; there is "
-                    "nothing to learn from."
-                )
+            models = _models(opened, columns, rows, {one.name for one in given})
             for fact, model, column, field in zip(facts, models, columns, schema):
                 fact["modelled as"] = phrase_of(model, column, field.type)
             seen = Seen(columns, [field.type for field in schema], models, rows)
@@ -147,7 +147,8 @@ class TableKind(Kind):
             make_transform=make_transform,
             name=opened.name,
             path=_path_of(source),
-            fingerprint=_fingerprint(opened, columns, matrix),
+            fingerprint=_fingerprint(opened, columns, matrix, given=given),
+            given=given,
             notes=notes,
             facts=tree,
         )
@@ -163,18 +164,25 @@ class TableKind(Kind):
         numbers, from 1 as in all messages.
         """
         transform, form, _ = self.restore(config)
-        opened = _open_for_run(source, form)
-        _check_names(
-            [column.name for column in form.columns], opened.table.column_names, opened.name
-        )
+        opened, own = _open_for_run(source, form), Conditions.restore(config)
+        _check_names(form, own, opened)
         matrix = np.empty((opened.table.num_rows, len(form.columns)))
         problems = {row: Problem(math.nan, reason) for row, reason in opened.odd.items()}
         columns = list(zip(form.columns, transform.columns, form.arrow_schema()))
         for i, (column, model, field) in enumerate(columns):
+            if column.name not in opened.table.column_names:
+                matrix[:, i] = np.nan  # a condition that is not known
+                continue
             array = opened.column(column.name)
             where = opened.where(column.name)
             some = array.null_count < len(array)  # a row may lack what all others have
             codes, unlike = column.encode(array, field.type, where, gaps=some)
+            if own and column.name in own.names:
+                matrix[:, i] = np.where(unlike, np.nan, codes)
+                for row in np.flatnonzero(unlike).tolist():
+                    reason = f'condition "{column.name}": the model knows no {array[row].as_py()!r}'
+                    problems.setdefault(row, Problem(math.nan, reason))
+                continue
             codes[unlike] += 0.5  # between two codes, whatever the sort of column
             empty = np.isnan(codes)
             if column.missing == "no":
@@ -194,6 +202,7 @@ class TableKind(Kind):
             range(1, len(matrix) + 1),
             name=opened.name,
             fingerprint=_fingerprint(opened, form.columns, matrix, problems),
+            vector=_vectors(own, opened, matrix),
             notes=opened.notes,
         )
 
@@ -232,7 +241,109 @@ class TableKind(Kind):
                 for row in np.flatnonzero(known[:, i] & ~model.expects(codes))[:1].tolist()
             ]
         notes += fill_by_rules(transform, rows, known, opened.name)
-        return PartialRows(rows, known, tuple(notes))
+        own = Conditions.restore(config)
+        return PartialRows(rows, known, tuple(notes), _vectors(own, opened, rows))
+
+    def ask(self, where: Any, config: Mapping[str, Any]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the conditions in `where` as vectors; each column reads text as it does cells."""
+        _, form, _ = self.restore(config)
+        need_pyarrow("conditions of a table")
+        import pyarrow as pa
+
+        by_name = {c.name: (c, field) for c, field in zip(form.columns, form.arrow_schema())}
+
+        def code(condition: ConditionColumn, values: Sequence[Any]) -> np.ndarray:
+            column, field = by_name[condition.name]
+            texts = [None if value is None or value != value else value for value in values]
+            texts = [str(one).strip() or None if isinstance(one, str) else one for one in texts]
+            place = f'where: column "{condition.name}"'
+            try:
+                array = pa.array(texts)
+            except pa.ArrowException:  # of several types
+                array = pa.array([None if one is None else str(one) for one in texts])
+            if array.null_count == len(array):
+                return np.full(len(array), np.nan)
+            codes, unlike = column.encode(array, field.type, place, gaps=True)
+            if not unlike.any():
+                return codes
+            strange = array[int(np.flatnonzero(unlike)[0])].as_py()
+            if column.size:
+                known = column.texts(np.arange(float(column.size)), field.type)
+                raise unknown("where:", condition.name, str(strange), known)
+            raise InputError(
+                f"{place} holds {strange!r}, which lies between the steps of its values, from "
+                f"{condition.said}; round it."
+            )
+
+        own = Conditions.restore(config)
+        assert own is not None
+        return own.ask(where, code)
+
+
+def _models(
+    opened: TableSource, columns: Sequence[Column], rows: np.ndarray, given: Collection[str]
+) -> list[ModelledColumn]:
+    """Return how each column of training rows is modelled; some are given."""
+    models = [
+        GivenColumn(name=column.name)
+        if column.name in given
+        else measure_model(column, codes, field.type)
+        for column, codes, field in zip(columns, rows.T, opened.table.schema)
+    ]
+    if not any(model.width for model in models):
+        raise InputError(
+            f"{opened.name}: every column holds one value in all training rows; there is nothing "
+            "to learn from."
+        )
+    return models
+
+
+def _given(
+    opened: TableSource,
+    columns: Sequence[Column],
+    matrix: np.ndarray,
+    names: Sequence[str],
+    stated: Sequence[Stated],
+) -> tuple[Given, ...]:
+    """Return the columns of these names as conditions."""
+    known = [column.name for column in columns]
+    for name in names:
+        if name in opened.left_out:
+            raise InputError(
+                f"{opened.where(name)} is left out of the data, so it cannot be a condition; "
+                "undiffuse info says why."
+            )
+        if name not in known:
+            raise unknown(f"{opened.name}: --data.condition", "column", name, known)
+    if names and set(names) == set(known):
+        raise InputError(
+            f"{opened.name}: --data.condition names all columns; leave at least one to be drawn."
+        )
+    given = []
+    for name in dict.fromkeys(names):
+        column, field = columns[known.index(name)], opened.table.schema.field(name)
+        if column.size > MOST_CATEGORIES:
+            raise InputError(
+                f"{opened.where(name)} has {column.size:,} categories, too many for a condition; "
+                f"give at most {MOST_CATEGORIES}."
+            )
+        texts = tuple(column.texts(np.arange(float(column.size)), field.type))
+        codes, place = matrix[:, known.index(name)], known.index(name)
+        if any(place in rule.places for rule in stated):
+            raise InputError(
+                f"{opened.name}: --data.rule compares {name}, which is a condition; leave it out "
+                "of one of the two."
+            )
+        said = "" if column.size else column.summary(codes, field.type)
+        given.append(Given(name=name, codes=codes, categories=texts, place=place, said=said))
+    return tuple(given)
+
+
+def _vectors(own: Conditions | None, opened: TableSource, matrix: np.ndarray) -> np.ndarray | None:
+    """Return the condition vectors of rows; None where the table has no column of conditions."""
+    if own is None or not set(own.names) & set(opened.table.column_names):
+        return None
+    return own.encode(matrix[:, own.places])
 
 
 def _tell_rules(rules: Sequence[Rule], tree: dict[str, Any], notes: list[str], name: str) -> None:
@@ -378,10 +489,13 @@ def _fingerprint(
     columns: Sequence[Column],
     matrix: np.ndarray,
     problems: Mapping[int, Problem] | None = None,
+    given: Sequence[Given] = (),
 ) -> str:
-    """Return a name for the content of a table, whatever file it came from."""
+    """Return a name for the content of a table, whatever file it came from, and its conditions."""
     digest = hashlib.sha256(schema_to_text(opened.table.schema).encode())
-    digest.update(repr([*columns, *sorted((problems or {}).items())]).encode())
+    digest.update(
+        repr([*columns, *sorted((problems or {}).items()), *(g.name for g in given)]).encode()
+    )
     digest.update(matrix.data)
     return digest.hexdigest()[:16]
 
@@ -412,12 +526,15 @@ def _open_for_run(source: Any, form: TableForm) -> TableSource:
     return replace(opened, table=opened.table.drop_columns(others))
 
 
-def _check_names(needed: list[str], found: list[str], where: str) -> None:
-    """Refuse a table that lacks columns of the run, or has others."""
-    lacking = [name for name in needed if name not in found]
+def _check_names(form: TableForm, own: Conditions | None, opened: TableSource) -> None:
+    """Refuse a table that lacks columns of the run other than conditions, or has others."""
+    names, found = [column.name for column in form.columns], opened.table.column_names
+    conditions = () if own is None else own.names
+    lacking = [name for name in names if name not in (*found, *conditions)]
     if lacking:
-        raise InputError(f"{where}: {_named(lacking, 'is missing')}; the run was trained with it.")
-    _refuse_others(found, needed, where)
+        verb = "is missing"
+        raise InputError(f"{opened.name}: {_named(lacking, verb)}; the run was trained with it.")
+    _refuse_others(found, names, opened.name)
 
 
 def _refuse_others(found: list[str], needed: list[str], where: str) -> None:

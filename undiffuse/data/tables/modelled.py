@@ -32,6 +32,8 @@ that falls there goes to the nearer end, so that nothing is drawn where the data
 Numbers are on a grid where those of all training rows are; one between two steps is modelled as
 the step below, with probability 1/(n + 1) of lying there.
 
+*Conditions* are no part of x, and decode to NaN: whoever draws given them puts them back.
+
 *Constants* are left out and put back; another value has probability 1/(n + 1).
 
 All this is measured on the training rows alone. A held-out row is then as likely to have a value
@@ -125,6 +127,30 @@ class ConstantColumn(ModelledColumn):
     def some_code(self) -> float:
         """See `ModelledColumn`."""
         return math.nan if self.value is None else self.value
+
+
+@final
+class GivenColumn(ModelledColumn):
+    """A column that is a condition: no coordinate, and no part of the likelihood.
+
+    Args:
+        name: the column's name, for messages.
+    """
+
+    width = 0
+    random = False
+    some_code = math.nan
+
+    def __init__(self, *, name: str) -> None:
+        self.name = name
+
+    def expects(self, codes: np.ndarray) -> np.ndarray:
+        """See `ModelledColumn`."""
+        return np.ones(len(codes), dtype=bool)
+
+    def spans(self, codes: np.ndarray) -> np.ndarray:
+        """See `ModelledColumn`."""
+        return self.expects(codes)
 
 
 @final
@@ -317,6 +343,7 @@ def on_grid(
 
 MODELLED: Mapping[str, type[ModelledColumn]] = {
     "constant": ConstantColumn,
+    "given": GivenColumn,
     "levels": LevelColumn,
     "number": NumberColumn,
 }
@@ -347,6 +374,8 @@ def phrase_of(model: ModelledColumn, column: Column, arrow_type: pa.DataType) ->
     """Return a phrase for people on how a column is modelled."""
     if isinstance(model, ConstantColumn):
         return "a constant: left out of the model and put back"
+    if isinstance(model, GivenColumn):
+        return "a condition: the others are modelled given it"
     or_missing = ", or missing" if column.missing != "no" else ""
     if isinstance(model, LevelColumn):
         return f"one of {len(model.values)} values{or_missing}"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.data.tables.batches import BATCHES
-from undiffuse.data.tables.modelled import ModelledColumn
+from undiffuse.data.tables.modelled import GivenColumn, ModelledColumn
 from undiffuse.data.tables.rules import Rule
 from undiffuse.data.tables.stated import Stated
 from undiffuse.errors import InputError
@@ -76,11 +76,14 @@ class TableTransform:
     @property
     def description(self) -> str:
         """One sentence on how rows are modelled."""
-        constants, bound = self._widths.count(0), self._rule_widths.count(0)
+        given = sum(isinstance(column, GivenColumn) for column in self.columns)
+        constants, bound = self._widths.count(0) - given, self._rule_widths.count(0)
         counts = {"constant": constants, "determined by others": bound}
         left_out = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
         more = f"; {left_out} left out and put back" if left_out else ""
-        return f"{len(self.columns)} columns as {self.shape[0]} numbers of unit scale{more}"
+        conditions = f"; given {given} that are conditions" if given else ""
+        modelled = f"{len(self.columns) - given} columns as {self.shape[0]} numbers of unit scale"
+        return f"{modelled}{conditions}{more}"
 
     def encode(self, row: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Encode rows (B, columns); see `Transform.encode`.

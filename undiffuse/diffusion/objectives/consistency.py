@@ -40,7 +40,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Denoiser, expand, noised
-from undiffuse.diffusion.guidance import ClassifierFree
+from undiffuse.diffusion.guidance import HIDDEN, ClassifierFree
 from undiffuse.diffusion.objectives.objective import AbstractObjective
 from undiffuse.diffusion.objectives.times import Draw, LogNormalTimes, LowDiscrepancy, TrainingTimes
 from undiffuse.diffusion.schedules.process import LEAST_SAMPLED, Schedule, Times
@@ -112,7 +112,8 @@ class Consistency(AbstractObjective):
         """Return where the teacher, given conditions, carries x_t (B, *) from t to r, each (B,)."""
         teacher.eval()  # its dropout is not the student's
         if self.guidance != 1 and cond:
-            teacher = ClassifierFree(teacher, self.guidance, label=-1)
+            hidden = {name: HIDDEN[name] for name in cond}
+            teacher = ClassifierFree(teacher, self.guidance, **hidden)
         schedule, estimate = teacher.schedule, teacher.split(x_t, t, **cond)
         (m_t, angle_t), (m_r, angle_r) = self._turned(schedule, t), self._turned(schedule, r)
         y, turn = x_t / expand(m_t, x_t), expand(angle_r - angle_t, x_t)

@@ -157,14 +157,16 @@ def _predicted(tables: Tables, training: np.ndarray, target: int) -> Figure | No
         known = rows[:, target]
         answer = np.full(len(test), known[0])
         if np.ptp(known) > 0:
-            trees = _trees(sizes, size, tables.seed)
+            trees = boosted_trees(sizes, size, tables.seed)
             trees.fit(np.delete(rows, target, 1), known)
             answer = trees.predict(np.delete(test, target, 1))
         right.append((answer == truth) * 1.0 if size else 1 - (answer - truth) ** 2 / truth.var())
     return of_mean(right[0], floor=float(right[1].mean()), bounds=(-math.inf, 1.0))
 
 
-def _trees(sizes: Sequence[int], classes: int, seed: int) -> Any:  # sklearn has no common type
+def boosted_trees(
+    sizes: Sequence[int], classes: int, seed: int
+) -> Any:  # sklearn has no common type
     """Boosted trees that take missing values; more than 254 categories are taken as numbers."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 

@@ -62,14 +62,20 @@ class Scoring:
     importance: bool = False
     dequantization: Dequantization | None = None
 
-    def of(self, model: Scorer, rows: Tensor, first: int) -> Likelihood:
-        """Return the likelihood of stored rows (B, ...), the first of which is row `first`."""
-        return model.likelihood_rows(rows, first=first, **vars(self))
+    def of(self, model: Scorer, rows: Tensor, first: int, vector: Tensor | None) -> Likelihood:
+        """Return the likelihood of stored rows (B, ...), the first of which is row `first`.
+
+        `vector` (B, v) holds their conditions; None hides them.
+        """
+        return model.likelihood_rows(rows, first=first, vector=vector, **vars(self))
 
     def identity(self, model: Scorer, rows: Conformed) -> dict[str, Any]:
         """Return what a score depends on besides the row's number, as plain data."""
-        weights = content_hash("model", model.state_dict())
-        return {"weights": weights, "data": rows.fingerprint, **asdict(self), "how": repr(self.how)}
+        weights, given = content_hash("model", model.state_dict()), {}
+        if rows.vector is not None:
+            given["conditions"] = hashlib.sha256(rows.vector.tobytes()).hexdigest()[:16]
+        own = {"weights": weights, "data": rows.fingerprint, **given}
+        return {**own, **asdict(self), "how": repr(self.how)}
 
 
 def score(
@@ -167,7 +173,8 @@ def _scores(
 ) -> dict[str, Any]:
     """One batch of scores, with a note on each row that has no finite one."""
     began = time.perf_counter()
-    found = scoring.of(model, block["row"][:most], first)
+    vector = None if "vector" not in block else block["vector"][:most]
+    found = scoring.of(model, block["row"][:most], first, vector)
     nats, stderr = (values.double().cpu().numpy().copy() for values in (found.nats, found.stderr))
     notes = {
         int(i): "the model gives it no probability"
@@ -293,7 +300,10 @@ def likelihoods(
             continue
         stored = side.rows[:rows]
         digest = hashlib.sha256(np.ascontiguousarray(stored).tobytes()).hexdigest()[:16]
-        source = Conformed(_Stored(stored), range(len(stored)), name=what, fingerprint=digest)
+        vector = None if side.vector is None else side.vector[:rows].numpy()
+        source = Conformed(
+            _Stored(stored), range(len(stored)), name=what, fingerprint=digest, vector=vector
+        )
         scoring = Scoring(seed=mix(seed, _SIDES, len(found)))
         file = BatchFile.in_folder(folder, scoring.identity(model, source), like=_LIKE, shape=())
         if not score_rows(

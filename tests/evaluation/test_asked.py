@@ -1,0 +1,68 @@
+"""Whether samples have what was asked for: as often as real rows, by chance, or always."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import undiffuse as ud
+from undiffuse.data import Conditions, load
+from undiffuse.evaluation.asked import by_condition
+from undiffuse.evaluation.references import refer
+
+
+def rows_given(age: np.ndarray, colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A column that the age decides to a deviation of 10, and one that the colour does nearly."""
+    height = age + 10 * rng.normal(size=len(age))
+    weight = np.where(rng.random(len(age)) < 0.9, colour, 1 - colour) + 0.1 * rng.normal(
+        size=len(age)
+    )
+    return np.stack([height, weight], 1)
+
+
+@pytest.fixture(scope="module")
+def data() -> ud.data.Data:
+    rng = np.random.default_rng(0)
+    age, colour = rng.integers(18, 90, 900), rng.integers(0, 2, 900)
+    height, weight = rows_given(age, colour, rng).T
+    words = np.array(["red", "tan"])[colour]
+    table = pd.DataFrame({"height": height, "age": age, "colour": words, "weight": weight})
+    return load(table, condition="age,colour", held_out=300)
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_samples_that_have_what_was_asked_for_reach_the_floor(
+    data: ud.data.Data, obeys: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those that have anything else are right by chance, with no share of the variance."""
+    model, rng = ud.edm(data, width=8, depth=1), np.random.default_rng(1)
+    own = Conditions.restore(data.config())
+    assert own is not None
+
+    def drawn(n: int, *, vector, **options) -> np.ndarray:
+        asked = own.decode(vector.numpy())
+        told = asked if obeys else rng.permutation(asked)
+        made = rows_given(told[:, 0] + 18, told[:, 1], rng)
+        return own.filled(np.stack([made[:, 0], 0 * told[:, 0], 0 * told[:, 0], made[:, 1]], 1),
+                          vector.numpy())  # fmt: skip
+
+    monkeypatch.setattr(type(model), "sample_rows", staticmethod(drawn))
+    reference = refer(data)
+    found = by_condition(model, reference, sampler={}, batch=128)
+    assert found is not None
+    assert list(found) == ["age", "colour"]
+    assert found["age"].floor == pytest.approx(1 - 100 / (72**2 / 12 + 100), abs=0.1)
+    assert found["colour"].floor == pytest.approx(0.9, abs=0.05)
+    for figure in found.values():
+        error = 5 * figure.stderr
+        assert (abs(figure.value - figure.floor) < error) == obeys
+    if not obeys:
+        assert found["age"].value < 0
+        assert found["colour"].value == pytest.approx(0.5, abs=0.15)
+    assert by_condition(model, reference, sampler={}, stop=lambda: True) is None
+
+
+def test_without_conditions_nothing_is_told() -> None:
+    data = load("moons", held_out=0.2)
+    assert by_condition(ud.edm(data, width=8), refer(data, most=40), sampler={}) == {}
