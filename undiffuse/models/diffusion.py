@@ -147,12 +147,8 @@ class Diffusion(GenerativeModel):
         )
         check_parts(schedule, target, objective, step)
         self.schedule, self.target, self.objective = schedule, target, objective
-        self.step, self.grid, self.steps, self.gaps = (
-            step,
-            grid,
-            steps,
-            checked_share(gaps, objective),
-        )
+        self.step, self.grid, self.steps = step, grid, steps
+        self.gaps = checked_share(gaps, objective)
         if method not in (*METHODS, PUBLISHED):
             raise unknown("diffusion:", "method", method, (*METHODS, PUBLISHED))
         self.method: str = method  # pyright: ignore[reportIncompatibleVariableOverride]
