@@ -145,7 +145,7 @@ class PresetOptions:
         float | None,
         Doc(
             "Share of training rows with random gaps, which the network learns to fill for "
-            "sample --given; 0 = none (diffusion models; default: a quarter of them)."
+            "sample --given; 0 = none (diffusion models; default: a quarter, of images none)."
         ),
     ] = None
     game: Annotated[

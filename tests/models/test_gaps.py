@@ -248,6 +248,8 @@ def test_what_gaps_cannot_be_is_refused():
     with pytest.raises(InputError, match="noise that is paired with whole rows"):
         PRESETS["flow_matching"](coupling="optimal_transport", gaps=0.5)
     assert met("flow_matching", gaps=None, coupling="optimal_transport").gaps == 0
+    by_default = [met("edm", shape, gaps=None).gaps for shape in ((3,), (2, 16), (1, 8, 8))]
+    assert by_default == [0.25, 0.25, 0.0]
     for preset in ("vae", "gan", "flow"):
         with pytest.raises(InputError, match="gaps"):
             PRESETS[preset](gaps=0.5)

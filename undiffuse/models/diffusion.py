@@ -105,7 +105,7 @@ class Diffusion(GenerativeModel):
         drop_condition: share of training rows whose conditions are hidden.
         gaps: share of training rows of which a random part is known to the network, so that it
             completes rows (see `models.gaps`); 0: none, and `Conditional` completes; None: a
-            quarter if the network and the objective are made for it.
+            quarter, but of images, if the network and the objective are made for it.
         shape: of a row at unit scale; taken from the data if None.
         data_range: lowest and highest value at unit scale; taken from the data if None.
         class_shares: share of each class; measured if empty.
@@ -241,7 +241,8 @@ class Diffusion(GenerativeModel):
         self.objective = self.objective.for_data(x)
         if self.sigma_data is None:
             self.sigma_data = float(x.double().std(correction=0))
-        self.gaps = share_of_gaps(self.gaps, self.denoiser and self.network, self.objective)
+        there = self.denoiser and self.network
+        self.gaps = share_of_gaps(self.gaps, shape, there, self.objective)
         if self.denoiser is None:
             network = self._sized(conditions, **self.sizes)
             if isinstance(network, SizedNetwork) and not set(self.sizes) - {"kind"}:

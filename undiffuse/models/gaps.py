@@ -26,7 +26,7 @@ from undiffuse.diffusion.objectives import AbstractObjective, IndependentCouplin
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Transform
 
-SHARE = 0.25  # of training rows, by default: measured (docs/measurements.md)
+SHARE = 0.25  # of training rows, by default, but of images: measured (docs/measurements.md)
 APPROXIMATE = (
     "this run was not trained with gaps, so where the rest of a row has several modes their shares "
     "are approximate; a run of train --gaps 0.25 has the right ones."
@@ -55,12 +55,16 @@ def _paired(objective: AbstractObjective) -> bool:
 
 
 def share_of_gaps(
-    share: float | None, network: nn.Module | None, objective: AbstractObjective
+    share: float | None,
+    shape: tuple[int, ...],
+    network: nn.Module | None,
+    objective: AbstractObjective,
 ) -> float:
     """Return the share of training rows with gaps, that is asked for or by default.
 
     Args:
         share: what is asked for, None: nothing.
+        shape: of a row at unit scale; for images it is none by default.
         network: the network that is there; None: one is made.
         objective: what is minimized.
 
@@ -68,7 +72,7 @@ def share_of_gaps(
         InputError: for a share of which the network cannot be told.
     """
     if share is None:
-        able = network is None or getattr(network, "given", 0)
+        able = len(shape) < 3 and (network is None or getattr(network, "given", 0))
         return SHARE if able and not _paired(objective) else 0.0
     if share and network is not None:
         takes = inspect.signature(network.forward).parameters
