@@ -84,7 +84,9 @@ def test_rows_are_scored_given_their_conditions(cli, table: Path, tmp_path: Path
     same = (data.age == 40) & (data.colour == "red")
     assert (own != asked)[~same].all()
     data.drop(columns=["age", "colour"]).to_csv(other, index=False)
+    kept = len(list((run / "held_out_scores").iterdir()))
     noted = cli("score", run, other, *shared).done().err
+    assert len(list((run / "held_out_scores").iterdir())) > kept  # compared without theirs, too
     assert "the data do not say their conditions" in noted
     hidden = pd.read_csv(out)["log_likelihood"].to_numpy()
     assert (hidden != own).all()

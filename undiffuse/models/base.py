@@ -397,7 +397,7 @@ class GenerativeModel(Trainable):
         asked = self.vectors_of(where) if vector is None else vector
         total = self._total(n, given, asked)
         self.check_samples(total, batch)
-        shared = {"label": label, "vector": asked, "seed": seed, "first": first}
+        shared: dict[str, Any] = {"label": label, "vector": asked, "seed": seed, "first": first}
         conditions = self.sample_conditions(total, given=given, **shared)
         columns = _upward()[0].Conditions.restore(self.data_config or {})
         rows: list[np.ndarray] = []
@@ -440,7 +440,7 @@ class GenerativeModel(Trainable):
         if where is None:
             return None
         self._met()
-        return torch.from_numpy(_upward()[0].ask(where, self.data_config or {})[0])
+        return torch.as_tensor(_upward()[0].ask(where, self.data_config or {})[0])
 
     @final
     def sample_conditions(
@@ -472,7 +472,7 @@ class GenerativeModel(Trainable):
         """
         index = None if label is None else self.label_index(label)
         if vector is None and given is not None and given.vector is not None:
-            vector = torch.from_numpy(given.vector)
+            vector = torch.as_tensor(given.vector)
 
         def uniform() -> Tensor:
             noise = RowNoise(seed, n, first, purpose=Purpose.LABEL)
@@ -481,7 +481,7 @@ class GenerativeModel(Trainable):
 
         shares = (self.class_shares or (1.0,) * len(self.classes)) if self.classes else ()
         known = vector is not None or given is not None
-        shared = {"known": known, "kept": self.kept, "shares": shares}
+        shared: dict[str, Any] = {"known": known, "kept": self.kept, "shares": shares}
         return chosen(n, index, vector, **shared, uniform=uniform)
 
     @final
