@@ -139,10 +139,14 @@ class GivenColumn(ModelledColumn):
 
     width = 0
     random = False
-    some_code = math.nan
 
     def __init__(self, *, name: str) -> None:
         self.name = name
+
+    @property
+    def some_code(self) -> float:
+        """See `ModelledColumn`."""
+        return math.nan
 
     def expects(self, codes: np.ndarray) -> np.ndarray:
         """See `ModelledColumn`."""
