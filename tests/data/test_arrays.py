@@ -197,7 +197,7 @@ def test_npz_finds_data_and_labels(tmp_path):
     ("labels", "sentence"),
     [
         (np.arange(7), "labels of shape (7,) for 20 rows; give one label for each row"),
-        (np.linspace(0, 1, 20), "the labels are neither whole numbers nor names"),
+        (np.full(20, 1 + 2j), "the labels are neither whole numbers nor names"),
         (np.zeros((20, 2), int), "labels of shape (20, 2) for 20 rows"),
     ],
 )

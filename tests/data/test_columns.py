@@ -6,6 +6,7 @@ For each registry a wrong entry is registered, which the laws catch.
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -168,7 +169,16 @@ def law_codes_come_back(column, codes):
     assert not column.spans(np.array([-1.0, 500.0])).any()
 
 
-@pytest.mark.parametrize("name", MODELLED)
+def test_a_condition_is_no_part_of_the_model():
+    column, codes = MODELLED["given"](name="c"), torch.tensor([3.0, -7.5, math.nan])
+    x, correction = encoded(column, codes, torch.zeros(3, 1).double())
+    assert x.shape == (3, 0)
+    assert not correction.any()
+    assert np.isnan(decoded(column, x)).all()
+    assert column.expects(codes.numpy()).all()
+
+
+@pytest.mark.parametrize("name", [name for name in MODELLED if name != "given"])
 def test_every_way_to_model_a_column_gives_its_codes_back(name):
     column = EXAMPLES[name]
     assert type(column) is MODELLED[name]

@@ -115,10 +115,13 @@ def test_decoded_images_are_memory_mapped(tmp_path):
     ("make", "sentence"),
     [
         (lambda path: None, "no such file or folder; check the path"),
-        (lambda path: path.mkdir(), "x.d/: the folder is empty; put images or recordings into it"),
+        (
+            lambda path: path.mkdir(),
+            "x.d/: the folder is empty; put images or recordings or tables into it",
+        ),
         (
             lambda path: (path.mkdir(), (path / "a.txt").touch()),
-            "no images or recordings are in it, only files of .txt",
+            "no images or recordings or tables are in it, only files of .txt",
         ),
         (
             lambda path: (path.mkdir(), (path / "a.png").touch(), (path / "b.wav").touch()),

@@ -59,7 +59,7 @@ def test_data_sets_without_labels_and_lists():
     )
     with_targets = load(Pairs(lambda i: (rows[i], i / 7)))
     assert with_targets.labels is None
-    assert "no class label and is left out" in with_targets.notes[0]
+    assert with_targets.conditions == {"vector": 2}  # a number, and whether it is known
 
 
 def test_tensors_and_pairs():

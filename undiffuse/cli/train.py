@@ -109,8 +109,9 @@ def _maker(
         sizes = _sizes(start) | sizes
     before = start["preset"] if start else None
     name = preset or before or asked.options.preset
-    if start and "gaps" in keywords(name):  # the network that weights are kept for
-        words = {"gaps": start["model"].get("gaps"), **words}
+    kept = start["model"].get("gaps") if start else None  # the network that weights are kept for
+    if kept is not None and "gaps" in keywords(name):
+        words = {"gaps": kept, **words}
     return partial(PRESETS[name], **words, **sizes)
 
 

@@ -262,8 +262,8 @@ def _without_problems(
             labels.append(batch["label"][torch.from_numpy(good)].long())
         if "vector" in batch:
             vectors.append(batch["vector"][torch.from_numpy(good)])
-    beside = (torch.cat(parts) if parts else None for parts in (labels, vectors))
-    return np.concatenate(rows[1:] or rows), *beside
+    joined, wanted = (torch.cat(parts) if parts else None for parts in (labels, vectors))
+    return np.concatenate(rows[1:] or rows), joined, wanted
 
 
 def _fitted(

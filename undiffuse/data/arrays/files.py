@@ -120,14 +120,14 @@ def is_idx(path: Path) -> bool:
     )
 
 
-def read_hdf5(path: Path, progress: Progress | None = None, *, axes: str | None = None) -> Loaded:
+def read_hdf5(path: Path, progress: Progress | None = None, **reading: Any) -> Loaded:
     """Return a data set of an HDF5 file: the one that the path names, or else the only one.
 
     Raises:
         InputError: the file is damaged, or has no such data set; see also `from_array`.
     """
     array, name = hdf5_array(path), name_of(path)
-    return from_array(array, name=name, path=str(path), axes=axes, progress=progress)
+    return from_array(array, name=name, path=str(path), progress=progress, **reading)
 
 
 def _npy_array(path: Path) -> np.ndarray:
