@@ -43,6 +43,7 @@ class Gaussian(nn.Module):
         importance=False,
         how=None,
         dequantization=None,
+        vector=None,
     ):
         self.calls.append((first, len(rows)))
         s, x = float(self.s.detach()), rows.double()

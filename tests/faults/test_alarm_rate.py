@@ -135,12 +135,12 @@ def test_alarms_are_as_rare_as_promised(columns, tmp_path):
 
 
 def test_tables_with_rules_are_among_those_of_which_alarms_are_counted():
-    """Most of them find the three, and some a rule that fresh rows break."""
+    """Each of the three is found in some: an order only where it costs no value of a column."""
     found = [load(table(np.random.default_rng([0, i]), ROWS, ("bound",)), seed=i) for i in range(9)]
     names = [{rule.name for rule in data.transform.rules} for data in found]
     assert sum("known" in some for some in names) > 1
     assert sum("sum" in some for some in names) > 1
-    assert sum("a" in some for some in names) > 6
+    assert sum("a" in some for some in names) > 1
 
 
 @pytest.mark.faults

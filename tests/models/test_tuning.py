@@ -42,7 +42,7 @@ def exact(preset, rows=2000):
     generator = torch.Generator().manual_seed(0)
     pick = torch.multinomial(WEIGHTS, 2 * rows, replacement=True, generator=generator)
     x = MEANS[pick].reshape(rows, 2) + STD * torch.randn(rows, 2, generator=generator)
-    model, data = PRESETS[preset](width=8, depth=1), Rows(x)
+    model, data = PRESETS[preset](width=8, depth=1, gaps=0), Rows(x)
     model.meet(data)
     known = Exact(model.schedule, model.target, model.sigma_data, MEANS, WEIGHTS, STD)
     model.denoiser.network = Doubled(known) if model.objective.learned_variance else known
