@@ -77,6 +77,19 @@ def test_the_first_call_may_pay_for_what_happens_only_once(monkeypatch, first, t
     assert len(clock.calls) == calls
 
 
+@pytest.mark.parametrize(("slow", "found"), [(1, 0), (2, 1), (8, 4)])
+def test_what_is_given_up_on_the_way_is_not_among_what_fits(monkeypatch, slow, found):
+    clock = Clock(0.0, 0.01)
+
+    def work(rows):
+        clock.work(rows)
+        if rows == slow:
+            raise look._TooLong
+
+    monkeypatch.setattr(look, "time", clock)
+    assert largest(work, 256, 1.0) == found
+
+
 class Slow(Gaussian):
     """Two milliseconds a row, forward, in training and at each of ten noise levels."""
 

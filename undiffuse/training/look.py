@@ -181,4 +181,7 @@ def largest(work: Callable[[int], Any], most: int, allowance: float, once: float
         if 2 * rows > most or now - began + 2 * seconds > allowance:
             return rows
         rows, start = 2 * rows, now
-        work(rows)
+        try:
+            work(rows)
+        except _TooLong:
+            return rows // 2
