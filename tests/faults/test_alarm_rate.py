@@ -59,7 +59,7 @@ def bound(rng, n):
         "sum": np.where(often[0], a + b, rng.integers(0, 99, n)),
         "place": place,
         "known": np.where(often[1], place * 11 % 17, rng.integers(0, 17, n)),
-        "least": a - rng.poisson(1, n),
+        "least": b - rng.poisson(1, n),
     }
 
 
@@ -135,12 +135,12 @@ def test_alarms_are_as_rare_as_promised(columns, tmp_path):
 
 
 def test_tables_with_rules_are_among_those_of_which_alarms_are_counted():
-    """Each of the three is found in some: an order only where it costs no value of a column."""
+    """Most of them find the three, and some a rule that fresh rows break."""
     found = [load(table(np.random.default_rng([0, i]), ROWS, ("bound",)), seed=i) for i in range(9)]
     names = [{rule.name for rule in data.transform.rules} for data in found]
     assert sum("known" in some for some in names) > 1
     assert sum("sum" in some for some in names) > 1
-    assert sum("a" in some for some in names) > 1
+    assert sum("b" in some for some in names) > 6
 
 
 @pytest.mark.faults

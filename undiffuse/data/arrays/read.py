@@ -65,27 +65,21 @@ def from_array(
     found = given_axes(axes, row_shape, name) if axes else None
     values = _check_values(rows, name, progress)
     found = found or _infer(rows, row_shape)
-    low, high = values.low, values.high
     labels, given = labels_or_conditions(labels, condition, name)
-    for one in given:
-        if len(one.codes) != len(rows):
-            raise InputError(
-                f"{name}: {len(one.codes):,} conditions for {len(rows):,} rows; give one for each."
-            )
+    _check_counts([len(one.codes) for one in given], len(rows), name)
     index, classes = index_labels(labels, len(rows), name, classes)
     if _are_images(rows.dtype, row_shape, found.letters):
-        kind, modelled = "images", _as_images(rows, row_shape, found.letters, high, name)
+        kind, modelled = "images", _as_images(rows, row_shape, found.letters, values.high, name)
     else:
         kind, modelled = "arrays", _as_grids(rows, row_shape, found.letters, values, name)
-    form, make_transform = modelled
-    if low == high and not values.missing and len(rows) > 1:
-        make_transform = partial(_refuse_constant, name, low)
+    if values.low == values.high and not values.missing and len(rows) > 1:
+        modelled = modelled[0], partial(_refuse_constant, name, values.low)
     said = found.sentence(row_shape)
     return Loaded(
         kind=kind,
         rows=rows,
-        form=form,
-        make_transform=make_transform,
+        form=modelled[0],
+        make_transform=modelled[1],
         name=name,
         path=path,
         fingerprint=fingerprint(array, index, *(one.codes for one in given)),
@@ -95,6 +89,13 @@ def from_array(
         notes=(*notes, *([f"{name}: {said}."] if found.guess else [])),
         facts=_facts(rows, said if len(row_shape) > 1 or axes or found.reason else "", values),
     )
+
+
+def _check_counts(counts: Sequence[int], rows: int, name: str) -> None:
+    """Raise InputError unless there are as many conditions as rows."""
+    for count in counts:
+        if count != rows:
+            raise InputError(f"{name}: {count:,} conditions for {rows:,} rows; give one for each.")
 
 
 def _facts(rows: ArrayRows, axes: str, values: _Values) -> dict[str, Any]:
