@@ -86,11 +86,21 @@ def test_a_network_that_thinks_classes_too_close_is_guided_until_they_are_not(ch
     assert off() < 0.6 * off(wrap=guided(model, 1.0))
 
 
-def test_an_exact_network_is_not_guided(few):
+def test_an_exact_network_is_not_guided(few, monkeypatch):
+    """Its distance alone says so."""
+    monkeypatch.setattr(guiding, "KEPT", 1.0)
     model, data = made(0.95)
     said = guide(model, data, features=lambda x: x.flatten(1))
     assert model.tuned.guidance is None
     assert "left out" in said
+
+
+def test_nothing_is_guided_that_reaches_less_of_the_data(few, monkeypatch):
+    """However close it comes: here both shares would have to rise by more than they can."""
+    monkeypatch.setattr(guiding, "KEPT", -1.0)
+    model, data = made(0.6)
+    assert "left out" in guide(model, data, features=lambda x: x.flatten(1))
+    assert model.tuned.guidance is None
 
 
 def test_samples_by_default_are_those_of_the_guidance_that_was_chosen(chosen):
