@@ -7,6 +7,8 @@ excess, %  of the distance of deis in 40: at most 2 is what a chosen sampler is 
 spread     by how much samples of a Gaussian as wide as the data are too wide, with an exact network
 Frechet    distance to test rows in the pinned features of pinned.py, for Fashion-MNIST
 
+All are unguided, but for the last of a run of which guidance was chosen.
+
     python benchmarks/tuning.py data FOLDER     # writes a table and recordings to train on
     undiffuse train DATA --out RUN && undiffuse tune RUN
     python benchmarks/tuning.py measure RUN [RUN ...] [--n 5000] [--seed 5]
@@ -93,8 +95,10 @@ def measure(given: str, n: int, seed: int) -> None:
     samplers: dict[str, dict[str, Any]] = {
         "deis, 40": {"method": "deis", "steps": 40},
         "deis, 12": {"method": "deis"},
-        f"{best.method}, {best.steps}, chosen": {},
+        f"{best.method}, {best.steps}, chosen": {"wrap": lambda denoiser: denoiser},
     }
+    if model.tuned.guidance:
+        samplers[f"the same, guided by {model.tuned.guidance.scale:g}"] = {}
     for name, options in samplers.items():
         began = time.process_time()
         rows = model.sample_rows(n, seed=seed, **options)
