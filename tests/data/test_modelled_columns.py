@@ -15,6 +15,7 @@ from undiffuse.data.tables.modelled import (
     ConstantColumn,
     LevelColumn,
     NumberColumn,
+    copies_of,
     measure_model,
     phrase_of,
 )
@@ -39,6 +40,11 @@ def repeated(values, rows):
     return np.resize(3 * np.arange(values) ** 2, rows).tolist()
 
 
+def apart(values, rows):
+    """As `repeated`, of numbers that lie on no grid."""
+    return (math.pi * np.array(repeated(values, rows))).tolist()
+
+
 @pytest.mark.parametrize(
     ("values", "sort", "phrase"),
     [
@@ -56,7 +62,17 @@ def repeated(values, rows):
             NumberColumn,
             "a continuous number, with 0.5 apart",
         ),
-        ([0.5] * 9 + [math.pi] * 9 + [math.e], LevelColumn, "one of 3 values"),
+        ([0.5] * 9 + [math.pi] * 9 + [math.e], LevelColumn, "one of 3 values on no grid"),
+        (apart(256, 1024), LevelColumn, "one of 256 values on no grid"),
+        (apart(256, 1023), NumberColumn, "a continuous number"),
+        (apart(257, 2000), NumberColumn, "a continuous number"),
+        ([*apart(25, 100), None], LevelColumn, "one of 25 values on no grid, or missing"),
+        (  # four rows per value, but most of the values that are no atom come once
+            [0.5] * 800 + [math.pi * i for i in range(200)],
+            NumberColumn,
+            "a continuous number, with 0.5 apart",
+        ),
+        (apart(20, 800) + [math.e * i for i in range(1, 150)], NumberColumn, "a continuous number"),
         (["a", "b", "a", "b"], LevelColumn, "one of 2 values"),
         ([True, False, None], LevelColumn, "one of 2 values, or missing"),
     ],
@@ -66,6 +82,15 @@ def test_few_values_are_levels_and_others_numbers_whose_frequent_values_stand_ap
 ):
     column, said = modelled(values)
     assert (type(column), said) == (sort, phrase)
+
+
+def test_numbers_that_recur_in_copied_rows_alone_are_continuous():
+    codes = np.resize(rng.normal(size=40), 400)
+    array = pa.array(codes)
+    column = measure_column("c", array, "t")
+    for others, sort in ((np.arange(400) // 40, LevelColumn), (codes, NumberColumn)):
+        copies = copies_of(np.stack([codes, np.where(codes > 0, np.nan, 1), others], 1))
+        assert type(measure_model(column, codes, array.type, copies)) is sort
 
 
 @pytest.mark.parametrize(

@@ -340,9 +340,28 @@ def test_nearly_determined_is_not_determined():
     assert not any(map(determines, load(table).transform.rules))
 
 
-def test_rows_that_are_repeated_test_no_rule():
-    one = frame(unrelated, 0, 4 * FEWEST // 5)
-    assert load(pd.concat([one] * 20)).transform.rules == ()
+@pytest.mark.parametrize("columns", [["word", "city", "x"], ["word", "city", "x", "gap"]])
+def test_rows_that_are_repeated_test_no_rule(columns):
+    """Those with gaps neither; nor do numbers recur that these rows hold."""
+    one = frame(unrelated, 0, 4 * FEWEST // 5)[columns]
+    if "gap" in one:
+        one = one.assign(rare=np.where(one.index < 3, one.index, np.nan))
+    data = load(pd.concat([one] * 20))
+    assert data.transform.rules == ()
+    told = {fact["name"]: fact["modelled as"] for fact in data.describe()["columns"]}
+    assert told["x"] == "a continuous number"
+
+
+def test_samples_of_numbers_that_recur_on_no_grid_are_numbers_of_the_data():
+    """As speeds of wind of whole knots in another unit; a gust is never below its wind."""
+    rng = np.random.default_rng(0)
+    wind = math.pi / 100 * np.minimum(rng.geometric(0.1, ROWS), 30)
+    gust = np.where(rng.random(ROWS) < 0.3, np.nan, wind * rng.choice([1, 4 / 3], ROWS))
+    table = pd.DataFrame({"wind": wind, "gust": gust, "x": rng.normal(size=ROWS)})
+    rows = drawn(load(table))
+    for name in ("wind", "gust"):
+        assert set(rows[name].dropna()) <= set(table[name])
+        assert rows[name].nunique() > 20
 
 
 @pytest.mark.parametrize("made", [amounts, clock, dates, places, product])

@@ -257,22 +257,26 @@ def test_held_out_rows_are_not_measured_but_have_a_probability():
     assert np.isin(transform.decode(x)[:, 0], [0.0, 1.0]).all()  # never drawn
 
 
-def levels_of(values, ordered=True):
-    array = pa.array(values if ordered else [f"w{value}" for value in values])
+def levels_of(values, sort):
+    array = pa.array([sort(value) for value in values])
     column = measure_column("c", array, "c")
     codes, _ = column.encode(array, array.type, "c")
     return measure_model(column, codes, array.type)
 
 
-@pytest.mark.parametrize("ordered", [False, True])
-def test_values_seen_once_and_unseen_ones_share_what_the_values_seen_once_have(ordered):
+@pytest.mark.parametrize("sort", [int, "w{}".format, math.exp])
+def test_values_seen_once_and_unseen_ones_share_what_the_values_seen_once_have(sort):
     """Good's (1953) share N_1/n, in N_1 + 1 equal parts; 1/(n + 1) without such values."""
     some = torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
     for values, masses, unseen in (
         ([0] * 6 + [1] * 4, [6 / 11, 4 / 11], 1 / 11),
-        ([0] * 40 + [1] * 8 + [5, 9], [0.8, 0.16, 0.04 / 3, 0.04 / 3], 0.04 / 3),
+        (
+            [0] * 80 + [1, 2, 3, 4, 6, 7] * 5 + [5, 9],
+            np.array([80, 5, 5, 5, 5, 2 / 3, 5, 5, 2 / 3]) / 112,
+            2 / 3 / 112,
+        ),
     ):
-        model = levels_of(values, ordered)
+        model = levels_of(values, sort)
         assert isinstance(model, LevelColumn)
         codes = torch.tensor([*sorted(set(model.values)), 77.5], dtype=torch.float64)
         for code, mass in zip(codes, [*masses, unseen]):

@@ -187,8 +187,8 @@ def _complete(rule: Determined, seen: Seen) -> None:
     defined = rule.defined(seen.codes)
     if not defined.all():
         place = rule.target
-        codes = seen.codes[~defined, place]
-        rest = measure_model(seen.columns[place], codes, seen.types[place])
+        codes, copies = seen.codes[~defined, place], seen.copies[~defined]
+        rest = measure_model(seen.columns[place], codes, seen.types[place], copies)
         rule.set_rest(max(min(rule.rows, int(defined.sum())), 1), rest)
 
 
@@ -248,12 +248,12 @@ def _stands_apart(seen: Seen, place: int) -> bool:
 
 
 def _skips(seen: Seen, place: int) -> bool:
-    """Return whether a column has few values, and fewer than half of the steps between them.
+    """Return whether a column has few values, on no grid or on less than half of its steps.
 
-    They are kept to instead: a difference from another column would lead to the steps between.
+    They are kept to instead: a difference from another column would lead to what lies between.
     """
     codes = seen.codes[~np.isnan(seen.codes[:, place]), place]
-    apart = 2 * len(np.unique(codes)) < np.ptp(codes) + 1
+    apart = not seen.scale(place).unit or 2 * len(np.unique(codes)) < np.ptp(codes) + 1
     return isinstance(seen.models[place], LevelColumn) and bool(apart)
 
 
@@ -270,8 +270,8 @@ def _ordered(seen: Seen, high: int, low: int, strict: bool) -> Ordered:
     known = ~np.isnan(seen.codes[:, low])
     rest = None
     if missing:
-        codes = seen.codes if known.all() else seen.codes[~known]
-        rest = measure_model(own, codes[:, high], seen.types[high])
+        where = known if known.all() else ~known
+        rest = measure_model(own, seen.codes[where, high], seen.types[high], seen.copies[where])
     present = seen.codes[~np.isnan(seen.codes[:, high]), high]
     return Ordered(
         name=own.name,
@@ -279,7 +279,9 @@ def _ordered(seen: Seen, high: int, low: int, strict: bool) -> Ordered:
         target=high,
         sources=[low],
         scales=seen.scales_of(high, low),
-        gap=measure_model(column, gaps[known], pa.int64() if steps else pa.float64()),
+        gap=measure_model(
+            column, gaps[known], pa.int64() if steps else pa.float64(), seen.copies[known]
+        ),
         ends=[float(present.min()), float(present.max())],
         strict=strict,
         rest=rest,

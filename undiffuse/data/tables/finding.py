@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from undiffuse.data.tables.columns import Column, FloatColumn
-from undiffuse.data.tables.modelled import GivenColumn, LevelColumn, ModelledColumn
+from undiffuse.data.tables.modelled import GivenColumn, LevelColumn, ModelledColumn, copies_of
 from undiffuse.data.tables.rules import Calendar, Determined, Formula, Lookup
 from undiffuse.data.tables.values import DAY_MINUTES, PARTS, Numbering, parts_of
 
@@ -65,8 +65,7 @@ class Seen:
         rng = np.random.default_rng(0)
         some = codes[rng.permutation(len(codes))[:MOST_ROWS]]
         if any(isinstance(column, FloatColumn) for column in columns):
-            some = np.unique(some, axis=0)  # these are copies: no number comes twice by chance
-            some = some[rng.permutation(len(some))]
+            some = some[~copies_of(some)]  # no number comes twice by chance
         self.first, self.rest = np.split(some, [2 * len(some) // 3])
         self.missing = np.isnan(codes).sum(0) > 0
         self.counts = [len(np.unique(one[~np.isnan(one)])) for one in some.T]
@@ -76,6 +75,11 @@ class Seen:
             if count > 1 and not isinstance(models[i], GivenColumn)
         ]
         self.numeric = [i for i in self.varied if self.scales[i] is not None]
+
+    @cached_property
+    def copies(self) -> np.ndarray:
+        """Which training rows are copies of others, (N,)."""
+        return copies_of(self.codes)
 
     @cached_property
     def accident(self) -> list[float]:

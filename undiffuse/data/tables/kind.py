@@ -44,6 +44,7 @@ from undiffuse.data.tables.modelled import (
     MODELLED,
     GivenColumn,
     ModelledColumn,
+    copies_of,
     measure_model,
     phrase_of,
 )
@@ -284,10 +285,11 @@ def _models(
     opened: TableSource, columns: Sequence[Column], rows: np.ndarray, given: Collection[str]
 ) -> list[ModelledColumn]:
     """Return how each column of training rows is modelled; some are given."""
+    copies = copies_of(rows)
     models = [
         GivenColumn(name=column.name)
         if column.name in given
-        else measure_model(column, codes, field.type)
+        else measure_model(column, codes, field.type, copies)
         for column, codes, field in zip(columns, rows.T, opened.table.schema)
     ]
     if not any(model.width for model in models):

@@ -4,7 +4,7 @@ A column becomes one or two coordinates, or none. Each of its values is put by a
 a standard normal would put its rank, so that a model meets coordinates it already knows and learns
 how they depend on each other.
 
-*Levels* (categories, booleans, whole numbers with few values, and "missing" as one more level).
+*Levels* (categories, booleans, numbers with few values that recur; "missing" is one more level).
 Level k owns the interval (F_k, F_k + w_k) of probabilities, w_k its share of the training rows.
 With u uniform,
 
@@ -53,7 +53,7 @@ import torch
 from torch import Tensor
 from torch.special import ndtr, ndtri
 
-from undiffuse.data.tables.columns import Column
+from undiffuse.data.tables.columns import Column, FloatColumn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -354,12 +354,30 @@ MODELLED: Mapping[str, type[ModelledColumn]] = {
 """Every way to model a column, by the name it is recorded under."""
 
 
-def measure_model(column: Column, codes: np.ndarray, arrow_type: pa.DataType) -> ModelledColumn:
-    """Decide from the training rows' codes (N,) how a column of an Arrow type is modelled.
+def copies_of(rows: np.ndarray) -> np.ndarray:
+    """Return which rows (N, columns) are copies of one above them."""
+    whole = np.ascontiguousarray(rows, dtype=np.float64)
+    same = whole.view(f"V{whole.itemsize * whole.shape[1]}").ravel()  # a NaN equals itself
+    copies = np.ones(len(rows), dtype=bool)
+    copies[np.unique(same, return_index=True)[1]] = False
+    return copies
+
+
+def measure_model(
+    column: Column, codes: np.ndarray, arrow_type: pa.DataType, copies: np.ndarray | None = None
+) -> ModelledColumn:
+    """Decide how a column of an Arrow type is modelled.
 
     one value in every row                                    left out, and put back
     a category, a boolean, at most 256 values on a grid       levels
+    at most 256 values on no grid that recur                  levels
     anything else                                             a number; its atoms stand apart
+
+    Args:
+        column: how the values are stored.
+        codes: those of the training rows, (N,).
+        arrow_type: the type that the column had in training.
+        copies: which rows are copies of others, (N,); None: none.
     """
     values, counts = np.unique(codes[~np.isnan(codes)], return_counts=True)
     whole = len(values) > 0 and counts.sum() == len(codes)
@@ -369,7 +387,8 @@ def measure_model(column: Column, codes: np.ndarray, arrow_type: pa.DataType) ->
     ordinary = values[(counts <= ATOM * len(codes)) & ~_far_ends(values, counts)]
     grid = column.grid_of(values, arrow_type)
     repeated = len(values) <= min(MOST_LEVELS, counts.sum() / REPEATS)
-    if column.size or (grid and repeated) or len(ordinary) < 2:
+    repeated = repeated and (bool(grid) or _recur(codes, ordinary, copies))
+    if column.size or len(ordinary) < 2 or repeated:
         return LevelColumn.measure(codes, column)
     return NumberColumn.measure(codes, column, ordinary, grid)
 
@@ -382,11 +401,24 @@ def phrase_of(model: ModelledColumn, column: Column, arrow_type: pa.DataType) ->
         return "a condition: the others are modelled given it"
     or_missing = ", or missing" if column.missing != "no" else ""
     if isinstance(model, LevelColumn):
-        return f"one of {len(model.values)} values{or_missing}"
+        apart = " on no grid" if isinstance(column, FloatColumn) else ""
+        return f"one of {len(model.values)} values{apart}{or_missing}"
     assert isinstance(model, NumberColumn)
     named = ", ".join(column.texts(np.array(model.atoms), arrow_type)) if model.atoms else ""
     apart = f", with {named} apart" if named else ""
     return f"{'whole steps' if model.grid else 'a continuous number'}{apart}{or_missing}"
+
+
+def _recur(codes: np.ndarray, ordinary: np.ndarray, copies: np.ndarray | None) -> bool:
+    """Return whether numbers recur that are no atoms, as those of a coarse instrument do.
+
+    Each has so many rows on average, and most have several that are no copies of each other.
+    """
+    some = np.isin(codes, ordinary)
+    apart = some if copies is None else some & ~copies
+    counts = np.unique(codes[apart], return_counts=True)[1]
+    enough = len(ordinary) <= some.sum() / REPEATS
+    return bool(enough and 2 * np.count_nonzero(counts > 1) > len(ordinary))
 
 
 def _far_ends(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
