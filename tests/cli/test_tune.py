@@ -155,3 +155,15 @@ def test_training_with_a_budget_ends_with_a_choice_or_says_why_not(made, tmp_pat
     assert (model.tuned is None) == said.startswith("not tuned")
     assert (tmp_path / "r" / "sampler.json").exists() == (model.tuned is not None)
     assert Run(tmp_path / "r").model().tuned == model.tuned
+
+
+def test_a_budget_too_short_to_choose_says_so(made, tmp_path, cli):
+    """On the screen, in the log, and a run of so many steps says nothing."""
+    options = ("--model.width", 8, "--model.depth", 1)
+    said = cli("train", made / "x.npy", "--out", tmp_path / "r", "--budget", "1s", *options)
+    assert said.code == 0
+    assert said.err.count("not tuned: the budget leaves too little time") == 1
+    (event,) = [event for event in Run(tmp_path / "r").log if event["event"] == "tuned"]
+    assert event["said"] in said.err
+    assert cli("train", made / "x.npy", "--out", tmp_path / "s", "--steps", 2, *options).code == 0
+    assert not [event for event in Run(tmp_path / "s").log if event["event"] == "tuned"]

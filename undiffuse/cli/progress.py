@@ -115,6 +115,8 @@ class Live:
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Show one event."""
+        if "said" in event:
+            self.terminal.say(str(event["said"]))
         take = _TAKES.get(event["event"])
         if take is not None:
             take(self, event)
@@ -156,9 +158,6 @@ class Live:
             self.terminal.say(f"step {event['step']:,}: {event['warning']}", "yellow")
         self.held_out = event
 
-    def _sized(self, event: Mapping[str, Any]) -> None:
-        self.terminal.say(str(event["said"]))
-
     def _samples(self, event: Mapping[str, Any]) -> None:
         self.samples = str(event["path"])
 
@@ -183,5 +182,4 @@ _TAKES = {
     "step": Live._step,
     "held_out": Live._held_out,
     "samples": Live._samples,
-    "sized": Live._sized,
 }

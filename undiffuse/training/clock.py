@@ -49,6 +49,7 @@ class Clock:
         """
         a_step = EVALUATIONS * (options.batch or 1)
         self.conclusion, self._least = conclusion / a_step, tuning / a_step  # in steps
+        self.tunable = tuning > 0 and options.budget is not None
         self.options, self.started = options, started
         self.budget = None if options.budget is None else float(options.budget)
         self.before = self.pace = self.evaluating = 0.0
@@ -100,7 +101,7 @@ class Clock:
 
     def tuning(self) -> float:
         """Return the seconds in which a sampler is chosen at the end; 0: too few to do it."""
-        seconds = TUNING * (self.budget or 0.0) if self._least else 0.0
+        seconds = TUNING * (self.budget or 0.0) if self.tunable else 0.0
         return seconds if seconds >= max(LEAST_TUNING, self._least * self.pace) else 0.0
 
     def stepped(self) -> None:

@@ -36,6 +36,7 @@ from undiffuse.training.state import TrainingState, initialize
 from undiffuse.training.step import Autocast, autocast, train_step
 
 PATIENCE = 10  # steps in a row without a finite loss before a run is given up
+UNTUNED = "not tuned: the budget leaves too little time to compare samplers; undiffuse tune does it"
 
 
 @final
@@ -229,8 +230,8 @@ class _Loop:
     def _tune(self, stop: Stop) -> bool:
         """Choose how to sample, if there is time set aside for it; whether that was stopped."""
         seconds = self.clock.tuning()
-        if seconds:
-            said = self.look.tune(seconds, stop)
+        if self.clock.tunable:
+            said = self.look.tune(seconds, stop) if seconds else UNTUNED
             self.log("tuned", self.state.step, said=said)
         return seconds > 0 and self.state.model.tuned_tree is None and stop()
 
