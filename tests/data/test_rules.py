@@ -73,9 +73,18 @@ def zones(rng, n):
     when = pd.Timestamp("2021-01-01", tz="Europe/Berlin") + pd.to_timedelta(
         rng.integers(0, 364 * 24, n), "h"
     )
-    when = when[when.strftime("%d%m%H") != "311002"]  # once a year an hour comes twice
     local = {name: getattr(when, name) for name in ("month", "day", "hour")}
     return {"utc": when.tz_convert("UTC"), **local, "x": rng.normal(size=len(when))}
+
+
+def seasons(rng, n):
+    """The same over four years, by minutes, with most rows in the days when the zone changes."""
+    days = pd.to_datetime([f"{year}-{day}" for year in range(2019, 2023)
+                           for day in ("03-29", "10-29")]).tz_localize("UTC")  # fmt: skip
+    some = pd.DatetimeIndex(days[rng.integers(0, len(days), n)]) - pd.Timedelta(2, "D")
+    when = (some + pd.to_timedelta(rng.integers(0, 5 * 1440, n), "min")).tz_convert("Europe/Berlin")
+    parts = {name: getattr(when, name) for name in ("year", "month", "day", "hour", "minute")}
+    return {"utc": when.tz_convert("UTC"), **parts, "x": rng.normal(size=n)}
 
 
 def places(rng, n):
@@ -145,6 +154,15 @@ def local_times(frame):
     )
 
 
+def local_minutes(frame):
+    local = pd.to_datetime(frame["utc"], utc=True).dt.tz_convert("Europe/Berlin").dt
+    parts = ["year", "month", "day", "hour", "minute"]
+    told = pd.to_datetime(frame[parts], errors="coerce")
+    never = told.dt.tz_localize("Europe/Berlin", ambiguous=True, nonexistent="NaT").isna()
+    kept = local_times(frame) & (local.year == frame["year"]) & (local.minute == frame["minute"])
+    return kept | told.notna() & never  # an hour of spring that clocks skip
+
+
 def looked_up(frame, real, of, to):
     return frame.merge(real.groupby(of)[to].first().reset_index(), on=of, how="left")[to + "_y"]
 
@@ -169,6 +187,7 @@ KEPT = {
     ),
     dates: (5, lambda f, _: weekdays(f)),
     zones: (1, lambda f, _: local_times(f)),
+    seasons: (1, lambda f, _: local_minutes(f)),
     places: (
         2,
         lambda f, real: known_pairs(f, real, "zip", "city") & known_pairs(f, real, "city", "rain"),

@@ -31,6 +31,8 @@ from undiffuse.data.tables.rules import (
 from undiffuse.data.tables.stated import Stated
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from undiffuse.data.tables.columns import Column
 
 
@@ -186,9 +188,12 @@ def _complete(rule: Determined, seen: Seen) -> None:
     """Measure the model of a target in the rows where its sources do not determine it."""
     defined = rule.defined(seen.codes)
     if not defined.all():
-        place = rule.target
-        codes, copies = seen.codes[~defined, place], seen.copies[~defined]
-        rest = measure_model(seen.columns[place], codes, seen.types[place], copies)
+        place, copies = rule.target, seen.copies[~defined]
+        codes = (seen.codes[:, place] - rule.base(seen.codes))[~defined]
+        column, own = seen.columns[place], seen.types[place]
+        if isinstance(rule, Calendar):
+            column, own = _difference(column, column.name, steps=True)
+        rest = measure_model(column, codes, own, copies)
         rule.set_rest(max(min(rule.rows, int(defined.sum())), 1), rest)
 
 
@@ -257,16 +262,21 @@ def _skips(seen: Seen, place: int) -> bool:
     return isinstance(seen.models[place], LevelColumn) and bool(apart)
 
 
+def _difference(own: Column, name: str, *, steps: bool) -> tuple[Column, pa.DataType]:
+    """Return how the differences of a column's codes from others are stored, and their type."""
+    import pyarrow as pa
+
+    common: dict[str, Any] = {"name": name, "missing": own.missing}
+    if steps:
+        return IntegerColumn(**common, offset=0, unit=1), pa.int64()
+    return FloatColumn(**common, digits=None), pa.float64()
+
+
 def _ordered(seen: Seen, high: int, low: int, strict: bool) -> Ordered:
     gaps = _gaps(seen, seen.codes, high, low, strict)
     own, missing = seen.columns[high], seen.columns[low].missing != "no"
-    common: dict[str, Any] = {"name": f"{own.name} - {seen.names[low]}", "missing": own.missing}
     steps = bool(seen.scale(high).unit)
-    column: Column = FloatColumn(**common, digits=None)
-    if steps:
-        column = IntegerColumn(**common, offset=0, unit=1)
-    import pyarrow as pa
-
+    column, kind = _difference(own, f"{own.name} - {seen.names[low]}", steps=steps)
     known = ~np.isnan(seen.codes[:, low])
     rest = None
     if missing:
@@ -279,9 +289,7 @@ def _ordered(seen: Seen, high: int, low: int, strict: bool) -> Ordered:
         target=high,
         sources=[low],
         scales=seen.scales_of(high, low),
-        gap=measure_model(
-            column, gaps[known], pa.int64() if steps else pa.float64(), seen.copies[known]
-        ),
+        gap=measure_model(column, gaps[known], kind, seen.copies[known]),
         ends=[float(present.min()), float(present.max())],
         strict=strict,
         rest=rest,

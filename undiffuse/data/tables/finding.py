@@ -12,7 +12,8 @@ of the rows, may be so (a table of distances in which one was corrected).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from itertools import combinations, permutations
@@ -127,12 +128,22 @@ def determinations(seen: Seen) -> list[Determined]:
         return found
     for sort in (_sums, _clocks, _parts, _calendars, _lookups):
         for rule in sort(seen):
-            if seen.tested(rule):
-                if isinstance(rule, Lookup):
-                    rule = next(_lookup(seen, seen.codes, rule.target, rule.sources, rule.parts[0]))
-                if not rule.broken(seen.codes).any():
-                    found.append(rule)
+            refined = _refined(seen, rule) if seen.tested(rule) else None
+            if refined is not None and not refined.broken(seen.codes).any():
+                found.append(refined)
     return sorted(found, key=lambda rule: len(rule.values) if isinstance(rule, Lookup) else 0)
+
+
+def _refined(seen: Seen, rule: Determined) -> Determined | None:
+    """Return a rule with what only all training rows tell, after some of them have tested it."""
+    if isinstance(rule, Lookup):
+        return next(_lookup(seen, seen.codes, rule.target, rule.sources, rule.parts[0]))
+    if isinstance(rule, Calendar):
+        same = {"units": rule.units, "scales": rule.scales, "year": rule.year}
+        ticks = seen.scale(rule.target).ticks(seen.codes[:, rule.target])
+        common = seen.common(rule.target, rule.sources)
+        return _zoned({**common, **same}, seen.codes, ticks, sure=True)
+    return rule
 
 
 # --- formulas
@@ -312,15 +323,56 @@ def _shifted(seen: Seen, y: int, held: dict[str, int], year: int) -> Calendar | 
         "scales": seen.scales_of(y, *sources),
         "year": year,
     }
-    naive = Calendar(**arguments).naive(seen.first)
-    order = np.argsort(naive, kind="stable")
-    naive, shift = naive[order], (own.ticks(seen.first[:, y]) - naive)[order]
+    return _zoned(arguments, seen.first, own.ticks(seen.first[:, y]), sure=False)
+
+
+def _zoned(
+    arguments: Mapping[str, Any], rows: np.ndarray, ticks: np.ndarray, *, sure: bool
+) -> Calendar | None:
+    """Return a calendar with the shifts that some rows have, None for many.
+
+    The shift is a function of the target's own time. Between the last row before a change and the
+    first after it, it is not known when that was, or two of them come with one time of the sources.
+
+    Args:
+        arguments: those of a calendar without shifts.
+        rows: (N, columns).
+        ticks: the target's times, (N,).
+        sure: whether no other rows decide; else all of what is not known is left undefined.
+    """
+    order = np.argsort(ticks, kind="stable")
+    ticks, naive = ticks[order], Calendar(**arguments).naive(rows)[order]
+    shift = ticks - naive
     new = np.flatnonzero(np.diff(shift)) + 1
     if len(new) >= _MOST_SHIFTS or len(naive) < 20 * (len(new) + 1):
         return None
-    starts = [int(naive[i - 1] + (naive[i] - naive[i - 1] + 1) // 2) for i in new.tolist()]
+    twice = []
+    for i in new.tolist():
+        if not sure:
+            most, least = (int(end(shift[[i - 1, i]])) for end in (np.max, np.min))
+            twice.append([int(ticks[i - 1]) - most, int(ticks[i]) - least])
+        elif naive[i] <= naive[i - 1]:
+            twice.append([int(naive[i]), int(naive[i - 1])])
+    hour = max(Numbering(*arguments["scales"][0]).day // 24, 1)
+    starts = _changes(naive[new - 1], naive[new], np.diff(shift)[new - 1] > 0, hour)
     shifts = shift[[0, *new.tolist()]].tolist()
-    return Calendar(**arguments, starts=starts, shifts=shifts)
+    return Calendar(**{**arguments, "starts": starts, "shifts": shifts, "twice": twice})
+
+
+def _changes(before: np.ndarray, after: np.ndarray, up: np.ndarray, hour: int) -> list[int]:
+    """Return when a zone changed, after times (C,) and not after others (C,).
+
+    That is at the whole hour at which most of its changes up, or down, can have been; in the
+    middle, where there is no whole hour.
+    """
+    hours = [range(a // hour + 1, b // hour + 1) for a, b in zip(before.tolist(), after.tolist())]
+    often = Counter((way, h % 24) for way, some in zip(up.tolist(), hours) for h in some[-24:])
+    return [
+        max(some[-24:], key=lambda h: (often[way, h % 24], h)) * hour
+        if some
+        else min(b, (a + b + 1) // 2)
+        for way, some, a, b in zip(up.tolist(), hours, before.tolist(), after.tolist())
+    ]
 
 
 # --- lookups

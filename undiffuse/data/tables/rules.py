@@ -134,6 +134,10 @@ class Determined(Rule):
         """Return in which rows (B,) the sources determine the target."""
         return np.logical_not(np.isnan(row[:, list(self.sources)]).any(1))
 
+    def base(self, row: np.ndarray) -> np.ndarray | float:
+        """Return what `rest` models the target's codes (B,) less of."""
+        return 0.0
+
     def encode(self, row: np.ndarray, z: Tensor, own: ModelledColumn) -> tuple[Tensor, Tensor]:
         """See `Rule`."""
         codes, defined = row[:, self.target], self.defined(row)
@@ -146,7 +150,7 @@ class Determined(Rule):
         correction = correction.to(z.device)
         if self._rest is None:
             return z.float(), correction
-        x, more = self._rest.encode(codes, ~defined, z)
+        x, more = self._rest.encode(codes - self.base(row), ~defined, z)
         return x, correction + more
 
     def decode(self, row: np.ndarray, x: Tensor) -> np.ndarray:
@@ -154,7 +158,7 @@ class Determined(Rule):
         codes = self.predict(row)
         if self._rest is None:
             return codes
-        return np.where(self.defined(row), codes, self._rest.decode(x))
+        return np.where(self.defined(row), codes, self.base(row) + self._rest.decode(x))
 
     def broken(self, row: np.ndarray) -> np.ndarray:
         """See `Rule`."""
@@ -350,6 +354,8 @@ class Calendar(Determined):
         year: the year of all rows, where no source holds it.
         starts: the times of the sources from which each shift applies.
         shifts: what is added to the time of the sources, as a time zone does.
+        twice: pairs of the first and the last time of the sources that come with two shifts, as an
+            hour in autumn does: `rest` models what is to be added there.
         rows: see `Determined`; so is `rest`.
     """
 
@@ -366,11 +372,12 @@ class Calendar(Determined):
         year: int = 1970,
         starts: Sequence[int] = (),
         shifts: Sequence[int] = (0,),
+        twice: Sequence[Sequence[int]] = (),
         rest: ModelledColumn | None = None,
     ) -> None:
         self.name, self.of, self.target, self.sources = name, of, target, sources
         self.units, self.scales, self.year = units, scales, year
-        self.starts, self.shifts = starts, shifts
+        self.starts, self.shifts, self.twice = starts, shifts, twice
         self._own, *self._scales = (Numbering(*scale) for scale in scales)
         self.set_rest(rows, rest)
 
@@ -398,11 +405,23 @@ class Calendar(Determined):
         """See `Determined`."""
         return codes == others
 
+    def defined(self, row: np.ndarray) -> np.ndarray:
+        """See `Determined`."""
+        naive, known = self.naive(row), super().defined(row)
+        for first, last in self.twice:
+            known &= (naive < first) | (naive > last)
+        return known
+
+    def base(self, row: np.ndarray) -> np.ndarray | float:
+        """See `Determined`."""
+        return self.predict(row)
+
     @property
     def phrase(self) -> str:
         """See `Rule`."""
         zone = f", {len(self.shifts)} shifts of a time zone" if len(self.shifts) > 1 else ""
-        return f"follows from {self.both} (the time that they say{zone})"
+        twice = ", of some times one of two" if self.twice else ""
+        return f"follows from {self.both} (the time that they say{zone}{twice})"
 
 
 def least_codes(codes: np.ndarray, source: Numbering, own: Numbering, strict: bool) -> np.ndarray:
