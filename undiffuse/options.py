@@ -286,8 +286,9 @@ class ReadingOptions:
     condition: Annotated[
         tuple[str, ...] | None,
         Doc(
-            "Columns that samples can be asked for with --where: of a table, of a folder's "
-            "metadata.csv or metadata.jsonl (or FILE.csv:COLUMN,COLUMN), of an array's y."
+            "Columns to condition on, which sample --where sets: of a table, of a folder's "
+            "metadata.csv or metadata.jsonl (or FILE.csv:COLUMN,COLUMN), or names for an array's "
+            "y."
         ),
     ] = None
 
@@ -302,7 +303,7 @@ class ReadingOptions:
         Doc(
             "Tables: what columns hold, e.g. price=money,date=%d/%m/%Y,zip=category: number, "
             "integer, money, boolean, category, date, a format of dates, time, duration, text "
-            "(left out) or identifier (drawn anew) (default: as their values show)."
+            "(left out) or identifier (drawn anew) (default: inferred from the values)."
         ),
     ] = None
     rules: Annotated[
@@ -406,8 +407,8 @@ class SampleOptions(Batched, Writing):
     where: Annotated[
         str | None,
         Doc(
-            "Conditions of all samples, e.g. angle=30,colour=red, or a CSV file with -n samples a "
-            "row (default: drawn as in the data)."
+            "Conditions of the samples, e.g. angle=30,colour=red, or a CSV file; -n samples for "
+            "each of its rows (default: drawn as in the data)."
         ),
     ] = None
     guidance: Annotated[

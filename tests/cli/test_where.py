@@ -54,10 +54,12 @@ def test_a_table_is_asked_for_its_conditions(cli, table: Path, tmp_path: Path) -
     assert drawn.colour.tolist() == ["tan", "red"]
     assert drawn.age.isna().tolist() == [False, True]
     asked.write_text("colour,height\ntan,0.5\n")
-    cli("sample", run, "--given", asked, "-n", 2, *shared).done()
+    noted = cli("sample", run, "--given", asked, "-n", 2, *shared[:3], *shared[4:]).done().err
+    assert "age: has no value for some samples; it is unknown there, and written as empty" in noted
+    assert "colour: has no value" not in noted
     assert pd.read_csv(out)[["colour", "height"]].to_numpy().tolist() == [["tan", 0.5]] * 2
     noted = cli("sample", run, "-n", 1, "--where", "age=500", *shared[:3], *shared[4:]).done().err
-    assert "age 500 is outside of what the training rows have, 18 to 89" in noted
+    assert "age 500 is outside the range of the training rows, 18 to 89" in noted
 
     for where, said in {
         "aeg=30": "where: aeg: no such condition. Did you mean age?",

@@ -89,7 +89,7 @@ def test_what_is_left_out_is_not_known() -> None:
         np.testing.assert_array_equal(own.ask(where)[0], own.encode(partly))
     assert len(own.ask({"angle": [1, 2, 3]})[0]) == 3
     assert (
-        "angle 500 is outside of what the training rows have, 0 to 120"
+        "angle 500 is outside the range of the training rows, 0 to 120"
         in own.ask("angle=500")[1][0]
     )
 
@@ -99,13 +99,18 @@ def test_what_is_left_out_is_not_known() -> None:
     [
         ("angel=30", "where: angel: no such condition. Did you mean angle? (angle, colour)"),
         ("colour=rod", "where: rod: no such colour. Did you mean red? (blue, red)"),
-        ("angle=red", "where: angle red is no number; in training it went from 0 to 120."),
-        ("angle=inf", "angle inf is no number"),
+        ("angle=red", "where: angle red is not a number; in training it went from 0 to 120."),
+        ("angle=inf", "angle inf is not a number"),
         ("angle=", "must be NAME=VALUE"),
         ("angle", "must be NAME=VALUE for angle or colour"),
+        (
+            "angle=1,angle=2",
+            "where angle=1,angle=2: names a condition twice; leave one of them out",
+        ),
+        ("", "it gives no conditions; the model knows angle, colour."),
         ("gone.csv", "where gone.csv: no such file; check the path."),
         ({}, "it gives no conditions; the model knows angle, colour."),
-        ({"angle": [1, 2], "colour": ["red"]}, "not equally many"),
+        ({"angle": [1, 2], "colour": ["red"]}, "the columns have different lengths"),
         (np.zeros((2, 3)), "its shape is (2, 3); give rows of 2 values, for angle, colour"),
     ],
 )
@@ -173,6 +178,21 @@ def test_columns_of_a_table_leave_the_model_and_stay_in_the_rows() -> None:
     with pytest.raises(InputError, match="lies between the steps of its values, from 18 to 89"):
         ask("age=30.5", config)
     assert "age 200 is outside" in ask("age=200", config)[1][0]
+    for empty in ("NA", "nan", " "):  # as in cells
+        np.testing.assert_array_equal(
+            ask({"age": [empty], "colour": "red"}, config)[0], ask("colour=red", config)[0]
+        )
+
+
+def test_conditions_of_a_table_are_written_as_its_cells_are(tmp_path: Path) -> None:
+    rows = [f'{i % 9 / 4},{1 + i % 28:02}/03/2024,"$1,{i % 7:03}.50"' for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,day,price", *rows]))
+    data = load(tmp_path / "t.csv", condition="day,price")
+    first = conform(tmp_path / "t.csv", data.config()).vector[:1]
+    where = {"day": "01/03/2024", "price": "$1,000.50"}
+    np.testing.assert_array_equal(ask(where, data.config())[0], first)
+    (tmp_path / "where.csv").write_text('day,price\n01/03/2024,"$1,000.50"\n')
+    np.testing.assert_array_equal(ask(tmp_path / "where.csv", data.config())[0], first)
 
 
 def test_new_rows_of_a_table_may_lack_conditions() -> None:

@@ -117,8 +117,12 @@ def test_identifiers_keep_their_places_and_rows_of_the_data_have_none(tmp_path):
 
 
 REFUSED = {
-    "repeats": ({"x": X, "y": X}, {"y": IDENTIFIER}, 'column "y" is no identifier: it repeats or'),
-    "real": ({"x": X, "y": KEPT["real id"]}, {"y": IDENTIFIER}, 'column "y" is no identifier'),
+    "repeats": (
+        {"x": X, "y": X},
+        {"y": IDENTIFIER},
+        'column "y" is not an identifier: it repeats or',
+    ),
+    "real": ({"x": X, "y": KEPT["real id"]}, {"y": IDENTIFIER}, 'column "y" is not an identifier'),
     "alone": ({"id": FOUND["PassengerId"]}, {}, "every column names the rows; there is nothing"),
 }
 

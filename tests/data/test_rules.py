@@ -511,7 +511,7 @@ def test_categories_stand_in_the_order_of_the_number_that_they_determine():
 
 def test_a_stated_rule_is_kept_and_its_breach_is_impossible():
     table = frame(orders).head(60)  # too few rows to find any
-    data = load(table, rule=["high > low", "start <= end", "start >= 0"])
+    data = load(table, rule=["high > low", "start <= end", "0 <= start"])
     rows = drawn(data)
     assert (rows.high > rows.low).all()
     assert (rows.start <= rows.end).all()
@@ -521,6 +521,8 @@ def test_a_stated_rule_is_kept_and_its_breach_is_impossible():
     assert list(problems) == [1]
     assert problems[1].nats == -math.inf
     assert problems[1].reason == 'breaks the stated rule "start <= end"'
+    with pytest.raises(InputError, match='rows break the stated rule "50 > start"'):
+        load(table, rule="50 > start")
 
 
 def test_a_stated_rule_holds_across_grids_and_where_a_side_is_missing():
@@ -542,14 +544,17 @@ def test_a_stated_rule_holds_across_grids_and_where_a_side_is_missing():
     ("rule", "said"),
     [
         ("end > start", "rows break the stated rule"),
-        ("end", "is no comparison"),
-        ("end == start", "is no comparison"),
+        ("end", "is not a comparison"),
+        ("end == start", "is not a comparison"),
         ("ende >= start", 'there is no column "ende"'),
         ("start >= zero", 'there is no column "zero"'),
         ("word >= 3", "only numbers, days and times can be compared"),
         ("when >= 3", "not of one kind"),
         ("when >= start", "not of one kind"),
-        ("start >= start", "not of one kind"),
+        ("start >= start", '"start >= start" names one column twice'),
+        ("start => end", "is not a comparison"),
+        ("start <> end", "is not a comparison"),
+        ("", '--data.rule "" is not a comparison'),
     ],
 )
 def test_rules_that_cannot_be_are_refused_in_one_sentence(rule, said):

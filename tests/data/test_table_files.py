@@ -93,7 +93,7 @@ def test_parts_that_differ_are_refused(suffix, tmp_path):
     other = ".csv" if suffix != ".csv" else ".parquet"
     write(table(), tmp_path / f"b{other}")
     same = READERS[other] is READERS[suffix]
-    assert same or "are of different formats" in refusal(tmp_path)
+    assert same or "have different formats" in refusal(tmp_path)
 
 
 def test_tables_beside_images_are_lists_and_an_image_beside_tables_is_passed_over(tmp_path):
@@ -198,12 +198,15 @@ def one_file(name):
 REFUSED = {
     "cut short": (bad_gzip, "t.csv.gz: is cut short; write or fetch it again."),
     "no gzip": (no_gzip, "t.csv.gz: could not be unpacked (Not a gzipped file (b'a,')); write"),
-    "no json": (no_json, "t.jsonl: line 2 is no JSON"),
-    "no object": (no_object, "t.jsonl: line 2 is no object, as the others are; correct it."),
+    "no json": (no_json, "t.jsonl: line 2 is not valid JSON"),
+    "no object": (no_object, "t.jsonl: line 2 is not an object; correct it."),
     "mixed": (mixed_json, 't.jsonl: column "a" holds a number in line 1 and a text in line 3;'),
     "a list": (json_list, "t.jsonl: not JSON lines: each line is to be one object, as"),
     "no rows": (no_rows, "t.xlsx: has no rows; at least two are needed."),
-    "password": (no_workbook, "t.xlsx: is no workbook, or damaged, or protected by a password;"),
+    "password": (
+        no_workbook,
+        "t.xlsx: is not a workbook, or is damaged or protected by a password;",
+    ),
     "other zip": (other_archive, "t.xlsx: could not be read as a workbook ("),
     **{
         name: (one_file(name), f"{name}: files of this kind cannot be read; {advice}")

@@ -104,7 +104,9 @@ def test_every_type_reads_its_cells_and_refuses_others(wanted):
     read = typed_as(pa.array([*cells, "NA"]), wanted, "t").values.to_pylist()
     assert [str(one) for one in read] == [*map(str, values), "None"]
     if wanted != "category":
-        with pytest.raises(InputError, match=rf"t holds 'oops' in row 3, which is not {wanted};"):
+        with pytest.raises(
+            InputError, match=rf"t holds 'oops' in row 3, which is not of type {wanted};"
+        ):
             typed_as(pa.array([*cells, "oops"]), wanted, "t")
         with pytest.raises(InputError, match=r"t holds list<.*, and not"):
             typed_as(pa.array([[1], [2]]), wanted, "t")
@@ -124,7 +126,9 @@ def test_every_date_of_a_format_comes_back_as_it_was():
     read = typed_as(cells, spelling.format, "t")
     assert [read.values.type, read.spelling] == [pa.timestamp("s"), spelling]
     assert [spelling.spell(str(one)) for one in read.values] == cells.to_pylist()
-    with pytest.raises(InputError, match=r"holds '31/02/2024' in row 2, which is not %d/%m/%Y"):
+    with pytest.raises(
+        InputError, match=r"holds '31/02/2024' in row 2, which is not of type %d/%m/%Y"
+    ):
         typed_as(pa.array(["01/02/2024", "31/02/2024"]), "%d/%m/%Y", "t")
 
 

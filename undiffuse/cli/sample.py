@@ -35,8 +35,8 @@ def sample(
     """Draw samples from a trained model.
 
     They are written in the form of the data: images as pictures or arrays, tables with the same
-    columns and types. A forecast is --given a series whose future is NaN: with -n 19 or more, the
-    median and the 50 % and 90 % bands are drawn beside it.
+    columns and types. --given completes rows; a forecast completes a series whose future is NaN.
+    With -n 19 or more, a picture beside --out shows the median and the 50 % and 90 % bands.
     """
     options = asked.options
     if options.n is None and options.given is None and options.where is None:
@@ -58,6 +58,7 @@ def sample(
         "given": _given(model, asked),
         "vector": _asked_for(model, asked),
     }
+    _note_unknown(model, more, asked)
     assert model.form is not None  # the model of a run has one
     model.form.check_out(out)
     return _draw(model, run, asked, {k: v for k, v in more.items() if v is not None}, out)
@@ -109,6 +110,25 @@ def _asked_for(model: GenerativeModel, asked: Asked[SampleOptions]) -> Any:
     for note in ask(asked.options.where, model.data_config)[1]:
         asked.terminal.say(note, "yellow")
     return model.vectors_of(asked.options.where)
+
+
+def _note_unknown(
+    model: GenerativeModel, more: dict[str, Any], asked: Asked[SampleOptions]
+) -> None:
+    """Say which conditions have no value, where rows or conditions are given."""
+    import numpy as np
+
+    from undiffuse.data import Conditions
+
+    own, given, vector = Conditions.restore(model.data_config or {}), more["given"], more["vector"]
+    vector = given.vector if vector is None and given is not None else vector
+    if own is None or (vector is None and given is None):
+        return
+    vector = np.zeros((1, own.size)) if vector is None else np.asarray(vector)
+    unknown = np.isnan(own.decode(vector)).any(0)
+    for name in np.array(own.names)[unknown]:
+        note = f"{name}: has no value for some samples; it is unknown there, and written as empty."
+        asked.terminal.say(note, "yellow")
 
 
 def _draw(

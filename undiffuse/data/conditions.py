@@ -307,7 +307,7 @@ class Conditions:
             )
         if len(lengths) > 1:
             raise InputError(
-                "where: the conditions are not equally many; give a value for each row."
+                "where: the columns have different lengths; give a value for each row."
             )
         codes = np.full((lengths.pop(), len(self.columns)), np.nan)
         notes = []
@@ -318,8 +318,8 @@ class Conditions:
                 if not column.categories and outside.any():
                     value = named[column.name][int(np.flatnonzero(outside)[0])]
                     notes.append(
-                        f"where: {column.name} {written(value)} is outside of what the training "
-                        f"rows have, {column.said}; the model has not learned what is there."
+                        f"where: {column.name} {written(value)} is outside the range of the "
+                        f"training rows, {column.said}; the model has not learned such values."
                     )
         return self.encode(codes), tuple(notes)
 
@@ -347,8 +347,8 @@ def _code(column: ConditionColumn, values: Sequence[Any]) -> np.ndarray:
         number = _number(value)
         if number is None or not np.isfinite(number):
             raise InputError(
-                f"where: {column.name} {printable(str(value))} is no number; in training it went "
-                f"from {column.said}."
+                f"where: {column.name} {printable(str(value))} is not a number; in training "
+                f"it went from {column.said}."
             )
         codes[i] = number
     return codes
@@ -374,12 +374,17 @@ def _number(value: Any) -> float | None:
 def _named(where: Where, names: Sequence[str]) -> dict[str, list[Any]]:
     """What a person asks for as values by name; see `Conditions.ask`."""
     if isinstance(where, str) and "=" in where and not Path(where).exists():
-        pairs = [piece.partition("=") for piece in where.split(",")]
-        if any(not (name.strip() and value.strip()) for name, _, value in pairs):
+        pairs = [[part.strip() for part in piece.partition("=")] for piece in where.split(",")]
+        if not all(name and value for name, _, value in pairs):
             raise InputError(
                 f"where {where}: must be NAME=VALUE, separated by commas, or a CSV file of them."
             )
-        return {name.strip(): [value.strip()] for name, _, value in pairs}
+        given = {name: [value] for name, _, value in pairs}
+        if len(given) < len(pairs):
+            raise InputError(f"where {where}: names a condition twice; leave one of them out.")
+        return given
+    if isinstance(where, str) and not where.strip():
+        return {}
     if isinstance(where, str | os.PathLike):
         return _columns_of(Path(os.path.expanduser(where)), names)
     if isinstance(where, Mapping) or hasattr(where, "columns"):
@@ -411,7 +416,7 @@ def _columns_of(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     except (OSError, ValueError, csv.Error) as problem:
         raise InputError(f"{path.name}: could not be read ({said(problem)}); correct it.") from None
     if not rows:
-        raise InputError(f"{path.name}: it has no rows; give one for each condition.")
+        raise InputError(f"{path.name}: it has no rows; give at least one row of conditions.")
     columns = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in columns}
 
@@ -425,7 +430,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     if path.suffix.lower() in _LINES:
         rows = [json.loads(line) for line in text.splitlines() if line.strip()]
         if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a line is no object")
+            raise ValueError("a line is not an object")
         return rows
     head = text.partition("\n")[0]
     mark = "\t" if "\t" in head else ";" if ";" in head and "," not in head else ","

@@ -24,7 +24,7 @@ _WITH_PART = re.compile(
 
 
 def suffix_of(path: Path) -> str:
-    """Return the suffix that says what a file holds, in small letters.
+    """Return the suffix that says what a file holds, in lower case.
 
     >>> suffix_of(Path("a.PNG")), suffix_of(Path("a.csv.gz")), suffix_of(Path("a.h5:/b/c"))
     ('.png', '.csv', '.h5')

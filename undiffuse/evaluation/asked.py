@@ -1,10 +1,10 @@
-"""Do samples have what was asked for? Conditions predicted from rows, beside those asked for.
+"""Measure whether samples have the conditions that they were drawn given.
 
-Trees learn on training rows to tell each condition from the rest of the row. Samples are drawn
-given the conditions of held-out rows, one for each, and the trees tell theirs: the share that is
-right for categories, the share of variance that is explained for numbers. The same of the held-out
-rows themselves is the floor: what a perfect sampler gets, as not all of a condition may show in a
-row.
+Trees are fitted on training rows to predict each condition from the rest of the row. One sample is
+drawn given the conditions of each held-out row, and the trees predict its conditions: the figure is
+the accuracy for categories, and the share of variance explained for numbers. The floor is the same
+figure of the held-out rows themselves. A perfect sampler reaches it; it is below 1 where a row does
+not show all of a condition.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How strongly the samples of a run are guided to their classes: as far as it brings them closer.
+"""Choose how strongly samples of a run are guided to their classes.
 
 Classifier-free guidance by a scale w, in an interval of noise levels (Kynkaanniemi et al. 2024),
 costs one more evaluation for each step in the interval. The scales are tried in turn, on the same

@@ -327,7 +327,7 @@ class GenerativeModel(Trainable):
     @property
     def completion_notes(self) -> tuple[str, ...]:
         """What there is to say of the rows that this model completes, one sentence each."""
-        return () if self.gaps else (APPROXIMATE,)
+        return (APPROXIMATE,) if self.completes and not self.gaps else ()
 
     @property
     def at_once(self) -> int:
@@ -355,7 +355,7 @@ class GenerativeModel(Trainable):
     ) -> np.ndarray:
         """Return `n` samples as rows (n, ...) of the stored type.
 
-        A sample depends on `seed` and its number alone, and on what it is asked to be.
+        A sample depends only on `seed`, its number and its conditions.
 
         Args:
             n: how many; with `given` or several rows of conditions, how many for each.

@@ -1,4 +1,4 @@
-"""Which entries of a row are known: what a model that completes rows is trained on.
+"""Random sets of known entries, which models that complete rows are trained on.
 
 A law p(x_U | x_K) for every set K of known entries is learned by one network that is told K and x_K
 (Tashiro et al. 2021, "CSDI"), from sets drawn at random:
@@ -28,8 +28,8 @@ from undiffuse.interfaces import Transform
 
 SHARE = 0.25  # of training rows, by default, but of images: measured (docs/measurements.md)
 APPROXIMATE = (
-    "this run was not trained with gaps, so where the rest of a row has several modes their shares "
-    "are approximate; a run of train --gaps 0.25 has the right ones."
+    "this run was not trained with gaps, so completions are approximate where the rest of a row "
+    "has several modes; train with --gaps 0.25 to learn their shares."
 )
 _SCATTERED, _INSIDE = 0.5, 0.25  # shares of rows: not in a box; known inside of the box
 _WHOLE, _END = 0.4, 0.3  # shares of an axis's part that is all of it, and that reaches an end of it

@@ -1,4 +1,4 @@
-"""Refusing compressed files that hold far more than files do."""
+"""Refuse decompression bombs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_UNPACKED = 100  # times the size of the file, beyond that many bytes
 def check_unpacked(
     path: Path, size: int, advice: str = "save it as .npy, which is read from the disk"
 ) -> None:
-    """Raise InputError for a compressed file that holds far more than files do."""
+    """Raise InputError for a decompression bomb, and for what does not fit into memory."""
     check_room(size, path.name, advice)
     if size > LARGE and size > MOST_UNPACKED * path.stat().st_size:
         raise InputError(

@@ -122,7 +122,7 @@ def _pairs(
 
 
 def _in_order(below: Mapping[int, Collection[int]]) -> list[int]:
-    """Return columns that rest on others, each after those of them that it rests on."""
+    """Return columns that depend on others, each after those that it depends on."""
     order: list[int] = []
     while len(order) < len(below):
         order += [
@@ -132,7 +132,7 @@ def _in_order(below: Mapping[int, Collection[int]]) -> list[int]:
 
 
 def _leads(below: Mapping[int, Collection[int]], start: int, end: int) -> bool:
-    """Return whether `start` is `end`, or rests on it."""
+    """Return whether `start` is `end`, or depends on it."""
     return start == end or any(_leads(below, i, end) for i in below.get(start, ()))
 
 

@@ -1,4 +1,4 @@
-"""New rows of a table, and rows to complete, held against the rules of a run's training rows."""
+"""Check new rows of a table, and rows to complete, against the rules of a run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def note_breaches(
 ) -> None:
     """Add a problem for each row (N, columns) that breaks a rule.
 
-    A row that breaks a rule which was stated cannot be: its log-likelihood is -inf. One that breaks
-    a rule which was found is as likely as the training rows leave room for.
+    A row that breaks a stated rule has a log-likelihood of -inf. A row that breaks a rule found in
+    the training rows has the small probability that is left for what they do not show.
     """
     for rule in transform.rules:
         reason = f'column "{rule.name}": in all training rows it {rule.phrase}'

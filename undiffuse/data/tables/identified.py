@@ -1,7 +1,7 @@
-"""Finding the columns that name the rows, and say nothing else of them.
+"""Find identifiers: columns that name the rows.
 
-No value of one is missing or repeats. Whole numbers are taken for identifiers only if the column is
-called so; texts only if they are UUIDs, or count within one text; and nothing else is.
+No value of an identifier is missing or repeats. Whole numbers are taken for identifiers only if the
+column has a name such as id or key, and texts only if they are UUIDs or counters such as ID00017.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def find_identifiers(
             found.append(identifier)
         elif said:
             raise InputError(
-                f"{source.where(name)} is no identifier: it repeats or lacks values, or is not of "
-                "whole numbers, counters (ID0017) or UUIDs; give text to leave it out."
+                f"{source.where(name)} is not an identifier: it repeats or lacks values, or is "
+                "not of whole numbers, counters (ID0017) or UUIDs; give text to leave it out."
             )
     notes = [_note(source, one) for one in found if one.name not in types]
     return source.without([one.name for one in found], *notes), found

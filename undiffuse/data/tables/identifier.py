@@ -1,4 +1,4 @@
-"""A column that names the rows and says nothing of them, as samples have it: drawn anew.
+"""Identifiers: columns that name the rows. Samples get new values.
 
     whole numbers   those that follow the largest, in steps of the least difference
     counters        "ID00017": the same, after one text and before another
@@ -36,7 +36,7 @@ class Identifier:
         first: the first new number.
         unit: the step to the next one.
         salt: what new UUIDs are made from; "" if the column counts.
-        upper: whether UUIDs are written in capitals.
+        upper: whether UUIDs are written in upper case.
     """
 
     name: str

@@ -251,17 +251,21 @@ class TableKind(Kind):
         need_pyarrow("conditions of a table")
         import pyarrow as pa
 
+        from undiffuse.data.tables.text import cells_to, is_text
+
         by_name = {c.name: (c, field) for c, field in zip(form.columns, form.arrow_schema())}
 
         def code(condition: ConditionColumn, values: Sequence[Any]) -> np.ndarray:
             column, field = by_name[condition.name]
-            texts = [None if value is None or value != value else value for value in values]
-            texts = [str(one).strip() or None if isinstance(one, str) else one for one in texts]
+            cells = [None if value is None or value != value else value for value in values]
             place = f'where: column "{condition.name}"'
             try:
-                array = pa.array(texts)
+                array = pa.array(cells)
             except pa.ArrowException:  # of several types
-                array = pa.array([None if one is None else str(one) for one in texts])
+                array = pa.array([None if one is None else str(one) for one in cells])
+            if is_text(array.type):
+                read = cells_to(array, field, column.categories)
+                array = array if read.odd else read.values
             if array.null_count == len(array):
                 return np.full(len(array), np.nan)
             codes, unlike = column.encode(array, field.type, place, gaps=True)

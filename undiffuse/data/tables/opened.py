@@ -1,4 +1,4 @@
-"""A table as it was read, before its columns are measured; and parts of one under each other."""
+"""A table as it was read, before its columns are measured, and parts of one joined."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def refuse_twins(names: Sequence[Any], where: str) -> None:
 
 
 def as_one(tables: Sequence[pa.Table], folder: Folder) -> pa.Table:
-    """Return parts under each other, their columns in the order of the first.
+    """Return the rows of all parts as one table, with the columns in the order of the first.
 
     Folders called column=value, as Hive and Spark write them, are columns of texts.
 

@@ -114,8 +114,8 @@ def _parts(source: Path | Folder) -> Folder:
     if len(readers) > 1:
         one, other = (path.name for path in list(readers.values())[:2])
         raise InputError(
-            f"{source.name}: {one} and {other} are of different formats; keep the parts of a table "
-            "in one."
+            f"{source.name}: {one} and {other} have different formats; save all parts of a "
+            "table in one."
         )
     return source
 
@@ -254,7 +254,7 @@ def _of_values(tables: Sequence[pa.Table], folder: Folder) -> TableSource:
 
 
 def _json_problem(text: TextFile, reason: str) -> str:
-    """Return what is wrong with the first line that is no object, or that holds another type."""
+    """Return what is wrong with the first line that is not an object, or has another type."""
     sorts: dict[str, tuple[str, int]] = {}
     with text.lines(errors="replace") as file:
         for number, line in enumerate(file, start=1):
@@ -263,9 +263,9 @@ def _json_problem(text: TextFile, reason: str) -> str:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as problem:
-                return f"line {number:,} is no JSON ({said(problem)}); correct it."
+                return f"line {number:,} is not valid JSON ({said(problem)}); correct it."
             if not isinstance(row, dict):
-                return f"line {number:,} is no object, as the others are; correct it."
+                return f"line {number:,} is not an object; correct it."
             for key, value in row.items():
                 sort = _SORTS.get(type(value), "")
                 known, first = sorts.setdefault(key, (sort, number)) if sort else ("", 0)

@@ -20,6 +20,8 @@ SIGNS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "<": np.less,
     ">": np.greater,
 }
+_SIGN = re.compile("([<>]=?|=[<>])")
+_MIRRORED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<"}
 _ADVICE = 'state it as "arrival > departure" or "price >= 0"'
 
 
@@ -83,18 +85,19 @@ def read_rule(
     text: str, columns: Sequence[Column], scales: Sequence[Numbering | None], where: str
 ) -> Stated:
     """Return a rule from its text. Raises InputError for what is none of this table's."""
-    parts = re.split("(<=|>=|<|>)", text)
-    if len(parts) != 3 or not parts[0].strip() or not parts[2].strip():
-        raise InputError(f'{where}: --data.rule "{text}" is no comparison; {_ADVICE}.')
-    left, sign, right = (part.strip().strip("\"'") for part in parts)
+    left, sign, right, *more = (*(part.strip().strip("\"'") for part in _SIGN.split(text)), "", "")
+    if sign not in SIGNS or not left or not right or any(more):
+        raise InputError(f'{where}: --data.rule "{text}" is not a comparison; {_ADVICE}.')
     names = [column.name for column in columns]
+    if left not in names and _number(left) is not None and right in names:
+        left, sign, right = right, _MIRRORED[sign], left
     number = _number(right) if right not in names else None
     for name in [left, *([right] if number is None else [])]:
         if name not in names:
             shown = ", ".join(names[:8]) + ", ..." * (len(names) > 8)
             raise InputError(
-                f'{where}: --data.rule "{text}": there is no column "{name}"; the columns that '
-                f"are modelled are {shown}."
+                f'{where}: --data.rule "{text}": there is no column "{name}"; the columns of '
+                f"the model are {shown}."
             )
     places = [names.index(left), *([names.index(right)] if number is None else [])]
     own = [scales[place] for place in places]
@@ -110,7 +113,9 @@ def read_rule(
         number = float(days_of(np.array([number]), column.written)[0][0])
     elif number is not None and found[0].day:
         units.add((0, 0))
-    if len(units) > 1 or len(set(places)) < len(places):
+    if len(set(places)) < len(places):
+        raise InputError(f'{where}: --data.rule "{text}" names one column twice; {_ADVICE}.')
+    if len(units) > 1:
         raise InputError(
             f'{where}: --data.rule "{text}": the two sides are not of one kind; {_ADVICE}.'
         )

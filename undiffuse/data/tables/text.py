@@ -297,8 +297,8 @@ def typed_as(array: pa.Array, wanted: str, where: str) -> Typed:
         best = max(spellings, key=lambda spelling: pc.sum(spelling.fits(present)).as_py() or 0)
         row = next(_failing(present, lambda part: _as_values(best, part, allowed) is not None))
         raise InputError(
-            f"{where} holds {present[row].as_py()!r} in row {row + 1:,}, which is not {wanted}; "
-            "correct it, or leave its type out."
+            f"{where} holds {present[row].as_py()!r} in row {row + 1:,}, which is not of type "
+            f"{wanted}; correct it, or leave its type out."
         )
     if wanted == "money":
         _refuse_two_amounts(present, fitting, where)

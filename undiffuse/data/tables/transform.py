@@ -81,7 +81,7 @@ class TableTransform:
         counts = {"constant": constants, "determined by others": bound}
         left_out = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
         more = f"; {left_out} left out and put back" if left_out else ""
-        conditions = f"; given {given} that are conditions" if given else ""
+        conditions = f"; given {given} condition{'s' * (given > 1)}" if given else ""
         modelled = f"{len(self.columns) - given} columns as {self.shape[0]} numbers of unit scale"
         return f"{modelled}{conditions}{more}"
 

@@ -144,7 +144,7 @@ PARTS: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 
 def parts_of(scale: Numbering) -> list[str]:
-    """Return the parts that a column has: of times, and quotients and rests of whole numbers."""
+    """Return the parts of a column: of times, and quotients and remainders of whole numbers."""
     if scale.is_clock:
         return ["//60", "%60"]
     if scale.day:

@@ -1,4 +1,4 @@
-"""Sheets of workbooks (.xlsx) -> cells of text, as if they had been saved as CSV."""
+"""Sheets of workbooks (.xlsx) -> cells of text, as a CSV file of them has."""
 
 from __future__ import annotations
 
@@ -65,13 +65,14 @@ def _sheet(path: Path, progress: Progress | None) -> tuple[pa.Table, list[int], 
             book.close()
     except zipfile.BadZipFile as problem:
         raise InputError(
-            f"{file.name}: is no workbook, or damaged, or protected by a password; save it anew."
+            f"{file.name}: is not a workbook, or is damaged or protected by a password; save "
+            "it again."
         ) from problem
     except (OSError, KeyError, ValueError, TypeError, ParseError, AttributeError) as problem:
         if isinstance(problem, InputError):
             raise
         raise InputError(
-            f"{file.name}: could not be read as a workbook ({said(problem)}); save it anew."
+            f"{file.name}: could not be read as a workbook ({said(problem)}); save it again."
         ) from problem
 
 
