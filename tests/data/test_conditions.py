@@ -307,8 +307,14 @@ def test_a_list_beside_images_has_their_conditions(tmp_path: Path, condition: st
     assert any("1 of 21 images are not named in metadata.jsonl" in note for note in data.notes)
     assert not any("none of them called label" in note for note in data.notes)
     assert data.mirrored is False  # an angle is another one in the mirror
-    vector = conform(path, data.config()).vector
-    np.testing.assert_array_equal(vector, data.vector)
+    rows = conform(path, data.config())
+    np.testing.assert_array_equal(rows.vector, data.vector)
+    assert rows.fingerprint == data.fingerprint
+    assert not rows.notes  # the list was read
+    strange = [{**line, "colour": "c"} if i == 4 else line for i, line in enumerate(LINES)]
+    (path / "metadata.jsonl").write_text("\n".join(map(json.dumps, strange)))
+    (note,) = conform(path, data.config()).notes
+    assert note.startswith("condition colour: no training row has c; ")
     changed = [{**line, "angle": 1.0} if i == 3 else line for i, line in enumerate(LINES)]
     (path / "metadata.jsonl").write_text("\n".join(map(json.dumps, changed)))
     assert load(path, condition=condition).fingerprint != data.fingerprint
@@ -316,6 +322,11 @@ def test_a_list_beside_images_has_their_conditions(tmp_path: Path, condition: st
         load(path, condition="size")
     with pytest.raises(InputError, match=r"--data\.condition no\.csv:angle: no such file"):
         load(path, condition="no.csv:angle")
+    labelled = [{**line, "label": "x"} for line in LINES]
+    (path / "metadata.jsonl").write_text("\n".join(map(json.dumps, labelled)))
+    rows = conform(path, data.config())
+    assert rows.vector is None
+    assert "a list names 20 of 21 images, or some lie outside" in rows.notes[0]
     (path / "metadata.jsonl").unlink()
     with pytest.raises(InputError, match=r"--data\.condition angle: x/ holds no metadata\.csv"):
         load(path, condition="angle")

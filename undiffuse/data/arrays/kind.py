@@ -95,32 +95,49 @@ class Beside:
         labels: (files,) indices into the run's classes.
         vector: (files, v) the conditions.
         notes: what could not be used, one sentence each.
+        fingerprint: as that of a run on these data.
     """
 
     labels: np.ndarray | None
     vector: np.ndarray | None
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    fingerprint: str
 
     @classmethod
-    def measure(cls, folder: Folder, config: Mapping[str, Any], classes: tuple[str, ...]) -> Beside:
+    def measure(
+        cls,
+        folder: Folder,
+        config: Mapping[str, Any],
+        classes: tuple[str, ...],
+        progress: Progress | None,
+    ) -> Beside:
         """Return what a run can use of it; new data need not have any."""
         reading, own = recorded_reading(config), Conditions.restore(config)
         try:
             arranged = arrange(folder, reading.labels, reading.condition)
         except InputError:
             arranged = arrange(replace(folder, others=()))  # by the subfolders alone
-        if arranged.folder.files != folder.files:
-            return cls(None, None)
+        content, used = folder.fingerprint(progress), len(arranged.folder.files)
+        if used < len(folder.files):
+            note = (
+                f"{folder.name}: a list names {used:,} of {len(folder.files):,} {folder.what}, or "
+                "some lie outside of its parts; classes and conditions are taken as not known."
+            )
+            return cls(None, None, (*arranged.folder.unread, note), content)
         index, names = index_labels(arranged.classes, len(folder.files), folder.name)
         vector, notes = own.vector(arranged.given) if own else (None, ())
-        return cls(match_classes(index, names, classes), vector, notes)
+        return cls(
+            match_classes(index, names, classes),
+            vector,
+            (*arranged.folder.unread, *notes),
+            arranged.fingerprint(content),
+        )
 
     def of(self, files: np.ndarray) -> dict[str, Any]:
-        """Return the labels and the conditions of each row, given which file it is of."""
-        return {
-            name: None if values is None else values[files]
-            for name, values in (("labels", self.labels), ("vector", self.vector))
-        }
+        """Return the fingerprint, and labels and conditions of rows by which file each is of."""
+        each = {"labels": self.labels, "vector": self.vector}
+        rows = {name: None if values is None else values[files] for name, values in each.items()}
+        return {"fingerprint": self.fingerprint, **rows}
 
 
 class FolderKind(Kind):
@@ -141,7 +158,7 @@ class FolderKind(Kind):
         transform, form, classes = self.restore(config)
         if isinstance(source, Path) and source.is_dir():
             folder = files_for_run(source, self.folder_suffixes, self.name)
-            beside = Beside.measure(folder, config, classes)
+            beside = Beside.measure(folder, config, classes, progress)
             return self.conform_folder(folder, transform, form, beside, progress)
         return conform_rows(source, config, transform, classes, progress)
 

@@ -154,10 +154,9 @@ class ImageKind(FolderKind):
             rows,
             [f"{called[file]}#{frame}" if frame else called[file] for file, frame in rows.frames],
             name=folder.name,
-            fingerprint=folder.fingerprint(progress),
             **beside.of(np.array([file for file, _ in rows.frames])),
             groups=np.array([file for file, _ in rows.frames]) if several else None,
-            notes=(*folder.unread, *rows.changes),
+            notes=(*beside.notes, *rows.changes),
         )
 
     def complete_folder(

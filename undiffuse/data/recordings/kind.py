@@ -126,10 +126,9 @@ class RecordingKind(FolderKind):
             _ReadableWindows(windows, np.array([i not in by_file for i in windows.groups])),
             [f"{called[group]}@{begin:.3f}" for group, begin in zip(windows.groups, seconds)],
             name=folder.name,
-            fingerprint=folder.fingerprint(progress),
             **beside.of(windows.groups),
             groups=windows.groups,
-            notes=(*folder.unread, *decoded.notes),
+            notes=(*beside.notes, *decoded.notes),
         )
 
     def complete_folder(
