@@ -125,6 +125,33 @@ def gaps(rng, n):
     return {"a": a, "b": b, "sum": np.where(diverted, rng.integers(0, 600, n), a + b)}
 
 
+def flown(rng, n):
+    """What is not known of flights that were cancelled, and of some that were diverted."""
+    cancelled = rng.random(n) < 0.15
+    lost = cancelled | (rng.random(n) < 0.1)
+    planned, late = rng.integers(0, 900, n), rng.integers(-9, 90, n) * 1.0
+    return {
+        "planned": planned,
+        "gate": np.where(cancelled, None, rng.choice(["A", "B", "C"], n)),
+        "late": np.where(cancelled, np.nan, late),
+        "left": np.where(cancelled, np.nan, planned + late),
+        "air": np.where(lost, np.nan, rng.gamma(9, 20, n)),
+        "belt": np.where(lost, np.nan, rng.integers(1, 6, n)),
+        "note": np.where(rng.random(n) < 0.3, np.nan, rng.integers(0, 9, n)),
+    }
+
+
+def missing_together(frame):
+    gap = frame.isna()
+    return (
+        (gap.gate == gap.late)
+        & (gap.left == gap.late)
+        & (gap.air == gap.belt)
+        & (gap.air | ~gap.late)
+        & same(frame.left, frame.planned + frame.late)
+    )
+
+
 def same(left, right):
     left, right = np.asarray(left, float), np.asarray(right, float)
     return np.isclose(left, right, rtol=1e-6, atol=1e-6) | np.isnan(left) | np.isnan(right)
@@ -195,6 +222,7 @@ KEPT = {
     routes: (1, lambda f, real: known_pairs(f, real, "origin", "dest", "distance")),
     orders: (0, lambda f, _: (f.low <= f.high) & (f.start <= f.end)),
     gaps: (1, lambda f, _: same(f["sum"], f.a + f.b)),
+    flown: (1, lambda f, _: missing_together(f)),
 }
 """Table -> how many of its columns others determine, and which rows of a frame keep its rules."""
 
@@ -271,7 +299,7 @@ def law_a_rule_is_kept(rule, data):
 
 RECORDED = {**RULES, **MODELLED}
 TABLES = {"formula": amounts, "lookup": places, "calendar": zones, "ordered": orders}
-TABLES["within"] = routes
+TABLES |= {"within": routes, "absent": flown}
 
 
 @pytest.mark.parametrize("sort", RULES)
@@ -435,6 +463,44 @@ def test_probabilities_of_a_table_with_a_lookup_sum_to_one():
     assert shares.sum() == pytest.approx(1, abs=3 / 1000)
     np.testing.assert_allclose(shares[is_seen], counts / counts.sum(), rtol=0.35, atol=1e-3)
     assert 0 < shares[~is_seen].sum() < 30 / 2900
+
+
+@pytest.mark.parametrize("also", [0.0, 0.1])
+def test_probabilities_of_a_table_with_gaps_together_sum_to_one(also):
+    """Of all values and gaps; those that the rule forbids have the share of the unseen."""
+    rng = np.random.default_rng(0)
+    one, two = rng.choice(3, 3000) * 1.0, rng.choice(2, 3000) * 1.0
+    one[rng.random(3000) < 0.2] = np.nan
+    two[np.isnan(one) | (rng.random(3000) < also)] = np.nan
+    data = load(pd.DataFrame({"one": one, "two": two}), held_out=300)
+    (rule,) = (rule for rule in data.transform.rules if rule.name == "two")
+    assert rule.phrase == 'is missing where "one" is' + ", and nowhere else" * (not also)
+    transform = TableTransform(columns=data.transform.columns[:2], rules=[rule])
+    rows = np.array([[a, b] for a in (0, 1, 2, np.nan) for b in (0, 1, np.nan)])
+    shares = np.exp(_normal(transform, rows).numpy())
+    train = stored(data)[:, :2]
+    counts = np.array(
+        [np.sum(np.all((train == r) | np.isnan(train) & np.isnan(r), 1)) for r in rows]
+    )
+    assert shares.sum() == pytest.approx(1, abs=2e-3)
+    np.testing.assert_allclose(shares[counts > 0], counts[counts > 0] / 2700, rtol=0.2)
+    broken = rule.broken(rows)
+    assert broken.sum() == (2 if also else 5)
+    assert (counts[broken] == 0).all()
+    n, q = np.isnan(train[:, 0]).sum(), [np.mean(train[:, 1] == b) for b in (0, 1)]
+    gone = np.isnan(rows[:, 0]) & broken
+    np.testing.assert_allclose(shares[gone], n / 2700 / (n + 1) * np.array(q), rtol=0.01)
+    np.testing.assert_allclose(shares[broken & ~gone].sum(), 0 if also else 1 / 2700, rtol=0.3)
+
+
+def test_gaps_that_are_independent_or_rare_are_not_found_together():
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        table = pd.DataFrame(rng.normal(size=(600, 6)), columns=list("abcdef"))
+        for name, share in zip(table, (0.02, 0.1, 0.5, 0.9, 0.97)):
+            table.loc[rng.random(600) < share, name] = np.nan
+        table.loc[:5, ["a", "c"]] = np.nan
+        assert load(table).transform.rules == ()
 
 
 def test_a_difference_has_the_density_of_the_larger_given_the_smaller():

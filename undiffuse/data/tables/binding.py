@@ -4,21 +4,24 @@ Every column that others determine, directly or through others, is left out of t
 the most values first: of a date and its month and day the date is. What is left, the base, is
 modelled. Two columns of the base that a lookup or a calendar needs together keep to the
 combinations that occur (`Within`), and a number of the base that another is never above is modelled
-by the difference (`Ordered`).
+by the difference (`Ordered`). A column that is missing wherever another is has its rule, or its
+model, in the other rows (`Absent`): what has the fewest gaps is restored first.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from undiffuse.data.tables.columns import FloatColumn, IntegerColumn
-from undiffuse.data.tables.finding import FEWEST, SURE, Seen, determinations
+from undiffuse.data.tables.finding import FEWEST, SURE, Seen, determinations, gaps_together
 from undiffuse.data.tables.modelled import LevelColumn, NumberColumn, measure_model
 from undiffuse.data.tables.rules import (
+    Absent,
     Calendar,
     Determined,
     Formula,
@@ -54,15 +57,33 @@ def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rul
         if refused is None:
             break
         found.remove(refused)
-    for rule in chosen:
-        _complete(rule, seen)
-    within = [_within(seen, *pair, _order(chosen, seen, (pair[0], *pair[1]))) for pair in pairs]
     for i, model in enumerate(seen.models):
         by = _order(chosen, seen, [i])
         if by is not None and isinstance(model, LevelColumn):
             seen.models[i] = LevelColumn.measure(seen.codes[:, i], seen.columns[i], by)
-    taken = bound | {rule.target for rule in within}
-    return [*within, *_orders(seen, taken, search, stated), *chosen]
+    orders, strict = _orders(seen, bound | {child for child, _ in pairs}, search, stated)
+    below = dict(pairs) | orders | {rule.target: list(rule.sources) for rule in chosen}
+    gaps = _gaps_kept(seen, below) if search else {}
+    rules: dict[int, Rule] = {rule.target: rule for rule in chosen}
+    for place, others in below.items():
+        some = seen.without_gaps(gaps.get(place, ()))
+        if place in bound:
+            _complete(rules[place], seen, some)
+        elif place in dict(pairs):
+            by = _order(chosen, seen, (place, *others))
+            rules[place] = _within(seen, place, others, by, some)
+        else:
+            rules[place] = _ordered(seen, place, others[0], place in strict, some)
+    for place, others in gaps.items():
+        rules[place] = _absent(seen, place, others, rules.get(place), _order(chosen, seen, [place]))
+    return [rules[i] for i in _in_order(_rests(below, gaps))]
+
+
+def _rests(
+    below: Mapping[int, Collection[int]], gaps: Mapping[int, Collection[int]]
+) -> dict[int, list[int]]:
+    """Return on what columns rest: on what restores them, and on what they are missing with."""
+    return {i: [*below.get(i, ()), *gaps.get(i, ())] for i in [*below, *gaps]}
 
 
 def _chosen(found: Sequence[Determined], seen: Seen, kept: Collection[int]) -> list[Determined]:
@@ -166,9 +187,12 @@ def _order(chosen: Sequence[Rule], seen: Seen, sources: Collection[int]) -> np.n
     return None
 
 
-def _within(seen: Seen, child: int, others: Sequence[int], by: np.ndarray | None) -> Within:
-    column, codes = seen.columns[child], seen.codes[:, child]
-    parents, place = np.unique(seen.codes[:, list(others)], axis=0, return_inverse=True)
+def _within(
+    seen: Seen, child: int, others: Sequence[int], by: np.ndarray | None, some: np.ndarray
+) -> Within:
+    column, codes = seen.columns[child], seen.codes[some, child]
+    by = None if by is None else by[some]
+    parents, place = np.unique(seen.codes[some][:, list(others)], axis=0, return_inverse=True)
     groups = [place.ravel() == i for i in range(len(parents))]
     columns = [
         LevelColumn.measure(codes[group], column, None if by is None else by[group])
@@ -184,17 +208,70 @@ def _within(seen: Seen, child: int, others: Sequence[int], by: np.ndarray | None
     )
 
 
-def _complete(rule: Determined, seen: Seen) -> None:
+def _complete(rule: Determined, seen: Seen, some: np.ndarray) -> None:
     """Measure the model of a target in the rows where its sources do not determine it."""
     defined = rule.defined(seen.codes)
-    if not defined.all():
-        place, copies = rule.target, seen.copies[~defined]
-        codes = (seen.codes[:, place] - rule.base(seen.codes))[~defined]
+    left = some & ~defined
+    if left.any():
+        place = rule.target
+        codes = (seen.codes[:, place] - rule.base(seen.codes))[left]
         column, own = seen.columns[place], seen.types[place]
         if isinstance(rule, Calendar):
             column, own = _difference(column, column.name, steps=True)
-        rest = measure_model(column, codes, own, copies)
+        rest = measure_model(column, codes, own, seen.copies[left])
         rule.set_rest(max(min(rule.rows, int(defined.sum())), 1), rest)
+
+
+# --- gaps
+
+
+def _gaps_kept(seen: Seen, below: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
+    """Return the columns beside which others are missing, but for those that follow from these.
+
+    Args:
+        seen: the training rows.
+        below: what rules restore each column from.
+    """
+    found, empty = gaps_together(seen), np.isnan(seen.codes)
+    follow: dict[int, set[int]] = {i: set() for i in found}
+    for place, sources in below.items():
+        others = [i for i in sources if seen.missing[i]]
+        if place in found and others and empty[empty[:, others].any(1), place].all():
+            follow[place].update(others)
+    kept: dict[int, list[int]] = {}
+    order = sorted(
+        np.flatnonzero(seen.missing).tolist(), key=lambda i: (empty[:, i].sum(), i in below, i)
+    )
+    for place in order:
+        rests, closest = _rests(below, kept), reversed(order[: order.index(place)])
+        for other in closest:
+            if other not in found.get(place, ()) or _leads(rests, other, place):
+                continue
+            if other not in follow[place]:
+                kept.setdefault(place, []).append(other)
+            follow[place] |= {other} | follow.get(other, set())
+    return kept
+
+
+def _absent(
+    seen: Seen, place: int, gaps: Sequence[int], rule: Rule | None, by: np.ndarray | None
+) -> Absent:
+    some, column = seen.without_gaps(gaps), seen.columns[place]
+    codes = seen.codes[some, place]
+    alone = rule is None and not np.isnan(codes).any()
+    column = replace(column, missing="no") if alone else column
+    inner = rule or measure_model(column, codes, seen.types[place], seen.copies[some])
+    if by is not None and isinstance(inner, LevelColumn):
+        inner = LevelColumn.measure(codes, column, by[some])
+    return Absent(
+        name=seen.names[place],
+        target=place,
+        gaps=list(gaps),
+        beside=[seen.names[i] for i in gaps],
+        rows=int(np.count_nonzero(~some)),
+        others=int(np.count_nonzero(some)) if alone else 0,
+        inner=inner,
+    )
 
 
 # --- orders
@@ -202,8 +279,12 @@ def _complete(rule: Determined, seen: Seen) -> None:
 
 def _orders(
     seen: Seen, taken: Collection[int], search: bool, stated: Sequence[Stated]
-) -> list[Ordered]:
-    """Return which numbers are modelled by the difference from another that is never above them."""
+) -> tuple[dict[int, list[int]], set[int]]:
+    """Return which numbers are modelled by the difference from another that is never above them.
+
+    Returns:
+        The other of each, and those that are never equal to it.
+    """
     below: dict[int, list[int]] = {}
     strict: set[int] = set()
     for rule in stated:
@@ -219,7 +300,7 @@ def _orders(
             if lower and high not in below:
                 gaps = [np.nanmean(_gaps(seen, seen.codes, high, low)) for low in lower]
                 below[high] = [lower[int(np.argmin(gaps))]]
-    return [_ordered(seen, i, below[i][0], i in strict) for i in _in_order(below)]
+    return below, strict
 
 
 def _compare(seen: Seen, high: int, low: int) -> bool:
@@ -272,16 +353,17 @@ def _difference(own: Column, name: str, *, steps: bool) -> tuple[Column, pa.Data
     return FloatColumn(**common, digits=None), pa.float64()
 
 
-def _ordered(seen: Seen, high: int, low: int, strict: bool) -> Ordered:
+def _ordered(seen: Seen, high: int, low: int, strict: bool, some: np.ndarray) -> Ordered:
     gaps = _gaps(seen, seen.codes, high, low, strict)
     own, missing = seen.columns[high], seen.columns[low].missing != "no"
     steps = bool(seen.scale(high).unit)
     column, kind = _difference(own, f"{own.name} - {seen.names[low]}", steps=steps)
-    known = ~np.isnan(seen.codes[:, low])
+    known = some & ~np.isnan(seen.codes[:, low])
     rest = None
     if missing:
-        where = known if known.all() else ~known
-        rest = measure_model(own, seen.codes[where, high], seen.types[high], seen.copies[where])
+        left = some & ~known
+        left = left if left.any() else some
+        rest = measure_model(own, seen.codes[left, high], seen.types[high], seen.copies[left])
     present = seen.codes[~np.isnan(seen.codes[:, high]), high]
     return Ordered(
         name=own.name,

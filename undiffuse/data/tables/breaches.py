@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from undiffuse.data.conformed import Problem
-from undiffuse.data.tables.rules import Determined, Within
+from undiffuse.data.tables.rules import Absent, Determined, Within
 from undiffuse.data.tables.transform import TableTransform
 from undiffuse.errors import InputError
 
@@ -51,6 +51,10 @@ def fill_by_rules(
                 f'{name}: row {row:,} breaks the stated rule "{stated.text}"; correct it.'
             )
     for rule in transform.rules:
+        if isinstance(rule, Absent):  # what is filled is not missing
+            if rule.rule is None:
+                continue
+            rule = rule.rule
         filled, given = known[:, rule.target], known[:, list(rule.sources)].all(1)
         where = f'{name}: column "{rule.name}"'
         if (filled & ~given).any():

@@ -34,6 +34,7 @@ MOST_COLUMNS = 60  # of which pairs are tried
 MOST_KEYS = 5_000  # of a lookup
 SURE = 20.0  # nats: how unlikely a rule that is kept would be by accident
 FEWEST = 50  # rows that test a rule
+FEWEST_GAPS = 10  # rows with a gap that test what is missing where they have it
 PER_KEY = 50  # tests that one key of a lookup counts as, at most
 _FITTED = 48  # rows that a formula is fitted to
 _CLOSE = 1e-6  # error of a formula there, as a share of the range of its target
@@ -81,6 +82,10 @@ class Seen:
     def copies(self) -> np.ndarray:
         """Which training rows are copies of others, (N,)."""
         return copies_of(self.codes)
+
+    def without_gaps(self, places: Sequence[int]) -> np.ndarray:
+        """Return in which training rows (N,) none of these columns is missing."""
+        return ~np.isnan(self.codes[:, list(places)]).any(1)
 
     @cached_property
     def accident(self) -> list[float]:
@@ -144,6 +149,26 @@ def _refined(seen: Seen, rule: Determined) -> Determined | None:
         common = seen.common(rule.target, rule.sources)
         return _zoned({**common, **same}, seen.codes, ticks, sure=True)
     return rule
+
+
+def gaps_together(seen: Seen) -> dict[int, list[int]]:
+    """Return, for columns that are missing where others are, the places of those others.
+
+    That holds in all rows, and would hold by accident in those that were not used to find it with a
+    probability of at most exp(-20), if gaps were independent.
+    """
+    places = [
+        i
+        for i, model in enumerate(seen.models)
+        if seen.missing[i] and seen.counts[i] and not isinstance(model, GivenColumn)
+    ]
+    first, rest, every = (np.isnan(rows[:, places]) for rows in (seen.first, seen.rest, seen.codes))
+    tests, surprise = rest.sum(0), -np.log(np.maximum(rest.mean(0), 1e-300))
+    holds = (every.T.astype(float) @ ~every == 0) & first.any(0)[:, None]  # a gap there, one here
+    holds &= (tests >= FEWEST_GAPS)[:, None] & (tests[:, None] * surprise > SURE)
+    np.fill_diagonal(holds, False)
+    found = {b: [places[i] for i in np.flatnonzero(column)] for b, column in zip(places, holds.T)}
+    return {b: others for b, others in found.items() if others}
 
 
 # --- formulas

@@ -7,6 +7,9 @@ model, and the chain rule p(X) p(y | X) keeps the likelihood right:
                                 P(y | X) = n/(n + 1) if y = f(X), else q(y)/(n + 1), where q is the
                                 law of y alone: the share of what n rows have not shown.
     Ordered                     y >= x: the difference y - x >= 0 is modelled in the place of y.
+    Absent                      y is missing where x is, in n rows: no coordinate is used there, and
+                                P is n/(n + 1) if y is missing, else q(y)/(n + 1). Elsewhere y has a
+                                model, or a rule, measured on those rows alone.
     Within                      few pairs (x, y) occur: the levels of y are those seen beside x, of
                                 the probabilities that they have there; any other y has the share of
                                 the unseen there, times q(y).
@@ -256,7 +259,6 @@ class Formula(Determined):
         )
 
 
-@final
 @final
 class Lookup(Determined):
     """y by a table of the values, or of the parts, of one or two sources.
@@ -582,11 +584,97 @@ class Within(Rule):
         return f"is one of the values seen beside {self.both} ({count:,} combinations)"
 
 
+@final
+class Absent(Rule):
+    """A target that is missing where others are, and elsewhere has a rule or a model of its own.
+
+    Args:
+        name: see `Rule`; so is `target`. `of` and `sources` are those of the inner rule.
+        gaps: the places of the columns where it is missing if one of them is.
+        beside: their names.
+        rows: in how many training rows one of them is missing.
+        others: in how many none is and the target is not missing either; 0: it can be there.
+        inner: its rule or model elsewhere.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        target: int,
+        gaps: Sequence[int],
+        beside: Sequence[str],
+        rows: int,
+        inner: Rule | ModelledColumn,
+        others: int = 0,
+    ) -> None:
+        self.name, self.target, self.gaps, self.beside = name, target, gaps, beside
+        self.rows, self.others, self.inner = rows, others, inner
+        self.rule = inner if isinstance(inner, Rule) else None
+        self.of = self.rule.of if self.rule else ()
+        self.sources = self.rule.sources if self.rule else ()
+        self._part = None if isinstance(inner, Rule) else _Part(inner)
+        self.width = inner.width
+
+    def _absent(self, row: np.ndarray) -> np.ndarray:
+        """Return in which rows (B,) the target has to be missing."""
+        return np.isnan(row[:, list(self.gaps)]).any(1)
+
+    def encode(self, row: np.ndarray, z: Tensor, own: ModelledColumn) -> tuple[Tensor, Tensor]:
+        """See `Rule`."""
+        absent, empty = self._absent(row), np.isnan(row[:, self.target])
+        free = torch.from_numpy(absent | empty & (self.others > 0))  # of all coordinates
+        share = log_seen(torch.from_numpy(empty), self.rows)
+        if self.others:
+            share = torch.where(
+                torch.from_numpy(absent), share, log_seen(torch.from_numpy(~empty), self.others)
+            )
+        else:
+            share[torch.from_numpy(~absent)] = 0.0
+        odd = absent & ~empty
+        if odd.any():
+            share[torch.from_numpy(odd)] += log_share(own, row[odd, self.target])
+        free, share = free.to(z.device), share.to(z.device)
+        if self.rule is not None:
+            x, correction = self.rule.encode(row, z, own)
+        else:
+            assert self._part is not None
+            x, correction = self._part.encode(row[:, self.target], ~free.cpu().numpy(), z)
+        x = torch.where(free, z.float(), x)
+        return x, share + torch.where(free, negative_log_normal(x).sum(0), correction)
+
+    def decode(self, row: np.ndarray, x: Tensor) -> np.ndarray:
+        """See `Rule`."""
+        if self.rule is not None:
+            codes = self.rule.decode(row, x)
+        else:
+            assert self._part is not None
+            codes = self._part.decode(x)
+        return np.where(self._absent(row), np.nan, codes)
+
+    def broken(self, row: np.ndarray) -> np.ndarray:
+        """See `Rule`."""
+        absent, empty = self._absent(row), np.isnan(row[:, self.target])
+        elsewhere = empty & (self.others > 0)
+        if self.rule is not None:
+            elsewhere |= self.rule.broken(row)
+        return np.where(absent, ~empty, elsewhere)
+
+    @property
+    def phrase(self) -> str:
+        """See `Rule`."""
+        names = " or ".join(f'"{name}"' for name in self.beside)
+        alone = ", and nowhere else" if self.others else ""
+        elsewhere = f", and elsewhere {self.rule.phrase}" if self.rule is not None else ""
+        return f"is missing where {names} is{alone}{elsewhere}"
+
+
 RULES: Mapping[str, type[Rule]] = {
     "formula": Formula,
     "lookup": Lookup,
     "calendar": Calendar,
     "ordered": Ordered,
     "within": Within,
+    "absent": Absent,
 }
 """Every sort of rule, by the name it is recorded under."""
