@@ -101,6 +101,18 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def number_in(value: Any) -> float | None:
+    """Return the number that a text or another value is; None if it is none.
+
+    >>> number_in(" 1e3"), number_in("a"), number_in(None)
+    (1000.0, None, None)
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
 def printable(name: str) -> str:
     r"""Return the name of a file as text that can be written anywhere.
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from undiffuse.data.conditions import Given, rows_of
 from undiffuse.data.folder import Folder, are_few, digest
+from undiffuse.data.paths import TEXT_SUFFIXES
 from undiffuse.data.split import HELD_OUT, TEST, TRAINING
 from undiffuse.errors import InputError
 from undiffuse.reading import printable, said
@@ -34,7 +35,6 @@ _PARTS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), HELD_OUT),
     **dict.fromkeys(("test", "testing"), TEST),
 }
-_LISTS = (".csv", ".tsv", ".jsonl", ".ndjson")
 _LABELS = ("label", "labels", "class", "category")  # columns of classes, unless one is asked for
 _SHOWN = 3  # names in a sentence
 
@@ -259,7 +259,7 @@ def _lists_for(
     """Return the lists of a folder and the column that is asked for by an option, if one is."""
     file, _, column = (labels or "").rpartition(":")
     for path, of in ((labels, None), (file, column)):
-        if path and Path(path).suffix.lower() in _LISTS:
+        if path and Path(path).suffix.lower() in TEXT_SUFFIXES:
             place = next(
                 (p for p in (folder.path / path, Path(path).expanduser()) if p.is_file()), None
             )
@@ -272,7 +272,7 @@ def _lists_for(
                     f"{folder.name}; name them as they lie in the folder."
                 )
             return [found], of
-    among = [path for path in folder.others if path.suffix.lower() in _LISTS]
+    among = [path for path in folder.others if path.suffix.lower() in TEXT_SUFFIXES]
     named = [path for path in among if path.stem.lower() == "metadata"]
     lists = [found for path in named or among if (found := _read_list(path, folder)) is not None]
     if not lists and labels is not None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from undiffuse.declared import written
 from undiffuse.errors import InputError, unknown
-from undiffuse.reading import printable, read_text, said
+from undiffuse.reading import number_in, printable, read_text, said
 
 MOST_CATEGORIES = 100  # of a condition; with more of them it is an identifier or free text
 _LINES, _FIELDS = (".jsonl", ".ndjson"), (".csv", ".tsv")  # files of conditions, a line per row
@@ -68,7 +68,7 @@ class Given:
             raise InputError(
                 f"{where}: {name} is empty in all rows; leave it out of the conditions."
             )
-        numbers = [_number(value) for value in known]
+        numbers = [number_in(value) for value in known]
         categories: tuple[str, ...] = ()
         if None in numbers:
             categories = tuple(sorted({str(value) for value in known}))
@@ -344,7 +344,7 @@ def _code(column: ConditionColumn, values: Sequence[Any]) -> np.ndarray:
                 raise unknown("where:", column.name, str(value), column.categories)
             codes[i] = column.categories.index(str(value))
             continue
-        number = _number(value)
+        number = number_in(value)
         if number is None or not np.isfinite(number):
             raise InputError(
                 f"where: {column.name} {printable(str(value))} is not a number; in training "
@@ -362,13 +362,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
     return value.strip() if isinstance(value, str) else value
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def _named(where: Where, names: Sequence[str]) -> dict[str, list[Any]]:

@@ -14,6 +14,7 @@ from undiffuse.data.tables.opened import TableSource, as_one, refuse_twins
 from undiffuse.data.tables.text_file import TextFile
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
+from undiffuse.reading import number_in
 
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED = 65536  # characters of the file that are looked at for the delimiter
@@ -32,7 +33,7 @@ def read_csv(folder: Folder, strict: bool, progress: Progress | None) -> TableSo
     head = texts[0].head(SNIFFED)
     delimiter = sniff_delimiter(head)
     names = next(csv.reader(head.splitlines(), delimiter=delimiter), [])
-    if names and all(_is_number(name) for name in names):
+    if names and all(number_in(name) is not None for name in names):
         raise InputError(
             f"{texts[0].name}: the first line holds numbers, not column names; add a line of names."
         )
@@ -127,14 +128,6 @@ def sniff_delimiter(head: str) -> str:
         return fields[0] > 1 and fields.count(most_common) > 0.9 * len(fields), fields[0]
 
     return max(DELIMITERS, key=evenness)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _uneven(text: TextFile, delimiter: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -13,6 +14,7 @@ from undiffuse.data.tables.columns import Column, DayColumn
 from undiffuse.data.tables.days import days_of
 from undiffuse.data.tables.values import Numbering
 from undiffuse.errors import InputError
+from undiffuse.reading import number_in
 
 SIGNS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "<=": np.less_equal,
@@ -26,6 +28,7 @@ _ADVICE = 'state it as "arrival > departure" or "price >= 0"'
 
 
 @final
+@dataclass(kw_only=True, eq=False)
 class Stated:
     """A comparison of two columns, or of a column and a number, that every row keeps.
 
@@ -39,18 +42,14 @@ class Stated:
         number: what the one column is compared with.
     """
 
-    def __init__(
-        self,
-        *,
-        text: str,
-        sign: str,
-        places: Sequence[int],
-        scales: Sequence[Sequence[int]],
-        number: float | None = None,
-    ) -> None:
-        self.text, self.sign, self.places, self.scales = text, sign, places, scales
-        self.number = number
-        self._scales = [Numbering(*scale) for scale in scales]
+    text: str
+    sign: str
+    places: Sequence[int]
+    scales: Sequence[Sequence[int]]
+    number: float | None = None
+
+    def __post_init__(self) -> None:
+        self._scales = [Numbering(*scale) for scale in self.scales]
 
     @property
     def strict(self) -> bool:
@@ -89,9 +88,10 @@ def read_rule(
     if sign not in SIGNS or not left or not right or any(more):
         raise InputError(f'{where}: --data.rule "{text}" is not a comparison; {_ADVICE}.')
     names = [column.name for column in columns]
-    if left not in names and _number(left) is not None and right in names:
+    if left not in names and number_in(left) is not None and right in names:
         left, sign, right = right, _MIRRORED[sign], left
-    number = _number(right) if right not in names else None
+    number = number_in(right) if right not in names else None
+    number = number if math.isfinite(number or 0.0) else None  # inf and nan are no numbers here
     for name in [left, *([right] if number is None else [])]:
         if name not in names:
             shown = ", ".join(names[:8]) + ", ..." * (len(names) > 8)
@@ -126,14 +126,6 @@ def read_rule(
         scales=[[*map(int, scale)] for scale in found],
         number=number,
     )
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def refuse_broken(rules: Sequence[Stated], matrix: np.ndarray, where: str) -> None:
