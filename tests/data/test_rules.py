@@ -608,6 +608,19 @@ def test_a_stated_rule_holds_across_grids_and_where_a_side_is_missing():
         assert set(rows.paid.dropna() % 5) == {0}
 
 
+def test_a_day_or_a_time_is_compared_with_a_number_written_as_they_are():
+    rng = np.random.default_rng(0)
+    day = pd.Timestamp("2023-12-01") + pd.to_timedelta(rng.integers(0, 90, 200), "D")
+    time = rng.integers(6, 24, 200) * 100 + rng.integers(0, 60, 200)
+    table = pd.DataFrame({"day": day.strftime("%Y%m%d").astype(int), "time": time})
+    data = load(table, rule=["day >= 20231201", "600 <= time"])
+    odd = table.head(3).copy()
+    odd.loc[0, "day"], odd.loc[1, "time"] = 20231130, 559
+    problems = conform(odd, data.config()).readable.problems
+    assert [problems[i].nats for i in (0, 1)] == [-math.inf] * 2
+    assert 2 not in problems
+
+
 @pytest.mark.parametrize(
     ("rule", "said"),
     [

@@ -306,7 +306,7 @@ def _orders(
 def _compare(seen: Seen, high: int, low: int) -> bool:
     """Return whether two columns are numbers, days or times of one kind."""
     a, b = seen.scales[high], seen.scales[low]
-    return a is not None and b is not None and (a.day, a.is_clock) == (b.day, b.is_clock)
+    return a is not None and b is not None and a.day == b.day
 
 
 def _gaps(seen: Seen, rows: np.ndarray, high: int, low: int, strict: bool = False) -> np.ndarray:

@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -68,6 +69,7 @@ class _Part:
         return self.batch.decode(x)[0].cpu().numpy()
 
 
+@dataclass(kw_only=True, eq=False)
 class Rule(ABC):
     """What binds a column; see above. Rows (B, columns) are codes, NaN where missing.
 
@@ -82,7 +84,7 @@ class Rule(ABC):
     of: Sequence[str]
     target: int
     sources: Sequence[int]
-    width: int = 0  # coordinates of x
+    width = 0  # coordinates of x
 
     @abstractmethod
     def encode(self, row: np.ndarray, z: Tensor, own: ModelledColumn) -> tuple[Tensor, Tensor]:
@@ -108,6 +110,7 @@ class Rule(ABC):
         return ", ".join(names[:-1]) + (" and " if names[1:] else "") + names[-1]
 
 
+@dataclass(kw_only=True, eq=False)
 class Determined(Rule):
     """A target that its sources determine.
 
@@ -117,7 +120,10 @@ class Determined(Rule):
     """
 
     rows: int
-    rest: ModelledColumn | None
+    rest: ModelledColumn | None = None
+
+    def __post_init__(self) -> None:
+        self.set_rest(self.rows, self.rest)
 
     def set_rest(self, rows: int, rest: ModelledColumn | None) -> None:
         """Take what only the training rows tell: see the class."""
@@ -169,6 +175,7 @@ class Determined(Rule):
 
 
 @final
+@dataclass(kw_only=True, eq=False)
 class Formula(Determined):
     """y = c_0 + c_1 u + c_2 v + c_12 u v, of parts u, v of one or two sources.
 
@@ -181,24 +188,14 @@ class Formula(Determined):
         rows: see `Determined`; so is `rest`.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        of: Sequence[str],
-        target: int,
-        sources: Sequence[int],
-        parts: Sequence[str],
-        scales: Sequence[Sequence[int]],
-        constants: Sequence[float],
-        rows: int,
-        cycle: Sequence[float] = (),
-        rest: ModelledColumn | None = None,
-    ) -> None:
-        self.name, self.of, self.target, self.sources = name, of, target, sources
-        self.parts, self.scales, self.constants, self.cycle = parts, scales, constants, cycle
-        self._own, *self._scales = (Numbering(*scale) for scale in scales)
-        self.set_rest(rows, rest)
+    parts: Sequence[str]
+    scales: Sequence[Sequence[int]]
+    constants: Sequence[float]
+    cycle: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._own, *self._scales = (Numbering(*scale) for scale in self.scales)
 
     @property
     def is_whole(self) -> bool:
@@ -260,6 +257,7 @@ class Formula(Determined):
 
 
 @final
+@dataclass(kw_only=True, eq=False)
 class Lookup(Determined):
     """y by a table of the values, or of the parts, of one or two sources.
 
@@ -272,30 +270,21 @@ class Lookup(Determined):
         rows: see `Determined`; so is `rest`.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        of: Sequence[str],
-        target: int,
-        sources: Sequence[int],
-        parts: Sequence[str],
-        scales: Sequence[Sequence[int]],
-        keys: Sequence[Sequence[float]],
-        values: Sequence[float | None],
-        rows: int,
-        rest: ModelledColumn | None = None,
-    ) -> None:
-        self.name, self.of, self.target, self.sources = name, of, target, sources
-        self.parts, self.scales, self.keys, self.values = parts, scales, keys, values
-        self._levels = [np.unique(one) for one in keys]
-        places = self._place(np.array(keys, dtype=np.float64))
+    parts: Sequence[str]
+    scales: Sequence[Sequence[int]]
+    keys: Sequence[Sequence[float]]
+    values: Sequence[float | None]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._levels = [np.unique(one) for one in self.keys]
+        places = self._place(np.array(self.keys, dtype=np.float64))
         order = np.argsort(places)
         self._places = places[order]
-        self._values = np.array([math.nan if v is None else v for v in values], float)[order]
-        self.set_rest(rows, rest)
+        values = [math.nan if v is None else v for v in self.values]
+        self._values = np.array(values, dtype=np.float64)[order]
         if len(set(self._places.tolist())) != len(values) or min(self._places) < 0:
-            raise ValueError(f'column "{name}": the lookup has a line twice')
+            raise ValueError(f'column "{self.name}": the lookup has a line twice')
 
     def _place(self, keys: np.ndarray) -> np.ndarray:
         """Return one number for each key of (sources, B); -1 for what no line holds."""
@@ -346,6 +335,7 @@ class Lookup(Determined):
 
 
 @final
+@dataclass(kw_only=True, eq=False)
 class Calendar(Determined):
     """A day or a time by its year, month, day, hour, minute and second.
 
@@ -361,27 +351,16 @@ class Calendar(Determined):
         rows: see `Determined`; so is `rest`.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        of: Sequence[str],
-        target: int,
-        sources: Sequence[int],
-        units: Sequence[str],
-        scales: Sequence[Sequence[int]],
-        rows: int,
-        year: int = 1970,
-        starts: Sequence[int] = (),
-        shifts: Sequence[int] = (0,),
-        twice: Sequence[Sequence[int]] = (),
-        rest: ModelledColumn | None = None,
-    ) -> None:
-        self.name, self.of, self.target, self.sources = name, of, target, sources
-        self.units, self.scales, self.year = units, scales, year
-        self.starts, self.shifts, self.twice = starts, shifts, twice
-        self._own, *self._scales = (Numbering(*scale) for scale in scales)
-        self.set_rest(rows, rest)
+    units: Sequence[str]
+    scales: Sequence[Sequence[int]]
+    year: int = 1970
+    starts: Sequence[int] = ()
+    shifts: Sequence[int] = (0,)
+    twice: Sequence[Sequence[int]] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._own, *self._scales = (Numbering(*scale) for scale in self.scales)
 
     def naive(self, row: np.ndarray) -> np.ndarray:
         """Return the time (B,) that the sources say, in the target's steps, before any shift."""
@@ -448,6 +427,7 @@ def least_codes(codes: np.ndarray, source: Numbering, own: Numbering, strict: bo
 
 
 @final
+@dataclass(kw_only=True, eq=False)
 class Ordered(Rule):
     """A target that is never below its source x: the least value not below x, and a gap.
 
@@ -460,25 +440,16 @@ class Ordered(Rule):
         rest: the model of the target where x is missing; None: it never was.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        of: Sequence[str],
-        target: int,
-        sources: Sequence[int],
-        scales: Sequence[Sequence[int]],
-        gap: ModelledColumn,
-        ends: Sequence[float],
-        strict: bool = False,
-        rest: ModelledColumn | None = None,
-    ) -> None:
-        self.name, self.of, self.target, self.sources = name, of, target, sources
-        self.scales, self.gap, self.ends = scales, gap, ends
-        self.strict, self.rest = strict, rest
-        self._own, self._source = (Numbering(*scale) for scale in scales)
-        self._gap, self._rest = _Part(gap), None if rest is None else _Part(rest)
-        self.width = gap.width + (rest.width if rest else 0)
+    scales: Sequence[Sequence[int]]
+    gap: ModelledColumn
+    ends: Sequence[float]
+    strict: bool = False
+    rest: ModelledColumn | None = None
+
+    def __post_init__(self) -> None:
+        self._own, self._source = (Numbering(*scale) for scale in self.scales)
+        self._gap, self._rest = _Part(self.gap), None if self.rest is None else _Part(self.rest)
+        self.width = self.gap.width + (self.rest.width if self.rest else 0)
 
     def _least(self, row: np.ndarray) -> np.ndarray:
         return least_codes(row[:, self.sources[0]], self._source, self._own, self.strict)
@@ -518,6 +489,7 @@ class Ordered(Rule):
 
 
 @final
+@dataclass(kw_only=True, eq=False)
 class Within(Rule):
     """A target with the levels that are seen beside each value, or pair, of its sources.
 
@@ -529,21 +501,13 @@ class Within(Rule):
 
     width = 1
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        of: Sequence[str],
-        target: int,
-        sources: Sequence[int],
-        parents: Sequence[Sequence[float]],
-        columns: Sequence[LevelColumn],
-    ) -> None:
-        self.name, self.of, self.target, self.sources = name, of, target, sources
-        self.parents, self.columns = parents, columns
-        self._batch = LevelBatch(columns)
-        self._place = {tuple(parent): i for i, parent in enumerate(parents)}
-        self._seen_in = [set(column.values) for column in columns]
+    parents: Sequence[Sequence[float]]
+    columns: Sequence[LevelColumn]
+
+    def __post_init__(self) -> None:
+        self._batch = LevelBatch(self.columns)
+        self._place = {tuple(parent): i for i, parent in enumerate(self.parents)}
+        self._seen_in = [set(column.values) for column in self.columns]
 
     def _places(self, row: np.ndarray) -> np.ndarray:
         keys = map(tuple, row[:, list(self.sources)].tolist())

@@ -107,12 +107,12 @@ def read_rule(
             f"{_ADVICE}."
         )
     found = [scale for scale in own if scale is not None]
-    units = {(scale.day, scale.is_clock) for scale in found}
+    units = {scale.day for scale in found}
     column = columns[places[0]]
     if number is not None and isinstance(column, DayColumn):
         number = float(days_of(np.array([number]), column.written)[0][0])
     elif number is not None and found[0].day:
-        units.add((0, 0))
+        units.add(0)
     if len(set(places)) < len(places):
         raise InputError(f'{where}: --data.rule "{text}" names one column twice; {_ADVICE}.')
     if len(units) > 1:
