@@ -120,6 +120,15 @@ def test_what_cannot_be_asked_for_is_refused(where: object, said: str) -> None:
     assert said in str(refused.value)
 
 
+def test_a_file_of_conditions_whose_lines_do_not_fit_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w.csv").write_text("angle,colour\n30,red,7\n")
+    with pytest.raises(InputError, match=r"w\.csv: a line has more fields than the first; corr"):
+        conditions()[0].ask(tmp_path / "w.csv")
+    (tmp_path / "w.csv").write_text("angle,colour\n")
+    with pytest.raises(InputError, match=r"w\.csv: it has no rows; give at least one row of"):
+        conditions()[0].ask(str(tmp_path / "w.csv"))
+
+
 def test_columns_that_are_no_conditions_are_refused() -> None:
     with pytest.raises(InputError, match="x: name has 40 different values in 40 rows, too many"):
         Given.of("name", [f"n{i}" for i in range(40)], "x")
@@ -151,6 +160,7 @@ def test_columns_of_a_table_leave_the_model_and_stay_in_the_rows() -> None:
     data = load(table, condition="age,colour,day")
     assert data.shape == (1,)
     assert data.conditions == {"vector": 6}
+    assert any("conditions take no part in rules" in note for note in data.notes)
     config = data.config()
     own = Conditions.restore(config)
     assert own is not None

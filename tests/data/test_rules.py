@@ -591,6 +591,10 @@ def test_a_stated_rule_is_kept_and_its_breach_is_impossible():
     assert problems[1].reason == 'breaks the stated rule "start <= end"'
     with pytest.raises(InputError, match='rows break the stated rule "50 > start"'):
         load(table, rule="50 > start")
+    cells = {"start": [table.start.max()], "end": [table.end.min()]}
+    assert complete(pd.DataFrame({**cells, "end": [None]}), data.config()).known.sum() == 1
+    with pytest.raises(InputError, match='row 1 breaks the stated rule "start <= end"; correct it'):
+        complete(pd.DataFrame(cells), data.config())
 
 
 def test_a_stated_rule_holds_across_grids_and_where_a_side_is_missing():

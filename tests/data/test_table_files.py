@@ -132,6 +132,27 @@ def test_a_sheet_is_chosen_by_its_name(tmp_path):
     assert refusal(f"{tmp_path}/t.xlsx:empty").startswith("t.xlsx:empty: has no cells with values")
 
 
+@pytest.mark.parametrize(
+    ("first", "names"),
+    [(["Report", None], ["x", "y"]), ([None, "y"], ["", "y"]), (["x", None], ["x", ""])],
+)
+def test_a_title_above_the_names_is_passed_over(first, names, tmp_path):
+    """Not so names that the first of the columns, or the last, has none of."""
+    import openpyxl
+
+    book, title = openpyxl.Workbook(), first[0] == "Report"
+    last = [0, 1, 2, 3] if first == ["x", None] else ["a", "b", "c", "d"]
+    rows = [[f"a{i % 3}", last[i % 4]] for i in range(40)]
+    for row in [first, *[["x", "y"]] * title, *rows]:
+        book.active.append(row)
+    book.save(tmp_path / "t.xlsx")
+    found = open_table(tmp_path / "t.xlsx")
+    assert found.table.column_names == names
+    assert len(found.table) == 40
+    said = 't.xlsx: "Report" is taken for a title; row 2 names the columns.'
+    assert (said in found.notes) == title
+
+
 def test_cells_of_a_sheet_are_what_a_csv_file_would_hold(tmp_path):
     import openpyxl
 

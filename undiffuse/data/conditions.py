@@ -411,6 +411,8 @@ def _columns_of(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     if not rows:
         raise InputError(f"{path.name}: it has no rows; give at least one row of conditions.")
     columns = dict.fromkeys(name for row in rows for name in row)
+    if None in columns:
+        raise InputError(f"{path.name}: a line has more fields than the first; correct it.")
     return {name: [row.get(name) for row in rows] for name in columns}
 
 

@@ -130,6 +130,11 @@ class TableKind(Kind):
                 fact["modelled as"] = phrase_of(model, column, field.type)
             seen = Seen(columns, [field.type for field in schema], models, rows)
             rules = bind(seen, search=reading.rules is not False, stated=stated)
+            if given and reading.rules is not False:
+                notes.append(
+                    f"{opened.name}: conditions take no part in rules: what holds between them and "
+                    "other columns is learned, and not kept exactly."
+                )
             _tell_rules(rules, tree, notes, opened.name)
             return TableTransform(columns=models, rules=rules, stated=stated)
 

@@ -82,7 +82,9 @@ class TableTransform:
         left_out = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
         more = f"; {left_out} left out and put back" if left_out else ""
         conditions = f"; given {given} condition{'s' * (given > 1)}" if given else ""
-        modelled = f"{len(self.columns) - given} columns as {self.shape[0]} numbers of unit scale"
+        columns, numbers = len(self.columns) - given, self.shape[0]
+        modelled = f"{columns} column{'s' * (columns > 1)} as {numbers} number"
+        modelled += f"{'s' * (numbers > 1)} of unit scale"
         return f"{modelled}{conditions}{more}"
 
     def encode(self, row: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:

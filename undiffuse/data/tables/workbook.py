@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -18,7 +19,7 @@ from undiffuse.data.tables.durations import duration_text
 from undiffuse.data.tables.opened import TableSource, as_one, refuse_twins
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Progress
-from undiffuse.reading import said
+from undiffuse.reading import printable, said
 
 _OFTEN = 2000  # rows, after which progress is told
 
@@ -85,6 +86,7 @@ def _cells_of(
     for title in [wanted] if wanted else sheets:
         rows = _filled(sheets[title], f"reading {name_of(path)}", progress)
         _, names = next(rows, (0, ()))
+        names, rows, notes = _below_title(names, rows, name_of(path))
         if names:
             table, places = _table(names, rows, name_of(path))
             others = [f'"{other}"' for other in sheets if other != title]
@@ -92,8 +94,29 @@ def _cells_of(
                 f'{name_of(path)}: the sheet "{title}" is read; {path.name}:NAME reads another '
                 f"({', '.join(others)})."
             )
-            return table, places, [note][: bool(others and not wanted)]
+            return table, places, [*notes, *[note][: bool(others and not wanted)]]
     raise InputError(f"{name_of(path)}: has no cells with values; there is nothing to learn from.")
+
+
+def _below_title(
+    names: tuple[Any, ...], rows: Iterator[tuple[int, tuple[Any, ...]]], name: str
+) -> tuple[tuple[Any, ...], Iterator[tuple[int, tuple[Any, ...]]], list[str]]:
+    """Return the names of the columns, the rows below, and a note where the first row is a title.
+
+    A title is one text, above several others that begin in the same column or further right.
+    """
+    below = next(rows, None)
+    if below is None:
+        return names, rows, []
+    (place, cells), filled = below, [i for i, cell in enumerate(names) if cell is not None]
+    texts = [i for i, cell in enumerate(cells) if isinstance(cell, str)]
+    several = len(texts) > 1 and len(texts) == sum(cell is not None for cell in cells)
+    if len(filled) > 1 or not several or not isinstance(names[filled[0]], str):
+        return names, chain([below], rows), []
+    if filled[0] > texts[0]:
+        return names, chain([below], rows), []
+    title = printable(names[filled[0]])
+    return cells, rows, [f'{name}: "{title}" is taken for a title; row {place} names the columns.']
 
 
 def _filled(
