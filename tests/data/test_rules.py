@@ -152,6 +152,17 @@ def missing_together(frame):
     )
 
 
+def network(rng, n):
+    """Lines that serve some routes each; fares depend on all three a little."""
+    lines = rng.integers(0, 30, (9, 6, 2)) % [[[4, 30]]]
+    line, route = rng.integers(0, 9, n), np.minimum(rng.geometric(0.4, n), 6) - 1
+    start, end = lines[line, route].T
+    word = rng.choice(list("pqrs"), n)
+    x = line + start + end / 9 + rng.normal(size=n)
+    names = {"line": np.array([f"L{i}" for i in line]), "start": np.array(list("NESW"))[start]}
+    return {**names, "end": np.array([f"e{i}" for i in end]), "word": word, "x": x}
+
+
 def same(left, right):
     left, right = np.asarray(left, float), np.asarray(right, float)
     return np.isclose(left, right, rtol=1e-6, atol=1e-6) | np.isnan(left) | np.isnan(right)
@@ -223,6 +234,7 @@ KEPT = {
     orders: (0, lambda f, _: (f.low <= f.high) & (f.start <= f.end)),
     gaps: (1, lambda f, _: same(f["sum"], f.a + f.b)),
     flown: (1, lambda f, _: missing_together(f)),
+    network: (0, lambda f, real: known_pairs(f, real, "line", "start", "end")),
 }
 """Table -> how many of its columns others determine, and which rows of a frame keep its rules."""
 
@@ -378,6 +390,17 @@ def test_a_column_of_few_values_far_apart_keeps_to_them_instead_of_to_an_order()
     assert set(drawn(data)["age"]) == {17.5, 22.0, 42.0}
     months = pd.DataFrame(np.sort(rng.integers(1, 13, (ROWS, 2)), 1), columns=["from", "to"])
     assert [rule.name for rule in load(months).transform.rules] == ["to"]
+
+
+def test_categories_that_often_occur_in_new_combinations_are_not_kept_to_old_ones():
+    """Of 40 x 60 the training rows show too few, though none but half of them can be."""
+    rng = np.random.default_rng(0)
+    one, two = rng.integers(0, 40, 1500), rng.integers(0, 30, 1500)
+    two = 2 * two + one % 2
+    table = pd.DataFrame({"one": [f"a{i}" for i in one], "two": [f"b{i}" for i in two]})
+    assert load(table).transform.rules == ()
+    often = load(pd.concat([table.head(400)] * 6).assign(x=rng.normal(size=2400))).transform.rules
+    assert [type(rule) for rule in often] == [RULES["within"]]
 
 
 def test_nearly_determined_is_not_determined():

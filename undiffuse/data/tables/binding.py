@@ -2,15 +2,15 @@
 
 Every column that others determine, directly or through others, is left out of the model, those with
 the most values first: of a date and its month and day the date is. What is left, the base, is
-modelled. Two columns of the base that a lookup or a calendar needs together keep to the
-combinations that occur (`Within`), and a number of the base that another is never above is modelled
-by the difference (`Ordered`). A column that is missing wherever another is has its rule, or its
-model, in the other rows (`Absent`): what has the fewest gaps is restored first.
+modelled. Columns of the base that a lookup or a calendar needs together, and categories of which
+only some occur together (`combined`), keep to these (`Within`), and a number of the base that
+another is never above is modelled by the difference (`Ordered`). A column that is missing wherever
+another is has its rule, or its model, in the other rows (`Absent`): what has the fewest gaps is
+restored first.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from undiffuse.data.tables.columns import FloatColumn, IntegerColumn
+from undiffuse.data.tables.combined import all_occur, combine, leads
 from undiffuse.data.tables.finding import FEWEST, SURE, Seen, determinations, gaps_together
 from undiffuse.data.tables.modelled import LevelColumn, NumberColumn, measure_model
 from undiffuse.data.tables.rules import (
@@ -58,24 +59,26 @@ def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rul
             break
         found.remove(refused)
     for i, model in enumerate(seen.models):
-        by = _order(chosen, seen, [i])
+        by = _order(chosen, seen, i)
         if by is not None and isinstance(model, LevelColumn):
             seen.models[i] = LevelColumn.measure(seen.codes[:, i], seen.columns[i], by)
-    orders, strict = _orders(seen, bound | {child for child, _ in pairs}, search, stated)
-    below = dict(pairs) | orders | {rule.target: list(rule.sources) for rule in chosen}
+    if search:
+        pairs = combine(seen, set(seen.varied) - bound - kept, pairs)
+    orders, strict = _orders(seen, {*bound, *pairs}, search, stated)
+    below = pairs | orders | {rule.target: list(rule.sources) for rule in chosen}
     gaps = _gaps_kept(seen, below) if search else {}
     rules: dict[int, Rule] = {rule.target: rule for rule in chosen}
     for place, others in below.items():
         some = seen.without_gaps(gaps.get(place, ()))
         if place in bound:
             _complete(rules[place], seen, some)
-        elif place in dict(pairs):
-            by = _order(chosen, seen, (place, *others))
+        elif place in pairs:
+            by = _order(chosen, seen, place, others)
             rules[place] = _within(seen, place, others, by, some)
         else:
             rules[place] = _ordered(seen, place, others[0], place in strict, some)
     for place, others in gaps.items():
-        rules[place] = _absent(seen, place, others, rules.get(place), _order(chosen, seen, [place]))
+        rules[place] = _absent(seen, place, others, rules.get(place), _order(chosen, seen, place))
     return [rules[i] for i in _in_order(_rests(below, gaps))]
 
 
@@ -121,25 +124,25 @@ def _can(rule: Determined, known: Collection[int], base: Collection[int]) -> boo
 
 def _pairs(
     chosen: Sequence[Determined], seen: Seen, taken: Collection[int]
-) -> tuple[list[tuple[int, list[int]]], Determined | None]:
-    """Return (child, parent) of columns that keep to their combinations, parents first.
+) -> tuple[dict[int, list[int]], Determined | None]:
+    """Return the parents of columns that keep to their combinations with these.
 
     If that cannot be done for a rule, it is returned too.
     """
     parents: dict[int, list[int]] = {}
     for rule in chosen:
         pair = _together(rule)
-        if pair is None or set(pair) & set(taken) or _all_occur(seen, pair):
+        if pair is None or set(pair) & set(taken) or all_occur(seen, pair):
             if isinstance(rule, Lookup) and pair and set(pair) & set(taken):
-                return [], rule
+                return {}, rule
             continue
         *others, child = sorted(pair, key=lambda i: (seen.counts[i], i))
         if isinstance(rule, Calendar):
             *others, child = pair
-        if parents.get(child, others) != others or any(_leads(parents, i, child) for i in others):
-            return [], rule
+        if parents.get(child, others) != others or any(leads(parents, i, child) for i in others):
+            return {}, rule
         parents[child] = others
-    return [(child, parents[child]) for child in _in_order(parents)], None
+    return parents, None
 
 
 def _in_order(below: Mapping[int, Collection[int]]) -> list[int]:
@@ -152,11 +155,6 @@ def _in_order(below: Mapping[int, Collection[int]]) -> list[int]:
     return order
 
 
-def _leads(below: Mapping[int, Collection[int]], start: int, end: int) -> bool:
-    """Return whether `start` is `end`, or depends on it."""
-    return start == end or any(_leads(below, i, end) for i in below.get(start, ()))
-
-
 def _together(rule: Determined) -> list[int] | None:
     """Return sources of which only some combinations have a meaning: of a calendar its days."""
     if isinstance(rule, Lookup) and len(rule.sources) > 1:
@@ -167,20 +165,17 @@ def _together(rule: Determined) -> list[int] | None:
     return None
 
 
-def _all_occur(seen: Seen, pair: Sequence[int]) -> bool:
-    combinations = len(np.unique(seen.codes[:, list(pair)], axis=0))
-    return combinations == math.prod(len(np.unique(seen.codes[:, i])) for i in pair)
-
-
-def _order(chosen: Sequence[Rule], seen: Seen, sources: Collection[int]) -> np.ndarray | None:
-    """Return numbers (N,) that these columns determine, and that are left out of the model.
+def _order(
+    chosen: Sequence[Rule], seen: Seen, place: int, others: Collection[int] = ()
+) -> np.ndarray | None:
+    """Return numbers (N,) that a column determines, with others, and that the model leaves out.
 
     Categories stand in their order, so that a model finds again what it depended on.
     """
     for rule in chosen:
-        if not isinstance(rule, Lookup) or any(rule.parts):
+        if not isinstance(rule, Lookup) or any(rule.parts) or rule.target not in seen.numeric:
             continue
-        if rule.target in seen.numeric and set(rule.sources) == set(sources):
+        if place in rule.sources and set(rule.sources) <= {place, *others}:
             numbers = seen.numbers(seen.codes, rule.target)
             if not np.isnan(numbers).any():
                 return numbers
@@ -245,7 +240,7 @@ def _gaps_kept(seen: Seen, below: Mapping[int, Sequence[int]]) -> dict[int, list
     for place in order:
         rests, closest = _rests(below, kept), reversed(order[: order.index(place)])
         for other in closest:
-            if other not in found.get(place, ()) or _leads(rests, other, place):
+            if other not in found.get(place, ()) or leads(rests, other, place):
                 continue
             if other not in follow[place]:
                 kept.setdefault(place, []).append(other)
@@ -289,14 +284,14 @@ def _orders(
     strict: set[int] = set()
     for rule in stated:
         high, low = rule.pair or (0, 0)
-        if high not in taken and high not in below and not _leads(below, low, high):
+        if high not in taken and high not in below and not leads(below, low, high):
             below[high] = [low]
             strict |= {high} if rule.strict else set()
     if search:
         free = [i for i in seen.numeric if i not in taken]
         for high in free:
             lower = [low for low in free if low != high and _never_above(seen, low, high)]
-            lower = [low for low in lower if not _leads(below, low, high)]
+            lower = [low for low in lower if not leads(below, low, high)]
             if lower and high not in below:
                 gaps = [np.nanmean(_gaps(seen, seen.codes, high, low)) for low in lower]
                 below[high] = [lower[int(np.argmin(gaps))]]
