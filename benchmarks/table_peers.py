@@ -3,14 +3,14 @@
     copula   SDV's GaussianCopulaSynthesizer, as it is: it needs seconds
     ctgan    SDV's CTGANSynthesizer, as it is, but as many epochs as fit the time, not 300
     tvae     SDV's TVAESynthesizer, the same
-    forest   ForestDiffusion (flow), the dearest row of LADDER that fits the time: its defaults are
-             the first row. A column with gaps becomes two, the median in the gaps and whether there
+    forest   ForestDiffusion (flow), the most expensive row of LADDER that fits the time; its defaults
+             are the first row. A column with gaps becomes two, the median in the gaps and whether there
              is one, since it draws no gaps itself. Categories are one-hot, as it asks; but if not
              even the last row fits, those of more than ONE_HOT values are numbered instead
 
 SDV finds out by itself what each column is (`Metadata.detect_from_dataframes`). xgboost is the
 build without CUDA; lightgbm and catboost, which ForestDiffusion imports and this does not need, are
-replaced by nothing. Run inside the environment:
+replaced by mocks. Run inside the environment:
 
     PYTHON benchmarks/table_peers.py table NAME --out FOLDER
     PYTHON benchmarks/table_peers.py train tvae --data TRAIN.csv --seconds 75 --out FOLDER --n 1000
@@ -115,7 +115,7 @@ def _metadata(frame: pd.DataFrame) -> Any:
 
 
 class Copula:
-    """See the head of this module."""
+    """See the docstring of this module."""
 
     name = "GaussianCopulaSynthesizer"
 
@@ -142,7 +142,7 @@ class Copula:
 
 
 class CTGAN(Copula):
-    """See the head of this module."""
+    """See the docstring of this module."""
 
     name, module = "CTGANSynthesizer", "ctgan.synthesizers.ctgan"
 
@@ -162,13 +162,13 @@ class CTGAN(Copula):
 
 
 class TVAE(CTGAN):
-    """See the head of this module."""
+    """See the docstring of this module."""
 
     name, module = "TVAESynthesizer", "ctgan.synthesizers.tvae"
 
 
 class Forest:
-    """See the head of this module."""
+    """See the docstring of this module."""
 
     def __init__(self, frame: pd.DataFrame, seconds: float) -> None:
         for name in REPLACED:
@@ -213,7 +213,7 @@ class Forest:
 
 
 def fitting(cost: Callable[..., float], seconds: float) -> tuple[int, int, int] | None:
-    """Return the dearest row of the ladder whose time fits, measured from the cheapest on."""
+    """Return the most expensive row of the ladder that fits the time, tried from the cheapest."""
     taken = None
     for rung in reversed(LADDER):
         spent = cost(*rung)

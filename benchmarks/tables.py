@@ -1,4 +1,4 @@
-"""How good samples of tables are after the same seconds: this library, three models of SDV, trees.
+"""Compare samples of tables after equal training time: this library, SDV and ForestDiffusion.
 
 Each contender learns the training rows of each of five tables that installed packages ship, with
 all its defaults, for the same seconds on one thread (`undiffuse train --budget`; the others as
@@ -15,9 +15,9 @@ table_peers.py says), and as many samples are drawn. They are compared with rows
 
     python benchmarks/tables.py --out FOLDER [--seconds 75] [--tables flights,fair] [--processor]
 
-What has been measured is kept in FOLDER/parts, one file for a table and a contender; a command
-that was interrupted goes on where it was. FOLDER/table.md is written anew after each part. With
---processor all seconds are of the processor, which what else runs on a machine changes little.
+Results are kept in FOLDER/parts, one file for each table and contender, so an interrupted command
+resumes. FOLDER/table.md is rewritten after each part. With --processor all times are CPU time, which
+other work on the machine changes little.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ Rules = Mapping[str, Callable[[pd.DataFrame], Any]]
 def coded(*frames: pd.DataFrame) -> tuple[list[np.ndarray], np.ndarray]:
     """Return the numbers of some frames, and which columns hold categories.
 
-    What a column is, the first frame says. Categories are numbered over all frames; gaps are NaN.
+    The first frame decides what a column is. Categories are numbered over all frames; gaps are NaN.
     """
     numbers, sorts = [], []
     for name in frames[0]:
@@ -83,12 +83,12 @@ def few(numbers: np.ndarray, sorts: np.ndarray) -> np.ndarray:
 
 
 def fitted(tree: Any, x: np.ndarray, y: np.ndarray) -> Any:
-    """Fit gradient boosting, which refuses columns that are empty in all rows: they become 0."""
+    """Fit gradient boosting; columns that are empty in all rows, which it refuses, become 0."""
     return tree.fit(np.where(np.isnan(x).all(0), 0, x), y)
 
 
 def auroc(real: pd.DataFrame, drawn: pd.DataFrame, seed: int = 0) -> tuple[float, float]:
-    """Return how well drawn rows are told from as many real ones, and its standard error."""
+    """Return the AUROC of telling drawn rows from as many real ones, and its standard error."""
     n = min(len(real), len(drawn))
     (rows, others), sorts = coded(real.iloc[:n], drawn.iloc[:n])
     both, is_drawn = np.concatenate([rows, others]), np.repeat([0, 1], n)

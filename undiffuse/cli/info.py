@@ -217,7 +217,7 @@ def _samplers(sampler: Mapping[str, Any] | None) -> Facts:
 
 
 def _gains(by: Mapping[str, Any]) -> str:
-    """What guidance gave, and what it does not concern."""
+    """What guidance changed, as a phrase."""
     return (
         f"Frechet distance {by['distance']:.3g} ({by['excess']:+.2g} ± {by['stderr']:.2g}), recall "
         f"{by['recall']:+.3f}, coverage {by['coverage']:+.3f}; scores are not guided"

@@ -101,7 +101,7 @@ def _given(model: GenerativeModel, asked: Asked[SampleOptions]) -> Any:
 
 
 def _asked_for(model: GenerativeModel, asked: Asked[SampleOptions]) -> Any:
-    """The conditions of --where as vectors, None without it; what is odd about them is said."""
+    """The conditions of --where as vectors, None without it; prints notes on them."""
     if asked.options.where is None:
         return None
     from undiffuse.data import ask

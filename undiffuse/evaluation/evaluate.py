@@ -206,14 +206,14 @@ class _Evaluation:
         return Report(as_json(facts), views(samples.rows, reference, found.memorization, extra=own))
 
     def forecast(self) -> Forecast | None:
-        """How well the last quarter of held-out series is forecast; None for other rows."""
+        """The forecast of held-out series; None for other rows."""
         self.announce("forecasting held-out series")
         shared = {"seed": self.asked.seed, "batch": self.asked.batch}
         return forecast(self.model, self.reference, **shared)
 
     def told(self) -> dict[str, Any] | None:
-        """Whether samples have what was asked for, by condition; None if stopped."""
-        self.announce("measuring what was asked for")
+        """Whether samples have their conditions, a figure for each; None if stopped."""
+        self.announce("comparing samples with their conditions")
         options = {name: value for name, value in self.shared.items() if name != "progress"}
         asked = by_condition(self.model, self.reference, sampler=self.sampler, **options)
         if asked is None:

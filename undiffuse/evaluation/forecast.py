@@ -1,11 +1,11 @@
-"""How well held-out series are forecast: the last quarter of each, given the rest.
+"""Measure how well the last quarter of held-out series is forecast from the rest.
 
     crps            E|X - y| - E|X - X'|/2 of draws X, X' for the truth y (Gneiting and Raftery
                     2007, Eq. 21), unbiased; of a single forecast it is the absolute error
     covered_50, 90  how often y lies between the k-th and the (n + 1 - k)-th of n draws, which for
                     a right forecast is (n + 1 - 2 k)/(n + 1) of the time
 
-Beside them the crps of the last value, of the value a season before (whose length is best on
+For comparison, the crps of the last value, of the value a season before (whose length is best on
 training rows), and of the Gaussian with the training rows' mean and shrunk covariance. Values are
 in standard deviations of their channel; intervals are over rows.
 """
