@@ -3,10 +3,10 @@
     copula   SDV's GaussianCopulaSynthesizer, as it is: it needs seconds
     ctgan    SDV's CTGANSynthesizer, as it is, but as many epochs as fit the time, not 300
     tvae     SDV's TVAESynthesizer, the same
-    forest   ForestDiffusion (flow), the most expensive row of LADDER that fits the time; its defaults
-             are the first row. A column with gaps becomes two, the median in the gaps and whether there
-             is one, since it draws no gaps itself. Categories are one-hot, as it asks; but if not
-             even the last row fits, those of more than ONE_HOT values are numbered instead
+    forest   ForestDiffusion (flow), the most expensive row of LADDER that fits the time; its
+             defaults are the first row. A column with gaps becomes two, the median in the gaps and
+             whether there is one, since it draws no gaps itself. Categories are one-hot, as it
+             asks; if not even the last row fits, those of more than ONE_HOT values are numbered
 
 SDV finds out by itself what each column is (`Metadata.detect_from_dataframes`). xgboost is the
 build without CUDA; lightgbm and catboost, which ForestDiffusion imports and this does not need, are

@@ -16,8 +16,8 @@ table_peers.py says), and as many samples are drawn. They are compared with rows
     python benchmarks/tables.py --out FOLDER [--seconds 75] [--tables flights,fair] [--processor]
 
 Results are kept in FOLDER/parts, one file for each table and contender, so an interrupted command
-resumes. FOLDER/table.md is rewritten after each part. With --processor all times are CPU time, which
-other work on the machine changes little.
+resumes. FOLDER/table.md is rewritten after each part. With --processor all times are CPU time,
+which other work on the machine changes little.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class KeptConditions(nn.Module):
         return self.vectors.new_full((n, sum(self.widths)), HIDDEN["vector"])
 
     def partly(self, vector: Tensor, share: float) -> Tensor:
-        """Return vectors (B, v) of which a share of the rows keeps each column with probability 1/2."""
+        """Return vectors (B, v) in a share of which each column is kept with probability 1/2."""
         if len(self.widths) < 2 or not share:
             return vector
         kept = torch.rand(len(vector), len(self.widths)) < 0.5
