@@ -163,7 +163,10 @@ class Source(Protocol):
 
     @property
     def conditions(self) -> Mapping[str, int]:
-        """Name -> size: {"label": classes, "vector": numbers}; empty if unconditional."""
+        """Name -> size: {"label": classes, "vector": numbers, "maps": channels}, of what there is.
+
+        Maps are numbers at each position of a row: they are the last ones of the vector.
+        """
         ...
 
     def batches(
@@ -171,7 +174,8 @@ class Source(Protocol):
     ) -> Iterator[dict[str, Tensor]]:
         """Yield batches {"row": (size, ...)}, depending on this alone.
 
-        And "label" (size,) int64 and "vector" (size, v) float32, of the `conditions`.
+        And "label" (size,) int64 and "vector" (size, v) float32, of the `conditions`: its
+        `vector` numbers, then `maps` for each position.
         """
         ...
 

@@ -260,8 +260,22 @@ class TrainingOptions(TrainingBasics, TrainingDetails):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadingOptions:
-    """How a source is read, where it does not say so itself; a run records what was given."""
+class ConditionOptions:
+    """What to condition on."""
+
+    condition: Annotated[
+        tuple[str, ...] | None,
+        Doc(
+            "What to condition on, which sample --where sets: columns of a table, of a folder's "
+            "metadata.csv or metadata.jsonl (or FILE.csv:COLUMN,COLUMN), names for an array's y; "
+            "or whole arrays: masks/ with images of the same names, y.npy beside x.npy."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """How a source is read, where it does not say so itself."""
 
     exclusive: ClassVar = (("drop", "keep"),)
 
@@ -281,14 +295,6 @@ class ReadingOptions:
         Doc(
             "Classes of a folder's files: a column of its metadata.csv or metadata.jsonl, or "
             "FILE.csv:COLUMN (default: the column label, or the subfolders)."
-        ),
-    ] = None
-    condition: Annotated[
-        tuple[str, ...] | None,
-        Doc(
-            "Columns to condition on, which sample --where sets: of a table, of a folder's "
-            "metadata.csv or metadata.jsonl (or FILE.csv:COLUMN,COLUMN), or names for an array's "
-            "y."
         ),
     ] = None
 
@@ -334,6 +340,11 @@ class ReadingOptions:
                 )
         return {column: kind for column, _, kind in (pair.rpartition("=") for pair in pairs)}
 
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions(SourceOptions, ConditionOptions):
+    """All that decides how a source is read; a run records what was given."""
+
     @property
     def given(self) -> dict[str, Any]:
         """Those that are not None, by name."""
@@ -344,8 +355,8 @@ AS_IT_IS = ReadingOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(ReadingOptions):
-    """The options of `load`: how a source is read and split."""
+class DataOptions(SourceOptions):
+    """The options of `load` in the group `data`: how a source is read and split."""
 
     held_out: Annotated[
         Annotated[float, Gt(0), Lt(1)] | Count | None,
@@ -364,7 +375,7 @@ class DataOptions(ReadingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(TrainingBasics, PresetOptions, Writing):
+class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
     """The options of `undiffuse train`."""
 
     exclusive: ClassVar = (("resume", "overwrite"), ("resume", "init"))
@@ -407,8 +418,8 @@ class SampleOptions(Batched, Writing):
     where: Annotated[
         str | None,
         Doc(
-            "Conditions of the samples, e.g. angle=30,colour=red, or a CSV file; -n samples for "
-            "each of its rows (default: drawn as in the data)."
+            "Conditions of the samples, e.g. angle=30,colour=red, a CSV file, masks/ or y.npy; -n "
+            "samples for each of its rows (default: drawn as in the data)."
         ),
     ] = None
     guidance: Annotated[
@@ -472,7 +483,10 @@ class ScoreOptions(Batched, Writing):
     ] = None
     where: Annotated[
         str | None,
-        Doc("Score rows given these conditions, e.g. angle=30 (default: each row's own, if any)."),
+        Doc(
+            "Score rows given these conditions, e.g. angle=30, or masks/ or y.npy, one for each "
+            "row (default: each row's own, if any)."
+        ),
     ] = None
     importance: Annotated[bool, Doc("Weight the draws by importance: a closer bound (ode).")] = (
         False
@@ -632,7 +646,7 @@ class DistillOptions(DistillationOptions, Writing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoOptions(Printing):
+class InfoOptions(ConditionOptions, Printing):
     """The options of `undiffuse info`."""
 
     data: Annotated[DataOptions, Doc("Data")] = field(default_factory=DataOptions)

@@ -288,7 +288,8 @@ def test_the_defaults_are_those_of_the_library() -> None:
         Density().probes,
     )
     load = inspect.signature(undiffuse.data.load).parameters
-    assert set(options_of(options.DataOptions)) == set(load) - {"source", "seed", "progress"}
+    reading = {*options_of(options.DataOptions), *options_of(options.ConditionOptions)}
+    assert reading == set(load) - {"source", "seed", "progress"}
     for name, option in options_of(PresetOptions).items():
         for preset in PRESETS:
             own = inspect.signature(PRESETS[preset]).parameters.get(name)

@@ -25,14 +25,14 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     age[:3] = 18, 89, np.nan
     columns = {"height": rng.normal(size=90), "age": age, "colour": colour}
     pd.DataFrame({**columns, "weight": rng.normal(size=90)}).to_csv(path, index=False)
-    words = ["train", path, "--out", path.with_name("run"), "--data.condition", "age,colour"]
+    words = ["train", path, "--out", path.with_name("run"), "--condition", "age,colour"]
     assert main([str(word) for word in (*words, "--steps", 2, *TINY)]) == 0
     return path
 
 
 def test_a_table_is_asked_for_its_conditions(cli, table: Path, tmp_path: Path) -> None:
     run, out, asked = table.with_name("run"), tmp_path / "s.csv", tmp_path / "w.csv"
-    tree = json.loads(cli("info", table, "--data.condition", "age,colour", "--json").done().out)
+    tree = json.loads(cli("info", table, "--condition", "age,colour", "--json").done().out)
     assert tree["conditions"] == {"age": "18 to 89", "colour": "red, tan"}
     cli("train", "--out", run, "--resume", "--steps", 3, *SMALL).done()
     assert "age 18 to 89, colour red, tan" in cli("info", run).done().out
@@ -107,7 +107,7 @@ def test_images_are_asked_for_what_a_list_beside_them_says(cli, tmp_path: Path) 
         Image.fromarray(pixels).save(folder / f"{i}.png")
         lines.append({"file_name": f"{i}.png", "angle": i / 2, "label": "ab"[i % 2]})
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    words = ("--data.condition", "metadata.jsonl:angle")
+    words = ("--condition", "metadata.jsonl:angle")
     tree = json.loads(cli("info", folder, *words, "--json").done().out)
     assert tree["conditions"] == {"angle": "0.5 to 19.5"}
     assert tree["classes"] == {"a": 20, "b": 20}
@@ -123,16 +123,50 @@ def test_images_are_asked_for_what_a_list_beside_them_says(cli, tmp_path: Path) 
     assert pd.read_csv(beside).angle.tolist() == [3.0]
 
 
+def test_images_are_asked_for_images_named_alike(cli, tmp_path: Path) -> None:
+    """One picture for each image of the folder; the conditions are written beside the samples."""
+    folder, masks, run, out = (tmp_path / name for name in ("x", "masks", "run", "s.npy"))
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    masks.mkdir()
+    for i in range(24):
+        for place, values in ((folder, rng.integers(0, 256, (6, 8))), (masks, np.eye(6, 8) * i)):
+            Image.fromarray(values.astype(np.uint8)).save(place / f"{i:02d}.png")
+    tree = json.loads(cli("info", folder, "--condition", f"{masks}/", "--json").done().out)
+    assert tree["conditions"]["masks"].startswith("6 x 8 of the classes 0, 1, 2")
+    cli("train", folder, "--out", run, "--condition", f"{masks}/", "--steps", 2, *UNET).done()
+    cli("train", "--out", run, "--resume", "--steps", 3, *SMALL).done()
+    assert "masks 6 x 8" in cli("info", run).done().out
+    shared = ("--steps", 2, "--overwrite", "--quiet", "--out", out)
+    cli("sample", run, "--where", f"{masks}/", "-n", 2, "--guidance", 2, *shared).done()
+    assert np.load(out).shape == (48, 6, 8)
+    asked = np.load(tmp_path / "s-masks.npy")
+    np.testing.assert_array_equal(asked[::2], [np.eye(6, 8) * i for i in range(24)])
+    cli("sample", run, "-n", 5, *shared[:-1], tmp_path / "s.png").done()
+    assert Image.open(tmp_path / "s-masks.png").size == Image.open(tmp_path / "s.png").size
+    scores = ("--out", tmp_path / "s.csv", "--overwrite", "--no-calibration", "--evaluations", 2)
+    table = []
+    for words in ((), ("--where", masks), ("--where", masks / "03.png")):
+        cli("score", run, folder, *words, *scores, "--quiet").done()
+        table.append(pd.read_csv(tmp_path / "s.csv")["log_likelihood"])
+    assert (table[0] != table[1]).all()
+    assert (table[1] == table[2]).sum() == 1
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "small.png")
+    refused = cli("sample", run, "--where", tmp_path / "small.png", *shared)
+    assert refused.refused("small.png: is 3 x 4 (height x width), and the conditions of the run")
+    assert cli("info", folder, "--condition", "gone/").refused("--condition gone/: no such file")
+
+
 def test_conditions_that_nothing_can_be_done_with_are_refused(
     cli, table: Path, tmp_path: Path
 ) -> None:
     words = ("train", table, "--out", tmp_path / "run", "--steps", 2, *SMALL)
     for preset in ("vae", "gan", "flow"):
-        refused = cli(*words, "--preset", preset, "--data.condition", "age")
+        refused = cli(*words, "--preset", preset, "--condition", "age")
         assert refused.refused("takes classes alone; train a diffusion model")
     assert not (tmp_path / "run").exists()
-    assert cli(*words, "--data.condition", "agee").refused("no such column. Did you mean age?")
-    assert cli("info", "digits", "--data.condition", "a").refused("--data.condition is for images")
+    assert cli(*words, "--condition", "agee").refused("no such column. Did you mean age?")
+    assert cli("info", "digits", "--condition", "a").refused("--condition is for images")
     cli("train", "moons", "--out", tmp_path / "run", "--steps", 1, *TINY).done()
     refused = cli("sample", tmp_path / "run", "--where", "a=1", "--out", tmp_path / "s.npy")
-    assert refused.refused("trained without conditions; train one with --data.condition")
+    assert refused.refused("trained without conditions; train one with --condition")

@@ -13,7 +13,7 @@ from PIL import Image
 
 import undiffuse as ud
 from undiffuse.data import Conditions, ask, conform, load
-from undiffuse.data.conditions import Given
+from undiffuse.data.given import Given
 from undiffuse.errors import InputError
 
 ANGLE = np.array([0.0, 30.0, 60.0, np.nan, 90.0, 120.0])
@@ -229,7 +229,7 @@ def test_new_rows_of_a_table_may_lack_conditions() -> None:
     ("condition", "said"),
     [
         ("ag", "no such column. Did you mean age? (a, age, colour, day)"),
-        ("a,day,age,colour", "--data.condition names all columns; leave at least one to be drawn"),
+        ("a,day,age,colour", "--condition names all columns; leave at least one to be drawn"),
     ],
 )
 def test_columns_that_a_table_does_not_have_are_refused(condition: str, said: str) -> None:
@@ -288,7 +288,7 @@ def test_an_archive_has_its_conditions_beside_its_rows(tmp_path: Path) -> None:
     config = data.config()
     np.testing.assert_array_equal(conform(tmp_path / "a.npz", config).vector, data.vector)
     assert conform(tmp_path / "b.npz", config).vector is None
-    with pytest.raises(InputError, match=r"c\.npy: --data\.condition u: nothing stands beside"):
+    with pytest.raises(InputError, match=r"c\.npy: --condition u: nothing stands beside"):
         load(tmp_path / "c.npy", condition="u")
 
 
@@ -330,7 +330,7 @@ def test_a_list_beside_images_has_their_conditions(tmp_path: Path, condition: st
     assert load(path, condition=condition).fingerprint != data.fingerprint
     with pytest.raises(InputError, match=r"metadata.jsonl: it has no column size; it has angle"):
         load(path, condition="size")
-    with pytest.raises(InputError, match=r"--data\.condition no\.csv:angle: no such file"):
+    with pytest.raises(InputError, match=r"--condition no\.csv:angle: no such file"):
         load(path, condition="no.csv:angle")
     labelled = [{**line, "label": "x"} for line in LINES]
     (path / "metadata.jsonl").write_text("\n".join(map(json.dumps, labelled)))
@@ -338,6 +338,6 @@ def test_a_list_beside_images_has_their_conditions(tmp_path: Path, condition: st
     assert rows.vector is None
     assert "a list names 20 of 21 images, or some lie outside" in rows.notes[0]
     (path / "metadata.jsonl").unlink()
-    with pytest.raises(InputError, match=r"--data\.condition angle: x/ holds no metadata\.csv"):
+    with pytest.raises(InputError, match=r"--condition angle: x/ holds no metadata\.csv"):
         load(path, condition="angle")
     assert conform(path, data.config()).vector is None

@@ -8,6 +8,7 @@ import pytest
 
 import undiffuse as ud
 from undiffuse.data import Conditions, load
+from undiffuse.evaluation import asked
 from undiffuse.evaluation.asked import by_condition
 from undiffuse.evaluation.references import refer
 
@@ -41,8 +42,8 @@ def test_samples_that_have_what_was_asked_for_reach_the_floor(
     assert own is not None
 
     def drawn(n: int, *, vector, **options) -> np.ndarray:
-        asked = own.decode(vector.numpy())
-        told = asked if obeys else rng.permutation(asked)
+        codes = own.decode(vector.numpy())
+        told = codes if obeys else rng.permutation(codes)
         made = rows_given(told[:, 0] + 18, told[:, 1], rng)
         return own.filled(np.stack([made[:, 0], 0 * told[:, 0], 0 * told[:, 0], made[:, 1]], 1),
                           vector.numpy())  # fmt: skip
@@ -61,6 +62,37 @@ def test_samples_that_have_what_was_asked_for_reach_the_floor(
         assert found["age"].value < 0
         assert found["colour"].value == pytest.approx(0.5, abs=0.15)
     assert by_condition(model, reference, sampler={}, stop=lambda: True) is None
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+@pytest.mark.parametrize("classes", [True, False])
+def test_maps_are_told_from_what_lies_around_each_position(
+    obeys: bool, classes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asked, "POINTS", 1500)
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(160, 6, 6))
+    y = (y > 0.5).astype(int) if classes else y
+    data = load((y + 0.3 * rng.normal(size=y.shape), y), axes="NHW", held_out=60)
+    model = ud.edm(data, width=8, multipliers=(1,), blocks=1)
+    own = Conditions.restore(data.config())
+    assert own is not None
+
+    def drawn(n: int, *, vector, **options) -> np.ndarray:
+        told = own.decode_maps(vector.numpy())["y"][:, 0]
+        told = told if obeys else rng.permutation(told)
+        return told + 0.3 * rng.normal(size=told.shape)
+
+    monkeypatch.setattr(type(model), "sample_rows", staticmethod(drawn))
+    found = by_condition(model, refer(data), sampler={}, batch=128)
+    assert found is not None
+    figure = found["y"]
+    if not classes:
+        assert figure.floor == pytest.approx(1 - 0.09 / 1.09, abs=0.15)
+    assert figure.floor > 0.75
+    assert (abs(figure.value - figure.floor) < 5 * figure.stderr) == obeys
+    if not obeys:
+        assert figure.value < 0.7
 
 
 def test_without_conditions_nothing_is_told() -> None:

@@ -23,7 +23,7 @@ SHAPES = {
     3: [(1, 1, 1), (3, 1, 1), (1, 8, 8), (2, 1, 9), (2, 5, 7), (5, 33, 20)],
 }
 SMALL = {"width": 16, "depth": 2, "heads": 2, "head_width": 8, "transforms": 2, "bins": 4}
-ROWS, LATENT, CLASSES, VECTOR = 4, 6, 3, 2
+ROWS, LATENT, CLASSES, VECTOR, MAPS = 4, 6, 3, 2, 2
 REGISTRIES = (NETWORKS, FLOWS, ADVERSARIAL, AUTOENCODERS)
 
 
@@ -52,7 +52,7 @@ def small(kind, shape, **more):
     network = registered()[kind]
     sizes = {**SMALL, **({"patch": 3} if len(shape) > 1 and max(shape[1:]) > 9 else {})}
     sizes = {name: value for name, value in sizes.items() if name in network.dimensions()}
-    decided = {"classes": CLASSES, "vector": VECTOR, "latent": LATENT, "outputs": 5}
+    decided = {"classes": CLASSES, "vector": VECTOR, "latent": LATENT, "outputs": 5, "maps": MAPS}
     decided["given"] = 2 * shape[0]
     decided = {name: value for name, value in decided.items() if name in arguments(network)}
     for name in more.keys() & arguments(network).keys():
@@ -78,7 +78,8 @@ def inputs(kind, shape, dtype=torch.float64, rows=ROWS):
     generator = torch.Generator().manual_seed(2)
     taken = list(inspect.signature(registered()[kind].forward).parameters)[1:]
     x = 0.5 + 0.7 * torch.randn(rows, *shape, generator=generator)
-    vector = torch.randn(rows, VECTOR, generator=generator)
+    maps = MAPS * math.prod(shape[1:]) if "maps" in arguments(registered()[kind]) else 0
+    vector = torch.randn(rows, VECTOR + maps, generator=generator)
     vector[-1] = 0
     mask = torch.rand(rows, *shape, generator=generator) < 0.5
     mask[-1] = False

@@ -68,11 +68,13 @@ def test_conditions_matter_and_dropped_is_the_same_as_not_given(kind, shape):
     network, given = shaken(kind, shape), inputs(kind, shape)
     if kind == "coupling" and numbers(shape) == 1:
         pytest.skip("one number has nothing to be conditioned on but its mean and deviation")
-    none = {"label": torch.full((ROWS,), -1), "vector": torch.zeros(ROWS, 2)}
+    none = {"label": torch.full((ROWS,), -1)}
+    if "vector" in given:
+        none["vector"] = torch.zeros_like(given["vector"])
     none["given"] = torch.zeros(ROWS, 2 * shape[0], *shape[1:]).double()
     base = {**given, "label": torch.zeros(ROWS, dtype=torch.int64)}
     if "vector" in given:
-        base["vector"] = torch.ones(ROWS, 2)
+        base["vector"] = torch.ones_like(given["vector"])
 
     def differs(**changes):
         difference = called(network, {**base, **changes}) - called(network, base)
@@ -100,6 +102,17 @@ def test_conditions_matter_and_dropped_is_the_same_as_not_given(kind, shape):
         assert differs(c_noise=base["c_noise"] + 0.3)
     without = {name: value for name, value in base.items() if name not in none}
     torch.testing.assert_close(called(network, dropped), called(network, without))
+
+
+@over(NETWORKS)
+def test_every_number_of_a_condition_matters(kind, shape):
+    """Of a map at each position: a gradient reaches all of them."""
+    network, given = shaken(kind, shape), inputs(kind, shape)
+    given["vector"] = given["vector"].requires_grad_()
+    output = called(network, given)
+    (output * probe(output)).sum().backward()
+    assert given["vector"].grad.abs().amin() > 0
+    assert given["vector"].shape[1] == network.vector + network.maps * math.prod(shape[1:])
 
 
 @over()

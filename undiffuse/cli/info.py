@@ -46,9 +46,10 @@ def info(
     path = Path(os.path.expanduser(what))
     put_right(path)
     is_run = os.path.lexists(path / "config.json")
-    if is_run and asked.given.get("data"):
+    if is_run and (given := asked.chosen("data", "condition")):
         raise InputError(
-            f"{what}: this is a run, whose data are read as they were; leave --data out."
+            f"{what}: this is a run, whose data are read as they were; leave --{next(iter(given))} "
+            "out."
         )
     tree, shown = _run(what) if is_run else _source(what, asked)
     terminal.result(tree)
@@ -67,8 +68,13 @@ def _source(what: str, asked: Asked[InfoOptions]) -> tuple[Mapping[str, Any], Fa
     from undiffuse.data import load
 
     with Bar(asked.terminal) as bar:
-        tree = load(what, progress=bar, **asked.given.get("data", {})).describe()
+        tree = load(what, progress=bar, **reading_of(asked)).describe()
     return tree, [*source_facts(tree), *(("note", note) for note in tree["notes"]), *_tables(tree)]
+
+
+def reading_of(asked: Asked[Any]) -> dict[str, Any]:
+    """How a source is to be read and split, as `load` takes it."""
+    return {**asked.given.get("data", {}), **asked.chosen("condition")}
 
 
 def source_facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:

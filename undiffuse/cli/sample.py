@@ -144,8 +144,9 @@ def _draw(
     batch = options.batch or model.at_once
     batches = math.ceil(total / batch)
     trajectory = Trajectory(model, rows=total, out=out) if options.trajectory else None
-    for file in (trajectory.file if trajectory else None, _beside(model, out)):
-        if file is not None and os.path.lexists(file) and not options.overwrite:
+    beside = _beside(model, out).values()
+    for file in (*beside, *([trajectory.file] if trajectory else [])):
+        if os.path.lexists(file) and not options.overwrite:
             raise InputError(
                 f"{file}: already exists; choose another --out, or --overwrite to replace it."
             )
@@ -207,12 +208,18 @@ def _bands(
     return {"bands": str(file)}
 
 
-def _beside(model: GenerativeModel, out: Path) -> Path | None:
-    """The file that the conditions of samples are written to; None where the rows hold them."""
+def _beside(model: GenerativeModel, out: Path) -> dict[str, Path]:
+    """The files that conditions of samples are written to, by name; none where rows hold them."""
     from undiffuse.data import Conditions
 
     own = Conditions.restore(model.data_config or {})
-    return None if own is None or own.of_rows else out.with_name(f"{out.stem}-conditions.csv")
+    if own is None or own.of_rows:
+        return {}
+    files = {"conditions": out.with_name(f"{out.stem}-conditions.csv")} if own.columns else {}
+    for one in own.maps:
+        picture = out.suffix == ".png" and len(one.shape) == 3 and one.shape[0] in (1, 3)
+        files[one.name] = out.with_name(f"{out.stem}-{one.name}{'.png' if picture else '.npy'}")
+    return files
 
 
 def _save(
@@ -222,10 +229,11 @@ def _save(
     more: dict[str, Any],
     out: Path,
 ) -> dict[str, str]:
-    """Write rows with their labels, and their conditions beside them; return where these are."""
+    """Write rows with their labels, and their conditions beside them; return where those are."""
     from undiffuse.atomic import atomic_file
     from undiffuse.data import Conditions
     from undiffuse.data.labels import as_labels
+    from undiffuse.data.pictures import save_map
 
     options = asked.options
     shared = {"label": options.label, "seed": options.seed, "given": more.get("given")}
@@ -235,11 +243,19 @@ def _save(
         labels = as_labels(conditions["label"].numpy(), model.classes)
     assert model.form is not None
     model.form.save(rows, out, labels=labels)
-    own, file = Conditions.restore(model.data_config or {}), _beside(model, out)
-    if own is None or file is None:
+    own, files = Conditions.restore(model.data_config or {}), _beside(model, out)
+    if own is None or not files:
         return {}
-    with atomic_file(file) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, own.names)
-        writer.writeheader()
-        writer.writerows(own.words(conditions["vector"].numpy()))
-    return {"conditions": str(file)}
+    vector = conditions["vector"].numpy()
+    if own.columns:
+        with (
+            atomic_file(files["conditions"]) as temporary,
+            temporary.open("w", newline="") as stream,
+        ):
+            writer = csv.DictWriter(stream, own.names)
+            writer.writeheader()
+            writer.writerows(own.words(vector))
+    for name, values in own.decode_maps(vector).items():
+        with atomic_file(files[name]) as temporary, temporary.open("wb") as stream:
+            save_map(values, stream, picture=files[name].suffix == ".png")
+    return {name: str(file) for name, file in files.items()}

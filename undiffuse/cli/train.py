@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import Parameter
 
-from undiffuse.cli.info import source_facts
+from undiffuse.cli.info import reading_of, source_facts
 from undiffuse.cli.interrupt import INTERRUPTED, Interruption
 from undiffuse.cli.progress import Bar, Live
 from undiffuse.cli.terminal import Terminal, number
@@ -139,7 +139,7 @@ def _load(
     from undiffuse.data import load
     from undiffuse.data.load import recorded_reading
 
-    out, seed, reading = asked.options.out, asked.options.seed, dict(asked.given.get("data", {}))
+    out, seed, reading = asked.options.out, asked.options.seed, reading_of(asked)
     if recorded is not None:
         before = recorded["data"]
         if missing := {"split", "fingerprint"} - set(before):

@@ -23,8 +23,9 @@ from typing import Any, final
 
 import numpy as np
 
-from undiffuse.data.conditions import Given, rows_of
+from undiffuse.data.conditions import rows_of
 from undiffuse.data.folder import Folder, are_few, digest
+from undiffuse.data.given import Given
 from undiffuse.data.paths import TEXT_SUFFIXES
 from undiffuse.data.split import HELD_OUT, TEST, TRAINING
 from undiffuse.errors import InputError
@@ -370,7 +371,7 @@ def _given(
     What no list says of a file is not known.
     """
     notes = []
-    lists, _ = _lists_for(folder, asked, "--data.condition")
+    lists, _ = _lists_for(folder, asked, "--condition")
     values: dict[str, list[Any]] = {name: [None] * len(kept.files) for name in names}
     named = np.zeros(len(kept.files), bool)
     for one in lists:

@@ -1,7 +1,8 @@
-"""Conditions: columns of numbers and categories that samples can be asked for, as one vector a row.
+"""Conditions: what samples can be asked for, as one vector a row.
 
     a number      (z, 1),  z = (value - mean) / deviation, both of the training rows
     a category    one entry for each category, 1 for the row's own
+    a map         the same at each position of the row (see `maps`); these come last
     not known     zeros
 
 So a vector of zeros is a row of which nothing is known, and any of the columns can be given alone.
@@ -22,11 +23,13 @@ from typing import Any, final
 
 import numpy as np
 
+from undiffuse.data.given import Given, GivenMap, plain
+from undiffuse.data.maps import ConditionMap
 from undiffuse.declared import written
 from undiffuse.errors import InputError, unknown
+from undiffuse.interfaces import Rows
 from undiffuse.reading import number_in, printable, read_text, said
 
-MOST_CATEGORIES = 100  # of a condition; with more of them it is an identifier or free text
 _LINES, _FIELDS = (".jsonl", ".ndjson"), (".csv", ".tsv")  # files of conditions, a line per row
 
 Where = Any
@@ -35,55 +38,8 @@ Where = Any
 Code = Callable[["ConditionColumn", Sequence[Any]], np.ndarray]
 """`code(column, values)`: the codes of what a person wrote. Raises InputError for no such value."""
 
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """A column of conditions as it was read.
-
-    Args:
-        name: its name.
-        codes: (N,) float64, NaN where it is not known.
-        categories: their names, by code; empty for numbers.
-        place: the column of the rows that holds it; None where it stands beside them.
-        said: from which value to which, in a table; else read off the codes.
-    """
-
-    name: str
-    codes: np.ndarray
-    categories: tuple[str, ...] = ()
-    place: int | None = None
-    said: str = ""
-
-    @classmethod
-    def of(cls, name: str, values: Sequence[Any] | np.ndarray, where: str) -> Given:
-        """Return the column of values (N,): of numbers if all are, else of categories.
-
-        Raises:
-            InputError: for infinite values, none at all, and too many categories.
-        """
-        plain = [_plain(value) for value in values]
-        known = [value for value in plain if value is not None]
-        if not known:
-            raise InputError(
-                f"{where}: {name} is empty in all rows; leave it out of the conditions."
-            )
-        numbers = [number_in(value) for value in known]
-        categories: tuple[str, ...] = ()
-        if None in numbers:
-            categories = tuple(sorted({str(value) for value in known}))
-            if len(categories) > min(MOST_CATEGORIES, max(2, len(known) / 2)):
-                raise InputError(
-                    f"{where}: {name} has {len(categories):,} different values in {len(known):,} "
-                    "rows, too many for a condition; give numbers or a few categories."
-                )
-            codes = {category: i for i, category in enumerate(categories)}
-            numbers = [codes[str(value)] for value in known]
-        elif not np.isfinite(np.array(numbers, float)).all():
-            raise InputError(f"{where}: {name} holds infinite values; replace them.")
-        coded = np.full(len(plain), np.nan)
-        coded[[value is not None for value in plain]] = numbers
-        return cls(name=name, codes=coded, categories=categories)
+ReadMap = Callable[[ConditionMap, Any], tuple[np.ndarray, tuple[str, ...]]]
+"""`read_map(map, value)`: the maps (m, C, *S) of what a person gives, and notes; see `Code`."""
 
 
 @final
@@ -154,10 +110,11 @@ class ConditionColumn:
 
 @final
 class Conditions:
-    """The columns of conditions of a run.
+    """The conditions of a run.
 
     Args:
-        columns: they, in their order.
+        columns: numbers and categories, in their order.
+        maps: those that are whole arrays.
 
     >>> angle = ConditionColumn(name="angle", mean=10.0, deviation=5.0, low=0.0, high=20.0)
     >>> colour = ConditionColumn(name="colour", categories=("blue", "red"))
@@ -169,16 +126,26 @@ class Conditions:
     [[0.0, 0.0, 0.0, 1.0]]
     """
 
-    def __init__(self, columns: Sequence[ConditionColumn]) -> None:
-        self.columns = tuple(columns)
+    def __init__(
+        self, columns: Sequence[ConditionColumn], maps: Sequence[ConditionMap] = ()
+    ) -> None:
+        self.columns, self.maps = tuple(columns), tuple(maps)
         self.names = tuple(column.name for column in self.columns)
-        self.widths = tuple(column.width for column in self.columns)
+        self.all_names = (*self.names, *(one.name for one in self.maps))
+        self.widths = tuple(one.width for one in (*self.columns, *self.maps))
         self._cuts = np.cumsum(self.widths)[:-1]
+        if len(set(self.all_names)) < len(self.all_names):
+            raise InputError(
+                f"conditions: two of {', '.join(self.all_names)} have the same name; rename one."
+            )
 
     @classmethod
-    def measure(cls, given: Sequence[Given], training: np.ndarray) -> Conditions:
+    def measure(
+        cls, given: Sequence[Given], training: np.ndarray, maps: Sequence[GivenMap] = ()
+    ) -> Conditions:
         """Return the conditions as the training rows (n,) measure them."""
-        return cls([ConditionColumn.measure(one, training) for one in given])
+        columns = [ConditionColumn.measure(one, training) for one in given]
+        return cls(columns, [ConditionMap.measure(one, training) for one in maps])
 
     @classmethod
     def restore(cls, config: Mapping[str, Any]) -> Conditions | None:
@@ -191,17 +158,20 @@ class Conditions:
             columns = [
                 ConditionColumn(**{**tree, "categories": tuple(tree["categories"])})
                 for tree in trees
+                if "shape" not in tree
             ]
+            maps = [ConditionMap.read(tree) for tree in trees if "shape" in tree]
         except (TypeError, KeyError) as problem:
             raise InputError(
                 f"data: the conditions of the run are damaged ({problem}); restore its config.json."
             ) from problem
-        return cls(columns) if columns else None
+        return cls(columns, maps) if trees else None
 
     def tree(self) -> list[dict[str, Any]]:
         """Return them as plain data, for `restore`."""
         return [
-            {**asdict(column), "categories": list(column.categories)} for column in self.columns
+            *({**asdict(one), "categories": list(one.categories)} for one in self.columns),
+            *(one.tree() for one in self.maps),
         ]
 
     @property
@@ -209,17 +179,35 @@ class Conditions:
         """The numbers of a vector."""
         return sum(self.widths)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What there is of it, as in `Source.conditions`."""
+        numbers = sum(column.width for column in self.columns)
+        channels = sum(one.channels for one in self.maps)
+        return {name: n for name, n in (("vector", numbers), ("maps", channels)) if n}
+
     # --- codes <-> vectors
 
-    def encode(self, codes: np.ndarray) -> np.ndarray:
-        """Return the vectors (N, size) float32 of codes (N, columns)."""
+    def encode(
+        self, codes: np.ndarray, maps: Sequence[np.ndarray | None] | None = None
+    ) -> np.ndarray:
+        """Return the vectors (N, size) float32 of codes (N, columns) and maps, each (N, C, *S)."""
         parts = [column.encode(part) for column, part in zip(self.columns, codes.T)]
+        for one, values in zip(self.maps, maps or [None] * len(self.maps)):
+            none = np.zeros((len(codes), one.width))
+            parts.append(none if values is None else one.encode(values))
         return np.concatenate(parts, 1).astype(np.float32)
 
     def decode(self, vector: np.ndarray) -> np.ndarray:
         """Return the codes (N, columns) of vectors (N, size)."""
         parts = np.split(vector, self._cuts, 1)
-        return np.stack([column.decode(part) for column, part in zip(self.columns, parts)], 1)
+        codes = [column.decode(part) for column, part in zip(self.columns, parts)]
+        return np.stack(codes, 1) if codes else np.zeros((len(vector), 0))
+
+    def decode_maps(self, vector: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the maps (N, C, *S) of vectors (N, size), by name."""
+        parts = np.split(vector, self._cuts, 1)[len(self.columns) :]
+        return {one.name: one.decode(part) for one, part in zip(self.maps, parts)}
 
     def words(self, vector: np.ndarray) -> list[dict[str, Any]]:
         """Return what vectors (N, size) say, by name; None for what is not known."""
@@ -238,7 +226,7 @@ class Conditions:
     @property
     def of_rows(self) -> bool:
         """Whether they are columns of the rows themselves, as in a table."""
-        return all(column.place is not None for column in self.columns)
+        return not self.maps and all(column.place is not None for column in self.columns)
 
     @property
     def places(self) -> list[int]:
@@ -254,15 +242,17 @@ class Conditions:
 
     # --- what people write
 
-    def vector(self, given: Sequence[Given]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    def vector(
+        self, given: Sequence[Given], maps: Sequence[GivenMap] = ()
+    ) -> tuple[np.ndarray | Vectors | None, tuple[str, ...]]:
         """Return the vectors (N, size) of other columns by name, and notes; None if none is ours.
 
         A category that no training row has is not known.
         """
-        by_name = {one.name: one for one in given}
-        if not set(by_name) & set(self.names):
+        by_name, own_maps = {one.name: one for one in given}, self._matched(maps)
+        if not set(by_name) & set(self.names) and not own_maps:
             return None, ()
-        rows = len(given[0].codes)
+        rows = len(given[0].codes) if given else len(maps[0].rows)
         codes, notes = np.full((rows, len(self.columns)), np.nan), []
         for i, column in enumerate(self.columns):
             if (one := by_name.get(column.name)) is None:
@@ -282,28 +272,89 @@ class Conditions:
                         f"condition {column.name}: no training row has {printable(strange[0])}; "
                         "such rows are taken as if it were not known."
                     )
+        if own_maps:
+            return Vectors(self, codes, own_maps), tuple(notes)
         return self.encode(codes), tuple(notes)
 
-    def ask(self, where: Where, code: Code | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+    def _matched(self, maps: Sequence[GivenMap]) -> list[Rows | None]:
+        """The other maps that are ours, in the order of ours; [] if none is."""
+        by_name = {one.name: one for one in maps}
+        if len(maps) == len(self.maps) == 1:
+            by_name = {self.maps[0].name: maps[0]}
+        found = [by_name.get(one.name) for one in self.maps]
+        for own, other in zip(self.maps, found):
+            shape = own.shape if other is None else other.rows.take(np.arange(1)).shape[1:]
+            if shape != own.shape:
+                raise InputError(
+                    f"condition {own.name}: has shape {shape} a row, and in this run {own.shape}; "
+                    "give such arrays."
+                )
+        return [None if one is None else one.rows for one in found] if any(found) else []
+
+    def ask(
+        self, where: Where, code: Code | None = None, read_map: ReadMap | None = None
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return the vectors (m, size) of what a person asks for, and notes.
 
         Args:
             where: "angle=30,colour=red"; a CSV or JSON-lines file, one line a row; a mapping of
                 names to a value, or to m of them; a data frame; rows (m, columns) of all columns.
-                A column that is left out, and an empty value, is not known.
+                A column that is left out, and an empty value, is not known. Maps are arrays, or
+                files or folders of them; the only one of a run needs no name.
             code: how values are coded; by default numbers as they are, categories by name.
+            read_map: how maps are read.
 
         Raises:
             InputError: for an unknown name or category, and text for a number.
         """
-        named = _named(where, self.names)
+        if len(self.maps) == 1 and _is_map(where, self.maps[0], self.names):
+            named = {self.maps[0].name: [where]}
+        else:
+            named = _named(where, self.names or self.all_names)
         for name in named:
-            if name not in self.names:
-                raise unknown("where:", "condition", str(name), self.names)
+            if name not in self.all_names:
+                raise unknown("where:", "condition", str(name), self.all_names)
+        asked = {one: named.pop(one.name) for one in self.maps if one.name in named}
+        if asked:
+            return self._ask_maps(asked, named, code, read_map)
+        return self._ask(named, code)
+
+    def _ask_maps(
+        self,
+        asked: Mapping[ConditionMap, Sequence[Any]],
+        named: dict[str, list[Any]],
+        code: Code | None,
+        read_map: ReadMap | None,
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The vectors of maps and of columns, one of which may be for all."""
+        assert read_map is not None  # the kinds of data that have maps give it
+        found = {one: [read_map(one, value) for value in asked[one]] for one in asked}
+        maps = {one: np.concatenate([m for m, _ in parts]) for one, parts in found.items()}
+        notes = [note for parts in found.values() for _, more in parts for note in more]
+        columns, more = self._ask(named, code) if named else (self.encode(self._nothing()), ())
+        lengths = {len(columns), *map(len, maps.values())} - {1}
+        if len(lengths) > 1:
+            raise InputError(
+                "where: the conditions are not equally many; give a value for each row."
+            )
+        n = max(lengths, default=1)
+        whole = [np.repeat(maps[one], n // len(maps[one]), 0) if one in maps else None
+                 for one in self.maps]  # fmt: skip
+        codes = self.decode(np.repeat(columns, n // len(columns), 0))
+        return self.encode(codes, whole), (*notes, *more)
+
+    def _nothing(self) -> np.ndarray:
+        """The codes of one row of which nothing is known."""
+        return np.full((1, len(self.columns)), np.nan)
+
+    def _ask(
+        self, named: Mapping[str, Sequence[Any]], code: Code | None
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The vectors of columns by name, and notes."""
         lengths = {len(values) for values in named.values()}
         if not named or lengths == {0}:
             raise InputError(
-                f"where: it gives no conditions; the model knows {', '.join(self.names)}."
+                f"where: it gives no conditions; the model knows {', '.join(self.all_names)}."
             )
         if len(lengths) > 1:
             raise InputError(
@@ -330,13 +381,60 @@ class Conditions:
             if column.categories
             else column.said
             for column in self.columns
-        }
+        } | {one.name: one.said for one in self.maps}
+
+
+@final
+class Vectors:
+    """The vectors (N, v) of rows with maps, made where they are indexed.
+
+    Args:
+        own: the conditions.
+        codes: (N, columns).
+        maps: each (N, C, *S); None: not known of any row.
+        rows: which of the rows; None: all.
+    """
+
+    def __init__(
+        self,
+        own: Conditions,
+        codes: np.ndarray,
+        maps: Sequence[Rows | None],
+        rows: np.ndarray | None = None,
+    ) -> None:
+        self.own, self.codes, self.maps = own, codes, maps
+        self.rows = np.arange(len(codes)) if rows is None else rows
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        """Return the vectors (n, v) float32 of some rows."""
+        rows = self.rows[index]
+        maps = [None if one is None else one.take(rows) for one in self.maps]
+        return self.own.encode(self.codes[rows], maps)
+
+    def only(self, index: np.ndarray) -> Vectors:
+        """Return those of some rows."""
+        return Vectors(self.own, self.codes, self.maps, self.rows[index])
+
+
+def _is_map(where: Where, own: ConditionMap, columns: Sequence[str]) -> bool:
+    """Return whether what a person gives is the only map of a run, without its name."""
+    if isinstance(where, str) and "=" in where and not Path(where).exists():
+        return False
+    if isinstance(where, str | os.PathLike):
+        return not columns or Path(where).suffix.lower() not in (*_LINES, *_FIELDS)
+    if isinstance(where, Mapping) or hasattr(where, "columns"):
+        return False
+    return not columns or np.ndim(where) >= len(own.shape) - 1
 
 
 def _code(column: ConditionColumn, values: Sequence[Any]) -> np.ndarray:
     """The codes of numbers as they are, and of categories by name."""
     codes = np.full(len(values), np.nan)
-    for i, value in enumerate(map(_plain, values)):
+    for i, value in enumerate(map(plain, values)):
         if value is None:
             continue
         if column.categories:
@@ -352,16 +450,6 @@ def _code(column: ConditionColumn, values: Sequence[Any]) -> np.ndarray:
             )
         codes[i] = number
     return codes
-
-
-def _plain(value: Any) -> Any:
-    """A number, text or None, for what is empty."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if value is None or value != value or (isinstance(value, str) and not value.strip()):
-        return None
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value.strip() if isinstance(value, str) else value
 
 
 def _named(where: Where, names: Sequence[str]) -> dict[str, list[Any]]:
@@ -383,7 +471,7 @@ def _named(where: Where, names: Sequence[str]) -> dict[str, list[Any]]:
     if isinstance(where, Mapping) or hasattr(where, "columns"):
         named = {str(name): where[name] for name in getattr(where, "columns", where)}
         return {
-            name: [values] if isinstance(values, str) or np.ndim(values) == 0 else list(values)
+            name: [values] if isinstance(values, str) or np.ndim(values) != 1 else list(values)
             for name, values in named.items()
         }
     rows = np.atleast_2d(np.asarray(where))
@@ -448,7 +536,7 @@ def labels_or_conditions(
     if y is None:
         if names:
             raise InputError(
-                f"{name}: --data.condition {written(names)}: nothing stands beside its rows; give "
+                f"{name}: --condition {written(names)}: nothing stands beside its rows; give "
                 "(x, y), or an .npz file with an array called conditions."
             )
         return None, ()
@@ -473,7 +561,7 @@ def labels_or_conditions(
     names = names or (["y"] if table.shape[1] == 1 else [f"y{i}" for i in range(table.shape[1])])
     if len(names) != table.shape[1]:
         raise InputError(
-            f"{name}: --data.condition {written(tuple(names))}: {len(names)} names for "
+            f"{name}: --condition {written(tuple(names))}: {len(names)} names for "
             f"{table.shape[1]} columns; give one for each."
         )
     return None, tuple(Given.of(one, column, name) for one, column in zip(names, table.T))

@@ -9,6 +9,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 
+from undiffuse.data.conditions import Vectors
 from undiffuse.data.rows import as_tensor
 from undiffuse.interfaces import Rows
 
@@ -99,7 +100,7 @@ class Conformed:
         name: str,
         fingerprint: str,
         labels: np.ndarray | None = None,
-        vector: np.ndarray | None = None,
+        vector: np.ndarray | Vectors | None = None,
         groups: np.ndarray | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
@@ -124,10 +125,16 @@ class Conformed:
             name=self.name,
             fingerprint=self.fingerprint,
             labels=None if self.labels is None else self.labels[indices],
-            vector=None if self.vector is None else self.vector[indices],
+            vector=self._vector_of(indices),
             groups=None if self.groups is None else self.groups[indices],
             notes=self.notes,
         )
+
+    def _vector_of(self, indices: np.ndarray) -> np.ndarray | Vectors | None:
+        vector = self.vector
+        if isinstance(vector, Vectors):
+            return vector.only(indices)
+        return None if vector is None else vector[indices]
 
     def batches(self, size: int, start: int = 0) -> Iterator[dict[str, Any]]:
         """Yield the rows in order, `size` at a time, from row `start` on.

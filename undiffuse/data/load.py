@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from undiffuse.data.arrays.maps import located
 from undiffuse.data.conditions import Conditions
 from undiffuse.data.conformed import Conformed
 from undiffuse.data.folder import Folder, are_few, walk
@@ -19,10 +20,10 @@ from undiffuse.data.named import NAMED
 from undiffuse.data.paths import name_of, split_part, suffix_of
 from undiffuse.data.rows import Loaded
 from undiffuse.data.source import Data
-from undiffuse.declared import checked
+from undiffuse.declared import checked, options_of
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Progress
-from undiffuse.options import AS_IT_IS, ReadingOptions
+from undiffuse.options import AS_IT_IS, ConditionOptions, ReadingOptions
 from undiffuse.reading import said
 
 _AS_TABLE = "save it as .csv or .parquet"
@@ -65,7 +66,8 @@ def load(
             .ndjson, all of them also with .gz, .bz2 or .xz, in .parquet, "file.xlsx:Sheet" or a
             folder of such parts. A y
             (N,) of whole numbers or text are labels; other floats, floats (N, k) and columns by
-            name (a mapping, a data frame) are conditions, called y, or y0, y1, ...
+            name (a mapping, a data frame) are conditions, called y, or y0, y1, ..., and so are
+            arrays (N, *S) or (N, C, *S) with a value at each position of the rows (see `maps`).
         seed: decides which rows are held out, and draws the toys.
         held_out: the share or the number of rows to hold out; a tenth by default.
         size: for images the longer side or (height, width) in pixels, for recordings the length
@@ -90,7 +92,8 @@ def load(
             "price >= 0"; rows that break one are refused, and have a log-likelihood of -inf.
         condition: columns that rows are modelled given, and samples can be asked for (`where=`):
             of a table; of a folder's metadata file, as for `labels`, or "FILE.csv:COLUMN,COLUMN";
-            of what stands beside an array, the names of its columns.
+            of what stands beside an array, the names of its columns. Whole arrays are "masks/", a
+            folder of images of the same names, or "y.npy" beside an array.
         progress: called now and then.
 
     Raises:
@@ -106,6 +109,7 @@ def load(
         types = [f"{name}={kind}" for name, kind in types.items()]
     rule = rule.split(",") if isinstance(rule, str) else rule
     condition = condition.split(",") if isinstance(condition, str) else condition
+    condition = None if condition is None else located(condition)
     columns = {"drop": drop, "keep": keep, "types": types, "rule": rule, "condition": condition}
     given: dict[str, Any] = {"size": size, "axes": axes, "labels": labels, "rules": rules}
     given |= {name: tuple(words) for name, words in columns.items() if words is not None}
@@ -176,7 +180,7 @@ def ask(where: Any, config: Mapping[str, Any]) -> tuple[np.ndarray, tuple[str, .
     """
     if Conditions.restore(config) is None:
         raise InputError(
-            "where: this model was trained without conditions; train one with --data.condition."
+            "where: this model was trained without conditions; train one with --condition."
         )
     with _in_a_sentence("where"):
         return kind_of(config).ask(where, config)
@@ -341,4 +345,5 @@ def _check_takes(name: str, taken: Collection[str], reading: ReadingOptions) -> 
     for option in reading.given:
         if option not in taken:
             kinds = " or ".join(kind for kind in KINDS if option in KINDS[kind].takes)
-            raise InputError(f"{name}: --data.{option} is for {kinds}, not for this; leave it out.")
+            word = option if option in options_of(ConditionOptions) else f"data.{option}"
+            raise InputError(f"{name}: --{word} is for {kinds}, not for this; leave it out.")

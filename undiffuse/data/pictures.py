@@ -6,7 +6,7 @@ Figures are drawn without a display and without matplotlib's global state.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -188,3 +188,13 @@ def _single_axes(*, width: float, height: float) -> tuple[Figure, Axes]:
 
     figure = Figure(figsize=(width, height), dpi=100, layout="tight")
     return figure, figure.add_subplot()
+
+
+def save_map(values: np.ndarray, stream: BinaryIO, *, picture: bool) -> None:
+    """Write condition maps (n, C, *S) as an array of what is known, or as one picture of all."""
+    if not picture:
+        np.save(stream, values[:, 0] if values.shape[1] == 1 else values)
+        return
+    known = values[~np.isnan(values)]
+    low, high = (known.min(), known.max()) if len(known) else (0, 1)
+    tile_images(to_bytes(np.moveaxis(values, 1, -1), low, high)).save(stream, format="PNG")

@@ -17,7 +17,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from undiffuse.data.conditions import Given
+from undiffuse.data.given import Given, GivenMap
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Form, Progress, Rows, Transform
 
@@ -47,6 +47,7 @@ class Loaded:
         labels: (N,) int64, indices into `classes`; None if there are none.
         classes: names of the classes.
         given: columns of conditions, a value for each row; in a table the rows hold them too.
+        maps: conditions that are whole arrays, one for each row.
         groups: (N,) int64; rows of one group are held out together, or trained on together.
         parts: (N,) what each row is for, as in `split`; None if the source does not say.
         notes: what was skipped, resized, left out: one sentence each; more when the transform is
@@ -65,6 +66,7 @@ class Loaded:
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     given: tuple[Given, ...] = ()
+    maps: tuple[GivenMap, ...] = ()
     groups: np.ndarray | None = None
     parts: np.ndarray | None = None
     notes: Sequence[str] = ()
@@ -183,7 +185,7 @@ def chunks(
     return (rows.take(indices) for indices in chunk_indices(rows, progress, what))
 
 
-def fingerprint(array: np.ndarray, *more: np.ndarray | None) -> str:
+def fingerprint(*arrays: np.ndarray | None) -> str:
     """Return a short name for the content of arrays: type, shape and every value.
 
     >>> fingerprint(np.zeros(3)) == fingerprint(np.zeros(3))
@@ -192,7 +194,7 @@ def fingerprint(array: np.ndarray, *more: np.ndarray | None) -> str:
     False
     """
     digest = hashlib.sha256()
-    for part in (array, *more):
+    for part in arrays:
         if part is not None:
             digest.update(f"{part.dtype.str} {part.shape}".encode())
             for chunk in chunks(ArrayRows(part)):

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from undiffuse.data.conditions import Conditions
+from undiffuse.data.conditions import Conditions, Vectors
 from undiffuse.data.conformed import CheckedRows, Conformed
 from undiffuse.data.kind import KINDS
 from undiffuse.data.mirror import Mirrored, mirror, tell_mirrored
@@ -87,12 +87,9 @@ class Data:
             self.split = split_by_parts(loaded.parts, *asked)
         self.form = loaded.form
         self.conditions = {"label": len(loaded.classes)} if loaded.labels is not None else {}
-        self._asked, self.vector = None, None
-        if loaded.given:
-            training = np.flatnonzero(~self.split.holds_out(np.arange(len(loaded.rows))))
-            self._asked = Conditions.measure(loaded.given, training)
-            self.vector = self._asked.encode(np.stack([one.codes for one in loaded.given], 1))
-            self.conditions["vector"] = self._asked.size
+        self._asked, self.vector = self._conditions()
+        if self._asked is not None:
+            self.conditions |= self._asked.sizes
         self.transform = loaded.make_transform(partial(self._training_chunks, progress))
         self._mirrored, self._axis = mirrored, KINDS[loaded.kind].mirror_axis(self.transform)
         if mirrored and self._axis is None:
@@ -100,6 +97,24 @@ class Data:
                 f"{loaded.name}: only images can be mirrored, not {loaded.kind}; leave out "
                 "--data.mirrored."
             )
+        if mirrored and loaded.maps:
+            raise InputError(
+                f"{loaded.name}: its conditions that are whole arrays are not mirrored with its "
+                "images; leave out --data.mirrored."
+            )
+
+    def _conditions(self) -> tuple[Conditions | None, np.ndarray | Vectors | None]:
+        """The conditions as the training rows measure them, and the vector of every row."""
+        given, maps = self.loaded.given, self.loaded.maps
+        if not given and not maps:
+            return None, None
+        rows = np.arange(len(self.loaded.rows))
+        asked = Conditions.measure(given, rows[~self.split.holds_out(rows)], maps)
+        codes = np.zeros((len(rows), 0))
+        codes = np.stack([one.codes for one in given], 1) if given else codes
+        if maps:
+            return asked, Vectors(asked, codes, [one.rows for one in maps])
+        return asked, asked.encode(codes)
 
     @property
     def name(self) -> str:

@@ -131,7 +131,8 @@ def refer(
             f"{data.name}: {data.n_held_out} held-out rows are too few to compare with; have at "
             f"least {FEWEST}, by more data or a larger --data.held-out in training."
         )
-    most = _most(data.transform, most)
+    asked = 0 if data.vector is None else data.vector[:1].shape[1]
+    most = _most(data.transform, most, asked)
     sides: list[tuple[np.ndarray, Tensor | None, Tensor | None]] = []
     for count, take in ((len(data), data.split.training), (data.n_held_out, data.split.held_out)):
         indices = take(np.arange(min(count, most)))  # the split's own order is random
@@ -305,6 +306,6 @@ def _taken(data: Data, indices: np.ndarray, progress: Progress | None) -> np.nda
     return np.concatenate(parts)
 
 
-def _most(transform: Transform, most: int) -> int:
-    """How many rows of this size are kept, at most `most`."""
-    return min(most, max(1000, MOST_BYTES // (4 * math.prod(transform.shape))))
+def _most(transform: Transform, most: int, asked: int = 0) -> int:
+    """How many rows of this size and of so long a condition are kept, at most `most`."""
+    return min(most, max(1000, MOST_BYTES // (4 * (math.prod(transform.shape) + asked))))

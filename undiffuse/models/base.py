@@ -32,7 +32,7 @@ from undiffuse.diffusion.noise import Purpose, RowNoise
 from undiffuse.diffusion.sample import Callback
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Form, Noise, PartialRows, Source, Stop, Trainable, Transform
-from undiffuse.models.conditions import KEPT, KeptConditions, chosen, hide
+from undiffuse.models.conditions import KeptConditions, chosen, hide, rows_kept
 from undiffuse.models.gaps import APPROXIMATE
 from undiffuse.models.likelihood import How, Likelihood, likelihood_rows
 from undiffuse.room import bounded, check_room, memory
@@ -229,11 +229,11 @@ class GenerativeModel(Trainable):
         """
         source = data if isinstance(data, Source) else _upward()[0].load(data)
         shape, classes = tuple(source.transform.shape), source.conditions.get("label", 0)
-        vector = source.conditions.get("vector", 0)
-        if vector and not self.takes_vectors:
+        asked = source.conditions.keys() & {"vector", "maps"}
+        if asked and not self.takes_vectors:
             raise InputError(
                 f"conditions: {self.called} takes classes alone; train a diffusion model, such as "
-                "preset edm, or leave --data.condition out."
+                "preset edm, or leave --condition out."
             )
         if self.shape is not None and tuple(self.shape) != shape:
             raise InputError(
@@ -249,17 +249,17 @@ class GenerativeModel(Trainable):
             label = source.sample_batch(_COUNTED)["label"]
             counts = torch.bincount(label, minlength=classes).double() + 1e-3  # none is impossible
             self.class_shares = tuple(float(share) for share in counts / counts.sum())
-        if vector and not self.measured:
-            self._keep(source, vector)
+        if asked and not self.measured:
+            self._keep(source)
         self.shape, self.classes, self.measured = shape, tuple(source.classes), True
         self.transform, self.form, self.data_config = source.transform, source.form, source.config()
         return source
 
-    def _keep(self, source: Source, size: int) -> None:
+    def _keep(self, source: Source) -> None:
         """Keep the conditions of some training rows."""
-        batch = source.sample_batch(KEPT)
         own = _upward()[0].Conditions.restore(source.config())
-        self.condition_widths = (size,) if own is None else own.widths
+        batch = source.sample_batch(rows_kept(source.sample_batch(1)["vector"].shape[1]))
+        self.condition_widths = batch["vector"].shape[1:] if own is None else own.widths
         self.condition_rows = len(batch["vector"])
         self.kept = KeptConditions(self.condition_widths, self.condition_rows).to(self.device)
         self.kept.take(batch)
@@ -489,7 +489,8 @@ class GenerativeModel(Trainable):
         """Raise InputError if this machine cannot hold `n` samples, or so many at a time."""
         transform = self._met()
         row = self.form.dtype if self.form is not None and hasattr(self.form, "dtype") else "f8"
-        size = n * (8.0 + np.dtype(row).itemsize * math.prod(transform.row_shape))
+        condition = 4.0 * sum(self.condition_widths)
+        size = n * (8.0 + condition + np.dtype(row).itemsize * math.prod(transform.row_shape))
         check_room(size, f"{n:,} samples", "draw fewer at a time, each with another seed")
         values = 16.0 * min(batch, n) * math.prod(transform.shape)
         check_room(values, f"batch {batch:,}", "compute fewer samples at a time")

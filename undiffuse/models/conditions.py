@@ -18,7 +18,16 @@ from torch import Tensor, nn
 from undiffuse.diffusion.guidance import HIDDEN
 from undiffuse.errors import InputError
 
-KEPT = 4096  # rows
+KEPT, FEWEST, NUMBERS = 4096, 64, 2**22  # rows kept at most and at least, and numbers, about
+
+
+def rows_kept(size: int) -> int:
+    """Return of how many rows the conditions are kept, vectors of `size` numbers.
+
+    >>> rows_kept(3), rows_kept(28 * 28 * 2), rows_kept(10**6)
+    (4096, 2674, 64)
+    """
+    return min(KEPT, max(FEWEST, NUMBERS // size))
 
 
 @final
@@ -135,9 +144,11 @@ def check_network(network: nn.Module, conditions: Mapping[str, int]) -> None:
     said: dict[str, tuple[str, str, str]] = {
         "label": ("classes", "classes", "labels"),
         "vector": ("vector", "numbers in a condition", "conditions"),
+        "maps": ("maps", "channels of conditions", "conditions"),
     }
     for name, size in conditions.items():
         attribute, what, without = said[name]
+        name = "vector" if name == "maps" else name
         if not size:
             continue
         if not any(one.name == name or one.kind is one.VAR_KEYWORD for one in takes):

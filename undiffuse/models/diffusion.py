@@ -254,7 +254,8 @@ class Diffusion(GenerativeModel):
 
     def _sized(self, conditions: Mapping[str, int], **sizes: Any) -> nn.Module:
         """A network for rows of the data's shape and these conditions."""
-        decided = {"classes": conditions.get("label", 0), "vector": conditions.get("vector", 0)}
+        decided = {"classes": conditions.get("label", 0)}
+        decided |= {name: conditions.get(name, 0) for name in ("vector", "maps")}
         out = 2 if self.objective.learned_variance else 1
         given = 2 * self.shape[0] if self.shape and self.gaps else 0
         decided |= {"given": given, "out": out}
@@ -267,7 +268,8 @@ class Diffusion(GenerativeModel):
 
     def take_width(self, width: int) -> None:
         """Build the network anew, of this width: one of `widths`."""
-        conditions = {"label": len(self.classes), "vector": sum(self.condition_widths)}
+        conditions = {name: getattr(self.network, name, 0) for name in ("vector", "maps")}
+        conditions["label"] = len(self.classes)
         network = self._sized(conditions, **self.sizes, width=width)
         self._assemble(network.to(self.device))
 

@@ -8,7 +8,8 @@ and each block turns e into a scale and a shift of its normalized activations: h
 shift. A label that is dropped (-1, or none given) has a learned entry of its own, and a vector that
 is dropped is zero: that is what guidance contrasts with. `given` (B, 2 C, *S) is what is known of
 the row itself, the values and the mask of where they are, both 0 elsewhere: a layer of its own adds
-it to what the network's entry makes of x, nothing where nothing is known.
+it to what the network's entry makes of x, nothing where nothing is known. Conditions that have a
+value at each position, maps (B, M, *S), are the last M |S| numbers of the vector, and enter so too.
 
 Weights start with variance 1/fan_in; the last layer of each residual branch, and of each network,
 starts at zero, so that a new network is zero everywhere: with a preconditioned target that is the

@@ -35,6 +35,7 @@ def for_shape(
     *,
     classes: int = 0,
     vector: int = 0,
+    maps: int = 0,
     given: int = 0,
     out: int = 1,
     span: float | int = 4.0,
@@ -47,6 +48,7 @@ def for_shape(
         shape: of a row: (D,), (C, L) or (C, H, W).
         classes: number of labels, 0 for none.
         vector: numbers in a condition vector, 0 for none.
+        maps: channels of condition maps, whose values follow in the vector, 0 for none.
         given: channels of what is known, 2 C (see `layers`), 0 for none.
         out: outputs per channel, 2 for a learned variance.
         span: length of the interval of c_noise: 4 for log(sigma)/4, else the number of levels.
@@ -62,6 +64,7 @@ def for_shape(
     """
     network = _chosen(NETWORKS, "network", shape, kind)
     decided = {"classes": classes, "vector": vector, "given": given, "out": out}
+    decided |= {"maps": maps} if maps else {}  # which vectors do not have
     return network.sized(shape, overrides, span=float(span), **decided)
 
 

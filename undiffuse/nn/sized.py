@@ -21,7 +21,7 @@ MOST = 2**24  # of a dimension
 FORMS = {1: "(D,)", 2: "(C, L)", 3: "(C, H, W)"}
 """How the shape of a row reads, by its number of axes."""
 
-DECIDED = ("shape", "classes", "vector", "given", "out", "span", "latent", "outputs")
+DECIDED = ("shape", "classes", "vector", "maps", "given", "out", "span", "latent", "outputs")
 """Constructor arguments that the data and the model decide, not the user."""
 
 
@@ -42,6 +42,7 @@ class SizedNetwork(nn.Module, ABC):
     shape: tuple[int, ...]
     classes: int = 0
     vector: int = 0
+    maps: int = 0
     given: int = 0
     out: int = 1
 
@@ -106,7 +107,7 @@ class SizedNetwork(nn.Module, ABC):
             if not _number(value, (int, float)) or not low <= value < high:
                 raise InputError(f"{where}; give a number {wanted}.")
             return float(value)
-        least = cls.least.get(name, 0 if name in ("classes", "vector", "given") else 1)
+        least = cls.least.get(name, 0 if name in ("classes", "vector", "maps", "given") else 1)
         if name != "shape" and not isinstance(default, tuple):
             if not _number(value, int) or not least <= value <= MOST:
                 most = f" and at most {MOST:,}" if _number(value, int) and value > MOST else ""
@@ -147,9 +148,10 @@ class SizedNetwork(nn.Module, ABC):
                 f"{self.name}: made without classes; leave the label out or build it with "
                 "classes=N."
             )
-        if vector is not None and vector.shape[-1] != self.vector:
+        numbers = self.vector + self.maps * math.prod(self.shape[1:])
+        if vector is not None and vector.shape[-1] != numbers:
             raise InputError(
-                f"{self.name}: made for condition vectors of {self.vector} numbers, "
+                f"{self.name}: made for condition vectors of {numbers} numbers, "
                 f"not {vector.shape[-1]}; give that many."
             )
         if given is not None and given.shape[1] != self.given:
@@ -157,6 +159,23 @@ class SizedNetwork(nn.Module, ABC):
                 f"{self.name}: made for {self.given} channels of what is known, not "
                 f"{given.shape[1]}; give values and mask, or leave them out."
             )
+
+
+def parted(
+    vector: Tensor | None, numbers: int, shape: Sequence[int]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the first numbers (B, v) of condition vectors, and the rest as maps (B, M, *S).
+
+    None for what there is not.
+
+    >>> import torch
+    >>> [part.shape for part in parted(torch.zeros(4, 2 + 3 * 35), 2, (1, 5, 7))]
+    [torch.Size([4, 2]), torch.Size([4, 3, 5, 7])]
+    """
+    if vector is None or vector.shape[1] == numbers:
+        return vector, None
+    channels = (vector.shape[1] - numbers) // math.prod(shape[1:])
+    return vector[:, :numbers], vector[:, numbers:].unflatten(1, (channels, *shape[1:]))
 
 
 def first_that_takes(shape: Sequence[int], kinds: Iterable[type[Sized]], what: str) -> type[Sized]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from undiffuse.errors import InputError
 from undiffuse.nn.layers import Attention, Conditioning, counts, divisor, fold, linear, unfold
-from undiffuse.nn.sized import SizedNetwork
+from undiffuse.nn.sized import SizedNetwork, parted
 
 
 @final
@@ -38,6 +38,7 @@ class Transformer(SizedNetwork):
         dropout: share of activations dropped in training.
         classes: number of labels, 0 for none.
         vector: numbers in a condition vector, 0 for none.
+        maps: channels of condition maps, whose values follow in the vector, 0 for none.
         given: channels of what is known, 2 C, 0 for none.
         out: outputs per channel, 2 for a learned variance.
         span: length of the interval of c_noise, see `NoiseFeatures`.
@@ -64,6 +65,7 @@ class Transformer(SizedNetwork):
         dropout: float | int = 0.0,
         classes: int = 0,
         vector: int = 0,
+        maps: int = 0,
         given: int = 0,
         out: int = 1,
         span: float | int = 4.0,
@@ -77,8 +79,10 @@ class Transformer(SizedNetwork):
         tokens, values = math.prod(self.counts), shape[0] * patch ** len(self.counts)
         self.condition = Conditioning(width=width, span=span, classes=classes, vector=vector)
         self.enter = linear(values, width)
-        folded = given * patch ** len(self.counts)
-        self.enter_given = linear(folded, width, bias=False) if given else None
+        folded = patch ** len(self.counts)
+        self.enter_given, self.enter_maps = (
+            linear(count * folded, width, bias=False) if count else None for count in (given, maps)
+        )
         self.position = nn.Parameter(positions(self.counts, width))
         heads_used = heads if tokens > 1 else 0
         self.blocks = nn.ModuleList(
@@ -115,11 +119,13 @@ class Transformer(SizedNetwork):
     ) -> Float[Tensor, "b c_out *side"]:
         """Return F (B, out C, *S) for x (B, C, *S) at noise levels c_noise (B,)."""
         self.check_call(x, label, vector, given)
-        e = self.condition(c_noise, label, vector)
+        numbers, maps = parted(vector, self.vector, self.shape)
+        e = self.condition(c_noise, label, numbers)
         patch = (self.patch,) * len(self.counts)
         h = self.enter(fold(x, patch).flatten(2).transpose(1, 2)) + self.position
-        if given is not None and self.enter_given is not None:
-            h = h + self.enter_given(fold(given, patch).flatten(2).transpose(1, 2))
+        for enter, beside in ((self.enter_given, given), (self.enter_maps, maps)):
+            if enter is not None and beside is not None:
+                h = h + enter(fold(beside, patch).flatten(2).transpose(1, 2))
         for block in self.blocks:
             h = block(h, e)
         scale, shift = self.modulation(e)[:, None].chunk(2, dim=2)

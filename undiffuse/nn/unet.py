@@ -34,7 +34,7 @@ from undiffuse.nn.layers import (
     linear,
     unfold,
 )
-from undiffuse.nn.sized import SizedNetwork
+from undiffuse.nn.sized import SizedNetwork, parted
 
 _MOST_ATTENDED = 64  # positions that attention is over, unless asked for
 
@@ -54,6 +54,7 @@ class UNet(SizedNetwork):
         dropout: share of activations dropped in training.
         classes: number of labels, 0 for none.
         vector: numbers in a condition vector, 0 for none.
+        maps: channels of condition maps, whose values follow in the vector, 0 for none.
         given: channels of what is known, 2 C, 0 for none.
         out: outputs per channel, 2 for a learned variance.
         span: length of the interval of c_noise, see `NoiseFeatures`.
@@ -84,6 +85,7 @@ class UNet(SizedNetwork):
         dropout: float | int = 0.0,
         classes: int = 0,
         vector: int = 0,
+        maps: int = 0,
         given: int = 0,
         out: int = 1,
         span: float | int = 4.0,
@@ -107,8 +109,11 @@ class UNet(SizedNetwork):
             return ResidualBlock(inputs, channels[level], features, dropout, heads, size)
 
         self.enter = conv(pixels, channels[0], size)
-        folded = given * math.prod(self.sides)
-        self.enter_given = conv(folded, channels[0], size, bias=False) if given else None
+        folded = math.prod(self.sides)
+        self.enter_given, self.enter_maps = (
+            conv(count * folded, channels[0], size, bias=False) if count else None
+            for count in (given, maps)
+        )
         runs = [(level, here, channels[max(0, level - 1)]) for level, here in enumerate(channels)]
         self.down = nn.ModuleList(
             block(level, here if i else above) for level, here, above in runs for i in range(blocks)
@@ -188,10 +193,12 @@ class UNet(SizedNetwork):
     ) -> Float[Tensor, "b c_out *side"]:
         """Return F (B, out C, *S) for x (B, C, *S) at noise levels c_noise (B,)."""
         self.check_call(x, label, vector, given)
-        e = self.condition(c_noise, label, vector)
+        numbers, maps = parted(vector, self.vector, self.shape)
+        e = self.condition(c_noise, label, numbers)
         h = self.enter(as_image(fold(x, self.sides)))
-        if given is not None and self.enter_given is not None:
-            h = h + self.enter_given(as_image(fold(given, self.sides)))
+        for enter, beside in ((self.enter_given, given), (self.enter_maps, maps)):
+            if enter is not None and beside is not None:
+                h = h + enter(as_image(fold(beside, self.sides)))
         seen: list[Tensor] = []
         for i, block in enumerate(self.down):
             if i and i % self.blocks == 0:

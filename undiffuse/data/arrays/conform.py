@@ -18,6 +18,7 @@ from undiffuse.data.conditions import Conditions
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.labels import match_classes
 from undiffuse.data.load import read, recorded_reading
+from undiffuse.data.maps import names_of
 from undiffuse.data.paths import name_of
 from undiffuse.data.rows import Loaded, as_tensor, chunk_indices, chunk_length
 from undiffuse.data.source import Data
@@ -66,7 +67,7 @@ def conform_rows(
     if not allowed.holds(own.dtype):
         _refuse_others(loaded.rows, allowed, loaded.name, progress)
     own = Conditions.restore(config)
-    vector, notes = own.vector(loaded.given) if own and loaded.given else (None, ())
+    vector, notes = own.vector(loaded.given, loaded.maps) if own else (None, ())
     return Conformed(
         _Cast(loaded.rows, transform),
         loaded.names or range(len(loaded.rows)),
@@ -81,6 +82,7 @@ def conform_rows(
 def _read(source: Any, config: Mapping[str, Any], progress: Progress | None) -> Loaded:
     """Read new rows, and what stands beside them by the run's names, if they have it."""
     seed, names = config.get("split", {}).get("seed", 0), recorded_reading(config).condition
+    names = names_of(names)  # arrays in files stand beside other rows
     if names and (isinstance(source, tuple) or Path(str(source)).suffix.lower() == ".npz"):
         with suppress(InputError):
             return read(source, seed, ReadingOptions(condition=names), progress)

@@ -40,7 +40,7 @@ def array_in(path: Path) -> np.ndarray:
 def read_npy(path: Path, progress: Progress | None = None, **reading: Any) -> Loaded:
     """Return the array of a file, memory-mapped: rows are read as they are needed.
 
-    `reading` is axes and condition, as for `from_array`, here and below.
+    `reading` is axes, condition and maps, as for `from_array`, here and below.
 
     Raises:
         InputError: the file is damaged or holds Python objects; see also `from_array`.

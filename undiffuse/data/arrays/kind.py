@@ -14,6 +14,7 @@ from undiffuse.data.arranged import arrange
 from undiffuse.data.arrays.conform import complete_rows, conform_rows
 from undiffuse.data.arrays.files import is_idx, read_hdf5, read_idx, read_npy, read_npz
 from undiffuse.data.arrays.form import ArrayForm
+from undiffuse.data.arrays.maps import maps_in_files, read_map
 from undiffuse.data.arrays.objects import read_object
 from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.data.conditions import Conditions
@@ -22,6 +23,7 @@ from undiffuse.data.folder import Folder, files_for_run
 from undiffuse.data.kind import Kind
 from undiffuse.data.labels import index_labels, match_classes
 from undiffuse.data.load import recorded_reading
+from undiffuse.data.maps import names_of
 from undiffuse.data.paths import HDF5_SUFFIXES, name_of, suffix_of
 from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
@@ -59,10 +61,17 @@ class ArrayKind(Kind):
         progress: Progress | None = None,
     ) -> Loaded:
         """See `Kind.read`."""
+        condition, maps = maps_in_files(reading.condition)
+        shared: dict[str, Any] = {"axes": reading.axes, "condition": condition, "maps": maps}
         if not isinstance(source, Path):
-            return read_object(source, progress, axes=reading.axes, condition=reading.condition)
-        read = _READERS.get(suffix_of(source), read_idx)
-        return read(source, progress, axes=reading.axes, condition=reading.condition)
+            return read_object(source, progress, **shared)
+        return _READERS.get(suffix_of(source), read_idx)(source, progress, **shared)
+
+    def ask(self, where: Any, config: Mapping[str, Any]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """See `Kind.ask`."""
+        own = Conditions.restore(config)
+        assert own is not None
+        return own.ask(where, read_map=read_map)
 
     def conform(
         self, source: Any, config: Mapping[str, Any], *, progress: Progress | None = None
@@ -114,7 +123,7 @@ class Beside:
         """Return what a run can use of it; new data need not have any."""
         reading, own = recorded_reading(config), Conditions.restore(config)
         try:
-            arranged = arrange(folder, reading.labels, reading.condition)
+            arranged = arrange(folder, reading.labels, names_of(reading.condition))
         except InputError:
             arranged = arrange(replace(folder, others=()))  # by the subfolders alone
         content, used = folder.fingerprint(progress), len(arranged.folder.files)
@@ -161,6 +170,13 @@ class FolderKind(Kind):
             beside = Beside.measure(folder, config, classes, progress)
             return self.conform_folder(folder, transform, form, beside, progress)
         return conform_rows(source, config, transform, classes, progress)
+
+    @final
+    def ask(self, where: Any, config: Mapping[str, Any]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """See `Kind.ask`."""
+        own = Conditions.restore(config)
+        assert own is not None
+        return own.ask(where, read_map=read_map)
 
     @final
     def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ def read_object(
     *,
     axes: str | None = None,
     condition: Sequence[str] | None = None,
+    maps: Mapping[str, np.ndarray] | None = None,
 ) -> Loaded:
     """Return an object as data. A data set is read once, in order, and held in memory.
 
@@ -33,11 +34,13 @@ def read_object(
         progress: called after each item.
         axes: what its axes are; None to infer it.
         condition: names of the conditions, as for `from_array`.
+        maps: other conditions, likewise.
 
     Raises:
         InputError: anything else, or items that differ in shape or type; see also `from_array`.
     """
-    shared: dict[str, Any] = {"axes": axes, "condition": condition, "progress": progress}
+    shared: dict[str, Any] = {"axes": axes, "condition": condition, "maps": maps}
+    shared["progress"] = progress
     if isinstance(source, tuple) and len(source) == 2 and not np.isscalar(source[0]):
         rows, labels = source
         labels = to_array(labels) if isinstance(labels, torch.Tensor) else labels

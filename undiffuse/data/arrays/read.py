@@ -8,7 +8,7 @@ come back in the shape and type they had.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
@@ -21,6 +21,7 @@ from undiffuse.data.arrays.transform import measure_array
 from undiffuse.data.conditions import labels_or_conditions
 from undiffuse.data.images.form import ImageForm, levels_in_use, transform_of_images
 from undiffuse.data.labels import index_labels
+from undiffuse.data.maps import given_map, maps_among
 from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks, fingerprint
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
@@ -38,6 +39,7 @@ def from_array(
     classes: tuple[str, ...] = (),
     axes: str | None = None,
     condition: Sequence[str] | None = None,
+    maps: Mapping[str, np.ndarray] | None = None,
     notes: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> Loaded:
@@ -51,6 +53,7 @@ def from_array(
         classes: names of the classes 0, 1, ... if they are known.
         axes: what its axes are, such as "NTC"; None to infer it.
         condition: names of the conditions, or which of them are used; None: not said.
+        maps: arrays beside the rows that are conditions at each position, by name.
         notes: sentences for the user, passed on.
         progress: is told how many values have been checked.
 
@@ -65,8 +68,12 @@ def from_array(
     found = given_axes(axes, row_shape, name) if axes else None
     values = _check_values(rows, name, progress)
     found = found or _infer(rows, row_shape)
+    space = layout_of(row_shape, found.letters)[1:]
+    labels, condition, among = maps_among(labels, condition, space)
+    beside = {**among, **(maps or {})}
     labels, given = labels_or_conditions(labels, condition, name)
-    _check_counts([len(one.codes) for one in given], len(rows), name)
+    _check_counts([*(len(one.codes) for one in given), *map(len, beside.values())], len(rows), name)
+    given_maps = tuple(given_map(one, beside[one], space, where=name) for one in beside)
     index, classes = index_labels(labels, len(rows), name, classes)
     if _are_images(rows.dtype, row_shape, found.letters):
         kind, modelled = "images", _as_images(rows, row_shape, found.letters, values.high, name)
@@ -82,10 +89,11 @@ def from_array(
         make_transform=modelled[1],
         name=name,
         path=path,
-        fingerprint=fingerprint(array, index, *(one.codes for one in given)),
+        fingerprint=fingerprint(array, index, *(one.codes for one in given), *beside.values()),
         labels=index,
         classes=classes,
         given=given,
+        maps=given_maps,
         notes=(*notes, *([f"{name}: {said}."] if found.guess else [])),
         facts=_facts(rows, said if len(row_shape) > 1 or axes or found.reason else "", values),
     )

@@ -30,6 +30,7 @@ LONGEST_SIDE = 64
 """Pixels of the longer side, unless a size is asked for."""
 
 MOST_FRAMES = 10_000  # of one file
+_FEW_COLOURS = 32  # of a palette, which number classes
 _LARGE, _LARGE_PIXELS = Lock(), 2**24  # images of more pixels are decoded one at a time
 _ORIENTATION, _SIDEWAYS = (
     0x0112,
@@ -203,6 +204,39 @@ def read_with_alpha(path: Path, *, grey: bool) -> tuple[np.ndarray, np.ndarray]:
         rgba = _shallow(ImageOps.exif_transpose(image)).convert("RGBA")
         pixels = np.asarray(rgba.convert("RGB").convert("L") if grey else rgba.convert("RGB"))
         return pixels.reshape(rgba.height, rgba.width, -1), np.asarray(rgba)[..., 3:]
+
+
+def read_as_is(
+    path: Path, *, channels: int | None = None, size: Sequence[int] = (), nearest: bool = False
+) -> np.ndarray:
+    """Return the values (H, W, C) of the first page of an image, upright, as the file has them.
+
+    Those of a palette of few colours are their numbers in it; alpha is left out.
+
+    Args:
+        path: the file.
+        channels: 1, or 3 for RGB; None: as the file has.
+        size: height and width to resize and centre-crop to; empty: as it is.
+        nearest: whether each value is one of the file's.
+
+    Raises:
+        Unreadable: it is damaged.
+    """
+    with _opened(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        numbered = upright.mode == "P" and len(upright.getcolors() or ()) <= _FEW_COLOURS
+        colour = not numbered and upright.mode not in _GREY
+        if channels == 3 or (channels is None and colour):
+            upright = _shallow(upright).convert("RGB")
+        elif upright.mode in ("1", "LA", "La") or colour:
+            upright = _shallow(upright).convert("L")
+        if size:
+            how = Image.Resampling.NEAREST if nearest else Image.Resampling.LANCZOS
+            if upright.mode.startswith("I") and not nearest:
+                upright = Image.fromarray(np.asarray(upright).astype(np.float32))
+            upright = ImageOps.fit(upright, (size[1], size[0]), how)
+        values = np.asarray(upright)
+    return values.reshape(*values.shape[:2], -1)
 
 
 def _plan_size(

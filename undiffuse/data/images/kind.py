@@ -16,7 +16,7 @@ from undiffuse.data.arrays.kind import Beside, FolderKind
 from undiffuse.data.arrays.transform import ArrayTransform, measure_array
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.decoding import Unreadable, decode_once, for_each, unreadable
-from undiffuse.data.folder import Folder
+from undiffuse.data.folder import Folder, digest
 from undiffuse.data.images.decode import (
     ImageHeader,
     PixelFormat,
@@ -31,9 +31,11 @@ from undiffuse.data.images.form import (
     levels_in_use,
     transform_of_images,
 )
+from undiffuse.data.images.maps import map_in, without
 from undiffuse.data.labels import index_labels
+from undiffuse.data.maps import is_map, names_of
 from undiffuse.data.pictures import to_bytes
-from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks
+from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks, fingerprint
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
@@ -98,7 +100,8 @@ class ImageKind(FolderKind):
         Raises:
             InputError: more than a few of the files, or all of them, cannot be read.
         """
-        arranged = arrange(source, reading.labels, reading.condition)
+        places = [Path(one) for one in reading.condition or () if is_map(one)]
+        arranged = arrange(without(source, places), reading.labels, names_of(reading.condition))
         folder = arranged.folder
         frames: dict[Path, Sequence[int]] = {}
 
@@ -122,6 +125,10 @@ class ImageKind(FolderKind):
         row_shape, dtype = rows.array.shape[1:], pixels.dtype.name
         modelled = _as_scans if pixels.itemsize == 4 else _as_images
         form, make_transform = modelled(rows, folder.name)
+        size = pixels.shape[1:3]
+        maps = [map_in(place, folder, files, size, progress) for place in places]
+        contents = [arranged.fingerprint(folder.fingerprint(progress))]
+        contents += [fingerprint(*one.contents) for one, _ in maps]
         return Loaded(
             kind=self.name,
             rows=rows,
@@ -129,13 +136,19 @@ class ImageKind(FolderKind):
             make_transform=make_transform,
             name=folder.name,
             path=str(folder.path),
-            fingerprint=arranged.fingerprint(folder.fingerprint(progress)),
+            fingerprint=digest("".join(contents))[:16] if maps else contents[0],
             labels=index,
             classes=names,
             groups=files if len(rows) > len(decoded.kept) else None,
             given=arranged.given_of(files),
+            maps=tuple(one for one, _ in maps),
             parts=arranged.parts_of(files),
-            notes=(*folder.unread, *arranged.notes, *decoded.notes),
+            notes=(
+                *folder.unread,
+                *arranged.notes,
+                *decoded.notes,
+                *(note for _, notes in maps for note in notes),
+            ),
             facts={"images": len(rows), "row_shape": list(row_shape), "dtype": dtype},
         )
 

@@ -18,6 +18,7 @@ from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.decoding import Unreadable
 from undiffuse.data.folder import Folder
 from undiffuse.data.labels import index_labels
+from undiffuse.data.maps import refuse_maps
 from undiffuse.data.recordings.decode import (
     SUFFIXES,
     SampleFormat,
@@ -68,6 +69,7 @@ class RecordingKind(FolderKind):
             InputError: more than a few of the files, or all of them, cannot be read, or no
                 recording reaches that size.
         """
+        refuse_maps(source.name, reading.condition)
         arranged = arrange(source, reading.labels, reading.condition)
         folder = arranged.folder
         decoded, samples = decode_recordings(folder, None, progress)

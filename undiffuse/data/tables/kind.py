@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
-from undiffuse.data.conditions import MOST_CATEGORIES, ConditionColumn, Conditions, Given
+from undiffuse.data.conditions import ConditionColumn, Conditions
 from undiffuse.data.conformed import CheckedRows, Conformed, Problem
 from undiffuse.data.folder import Folder
+from undiffuse.data.given import MOST_CATEGORIES, Given
 from undiffuse.data.kind import Kind
+from undiffuse.data.maps import refuse_maps
 from undiffuse.data.paths import TEXT_SUFFIXES, WORKBOOK_SUFFIXES, suffix_of
 from undiffuse.data.rows import ArrayRows, Loaded
 from undiffuse.data.source import Data
@@ -119,6 +121,7 @@ class TableKind(Kind):
         scales = [Numbering.of(column, field.type) for column, field in zip(columns, schema)]
         stated = [read_rule(text, columns, scales, opened.name) for text in reading.rule or ()]
         refuse_broken(stated, matrix, opened.name)
+        refuse_maps(opened.name, reading.condition)
         given = _given(opened, columns, matrix, reading.condition or (), stated)
         tree: dict[str, Any] = {"rows": len(matrix), "columns": facts}
         notes = [*opened.notes, *_remarks(opened, columns, matrix)]
@@ -325,10 +328,10 @@ def _given(
                 "undiffuse info says why."
             )
         if name not in known:
-            raise unknown(f"{opened.name}: --data.condition", "column", name, known)
+            raise unknown(f"{opened.name}: --condition", "column", name, known)
     if names and set(names) == set(known):
         raise InputError(
-            f"{opened.name}: --data.condition names all columns; leave at least one to be drawn."
+            f"{opened.name}: --condition names all columns; leave at least one to be drawn."
         )
     given = []
     for name in dict.fromkeys(names):
