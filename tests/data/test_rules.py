@@ -635,6 +635,28 @@ def test_a_stated_rule_holds_across_grids_and_where_a_side_is_missing():
         assert set(rows.paid.dropna() % 5) == {0}
 
 
+@pytest.mark.parametrize(
+    ("made", "rule"),
+    [
+        (product, "paid >= 0"),
+        (product, "paid <= 1703"),
+        (amounts, "net >= -195"),
+        (codes, "last < 99"),
+    ],
+)
+def test_a_column_that_is_compared_with_a_number_may_follow_from_others(made, rule):
+    """A rule that its formula keeps anyway leaves it as it is; else it is modelled, and kept."""
+    real = frame(made)
+    real = real[real.eval(rule)]
+    data = load(real, rule=rule, held_out=0.1)
+    determined, keeps = KEPT[made]
+    rows = drawn(data)
+    assert rows.eval(rule).all()
+    if rule == "paid >= 0":
+        assert sum(map(determines, data.transform.rules)) == determined
+        assert np.all(keeps(rows, real))
+
+
 def test_a_day_or_a_time_is_compared_with_a_number_written_as_they_are():
     rng = np.random.default_rng(0)
     day = pd.Timestamp("2023-12-01") + pd.to_timedelta(rng.integers(0, 90, 200), "D")

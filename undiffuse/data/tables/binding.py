@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,11 +49,15 @@ def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rul
         search: whether rules are sought.
         stated: those that the owner of the data states, which are kept in any case.
     """
-    kept = {place for rule in stated for place in rule.places}
+    kept = {place for rule in stated if rule.pair for place in rule.places}
     found = determinations(seen) if search else []
     found = [rule for rule in found if not isinstance(rule, Formula) or rule.is_whole]
     while True:
         chosen = _chosen(found, seen, kept)
+        loose = {rule.places[0] for rule in stated if not _implied(rule, chosen, seen)} - kept
+        if loose:
+            kept |= loose
+            continue
         bound = {rule.target for rule in chosen}
         pairs, refused = _pairs(chosen, seen, bound | kept)
         if refused is None:
@@ -80,6 +85,25 @@ def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rul
     for place, others in gaps.items():
         rules[place] = _absent(seen, place, others, rules.get(place), _order(chosen, seen, place))
     return [rules[i] for i in _in_order(_rests(below, gaps))]
+
+
+def _implied(stated: Stated, chosen: Sequence[Determined], seen: Seen) -> bool:
+    """Return whether what restores the first column of a stated rule gives no value that breaks it.
+
+    Columns of the base, and lookups, only have values of the training rows. A formula is bilinear:
+    its extremes are at corners of the ranges of its sources.
+    """
+    by = {rule.target: rule for rule in chosen}
+    rule = by.get(stated.places[0])
+    if rule is None or isinstance(rule, Lookup):
+        return True
+    if not isinstance(rule, Formula) or rule.cycle or any(rule.parts) or set(by) & {*rule.sources}:
+        return False
+    ranges = [(np.nanmin(seen.codes[:, i]), np.nanmax(seen.codes[:, i])) for i in rule.sources]
+    corners = np.full((2 ** len(ranges), len(seen.names)), np.nan)
+    corners[:, list(rule.sources)] = list(product(*ranges))
+    corners[:, rule.target] = rule.predict(corners)
+    return not stated.broken(corners).any()
 
 
 def _rests(
