@@ -27,6 +27,11 @@ from undiffuse.evaluation.references import refer
 R = 0.8
 
 
+def flat(x):
+    """Features that take no time to fit."""
+    return x.flatten(1)
+
+
 def process(n, length, seed):
     """Rows (n, 1, length) of x_i = R x_(i - 1) + sqrt(1 - R^2) z_i."""
     z = np.random.default_rng(seed).normal(size=(n, length))
@@ -90,7 +95,7 @@ class Knowing:
 
 def test_a_model_that_knows_the_process_scores_as_the_gaussian_and_better_than_the_last_value():
     rows = process(400, 12, 0).swapaxes(1, 2).astype(np.float32)
-    reference = refer(load(rows, axes="NTC"))
+    reference = refer(load(rows, axes="NTC"), features=flat)
     model = Knowing()
     found = forecast(model, reference)
     assert not model.given.known[:, 9:].any()
@@ -107,10 +112,10 @@ def test_a_model_that_knows_the_process_scores_as_the_gaussian_and_better_than_t
 
 def test_rows_that_are_no_series_are_not_forecast():
     rows = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
-    assert forecast(Knowing(), refer(load(rows))) is None
+    assert forecast(Knowing(), refer(load(rows), features=flat)) is None
     video = np.random.default_rng(0).normal(size=(60, 8, 4, 4)).astype(np.float32)
-    assert forecast(Knowing(), refer(load(video, axes="NTHW"))) is None
+    assert forecast(Knowing(), refer(load(video, axes="NTHW"), features=flat)) is None
     series = process(60, 12, 0).swapaxes(1, 2).astype(np.float32)
     model = Knowing()
     model.completes = False
-    assert forecast(model, refer(load(series, axes="NTC"))) is None
+    assert forecast(model, refer(load(series, axes="NTC"), features=flat)) is None

@@ -29,6 +29,7 @@ from undiffuse.evaluation.metrics import (
     Mixed,
     Modes,
     RowScores,
+    Sequences,
     Tables,
     Timings,
     as_facts,
@@ -38,6 +39,7 @@ from undiffuse.evaluation.metrics import (
     match_features,
     memorization,
     modes,
+    series,
     two_sample,
 )
 from undiffuse.evaluation.metrics import tables as trees
@@ -93,6 +95,19 @@ def table(rng: np.random.Generator, worse: bool) -> Raw:
     return found
 
 
+def waves(rng: np.random.Generator, worse: bool) -> Raw:
+    """Each step is near the one before, or its negative, and about 2, if worse."""
+
+    def rows(n: int, near: float) -> np.ndarray:
+        z, found = rng.normal(size=(n, 4)), [rng.normal(size=n)]
+        for step in z.T[1:]:
+            found.append(near * found[-1] + (1 - near**2) ** 0.5 * step)
+        return np.stack(found, 1)[:, None]
+
+    fake = 2.2 + rows(N, -0.6) if worse else rows(N, 0.9)
+    return {"real": rows(N, 0.9), "fake": fake, "training": rows(10 * N, 0.9)}
+
+
 def scores(rng: np.random.Generator, worse: bool) -> Raw:
     return {"held_out": rng.normal(-5 - 2 * worse, size=N), "training": rng.normal(-5, size=N)}
 
@@ -144,6 +159,11 @@ WORLDS: dict[type, World] = {
         lambda raw, seed: Mixed(real=raw["real"][:N], fake=raw["fake"], seed=seed),
         {"monotone": np.exp},
     ),
+    Sequences: World(
+        waves,
+        lambda raw, seed: Sequences(**raw, seed=seed),
+        {"shift": lambda x: x + 3.0, "scale": lambda x: 7.0 * x},
+    ),
     RowScores: World(scores, lambda raw, seed: RowScores(**raw, dimensions=4), {}),
     Timings: World(
         times,
@@ -160,6 +180,8 @@ def few_trees(monkeypatch):
     monkeypatch.setattr(trees, "TREES", 4)
     monkeypatch.setattr(two_sample, "TREES", 4)
     monkeypatch.setattr(two_sample, "FOLDS", 2)
+    monkeypatch.setattr(series, "FITTED", 12)
+    monkeypatch.setattr(series, "LR", 0.1)
 
 
 @cache

@@ -5,4 +5,5 @@ scores        score(model, rows, out): a line per row: log-likelihood, error, qu
 references    refer(data): what samples are compared with
 drawn         draw(model, n, folder): the samples, kept as they come
 yardsticks    measure(samples, reference): the figures of samples; `metrics.METRICS` lists them
+overlays      overlays(rows, reference): autocorrelation and spectrum of series
 """

@@ -31,6 +31,7 @@ from undiffuse.evaluation.drawn import FOLDER, Drawn, draw, peak_memory, time_si
 from undiffuse.evaluation.forecast import Forecast, forecast
 from undiffuse.evaluation.history import against_linear, loss_by_level
 from undiffuse.evaluation.metrics import Figure, Timings, as_facts, figures_of
+from undiffuse.evaluation.overlays import overlays
 from undiffuse.evaluation.references import Reference, refer, refer_to_others
 from undiffuse.evaluation.report import render
 from undiffuse.evaluation.scores import Likelihoods, likelihoods
@@ -168,7 +169,7 @@ class _Evaluation:
             return None
         samples = sampled(drawn.rows, reference)
         self.announce("measuring quality, coverage and tables")
-        found = measure(samples, reference, seed=seed)
+        found = measure(samples, reference, seed=seed, progress=self.progress)
         scores = None
         if not model.no_density:
             folder, rows = self.run.path / FOLDER, self.asked.rows
@@ -195,6 +196,7 @@ class _Evaluation:
             **self.identity(drawn),
             **self.judged(found, scores, by_steps),
             **found.facts(reference.classes),
+            "overlays": overlays(samples.rows, reference, seed=seed),
             **({} if ahead is None else {"forecast": ahead.facts()}),
             "conditions": told,
             "speed": self.speed(drawn, singles),

@@ -78,12 +78,12 @@ def forecast(
         None for rows that are no series of 4 steps to 4,096 values, a model that completes none,
         and without training rows.
     """
-    axes, shape = getattr(reference.transform, "axes", ""), reference.transform.shape
-    if not model.completes or reference.training is None or "T" not in axes:
+    time, shape = reference.time, reference.transform.shape
+    if not model.completes or reference.training is None or time is None:
         return None
-    if len(shape) != 2 or shape[-1] < 4 or math.prod(shape) > _LONGEST:
+    if shape[-1] < 4 or math.prod(shape) > _LONGEST:
         return None
-    time, length = axes.index("T") + 1, shape[-1]
+    length = shape[-1]
     past = length - length // 4
     rows = reference.held_out.rows[: ROWS if math.prod(shape) <= _LARGEST else ROWS // 4]
     known = ~np.isnan(rows) if rows.dtype.kind == "f" else np.ones(rows.shape, bool)
@@ -91,10 +91,7 @@ def forecast(
     given = PartialRows(np.where(known, rows, rows.dtype.type(0)), known)
     drawn = model.sample_rows(DRAWS, given=given, seed=seed, **options)
     picture = reference.form.bands(given, drawn)
-    truth, training, draws = (
-        np.moveaxis(part, time, -1).reshape(len(part), -1, length).astype(np.float64)
-        for part in (rows, reference.training.rows, drawn)
-    )
+    truth, training, draws = map(reference.series, (rows, reference.training.rows, drawn))
     scale = np.nanstd(training, axis=(0, 2), keepdims=True)
     scale[scale == 0] = 1.0
     truth, training, draws = truth / scale, training / scale, draws / scale

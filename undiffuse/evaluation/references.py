@@ -91,6 +91,18 @@ class Reference:
     classifier: Trained | None
     notes: tuple[str, ...] = ()
 
+    @property
+    def time(self) -> int | None:
+        """The axis of stored rows (N, ...) that is time; None for rows that are no series."""
+        axes, shape = getattr(self.transform, "axes", ""), self.transform.shape
+        return axes.index("T") + 1 if "T" in axes and len(shape) == 2 else None
+
+    def series(self, rows: np.ndarray) -> np.ndarray:
+        """Return stored rows of series as (N, C, L) float64, with constant channels."""
+        assert self.time is not None
+        along = np.moveaxis(rows, self.time, -1)
+        return along.reshape(len(along), -1, along.shape[-1]).astype(np.float64)
+
     def encode(self, rows: np.ndarray) -> Tensor:
         """Encode stored rows (N, ...) to x (N, *shape), at the centres of their bins."""
         return torch.cat(list(_encoded(self.transform, rows)))

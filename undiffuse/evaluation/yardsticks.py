@@ -5,6 +5,7 @@
     coverage      recall, coverage, modes, class variation  are real rows where samples are?
     memorization  closer, copies                            are samples new?
     table         columns, associations, usefulness
+    series        discriminative, predictive
 
 Samples go the way of real rows: stored type, encoded at the centres of bins, features. Those whose
 features are not finite are left out and counted.
@@ -16,6 +17,7 @@ n/2, n/4, ...; of these, those that cost at most `DEAREST` evaluations a sample,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, final
@@ -33,6 +35,7 @@ from undiffuse.evaluation.metrics import (
     Memorization,
     Mixed,
     Modes,
+    Sequences,
     Tables,
     as_facts,
     figures_of,
@@ -41,10 +44,13 @@ from undiffuse.evaluation.metrics import (
     memorization,
     modes,
 )
+from undiffuse.evaluation.metrics.series import ROWS
 from undiffuse.evaluation.references import FEWEST, Reference
+from undiffuse.interfaces import Progress
 from undiffuse.seeds import mix
 
 TABLE_ROWS, TABLE_FEWEST = 3000, 20
+LEAST_STEPS, MOST_VALUES = 4, 2**23  # of a series, and of all series of one side
 JUDGED, COORDINATES = 500, 256  # rows of either side, and numbers of a row, that trees are shown
 QUICK = ("frechet", "precision")
 SAMPLES = 500  # at each number of steps
@@ -104,7 +110,7 @@ class Yardsticks:
     memorization: Memorization | None
 
     def facts(self, classes: tuple[str, ...]) -> dict[str, Any]:
-        """Return {"quality", "coverage", "classes", "memorization", "table"} as plain data."""
+        """Return the figures by section as plain data, None for a section that rows lack."""
         found = as_facts(self.figures)
         sections: dict[str, dict[str, Any]] = {}
         for name, fact in found.items():
@@ -132,10 +138,17 @@ class Yardsticks:
                 "pairs": [asdict(pair) for pair in copies.pairs],
             },
             "table": sections.get("table"),
+            "series": sections.get("series"),
         }
 
 
-def measure(samples: Sampled, reference: Reference, *, seed: int = 0) -> Yardsticks:
+def measure(
+    samples: Sampled,
+    reference: Reference,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Yardsticks:
     """Compute the figures of samples against held-out rows, of as many of either.
 
     >>> from undiffuse.data import load
@@ -154,7 +167,13 @@ def measure(samples: Sampled, reference: Reference, *, seed: int = 0) -> Yardsti
     sets = _matched(samples, reference, seed)
     table = tables(samples, reference, seed=seed)
     figures = figures_of(
-        mixed(samples, reference, seed=seed), sets, manifold_figures(sets), classes, copies, table
+        mixed(samples, reference, seed=seed),
+        sets,
+        manifold_figures(sets),
+        classes,
+        copies,
+        table,
+        sequences(samples, reference, seed=seed, progress=progress),
     )
     return Yardsticks(figures=figures, modes=classes, memorization=copies)
 
@@ -209,6 +228,24 @@ def tables(samples: Sampled, reference: Reference, *, seed: int = 0) -> Tables |
         sizes=sizes,
         seed=seed,
     )
+
+
+def sequences(
+    samples: Sampled, reference: Reference, *, seed: int = 0, progress: Progress | None = None
+) -> Sequences | None:
+    """Return samples and reference as series.
+
+    None for other rows, for series of fewer than 4 steps, and without 8 training rows.
+    """
+    training = reference.training
+    if training is None or len(training) < FEWEST or reference.time is None:
+        return None
+    if reference.transform.shape[-1] < LEAST_STEPS:
+        return None
+    sides = samples.rows, reference.held_out.rows, training.rows
+    most = max(ROWS, MOST_VALUES // math.prod(reference.transform.shape))
+    fake, real, own = (reference.series(side[:most]) for side in sides)
+    return Sequences(real=real, fake=fake, training=own, seed=seed, progress=progress)
 
 
 def quick(samples: Sampled, reference: Reference, *, seed: int = 0) -> dict[str, Found]:

@@ -5,6 +5,7 @@
     classes            modes, class_variation
     distances          closer, copies                        (memorization)
     tables             columns, associations, usefulness
+    series             discriminative, predictive
     scores             nats, bits_per_dim, gap
     times              samples_per_second, latency
 
@@ -41,6 +42,7 @@ from undiffuse.evaluation.metrics.model import (
 )
 from undiffuse.evaluation.metrics.modes import Modes, modes
 from undiffuse.evaluation.metrics.neighbours import nearest
+from undiffuse.evaluation.metrics.series import Sequences, discriminative, predictive
 from undiffuse.evaluation.metrics.tables import (
     Tables,
     association_figure,
@@ -105,6 +107,7 @@ class Metric:
 
 _RIGID = ("order", "rotation", "shift")
 _SHAPE = (*_RIGID, "scale")
+_TRAINING_SERIES = "training rows in place of samples get {}"
 
 METRICS: dict[str, Metric] = {
     "detection": Metric(
@@ -284,6 +287,34 @@ METRICS: dict[str, Metric] = {
         "table",
         "higher",
         Meaning("", "", low=None, high=1.0, floor="a model fitted on real rows gets {}"),
+    ),
+    "discriminative": Metric(
+        discriminative,
+        Sequences,
+        "series",
+        "lower",
+        Meaning(
+            "Discriminative score",
+            "How far above or below one half recurrent networks are right when they tell samples "
+            "from held-out series that they did not learn from; the mean of three.",
+            high=0.5,
+            floor=_TRAINING_SERIES,
+        ),
+        unchanged=("shift", "scale"),
+    ),
+    "predictive": Metric(
+        predictive,
+        Sequences,
+        "series",
+        "lower",
+        Meaning(
+            "Predictive score",
+            "The mean absolute error with which recurrent networks that learned from samples "
+            "predict each next step of held-out series; the mean of three.",
+            "std",
+            floor=_TRAINING_SERIES,
+        ),
+        unchanged=("shift", "scale"),
     ),
     "nats": Metric(
         nats,

@@ -51,12 +51,16 @@ class Dot:
 @final
 @dataclass(frozen=True)
 class Series:
-    """Points of one name and colour (0 to 7); a line joins them, `dots` marks each."""
+    """Points of one name and colour (0 to 7); a line joins them, `dots` marks each.
+
+    With `band` their intervals are one area.
+    """
 
     name: str
     points: Sequence[Dot]
     color: int = 0
     dots: bool = False
+    band: bool = False
 
 
 @final
@@ -134,12 +138,16 @@ class Chart:
         return None if self.floor is None else self.place(self.scales[0].low, self.floor)[1]
 
     def drawn(self, series: Series) -> dict[str, Any]:
-        """Return a series as places: its line, its lines of error, its dots."""
+        """Return a series as places: its line, its lines of error or its band, its dots."""
         places = [self.place(p.x, p.y) for p in series.points]
         errors = [line for point in series.points for line in self._errors(point)]
+        around = [(a, low) for a, _, _, low in errors] + [
+            (a, high) for a, high, _, _ in errors[::-1]
+        ]
         return {
+            "band": " ".join(f"{a:.1f},{b:.1f}" for a, b in around) if series.band else "",
             "line": " ".join(f"{a:.1f},{b:.1f}" for a, b in places) if len(places) > 1 else "",
-            "errors": errors,
+            "errors": [] if series.band else errors,
             "dots": places if series.dots or len(places) == 1 else [],
         }
 
@@ -323,6 +331,36 @@ def against_evaluations(entries: Sequence[Mapping[str, Any]]) -> list[Chart]:
         )
         charts.append(chart)
     return charts
+
+
+def overlay_charts(entries: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Autocorrelation and spectrum of each channel: the data with a band, and the samples."""
+    return [
+        _overlay(name, entry[name], f", channel {entry['channel']}" if len(entries) > 1 else "")
+        for entry in entries
+        for name in ("autocorrelation", "spectrum")
+    ]
+
+
+def _overlay(name: str, curves: Mapping[str, Any], which: str) -> Chart:
+    at, log = [float(x) for x in curves["at"]], name == "spectrum"
+    least = min(v for v in curves["data"] if v > 0) / 10 if log else -math.inf
+    ends = zip(curves["low"], curves["high"])
+    data = [
+        Dot(x, max(y, least), y_ends=(max(low, least), max(high, least)))
+        for x, y, (low, high) in zip(at, curves["data"], ends)
+    ]
+    samples = [Dot(x, max(y, least)) for x, y in zip(at, curves["samples"])]
+    outside = sum(not p.y_ends[0] <= q.y <= p.y_ends[1] for p, q in zip(data, samples) if p.y_ends)
+    return Chart(
+        f"{name.capitalize()}{which}",
+        [Series("data", data, _HELD_OUT, band=True), Series("samples", samples, _TRAINING)],
+        Axis(str(curves["unit"]), low=0.0),
+        Axis("variance per frequency" if log else "correlation", log=log),
+        alt=f"{name.capitalize()} of data and samples{which}.",
+        note=f"Band: where 95 of 100 values of a perfect model lie; {outside} of {len(at)} of the "
+        "samples' lie outside.",
+    )
 
 
 def class_scale(entries: Sequence[Mapping[str, Any]]) -> Scale:
