@@ -41,7 +41,7 @@ def test_codes_become_vectors_and_come_back() -> None:
     assert again is not None
     np.testing.assert_array_equal(again.encode(codes), vectors)
     said = own.words(vectors)
-    assert said[0] == {"angle": 0.0, "colour": "red"}
+    assert str(said[0]) == "{'angle': 0, 'colour': 'red'}"  # whole, as it was written
     assert said[3] == {"angle": None, "colour": "blue"}
 
 
@@ -49,6 +49,12 @@ def test_only_training_rows_are_measured() -> None:
     given = [Given.of("y", [1.0, 3.0, 1e9], "x")]
     (column,) = Conditions.measure(given, np.array([0, 1])).columns
     assert (column.mean, column.deviation, column.low, column.high) == (2.0, 1.0, 1.0, 3.0)
+
+
+def test_a_condition_that_does_not_vary_comes_back() -> None:
+    own = Conditions.measure([Given.of("y", [2.0, 2.0, np.nan], "x")], np.arange(3))
+    codes = np.array([[2.0], [np.nan]])
+    np.testing.assert_array_equal(own.decode(own.encode(codes)), codes)
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,8 @@ class Conditions:
                 if np.isnan(code)
                 else column.categories[int(code)]
                 if column.categories
+                else int(code)
+                if column.whole
                 else float(f"{code:.7g}")  # as many digits as a float32 has
                 for column, code in zip(self.columns, row)
             }
