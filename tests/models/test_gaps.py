@@ -13,6 +13,7 @@ from learned_gaps import error_of_future, error_of_weights
 from model_cases import DIFFUSIONS, Identity, Rows, shaken, small
 from torch import nn
 
+import undiffuse as ud
 from undiffuse.diffusion import OBJECTIVES, Denoiser, FittedVE, LinearVP, RowNoise, target
 from undiffuse.diffusion.known import as_given
 from undiffuse.diffusion.target import regression_target
@@ -161,7 +162,7 @@ def test_a_loss_counts_unknown_entries_alone(name):
     assert float(slope[:, :2][~mask].abs().min()) > 0
 
 
-@pytest.mark.parametrize("shape", [(5,), (12, 3), (6, 7), (1, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(5,), (12, 3), (6, 7), (1, 1), (3, 4, 5)], ids=str)
 def test_what_is_known_is_drawn_in_every_way_that_rows_are_completed(shape):
     """Nothing, all, the future, halves, whole channels, single values; each row by itself."""
     torch.manual_seed(0)
@@ -194,6 +195,41 @@ def test_what_is_known_is_drawn_in_every_way_that_rows_are_completed(shape):
         assert float(block.sum()) / 5_000 > 0.004
     whole = known.all(tuple(range(2, known.ndim))) | (~known).all(tuple(range(2, known.ndim)))
     assert float(whole.all(1).double().mean()) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("letters", "shape"), [("NDHW", (3, 4, 5)), ("NDHWC", (3, 4, 5, 2)), ("NCDHW", (2, 3, 4, 5))]
+)
+def test_volumes_are_completed(letters, shape):
+    """Known voxels come back exactly, alone, and none known is as if nothing were given."""
+    rows = np.random.default_rng(0).normal(size=(60, *shape)).astype(np.float32)
+    model = ud.edm(gaps=0.5, width=8, multipliers=(1,), blocks=1)
+    data = ud.load(rows, axes=letters)
+    model.meet(data)
+    assert model.network.given == 2 * data.shape[0]
+    shaken(model)
+    torch.manual_seed(0)
+    x, _ = data.transform.encode(torch.from_numpy(rows), torch.zeros_like)
+    values, mask = draw_given(x, 1.0, data.transform).bool().chunk(2, 1)
+    stored = data.transform.decode(torch.where(mask, x, 1e3))
+    known = stored < 100  # a voxel is known with all that x holds of it
+    assert torch.equal(data.transform.known(torch.from_numpy(known)), mask)
+    assert torch.equal(values, mask & (x != 0))
+    torn = np.where(known, rows, np.nan)[:5]
+    whole = model.sample(2, given=torn, steps=3, method="deis")
+    again = np.repeat(torn, 2, 0)
+    np.testing.assert_array_equal(whole[~np.isnan(again)], again[~np.isnan(again)])
+    assert np.isfinite(whole).all()
+    other = np.where(np.isnan(torn), np.nan, torn + 0.5)
+    moved = model.sample(2, given=other, steps=3, method="deis")
+    axes = tuple(range(1, again.ndim))
+    told = np.isnan(again).any(axes) & ~np.isnan(again).all(axes)
+    differs = (moved != whole) & np.isnan(again)  # it is told what is known
+    assert (differs.any(axes) == told).all()
+    hidden = (x[:4], torch.zeros_like(mask[:4]))
+    none = model.draw(4, noise=RowNoise(1, 4), known=hidden, steps=3, method="deis")
+    plain = model.draw(4, noise=RowNoise(1, 4), steps=3, method="deis")
+    torch.testing.assert_close(none, plain)
 
 
 def test_a_share_of_the_rows_has_gaps_and_values_are_known_together():

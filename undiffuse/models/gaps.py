@@ -32,7 +32,7 @@ APPROXIMATE = (
     "has several modes; train with --gaps 0.25 to learn their shares."
 )
 _SCATTERED, _INSIDE = 0.5, 0.25  # shares of rows: not in a box; known inside of the box
-_WHOLE, _END = 0.4, 0.3  # shares of an axis's part that is all of it, and that reaches an end of it
+_WHOLE = 0.4  # share of boxes that are cut along one axis alone
 
 
 def checked_share(share: Any, objective: AbstractObjective) -> float | None:
@@ -119,10 +119,11 @@ def draw_known(
     scattered = _alike(torch.rand(n, *shape, device=device)) < share
     box = torch.ones(n, *shape, dtype=torch.bool, device=device)
     cut = torch.randint(len(shape), (n, 1), device=device)  # along this axis it is never whole
+    whole = _WHOLE ** (1 / max(len(shape) - 1, 1))  # of each other axis
     for axis, size in enumerate(shape):
         sides = [1] * len(shape)
         sides[axis] = size
-        box = box & _part(n, size, cut == axis).reshape(n, *sides)
+        box = box & _part(n, size, torch.where(cut == axis, 0.0, whole)).reshape(n, *sides)
     inside, by_value = torch.rand(2, *share.shape, device=device)
     return torch.where(by_value < _SCATTERED, scattered, box == (inside < _INSIDE))
 
@@ -141,15 +142,15 @@ def _alike(u: Tensor) -> Tensor:
     return u[tuple(index)]
 
 
-def _part(n: int, size: int, cut: Tensor) -> Tensor:
-    """Return intervals of an axis (n, size): all of it, from a point to an end, or in between.
+def _part(n: int, size: int, whole: Tensor) -> Tensor:
+    """Return intervals of an axis (n, size): all of it, else from a point to an end, or in between.
 
-    Where `cut` (n, 1) is true, not all of it.
+    All of it with the probability `whole` (n, 1), and of the rest half and half.
     """
-    u, length, begin, end = torch.rand(4, n, 1, device=cut.device)
-    u = torch.where(cut, _WHOLE + (1 - _WHOLE) * u, u)
+    u, length, begin, end = torch.rand(4, n, 1, device=whole.device)
     length = 1 + (length * max(size - 1, 1)).floor()
     start = (begin * (size + 1 - length)).floor()
-    start = torch.where(u < _WHOLE + _END, torch.where(end < 0.5, 0.0, size - length), start)
-    place = torch.arange(size, device=cut.device)
-    return (u < _WHOLE) | ((place >= start) & (place < start + length))
+    at_end = torch.where(end < 0.5, 0.0, size - length)
+    start = torch.where(u < (1 + whole) / 2, at_end, start)
+    place = torch.arange(size, device=whole.device)
+    return (u < whole) | ((place >= start) & (place < start + length))
