@@ -64,8 +64,7 @@ def test_samples_that_have_what_was_asked_for_reach_the_floor(
     assert by_condition(model, reference, sampler={}, stop=lambda: True) is None
 
 
-@pytest.mark.parametrize("obeys", [True, False])
-@pytest.mark.parametrize("classes", [True, False])
+@pytest.mark.parametrize(("obeys", "classes"), [(True, True), (True, False), (False, False)])
 def test_maps_are_told_from_what_lies_around_each_position(
     obeys: bool, classes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.arrays.maps import maps_in_files, read_map
 from undiffuse.data.arrays.objects import read_object
 from undiffuse.data.arrays.transform import ArrayTransform
-from undiffuse.data.conditions import Conditions
+from undiffuse.data.conditions import Conditions, Vectors
 from undiffuse.data.conformed import Conformed
 from undiffuse.data.folder import Folder, files_for_run
 from undiffuse.data.kind import Kind
@@ -108,7 +108,7 @@ class Beside:
     """
 
     labels: np.ndarray | None
-    vector: np.ndarray | None
+    vector: np.ndarray | Vectors | None
     notes: tuple[str, ...]
     fingerprint: str
 
