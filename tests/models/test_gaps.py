@@ -191,6 +191,9 @@ def test_what_is_known_is_drawn_in_every_way_that_rows_are_completed(shape):
         future = steps[:, 0] & ~steps[:, -1] & (falls == 1)
         future &= (steps[:, 1:] & ~steps[:, :-1]).sum(1) == 0
         assert float(future.sum()) / 5_000 > 0.02  # known up to a point, unknown beyond
+        rises = (steps[:, 1:] & ~steps[:, :-1]).sum(1)
+        past = ~steps[:, 0] & steps[:, -1] & (rises == 1) & (falls == 0)
+        assert float(past.sum()) > 0.8 * float(future.sum())  # and the other way round
         block = steps[:, 0] & steps[:, -1] & (falls == 1)
         assert float(block.sum()) / 5_000 > 0.004
     whole = known.all(tuple(range(2, known.ndim))) | (~known).all(tuple(range(2, known.ndim)))

@@ -277,9 +277,10 @@ def _lists_for(
     named = [path for path in among if path.stem.lower() == "metadata"]
     lists = [found for path in named or among if (found := _read_list(path, folder)) is not None]
     if not lists and labels is not None:
+        map_folder = f", or {labels}/ for a folder of arrays" if Path(labels).is_dir() else ""
         raise InputError(
             f"{option} {labels}: {folder.name} holds no metadata.csv, metadata.jsonl or other "
-            f"CSV file that names its {folder.what}; write one, or give FILE:COLUMN."
+            f"CSV file that names its {folder.what}; write one, or give FILE:COLUMN{map_folder}."
         )
     if not named and len(lists) > 1 and len({one.path.parent for one in lists}) < len(lists):
         raise InputError(
