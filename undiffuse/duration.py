@@ -11,11 +11,12 @@ _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "": 1.0}
 _PART = r"(\d+(?:\.\d+)?|\.\d+)\s*(d|h|min|m|s|)\s*"
 
 
-def parse_duration(text: str | float | int) -> float:
+def parse_duration(text: str | float | int, what: str = "budget") -> float:
     """Return a duration in seconds.
 
     Args:
         text: a number of seconds, or text such as "90s", "10m", "1h30m".
+        what: is so long, for messages.
 
     Raises:
         InputError: it is not a duration, or not a positive and finite one.
@@ -34,9 +35,9 @@ def parse_duration(text: str | float | int) -> float:
     else:
         total = math.nan
     if math.isnan(total):
-        raise InputError(f"budget {text}: not a duration; write 90s, 10m or 1h30m.")
+        raise InputError(f"{what} {text}: not a duration; write 90s, 10m or 1h30m.")
     if not 0 < total < math.inf:
-        raise InputError(f"budget {text}: must be positive and finite; write 90s, 10m or 1h30m.")
+        raise InputError(f"{what} {text}: must be positive and finite; write 90s, 10m or 1h30m.")
     return total
 
 

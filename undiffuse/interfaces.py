@@ -218,12 +218,14 @@ class PartialRows:
         known: (m, ...) bool, true where an entry is known.
         notes: what was changed in what is known, one sentence each.
         vector: (m, v) the conditions that the rows give themselves; None: none.
+        label: (m,) their classes, -1 for an unknown one; None: none.
     """
 
     rows: np.ndarray
     known: np.ndarray
     notes: tuple[str, ...] = ()
     vector: np.ndarray | None = None
+    label: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""

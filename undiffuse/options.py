@@ -396,7 +396,7 @@ class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
 class SampleOptions(Batched, Writing):
     """The options of `undiffuse sample`."""
 
-    exclusive: ClassVar = (("guidance", "autoguide"),)
+    exclusive: ClassVar = (("guidance", "autoguide"), ("length", "given"), ("length", "trajectory"))
 
     n: Annotated[
         Count | None, Doc("Number of samples (with --given: completions of each row).")
@@ -441,6 +441,13 @@ class SampleOptions(Batched, Writing):
     given: Annotated[
         str | None,
         Doc("Rows to complete where cells are empty, values NaN or pixels transparent."),
+    ] = None
+    length: Annotated[
+        str | None,
+        Doc(
+            "Length of each sample, of series longer than the rows: steps, or of recordings a time "
+            "such as 30s."
+        ),
     ] = None
     trajectory: Annotated[
         bool, Doc("Also write the samples after every step: OUT-trajectory.png or .npy.")

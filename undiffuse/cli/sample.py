@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import math
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,6 +59,7 @@ def sample(
         "wrap": _guidance(model, opened, asked),
         "given": _given(model, asked),
         "vector": _asked_for(model, asked),
+        "length": _length(model, options.length),
     }
     _note_unknown(model, more, asked)
     assert model.form is not None  # the model of a run has one
@@ -98,6 +101,24 @@ def _given(model: GenerativeModel, asked: Asked[SampleOptions]) -> Any:
     for note in (*given.notes, *model.completion_notes):
         asked.terminal.say(note, "yellow")
     return given
+
+
+def _length(model: Any, written: str | None) -> int | None:
+    """The steps of each sample by --length, None without it; what cannot be is refused."""
+    if written is None:
+        return None
+    from undiffuse.duration import parse_duration
+    from undiffuse.models.continuation import windows
+
+    rate = getattr(model.form, "rate", None)  # recordings have one
+    if written.isdecimal():
+        steps = int(written)
+    elif rate is None:
+        raise InputError(f"--length {written}: give the number of steps, a whole number.")
+    else:
+        steps = round(rate * parse_duration(written, "--length"))
+    windows(model, steps)
+    return steps
 
 
 def _asked_for(model: GenerativeModel, asked: Asked[SampleOptions]) -> Any:
@@ -143,6 +164,8 @@ def _draw(
     total = each * max(given_rows, len(more.get("vector", "1")))
     batch = options.batch or model.at_once
     batches = math.ceil(total / batch)
+    sampler, repeated = _sampler(model, more.pop("length", None))
+    batches *= repeated
     trajectory = Trajectory(model, rows=total, out=out) if options.trajectory else None
     beside = _beside(model, out).values()
     for file in (*beside, *([trajectory.file] if trajectory else [])):
@@ -160,7 +183,7 @@ def _draw(
             if trajectory:
                 trajectory.add(i, n, x_t)
 
-        rows = model.sample_rows(
+        rows = sampler(
             each,
             label=options.label,
             seed=seed,
@@ -187,6 +210,15 @@ def _draw(
     for place in written.values():
         terminal.say(f"wrote {place}")
     return 0
+
+
+def _sampler(model: GenerativeModel, length: int | None) -> tuple[Callable[..., Any], int]:
+    """What draws rows, or series of that length, and how often it draws batch after batch."""
+    from undiffuse.models.continuation import continued, windows
+
+    if length is None:
+        return model.sample_rows, 1
+    return partial(continued, model, length=length), windows(model, length)
 
 
 def _bands(

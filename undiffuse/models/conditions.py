@@ -87,7 +87,7 @@ class KeptConditions(nn.Module):
 
 def chosen(
     n: int,
-    index: int | None,
+    index: int | Tensor | None,
     vector: Tensor | None,
     *,
     known: bool,
@@ -99,7 +99,8 @@ def chosen(
 
     Args:
         n: how many.
-        index: the class of all of them; None: not said.
+        index: the class of all of them, or classes (m,), of which the first n/m samples have the
+            first; None: not said.
         vector: their vectors (m, v), of which the first n/m samples have the first; None: not said.
         known: whether what is not said is hidden, and not drawn.
         kept: the conditions of training rows; None: the model has classes at most.
@@ -108,14 +109,15 @@ def chosen(
     """
     found: dict[str, Tensor] = {}
     if kept is not None and not known:
-        found = kept.draw(uniform(), index)
+        found = kept.draw(uniform(), None if index is None else int(index))
     elif kept is not None:
         found["vector"] = kept.hidden(1).cpu() if vector is None else vector
         found["vector"] = found["vector"].repeat_interleave(n // len(found["vector"]), 0)
     if not shares:
         found.pop("label", None)
     elif index is not None or known:
-        found["label"] = torch.full((n,), HIDDEN["label"] if index is None else index)
+        label = torch.as_tensor(HIDDEN["label"] if index is None else index).reshape(-1)
+        found["label"] = label.repeat_interleave(n // len(label))
     elif "label" not in found:
         edges = torch.tensor(shares, dtype=torch.float64).cumsum(0)
         found["label"] = torch.bucketize(uniform() * edges[-1], edges[:-1])

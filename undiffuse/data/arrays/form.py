@@ -72,7 +72,8 @@ class ArrayForm(WrittenForm):
     def _in_layout(self, rows: np.ndarray) -> np.ndarray:
         where = self.axes.find("C") if len(self.axes) > 1 else -1
         rows = np.moveaxis(rows, where + 1, 1) if where > 0 else rows
-        return rows.reshape(len(rows), *self.layout)
+        longer = len(self.layout) == 2  # series may be
+        return rows.reshape(len(rows), self.layout[0], *((-1,) if longer else self.layout[1:]))
 
     def _as_images(self, rows: np.ndarray) -> np.ndarray:
         """Return grids (n, C, H, W) as images: 3 channels as RGB, up to 8 others side by side."""

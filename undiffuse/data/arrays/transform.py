@@ -115,6 +115,11 @@ class ArrayTransform:
         return (len(self._varying) + len(self.gaps), *self.layout[1:])
 
     @property
+    def by_step(self) -> bool:
+        """Whether every step of time has a mean and a scale of its own."""
+        return self._steps > 1
+
+    @property
     def description(self) -> str:
         """One sentence on how the rows are modelled."""
         count, sides = len(self._varying), self.layout[1:]
@@ -130,7 +135,7 @@ class ArrayTransform:
         constant = len(self.constant)
         constants = f"{constant} constant {part}{'s are' if constant > 1 else ' is'}"
         rest = f"; {constants} left out and restored" if constant else ""
-        per = f"{part} and step" if self._steps > 1 else part
+        per = f"{part} and step" if self.by_step else part
         gaps = len(self.gaps)
         rest += f"; {gaps} more for where values are missing" if gaps else ""
         return f"{what}{grid} standardized per {per}{rest}."
