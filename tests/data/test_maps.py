@@ -100,6 +100,9 @@ def test_maps_stand_beside_columns_and_are_asked_for_together() -> None:
     beside = {"depth": depth, "age": RNG.normal(size=20), "other": depth > 0}
     data = load((x, beside), axes="NHW")
     assert data.conditions == {"vector": 2, "maps": 4}
+    hidden = np.ma.masked_less(depth, 0)
+    masked = own_of(load((x, hidden), axes="NHW").config()).maps[0]
+    assert masked.low >= 0  # masked ones are not known
     chosen = load((x, beside), axes="NHW", condition="age,depth")
     assert chosen.conditions == {"vector": 2, "maps": 2}
     config = chosen.config()
@@ -167,7 +170,7 @@ def test_a_folder_of_images_is_a_condition_of_those_named_alike(
     np.testing.assert_array_equal(own.decode_maps(data.vector[:])["masks"][:, 0], values)
     np.testing.assert_array_equal(ask(masks, data.config())[0], data.vector[:])
     np.testing.assert_array_equal(ask(masks / "a" / "00.png", data.config())[0], data.vector[:1])
-    assert load(images, condition=f"{masks}/").fingerprint == data.fingerprint
+    assert load(images, condition=str(masks)).fingerprint == data.fingerprint
     assert load(images).fingerprint != data.fingerprint
     (masks / "b" / "03.png").unlink()
     fewer = load(images, condition=f"{masks}/")

@@ -86,6 +86,8 @@ def _given(
     """
     where, terminal = asked.options.where, asked.terminal
     if where is not None:
+        import numpy as np
+
         from undiffuse.data import ask
 
         vector, notes = ask(where, model.data_config or {})
@@ -96,7 +98,7 @@ def _given(
                 f"--where {where}: {len(vector):,} rows of conditions for {len(rows):,} rows of "
                 "data; give one for all, or one for each."
             )
-        rows.vector = vector.repeat(len(rows) // len(vector), 0)
+        rows.vector = np.broadcast_to(vector, (len(rows), vector.shape[1]))
     elif model.kept is not None and rows.vector is None:
         terminal.say(
             f"{asked.options.out}: the data do not say their conditions, so rows are scored "

@@ -43,7 +43,8 @@ def read_object(
     shared["progress"] = progress
     if isinstance(source, tuple) and len(source) == 2 and not np.isscalar(source[0]):
         rows, labels = source
-        labels = to_array(labels) if isinstance(labels, torch.Tensor) else labels
+        tensors = torch.Tensor | np.ma.MaskedArray
+        labels = to_array(labels) if isinstance(labels, tensors) else labels
         return from_array(to_array(rows), name="data", labels=labels, **shared)
     if isinstance(source, np.ndarray | torch.Tensor):
         return from_array(to_array(source), name="data", **shared)
