@@ -135,22 +135,20 @@ def test_images_are_asked_for_images_named_alike(cli, tmp_path: Path) -> None:
     tree = json.loads(cli("info", folder, "--condition", f"{masks}/", "--json").done().out)
     assert tree["conditions"]["masks"].startswith("6 x 8 of the classes 0, 1, 2")
     cli("train", folder, "--out", run, "--condition", f"{masks}/", "--steps", 2, *UNET).done()
-    cli("train", "--out", run, "--resume", "--steps", 3, *SMALL).done()
     assert "masks 6 x 8" in cli("info", run).done().out
     shared = ("--steps", 2, "--overwrite", "--quiet", "--out", out)
-    cli("sample", run, "--where", f"{masks}/", "-n", 2, "--guidance", 2, *shared).done()
-    assert np.load(out).shape == (48, 6, 8)
+    cli("sample", run, "--where", f"{masks}/", "-n", 1, "--guidance", 2, *shared).done()
+    assert np.load(out).shape == (24, 6, 8)
     asked = np.load(tmp_path / "s-masks.npy")
-    np.testing.assert_array_equal(asked[::2], [np.eye(6, 8) * i for i in range(24)])
+    np.testing.assert_array_equal(asked, [np.eye(6, 8) * i for i in range(24)])
     cli("sample", run, "-n", 5, *shared[:-1], tmp_path / "s.png").done()
     assert Image.open(tmp_path / "s-masks.png").size == Image.open(tmp_path / "s.png").size
     scores = ("--out", tmp_path / "s.csv", "--overwrite", "--no-calibration", "--evaluations", 2)
     table = []
-    for words in ((), ("--where", masks), ("--where", masks / "03.png")):
+    for words in ((), ("--where", masks)):
         cli("score", run, folder, *words, *scores, "--quiet").done()
         table.append(pd.read_csv(tmp_path / "s.csv")["log_likelihood"])
     assert (table[0] != table[1]).all()
-    assert (table[1] == table[2]).sum() == 1
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "small.png")
     refused = cli("sample", run, "--where", tmp_path / "small.png", *shared)
     assert refused.refused("small.png: is 3 x 4 (height x width), and the conditions of the run")
