@@ -347,6 +347,6 @@ def test_a_list_beside_images_has_their_conditions(tmp_path: Path, condition: st
     with pytest.raises(InputError, match=r"--condition angle: x/ holds no metadata\.csv"):
         load(path, condition="angle")
     (tmp_path / "masks").mkdir()
-    with pytest.raises(InputError, match="FILE:COLUMN, or .*masks/ for a folder of arrays"):
+    with pytest.raises(InputError, match=r"FILE:COLUMN, or .*masks/ for a folder of arrays"):
         load(path, condition=str(tmp_path / "masks"))
     assert conform(path, data.config()).vector is None

@@ -170,7 +170,7 @@ def test_a_folder_of_images_is_a_condition_of_those_named_alike(
     np.testing.assert_array_equal(own.decode_maps(data.vector[:])["masks"][:, 0], values)
     np.testing.assert_array_equal(ask(masks, data.config())[0], data.vector[:])
     np.testing.assert_array_equal(ask(masks / "a" / "00.png", data.config())[0], data.vector[:1])
-    assert load(images, condition=str(masks)).fingerprint == data.fingerprint
+    assert load(images, condition=f"{masks}/").fingerprint == data.fingerprint
     assert load(images).fingerprint != data.fingerprint
     (masks / "b" / "03.png").unlink()
     fewer = load(images, condition=f"{masks}/")

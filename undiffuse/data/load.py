@@ -109,7 +109,7 @@ def load(
         types = [f"{name}={kind}" for name, kind in types.items()]
     rule = rule.split(",") if isinstance(rule, str) else rule
     condition = condition.split(",") if isinstance(condition, str) else condition
-    condition = None if condition is None else located(condition, source)
+    condition = None if condition is None else located(condition)
     columns = {"drop": drop, "keep": keep, "types": types, "rule": rule, "condition": condition}
     given: dict[str, Any] = {"size": size, "axes": axes, "labels": labels, "rules": rules}
     given |= {name: tuple(words) for name, words in columns.items() if words is not None}

@@ -19,21 +19,13 @@ from undiffuse.data.paths import split_part, suffix_of
 from undiffuse.errors import InputError
 
 
-def located(condition: Sequence[str], source: Any) -> tuple[str, ...]:
+def located(condition: Sequence[str]) -> tuple[str, ...]:
     """Return the entries of `--condition`, with absolute paths of maps.
-
-    Args:
-        condition: the entries.
-        source: the data; beside a folder, folders are maps without a slash too.
 
     Raises:
         InputError: there is no such file or folder.
     """
-    folder = isinstance(source, str | os.PathLike) and Path(source).expanduser().is_dir()
-    return tuple(
-        _located(one) if is_map(one) or (folder and Path(one).is_dir()) else one
-        for one in condition
-    )
+    return tuple(_located(one) if is_map(one) else one for one in condition)
 
 
 def _located(entry: str) -> str:
