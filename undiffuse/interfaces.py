@@ -140,6 +140,10 @@ class Form(Protocol):
         """Return one picture of all these rows."""
         ...
 
+    def remarks(self, rows: np.ndarray) -> Sequence[str]:
+        """Return what is to be said of samples (n, ...), a sentence each."""
+        ...
+
     def bands(self, given: PartialRows, drawn: np.ndarray) -> Image.Image | None:
         """Return a picture of what is known, and of the median and the bands of what is drawn.
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 
+import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
@@ -43,7 +44,19 @@ WRITERS = {
     ".xlsx": _workbook,
     ".xlsm": _workbook,
 }
-PACKERS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+
+
+def zstd(content):
+    return pa.compress(content, codec="zstd", asbytes=True)
+
+
+PACKERS = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstd,
+}
 
 
 def write(table, path, packing=""):

@@ -113,7 +113,10 @@ def test_identifiers_keep_their_places_and_rows_of_the_data_have_none(tmp_path):
     assert (tmp_path / "t.csv").read_text().startswith('"id","x","token","y"\n61,0,')
     for new in (table, table.drop_columns(["id"])):
         assert len(conform(new, data.config())) == ROWS
-        assert complete(new, data.config()).known.all()
+        partial = complete(new, data.config())
+        assert partial.known.all()
+        said = [note for note in partial.notes if "samples get new values" in note]
+        assert len(said) == len({"id", "token"} & set(new.column_names))
 
 
 REFUSED = {

@@ -179,6 +179,10 @@ def bad_gzip(folder):
     (folder / "t.csv.gz").write_bytes(whole[:-20])
 
 
+def bad_zstd(folder):
+    (folder / "t.csv.zst").write_bytes(PACKERS[".zst"](b"a,b\n1,2\n3,4\n" * 100)[:-9])
+
+
 def no_gzip(folder):
     (folder / "t.csv.gz").write_bytes(b"a,b\n1,2\n")
 
@@ -218,6 +222,7 @@ def one_file(name):
 
 REFUSED = {
     "cut short": (bad_gzip, "t.csv.gz: is cut short; write or fetch it again."),
+    "zstd cut short": (bad_zstd, "t.csv.zst: could not be unpacked (Truncated compressed stream"),
     "no gzip": (no_gzip, "t.csv.gz: could not be unpacked (Not a gzipped file (b'a,')); write"),
     "no json": (no_json, "t.jsonl: line 2 is not valid JSON"),
     "no object": (no_object, "t.jsonl: line 2 is not an object; correct it."),
@@ -252,7 +257,7 @@ def test_what_is_damaged_or_unknown_is_refused(name, tmp_path):
     assert refusal(path).replace(f"{tmp_path}/", "").startswith(sentence)
 
 
-@pytest.mark.parametrize("name", ["t.csv.gz", "t.xlsx"])
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zst", "t.xlsx"])
 def test_a_bomb_is_not_unpacked(name, tmp_path, monkeypatch):
     monkeypatch.setattr(unpacked, "LARGE", 2**16)
     content = b"a\n" + b"0\n" * 2**20
@@ -260,7 +265,7 @@ def test_a_bomb_is_not_unpacked(name, tmp_path, monkeypatch):
         with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("xl/worksheets/sheet1.xml", content)
     else:
-        (tmp_path / name).write_bytes(gzip.compress(content))
+        (tmp_path / name).write_bytes(PACKERS[f".{name.split('.')[-1]}"](content))
     assert "may be a decompression bomb" in refusal(tmp_path / name)
 
 

@@ -193,6 +193,9 @@ def _draw(
             callback=callback,
             **more,
         )
+    assert model.form is not None
+    for remark in model.form.remarks(rows):
+        terminal.say(remark, "yellow")
     written = {"out": options.out, **_save(model, asked, rows, more, out)}
     if each >= LEAST_FOR_BANDS and "given" in more:
         written |= _bands(model, more["given"], rows, out, asked)

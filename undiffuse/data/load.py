@@ -63,11 +63,11 @@ def load(
             "gaussians8"), or an object: an array, a tensor, (x, y), a data frame, a map-style
             torch Dataset. Paths are those of a folder of images or of recordings; of an array in
             .npy, .npz, "file.h5:/group/name" or an IDX file; of a table in .csv, .tsv, .jsonl or
-            .ndjson, all of them also with .gz, .bz2 or .xz, in .parquet, "file.xlsx:Sheet" or a
-            folder of such parts. A y
-            (N,) of whole numbers or text are labels; other floats, floats (N, k) and columns by
-            name (a mapping, a data frame) are conditions, called y, or y0, y1, ..., and so are
-            arrays (N, *S) or (N, C, *S) with a value at each position of the rows (see `maps`).
+            .ndjson, all of them also with .gz, .bz2, .xz or .zst, in .parquet, "file.xlsx:Sheet" or
+            a folder of such parts. A y (N,) of whole numbers or text are labels; other floats,
+            floats (N, k) and columns by name (a mapping, a data frame) are conditions, called y, or
+            y0, y1, ..., and so are arrays (N, *S) or (N, C, *S) with a value at each position of
+            the rows (see `maps`).
         seed: decides which rows are held out, and draws the toys.
         held_out: the share or the number of rows to hold out; a tenth by default.
         size: for images the longer side or (height, width) in pixels, for recordings the length

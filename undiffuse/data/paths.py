@@ -14,7 +14,7 @@ from undiffuse.reading import printable
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 """Of files of text, which may be compressed."""
-COMPRESSED = (".gz", ".bz2", ".xz")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 HDF5_SUFFIXES = (".h5", ".hdf5")
 WORKBOOK_SUFFIXES = (".xlsx", ".xlsm")
 

@@ -118,6 +118,10 @@ class WrittenForm(ABC):
     def preview(self, rows: np.ndarray) -> Image.Image:
         """Return one picture of all these rows."""
 
+    def remarks(self, rows: np.ndarray) -> Sequence[str]:
+        """Return nothing: only tables have keys; see `Form`."""
+        return ()
+
     def bands(self, given: PartialRows, drawn: np.ndarray) -> Image.Image | None:
         """Return None: only sequences have bands; see `Form`."""
         return None

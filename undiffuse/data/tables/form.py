@@ -19,6 +19,7 @@ from undiffuse.atomic import atomic_file
 from undiffuse.data.pictures import LITERAL, figure_to_image, small_axes
 from undiffuse.data.tables.columns import Column
 from undiffuse.data.tables.identifier import Identifier
+from undiffuse.data.tables.unique import repeats
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows
 
@@ -100,6 +101,7 @@ class TableForm:
         delimiter: what a CSV file is written with.
         left_out: the columns of the data that are not modelled, and that new rows may have.
         identifiers: those of them that samples get new values in, from the first place on.
+        keys: the places of columns in which, together, no two rows of the data agree; see `unique`.
     """
 
     dtype = "float64"
@@ -114,6 +116,7 @@ class TableForm:
         delimiter: str = ",",
         left_out: Sequence[str] = (),
         identifiers: Sequence[Identifier] = (),
+        keys: Sequence[Sequence[int]] = (),
     ) -> None:
         self.library = library
         self.schema = schema
@@ -121,6 +124,7 @@ class TableForm:
         self.delimiter = delimiter
         self.left_out = tuple(left_out)
         self.identifiers = tuple(identifiers)
+        self.keys = keys
 
     @property
     def column_sizes(self) -> Mapping[str, int]:
@@ -184,6 +188,16 @@ class TableForm:
         table = self.drawn(rows)
         with atomic_file(out) as temporary:
             WRITERS[out.suffix.lower()](table, temporary, self.delimiter)
+
+    def remarks(self, rows: np.ndarray) -> list[str]:
+        """Return how many samples agree in what no two rows of the data agree in."""
+        return [
+            f"{count:,} of {len(rows):,} samples have the {names} of another, which no two rows of "
+            "the data share: each is drawn by itself; remove them if that matters."
+            for key in self.keys
+            if (count := repeats(rows, key))
+            for names in [" and ".join(f'"{self.columns[i].name}"' for i in key)]
+        ]
 
     def bands(self, given: PartialRows, drawn: np.ndarray) -> Image.Image | None:
         """Return None: only sequences have bands; see `Form`."""

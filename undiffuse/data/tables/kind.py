@@ -53,6 +53,7 @@ from undiffuse.data.tables.modelled import (
 from undiffuse.data.tables.rules import RULES, Rule
 from undiffuse.data.tables.stated import Stated, read_rule, refuse_broken
 from undiffuse.data.tables.transform import TableTransform
+from undiffuse.data.tables.unique import unique_keys
 from undiffuse.data.tables.values import Numbering
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Progress
@@ -125,6 +126,9 @@ class TableKind(Kind):
         given = _given(opened, columns, matrix, reading.condition or (), stated)
         tree: dict[str, Any] = {"rows": len(matrix), "columns": facts}
         notes = [*opened.notes, *_remarks(opened, columns, matrix)]
+        keys = unique_keys(columns, matrix)
+        if keys:
+            tree["unique_keys"] = [" + ".join(columns[i].name for i in key) for key in keys]
 
         def make_transform(chunks: Callable[[], Iterator[np.ndarray]]) -> TableTransform:
             rows = np.concatenate(list(chunks()))
@@ -152,6 +156,7 @@ class TableKind(Kind):
                 delimiter=opened.delimiter,
                 left_out=opened.left_out,
                 identifiers=placed(identifiers, read, opened.table.column_names),
+                keys=keys,
             ),
             make_transform=make_transform,
             name=opened.name,
@@ -218,7 +223,7 @@ class TableKind(Kind):
     def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
         """Return rows known where a cell is filled; see `Kind.complete`."""
         transform, form, _ = self.restore(config)
-        opened = _open_for_run(source, form)
+        opened = _open_for_run(source, form, drawn=True)
         if opened.odd:
             row, reason = next(iter(opened.odd.items()))
             raise InputError(f"{opened.name}: {reason}, in row {row + 1:,}; correct it.")
@@ -514,10 +519,11 @@ def _fingerprint(
     return digest.hexdigest()[:16]
 
 
-def _open_for_run(source: Any, form: TableForm) -> TableSource:
+def _open_for_run(source: Any, form: TableForm, *, drawn: bool = False) -> TableSource:
     """Return the table of a file, a frame, or a `Data` of a table, without what the run left out.
 
-    Text is read as the run's columns were.
+    Text is read as the run's columns were. Where rows are `drawn` for these, a note says which of
+    their columns samples get other values in.
     """
     need_pyarrow("reading tables")
     from undiffuse.data.tables.opened import TableSource
@@ -537,7 +543,10 @@ def _open_for_run(source: Any, form: TableForm) -> TableSource:
     like = {column.name: (field, column.categories) for column, field in fields}
     opened = open_table(source, like=like)
     others = [name for name in form.left_out if name in opened.table.column_names]
-    return replace(opened, table=opened.table.drop_columns(others))
+    anew = [one for one in form.identifiers if one.name in others]
+    notes = [f"{opened.where(one.name)} names the rows: samples get new values." for one in anew]
+    table = opened.table.drop_columns(others)
+    return replace(opened, table=table, notes=(*opened.notes, *(notes if drawn else ())))
 
 
 def _check_names(form: TableForm, own: Conditions | None, opened: TableSource) -> None:

@@ -17,8 +17,15 @@ from undiffuse.data.paths import COMPRESSED
 from undiffuse.errors import InputError
 from undiffuse.reading import said
 
+
+def _open_zstd(path: Path) -> Any:
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(path.open("rb"), "zstd")
+
+
 _OPENERS: Mapping[str, Callable[[Path], Any]] = dict(
-    zip(COMPRESSED, (gzip.open, bz2.open, lzma.open))
+    zip(COMPRESSED, (gzip.open, bz2.open, lzma.open, _open_zstd))
 )
 _PIECE = 2**24  # bytes
 
