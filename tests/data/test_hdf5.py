@@ -33,6 +33,13 @@ def test_a_data_set_is_read_by_its_name(name, tmp_path):
     assert complete(path, data.config()).known.all()
 
 
+def test_values_that_lie_in_another_file_are_read(tmp_path):
+    with h5py.File(tmp_path / "t.h5", "w") as tree:
+        beside = [(str(tmp_path / "values.raw"), 0, ROWS.nbytes)]
+        tree.create_dataset("x", shape=ROWS.shape, dtype="f4", external=beside)[...] = ROWS
+    np.testing.assert_array_equal(load(tmp_path / "t.h5").loaded.rows.take(np.arange(40)), ROWS)
+
+
 def test_the_only_data_set_needs_no_name(tmp_path):
     data = load(file(tmp_path / "t.hdf5"))
     np.testing.assert_array_equal(data.loaded.rows.take(np.arange(40)), ROWS)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from undiffuse.data import complete, conform, load, restore
+from undiffuse.data.tables.identified import FEWEST
 from undiffuse.data.tables.text import IDENTIFIER
 from undiffuse.errors import InputError
 
@@ -85,6 +86,14 @@ def test_a_column_that_may_mean_something_is_modelled(name):
     data = load(pa.table({"x": X, name: KEPT[name]}))
     assert [column.name for column in data.form.columns] == ["x", name]
     assert not data.form.identifiers
+
+
+def test_few_rows_have_identifiers_only_if_their_owner_says_so():
+    for rows, found in ((FEWEST - 1, []), (FEWEST, ["id"])):
+        table = pa.table({"x": X[:rows], "id": [*range(rows)]})
+        assert [one.name for one in load(table).form.identifiers] == found
+        named = load(table, types={"id": IDENTIFIER})
+        assert [one.name for one in named.form.identifiers] == ["id"]
 
 
 def test_free_text_is_left_out_and_not_drawn():

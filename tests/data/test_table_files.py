@@ -83,6 +83,15 @@ def test_a_folder_of_parts_is_one_table(suffix, tmp_path):
     assert len(conform(folder, data.config())) == 24
 
 
+def test_names_of_folders_are_decoded_and_may_say_that_a_value_is_missing(tmp_path):
+    """As Hive and Spark write them."""
+    for key in ("__HIVE_DEFAULT_PARTITION__", "x%20y"):
+        (tmp_path / f"city={key}").mkdir()
+        write(table(12), tmp_path / f"city={key}" / "part.csv")
+    found = open_table(tmp_path).table.column("city").to_pylist()
+    assert found == [None] * 12 + ["x y"] * 12
+
+
 @pytest.mark.parametrize("suffix", READERS)
 def test_parts_that_differ_are_refused(suffix, tmp_path):
     write(table(), tmp_path / f"a{suffix}")

@@ -82,13 +82,15 @@ def test_a_season_is_found_and_repeated():
 class Knowing:
     """It completes series by the law of the process, and says what it was given."""
 
-    completes = True
+    completes, scale = True, 1.0
 
     def sample_rows(self, n, *, given, seed, **options):
         self.given = given
         rng, rows = np.random.default_rng(seed), given.rows.repeat(n, 0).astype(np.float64)
         for i in range(1, rows.shape[1]):
-            new = R * rows[:, i - 1] + math.sqrt(1 - R**2) * rng.normal(size=(len(rows), 1))
+            new = R * rows[:, i - 1] + math.sqrt(1 - R**2) * self.scale * rng.normal(
+                size=rows[:, 0].shape
+            )
             rows[:, i] = np.where(given.known.repeat(n, 0)[:, i], rows[:, i], new)
         return rows.astype(given.rows.dtype)
 
@@ -108,6 +110,18 @@ def test_a_model_that_knows_the_process_scores_as_the_gaussian_and_better_than_t
     assert figures["covered_90"].value > 0.7
     assert found.picture is not None
     assert found.picture.size[0] > 100
+
+
+def test_scores_are_in_deviations_of_each_channel():
+    """The mean over horizons h of the closed form, sqrt(1 - R^2h)/sqrt(pi) (Gneiting et al.)."""
+    parts = [process(300, 8, seed).swapaxes(1, 2) for seed in (0, 1)]
+    rows = np.concatenate([parts[0], 100 * parts[1]], 2).astype(np.float32)
+    model = Knowing()
+    model.scale = np.array([1.0, 100.0])
+    figures = forecast(model, refer(load(rows, axes="NTC"), features=flat)).figures
+    wanted = np.sqrt((1 - R ** (2 * np.arange(1, 3))) / math.pi).mean()
+    for name in ("crps", "crps_of_gaussian"):
+        assert figures[name].value == pytest.approx(wanted, abs=0.08), figures[name]
 
 
 def test_rows_that_are_no_series_are_not_forecast():

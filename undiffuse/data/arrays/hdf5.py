@@ -70,8 +70,8 @@ def _data_set(tree: Any, wanted: str, file: Path) -> Any:
 def _array_of(item: Any, file: Path, name: str) -> np.ndarray:
     if item.dtype.kind == "O" or item.dtype.hasobject:
         raise InputError(f"{name}: holds text or lists, not numbers; choose another data set.")
-    offset = item.id.get_offset()  # None if it is in chunks, or compressed
-    if offset is not None and not item.external and item.size:
+    offset = item.id.get_offset()  # None if it is in chunks, or in another file
+    if offset is not None and item.size:
         return np.memmap(file, item.dtype, "r", offset, item.shape)
     check_unpacked(file, item.nbytes)
     return item[...]
