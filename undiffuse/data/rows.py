@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -72,6 +72,21 @@ class Loaded:
     notes: Sequence[str] = ()
     names: Sequence[Any] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """Rows that are cut from something longer, and can be cut elsewhere: see `Windows`."""
+
+    def room(self, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends between which each row can begin, not to meet those held out."""
+        ...
+
+    def moved(
+        self, indices: np.ndarray, room: tuple[np.ndarray, np.ndarray], u: np.ndarray
+    ) -> np.ndarray:
+        """Return rows that begin at the shares u of their room."""
+        ...
 
 
 @final

@@ -8,7 +8,8 @@ the batch of step k on rank r of w takes the positions
 
 No order is stored, every batch is a function of (seed, step, rank, world), each epoch meets each
 training row once, and the ranks together see what one rank with a batch of w B would. Whether the
-image at position q is mirrored is a bit that depends on (seed, q).
+image at position q is mirrored is a bit that depends on (seed, q); so does by how much a window
+of a recording is moved, where there are few.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ from undiffuse.data.conformed import CheckedRows, Conformed
 from undiffuse.data.kind import KINDS
 from undiffuse.data.mirror import Mirrored, mirror, tell_mirrored
 from undiffuse.data.permutation import key, permute
-from undiffuse.data.rows import Loaded, as_tensor, chunk_indices
+from undiffuse.data.rows import Loaded, Movable, as_tensor, chunk_indices
 from undiffuse.data.split import FEWEST, make_split, split_by_parts
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
 
-_EPOCH, _MIRROR = 2, 4  # what a key is for; the split has others
+_EPOCH, _MIRROR, _MOVE = 2, 4, 5  # what a key is for; the split has others
 FEW = 500  # training images, below which mirrored ones helped (docs/measurements.md)
+FEW_WINDOWS = 2000  # in training, below which they are moved
 _PLANNED = 4096  # rows of which the places in the epoch are worked out together: that is quicker
 
 
@@ -144,9 +146,14 @@ class Data:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was skipped, resized or left out, and what cannot be done: one sentence each."""
-        few = ()
-        if self.n_held_out < FEWEST:
+        few: tuple[str, ...] = ()
+        if self._room is not None:
             few = (
+                f"{self.name}: training moves each window by up to half of it whenever it is met, "
+                "as there are few; held-out windows stay, and share no sample with these.",
+            )
+        if self.n_held_out < FEWEST:
+            few += (
                 f"{self.name}: {self.n_held_out} of {len(self.loaded.rows):,} rows are held out, "
                 f"and a report needs {FEWEST}: this run cannot be evaluated on its own data; have "
                 "more rows or a larger --data.held-out.",
@@ -228,11 +235,13 @@ class Data:
             positions = (steps * world + rank) * size + np.arange(size)
             epochs, within = np.divmod(positions, len(self))
             order = permute(within, len(self), key(_EPOCH, seed, epochs))
-            chosen = [None] * ahead
+            chosen, moves = [None] * ahead, [None] * ahead
             if self.mirrored:
                 chosen = key(_MIRROR, seed, positions) & np.uint64(1) == 1
-            for indices, some in zip(self.split.training(order), chosen):
-                yield self._batch(indices, some)
+            if self._room is not None:
+                moves = (key(_MOVE, seed, positions) >> np.uint64(11)) / 2.0**53
+            for indices, some, move in zip(self.split.training(order), chosen, moves):
+                yield self._batch(indices, some, move)
 
     def held_out_batch(self, size: int) -> dict[str, Tensor]:
         """Return the first `size` held-out rows, all if there are fewer; always the same ones."""
@@ -281,8 +290,25 @@ class Data:
             **({} if self._asked is None else {"conditions": self._asked.tree()}),
         }
 
-    def _batch(self, indices: np.ndarray, mirrored: np.ndarray | None = None) -> dict[str, Tensor]:
-        rows = self.loaded.rows.take(indices)
+    @cached_property
+    def _room(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Where each of few training windows of recordings can begin; None for other rows."""
+        rows = self.loaded.rows
+        if not isinstance(rows, Movable) or len(self) >= FEW_WINDOWS:
+            return None
+        return rows.room(self.split.holds_out(np.arange(len(self.loaded.rows))))
+
+    def _batch(
+        self,
+        indices: np.ndarray,
+        mirrored: np.ndarray | None = None,
+        move: np.ndarray | None = None,
+    ) -> dict[str, Tensor]:
+        source = self.loaded.rows
+        if move is None or self._room is None or not isinstance(source, Movable):
+            rows = source.take(indices)
+        else:
+            rows = source.moved(indices, self._room, move)
         if mirrored is not None and self._axis is not None:
             rows = mirror(rows, mirrored, self._axis)
         batch = {"row": as_tensor(rows)}

@@ -4,6 +4,9 @@ A recording of n samples gives floor(n/L) windows of L samples, spread evenly ov
 overlap: no sample is in two windows. A recording shorter than L gives one window, ended by silence.
 `Windows.groups` tells which recording a window comes from: the split is one of recordings, as
 windows of the same one are alike.
+
+Where there are few, each is moved whenever training meets it, by up to half a window, so that no
+two epochs see the same: within its recording, and never onto a window that is held out.
 """
 
 from __future__ import annotations
@@ -39,17 +42,42 @@ class Windows:
         )
         begin = (n.cumsum() - n)[self.groups]
         self.starts = begin + number * length + gaps
-        self.stops = np.minimum(self.starts + length, begin + n[self.groups])
+        self.begins, self.ends = begin, begin + n[self.groups]  # of the recordings
+        self.stops = np.minimum(self.starts + length, self.ends)
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """Return the windows (B, L) or (B, L, C) at these positions, in the stored type."""
-        rows = np.zeros((len(indices), self.length, self.samples.shape[1]), self.samples.dtype)
-        for row, i in zip(rows, indices):
-            row[: self.stops[i] - self.starts[i]] = self.samples[self.starts[i] : self.stops[i]]
+        return self._cut(self.starts[indices], self.stops[indices])
+
+    def _cut(self, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+        rows = np.zeros((len(starts), self.length, self.samples.shape[1]), self.samples.dtype)
+        for row, start, stop in zip(rows, starts, stops):
+            row[: stop - start] = self.samples[start:stop]
         return rows[..., 0] if rows.shape[2] == 1 else rows
+
+    def room(self, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first and the last start (N,) of each window, moved by half of it at most.
+
+        Args:
+            held_out: (N,) the windows whose samples no other window may hold.
+        """
+        before = np.maximum.accumulate(np.where(held_out, self.stops, 0))
+        after = np.minimum.accumulate(np.where(held_out, self.starts, self.ends[-1])[::-1])[::-1]
+        half = self.length // 2
+        first = np.maximum.reduce([self.begins, before, self.starts - half])
+        last = np.minimum.reduce([self.ends, after, self.stops + half]) - self.length
+        return np.minimum(first, self.starts), np.maximum(last, self.starts)
+
+    def moved(
+        self, indices: np.ndarray, room: tuple[np.ndarray, np.ndarray], u: np.ndarray
+    ) -> np.ndarray:
+        """Return the windows (B, ...) at these positions, moved: u (B,) is uniform in [0, 1)."""
+        first, last = (ends[indices] for ends in room)
+        starts = first + np.floor(u * (last - first + 1)).astype(np.int64)
+        return self._cut(starts, np.minimum(starts + self.length, self.ends[indices]))
 
 
 def window_length(
