@@ -3,15 +3,19 @@
 import datetime
 import decimal
 import gzip
+import math
 
 import numpy as np
 import pandas as pd
 import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from image_files import folder_of, pixels
 
+from undiffuse.data.tables.modelled import UnorderedColumn
 from undiffuse.data.tables.transform import TableTransform
+from undiffuse.data.tables.unordered import APART
 
 
 def frame(rows=60, seed=0):
@@ -39,6 +43,40 @@ def encoded(column, codes, z):
 def decoded(column, x):
     """The codes (B,) of one modelled column."""
     return TableTransform(columns=[column]).decode(x)[:, 0]
+
+
+def law_of(column, x, masses=None, wider=1.0):
+    """log m(x) (B,) of levels without an order: each of its share, about its corner in its cell.
+
+    Corners are where zero noise leads, twice APART deviations from each other. By their shares w
+    the coordinates of K of them vary by 2 APART^2 (1 - sum w^2)/(K - 1) on average, and by the
+    deviation's square: together by one.
+    """
+    codes = torch.tensor([*column.values, *[math.nan] * column.missing], dtype=torch.float64)
+    own, other = torch.zeros(2, len(codes), dtype=torch.float64)
+    for shares, given in ((own, column.masses), (other, masses or column.masses)):
+        shares.index_add_(0, torch.tensor(column.corners), torch.tensor(given).double())
+        shares /= shares.sum()
+    corners = encoded(column, codes, torch.zeros(len(codes), column.width).double())[0].double()
+    level = [[*map(str, codes.tolist())].index(str(one)) for one in decoded(column, x)]
+    spread = 2 * APART**2 * (1 - own.square().sum()) / column.width
+    std = wider / (1 + spread).sqrt()
+    square = (x[:, None].double() - corners).square().sum(2)
+    constant = column.width * (std.log() + 0.5 * math.log(2 * math.pi))
+    return other.log()[level] + (-0.5 * square / std**2).logsumexp(1) - constant
+
+
+def own_law(transform, x):
+    """log-density (B,) of x if no coordinate depended on those of another column."""
+    plain = [transform.columns[i] for i in transform._plain]
+    own, rest = x[:, : sum(transform._widths)], x[:, sum(transform._widths) :].double()
+    parts = zip(plain, own.split(transform._widths, 1))
+    log_p = -(rest.square() / 2 + math.log(2 * math.pi) / 2).sum(1)
+    for column, part in parts:
+        unordered = isinstance(column, UnorderedColumn)
+        normal = -(part.double().square() / 2 + math.log(2 * math.pi) / 2).sum(1)
+        log_p = log_p + (law_of(column, part) if unordered else normal)
+    return log_p
 
 
 def every_arrow_type(seed=0):

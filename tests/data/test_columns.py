@@ -20,7 +20,13 @@ from undiffuse.data.tables import read as table_read
 from undiffuse.data.tables.batches import BATCHES, NumberBatch
 from undiffuse.data.tables.columns import COLUMNS, GridColumn, IntegerColumn, measure_column
 from undiffuse.data.tables.form import LIBRARIES, WRITERS
-from undiffuse.data.tables.modelled import MODELLED, ConstantColumn, LevelColumn, NumberColumn
+from undiffuse.data.tables.modelled import (
+    MODELLED,
+    ConstantColumn,
+    LevelColumn,
+    NumberColumn,
+    UnorderedColumn,
+)
 from undiffuse.data.tables.read import READERS, open_table
 
 pa = pytest.importorskip("pyarrow")
@@ -135,6 +141,9 @@ EXAMPLES = {
     "levels": LevelColumn(
         name="c", values=[3.0, 0.0, 1.0], masses=[0.5, 0.3, 0.1, 0.05, 0.05], unseen=3
     ),
+    "unordered": UnorderedColumn(
+        name="c", values=[3.0, 0.0, 1.0], masses=[0.5, 0.3, 0.1, 0.05, 0.05], unseen=3
+    ),
     "number": NumberColumn(
         name="c",
         low=0.0,
@@ -150,6 +159,7 @@ EXAMPLES = {
 CODES = {
     "constant": [7.0],
     "levels": [3.0, 0.0, 1.0, np.nan],
+    "unordered": [3.0, 0.0, 1.0, np.nan],
     "number": [*range(91), 120.0, np.nan],
 }
 

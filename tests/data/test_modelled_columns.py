@@ -13,8 +13,10 @@ from scipy.stats import norm
 from undiffuse.data.tables.columns import measure_column
 from undiffuse.data.tables.modelled import (
     ConstantColumn,
+    EnumeratedColumn,
     LevelColumn,
     NumberColumn,
+    UnorderedColumn,
     copies_of,
     measure_model,
     phrase_of,
@@ -74,6 +76,16 @@ def apart(values, rows):
         ),
         (apart(20, 800) + [math.e * i for i in range(1, 150)], NumberColumn, "a continuous number"),
         (["a", "b", "a", "b"], LevelColumn, "one of 2 values"),
+        (["a", "b", "c"] * 3, UnorderedColumn, "one of 3 values, without an order"),
+        ([*"abcdefghijklmnop"] * 3, UnorderedColumn, "one of 16 values, without an order"),
+        ([*"abcdefghijklmnopq"] * 3, LevelColumn, "one of 17 values"),
+        (
+            [*"abcdefghijklmno", None] * 3,
+            UnorderedColumn,
+            "one of 15 values, or missing, without an order",
+        ),
+        ([*"abcdefghijklmnop", None] * 3, LevelColumn, "one of 16 values, or missing"),
+        (["a", "b", None] * 3, LevelColumn, "one of 2 values, or missing"),
         ([True, False, None], LevelColumn, "one of 2 values, or missing"),
     ],
 )
@@ -106,7 +118,7 @@ def test_numbers_that_recur_in_copied_rows_alone_are_continuous():
 def test_levels_have_their_shares_and_unseen_values_theirs(values, listed, counts):
     """Without an order by falling frequency, else as they rise; unseen and missing come last."""
     column, _ = modelled(values)
-    assert isinstance(column, LevelColumn)
+    assert isinstance(column, EnumeratedColumn)
     assert column.values == listed
     assert column.missing == (len(counts) > len(listed) + 1)
     np.testing.assert_allclose(column.masses, counts)

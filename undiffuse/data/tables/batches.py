@@ -19,12 +19,15 @@ from torch.special import ndtr, ndtri
 
 from undiffuse.data.tables.modelled import (
     ConstantColumn,
+    EnumeratedColumn,
     GivenColumn,
     LevelColumn,
     ModelledColumn,
     NumberColumn,
+    UnorderedColumn,
     on_grid,
 )
+from undiffuse.data.tables.unordered import Simplices
 from undiffuse.data.unseen import log_seen
 from undiffuse.data.whole_numbers import inside
 
@@ -34,8 +37,8 @@ FARTHEST = 8.0  # ndtri of the largest float64 below 1 is 8.2: the outermost int
 class ColumnBatch(ABC):
     """How columns of one sort, C of them, are encoded and decoded, all at once.
 
-    Codes are (C, B). x and its noise are (C, B) too, or (2 C, B): the first coordinate of each
-    column, then the second of each; (0, B) for constants.
+    Codes are (C, B). x and its noise are (C, B) too, or (2 C, B) and more: the first coordinate of
+    each column, then the second of each; (0, B) for constants.
     """
 
     @abstractmethod
@@ -85,7 +88,7 @@ class GivenBatch(ColumnBatch):
 class LevelBatch(ColumnBatch):
     """Columns of levels, each of which has an interval of the standard normal."""
 
-    def __init__(self, columns: Sequence[LevelColumn]) -> None:
+    def __init__(self, columns: Sequence[EnumeratedColumn]) -> None:
         orders = [np.argsort(column.values, kind="stable") for column in columns]
         values = [np.array(c.values, np.float64)[order] for c, order in zip(columns, orders)]
         levels = [order + (order >= c.unseen) for c, order in zip(columns, orders)]
@@ -110,6 +113,10 @@ class LevelBatch(ColumnBatch):
         level = torch.where(known.gather(1, place) == finite, levels.gather(1, place), unseen)
         return torch.where(codes.isnan(), last, level)
 
+    def log_mass(self, codes: Tensor) -> Tensor:
+        """Return the logarithm of each code's share."""
+        return self._mass.to(codes.device).gather(1, self.level(codes)).log()
+
     def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """See `ColumnBatch`."""
         return self.spread(self.level(codes), z)
@@ -130,6 +137,43 @@ class LevelBatch(ColumnBatch):
     def decode(self, x: Tensor) -> Tensor:
         """See `ColumnBatch`."""
         return self._drawn.to(x.device).gather(1, self.level_at(x))
+
+
+@final
+class UnorderedBatch(ColumnBatch):
+    """Columns of levels without an order: each has a simplex.
+
+    x is the first coordinate of each column, then the second of each that has one, and so on.
+    """
+
+    def __init__(self, columns: Sequence[UnorderedColumn]) -> None:
+        self._levels = LevelBatch(columns)
+        self._corner = _stacked([column.corners for column in columns], 0.0).long()
+        self._drawn = _stacked([[*c.values, *[math.nan] * c.missing] for c in columns])
+        masses = _stacked([column.masses for column in columns], 0.0)
+        shares = torch.zeros_like(masses).scatter_add(1, self._corner, masses)
+        self._log_part = masses.log() - shares.gather(1, self._corner).log()
+        widths = torch.tensor([column.width for column in columns])
+        self._simplices = Simplices([own[: n + 1] for own, n in zip(shares, widths.tolist())])
+        self._has = torch.arange(int(widths.max()))[:, None] < widths  # (K - 1, C) coordinates
+
+    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ColumnBatch`."""
+        corner, log_part, has = _beside(z, self._corner, self._log_part, self._has)
+        level = self._levels.level(codes)
+        x, log_q = self._simplices.draw(corner.gather(1, level), self._padded(z))
+        return x[has], log_part.gather(1, level) - log_q
+
+    def decode(self, x: Tensor) -> Tensor:
+        """See `ColumnBatch`."""
+        return self._drawn.to(x.device).gather(1, self._simplices.nearest(self._padded(x)))
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """Return coordinates (K - 1, C, B), 0 where a column has none."""
+        has = self._has.to(x.device)
+        padded = x.new_zeros(*has.shape, x.shape[1])
+        padded[has] = x
+        return padded
 
 
 @final
@@ -216,6 +260,7 @@ BATCHES: Mapping[type[ModelledColumn], Callable[[Sequence[Any]], ColumnBatch]] =
     ConstantColumn: ConstantBatch,
     GivenColumn: GivenBatch,
     LevelColumn: LevelBatch,
+    UnorderedColumn: UnorderedBatch,
     NumberColumn: NumberBatch,
 }
 """What encodes columns, by how they are modelled."""

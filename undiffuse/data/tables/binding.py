@@ -21,7 +21,12 @@ import numpy as np
 from undiffuse.data.tables.columns import FloatColumn, IntegerColumn
 from undiffuse.data.tables.combined import all_occur, combine, leads
 from undiffuse.data.tables.finding import FEWEST, SURE, Seen, determinations, gaps_together
-from undiffuse.data.tables.modelled import LevelColumn, NumberColumn, measure_model
+from undiffuse.data.tables.modelled import (
+    EnumeratedColumn,
+    LevelColumn,
+    NumberColumn,
+    measure_model,
+)
 from undiffuse.data.tables.rules import (
     Absent,
     Calendar,
@@ -65,7 +70,7 @@ def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rul
         found.remove(refused)
     for i, model in enumerate(seen.models):
         by = _order(chosen, seen, i)
-        if by is not None and isinstance(model, LevelColumn):
+        if by is not None and isinstance(model, EnumeratedColumn):
             seen.models[i] = LevelColumn.measure(seen.codes[:, i], seen.columns[i], by)
     if search:
         pairs = combine(seen, set(seen.varied) - bound - kept, pairs)
@@ -280,7 +285,7 @@ def _absent(
     alone = rule is None and not np.isnan(codes).any()
     column = replace(column, missing="no") if alone else column
     inner = rule or measure_model(column, codes, seen.types[place], seen.copies[some])
-    if by is not None and isinstance(inner, LevelColumn):
+    if by is not None and isinstance(inner, EnumeratedColumn):
         inner = LevelColumn.measure(codes, column, by[some])
     return Absent(
         name=seen.names[place],

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from undiffuse.data.tables.columns import Column, FloatColumn
-from undiffuse.data.tables.modelled import GivenColumn, LevelColumn, ModelledColumn, copies_of
+from undiffuse.data.tables.modelled import EnumeratedColumn, GivenColumn, ModelledColumn, copies_of
 from undiffuse.data.tables.rules import Calendar, Determined, Formula, Lookup
 from undiffuse.data.tables.values import DAY_MINUTES, PARTS, Numbering, parts_of
 
@@ -414,7 +414,7 @@ def _lookups(seen: Seen) -> Iterator[Lookup]:
         alone[x] = {target for target, one in zip(targets, bound) if one}
         for y in sorted(alone[x]):
             yield from _lookup(seen, seen.first, y, [x])
-    levels = [i for i in keys if isinstance(seen.models[i], LevelColumn)]
+    levels = [i for i in keys if isinstance(seen.models[i], EnumeratedColumn)]
     if len(levels) > MOST_COLUMNS:
         return
     for pair in combinations(levels, 2):

@@ -133,10 +133,10 @@ class TableKind(Kind):
         def make_transform(chunks: Callable[[], Iterator[np.ndarray]]) -> TableTransform:
             rows = np.concatenate(list(chunks()))
             models = _models(opened, columns, rows, {one.name for one in given})
-            for fact, model, column, field in zip(facts, models, columns, schema):
-                fact["modelled as"] = phrase_of(model, column, field.type)
             seen = Seen(columns, [field.type for field in schema], models, rows)
             rules = bind(seen, search=reading.rules is not False, stated=stated)
+            for fact, model, column, field in zip(facts, models, columns, schema):
+                fact["modelled as"] = phrase_of(model, column, field.type)
             if given and reading.rules is not False:
                 notes.append(
                     f"{opened.name}: conditions take no part in rules: what holds between them and "

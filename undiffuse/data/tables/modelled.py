@@ -11,8 +11,12 @@ With u uniform,
     v = F_k + u w_k,   x = Phi^-1(v),
     log P(k) = log E_u[w_k p(x)/phi(x)] >= E_u[log p(x) + log w_k - log phi(x)],
 
-which is an equality when x is standard normal. Categories without an order stand by falling
-frequency: rare ones lie in a tail, where an interval of the same probability is wider.
+which is an equality when x is standard normal.
+
+*Levels without an order* (3 to 16 categories) are corners of a simplex instead, in a dimension less
+than they are (see `unordered`): on a line they would have neighbours. Two, more than 16, and those
+that occur beside a value of another column stand by falling frequency: rare ones lie in a tail,
+where an interval of the same probability is wider.
 
 A value that the n training rows do not have is one more level. The N_1 values that one row has are
 about as frequent together as all unseen ones (Good 1953), so their share N_1/n is split into
@@ -46,7 +50,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 import numpy as np
 import torch
@@ -54,6 +58,7 @@ from torch import Tensor
 from torch.special import ndtr, ndtri
 
 from undiffuse.data.tables.columns import Column, FloatColumn
+from undiffuse.data.tables.unordered import MOST
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,6 +77,9 @@ KNOTS = 33  # at most; with fewer than eight rows to a knot there are fewer
 EXACT_STEPS = 2**20  # whole numbers with up to this many steps come back exactly from float32
 _SAME = 1e-7  # relative difference of numbers that are one: those of float32 columns are rounded
 LEAST_SLOPE = 3e-6  # of the map on such a column: a bin is then several ulps wide, even in a tail
+
+
+_L = TypeVar("_L", bound="EnumeratedColumn")
 
 
 class ModelledColumn(ABC):
@@ -157,19 +165,16 @@ class GivenColumn(ModelledColumn):
         return self.expects(codes)
 
 
-@final
-class LevelColumn(ModelledColumn):
+class EnumeratedColumn(ModelledColumn):
     """A column with few values.
 
     Args:
         name: the column's name, for messages.
-        values: its codes, in the order of their intervals.
+        values: its codes, in their order.
         masses: the share of each, with that of unseen values at `unseen`, and then that of missing
             if it can be missing.
         unseen: the place of the level of all other values.
     """
-
-    width = 1
 
     def __init__(
         self,
@@ -190,7 +195,9 @@ class LevelColumn(ModelledColumn):
             raise ValueError(f'column "{name}": the masses are none of its levels')
 
     @classmethod
-    def measure(cls, rows: np.ndarray, column: Column, by: np.ndarray | None = None) -> LevelColumn:
+    def measure(
+        cls: type[_L], rows: np.ndarray, column: Column, by: np.ndarray | None = None
+    ) -> _L:
         """Return the column of training rows (N,) of codes.
 
         Args:
@@ -232,6 +239,35 @@ class LevelColumn(ModelledColumn):
     def some_code(self) -> float:
         """See `ModelledColumn`."""
         return self.drawn[0]
+
+
+@final
+class LevelColumn(EnumeratedColumn):
+    """Levels that are intervals of one coordinate; for the arguments see `EnumeratedColumn`."""
+
+    width = 1
+
+
+@final
+class UnorderedColumn(EnumeratedColumn):
+    """Levels that are corners; for the arguments see `EnumeratedColumn`.
+
+    Unseen values share the corner of the level beside them: it is never empty.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        values: Sequence[float | int],
+        masses: Sequence[float | int],
+        unseen: int,
+    ) -> None:
+        super().__init__(name=name, values=values, masses=masses, unseen=unseen)
+        own = [*range(len(masses) - 1)]
+        beside = min(unseen, len(values) - 1)
+        self.corners = [*own[:unseen], beside, *own[unseen:]]  # of each level
+        self.width = own[-1]
 
 
 @final
@@ -349,6 +385,7 @@ MODELLED: Mapping[str, type[ModelledColumn]] = {
     "constant": ConstantColumn,
     "given": GivenColumn,
     "levels": LevelColumn,
+    "unordered": UnorderedColumn,
     "number": NumberColumn,
 }
 """Every way to model a column, by the name it is recorded under."""
@@ -369,7 +406,8 @@ def measure_model(
     """Decide how a column of an Arrow type is modelled.
 
     one value in every row                                    left out, and put back
-    a category, a boolean, at most 256 values on a grid       levels
+    a category, a boolean, at most 256 values on a grid       levels; 3 to 16 categories have no
+                                                              order
     at most 256 values on no grid that recur                  levels
     anything else                                             a number; its atoms stand apart
 
@@ -388,6 +426,8 @@ def measure_model(
     grid = column.grid_of(values, arrow_type)
     repeated = len(values) <= min(MOST_LEVELS, counts.sum() / REPEATS)
     repeated = repeated and (bool(grid) or _recur(codes, ordinary, copies))
+    if not column.ordered and 2 < len(values) <= MOST - (column.missing != "no"):
+        return UnorderedColumn.measure(codes, column)
     if column.size or len(ordinary) < 2 or repeated:
         return LevelColumn.measure(codes, column)
     return NumberColumn.measure(codes, column, ordinary, grid)
@@ -400,9 +440,10 @@ def phrase_of(model: ModelledColumn, column: Column, arrow_type: pa.DataType) ->
     if isinstance(model, GivenColumn):
         return "a condition: the others are modelled given it"
     or_missing = ", or missing" if column.missing != "no" else ""
-    if isinstance(model, LevelColumn):
+    if isinstance(model, EnumeratedColumn):
         apart = " on no grid" if isinstance(column, FloatColumn) else ""
-        return f"one of {len(model.values)} values{apart}{or_missing}"
+        order = ", without an order" if isinstance(model, UnorderedColumn) else ""
+        return f"one of {len(model.values)} values{apart}{or_missing}{order}"
     assert isinstance(model, NumberColumn)
     named = ", ".join(column.texts(np.array(model.atoms), arrow_type)) if model.atoms else ""
     apart = f", with {named} apart" if named else ""

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.data.tables.batches import BATCHES, LevelBatch, negative_log_normal
-from undiffuse.data.tables.modelled import LevelColumn, ModelledColumn
+from undiffuse.data.tables.modelled import EnumeratedColumn, LevelColumn, ModelledColumn
 from undiffuse.data.tables.values import Numbering, said_part
 from undiffuse.data.unseen import log_seen
 
@@ -43,6 +43,8 @@ _UNITS = ("year", "month", "day", "hour", "minute", "second")
 
 def log_share(column: ModelledColumn, codes: np.ndarray) -> Tensor:
     """Return log q of codes (N,): the law of a column alone, at the middle of a step of a grid."""
+    if isinstance(column, EnumeratedColumn):
+        return LevelBatch([column]).log_mass(torch.from_numpy(codes)[None])[0]
     z = torch.zeros(column.width, len(codes), dtype=torch.float64)
     x, correction = BATCHES[type(column)]([column]).encode(torch.from_numpy(codes)[None], z)
     return correction[0] - negative_log_normal(x).sum(0)

@@ -58,8 +58,9 @@ class TableTransform:
             BATCHES[sort]([plain[i] for i in group]) for (sort, _), group in alike.items()
         ]
         first = np.cumsum([0, *self._widths]).tolist()
-        coordinates = [
-            [first[i] + k for k in range(self._widths[group[0]]) for i in group] for group in groups
+        coordinates = [  # of a group the first of each column, then the second of those with two
+            [first[i] + k for k in range(max(self._widths)) for i in group if k < self._widths[i]]
+            for group in groups
         ]
         self._by_column, self._by_coordinate = _Regrouped(groups), _Regrouped(coordinates)
 
@@ -70,7 +71,7 @@ class TableTransform:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(D,): one per column, two if values are missing or stand apart, none if constant."""
+        """(D,): of each column as many as its `width`."""
         return (sum(self._widths) + sum(self._rule_widths),)
 
     @property
