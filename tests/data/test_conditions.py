@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -204,7 +205,9 @@ def test_conditions_of_a_table_are_written_as_its_cells_are(tmp_path: Path) -> N
     rows = [f'{i % 9 / 4},{1 + i % 28:02}/03/2024,"$1,{i % 7:03}.50"' for i in range(60)]
     (tmp_path / "t.csv").write_text("\n".join(["x,day,price", *rows]))
     data = load(tmp_path / "t.csv", condition="day,price")
-    first = conform(tmp_path / "t.csv", data.config()).vector[:1]
+    vector = conform(tmp_path / "t.csv", data.config()).vector
+    assert vector is not None
+    first = vector[:1]
     where = {"day": "01/03/2024", "price": "$1,000.50"}
     np.testing.assert_array_equal(ask(where, data.config())[0], first)
     (tmp_path / "where.csv").write_text('day,price\n01/03/2024,"$1,000.50"\n')
@@ -214,12 +217,12 @@ def test_conditions_of_a_table_are_written_as_its_cells_are(tmp_path: Path) -> N
 def test_new_rows_of_a_table_may_lack_conditions() -> None:
     table = frame()
     config = load(table, condition=["age", "colour"]).config()
-    whole = conform(table, config)
-    assert whole.vector is not None
-    partly = conform(table.drop(columns="age"), config)
-    assert partly.vector is not None
-    assert (partly.vector[:, :2] == 0).all()
-    np.testing.assert_array_equal(partly.vector[:, 2:], whole.vector[:, 2:])
+    whole = conform(table, config).vector
+    partly = conform(table.drop(columns="age"), config).vector
+    assert isinstance(whole, np.ndarray)
+    assert isinstance(partly, np.ndarray)
+    assert (partly[:, :2] == 0).all()
+    np.testing.assert_array_equal(partly[:, 2:], whole[:, 2:])
     assert conform(table.drop(columns=["age", "colour"]), config).vector is None
     strange = conform(table.replace({"colour": {"red": "green"}}), config)
     problems = next(strange.batches(200))["problems"]
@@ -276,7 +279,7 @@ def test_what_stands_beside_an_array_is_labels_or_conditions() -> None:
     ],
 )
 def test_what_cannot_stand_beside_an_array_is_refused(
-    y: object, condition: object, said: str
+    y: object, condition: Sequence[str] | None, said: str
 ) -> None:
     with pytest.raises(InputError) as refused:
         load((np.random.default_rng(0).normal(size=(60, 2)), y), condition=condition)
@@ -318,6 +321,7 @@ def test_a_list_beside_images_has_their_conditions(tmp_path: Path, condition: st
     data = load(path, condition=condition)
     own = Conditions.restore(data.config())
     assert own is not None
+    assert isinstance(data.vector, np.ndarray)
     assert own.words(data.vector)[3] == {"angle": 30.0, "colour": "b"}
     assert own.words(data.vector)[20] == {"angle": None, "colour": None}
     assert any("1 of 21 images are not named in metadata.jsonl" in note for note in data.notes)

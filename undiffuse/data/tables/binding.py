@@ -77,11 +77,12 @@ def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rul
     orders, strict = _orders(seen, {*bound, *pairs}, search, stated)
     below = pairs | orders | {rule.target: list(rule.sources) for rule in chosen}
     gaps = _gaps_kept(seen, below) if search else {}
-    rules: dict[int, Rule] = {rule.target: rule for rule in chosen}
+    determined = {rule.target: rule for rule in chosen}
+    rules: dict[int, Rule] = dict(determined)
     for place, others in below.items():
         some = seen.without_gaps(gaps.get(place, ()))
-        if place in bound:
-            _complete(rules[place], seen, some)
+        if place in determined:
+            _complete(determined[place], seen, some)
         elif place in pairs:
             by = _order(chosen, seen, place, others)
             rules[place] = _within(seen, place, others, by, some)

@@ -584,7 +584,7 @@ class Absent(Rule):
 
     def _absent(self, row: np.ndarray) -> np.ndarray:
         """Return in which rows (B,) the target has to be missing."""
-        return np.isnan(row[:, list(self.gaps)]).any(1)
+        return np.asarray(np.isnan(row[:, list(self.gaps)]).any(1))
 
     def encode(self, row: np.ndarray, z: Tensor, own: ModelledColumn) -> tuple[Tensor, Tensor]:
         """See `Rule`."""
