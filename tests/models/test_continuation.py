@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from exact_process import ExactProcess
+from exact_process import process as of_coefficient
 from model_cases import Rows
-from torch import nn
 
 import undiffuse as ud
-from undiffuse.diffusion.target import regression_target
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows
 from undiffuse.models.continuation import continued, windows
@@ -19,42 +19,15 @@ from undiffuse.models.continuation import continued, windows
 R, SIZE = 0.8, 8
 
 
-def process(n, length=SIZE, seed=0):
-    """Rows (n, length, 1) of x_i = R x_(i - 1) + sqrt(1 - R^2) z_i."""
-    z = np.random.default_rng(seed).normal(size=(n, length, 1))
-    for i in range(1, length):
-        z[:, i] = R * z[:, i - 1] + math.sqrt(1 - R**2) * z[:, i]
-    return z.astype(np.float32)
-
-
-class Exact(nn.Module):
-    """The network of the exact E[x | x_t, x_K] of the process at unit scale."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model, self.unused = [model], nn.Parameter(torch.zeros(()))
-
-    def forward(self, x, c_noise, given=None):
-        (model,), r = self.model, torch.exp(4 * c_noise.double())
-        t = model.schedule.inverse(-2 * r.log())
-        alpha, sigma = (c[:1, None, None] for c in model.schedule(t))
-        x_t = x.double() * ((alpha * model.sigma_data) ** 2 + sigma**2).sqrt()
-        known, mask = (torch.zeros(1, 2, SIZE) if given is None else given).double().chunk(2, 1)
-        place, told = torch.arange(SIZE), mask[0, 0] > 0
-        cov = R ** (place[:, None] - place).abs().double()
-        gain = cov[:, told] @ torch.linalg.inv(cov[told][:, told])
-        mean, rest = (known[..., told] @ gain.T), cov - gain @ cov[told]
-        noisy = alpha[0] ** 2 * rest + sigma[0] ** 2 * torch.eye(SIZE)
-        x_hat = mean + alpha * (x_t - alpha * mean) @ torch.linalg.solve(noisy, rest)
-        c_x, c_z = (c[:, None, None] for c in regression_target(model.schedule, model.target, t))
-        return (c_x * x_hat + c_z * (x_t - alpha * x_hat) / sigma).to(x.dtype)
+def process(n):
+    return of_coefficient(n, SIZE, R)
 
 
 @pytest.fixture(scope="module")
 def model():
     model = ud.edm(width=8)
     model.meet(ud.load(process(20_000), axes="NTC"))
-    model.denoiser.network = Exact(model)
+    model.denoiser.network = ExactProcess(model, (R,))
     return model
 
 

@@ -102,7 +102,9 @@ def forecast(
     found["crps_of_last_value"] = np.abs(seasonal(truth, past, 1) - future)
     found["crps_of_season_before"] = np.abs(seasonal(truth, past, season(training, past)) - future)
     if math.prod(truth.shape[1:]) <= _LARGEST and not np.isnan(training).any():
-        found["crps_of_gaussian"] = gaussian_crps(*conditional(truth, training, past), future)
+        found["crps_of_gaussian"] = gaussian_crps(
+            *conditional(truth, training, np.arange(length) < past), future
+        )
     means = {name: np.nanmean(each, axis=(1, 2)) for name, each in found.items()}
     rates = {name: 1 - 2 * k / (DRAWS + 1) for name, k in _INSIDE.items()}
     figures = {
@@ -143,21 +145,22 @@ def season(training: np.ndarray, past: int) -> int:
     return 1 + int(np.nanargmin(errors))
 
 
-def conditional(rows: np.ndarray, training: np.ndarray, past: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and std (m, C, L - past) of the future given the past, of the Gaussian.
+def conditional(
+    rows: np.ndarray, training: np.ndarray, known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and std (m, C, steps) at the steps not known (L,) bool given the others.
 
-    It has the mean and the shrunk covariance of training rows (see `LinearDenoiser.measured`).
+    The Gaussian has training rows' mean and shrunk covariance (see `LinearDenoiser.measured`).
     """
     law = LinearDenoiser.measured(EDM(), torch.from_numpy(training))
     basis = law.basis.numpy()
     d = basis.shape[0]
     cov = basis * (law.variance.numpy() - law.rest) @ basis.T + law.rest * np.eye(d)
-    known = np.broadcast_to(np.arange(rows.shape[-1]) < past, rows.shape[1:]).ravel()
+    shape, known = (*rows.shape[:2], int((~known).sum())), np.tile(known, rows.shape[1])
     flat, mean = np.nan_to_num(rows.reshape(len(rows), d)), law.mean.numpy().ravel()
     gain = np.linalg.lstsq(cov[np.ix_(known, known)], cov[np.ix_(known, ~known)], rcond=None)[0]
     means = mean[~known] + (flat[:, known] - mean[known]) @ gain
     variance = np.diag(cov)[~known] - (cov[np.ix_(known, ~known)] * gain).sum(0)
-    shape = (len(rows), rows.shape[1], rows.shape[2] - past)
     std = np.sqrt(np.maximum(variance, 1e-12))
     return means.reshape(shape), np.broadcast_to(std, means.shape).reshape(shape)
 
