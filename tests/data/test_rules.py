@@ -718,6 +718,11 @@ def test_what_known_cells_determine_is_filled_and_kept():
     codes = partial.rows[:, names.index("distance")]
     assert (column.offset + column.unit * codes).tolist() == real.distance.head(3).tolist()
     assert not partial.known[:, names.index("air")].any()
+    pairs = set(zip(real.origin, real.dest))
+    other = next((a, b) for a in "EJL" for b in sorted({*real.dest}) if (a, b) not in pairs)
+    partial = complete(pd.DataFrame([other], columns=["origin", "dest"]), data.config())
+    assert partial.known.tolist() == [[True, True, False, False]]  # nothing is known of such
+    assert "is not beside" in partial.notes[0]
 
 
 @pytest.mark.parametrize(
