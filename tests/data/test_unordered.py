@@ -11,6 +11,7 @@ from examples import decoded, encoded, law_of
 
 from undiffuse.data.tables import unordered
 from undiffuse.data.tables.modelled import UnorderedColumn
+from undiffuse.data.tables.transform import TableTransform
 from undiffuse.data.tables.unordered import Simplices
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -114,6 +115,22 @@ def test_another_order_of_the_levels_turns_the_coordinates_and_changes_nothing_e
     torch.testing.assert_close(correction, same, atol=1e-5, rtol=1e-6)
     torch.testing.assert_close(x.norm(dim=1), y.norm(dim=1), atol=1e-4, rtol=1e-4)
     np.testing.assert_array_equal(decoded(column, x), decoded(other, y))
+
+
+def test_simplices_of_several_sizes_are_encoded_together_as_each_by_itself():
+    columns = [COLUMNS["three"], column_of([*range(9, 3, -1), 1, 2]), COLUMNS["with missing"]]
+    transform = TableTransform(columns=columns)
+    rows = torch.stack([codes_of(one)[torch.randint(3, (400,))] for one in columns], 1)
+    z = noise(400, sum(one.width for one in columns))
+    x, correction = transform.encode(rows, lambda like: z)
+    back = transform.decode(x)
+    widths = [one.width for one in columns]
+    for one, codes, own, own_z in zip(columns, rows.T, x.split(widths, 1), z.split(widths, 1)):
+        alone, more = encoded(one, codes, own_z)
+        torch.testing.assert_close(own, alone)
+        correction = correction - more
+    torch.testing.assert_close(correction, torch.zeros(400).double(), atol=1e-6, rtol=0)
+    np.testing.assert_array_equal(back, rows)
 
 
 def test_coordinates_have_mean_zero_and_on_average_variance_one():
