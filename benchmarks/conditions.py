@@ -1,65 +1,77 @@
-"""Posteriors against closed forms: how well a classifier tells samples from exact draws.
+"""Posteriors beside sbi's and beside closed forms: how well samples are told from exact draws.
 
-theta ~ N(0, I_D),   y = A theta + s e,   n simulations
-C2ST: the accuracy of a network of two layers that tells samples from exact posterior draws,
-5-fold (Lopez-Paz and Oquab 2017; as in sbi.utils.metrics.c2st); 0.5 is indistinguishable
+Two simulators (see posterior_peers.py), 10,000 simulations each; ours and sbi's NPSE have the same
+seconds of one processor core, and draw given the same observations. C2ST, by sbi's own function:
+the accuracy of a classifier that tells samples from exact draws, 0.5 if it cannot.
 
-python benchmarks/conditions.py --budget 120
+python benchmarks/conditions.py --seconds 120
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import tempfile
 import time
+from pathlib import Path
 
-import numpy as np
-import torch
-from sklearn.model_selection import cross_val_score
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+time.perf_counter = time.process_time  # budgets are of this process alone
 
-import undiffuse as ud
+import numpy as np  # noqa: E402 - after the clock
+import peers  # noqa: E402
+import posterior_peers  # noqa: E402
+import torch  # noqa: E402
 
-DIMENSIONS, NOISE, OBSERVED, DRAWS = 5, 0.5, 5, 1000
+import undiffuse as ud  # noqa: E402
+
+SIMULATIONS, OBSERVED, DRAWS = 10_000, 5, 1000
 
 
-def c2st(one: np.ndarray, other: np.ndarray, seed: int = 0) -> float:
-    """Return the 5-fold accuracy of telling two sets of rows (n, D) apart."""
-    width = 10 * one.shape[1]
-    network = MLPClassifier((width, width), max_iter=1000, solver="adam", random_state=seed)
-    rows, side = np.concatenate([one, other]), np.repeat([0, 1], len(one))
-    told = cross_val_score(make_pipeline(StandardScaler(), network), rows, side, cv=5)
-    return float(told.mean())
+def ours(theta: np.ndarray, y: np.ndarray, observed: np.ndarray, seconds: float) -> np.ndarray:
+    """Return samples (observations, draws, D) of a model that has trained so long."""
+    torch.manual_seed(0)
+    model = ud.edm().fit(ud.load((theta, y)), budget=seconds, samples=0, seed=0)
+    drawn = model.sample(DRAWS, where=observed, seed=0)
+    return np.asarray(drawn).reshape(len(observed), DRAWS, -1)
+
+
+def measure(name: str, seconds: float, folder: Path) -> None:
+    """Print the C2ST of both, and of exact draws, for one simulator."""
+    law, draw = posterior_peers.LAWS[name], np.random.default_rng(1)
+    theta, y = law.simulate(SIMULATIONS, draw)
+    _, observed = law.simulate(OBSERVED, draw)
+    exact, again = (np.stack([law.posterior(o, DRAWS, draw) for o in observed]) for _ in range(2))
+    simulations, drawn, found = (folder / f"{name}-{part}" for part in ("s.npz", "d.npz", "f.json"))
+    np.savez(simulations, theta=theta, y=y, o=observed)
+    python = peers.python("posteriors", posterior_peers.PACKAGES, [])
+    script = str(Path(posterior_peers.__file__))
+    words = ["train", "--law", name, "--data", simulations, "--n", DRAWS, "--seconds", seconds]
+    run = {"check": True, "env": peers.environ(1)}
+    subprocess.run([python, script, *map(str, words), "--out", str(drawn)], **run)
+    with np.load(drawn) as theirs:
+        facts = json.loads(str(theirs["facts"]))
+        sets = {"NPSE": theirs["samples"], "exact draws": again}
+    sets["undiffuse"] = ours(theta, y, observed, seconds)
+    np.savez(simulations, exact=exact, **sets)
+    words = ["judge", "--data", str(simulations), "--out", str(found)]
+    subprocess.run([python, script, *words], **run)
+    print(f"{name}: NPSE trained {facts['seconds']:.0f} s, {facts['epochs']} epochs", flush=True)
+    for who, each in json.loads(found.read_text()).items():
+        numbers = ", ".join(f"{one:.3f}" for one in each)
+        print(f"  {who:12} C2ST {np.mean(each):.3f} ({numbers})", flush=True)
 
 
 def main() -> None:
-    """Train once, draw for several y, and print a line for each."""
+    """Measure both simulators."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=10_000, help="simulations, default 10,000")
-    parser.add_argument("--budget", type=float, default=120, help="seconds, default 120")
-    parser.add_argument("--seed", type=int, default=0, help="of everything, default 0")
+    parser.add_argument("--seconds", type=float, default=120, help="of each, default 120")
+    parser.add_argument("--laws", default="linear,moons", help="default linear,moons")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(asked.seed)
-    rng = np.random.default_rng(asked.seed)
-    A = rng.normal(size=(DIMENSIONS, DIMENSIONS)) / DIMENSIONS**0.5
-    theta = rng.normal(size=(asked.n + OBSERVED, DIMENSIONS))
-    y = theta @ A.T + NOISE * rng.normal(size=theta.shape)
-    began = time.perf_counter()
-    model = ud.edm().fit(
-        ud.load((theta[OBSERVED:], y[OBSERVED:])), budget=asked.budget, samples=0, seed=asked.seed
-    )
-    print(f"trained {time.perf_counter() - began:.0f} s on {asked.n:,} simulations")
-    covariance = np.linalg.inv(np.eye(DIMENSIONS) + A.T @ A / NOISE**2)
-    root, found = np.linalg.cholesky(covariance), []
-    samples = model.sample(DRAWS, where=y[:OBSERVED], seed=asked.seed)
-    for i, drawn in enumerate(samples.reshape(OBSERVED, DRAWS, -1)):
-        mean = covariance @ A.T @ y[i] / NOISE**2
-        exact, again = (mean + rng.normal(size=drawn.shape) @ root.T for _ in range(2))
-        found.append((c2st(drawn, exact, asked.seed), c2st(again, exact, asked.seed)))
-        print(f"y number {i}: C2ST {found[-1][0]:.3f}, of exact draws {found[-1][1]:.3f}")
-    print("mean: C2ST {:.3f}, of exact draws {:.3f}".format(*np.mean(found, 0)))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in asked.laws.split(","):
+            measure(name, asked.seconds, Path(folder))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,8 @@ def python(
     pinned.write_text("\n".join(pin for pin in pins if pin.partition("==")[0] not in other))
     pip = [command, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-compile"]
     subprocess.run([*pip, "-c", str(pinned), *packages], check=True)
-    subprocess.run([*pip, "--no-deps", *alone], check=True)
+    if alone:
+        subprocess.run([*pip, "--no-deps", *alone], check=True)
     stamp.write_text(json.dumps([*packages, *alone]))
     return command
 

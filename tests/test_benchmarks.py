@@ -216,3 +216,25 @@ def test_training_ends_when_the_time_is_over():
     epochs = _until(lambda: epochs.done >= 3)
     assert list(epochs(range(10**6), disable=True)) == [0, 1, 2]
     assert epochs.done == 3
+
+
+@pytest.mark.parametrize("name", ["linear", "moons"])
+def test_an_exact_draw_given_each_observation_is_distributed_with_it_as_the_parameters_are(name):
+    """(theta', y) with theta' drawn given y is distributed as (theta, y) is."""
+    from posterior_peers import LAWS
+    from scipy.stats import ks_2samp
+
+    law, draw = LAWS[name], np.random.default_rng(0)
+    theta, y = law.simulate(1500, draw)
+    again = np.concatenate([law.posterior(one, 1, draw) for one in y])
+    other, seen = law.simulate(1500, draw)
+
+    def parts(theta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        products = (theta[:, :, None] * y[:, None]).reshape(len(y), -1)
+        return np.concatenate([theta, products, np.abs(theta.sum(1, keepdims=True)) + y], 1)
+
+    for drawn, truth in zip(parts(again, y).T, parts(other, seen).T):
+        assert ks_2samp(drawn, truth).pvalue > 1e-4
+    near = law.posterior(y[0], 400, draw)
+    assert np.abs(near.mean(0)).max() < 1
+    assert (near.std(0) < 0.95 * theta.std(0)).all()  # y tells something of each
