@@ -725,6 +725,19 @@ def test_what_known_cells_determine_is_filled_and_kept():
     assert "is not beside" in partial.notes[0]
 
 
+def test_a_cell_that_is_missing_where_others_are_can_be_given_without_them():
+    """That they have a value then is not certain in samples, which is said."""
+    data, real = read(flown), frame(flown)
+    row = real[real.belt.notna()].head(1)
+    for names, notes in (["belt"], 1), (["gate", "belt", "air", "late", "planned"], 0):
+        partial = complete(row[names], data.config())
+        assert partial.known.sum() == len(names) + ("late" in names)  # and when it left
+        assert (
+            len([note for note in partial.notes if "some samples may have no value" in note])
+            == notes
+        )
+
+
 @pytest.mark.parametrize(
     ("cells", "said"),
     [

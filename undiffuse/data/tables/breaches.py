@@ -51,7 +51,8 @@ def fill_by_rules(
                 f'{name}: row {row:,} breaks the stated rule "{stated.text}"; correct it.'
             )
     for rule in transform.rules:
-        if isinstance(rule, Absent):  # what is filled is not missing
+        if isinstance(rule, Absent):
+            notes += _note_open(rule, known, name)
             if rule.rule is None:
                 continue
             rule = rule.rule
@@ -79,3 +80,14 @@ def fill_by_rules(
             rows[certain, rule.target] = rule.predict(rows)[certain]
             known[certain, rule.target] = ~np.isnan(rows[certain, rule.target])
     return notes
+
+
+def _note_open(rule: Absent, known: np.ndarray, name: str) -> list[str]:
+    """Return a note if a cell is filled that is missing where one is that is left to be drawn."""
+    for place, other in zip(rule.gaps, rule.beside):
+        if (known[:, rule.target] & ~known[:, place]).any():
+            return [
+                f'{name}: column "{rule.name}" is filled where "{other}" is empty: some samples '
+                f'may have no value of "{other}", though "{rule.name}" {rule.phrase}; fill it too.'
+            ]
+    return []
