@@ -402,6 +402,9 @@ def test_categories_that_often_occur_in_new_combinations_are_not_kept_to_old_one
     assert load(table).transform.rules == ()
     often = load(pd.concat([table.head(400)] * 6).assign(x=rng.normal(size=2400))).transform.rules
     assert [type(rule) for rule in often] == [RULES["within"]]
+    one, two = rng.integers(0, 3, 4000), rng.integers(0, 10, 4000)  # one of 30 never occurs
+    most = pd.DataFrame({"one": [f"a{i}" for i in one], "two": [f"b{i}" for i in two]})
+    assert load(most[one + two > 0]).transform.rules == ()
 
 
 def test_nearly_determined_is_not_determined():
