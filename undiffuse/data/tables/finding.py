@@ -85,7 +85,7 @@ class Seen:
 
     def without_gaps(self, places: Sequence[int]) -> np.ndarray:
         """Return in which training rows (N,) none of these columns is missing."""
-        return ~np.isnan(self.codes[:, list(places)]).any(1)
+        return np.logical_not(np.isnan(self.codes[:, list(places)]).any(1))
 
     @cached_property
     def accident(self) -> list[float]:
@@ -164,8 +164,10 @@ def gaps_together(seen: Seen) -> dict[int, list[int]]:
     ]
     first, rest, every = (np.isnan(rows[:, places]) for rows in (seen.first, seen.rest, seen.codes))
     tests, surprise = rest.sum(0), -np.log(np.maximum(rest.mean(0), 1e-300))
-    holds = (every.T.astype(float) @ ~every == 0) & first.any(0)[:, None]  # a gap there, one here
-    holds &= (tests >= FEWEST_GAPS)[:, None] & (tests[:, None] * surprise > SURE)
+    holds = (every.T.astype(float) @ ~every == 0) & (
+        first.sum(0)[:, None] > 0
+    )  # a gap here, one there
+    holds &= (tests[:, None] >= FEWEST_GAPS) & (tests[:, None] * surprise > SURE)
     np.fill_diagonal(holds, False)
     found = {b: [places[i] for i in np.flatnonzero(column)] for b, column in zip(places, holds.T)}
     return {b: others for b, others in found.items() if others}

@@ -42,9 +42,8 @@ def unique_keys(columns: Sequence[Column], rows: np.ndarray) -> list[list[int]]:
             without = [(tuple(i for i in key if i != j), j) for j in key]
             if any(agree.get(others, 0) * agree[j,] < SURE * pairs for others, j in without):
                 continue
-            whole = np.ravel_multi_index(
-                [places[i] for i in key], [places[i].max() + 1 for i in key]
-            )
+            sizes = [places[i].max() + 1 for i in key]
+            whole = np.asarray(np.ravel_multi_index([places[i] for i in key], sizes))
             if size == 2 or not _agreeing(whole[sketch]):
                 agree[key] = _agreeing(whole)
                 found += [] if agree[key] else [list(key)]
