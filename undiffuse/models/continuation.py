@@ -115,4 +115,4 @@ def _given(
     start = (*[slice(None)] * time, slice(last.shape[time]))
     known[start] = last == last  # NaN is no value
     rows[start] = np.where(known[start], last, 0)
-    return PartialRows(rows, known, **told)
+    return PartialRows(rows, known, vector=told.get("vector"), label=told.get("label"))
