@@ -239,7 +239,7 @@ class Data:
             if self.mirrored:
                 chosen = key(_MIRROR, seed, positions) & np.uint64(1) == 1
             if self._room is not None:
-                moves = (key(_MOVE, seed, positions) >> np.uint64(11)) / 2.0**53
+                moves = np.asarray(key(_MOVE, seed, positions) >> np.uint64(11)) / 2.0**53
             for indices, some, move in zip(self.split.training(order), chosen, moves):
                 yield self._batch(indices, some, move)
 
