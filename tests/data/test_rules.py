@@ -741,6 +741,15 @@ def test_a_cell_that_is_missing_where_others_are_can_be_given_without_them():
         )
 
 
+def test_what_is_looked_up_as_missing_is_not_known():
+    rng = np.random.default_rng(0)
+    word = rng.choice(list("abcd"), ROWS)
+    code = pd.Series(word).map({"a": 1.5, "b": 2.5, "c": 4.0})
+    data = load(pd.DataFrame({"word": word, "code": code, "x": rng.normal(size=ROWS)}))
+    partial = complete(pd.DataFrame({"word": ["a", "d"]}), data.config())
+    assert partial.known[:, 1].tolist() == [True, False]
+
+
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
