@@ -193,9 +193,6 @@ def _draw(
             callback=callback,
             **more,
         )
-    assert model.form is not None
-    for remark in model.form.remarks(rows):
-        terminal.say(remark, "yellow")
     written = {"out": options.out, **_save(model, asked, rows, more, out)}
     if each >= LEAST_FOR_BANDS and "given" in more:
         written |= _bands(model, more["given"], rows, out, asked)
@@ -277,6 +274,8 @@ def _save(
     if "label" in conditions and bool((conditions["label"] >= 0).all()):
         labels = as_labels(conditions["label"].numpy(), model.classes)
     assert model.form is not None
+    for remark in model.form.remarks(rows):
+        asked.terminal.say(remark, "yellow")
     model.form.save(rows, out, labels=labels)
     own, files = Conditions.restore(model.data_config or {}), _beside(model, out)
     if own is None or not files:

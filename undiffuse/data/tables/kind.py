@@ -65,6 +65,10 @@ if TYPE_CHECKING:
     from undiffuse.data.tables.opened import TableSource
 
 _FEW = 3  # columns named in a sentence
+_NOT_KEPT = (
+    "conditions take no part in rules: what holds between them and other columns is learned, and "
+    "not kept exactly."
+)
 _PARTS = {"y": "year", "m": "month", "d": "day"}
 _WRITTEN = {
     **{written: f"days, {', '.join(map(_PARTS.__getitem__, written))}" for written in PLACES},
@@ -118,17 +122,14 @@ class TableKind(Kind):
         opened, identifiers = find_identifiers(opened, reading.wanted.items())
         opened, columns, matrix = _measured(opened, progress)
         schema = opened.table.schema
-        facts = _facts(columns, matrix, schema)
+        facts, keys = _facts(columns, matrix, schema), unique_keys(columns, matrix)
         scales = [Numbering.of(column, field.type) for column, field in zip(columns, schema)]
         stated = [read_rule(text, columns, scales, opened.name) for text in reading.rule or ()]
         refuse_broken(stated, matrix, opened.name)
         refuse_maps(opened.name, reading.condition)
         given = _given(opened, columns, matrix, reading.condition or (), stated)
-        tree: dict[str, Any] = {"rows": len(matrix), "columns": facts}
+        tree: dict[str, Any] = {"rows": len(matrix), "columns": facts, **_keys(keys, columns)}
         notes = [*opened.notes, *_remarks(opened, columns, matrix)]
-        keys = unique_keys(columns, matrix)
-        if keys:
-            tree["unique_keys"] = [" + ".join(columns[i].name for i in key) for key in keys]
 
         def make_transform(chunks: Callable[[], Iterator[np.ndarray]]) -> TableTransform:
             rows = np.concatenate(list(chunks()))
@@ -138,10 +139,7 @@ class TableKind(Kind):
             for fact, model, column, field in zip(facts, models, columns, schema):
                 fact["modelled as"] = phrase_of(model, column, field.type)
             if given and reading.rules is not False:
-                notes.append(
-                    f"{opened.name}: conditions take no part in rules: what holds between them and "
-                    "other columns is learned, and not kept exactly."
-                )
+                notes.append(f"{opened.name}: {_NOT_KEPT}")
             _tell_rules(rules, tree, notes, opened.name)
             return TableTransform(columns=models, rules=rules, stated=stated)
 
@@ -424,6 +422,12 @@ def _facts(
         }
         for column, codes, field in zip(columns, matrix.T, schema)
     ]
+
+
+def _keys(keys: Sequence[Sequence[int]], columns: Sequence[Column]) -> dict[str, Any]:
+    """Return what `info` says of columns that name the rows together; nothing of none."""
+    named = [" + ".join(columns[i].name for i in key) for key in keys]
+    return {"unique_keys": named} if named else {}
 
 
 def _type_name(arrow_type: pa.DataType) -> str:
