@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "interfaces": set(),
     "diffusion": {"interfaces", "errors", "seeds", "parts"},
     "nn": {"interfaces", "errors", "parts"},
-    "models": {"interfaces", "diffusion", "nn", "errors", "parts", "room", "seeds"},
+    "models": {"interfaces", "diffusion", "nn", "errors", "parts", "room", "seeds", "device"},
     "data": INTERFACES,
     "training": INTERFACES,
     "evaluation": {"diffusion", "models", "data", "run", "training", *INTERFACES},

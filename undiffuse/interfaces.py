@@ -223,6 +223,8 @@ class PartialRows:
         notes: what was changed in what is known, one sentence each.
         vector: (m, v) the conditions that the rows give themselves; None: none.
         label: (m,) their classes, -1 for an unknown one; None: none.
+        exact: rows whose known entries completed ones have; None: `rows`. They differ where what
+            was given lies beyond the training rows: the others are drawn given the nearest value.
     """
 
     rows: np.ndarray
@@ -230,10 +232,21 @@ class PartialRows:
     notes: tuple[str, ...] = ()
     vector: np.ndarray | None = None
     label: np.ndarray | None = None
+    exact: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.rows)
+
+    def at(self, places: np.ndarray) -> PartialRows:
+        """Return the rows at these places, without their conditions."""
+        exact = None if self.exact is None else self.exact[places]
+        return PartialRows(self.rows[places], self.known[places], exact=exact)
+
+    def completed(self, drawn: np.ndarray) -> np.ndarray:
+        """Return drawn rows (m, ...) with what is known exactly as it was given."""
+        exact = self.rows if self.exact is None else self.exact
+        return np.where(self.known, exact, drawn).astype(drawn.dtype)
 
 
 class Trainable(nn.Module, ABC):
@@ -241,6 +254,7 @@ class Trainable(nn.Module, ABC):
 
     preset: str | None = None  # the recipe it was made by, for the run's record
     progress: float = 1.0  # the share of its training that is behind, as of the step being taken
+    record: Any = None  # how it was trained, a `training.Record`; None before
 
     @property
     def parameter_count(self) -> int:

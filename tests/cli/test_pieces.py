@@ -530,6 +530,9 @@ class Model:
         hidden = given is not None and label is None
         return {"label": torch.full((total,), -1) if hidden else torch.arange(total) % 2}
 
+    def remarks(self, rows: np.ndarray) -> list[str]:
+        return []
+
     def save(self, rows: np.ndarray, out: Path, *, labels: Any) -> None:
         self.saved.append((rows.tolist(), out, None if labels is None else labels.tolist()))
 

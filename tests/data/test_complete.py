@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import undiffuse as ud
 from undiffuse.data import complete, load
 from undiffuse.errors import InputError
 
@@ -47,11 +48,9 @@ def test_a_table_is_known_where_its_cells_are_filled(tmp_path):
         ({"name": ["x"]}, 'column "name" is one that the run was not trained with'),
         ({"job": ["judge"]}, "column \"job\" holds 'judge' in row 1, which is none of the values"),
         ({"job": ["cook", None, "cock"]}, "'cock' in row 3"),
-        ({"age": [200]}, 'column "age" holds 200 in row 1'),
         ({"age": [30.5]}, "holds 30.5 in row 1"),
         ({"age": ["old"]}, "holds 'old' in row 1, and in training it held"),
         ({"country": ["there"]}, "column \"country\" holds 'there'"),
-        ({"weight": [1e9]}, 'column "weight" holds 1000000000.0'),
     ],
 )
 def test_a_table_that_contradicts_the_run_s_is_refused(table, sentence):
@@ -68,9 +67,25 @@ def test_a_number_that_no_training_row_has_is_kept_and_said():
     said = "holds 40 in row 2, and no training row has such a value; it is kept"
     assert len(given.notes) == 1
     assert said in given.notes[0]
-    for outside in (19, 51):
-        with pytest.raises(InputError, match=f"holds {outside} in row 1, which is none"):
-            complete(pd.DataFrame({"age": [outside]}), data.config())
+    for outside, nearest in ((19, 0), (51, 30)):
+        given = complete(pd.DataFrame({"age": [outside]}), data.config())
+        assert given.rows[:, 0].tolist() == [nearest]
+        assert given.completed(given.rows)[:, 0].tolist() == [outside - 20]
+        said = f"holds {outside} in row 1, and no training row has such a value; it is kept"
+        assert (
+            f"{said}, and the others are drawn as for the nearest that one has." in given.notes[0]
+        )
+
+
+def test_what_is_given_beyond_the_training_rows_is_kept_and_conditions_as_the_nearest():
+    """A known number far out changes nothing of the others, but stands in the completed row."""
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    model = ud.edm(width=8, depth=1).fit(pd.DataFrame(x, columns=["a", "b"]), steps=2, seed=1)
+    most = ud.load(pd.DataFrame(x, columns=["a", "b"]), seed=1).transform.columns[0].high
+    rows = [model.complete(pd.DataFrame({"a": [a]}), n=2) for a in (most, most + 1, 1e9)]
+    for filled, a in zip(rows, (most, most + 1, 1e9)):
+        assert filled["a"].tolist() == [a, a]
+        assert filled["b"].tolist() == rows[0]["b"].tolist()
 
 
 def test_nan_is_unknown_in_an_array(tmp_path):

@@ -287,8 +287,8 @@ def test_atoms_and_missing_are_states_of_a_second_coordinate():
     assert (column.low, column.high) == (rest.min(), rest.max())
     farthest = norm.ppf(1 - 0.5 / 168)
     np.testing.assert_allclose(column.marks, np.linspace(-farthest, farthest, 21), atol=1e-9)
-    held = column.spans(np.array([0.5, 0.4, 2.0, rest.max(), rest.max() + 1]))
-    assert held.tolist() == [True, False, True, True, False]
+    near = column.nearest(np.array([0.5, 0.4, 2.0, rest.max(), rest.max() + 1]))
+    assert near.tolist() == [0.5, 0.5, 2.0, rest.max(), rest.max()]
     z = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)).double()
     x, correction = encoded(column, torch.tensor([0.5, math.nan, 5.0]).double(), z)
     np.testing.assert_allclose(x[:2, 0], z[:2, 0], rtol=1e-6)  # filled with noise

@@ -124,6 +124,18 @@ def test_the_same_numbers_in_every_type_and_of_every_batch(dtype):
     assert RowNoise(3, 2)(torch.empty(2, dtype=dtype)).shape == (2,)
 
 
+def test_rows_of_any_numbers_have_the_streams_of_these():
+    numbers = np.array([5, 2**40, 0, 5])
+    noise = RowNoise(3, 4, numbers, purpose=Purpose.SCORE, part=2)
+    for draw in range(2):
+        z = noise(torch.empty(4, 3, 7))
+        for i, number in enumerate(numbers.tolist()):
+            one = RowNoise(3, 1, number, purpose=Purpose.SCORE, part=2)
+            one.draws = draw
+            assert torch.equal(one(torch.empty(1, 3, 7))[0], z[i])
+    assert RowNoise(3, 0, numbers[:0])(torch.empty(0, 4)).shape == (0, 4)
+
+
 @pytest.mark.parametrize("seed", [-1, _WORD, 10**30])
 def test_a_seed_of_more_than_64_bits_is_refused(seed):
     with pytest.raises(ud.InputError, match=rf"seed {seed}: give a whole number from 0 to 2\^64"):

@@ -13,10 +13,11 @@ from torch import nn
 
 from undiffuse import data, room
 from undiffuse.diffusion import RowNoise
+from undiffuse.diffusion.sample import one_pass
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Player
 from undiffuse.models import PRESETS, base
-from undiffuse.models.base import GenerativeModel, one_pass
+from undiffuse.models.base import GenerativeModel
 from undiffuse.models.likelihood import Likelihood
 
 

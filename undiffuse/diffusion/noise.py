@@ -13,7 +13,9 @@ The halves w_1, w_2 of a word give two normals (Box and Muller 1958):
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import final
 
@@ -43,7 +45,8 @@ class RowNoise:
     Args:
         seed: of the whole set of rows, of 64 bits.
         rows: how many rows a draw has.
-        first: number of the first row; row i's stream is that of (seed, first + i).
+        first: number of the first row; row i's stream is that of (seed, first + i). Or the numbers
+            of all rows (rows,), in any order: row i's stream is that of (seed, first[i]).
         purpose: what the noise is for.
         part: tells apart streams of one row and purpose.
 
@@ -59,7 +62,7 @@ class RowNoise:
         self,
         seed: int,
         rows: int,
-        first: int = 0,
+        first: int | np.ndarray = 0,
         *,
         purpose: Purpose = Purpose.SAMPLE,
         part: int = 0,
@@ -75,19 +78,39 @@ class RowNoise:
             raise ValueError(f"noise of {self.rows} rows for a tensor of {len(like)}")
         size = math.prod(like.shape[1:])
         blocks = -(-size // 8) or 1
-        key, counter = (np.array(w, np.uint64) for w in (self.key, self.counter(blocks)))
-        bits = np.random.Philox(key=key, counter=counter)
-        self.draws += 1
         real = np.float64 if like.dtype == torch.float64 else np.float32
         z = np.empty((self.rows * 4 * blocks, 2), real)
-        for start in range(0, len(z), _WORDS):
-            _normal(bits, z[start : start + _WORDS])
+        for first, part in zip(*self._runs(z)):
+            key, counter = (np.array(w, np.uint64) for w in (self.key, self._after(first, blocks)))
+            bits = np.random.Philox(key=key, counter=counter)
+            for start in range(0, len(part), _WORDS):
+                _normal(bits, part[start : start + _WORDS])
+        self.draws += 1
         z = torch.as_tensor(z.reshape(self.rows, 8 * blocks)[:, :size])
         return z.reshape(like.shape).to(like.device, like.dtype)
 
     def counter(self, blocks: int) -> tuple[int, int, int, int]:
         """Return the counter that the next draw follows, of rows of so many blocks."""
-        return self.first * blocks, self.draws, blocks, self.part
+        return self._after(int(np.min(self.first)), blocks)
+
+    def _after(self, first: int, blocks: int) -> tuple[int, int, int, int]:
+        return int(first) * blocks, self.draws, blocks, self.part
+
+    def _runs(self, z: np.ndarray) -> tuple[Sequence[int] | np.ndarray, Sequence[np.ndarray]]:
+        """The number of the first row of each run of rows in order, and where its words go."""
+        if isinstance(self.first, np.ndarray):
+            return self.first, np.split(z, max(self.rows, 1))
+        return (self.first,), (z,)
+
+
+def content_numbers(rows: np.ndarray) -> np.ndarray:
+    """Return a number for each row (N, ...), below 2^40, that its values alone decide.
+
+    >>> content_numbers(np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0]])).tolist()
+    [142765675234, 732654123907, 142765675234]
+    """
+    hashed = (hashlib.blake2b(row.tobytes(), digest_size=5).digest() for row in rows)
+    return np.array([int.from_bytes(one, "big") for one in hashed], np.int64)
 
 
 def _normal(bits: np.random.Philox, z: np.ndarray) -> None:

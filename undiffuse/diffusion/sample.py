@@ -60,3 +60,10 @@ def sample(
         if callback is not None:
             callback(i, len(grid) - 1, s, x)
     return x
+
+
+def one_pass(x: Tensor, callback: Callback | None) -> Tensor:
+    """Return the samples of a family that draws in one pass, reported as its one step."""
+    if callback is not None:
+        callback(1, 1, torch.zeros((), dtype=torch.float64), x)
+    return x

@@ -1,7 +1,7 @@
 """What a user trains: a distribution over rows, of any family.
 
-A family implements some methods at unit scale, tensors in and tensors out. The methods that a user
-calls are final, and work in the data's own units through the transform:
+A family implements what `family.AbstractModel` asks for, at unit scale. What a user calls is here:
+these methods are final, and work in the data's own units through the transform:
 
     row  --encode-->  x (unit scale)  --model-->  x  --decode-->  row
 
@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from abc import abstractmethod
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, TypeVar, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 import torch
@@ -28,13 +28,14 @@ from numpy.typing import DTypeLike
 from PIL import Image
 from torch import Tensor
 
+from undiffuse.device import find_device
 from undiffuse.diffusion.likelihood.dequantize import Dequantization
-from undiffuse.diffusion.noise import Purpose, RowNoise
-from undiffuse.diffusion.sample import Callback
+from undiffuse.diffusion.noise import Purpose, RowNoise, content_numbers
 from undiffuse.errors import InputError, unknown
-from undiffuse.interfaces import Form, Noise, PartialRows, Source, Stop, Trainable, Transform
+from undiffuse.interfaces import PartialRows, Source, Stop, Transform
 from undiffuse.models.conditions import KeptConditions, chosen, hide, rows_kept
 from undiffuse.models.continuation import continued
+from undiffuse.models.family import AbstractModel
 from undiffuse.models.gaps import APPROXIMATE
 from undiffuse.models.likelihood import How, Likelihood, likelihood_rows
 from undiffuse.room import bounded, check_room, memory
@@ -44,176 +45,13 @@ MOST_TENSORS = 20_000  # of a network
 _COUNTED = 4096  # rows that the shares of the classes are counted on
 _SHORT = 1024  # numbers in a vector, at most, of which many are computed at once
 
+
+Label = int | str
 _Model = TypeVar("_Model", bound="GenerativeModel")
 
 
-class GenerativeModel(Trainable):
-    """A trainable distribution over rows.
-
-    Args:
-        shape: of a row at unit scale; None: taken from the data.
-        class_shares: how often each class is drawn; empty: counted on the data.
-        drop_condition: share of training rows whose conditions are hidden.
-        condition_widths: the numbers of each column of a condition vector; taken from the data.
-        condition_rows: training rows whose condition vectors are kept; likewise.
-
-    Attributes:
-        transform: the map between stored rows and unit scale; None before the model met its data.
-        form: how rows look to a person, likewise.
-        data_config: what the data recorded of themselves, for reading more of their kind; likewise.
-        classes: the names of the classes; empty without labels.
-        sizes: dimensions of the network that override those chosen from the data.
-        measured: whether all that depends on the data is known, measured on them or loaded.
-        takes_vectors: whether its networks take condition vectors.
-        kept: the condition vectors that samples are given by default; None without conditions.
-        completes: whether `draw` takes `known`, (x_known, mask) of (B, *shape), and draws the rest.
-        gaps: share of training rows of which only a random part was known to it.
-        preview_options: options of `draw` for previews during training.
-        scored_by: ways of scoring that can be asked for, the default first.
-        no_density: why there is no likelihood, in a sentence; "" if there is one.
-        called: what a model of the family is called in messages, such as "a flow".
-        methods: sampling methods that can be asked for by name.
-        method: the one that `draw` takes unless asked otherwise; None: there is only one way.
-    """
-
-    transform: Transform | None = None
-    form: Form | None = None
-    data_config: Mapping[str, Any] | None = None
-    classes: tuple[str, ...] = ()
-    sizes: Mapping[str, Any] = {}
-    measured: bool = False
-    takes_vectors: bool = False
-    completes: bool = False
-    gaps: float | None = None
-    preview_options: Mapping[str, Any] = {}
-    scored_by: tuple[type[How], ...] = ()
-    no_density: str = "this family has no density; score with another model."
-    called: ClassVar[str]
-    methods: Collection[str] = ()
-    method: str | None = None
-
-    def __init__(
-        self,
-        *,
-        shape: tuple[int, ...] | None = None,
-        class_shares: tuple[float, ...] = (),
-        drop_condition: float = 0.1,
-        condition_widths: tuple[int, ...] = (),
-        condition_rows: int = 0,
-    ) -> None:
-        super().__init__()
-        self.shape: tuple[int, ...] | None = shape
-        self.class_shares: tuple[float, ...] = class_shares
-        self.drop_condition = drop_condition
-        self.condition_widths, self.condition_rows = tuple(condition_widths), condition_rows
-        kept = KeptConditions(condition_widths, condition_rows) if condition_widths else None
-        self.kept: KeptConditions | None = kept
-        self.register_load_state_dict_post_hook(_loaded)  # pyright: ignore[reportUnknownMemberType]
-
-    # --- what a family implements, at unit scale, besides what `Trainable` asks
-
-    @abstractmethod
-    def prepare(self, source: Source) -> None:
-        """Take from the data what is still undecided: the network's size, moments of the data.
-
-        Called with data of the model's own shape. Raises InputError for data that do not fit.
-        """
-
-    @abstractmethod
-    def draw(
-        self, n: int, *, noise: Noise, callback: Callback | None = None, **options: Any
-    ) -> Tensor:
-        """Return `n` samples (n, *shape).
-
-        Args:
-            n: how many.
-            noise: supplies what is random, one stream per sample.
-            callback: called after each step.
-            options: conditions, and what the family offers, such as steps and method.
-        """
-
-    def likelihood(
-        self,
-        x: Tensor,
-        *,
-        noise: Noise,
-        cond: Mapping[str, Tensor],
-        how: How | None = None,
-        cells: tuple[Tensor, Tensor] | None = None,
-    ) -> Likelihood:
-        """Return log p(x | cond) of each row, in nats.
-
-        Args:
-            x: rows (B, *shape).
-            noise: supplies what is random, one stream per row.
-            cond: the condition of each row.
-            how: one of `scored_by`; None: the family's own choice.
-            cells: the edges (low, high) of each value's bin, where `takes_cells` says so.
-
-        Raises:
-            InputError: for a model with `no_density`.
-        """
-        raise InputError(self.no_density)
-
-    def takes_cells(self, how: How | None) -> bool:
-        """Return whether `likelihood` in this way takes `cells`."""
-        return False
-
-    def within(self, evaluations: int) -> dict[str, Any]:
-        """Return options of `draw` that take at most so many evaluations of the network a sample.
-
-        Empty if the family's own way takes no more. Raises InputError if none takes so few.
-        """
-        return {}
-
-    @property
-    def usual_method(self) -> str | None:
-        """The sampling method that `draw` takes by default; None: there is only one way."""
-        return self.method
-
-    def steps_of(self, method: str | None) -> int | None:
-        """Return how many steps `draw` takes by default; None for families that draw in one pass.
-
-        Args:
-            method: the sampling method; None: the model's own.
-        """
-        return None
-
-    def most_steps(self, method: str | None) -> int | float:
-        """Return the most steps that `draw` can take by this method; infinity without a limit."""
-        return math.inf
-
-    def check_sampler(self, *, method: str | None = None, steps: int | None = None) -> None:
-        """Raise InputError for a sampling method or a number of steps that `draw` cannot take."""
-        for name, value, taken in (
-            ("method", method, bool(self.methods)),
-            ("steps", steps, self.steps_of(None) is not None),
-        ):
-            if value is not None and not taken:
-                raise InputError(f"{name} {value}: {self.called} draws in one pass; leave it out.")
-        if method is not None and method not in self.methods:
-            raise unknown("method", "method", method, self.methods)
-
-    def against_linear(self, x: Tensor, training: Tensor, **cond: Tensor) -> Tensor | None:
-        """Return squared errors of the model and of the best linear denoiser (2, levels, B).
-
-        Args:
-            x: held-out rows (B, *shape) at unit scale.
-            training: training rows (N, *shape), whose mean and covariance make the linear one.
-            **cond: the condition of each row of `x`.
-
-        Returns:
-            None for a family that removes no noise.
-        """
-        return None
-
-    def pictures(self, rows: np.ndarray) -> dict[str, Image.Image]:
-        """Return pictures for the report that only this family has, by name.
-
-        Args:
-            rows: held-out rows (n, ...) of the stored type.
-        """
-        return {}
+class GenerativeModel(AbstractModel):
+    """A generative model as a user calls it; see `AbstractModel` for arguments and attributes."""
 
     # --- from data to a trained model
 
@@ -278,6 +116,32 @@ class GenerativeModel(Trainable):
         _upward()[1].fit(self, data, **options)
         return self
 
+    @final
+    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the trained model as a run, for `ud.open` and every command; return its folder.
+
+        Args:
+            out: the folder to write.
+            overwrite: replace a run that is there.
+
+        Raises:
+            InputError: for a model that has not been trained, or a folder that is taken.
+        """
+        self._met()
+        return _upward()[1].save(self, self.data_config or {}, out, overwrite=overwrite)
+
+    @final
+    def to(self: _Model, *where: Any, **options: Any) -> _Model:
+        """Move or cast the model as `torch.nn.Module.to` does.
+
+        Raises:
+            InputError: for a device that this machine does not have.
+        """
+        for one in (*where, options.get("device")):
+            if isinstance(one, str | torch.device):
+                find_device(str(one))
+        return super().to(*where, **options)
+
     def hidden(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return conditions (B, *) in which a random share of the rows has none.
 
@@ -306,6 +170,18 @@ class GenerativeModel(Trainable):
         draw = self.sample_rows if length is None else partial(continued, self, length=length)
         rows = draw(n, **options)
         return rows if self.form is None else self.form.present(rows)
+
+    @final
+    def complete(self, rows: Any, n: int = 1, **options: Any) -> Any:
+        """Return `n` completions of each of `rows`, in the form the data came in.
+
+        Args:
+            rows: rows of which some entries are known: a file, an array with NaN, a data frame with
+                empty cells.
+            n: how many of each.
+            options: as for `sample_rows`.
+        """
+        return self.sample(n, given=rows, **options)
 
     @final
     def preview(self, n: int, *, seed: int, stop: Stop = lambda: False) -> Image.Image | None:
@@ -346,11 +222,11 @@ class GenerativeModel(Trainable):
         n: int,
         *,
         given: Any = None,  # what `data.complete` takes
-        label: int | str | None = None,
+        label: Label | Sequence[Label] | None = None,
         where: Any = None,  # what `data.ask` takes
         vector: Tensor | None = None,
         seed: int = 0,
-        first: int = 0,
+        first: int | np.ndarray = 0,
         batch: int | None = None,
         **options: Any,
     ) -> np.ndarray:
@@ -362,15 +238,15 @@ class GenerativeModel(Trainable):
             n: how many; with `given` or several rows of conditions, how many for each.
             given: rows of which some entries are known, to be completed: a file, an array with NaN,
                 a data frame with empty cells.
-            label: the class of all samples, by name or number; None: drawn with the shares of the
-                training data, or hidden where rows or conditions are given.
+            label: the class of all samples, by name or number, or of each; None: drawn with the
+                shares of the training data, or hidden where rows or conditions are given.
             where: the conditions of all samples, or of as many rows, as a mapping of names to
                 values, "angle=30,colour=red", a CSV file or a data frame; those that are left out
                 are hidden. None: drawn from those of training rows, or hidden where rows are given
                 without theirs.
             vector: the same as vectors (m, v), in place of `where`.
             seed: decides everything random.
-            first: the number of the first sample.
+            first: the number of the first sample, or the numbers of all.
             batch: samples computed at a time; None: `at_once`.
             options: what the family offers, such as steps and method.
 
@@ -405,19 +281,20 @@ class GenerativeModel(Trainable):
         with self._evaluating():
             for start in range(0, total, batch):
                 numbers = np.arange(start, min(start + batch, total))
+                own_first = first[numbers] if isinstance(first, np.ndarray) else first + start
                 own = {name: value[numbers] for name, value in conditions.items()}
                 cond: dict[str, Any] = {name: part.to(self.device) for name, part in own.items()}
                 part = None
                 if given is not None:
                     place = numbers * len(given) // total
-                    part = PartialRows(given.rows[place], given.known[place])
-                    cond["known"] = self._encoded(part, seed, first + start)
-                noise = RowNoise(seed, len(numbers), first + start)
+                    part = given.at(place)
+                    cond["known"] = self._encoded(part, seed, own_first)
+                noise = RowNoise(seed, len(numbers), own_first)
                 x = self.draw(len(numbers), noise=noise, **cond, **options)
                 drawn = transform.decode(x.float().cpu())
                 if columns is not None:
                     drawn = columns.filled(drawn, own["vector"].numpy())
-                rows.append(drawn if part is None else _completed(part, drawn))
+                rows.append(drawn if part is None else part.completed(drawn))
         return np.concatenate(rows)
 
     def _total(self, n: int, given: PartialRows | None, asked: Tensor | None) -> int:
@@ -448,11 +325,11 @@ class GenerativeModel(Trainable):
         self,
         n: int,
         *,
-        label: int | str | None = None,
+        label: Label | Sequence[Label] | None = None,
         vector: Tensor | None = None,
         given: PartialRows | None = None,
         seed: int = 0,
-        first: int = 0,
+        first: int | np.ndarray = 0,
     ) -> dict[str, Tensor]:
         """Return the conditions of `n` samples by name: label (n,) int64, vector (n, v).
 
@@ -460,8 +337,8 @@ class GenerativeModel(Trainable):
 
         Args:
             n: how many.
-            label: the class of all of them; None: drawn as in the training data, or hidden where
-                rows or vectors are given.
+            label: the class of all of them, or of each; None: drawn as in the training data, or
+                hidden where rows or vectors are given.
             vector: their vectors (m, v), the first n/m samples have the first; None: drawn as in
                 the training data, or hidden where rows are given that do not have any.
             given: rows of which some entries are known.
@@ -469,10 +346,10 @@ class GenerativeModel(Trainable):
             first: the number of the first sample.
 
         Raises:
-            InputError: for a class that the model does not know.
+            InputError: for a class that the model does not know, and classes of fewer or more.
         """
         told = None if given is None or given.label is None else torch.as_tensor(given.label)
-        index = told if label is None else self.label_index(label)
+        index = told if label is None else self._indices(n, label)
         if vector is None and given is not None and given.vector is not None:
             vector = torch.as_tensor(given.vector)
 
@@ -486,6 +363,16 @@ class GenerativeModel(Trainable):
         shared: dict[str, Any] = {"known": known, "kept": self.kept, "shares": shares}
         return chosen(n, index, vector, **shared, uniform=uniform)
 
+    def _indices(self, n: int, label: Label | Sequence[Label]) -> int | Tensor:
+        """The class of all of `n` samples, or of each (n,)."""
+        if isinstance(label, int | str):
+            return self.label_index(label)
+        if len(label) != n:
+            raise InputError(
+                f"label: {len(label):,} classes for {n:,} samples; give one, or one for each."
+            )
+        return torch.tensor([self.label_index(one) for one in label])
+
     @final
     def check_samples(self, n: int, batch: int) -> None:
         """Raise InputError if this machine cannot hold `n` samples, or so many at a time."""
@@ -497,7 +384,9 @@ class GenerativeModel(Trainable):
         values = 16.0 * min(batch, n) * math.prod(transform.shape)
         check_room(values, f"batch {batch:,}", "compute fewer samples at a time")
 
-    def _encoded(self, given: PartialRows, seed: int, first: int) -> tuple[Tensor, Tensor]:
+    def _encoded(
+        self, given: PartialRows, seed: int, first: int | np.ndarray
+    ) -> tuple[Tensor, Tensor]:
         """(x, mask), each (B, *shape), of partial rows for the samples number `first`, ..."""
         transform, dtype = self._met(), given.rows.dtype
         stored = np.ascontiguousarray(given.rows, dtype=_WIDER.get(dtype.name, dtype))
@@ -515,6 +404,7 @@ class GenerativeModel(Trainable):
         *,
         where: Any = None,  # what `data.ask` takes
         batch: int | None = None,
+        by_content: bool = False,
         **options: Any,
     ) -> np.ndarray:
         """Return the log-likelihood of each row, (N,) float64, in nats and the data's own units.
@@ -524,6 +414,8 @@ class GenerativeModel(Trainable):
             where: the conditions of all rows, or of each; None: each row's own, where the data have
                 them, else hidden.
             batch: rows computed at a time; None: `at_once`.
+            by_content: whether what is random depends on a row's values in place of its number:
+                neither the order of the rows nor which others there are then matters.
             options: as for `likelihood_rows`.
 
         Returns:
@@ -546,7 +438,8 @@ class GenerativeModel(Trainable):
             vector, rows = part.get("vector"), len(part["row"])
             if asked is not None:
                 vector = asked if len(asked) == 1 else asked[first : first + rows]
-            scored = self.likelihood_rows(part["row"], first=first, vector=vector, **options)
+            number = content_numbers(part["row"].numpy()) if by_content else first
+            scored = self.likelihood_rows(part["row"], first=number, vector=vector, **options)
             nats = scored.nats.numpy().copy()
             for row, problem in part.get("problems", {}).items():
                 nats[row] = nats[row] if problem.nats is None else problem.nats
@@ -560,7 +453,7 @@ class GenerativeModel(Trainable):
         rows: Tensor,
         *,
         how: How | None = None,
-        first: int = 0,
+        first: int | np.ndarray = 0,
         seed: int = 0,
         draws: int | None = None,
         label: int | str | None = None,
@@ -570,7 +463,8 @@ class GenerativeModel(Trainable):
     ) -> Likelihood:
         """Return the log-likelihood of stored rows, in nats and the data's own units.
 
-        Row i depends on `seed` and its number, `first` + i, alone.
+        Row i depends on `seed` and its number, `first` + i, alone; the numbers of all rows can be
+        given in place of the first.
 
         Args:
             rows: rows (B, ...) of the stored type.
@@ -676,25 +570,8 @@ def unmet() -> InputError:
     )
 
 
-def one_pass(x: Tensor, callback: Callback | None) -> Tensor:
-    """Return the samples of a family that draws in one pass, reported as its one step."""
-    if callback is not None:
-        callback(1, 1, torch.zeros((), dtype=torch.float64), x)
-    return x
-
-
 def _upward() -> tuple[ModuleType, ModuleType]:
     """`undiffuse.data` and `undiffuse.training`: the only import that goes up, so deferred."""
     from undiffuse import data, training
 
     return data, training
-
-
-def _loaded(model: GenerativeModel, _: object) -> None:
-    """The weights hold what was measured on the data."""
-    model.measured, model.widths = True, ()
-
-
-def _completed(given: PartialRows, drawn: np.ndarray) -> np.ndarray:
-    """The drawn rows, with what is known exactly as it was given."""
-    return np.where(given.known, given.rows, drawn).astype(drawn.dtype)

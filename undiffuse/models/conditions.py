@@ -54,14 +54,20 @@ class KeptConditions(nn.Module):
         if "label" in batch:
             self.labels.copy_(batch["label"])
 
-    def draw(self, u: Tensor, label: int | None) -> dict[str, Tensor]:
+    def draw(self, u: Tensor, label: int | Tensor | None) -> dict[str, Tensor]:
         """Return the conditions of the rows that u (n,), uniform in (0, 1), picks.
 
         Args:
             u: one number for each sample.
-            label: the class of the rows to pick from; None: of all. Without such a row their
-                vectors are hidden.
+            label: the class of the rows to pick from, or the class for each sample (n,); None: of
+                all. Without such a row their vectors are hidden.
         """
+        if isinstance(label, Tensor):
+            found = [self.draw(u, int(one)) for one in range(int(label.max()) + 1)]
+            row = torch.arange(len(u))
+            return {
+                name: torch.stack([one[name] for one in found])[label, row] for name in found[0]
+            }
         labels, vectors = self.labels.cpu(), self.vectors.cpu()
         if label is not None:
             vectors = vectors[labels == label]
@@ -109,7 +115,7 @@ def chosen(
     """
     found: dict[str, Tensor] = {}
     if kept is not None and not known:
-        found = kept.draw(uniform(), None if index is None else int(index))
+        found = kept.draw(uniform(), index)
     elif kept is not None:
         found["vector"] = kept.hidden(1).cpu() if vector is None else vector
         found["vector"] = found["vector"].repeat_interleave(n // len(found["vector"]), 0)

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from undiffuse.diffusion.gaussian import log_prob
 from undiffuse.diffusion.noise import RowNoise
-from undiffuse.diffusion.sample import Callback
+from undiffuse.diffusion.sample import Callback, one_pass
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
-from undiffuse.models.base import GenerativeModel, one_pass, unmet
+from undiffuse.models.base import GenerativeModel, unmet
 from undiffuse.models.conditions import check_network
 from undiffuse.models.likelihood import How, Likelihood
 from undiffuse.nn import FLOWS, flow_for_shape

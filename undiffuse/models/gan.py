@@ -26,10 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from undiffuse.diffusion.noise import RowNoise
-from undiffuse.diffusion.sample import Callback
+from undiffuse.diffusion.sample import Callback, one_pass
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
-from undiffuse.models.base import GenerativeModel, one_pass, unmet
+from undiffuse.models.base import GenerativeModel, unmet
 from undiffuse.models.conditions import check_network
 from undiffuse.models.gan_losses import GAMES, Game, Relativistic
 from undiffuse.nn.adversarial import ADVERSARIAL, adversarial_pair

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, final, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -231,7 +232,7 @@ def likelihood_rows(
     rows: Tensor,
     *,
     how: How | None,
-    first: int,
+    first: int | np.ndarray,
     seed: int,
     draws: int | None,
     importance: bool,

@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from undiffuse.diffusion.gaussian import kl
 from undiffuse.diffusion.noise import RowNoise
-from undiffuse.diffusion.sample import Callback
+from undiffuse.diffusion.sample import Callback, one_pass
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
-from undiffuse.models.base import GenerativeModel, one_pass, unmet
+from undiffuse.models.base import GenerativeModel, unmet
 from undiffuse.models.conditions import check_network
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood, Weighted, log_mean_exp
 from undiffuse.models.observation import (

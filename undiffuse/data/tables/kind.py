@@ -238,7 +238,6 @@ class TableKind(Kind):
             array, where = opened.column(column.name), opened.where(column.name)
             codes, impossible = column.encode(array, field.type, where, gaps=True)
             known[:, i] = ~np.isnan(codes)
-            impossible |= known[:, i] & ~model.spans(codes)
             if impossible.any():
                 row = int(np.flatnonzero(impossible)[0])
                 raise InputError(
@@ -247,14 +246,20 @@ class TableKind(Kind):
                 )
             rows[known[:, i], i] = codes[known[:, i]]
             notes += _rounding(column, array, codes, field.type, where)
+            beyond = known[:, i] & (model.nearest(codes) != codes)
+            odd = known[:, i] & (beyond | ~model.expects(codes))
             notes += [
                 f"{where} holds {array[row].as_py()} in row {row + 1:,}, and no training row has "
-                "such a value; it is kept, and the others are drawn as for a rare one."
-                for row in np.flatnonzero(known[:, i] & ~model.expects(codes))[:1].tolist()
+                "such a value; it is kept, and the others are drawn as for "
+                + ("the nearest that one has." if beyond[row] else "a rare one.")
+                for row in np.flatnonzero(odd)[:1].tolist()
             ]
         notes += fill_by_rules(transform, rows, known, opened.name)
-        own = Conditions.restore(config)
-        return PartialRows(rows, known, tuple(notes), _vectors(own, opened, rows))
+        own, near = Conditions.restore(config), rows.copy()
+        for i, model in enumerate(transform.columns):
+            near[known[:, i], i] = model.nearest(rows[known[:, i], i])
+        shared = {"vector": _vectors(own, opened, rows), "exact": rows}
+        return PartialRows(near, known, tuple(notes), **shared)
 
     def ask(self, where: Any, config: Mapping[str, Any]) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return the conditions in `where` as vectors; each column reads text as it does cells."""

@@ -96,8 +96,8 @@ class ModelledColumn(ABC):
         """Return which codes (N,) are levels, or on the grid, of the training rows."""
 
     @abstractmethod
-    def spans(self, codes: np.ndarray) -> np.ndarray:
-        """Return which codes (N,) lie in the range of the training rows."""
+    def nearest(self, codes: np.ndarray) -> np.ndarray:
+        """Return codes (N,), those beyond the range of the training rows moved to its end."""
 
     @property
     @abstractmethod
@@ -127,9 +127,9 @@ class ConstantColumn(ModelledColumn):
         """See `ModelledColumn`."""
         return codes == self.some_code
 
-    def spans(self, codes: np.ndarray) -> np.ndarray:
+    def nearest(self, codes: np.ndarray) -> np.ndarray:
         """See `ModelledColumn`."""
-        return self.expects(codes)
+        return np.full_like(codes, self.some_code)
 
     @property
     def some_code(self) -> float:
@@ -160,9 +160,9 @@ class GivenColumn(ModelledColumn):
         """See `ModelledColumn`."""
         return np.ones(len(codes), dtype=bool)
 
-    def spans(self, codes: np.ndarray) -> np.ndarray:
+    def nearest(self, codes: np.ndarray) -> np.ndarray:
         """See `ModelledColumn`."""
-        return self.expects(codes)
+        return codes
 
 
 class EnumeratedColumn(ModelledColumn):
@@ -231,9 +231,9 @@ class EnumeratedColumn(ModelledColumn):
         """See `ModelledColumn`."""
         return np.isin(codes, np.asarray(self.values, dtype=np.float64))
 
-    def spans(self, codes: np.ndarray) -> np.ndarray:
+    def nearest(self, codes: np.ndarray) -> np.ndarray:
         """See `ModelledColumn`."""
-        return _between(self.values, codes)
+        return np.clip(codes, min(self.values), max(self.values))
 
     @property
     def some_code(self) -> float:
@@ -357,18 +357,15 @@ class NumberColumn(ModelledColumn):
             return np.ones(len(codes), dtype=bool)
         return on_grid(torch.from_numpy(np.nan_to_num(codes)), *self.grid)[1].numpy()
 
-    def spans(self, codes: np.ndarray) -> np.ndarray:
+    def nearest(self, codes: np.ndarray) -> np.ndarray:
         """See `ModelledColumn`."""
-        return _between([self.low, self.high, *self.atoms], codes)
+        ends = [self.low, self.high, *self.atoms]
+        return np.clip(codes, min(ends), max(ends))
 
     @property
     def some_code(self) -> float:
         """See `ModelledColumn`."""
         return self.low
-
-
-def _between(values: Sequence[float], codes: np.ndarray) -> np.ndarray:
-    return (codes >= min(values)) & (codes <= max(values))
 
 
 def on_grid(
