@@ -11,10 +11,12 @@ theirs, and the weights are checked tensor by tensor.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -26,7 +28,7 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.lock import holder
 from undiffuse.room import bounded, check_room
-from undiffuse.training.checkpoint import LOG, SAMPLER, WEIGHTS, RunFolder
+from undiffuse.training.checkpoint import LOG, SAMPLER, WEIGHTS, Record, RunFolder
 from undiffuse.training.log import read_log
 from undiffuse.training.state import load_weights
 
@@ -84,6 +86,7 @@ class Run:
         weights = self._folder.weights(snapshot)
         model = self._build(weights)
         load_weights(model, weights, self.given)
+        model.record = Record(self.config["training"], self.config.get("sizing"), self.path / LOG)
         if snapshot is None:
             self._take_tuned(model)
         return model.to(device).eval()
@@ -158,7 +161,7 @@ class Run:
                 "restore that file."
             ) from problem
         model.transform, model.form, model.classes = transform, form, tuple(classes)
-        model.data_config = self.config["data"]
+        model.data_config, model.preset = self.config["data"], self.config["preset"]
         return model
 
     # --- the data
@@ -366,6 +369,15 @@ class Run:
             "held_by": holder(self.path),
             "resume": self.resume_command,
         }
+
+
+@contextmanager
+def as_run(model: GenerativeModel) -> Iterator[Run]:
+    """Give a trained model in memory as a run, which is gone on leaving."""
+    with TemporaryDirectory() as folder:
+        run = Run(model.save(Path(folder) / "model"))
+        run.given = "the model"
+        yield run
 
 
 def open(path: str | Path, *, snapshot: int | None = None, device: Any = "cpu") -> GenerativeModel:

@@ -42,7 +42,7 @@ from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import GenerativeModel
 from undiffuse.options import REPORT_SAMPLES, EvaluationOptions
 from undiffuse.parts import as_json
-from undiffuse.run import Run
+from undiffuse.run import Run, as_run
 
 
 @final
@@ -76,19 +76,19 @@ class Report:
 
 
 def evaluate(
-    run: str | Path | Run,
-    *,
+    run: str | Path | Run | GenerativeModel,
     data: Any = None,
+    *,
     features: str | Path | Callable[[Tensor], Tensor] | None = None,
     reference: Reference | None = None,
     progress: Progress | None = None,
     stop: Stop = lambda: False,
     **options: Any,
 ) -> Report | None:
-    """Evaluate a run.
+    """Evaluate a run, or a trained model.
 
     Args:
-        run: the run, or its folder.
+        run: the run, its folder, or the model.
         data: where its data are now, or other data of their kind; None: where they were.
         features: what rows are compared by: a name, a file of weights, a function of x (N, *shape)
             that returns (N, D); None: chosen from the data.
@@ -106,6 +106,10 @@ def evaluate(
             family does not take.
     """
     asked = with_defaults(EvaluationOptions, checked(EvaluationOptions, options))
+    if isinstance(run, GenerativeModel):
+        with as_run(run) as kept:
+            made = {"features": features, "reference": reference}
+            return evaluate(kept, data, **made, progress=progress, stop=stop, **options)
     run = Run.of(run)
     model = run.model(device=find_device(asked.device))
     sampler = {"method": asked.method, "steps": asked.steps}

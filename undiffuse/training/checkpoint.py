@@ -29,7 +29,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -41,13 +41,12 @@ from torch import Tensor
 from undiffuse import __version__
 from undiffuse.atomic import atomic_file, atomic_folder, contents, sweep, write_json
 from undiffuse.errors import InputError
-from undiffuse.interfaces import Source, Trainable
+from undiffuse.interfaces import Trainable
 from undiffuse.lock import NAME as LOCK
 from undiffuse.lock import Lock, holder
-from undiffuse.options import TrainingOptions
 from undiffuse.reading import open_regular, read_json, read_text, said, utf8_path
 from undiffuse.room import check_room
-from undiffuse.training.sizing import Sizing
+from undiffuse.training.log import read_log
 from undiffuse.training.sound import sound_config, sound_counters, sound_sampler
 
 FORMAT = 2  # of config.json
@@ -322,10 +321,14 @@ class RunFolder:
         with atomic_file(self.path / "state" / "latest") as temporary:
             temporary.write_text(name + "\n", encoding="utf-8")
         self._clean()
+        self.drop_replaced()
+        return folder
+
+    def drop_replaced(self) -> None:
+        """Remove the run that stepped aside: the one in its place is whole."""
         if self._aside is not None:
             shutil.rmtree(self._aside, ignore_errors=True)
             self._aside = None
-        return folder
 
     def _keep_snapshot(self, step: int, weights: dict[str, Tensor]) -> None:
         """Keep the weights if the steps have doubled since the last snapshot, five at most."""
@@ -423,10 +426,33 @@ def _is_run(folder: Path) -> bool:
 # --- config.json
 
 
+@final
+@dataclass(frozen=True)
+class Record:
+    """How a model was trained: what a run's folder says of it besides its weights.
+
+    Attributes:
+        training: the options it was trained with, as plain data.
+        sizing: how its width was chosen, likewise; None if it was given.
+        log: what happened (see `log.py`), or the file that says so.
+    """
+
+    training: dict[str, Any]
+    sizing: dict[str, Any] | None
+    log: list[dict[str, Any]] | Path
+
+
 def config_of(
-    model: Trainable, data: Source, options: TrainingOptions, sizing: Sizing | None = None
+    model: Trainable,
+    data: Mapping[str, Any],
+    record: Record,
 ) -> dict[str, Any]:
     """Return the run's config.json, as it reads back from JSON.
+
+    Args:
+        model: the model.
+        data: what its data recorded of themselves.
+        record: how it was trained.
 
     Raises:
         InputError: a part cannot be recorded, or a number is not finite.
@@ -438,11 +464,11 @@ def config_of(
         "preset": model.preset,
         "parameters": model.parameter_count,
         "model": model.config(),
-        "data": data.config(),
-        "training": asdict(options),
+        "data": data,
+        "training": record.training,
     }
-    if sizing is not None:
-        tree["sizing"] = asdict(sizing)
+    if record.sizing is not None:
+        tree["sizing"] = record.sizing
     try:
         return json.loads(json.dumps(tree, allow_nan=False))
     except ValueError as problem:
@@ -450,6 +476,30 @@ def config_of(
             "model: one of its numbers is not finite, which config.json cannot hold; "
             "give a large number instead."
         ) from problem
+
+
+def save(model: Trainable, data: Mapping[str, Any], out: str | Path, *, overwrite: bool) -> Path:
+    """Write a trained model as a run, whole or not at all; see `GenerativeModel.save`.
+
+    It can be opened, evaluated and scored with, and trained further with `init`; it holds no state
+    to resume from.
+    """
+    record: Record | None = model.record
+    if record is None:
+        raise InputError(f"{out}: this model has not been trained, so there is no run to write.")
+    folder = RunFolder.claim(out, overwrite=overwrite)
+    config = config_of(model, data, record)
+    events = read_log(record.log) if isinstance(record.log, Path) else record.log
+    with folder.locked(), folder.training(config):
+        lines = "".join(json.dumps(event) + "\n" for event in events)
+        with atomic_file(folder.path / LOG) as temporary:
+            temporary.write_text(lines, encoding="utf-8")
+        with atomic_file(folder.path / WEIGHTS) as temporary:
+            tensors = {name: one.cpu().contiguous() for name, one in model.state_dict().items()}
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        folder.keep_tuned(model.tuned_tree)
+        folder.drop_replaced()
+    return folder.path
 
 
 def check_same(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:

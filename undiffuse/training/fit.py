@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -24,7 +24,14 @@ from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Listener, Source, Stop, Trainable
 from undiffuse.options import TrainingOptions
-from undiffuse.training.checkpoint import LOG, SAMPLES, RunFolder, check_same, config_of
+from undiffuse.training.checkpoint import (
+    LOG,
+    SAMPLES,
+    Record,
+    RunFolder,
+    check_same,
+    config_of,
+)
 from undiffuse.training.clock import SOON, Clock
 from undiffuse.training.hearing import Stopped
 from undiffuse.training.log import Log
@@ -116,7 +123,8 @@ def fit(
         # A checkpoint holds four numbers a parameter, the weights a fifth.
         size = 20.0 * model.parameter_count if folder else 0.0
         clock = Clock(chosen, started, size=size, conclusion=model.conclusion, tuning=model.tuning)
-        config = config_of(model, source, chosen, sizing) if folder else {}
+        how = asdict(chosen), None if sizing is None else asdict(sizing)
+        config = config_of(model, source.config(), Record(*how, [])) if folder else {}
         if folder is not None and recorded is not None:
             check_same(recorded, config, folder.given)
             _restore(folder, state, clock, chosen)
@@ -126,6 +134,7 @@ def fit(
         path = folder.path / LOG if folder else None
         log = Log(path, on_event, every=chosen.log_every, resumed_at=state.step)
         leaving.enter_context(closing(log))
+        model.record = Record(*how, log.kept)
         cast = autocast(device, chosen.precision)
         look = Look(
             state,

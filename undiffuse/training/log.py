@@ -26,6 +26,7 @@ from undiffuse.reading import open_regular, parse_json, said
 from undiffuse.training.sound import is_event
 
 LONGEST_LINE = 2**20  # characters
+MOST_KEPT = 20_000  # events in memory
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -53,7 +54,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 @final
 class Log:
-    """Sends each event to a listener and writes it to a file. Close it at the end.
+    """Sends each event to a listener, writes it to a file and keeps it. Close it at the end.
+
+    Of a run so long that there are more than 20,000 events, every other step of the first half is
+    kept in memory, and so on.
 
     Args:
         path: the file, None for none; lines of later steps than `resumed_at` are dropped from it.
@@ -70,22 +74,26 @@ class Log:
     ) -> None:
         self.path, self.listener, self.every = path, listener, every
         self.file: TextIO | None = None
+        self.kept: list[dict[str, Any]] = []
         if path is None:
             return
-        kept = [event for event in read_log(path) if event.get("step", 0) <= resumed_at]
+        self.kept = [event for event in read_log(path) if event.get("step", 0) <= resumed_at]
         with atomic_file(path) as temporary:
-            lines = "".join(json.dumps(event) + "\n" for event in kept)
+            lines = "".join(json.dumps(event) + "\n" for event in self.kept)
             temporary.write_text(lines, encoding="utf-8")
         self.file = path.open("a", encoding="utf-8")
 
     def wants(self, step: int) -> bool:
         """Whether the event of this step is read by anybody."""
-        return self.listener is not None or (self.file is not None and step % self.every == 0)
+        return self.listener is not None or step % self.every == 0
 
     def __call__(self, event: str, step: int, **facts: Any) -> None:
         """Report one event."""
         tree = {"event": event, "step": step} | facts
-        if self.file is not None and (event != "step" or step % self.every == 0):
+        lasting = event != "step" or step % self.every == 0
+        if lasting:
+            self._keep(tree)
+        if self.file is not None and lasting:
             try:
                 self.file.write(json.dumps(tree) + "\n")
                 self.file.flush()
@@ -96,6 +104,11 @@ class Log:
                 ) from problem
         if self.listener is not None:
             self.listener(tree)
+
+    def _keep(self, tree: dict[str, Any]) -> None:
+        self.kept.append(tree)
+        if len(self.kept) > MOST_KEPT:
+            self.kept[:] = [e for i, e in enumerate(self.kept) if i % 2 or e["event"] != "step"]
 
     def close(self) -> None:
         """Close the file."""
