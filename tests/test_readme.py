@@ -44,20 +44,35 @@ def test_the_first_example_runs(photos):
     assert names["report"].facts["samples"] == 32
 
 
-def test_the_second_example_runs_and_samples_what_it_says():
+def test_the_estimators_detect_and_fill_as_they_say():
+    import pandas as pd
+
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": random.normal(size=200), "b": random.choice(["x", "y"], 200)})
+    frame.loc[3, "a"], new = np.nan, pd.DataFrame({"a": [0.1, 9.0], "b": ["x", "y"]})
+    names = {"frame": frame, "new": new}
+    assert EXAMPLES[1].count('budget="2m"') == 2
+    small = 'steps=5, sizes={"width": 8, "depth": 1}'
+    exec(EXAMPLES[1].replace('budget="2m"', small), names)
+    assert names["suspicious"].shape == (2,)
+    assert names["whole"].notna().all(axis=None)
+    assert names["whole"].drop(index=3).equals(frame.drop(index=3))
+
+
+def test_the_third_example_runs_and_samples_what_it_says():
     names = {}
     torch.manual_seed(0)
-    exec(EXAMPLES[1], names)
+    exec(EXAMPLES[2], names)
     x = names["x"]
     low, high = x[x < 0], x[x > 0]
     assert (float(low.mean()), float(high.mean())) == pytest.approx((-2, 2), abs=0.1)
     assert (float(low.std()), float(high.std())) == pytest.approx((0.3, 0.6), abs=0.06)
 
 
-def test_the_third_example_trains_on_two_moons():
+def test_the_fourth_example_trains_on_two_moons():
     """Straight paths with the velocity target: the samples soon lie near the moons."""
     names = {}
-    exec("import undiffuse as ud\n" + EXAMPLES[2], names)
+    exec("import undiffuse as ud\n" + EXAMPLES[3], names)
     model = names["flow_matching"].fit("moons", steps=50)
     data, samples = names["ud"].load("moons").train[:2000], model.sample(200)
     distance = np.linalg.norm(samples[:, None] - np.asarray(data)[None], axis=2).min(1)
