@@ -123,18 +123,17 @@ def fit(
         # A checkpoint holds four numbers a parameter, the weights a fifth.
         size = 20.0 * model.parameter_count if folder else 0.0
         clock = Clock(chosen, started, size=size, conclusion=model.conclusion, tuning=model.tuning)
-        how = asdict(chosen), None if sizing is None else asdict(sizing)
-        config = config_of(model, source.config(), Record(*how, [])) if folder else {}
+        model.record = Record(asdict(chosen), sizing and asdict(sizing), [])
+        config = config_of(model, source.config(), model.record) if folder else {}
         if folder is not None and recorded is not None:
             check_same(recorded, config, folder.given)
             _restore(folder, state, clock, chosen)
         leaving.enter_context(state.ended())
         if folder is not None:
             leaving.enter_context(folder.training(config))
-        path = folder.path / LOG if folder else None
-        log = Log(path, on_event, every=chosen.log_every, resumed_at=state.step)
+        shared = {"every": chosen.log_every, "resumed_at": state.step, "kept": model.record.log}
+        log = Log(folder and folder.path / LOG, on_event, **shared)
         leaving.enter_context(closing(log))
-        model.record = Record(*how, log.kept)
         cast = autocast(device, chosen.precision)
         look = Look(
             state,

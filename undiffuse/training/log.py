@@ -64,22 +64,29 @@ class Log:
         listener: called with each event.
         every: of the events of steps, every so many are written to the file.
         resumed_at: the step that the run is resumed at.
+        kept: a list that events are kept in; those of the file before that step come first.
 
     Raises:
         InputError: the file cannot be written.
     """
 
     def __init__(
-        self, path: Path | None, listener: Listener | None, *, every: int, resumed_at: int
+        self,
+        path: Path | None,
+        listener: Listener | None,
+        *,
+        every: int,
+        resumed_at: int,
+        kept: list[dict[str, Any]],
     ) -> None:
         self.path, self.listener, self.every = path, listener, every
         self.file: TextIO | None = None
-        self.kept: list[dict[str, Any]] = []
+        self.kept = kept
         if path is None:
             return
-        self.kept = [event for event in read_log(path) if event.get("step", 0) <= resumed_at]
+        kept[:] = [event for event in read_log(path) if event.get("step", 0) <= resumed_at]
         with atomic_file(path) as temporary:
-            lines = "".join(json.dumps(event) + "\n" for event in self.kept)
+            lines = "".join(json.dumps(event) + "\n" for event in kept)
             temporary.write_text(lines, encoding="utf-8")
         self.file = path.open("a", encoding="utf-8")
 
