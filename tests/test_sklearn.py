@@ -69,6 +69,17 @@ def test_neither_order_nor_subset_matters_to_what_is_random():
     assert nats[same] == pytest.approx(nats[0], abs=1e-4)
 
 
+def test_gaps_of_an_array_are_filled_and_what_is_known_stays(rows, fitted):
+    gaps = rows[:4].copy()
+    gaps[0, 1] = gaps[2, 0] = np.nan
+    whole = fitted.impute(gaps)
+    assert np.isfinite(whole).all()
+    known = np.isfinite(gaps)
+    assert np.array_equal(whole[known], gaps[known])
+    with pytest.raises(ValueError, match="NaN"):
+        fitted.score_samples(gaps)
+
+
 def test_a_pickle_holds_the_bytes_of_a_run_and_gives_the_same_scores(rows, fitted):
     text = pickle.dumps(fitted)
     assert b"config.json" in text

@@ -27,7 +27,7 @@ from sklearn.base import BaseEstimator, DensityMixin, OutlierMixin, TransformerM
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from undiffuse.data import complete, load
+from undiffuse.data import Data, complete, load
 from undiffuse.diffusion.noise import content_numbers
 from undiffuse.errors import InputError, unknown
 from undiffuse.evaluation.scores.conformal import Calibration
@@ -43,7 +43,7 @@ _CALIBRATION = 1  # what a seed is mixed with for held-out rows, which have nois
 class _Estimator(BaseEstimator):
     """What the estimators share: the parameters, training, and how a model is kept."""
 
-    _gaps = False  # whether arrays may hold NaN
+    _gaps = False  # whether arrays to train on may hold NaN
 
     def __init__(
         self,
@@ -75,24 +75,23 @@ class _Estimator(BaseEstimator):
         Raises:
             InputError: for an unknown preset or size, and rows that cannot be trained on.
         """
-        rows = self._rows(X, reset=True)
+        rows = self._rows(X, reset=True, gaps=self._gaps)
         if self.preset not in PRESETS:
             raise unknown("preset", "preset", self.preset, PRESETS)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.data_ = load(rows, seed=self.seed_)
+        data = load(rows, seed=self.seed_)
         self.model_ = PRESETS[self.preset](**(self.sizes or {}))
         asked: dict[str, Any] = {"steps": self.steps, "precision": "float32"}
         if self.steps is None:
             asked = {"budget": self.budget}
-        train(self.model_, self.data_, seed=self.seed_, device=self.device, **asked)
-        self._fitted()
-        del self.data_
+        train(self.model_, data, seed=self.seed_, device=self.device, **asked)
+        self._fitted(data)
         return self
 
-    def _fitted(self) -> None:
-        """Measure what else an estimator needs, while `data_` is there."""
+    def _fitted(self, data: Data) -> None:
+        """Measure what else an estimator needs of its data."""
 
-    def _rows(self, X: Any, *, reset: bool = False) -> Any:
+    def _rows(self, X: Any, *, reset: bool = False, gaps: bool = False) -> Any:
         """Rows as `load` takes them: a data frame as it is, anything else as an array of floats."""
         if not reset:
             check_is_fitted(self)
@@ -101,15 +100,16 @@ class _Estimator(BaseEstimator):
             return X
         kinds = [np.float64, np.float32]
         least: dict[str, Any] = {"ensure_min_samples": 2} if reset else {}
-        finite = "allow-nan" if self._gaps else True
+        finite = "allow-nan" if gaps else True
         return validate_data(self, X, reset=reset, dtype=kinds, ensure_all_finite=finite, **least)
 
     def _log_prob(self, rows: Any, seed: int | None = None) -> np.ndarray:
         seed = self.seed_ if seed is None else seed
         return self.model_.log_prob(rows, seed=seed, by_content=True)
 
-    def _completed(self, rows: Any, draws: int) -> list[np.ndarray]:
+    def _completed(self, X: Any, draws: int) -> list[np.ndarray]:
         """`draws` completions of rows, each (n, ...) of the stored type."""
+        rows = self._rows(X, gaps=True)
         given = complete(rows, self.model_.data_config or {})
         numbers = content_numbers(np.ascontiguousarray(given.rows))[:, None]
         numbers = (numbers + _DRAWS * np.arange(draws)).reshape(-1)
@@ -186,7 +186,7 @@ class DensityEstimator(DensityMixin, _Estimator):
 
     def impute(self, X: Any) -> Any:
         """Return rows with their gaps filled, each by one draw given what is known."""
-        return self._presented(self._completed(self._rows(X), 1)[0])
+        return self._presented(self._completed(X, 1)[0])
 
 
 class OutlierDetector(OutlierMixin, _Estimator):
@@ -238,9 +238,8 @@ class OutlierDetector(OutlierMixin, _Estimator):
         self.offset_ = float(np.quantile(self._log_prob(self._rows(X)), self.contamination))
         return self
 
-    def _fitted(self) -> None:
-        held_out = self.data_.held_out
-        nats = self._log_prob(held_out, mix(self.seed_, _CALIBRATION))
+    def _fitted(self, data: Data) -> None:
+        nats = self._log_prob(data.held_out, mix(self.seed_, _CALIBRATION))
         self.calibration_ = np.sort(nats)
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -280,8 +279,7 @@ class Imputer(TransformerMixin, _Estimator):
 
     def multiple(self, X: Any, draws: int = 5) -> list[Any]:
         """Return so many completions of `X`, for multiple imputation (Rubin 1987)."""
-        rows = self._completed(self._rows(X), draws)
-        return [self._like(self._presented(one), X) for one in rows]
+        return [self._like(self._presented(one), X) for one in self._completed(X, draws)]
 
     def _like(self, rows: Any, X: Any) -> Any:
         """The index of a pandas frame is kept."""

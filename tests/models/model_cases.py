@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import undiffuse as ud
 from undiffuse.diffusion import Schedule
 from undiffuse.diffusion.target import Target, regression_target
 from undiffuse.models import PRESETS, Diffusion
@@ -151,3 +152,21 @@ class Exact(nn.Module):
         x_hat = (p * (self.means + self.s**2 / variance[..., None] * offset)).sum(-1)
         c_x, c_z = (c[:, None] for c in regression_target(self.schedule, self.target, t))
         return (c_x * x_hat + c_z * (y - x_hat) / wide).to(x.dtype)
+
+
+def exact_edm(data: Any, network: nn.Module) -> Diffusion:
+    """A model that has met data, and predicts them by a network that knows their moments."""
+    model = Diffusion(
+        schedule=ud.EDM(),
+        target=ud.target.data,
+        objective=ud.Objective(
+            weighting=ud.objective.EDMWeight(), times=ud.objective.LogNormalTimes()
+        ),
+        step=ud.Heun(),
+        grid=ud.grid.Karras(),
+        steps=40,
+        network=network,
+    )
+    model.meet(data)
+    network.sigma_data = model.sigma_data or 1.0
+    return model

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from map_law import SIDE, S, mean_given, nats_given, simulated
+from model_cases import exact_edm
 from torch import nn
 
 import undiffuse as ud
@@ -52,21 +53,7 @@ class Bayes(nn.Module):
 @pytest.fixture(scope="module")
 def exact() -> Diffusion:
     data = load(simulated(500, 0), axes="NHW")
-    model = Diffusion(
-        schedule=ud.EDM(),
-        target=ud.target.data,
-        objective=ud.Objective(
-            weighting=ud.objective.EDMWeight(), times=ud.objective.LogNormalTimes()
-        ),
-        step=ud.Heun(),
-        grid=ud.grid.Karras(),
-        steps=40,
-        network=Bayes(data),
-    )
-    model.meet(data)
-    assert isinstance(model.network, Bayes)
-    model.network.sigma_data = model.sigma_data or 1.0
-    return model
+    return exact_edm(data, Bayes(data))
 
 
 def test_an_exact_network_draws_the_law_given_each_array(exact: Diffusion) -> None:

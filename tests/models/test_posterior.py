@@ -13,6 +13,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from model_cases import exact_edm
 from torch import nn
 
 import undiffuse as ud
@@ -78,21 +79,7 @@ class Bayes(nn.Module):
 def exact() -> Diffusion:
     """A model whose network is exact, having met data."""
     data = load(simulated(3000))
-    model = Diffusion(
-        schedule=ud.EDM(),
-        target=ud.target.data,
-        objective=ud.Objective(
-            weighting=ud.objective.EDMWeight(), times=ud.objective.LogNormalTimes()
-        ),
-        step=ud.Heun(),
-        grid=ud.grid.Karras(),
-        steps=40,
-        network=Bayes(data),
-    )
-    model.meet(data)
-    assert isinstance(model.network, Bayes)
-    model.network.sigma_data = model.sigma_data or 1.0
-    return model
+    return exact_edm(data, Bayes(data))
 
 
 def normal(x: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:

@@ -94,12 +94,12 @@ class RowNoise:
         return self._after(int(np.min(self.first)), blocks)
 
     def _after(self, first: int, blocks: int) -> tuple[int, int, int, int]:
-        return int(first) * blocks, self.draws, blocks, self.part
+        return first * blocks, self.draws, blocks, self.part
 
-    def _runs(self, z: np.ndarray) -> tuple[Sequence[int] | np.ndarray, Sequence[np.ndarray]]:
+    def _runs(self, z: np.ndarray) -> tuple[Sequence[int], Sequence[np.ndarray]]:
         """The number of the first row of each run of rows in order, and where its words go."""
         if isinstance(self.first, np.ndarray):
-            return self.first, np.split(z, max(self.rows, 1))
+            return self.first.tolist(), np.split(z, max(self.rows, 1))
         return (self.first,), (z,)
 
 

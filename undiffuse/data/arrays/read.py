@@ -11,17 +11,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from undiffuse.data.arrays.axes import SAMPLED, Axes, given_axes, infer_axes, layout_of
 from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.arrays.transform import measure_array
-from undiffuse.data.conditions import labels_or_conditions
+from undiffuse.data.conditions import Given, labels_or_conditions
 from undiffuse.data.images.form import ImageForm, levels_in_use, transform_of_images
 from undiffuse.data.labels import index_labels
-from undiffuse.data.maps import given_map, maps_among
+from undiffuse.data.maps import GivenMap, given_map, maps_among
 from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks, fingerprint
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
@@ -69,11 +69,7 @@ def from_array(
     values = _check_values(rows, name, progress)
     found = found or _infer(rows, row_shape)
     space = layout_of(row_shape, found.letters)[1:]
-    labels, condition, among = maps_among(labels, condition, space)
-    beside = {**among, **(maps or {})}
-    labels, given = labels_or_conditions(labels, condition, name)
-    _check_counts([*(len(one.codes) for one in given), *map(len, beside.values())], len(rows), name)
-    given_maps = tuple(given_map(one, beside[one], space, where=name) for one in beside)
+    labels, beside = _beside(labels, condition, maps or {}, space, len(rows), name)
     index, classes = index_labels(labels, len(rows), name, classes)
     if _are_images(rows.dtype, row_shape, found.letters):
         kind, modelled = "images", _as_images(rows, row_shape, found.letters, values.high, name)
@@ -89,14 +85,40 @@ def from_array(
         make_transform=modelled[1],
         name=name,
         path=path,
-        fingerprint=fingerprint(array, index, *(one.codes for one in given), *beside.values()),
+        fingerprint=fingerprint(array, index, *beside.arrays),
         labels=index,
         classes=classes,
-        given=given,
-        maps=given_maps,
+        given=beside.given,
+        maps=beside.maps,
         notes=(*notes, *([f"{name}: {said}."] if found.guess else [])),
         facts=_facts(rows, said if len(row_shape) > 1 or axes or found.reason else "", values),
     )
+
+
+class _Beside(NamedTuple):
+    """The conditions of rows: numbers and classes, arrays, and all of these as they were given."""
+
+    given: tuple[Given, ...]
+    maps: tuple[GivenMap, ...]
+    arrays: list[np.ndarray]
+
+
+def _beside(
+    labels: Any,
+    condition: Sequence[str] | None,
+    maps: Mapping[str, np.ndarray],
+    space: tuple[int, ...],
+    rows: int,
+    name: str,
+) -> tuple[Any, _Beside]:
+    """What of `labels` are classes, and the conditions; the other arguments are `from_array`'s."""
+    labels, condition, among = maps_among(labels, condition, space)
+    arrays = {**among, **maps}
+    labels, given = labels_or_conditions(labels, condition, name)
+    whole = [*(one.codes for one in given), *arrays.values()]
+    _check_counts([len(one) for one in whole], rows, name)
+    mapped = tuple(given_map(key, one, space, where=name) for key, one in arrays.items())
+    return labels, _Beside(tuple(given), mapped, whole)
 
 
 def _check_counts(counts: Sequence[int], rows: int, name: str) -> None:

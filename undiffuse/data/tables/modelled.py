@@ -49,6 +49,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar, final
 
@@ -193,6 +194,11 @@ class EnumeratedColumn(ModelledColumn):
         fits = len(masses) - len(values) in (1, 2) and 0 <= unseen <= len(values)
         if not fits or len(masses) < 2 or min(masses) < 0 or sum(masses) <= 0:
             raise ValueError(f'column "{name}": the masses are none of its levels')
+        self.width = self._coordinates()
+
+    def _coordinates(self) -> int:
+        """How many coordinates of x its levels take."""
+        return 1
 
     @classmethod
     def measure(
@@ -245,8 +251,6 @@ class EnumeratedColumn(ModelledColumn):
 class LevelColumn(EnumeratedColumn):
     """Levels that are intervals of one coordinate; for the arguments see `EnumeratedColumn`."""
 
-    width = 1
-
 
 @final
 class UnorderedColumn(EnumeratedColumn):
@@ -255,19 +259,15 @@ class UnorderedColumn(EnumeratedColumn):
     Unseen values share the corner of the level beside them: it is never empty.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        values: Sequence[float | int],
-        masses: Sequence[float | int],
-        unseen: int,
-    ) -> None:
-        super().__init__(name=name, values=values, masses=masses, unseen=unseen)
-        own = [*range(len(masses) - 1)]
-        beside = min(unseen, len(values) - 1)
-        self.corners = [*own[:unseen], beside, *own[unseen:]]  # of each level
-        self.width = own[-1]
+    def _coordinates(self) -> int:
+        return len(self.masses) - 2
+
+    @cached_property
+    def corners(self) -> list[int]:
+        """The corner of each level."""
+        own = [*range(len(self.masses) - 1)]
+        beside = min(self.unseen, len(self.values) - 1)
+        return [*own[: self.unseen], beside, *own[self.unseen :]]
 
 
 @final
