@@ -65,6 +65,7 @@ def test_a_run_is_sampled_as_it_was_tuned_and_info_shows_what_was_measured(run, 
     assert f"samplers, by {tree['seeds']} samples" in shown
     assert shown.count("default") == 1
     assert json.loads(cli("info", run, "--json").done().out)["sampler"] == tree
+    assert json.loads((model.save(run.parent / "copy") / "sampler.json").read_text()) == tree
 
 
 def test_a_run_that_is_trained_further_is_tuned_no_more(run, cli):

@@ -8,6 +8,8 @@ import torch
 
 import undiffuse as ud
 from undiffuse.evaluation import evaluate as evaluation
+from undiffuse.models.conditions import KeptConditions
+from undiffuse.training import log
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,32 @@ def test_samples_can_each_be_of_a_class_of_their_own():
         model.sample(4, label=["a", "b"])
     with pytest.raises(ud.InputError, match="label d: no such class"):
         model.sample(2, label=["a", "d"])
+
+
+def test_the_conditions_of_samples_of_several_classes_are_those_of_their_own():
+    kept = KeptConditions((2,), 6)
+    labels = torch.tensor([0, 1, 1, 2, 2, 2])
+    kept.take({"vector": torch.arange(12.0).reshape(6, 2), "label": labels})
+    u, asked = torch.tensor([0.1, 0.9, 0.4, 0.6]), torch.tensor([2, 0, 1, 2])
+    drawn = kept.draw(u, asked)
+    assert torch.equal(drawn["label"], asked)
+    for i, label in enumerate(asked.tolist()):
+        assert torch.equal(drawn["vector"][i], kept.draw(u, label)["vector"][i])
+
+
+def test_a_log_in_memory_stays_bounded_and_drops_steps_alone(monkeypatch):
+    monkeypatch.setattr(log, "MOST_KEPT", 40)
+    kept: list = []
+    events = log.Log(None, None, every=10, resumed_at=0, kept=kept)
+    events("start", 0)
+    for step in range(1, 5001):
+        events("step", step)
+        assert len(kept) <= 41
+    events("end", 5000)
+    assert (kept[0]["event"], kept[-1]["event"]) == ("start", "end")
+    steps = [event["step"] for event in kept if event["event"] == "step"]
+    assert len(steps) >= 18
+    assert steps[0] < 2500 < steps[-1] == 5000
 
 
 def test_what_is_known_of_completed_rows_is_kept(trained):

@@ -115,7 +115,11 @@ class Log:
     def _keep(self, tree: dict[str, Any]) -> None:
         self.kept.append(tree)
         if len(self.kept) > MOST_KEPT:
-            self.kept[:] = [e for i, e in enumerate(self.kept) if i % 2 or e["event"] != "step"]
+            newest = len(self.kept) - 1
+            places = range(newest % 2, newest + 1, 2)  # the newest event is among them
+            self.kept[:] = [
+                e for i, e in enumerate(self.kept) if i in places or e["event"] != "step"
+            ]
 
     def close(self) -> None:
         """Close the file."""
