@@ -90,12 +90,12 @@ def test_a_log_in_memory_stays_bounded_and_drops_steps_alone(monkeypatch):
     events("start", 0)
     for step in range(1, 5001):
         events("step", step)
-        assert len(kept) <= 41
+        assert min(20, step // 10) <= len(kept) <= 41
     events("end", 5000)
     assert (kept[0]["event"], kept[-1]["event"]) == ("start", "end")
     steps = [event["step"] for event in kept if event["event"] == "step"]
-    assert len(steps) >= 18
-    assert steps[0] < 2500 < steps[-1] == 5000
+    assert set(np.diff(steps)) == {steps[0]}  # as far apart in the beginning as in the end
+    assert steps[-1] > 4800
 
 
 def test_what_is_known_of_completed_rows_is_kept(trained):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO, final
@@ -56,8 +57,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 class Log:
     """Sends each event to a listener, writes it to a file and keeps it. Close it at the end.
 
-    Of a run so long that there are more than 20,000 events, every other step of the first half is
-    kept in memory, and so on.
+    Of a run of more than 20,000 events every second step is kept in memory, then every fourth, ...
 
     Args:
         path: the file, None for none; lines of later steps than `resumed_at` are dropped from it.
@@ -81,7 +81,7 @@ class Log:
     ) -> None:
         self.path, self.listener, self.every = path, listener, every
         self.file: TextIO | None = None
-        self.kept = kept
+        self.kept, self._apart = kept, every
         if path is None:
             return
         kept[:] = [event for event in read_log(path) if event.get("step", 0) <= resumed_at]
@@ -113,13 +113,15 @@ class Log:
             self.listener(tree)
 
     def _keep(self, tree: dict[str, Any]) -> None:
-        self.kept.append(tree)
-        if len(self.kept) > MOST_KEPT:
-            newest = len(self.kept) - 1
-            places = range(newest % 2, newest + 1, 2)  # the newest event is among them
-            self.kept[:] = [
-                e for i, e in enumerate(self.kept) if i in places or e["event"] != "step"
-            ]
+        if self._lasts(tree):
+            self.kept.append(tree)
+        while len(self.kept) > MOST_KEPT and self._apart < tree["step"]:
+            self._apart *= 2
+            self.kept[:] = [event for event in self.kept if self._lasts(event)]
+
+    def _lasts(self, event: Mapping[str, Any]) -> bool:
+        """Whether an event is kept in memory: every so many steps, and all that are no steps."""
+        return event["event"] != "step" or event["step"] % self._apart == 0
 
     def close(self) -> None:
         """Close the file."""
