@@ -251,6 +251,8 @@ def test_the_excess_is_the_difference_of_two_kernel_distances_and_its_error_is_r
     assert compared.distance == pytest.approx(ours, rel=1e-9)
     assert compared.excess == pytest.approx(ours - theirs, rel=1e-9)
     excess = torch.tensor([one.excess for one in found])
+    passed = sum(one.no_worse(float(excess.mean())) for one in found) / len(found)
+    assert passed == pytest.approx(0.159, abs=4 * math.sqrt(0.16 * 0.84 / len(found)))
     stderr = torch.tensor([one.stderr for one in found]).square().mean().sqrt()
     assert float(excess.std()) == pytest.approx(float(stderr), rel=5 / math.sqrt(400))
 

@@ -14,10 +14,11 @@ down to `low`, then 0 (Karras et al. 2022, Eq. 5, whose ends are those of the sc
    end-point error of at most `CLOSE`, is chosen. The reference is the longest of step 1, where its
    error is at most `NEAR`, and otherwise `ACCURATE`.
 
-The comparison is sequential. What is clearly worse on `PILOT` seeds goes no further, and what is
-clearly not worse on `LEAST_SEEDS` is chosen. Where there is too little time for so many, all are
-compared on as many as there is time for, `PILOT` at least; then nothing is chosen rather than
-`ACCURATE`.
+One is not worse if its distance is more by at most `TOLERANCE`, one standard error included. The
+comparison is sequential. What is clearly worse on `PILOT` seeds goes no further, what is clearly
+not worse on `LEAST_SEEDS` is chosen, and what is in doubt is compared on more, up to `MOST_SEEDS`
+where there is no limit of time. Where there is too little time for so many, all are compared on as
+many as there is time for, `PILOT` at least; then nothing is chosen rather than `ACCURATE`.
 
 The errors of a network that was trained briefly add up along an ordinary equation, while noise on
 the way makes a sampler forget them. So `NOISY`, which has no end point to be compared, is tried as
@@ -60,12 +61,12 @@ ACCURATE = "deis", 40
 NOISY, NOISY_COUNTS = "dpmpp_sde", (12, 18, 25)
 ROWS = 2048  # held-out rows, at most
 FEWEST = 96  # held-out rows, at least
-SEEDS, MOST_SEEDS = 1024, 4096  # that are compared, the more the fewer numbers a row has
+SEEDS, MOST_SEEDS = 1024, 4096  # that are compared; more where rows are short or time is unlimited
 PILOT, LEAST_SEEDS = 192, 1000  # on which one can be refused, and chosen
 SCREENED = 8  # seeds for end-point errors, at least
 CLOSE = 0.03  # the largest end-point error of what is chosen
 NEAR = 0.002  # likewise, of what others are compared with
-TOLERANCE = 0.01  # of the reference's distance, by which another may be worse
+TOLERANCE = 0.02  # of the reference's distance, by which another may be worse
 NOISE = 0.02  # likewise, of the noise that a distance has
 WIDTH = 0.005
 _FIRST = 8  # the evaluations whose grid and methods are searched and compared first
@@ -380,12 +381,16 @@ class _Search:
         self.seeds = min(MOST_SEEDS, max(SEEDS, _SEEDS_FOR // size))
         self.screened = max(SCREENED, self.seeds // 128)
         self.done = 0
-        self.total = self.screened * _screening() + (ACCURATE[1] + _FIRST) * self.seeds
         self.until, self.each = math.inf, 0.0
         method, steps = ACCURATE
         times = _listed(Karras()(self.schedule, steps))
         self.accurate = Candidate(method, times, 0.0, excess=0.0, stderr=0.0)
         self.samples: dict[Candidate, _Samples] = {}
+
+    @property
+    def total(self) -> int:
+        """The evaluations of the whole search, about."""
+        return self.screened * _screening() + (ACCURATE[1] + _FIRST) * self.seeds
 
     def drawn(self, step: Step, times: Times, begin: int, n: int) -> Tensor:
         """Return some numbers (n - begin, d) of samples from number `begin` on.
@@ -418,6 +423,7 @@ class _Search:
         A step of n rows is taken to last a + b n seconds. Raises _Stopped if that is too short.
         """
         if seconds is None:
+            self.seeds = MOST_SEEDS
             return
         self.until = time.perf_counter() + seconds
         few, many = (self._timed(n) for n in _TIMED)
@@ -536,11 +542,11 @@ class _Search:
     def _compared(self, one: Candidate, last: Candidate, seeds: int) -> tuple[Compared, bool]:
         """Compare on more and more seeds until it is certain whether one is worse than the last."""
         compared, good = Compared(0.0, 0.0, 0.0), False
-        for n in sorted({min(n, seeds) for n in (PILOT, LEAST_SEEDS, seeds)}):
+        for n in sorted({min(n, seeds) for n in (PILOT, LEAST_SEEDS, MOST_SEEDS // 2, seeds)}):
             pairing = self._pairing(last, n)
             compared = pairing(self.of(one)(n))
             allowed = max(TOLERANCE * pairing.distance, NOISE * pairing.noise)
-            good = compared.excess <= allowed
+            good = compared.no_worse(allowed)
             sure = abs(compared.excess - allowed) > 2 * compared.stderr
             if sure and (not good or n >= LEAST_SEEDS):
                 break
