@@ -63,6 +63,8 @@ from .errors import InputError as InputError
 from .evaluation.distill import distill as distill
 from .evaluation.evaluate import Report as Report
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.score import Scores as Scores
+from .evaluation.score import score as score
 from .evaluation.tune import tune as tune
 from .models import GAN as GAN
 from .models import VAE as VAE

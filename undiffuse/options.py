@@ -455,14 +455,11 @@ class SampleOptions(Batched, Writing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreOptions(Batched, Writing):
-    """The options of `undiffuse score`."""
+class ScoringOptions(Batched):
+    """The options of `evaluation.score`."""
 
-    exclusive: ClassVar = tuple(
-        (name, "no_calibration") for name in ("alarm", "held_out", "calibration")
-    )
+    exclusive: ClassVar = tuple((name, "no_calibration") for name in ("alarm", "calibration"))
 
-    out: Annotated[str, Doc("File to write, .csv or .parquet, e.g. scores.csv.")]
     method: Annotated[
         Literal["elbo", "ode", "importance"] | None,
         Doc("Bound, probability-flow density or weighted bound (default depends on the model)."),
@@ -488,13 +485,6 @@ class ScoreOptions(Batched, Writing):
     label: Annotated[
         str | None, Doc("Score rows given this class, by name or number (default: any class).")
     ] = None
-    where: Annotated[
-        str | None,
-        Doc(
-            "Score rows given these conditions, e.g. angle=30, or masks/ or y.npy, one for each "
-            "row (default: each row's own, if any)."
-        ),
-    ] = None
     importance: Annotated[bool, Doc("Weight the draws by importance: a closer bound (ode).")] = (
         False
     )
@@ -515,6 +505,22 @@ class ScoreOptions(Batched, Writing):
     no_calibration: Annotated[
         bool, Doc("Score without held-out rows: no quantiles and no alarms.")
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(ScoringOptions, Writing):
+    """The options of `undiffuse score`."""
+
+    exclusive: ClassVar = (("held_out", "no_calibration"),)
+
+    out: Annotated[str, Doc("File to write, .csv or .parquet, e.g. scores.csv.")]
+    where: Annotated[
+        str | None,
+        Doc(
+            "Score rows given these conditions, e.g. angle=30, or masks/ or y.npy, one for each "
+            "row (default: each row's own, if any)."
+        ),
+    ] = None
     held_out: Annotated[
         str | None, Doc("Rows to compare with (default: those that the run held out).")
     ] = None

@@ -89,7 +89,7 @@ def test_rows_are_scored_given_their_conditions(cli, table: Path, tmp_path: Path
     kept = len(list((run / "held_out_scores").iterdir()))
     noted = cli("score", run, other, *shared).done().err
     assert len(list((run / "held_out_scores").iterdir())) > kept  # compared without theirs, too
-    assert "the data do not say their conditions" in noted
+    assert "does not say its conditions" in noted
     hidden = pd.read_csv(out)["log_likelihood"].to_numpy()
     assert (hidden != own).all()
     words = ("score", run, other, *shared, "--where")

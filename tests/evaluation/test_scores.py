@@ -16,7 +16,7 @@ from torch import nn
 from undiffuse.data import conform, load
 from undiffuse.diffusion import RowNoise
 from undiffuse.errors import InputError
-from undiffuse.evaluation.scores import Scoring, calibrate, score
+from undiffuse.evaluation.scores import Scoring, calibrate, score_to_file
 from undiffuse.evaluation.scores.conformal import Calibration
 from undiffuse.evaluation.scores.own_error import FACTOR, WithOwnError
 from undiffuse.models.likelihood import Bound, Density, Likelihood
@@ -89,7 +89,7 @@ def column(file, name):
 def test_a_line_per_row_in_order_in_nats_and_bits(data, rows, tmp_path, suffix):
     x, out = stacked(rows), tmp_path / f"s.{suffix}"
     calibration = Calibration(density(np.random.default_rng(2).normal(size=(199, D))))
-    found = score(Gaussian(), rows, out, calibration=calibration, alarm=0.05)
+    found = score_to_file(Gaussian(), rows, out, calibration=calibration, alarm=0.05)
     table = (
         pq.read_table(out).to_pydict()
         if suffix == "parquet"
@@ -136,7 +136,7 @@ def test_a_recording_raises_one_alarm_however_many_of_its_windows_do(rows, tmp_p
     nats = density(stacked(rows)).reshape(5, 10)
     limit = np.sort(nats, axis=None)[8]  # eight windows lie below it
     calibration = Calibration(np.array([-1e3, limit, 0, 0, 0]))
-    found = score(
+    found = score_to_file(
         Gaussian(), rows, tmp_path / "s.csv", calibration=calibration, alarm=0.4, batch=batch
     )
     alarms = [line["alarm"] == "True" for line in read(tmp_path / "s.csv")]
@@ -146,7 +146,7 @@ def test_a_recording_raises_one_alarm_however_many_of_its_windows_do(rows, tmp_p
 
 
 def test_columns_that_nobody_asked_for_are_not_there(rows, tmp_path):
-    score(Gaussian(), rows, tmp_path / "s.csv")
+    score_to_file(Gaussian(), rows, tmp_path / "s.csv")
     assert list(read(tmp_path / "s.csv")[0]) == [
         "row",
         "log_likelihood",
@@ -163,15 +163,15 @@ def test_columns_that_nobody_asked_for_are_not_there(rows, tmp_path):
 )
 def test_interrupted_and_continued_is_as_if_never_interrupted(rows, tmp_path, batches, torn):
     """In another batch size, after a crash that left half a batch; nothing is scored twice."""
-    score(Gaussian(wobble=1.0), rows, tmp_path / "whole.csv")
+    score_to_file(Gaussian(wobble=1.0), rows, tmp_path / "whole.csv")
     out, polls = tmp_path / "s.csv", iter([False] * batches + [True])
-    assert score(Gaussian(wobble=1.0), rows, out, batch=9, stop=lambda: next(polls)) is None
+    assert score_to_file(Gaussian(wobble=1.0), rows, out, batch=9, stop=lambda: next(polls)) is None
     assert not out.exists()
     with (tmp_path / "s.csv.part").open("rb+") as part:
         part.seek(0, 2)
         part.write(torn)
     model = Gaussian(wobble=1.0)
-    score(model, rows, out, batch=20)
+    score_to_file(model, rows, out, batch=20)
     assert model.calls[0][0] == 9 * batches
     assert sum(count for _, count in model.calls) == 50 - 9 * batches
     assert out.read_text() == (tmp_path / "whole.csv").read_text()
@@ -189,31 +189,31 @@ def test_interrupted_and_continued_is_as_if_never_interrupted(rows, tmp_path, ba
 )
 def test_what_another_command_began_is_not_continued(rows, tmp_path, change, word):
     polls = iter([False, True])
-    score(Gaussian(), rows, tmp_path / "s.csv", batch=9, stop=lambda: next(polls))
+    score_to_file(Gaussian(), rows, tmp_path / "s.csv", batch=9, stop=lambda: next(polls))
     before = (tmp_path / "s.csv.part").read_bytes()
     with pytest.raises(InputError, match=rf"another command began \({word} differ"):
-        score(Gaussian(), rows, tmp_path / "s.csv", scoring=Scoring(**change))
+        score_to_file(Gaussian(), rows, tmp_path / "s.csv", scoring=Scoring(**change))
     assert (tmp_path / "s.csv.part").read_bytes() == before
     model = Gaussian()
-    score(model, rows, tmp_path / "s.csv", scoring=Scoring(**change), replace=True)
+    score_to_file(model, rows, tmp_path / "s.csv", scoring=Scoring(**change), replace=True)
     assert model.calls[0][0] == 0
     np.testing.assert_allclose(column(tmp_path / "s.csv", "log_likelihood"), density(stacked(rows)))
 
 
 def test_other_weights_or_other_data_are_another_command(data, rows, tmp_path):
     polls = iter([False, True])
-    score(Gaussian(), rows, tmp_path / "s.csv", batch=9, stop=lambda: next(polls))
+    score_to_file(Gaussian(), rows, tmp_path / "s.csv", batch=9, stop=lambda: next(polls))
     with pytest.raises(InputError, match="weights"):
-        score(Gaussian(s=2.0), rows, tmp_path / "s.csv")
+        score_to_file(Gaussian(s=2.0), rows, tmp_path / "s.csv")
     with pytest.raises(InputError, match="data"):
-        score(
+        score_to_file(
             Gaussian(), conform(np.zeros((50, D)) + np.arange(3), data.config()), tmp_path / "s.csv"
         )
 
 
 def test_a_row_depends_on_the_seed_and_its_number_alone(rows, tmp_path):
     def nats(name, **options):
-        score(Gaussian(wobble=1.0), rows, tmp_path / name, **options)
+        score_to_file(Gaussian(wobble=1.0), rows, tmp_path / name, **options)
         return column(tmp_path / name, "log_likelihood")
 
     np.testing.assert_array_equal(nats("a.csv", batch=1), nats("b.csv", batch=50))
@@ -225,7 +225,7 @@ def test_a_row_depends_on_the_seed_and_its_number_alone(rows, tmp_path):
 def test_a_row_without_a_finite_score_says_so_and_the_rest_are_right(data, tmp_path):
     x = np.random.default_rng(1).normal(size=(6, D))
     x[2, 0], x[4, 0] = 99, 98
-    found = score(
+    found = score_to_file(
         Gaussian(),
         conform(x, data.config()),
         tmp_path / "s.csv",
@@ -251,7 +251,7 @@ def test_problems_of_rows_become_their_scores(tmp_path):
     frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=40), "b": ["x", "y"] * 20})
     new = frame.head(5).copy()
     new.loc[1, "b"] = "z"
-    score(Gaussian(), conform(new, load(frame).config()), tmp_path / "s.csv")
+    score_to_file(Gaussian(), conform(new, load(frame).config()), tmp_path / "s.csv")
     lines = read(tmp_path / "s.csv")
     assert [line["row"] for line in lines] == ["1", "2", "3", "4", "5"]
     assert [line["note"] == "" for line in lines] == [True, False, True, True, True]
@@ -281,7 +281,7 @@ def test_held_out_rows_and_new_rows_share_no_noise(data, tmp_path):
     kept = np.sort(
         calibrate(Gaussian(wobble=1.0), tmp_path, held, scoring=Scoring(), count=150).scores
     )
-    score(Gaussian(wobble=1.0), held, tmp_path / "s.csv")
+    score_to_file(Gaussian(wobble=1.0), held, tmp_path / "s.csv")
     assert not np.isin(np.sort(column(tmp_path / "s.csv", "log_likelihood")), kept).any()
 
 
@@ -300,7 +300,7 @@ def test_held_out_rows_and_new_rows_share_no_noise(data, tmp_path):
 def test_what_cannot_be_done_is_said_before_it_is_begun(rows, tmp_path, options, name, fragment):
     model = Gaussian()
     with pytest.raises(InputError, match=fragment):
-        score(model, rows, tmp_path / name, **options)
+        score_to_file(model, rows, tmp_path / name, **options)
     assert not model.calls
     assert not list(tmp_path.iterdir())
 
@@ -308,7 +308,7 @@ def test_what_cannot_be_done_is_said_before_it_is_begun(rows, tmp_path, options,
 def test_the_models_own_error_is_a_column_of_its_own_and_its_mean_is_said(rows, tmp_path):
     """FACTOR times the sum of the differences to the other way and to the snapshot."""
     x, out = stacked(rows), tmp_path / "s.csv"
-    found = score(WithOwnError(Gaussian(), Gaussian(2.0)), rows, out)
+    found = score_to_file(WithOwnError(Gaussian(), Gaussian(2.0)), rows, out)
     earlier = density(x / 2) - D * math.log(2)
     expected = FACTOR * abs(density(x) - earlier)  # both ways of this model agree
     np.testing.assert_allclose(column(out, "model_error"), expected, rtol=1e-12)
@@ -321,7 +321,7 @@ def test_the_models_own_error_is_a_column_of_its_own_and_its_mean_is_said(rows, 
 
 
 def score_plainly(rows, folder):
-    assert score(Gaussian(), rows, folder / "plain.csv").model_error is None
+    assert score_to_file(Gaussian(), rows, folder / "plain.csv").model_error is None
     return folder / "plain.csv"
 
 

@@ -16,7 +16,7 @@ import torch
 import undiffuse as ud
 from undiffuse.data import Data, conform, load
 from undiffuse.diffusion import Purpose, RowNoise
-from undiffuse.evaluation.scores import Scoring, calibrate, calibration_rows, score
+from undiffuse.evaluation.scores import Scoring, calibrate, calibration_rows, score_to_file
 from undiffuse.models.likelihood import Likelihood
 
 ROWS, RATE = 200, 0.05
@@ -97,7 +97,7 @@ def alarms(model, data, fresh, folder, seed, rate=RATE):
     calibration = calibrate(model, folder, held_out, scoring=scoring)
     assert len(calibration) == n
     assert len(ordered) == len(held_out)
-    found = score(
+    found = score_to_file(
         model,
         fresh,
         folder / "scores.csv",

@@ -69,7 +69,7 @@ def test_memory_of_sampling() -> None:
 
 def test_memory_of_scoring_to_a_file(tmp_path: Path) -> None:
     from undiffuse.data import conform
-    from undiffuse.evaluation.scores import Scoring, score
+    from undiffuse.evaluation.scores import Scoring, score_to_file
     from undiffuse.models.likelihood import how_of
 
     made = model()
@@ -80,7 +80,7 @@ def test_memory_of_scoring_to_a_file(tmp_path: Path) -> None:
         whole = conform(tmp_path / "rows.npy", made.data_config)
         scoring = Scoring(how=how_of(made, "elbo", evaluations=2))
         out = tmp_path / f"{count}.csv"
-        score(made, whole.only(np.arange(count)), out, scoring=scoring, batch=2000)
+        score_to_file(made, whole.only(np.arange(count)), out, scoring=scoring, batch=2000)
 
     slope = (grown(work, MANY) - grown(work, FEW)) / (MANY - FEW)
     print(f"scoring: {slope:.0f} bytes a row")

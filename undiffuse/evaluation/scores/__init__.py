@@ -82,7 +82,7 @@ class Scoring:
         return {**own, **asdict(self), "how": repr(self.how)}
 
 
-def score(
+def score_to_file(
     model: Scorer,
     rows: Conformed,
     out: str | Path,
@@ -220,8 +220,8 @@ def calibrate(
 ) -> Calibration | None:
     """Score about `count` of the held-out `rows`, or take scores from the run's folder.
 
-    The rows are those of `calibration_rows`. The other arguments are those of `score`. Returns None
-    if `stop()` was true before the last batch.
+    The rows are those of `calibration_rows`. The other arguments are those of `score_to_file`.
+    Returns None if `stop()` was true before the last batch.
     """
     rows, count = calibration_rows(rows, count)
     scoring = dataclasses.replace(scoring, seed=mix(scoring.seed, _HELD_OUT))
