@@ -2,6 +2,9 @@
 
 __version__: str
 
+from .catalogue import methods as methods
+from .catalogue import presets as presets
+from .comparison.compare import Comparison as Comparison
 from .comparison.compare import compare as compare
 from .data import load as load
 from .diffusion import DDIM as DDIM
@@ -45,7 +48,6 @@ from .diffusion import grid as grid
 from .diffusion import linear_betas as linear_betas
 from .diffusion import objective as objective
 from .diffusion import oracle as oracle
-from .diffusion import sample as sample
 from .diffusion import sigmoid_betas as sigmoid_betas
 from .diffusion import target as target
 from .diffusion.likelihood.density import Adaptive as Adaptive
@@ -96,4 +98,5 @@ from .models.presets import ve as ve
 from .models.presets import vp as vp
 from .run import Run as Run
 from .run import open as open
+from .sampling import sample as sample
 from .training import fit as fit

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from numbers import Integral, Real
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -144,6 +145,8 @@ def validated(hint: Any, value: Any, called: str, *, word: bool = False) -> Any:
         read = (value,)
     elif isinstance(value, list):
         read = tuple(value)
+    elif isinstance(value, Real) and not isinstance(value, bool):  # numpy's numbers too
+        read = int(value) if isinstance(value, Integral) else float(value)
     try:
         return _adapter(hint).validate_python(read, strict=not word)
     except ValidationError:

@@ -19,6 +19,23 @@ class InputError(ValueError):
     """
 
 
+_ELSEWHERE = {
+    "random_state": "seed",
+    "n_samples": "n",
+    "num_samples": "n",
+    "batch_size": "batch",
+    "num_inference_steps": "steps",
+    "n_steps": "steps",
+    "sampler": "method",
+    "guidance_scale": "guidance",
+    "epochs": "budget",
+    "learning_rate": "lr",
+    "cond": "where",
+    "axis": "axes",
+}
+"""What others call it: their name -> ours."""
+
+
 def unknown(where: str, what: str, name: str, choices: Iterable[str]) -> InputError:
     """Return the error for a name that is none of `choices`, with the nearest one suggested.
 
@@ -32,7 +49,8 @@ def unknown(where: str, what: str, name: str, choices: Iterable[str]) -> InputEr
     --preset emd: no such preset. Did you mean edm? (ddpm, edm)
     """
     choices = sorted(choices)
-    near = get_close_matches(name, choices, n=1, cutoff=0.5)
+    meant = [_ELSEWHERE[name]] if _ELSEWHERE.get(name) in choices else []
+    near = meant or get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else ""
     called = f"{where} {name}".strip()
     return InputError(f"{called}: no such {what}.{hint} ({', '.join(choices)})")

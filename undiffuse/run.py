@@ -23,12 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from undiffuse.called import called
 from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.lock import holder
 from undiffuse.room import bounded, check_room
-from undiffuse.training.checkpoint import LOG, SAMPLER, WEIGHTS, Record, RunFolder
+from undiffuse.shown import card
+from undiffuse.training.checkpoint import LOG, SAMPLER, SAMPLES, WEIGHTS, Record, RunFolder
 from undiffuse.training.log import read_log
 from undiffuse.training.state import load_weights
 
@@ -334,6 +336,27 @@ class Run:
         ]
         return training, held_out
 
+    def __repr__(self) -> str:
+        """Return the preset, the data, the steps and the state, in a line."""
+        tree = self.summary()
+        state = "finished" if tree["finished"] else "not finished"
+        made, of = tree["preset"] or "made by hand", tree["data"].get("name")
+        return f"Run({self.given!r}: {made} on {of}, {tree['steps']:,} steps, {state})"
+
+    def _repr_html_(self) -> str:
+        tree = self.summary()
+        facts = {
+            "parameters": tree["parameters"],
+            "rows": tree["data"].get("rows"),
+            "time": format_duration(tree["elapsed"]),
+            "held-out loss": (tree["held_out"] or {}).get("loss"),
+            "notes": " ".join(tree["notes"]),
+            "resume with": tree["resume"],
+        }
+        files = sorted((self.path / SAMPLES).glob("*.png"))
+        pictures = {f"samples, {file.stem}": file.read_bytes() for file in files[-1:]}
+        return card(repr(self), facts, pictures=pictures)
+
     def summary(self) -> dict[str, Any]:
         """Return what is known of the run as plain data, for `undiffuse info`.
 
@@ -380,6 +403,7 @@ def as_run(model: GenerativeModel) -> Iterator[Run]:
         yield run
 
 
+@called
 def open(path: str | Path, *, snapshot: int | None = None, device: Any = "cpu") -> GenerativeModel:
     """Return the trained model of the run in the folder `path`, ready to sample; see `Run.model`.
 

@@ -17,12 +17,12 @@ from undiffuse.cli.terminal import print_facts
 from undiffuse.cli.verb import Asked, verb
 from undiffuse.errors import InputError
 from undiffuse.options import InfoOptions
+from undiffuse.shown import is_table, words_for
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 BAR = 32  # characters
-MOST_CLASSES = 12
 Facts = list[tuple[str, Any]]
 
 
@@ -93,34 +93,12 @@ def source_facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
         "modelled_as",
     }
     for name, value in tree.items():
-        if name not in said and not _is_table(value):
+        if name not in said and not is_table(value):
             facts.append((name.replace("_", " "), words_for(value)))
     facts.append(
         ("modelled as", f"{tree['modelled_as'].rstrip('.')} ({words_for(tree['modelled_shape'])})")
     )
     return facts
-
-
-def words_for(value: Any) -> str:
-    """A plain value as a person writes it.
-
-    >>> words_for([5, 33, 20]), words_for({"cat": 12, "dog": 1300}), words_for(0.25)
-    ('5 x 33 x 20', 'cat 12, dog 1,300', '0.25')
-    """
-    if isinstance(value, Mapping):
-        parts = [f"{name} {words_for(item)}" for name, item in value.items()]
-        more = f", ... ({len(parts)} in all)" if len(parts) > MOST_CLASSES else ""
-        return ", ".join(parts[:MOST_CLASSES]) + more
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        numbers = all(isinstance(item, int) for item in value)
-        return (" x " if numbers else ", ").join(map(str, value)) or "one number"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
 
 
 def _tables(tree: Mapping[str, Any]) -> Facts:
@@ -129,7 +107,7 @@ def _tables(tree: Mapping[str, Any]) -> Facts:
 
     facts: Facts = []
     for name, value in tree.items():
-        if not _is_table(value):
+        if not is_table(value):
             continue
         names = list(dict.fromkeys(key for row in value for key in row))
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")

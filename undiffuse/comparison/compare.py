@@ -15,10 +15,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, final
 
 from undiffuse import __version__
 from undiffuse.atomic import remove
+from undiffuse.called import called
 from undiffuse.comparison.facts import comparison_facts
 from undiffuse.comparison.folder import ComparisonFolder, Kept
 from undiffuse.data import Data, load
@@ -29,9 +31,11 @@ from undiffuse.errors import InputError, unknown
 from undiffuse.evaluation.evaluate import evaluate
 from undiffuse.evaluation.references import Reference, refer
 from undiffuse.interfaces import Progress, Stop
-from undiffuse.models import PRESETS
+from undiffuse.models import PRESETS, GenerativeModel
+from undiffuse.notebook import event_bar, progress_bar
 from undiffuse.options import ComparisonOptions
 from undiffuse.run import Run
+from undiffuse.shown import card
 from undiffuse.training import fit
 from undiffuse.training.checkpoint import RunFolder
 
@@ -41,23 +45,49 @@ Tell = Callable[[Mapping[str, Any]], None]
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """The facts of a comparison, as in comparison.json; `pictures` of samples, preset -> PNG."""
+    """The results of a comparison.
+
+    Attributes:
+        facts: plain data, as in comparison.json.
+        pictures: of samples, preset -> PNG.
+        models: preset -> the trained model, of those that are done.
+    """
 
     facts: dict[str, Any]
     pictures: dict[str, bytes]
+    models: dict[str, GenerativeModel]
+
+    def __repr__(self) -> str:
+        """Return the presets and what became of each, in a line."""
+        told = (f"{preset} {run['status']}" for preset, run in self.facts["runs"].items())
+        return f"Comparison({self.facts['source']}: {', '.join(told)})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {name: value.get("value") if isinstance(value, Mapping) else value
+             for name, value in row.items()}
+            for row in self.facts["table"]
+        ]  # fmt: skip
+        return card(repr(self), {}, pictures=self.pictures, tables=[rows])
 
     def presets(self, status: str) -> list[str]:
         """Return the presets whose status is "done", "failed" or "waiting"."""
         return [preset for preset, run in self.facts["runs"].items() if run["status"] == status]
 
 
+def _ignore(event: Mapping[str, Any]) -> None:
+    pass
+
+
+@called
 def compare(
     source: Any,
+    presets: Iterable[str] | None = None,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
     features: Any = None,
     overwrite: bool = False,
-    on_event: Tell = lambda event: None,
+    on_event: Tell | None = None,
     progress: Progress | None = None,
     stop: Stop = lambda: False,
     **options: Any,
@@ -71,7 +101,8 @@ def compare(
 
     Args:
         source: anything `undiffuse.load` takes.
-        out: the folder to write to.
+        presets: the names of those to compare; None: as the command does.
+        out: the folder to write to; None: nothing is written, and nothing can be resumed.
         features: what rows are compared by, as in `evaluate`.
         overwrite: replace a comparison in `out`, its runs included.
         on_event: called with the events of `fit`, and with {"event": "phase", "preset", "phase"
@@ -79,7 +110,7 @@ def compare(
             "problem"}.
         progress: called while data are read and samples are drawn and scored.
         stop: polled; when true, presets that are not done stay "waiting".
-        options: the fields of `options.ComparisonOptions`: presets, budget, n, evaluations, rows,
+        options: the other fields of `options.ComparisonOptions`: budget, n, evaluations, rows,
             seed, batch, device.
 
     Returns:
@@ -89,10 +120,17 @@ def compare(
         InputError: for an unknown preset or option, a source that cannot be read, a folder that
             holds something else, and a comparison of other data or with another budget or seed.
     """
+    if presets is not None:
+        options["presets"] = (presets,) if isinstance(presets, str) else tuple(presets)
     asked = with_defaults(ComparisonOptions, checked(ComparisonOptions, options))
     names = _known(asked.presets)
+    on_event, progress = on_event or event_bar() or _ignore, progress or progress_bar()
     budget = parse_duration(asked.budget)
     find_device(asked.device)
+    if out is None:
+        with TemporaryDirectory() as place:
+            own: dict[str, Any] = {"on_event": on_event, "progress": progress, "stop": stop}
+            return compare(source, out=Path(place) / "c", features=features, **own, **options)
     folder = ComparisonFolder(out, overwrite=overwrite)
     data = load(source, seed=asked.seed, progress=progress)
     runs = {
@@ -177,7 +215,9 @@ class _Job:
         )
         if facts["table"]:
             self.folder.write(facts, self.pictures)
-        return Comparison(facts, self.pictures)
+        done = [preset for preset, run in self.runs.items() if run["status"] == "done"]
+        models = {preset: Run(self.folder.run(preset)).model() for preset in done}
+        return Comparison(facts, self.pictures, models)
 
     def refer(self, features: Any = None) -> Reference:
         """Make the reference, by these features or those that were asked for."""

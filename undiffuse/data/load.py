@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from undiffuse.called import called
 from undiffuse.data.arrays.maps import located
 from undiffuse.data.conditions import Conditions
 from undiffuse.data.conformed import Conformed
@@ -23,6 +24,7 @@ from undiffuse.data.source import Data
 from undiffuse.declared import checked, options_of
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Progress
+from undiffuse.notebook import progress_bar
 from undiffuse.options import AS_IT_IS, ConditionOptions, ReadingOptions
 from undiffuse.reading import said
 
@@ -39,6 +41,7 @@ _ADVICE = {
 }  # for files that people have and that are not read
 
 
+@called
 def load(
     source: Any,
     *,
@@ -114,6 +117,7 @@ def load(
     given: dict[str, Any] = {"size": size, "axes": axes, "labels": labels, "rules": rules}
     given |= {name: tuple(words) for name, words in columns.items() if words is not None}
     reading = ReadingOptions(**checked(ReadingOptions, given, called=" ".join))
+    progress = progress or progress_bar()
     loaded = read(source, seed, reading, progress)
     own: dict[str, Any] = {"reading": reading, "mirrored": mirrored, "progress": progress}
     return Data(loaded, seed=seed, held_out=held_out, **own)

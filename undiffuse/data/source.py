@@ -34,6 +34,7 @@ from undiffuse.data.split import FEWEST, make_split, split_by_parts
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
+from undiffuse.shown import PICTURED, card, is_table, words_for
 
 _EPOCH, _MIRROR, _MOVE = 2, 4, 5  # what a key is for; the split has others
 FEW = 500  # training images, below which mirrored ones helped (docs/measurements.md)
@@ -274,6 +275,25 @@ class Data:
         tree["modelled_as"] = self.transform.description
         tree["notes"] = list(self.notes)
         return tree
+
+    def __repr__(self) -> str:
+        """Return the name, the numbers of rows and the shape, in a line."""
+        return (
+            f"Data({self.name!r}: {len(self):,} rows to train on, {self.n_held_out:,} held out, "
+            f"each {words_for(list(self.transform.row_shape))}"
+            f"{f', {len(self.classes)} classes' if self.classes else ''})"
+        )
+
+    def _repr_html_(self) -> str:
+        tree = self.describe()
+        tables = [value for value in tree.values() if is_table(value)]
+        facts = {name: value for name, value in tree.items() if not is_table(value)}
+        del facts["name"], facts["path"]
+        count = min(PICTURED if len(self.shape) > 1 else 1000, len(self))
+        rows = self.loaded.rows.take(self.split.training(np.arange(count)))
+        pictures = {"training rows": self.form.preview(rows)}
+        facts["notes"] = " ".join(self.notes)
+        return card(repr(self), facts, pictures=pictures, tables=tables)
 
     def config(self) -> dict[str, Any]:
         """Return what a run records: enough to sample and score, and to recognize the data."""

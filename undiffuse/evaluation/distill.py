@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from undiffuse.called import called
 from undiffuse.data import Data
 from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
@@ -22,6 +23,7 @@ LEAST = 1.0  # seconds of training, unless told how many
 AVERAGING = 0.04  # the width of the weights' average: what is learned first is the teacher's mean
 
 
+@called
 def distill(
     run: str | Path | Run,
     *,

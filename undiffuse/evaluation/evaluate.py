@@ -23,6 +23,7 @@ from torch import Tensor
 
 from undiffuse import __version__
 from undiffuse.atomic import atomic_file, write_json
+from undiffuse.called import called
 from undiffuse.data import Data, restore
 from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
@@ -40,9 +41,11 @@ from undiffuse.evaluation.views import views
 from undiffuse.evaluation.yardsticks import Sampled, Yardsticks, measure, quality_by_steps, sampled
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import GenerativeModel
+from undiffuse.notebook import progress_bar
 from undiffuse.options import REPORT_SAMPLES, EvaluationOptions
 from undiffuse.parts import as_json
 from undiffuse.run import Run, as_run
+from undiffuse.shown import card
 
 
 @final
@@ -57,6 +60,30 @@ class Report:
 
     facts: dict[str, Any]
     pictures: dict[str, bytes]
+
+    def __repr__(self) -> str:
+        """Return the run and the verdict in a line."""
+        state = self.facts["verdict"]["state"]
+        return f"Report({self.facts['run']}: {self.facts['samples']:,} samples, {state})"
+
+    def _repr_html_(self) -> str:
+        verdict, seen = self.facts["verdict"], (self.facts["quality"], self.facts["coverage"])
+        figures = [
+            {
+                "figure": name.replace("_", " "),
+                "value": one["value"],
+                "95 %": f"{one['low']:.4g} to {one['high']:.4g}",
+                "floor": one["floor"],
+                "better": one["better"],
+            }
+            for group in seen
+            for name, one in (group or {}).items()
+            if isinstance(one, Mapping) and "value" in one
+        ]
+        facts = {"verdict": verdict["sentence"], "advice": verdict["advice"]}
+        facts["warnings"] = " ".join(self.facts["warnings"])
+        shown = {name: self.pictures[name] for name in ("samples", "real") if name in self.pictures}
+        return card(repr(self), facts, pictures=shown, tables=[figures])
 
     def write(self, folder: str | Path) -> tuple[Path, Path]:
         """Write report.json and report.html, which needs no other file, into `folder`.
@@ -75,6 +102,7 @@ class Report:
         return page, data
 
 
+@called
 def evaluate(
     run: str | Path | Run | GenerativeModel,
     data: Any = None,
@@ -106,6 +134,7 @@ def evaluate(
             family does not take.
     """
     asked = with_defaults(EvaluationOptions, checked(EvaluationOptions, options))
+    progress = progress or progress_bar()
     if isinstance(run, GenerativeModel):
         with as_run(run) as kept:
             made = {"features": features, "reference": reference}

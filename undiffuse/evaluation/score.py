@@ -17,6 +17,7 @@ from typing import Any, final
 
 import numpy as np
 
+from undiffuse.called import called
 from undiffuse.data import Conformed, ask, conform
 from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
@@ -30,9 +31,12 @@ from undiffuse.evaluation.scores.table import Summary, check_out
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import Diffusion, GenerativeModel
 from undiffuse.models.likelihood import how_of
+from undiffuse.notebook import progress_bar
 from undiffuse.options import ScoringOptions
 from undiffuse.run import Run, as_run
+from undiffuse.shown import card
 
+_SHOWN = 10  # rows in a notebook
 _READ: dict[str, Callable[[str], Any]] = {"row": str, "note": str, "alarm": "True".__eq__}
 """How the words of a column are read; others are numbers."""
 
@@ -57,6 +61,18 @@ class Scores:
     data: str
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Return the number of rows, their mean and the alarms, in a line."""
+        mean, alarms = self.summary.log_likelihood, self.summary.alarms
+        raised = "" if alarms is None else f", {alarms:,} alarms"
+        return f"Scores({self.data}: {len(self):,} rows, mean {mean:.4g} nats{raised})"
+
+    def _repr_html_(self) -> str:
+        worst = np.argsort(self["log_likelihood"], kind="stable")[:_SHOWN]
+        rows = [{name: column[i].item() for name, column in self.columns.items()} for i in worst]
+        facts = {"kind": self.summary.meaning or self.summary.kind, "notes": " ".join(self.notes)}
+        return card(f"{self!r}; the least likely rows:", facts, tables=[rows])
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return self.summary.rows
@@ -66,6 +82,7 @@ class Scores:
         return self.columns[name]
 
 
+@called
 def score(
     what: str | Path | Run | GenerativeModel,
     data: Any,
@@ -115,6 +132,7 @@ def score(
     named = {"label": None if label is None else str(label)}
     given = checked(ScoringOptions, {**options, **named})
     asked = with_defaults(ScoringOptions, given)
+    progress = progress or progress_bar()
     if held_out is not None and asked.no_calibration:
         raise InputError("held_out and no_calibration: leave one of them out.")
     if isinstance(what, GenerativeModel):

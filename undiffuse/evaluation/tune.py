@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from undiffuse.called import called
 from undiffuse.data import Data
 from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
@@ -13,10 +14,12 @@ from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError
 from undiffuse.evaluation.guide import can_be_guided, guide
 from undiffuse.interfaces import Progress, Stop
+from undiffuse.notebook import progress_bar
 from undiffuse.options import TuningOptions
 from undiffuse.run import Run
 
 
+@called
 def tune(
     run: str | Path | Run,
     *,
@@ -45,6 +48,7 @@ def tune(
             not its own, too few held-out rows, and too short a budget.
     """
     asked = with_defaults(TuningOptions, checked(TuningOptions, options))
+    progress = progress or progress_bar()
     seconds = None if asked.budget is None else parse_duration(asked.budget)
     run = Run.of(run)
     model = run.model(device=find_device(asked.device))

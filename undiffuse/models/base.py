@@ -28,6 +28,7 @@ from numpy.typing import DTypeLike
 from PIL import Image
 from torch import Tensor
 
+from undiffuse.called import called, known_options
 from undiffuse.device import find_device
 from undiffuse.diffusion.likelihood.dequantize import Dequantization
 from undiffuse.diffusion.noise import Purpose, RowNoise, content_numbers
@@ -39,6 +40,7 @@ from undiffuse.models.family import AbstractModel
 from undiffuse.models.gaps import APPROXIMATE
 from undiffuse.models.likelihood import How, Likelihood, likelihood_rows
 from undiffuse.room import bounded, check_room, memory
+from undiffuse.shown import card, words_for
 
 _WIDER: dict[str, DTypeLike] = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 MOST_TENSORS = 20_000  # of a network
@@ -56,6 +58,7 @@ class GenerativeModel(AbstractModel):
     # --- from data to a trained model
 
     @final
+    @called
     def meet(self, data: Any) -> Source:  # anything that `load` takes
         """Size the model to data and return these as a source. Can be repeated.
 
@@ -103,6 +106,7 @@ class GenerativeModel(AbstractModel):
         self.kept.take(batch)
 
     @final
+    @called
     def fit(self: _Model, data: Any, **options: Any) -> _Model:
         """Train the model and return it, ready to sample.
 
@@ -117,6 +121,7 @@ class GenerativeModel(AbstractModel):
         return self
 
     @final
+    @called
     def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
         """Write the trained model as a run, for `ud.open` and every command; return its folder.
 
@@ -159,6 +164,7 @@ class GenerativeModel(AbstractModel):
     # --- samples
 
     @final
+    @called
     def sample(self, n: int, *, length: int | None = None, **options: Any) -> Any:
         """Return `n` samples in the form the data came in: an array, a data frame, recordings.
 
@@ -172,6 +178,7 @@ class GenerativeModel(AbstractModel):
         return rows if self.form is None else self.form.present(rows)
 
     @final
+    @called
     def complete(self, rows: Any, n: int = 1, **options: Any) -> Any:
         """Return `n` completions of each of `rows`, in the form the data came in.
 
@@ -217,6 +224,7 @@ class GenerativeModel(AbstractModel):
         return 1024 if short else 64
 
     @final
+    @called
     def sample_rows(
         self,
         n: int,
@@ -398,6 +406,7 @@ class GenerativeModel(AbstractModel):
     # --- likelihoods
 
     @final
+    @called
     def log_prob(
         self,
         data: Any,  # anything that `load` takes
@@ -424,6 +433,7 @@ class GenerativeModel(AbstractModel):
         Raises:
             InputError: for data unlike the training data, and as `likelihood_rows` does.
         """
+        known_options("log_prob", options, self.likelihood_rows)
         batch = self.at_once if batch is None else batch
         if batch < 1:
             raise InputError(f"batch {batch}: score at least 1 row at a time.")
@@ -448,6 +458,7 @@ class GenerativeModel(AbstractModel):
         return np.concatenate(found)
 
     @final
+    @called
     def likelihood_rows(
         self,
         rows: Tensor,
@@ -539,6 +550,31 @@ class GenerativeModel(AbstractModel):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    def __repr__(self) -> str:
+        """Return the preset, the rows it is of, its size and its state, in a line."""
+        of = "no data yet" if self.shape is None else f"rows of {words_for(list(self.shape))}"
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        count = sum(one.numel() for one in self.parameters())
+        size = f", {count:,} parameters" if self.shape is not None else ""
+        state = "trained" if self.record is not None else "not trained"
+        return (
+            f"{type(self).__name__}({self.preset or 'made by hand'}: {of}{classes}{size}, {state})"
+        )
+
+    def _repr_html_(self) -> str:
+        training: dict[str, Any] = {} if self.record is None else self.record.training
+        steps = {name: training.get(name) for name in ("steps", "budget") if training.get(name)}
+        facts = {
+            "data": (self.data_config or {}).get("name"),
+            "rows": None if self.transform is None else self.transform.description,
+            "classes": ", ".join(self.classes),
+            "trained for": words_for(steps),
+            "sampled by": f"{self.usual_method or 'one pass'}, {self.steps_of(None) or 1} steps",
+            "likelihood": self.no_density or ", ".join(how.__name__ for how in self.scored_by),
+            "device": str(self.device) if self.shape is not None else None,
+        }
+        return card(repr(self), facts)
 
     def _met(self) -> Transform:
         if self.transform is None:

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from undiffuse.declared import checked, options_of
 from undiffuse.diffusion import (
     BETAS,
     EDM,
@@ -86,6 +87,7 @@ from undiffuse.nn import FLOWS, NETWORKS
 from undiffuse.nn.adversarial import Discriminator
 from undiffuse.nn.autoencoder import ConvEncoder, MLPEncoder
 from undiffuse.nn.sized import SizedNetwork
+from undiffuse.options import ModelOptions
 
 Part = TypeVar("Part")
 Model = TypeVar("Model", Diffusion, VAE, GAN, Flow)
@@ -580,6 +582,9 @@ def _made(preset: str, model: Model, data: Any) -> Model:
     for name in sizes:
         if name not in names:
             raise unknown(f"{preset}:", "option", name, names)
+    own = {name: value for name, value in sizes.items() if name in options_of(ModelOptions)}
+    own = checked(ModelOptions, own, called=lambda words: f"{preset}: {words[-1]}")
+    model.sizes = {**model.sizes, **own}
     model.preset = preset
     if data is not None:
         model.meet(data)

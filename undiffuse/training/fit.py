@@ -19,10 +19,12 @@ from typing import Any, final
 
 import torch
 
+from undiffuse.called import called
 from undiffuse.device import find_device
 from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Listener, Source, Stop, Trainable
+from undiffuse.notebook import event_bar
 from undiffuse.options import TrainingOptions
 from undiffuse.training.checkpoint import (
     LOG,
@@ -66,6 +68,7 @@ class Result:
     out: Path | None
 
 
+@called
 def fit(
     model: Trainable,
     data: Any,
@@ -105,6 +108,7 @@ def fit(
         raise InputError(
             f"init {init}: a run that is resumed has its own weights; leave one of the two out."
         )
+    on_event = on_event or event_bar()
     folder = None if out is None else RunFolder.claim(out, resume=resume, overwrite=overwrite)
     recorded = folder.recorded if folder else None
     chosen = merge(options, recorded and recorded.get("training", {}))
