@@ -6,14 +6,16 @@ import inspect
 from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from numbers import Integral, Real
-from types import NoneType, UnionType
-from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, ParamSpec, TypeVar
 
 from undiffuse.declared import requirement, written
 from undiffuse.errors import InputError, unknown
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
+
+_SIMPLE = {"int": int, "float": float, "bool": bool, "str": str, "None": NoneType}
 
 
 def called(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
@@ -61,11 +63,11 @@ def known_options(name: str, options: Mapping[str, Any], function: Callable[...,
 def _hints(function: Callable[..., Any]) -> dict[str, tuple[type, ...]]:
     """The arguments that are annotated with numbers, text and booleans alone."""
     found: dict[str, tuple[type, ...]] = {}
-    kinds = {one.name for one in _named(inspect.signature(function))}
-    for name, hint in get_type_hints(function).items():
-        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        if name in kinds and all(part in (int, float, bool, str, NoneType) for part in parts):
-            found[name] = parts
+    for one in _named(inspect.signature(function)):
+        hint = one.annotation  # text, as modules import annotations from __future__
+        parts = hint.split(" | ") if isinstance(hint, str) else [getattr(hint, "__name__", "")]
+        if all(part in _SIMPLE for part in parts):
+            found[one.name] = tuple(_SIMPLE[part] for part in parts)
     return found
 
 

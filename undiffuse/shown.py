@@ -35,7 +35,7 @@ def words_for(value: Any) -> str:
         numbers = all(isinstance(item, int) for item in value)
         return (" x " if numbers else ", ").join(map(str, value)) or "one number"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return "" if value is None else str(value)
+        return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
@@ -74,7 +74,7 @@ class Table(Sequence[Mapping[str, Any]]):
     def __repr__(self) -> str:
         """Return the rows as aligned text."""
         heads = [str(name).replace("_", " ") for name in self.rows[0]]
-        cells = [[words_for(value)[:MOST_COLUMN] for value in row.values()] for row in self.rows]
+        cells = [[_cell(value)[:MOST_COLUMN] for value in row.values()] for row in self.rows]
         widths = [max(map(len, column)) for column in zip(heads, *cells)]
         return "\n".join(
             "  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip()
@@ -93,9 +93,7 @@ def is_table(value: Any) -> bool:
 def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows of the same columns as an HTML table."""
     heads = "".join(f"<th>{escape(str(name).replace('_', ' '))}</th>" for name in rows[0])
-    lines = (
-        "".join(f"<td>{escape(words_for(value))}</td>" for value in row.values()) for row in rows
-    )
+    lines = ("".join(f"<td>{escape(_cell(value))}</td>" for value in row.values()) for row in rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f"<table style='text-align:left'><tr>{heads}</tr>{body}</table>"
 
@@ -118,7 +116,7 @@ def card(
     lines = "".join(
         f"<tr><th>{escape(name.replace('_', ' '))}</th><td>{escape(words_for(value))}</td></tr>"
         for name, value in facts.items()
-        if value is not None and words_for(value)
+        if _cell(value)
     )
     shown = "".join(
         f"<figure style='margin:0.5em 0'><figcaption>{escape(name)}</figcaption>"
@@ -132,6 +130,10 @@ def card(
         f"<div><strong>{escape(title)}</strong><table style='{style}'>{lines}</table>{more}{shown}"
         "</div>"
     )
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else words_for(value)
 
 
 def _png(picture: Image.Image | bytes) -> bytes:
