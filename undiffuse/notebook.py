@@ -64,7 +64,8 @@ class NotebookBar:
             self.held_out = event.get("loss")
         if kind == "step":
             spent, left = event["elapsed"] or 0.0, event["left"] or 0.0
-            text = f"step {event['step']:,}, held-out loss {'-' if self.held_out is None else words_for(self.held_out)}, "
+            loss = "-" if self.held_out is None else words_for(self.held_out)
+            text = f"step {event['step']:,}, held-out loss {loss}, "
             text += f"{format_duration(left)} left" if left else "evaluating"
             self._draw(spent / max(spent + left, 1e-9), text, not left)
         if "said" in event:
