@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check faults house mutants bench docs pictures pins clean
+.PHONY: help venv demo test check faults house mutants bench docs dist pictures pins clean
 
 PACKAGE ?= undiffuse/diffusion
 SAMPLE ?= 300
@@ -24,6 +24,7 @@ help:
 	@echo "make mutants break the code of PACKAGE= in SAMPLE=300 places and count what TESTS= notice (an hour at most)"
 	@echo "make bench   the overhead benchmark: fit, sample, import, memory"
 	@echo "make docs    write the command line's page, the equation index and the errata; check every link in the docs"
+	@echo "make dist    build the wheel and the source archive in dist/"
 	@echo "make pictures draw the pictures of docs/systems again (two minutes)"
 	@echo "make venv    only set up .venv (every other target does that too)"
 	@echo "make pins    write constraints.txt from what .venv holds"
@@ -75,6 +76,10 @@ bench: $(STAMP)
 
 docs: $(STAMP)
 	@$(BIN)/python scripts/docs.py
+
+dist: $(STAMP)
+	@$(BIN)/python -m hatchling build -d dist
+	@ls -l dist
 
 pictures: $(STAMP)
 	@$(BIN)/python docs/draw.py

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from cyclopts import App
 from cyclopts.exceptions import (
@@ -16,6 +16,7 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
+from undiffuse import __version__
 from undiffuse.cli.compare import compare
 from undiffuse.cli.distill import distill
 from undiffuse.cli.evaluate import evaluate
@@ -27,13 +28,8 @@ from undiffuse.cli.train import train
 from undiffuse.cli.tune import tune
 from undiffuse.errors import InputError, unknown
 
+COMPLETION = "--install-completion"
 VERBS = (train, sample, score, evaluate, compare, tune, distill, info, selfcheck)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("undiffuse")
 
 
 app = App(
@@ -44,7 +40,7 @@ app = App(
     ),
     help_epilogue="Example: undiffuse train digits --out runs/digits --budget 2m",
     help_format="plaintext",
-    version=_version,
+    version=__version__,
     suppress_keyboard_interrupt=False,
 )
 for _verb in VERBS:
@@ -54,6 +50,25 @@ for _verb in VERBS:
         usage=f"Usage: undiffuse {_verb.name} {_verb.usage}",
         help_epilogue=f"Example: {_verb.example}",
     )
+
+
+@app.command(name=COMPLETION, usage=f"Usage: undiffuse {COMPLETION} [bash|zsh|fish]")
+def _install_completion(shell: Literal["bash", "zsh", "fish"] | None = None, /) -> int:
+    """Let the shell complete commands and options, from its next start on.
+
+    Args:
+        shell: Which shell (default: the one that is running).
+    """
+    from cyclopts.completion.detect import ShellDetectionError
+
+    try:
+        file = app.install_completion(shell=shell)
+    except ShellDetectionError as problem:
+        raise InputError(
+            f"{COMPLETION}: the shell could not be found out; name it: bash, zsh or fish."
+        ) from problem
+    print(f"wrote {file}; it is read when the shell starts again")
+    return 0
 
 
 def call(words: Sequence[str]) -> int:
