@@ -42,9 +42,10 @@ def built(tmp_path_factory):
 
 def test_both_hold_every_file_of_the_package(built):
     wheel, source = built
-    assert FILES <= set(zipfile.ZipFile(wheel).namelist())
-    names = {name.partition("/")[2] for name in tarfile.open(source).getnames()}
-    assert FILES <= names
+    assert set(zipfile.ZipFile(wheel).namelist()) >= FILES
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names >= FILES
     assert {"README.md", "LICENSE", "Makefile", "constraints.txt", "pyproject.toml"} <= names
     assert {"docs/architecture.md", "tests/test_dist.py", "benchmarks/density.py"} <= names
     assert not [name for name in names if name.startswith((".venv", "runs", "dist"))]

@@ -38,7 +38,10 @@ app = App(
         "Train generative models on your own images, arrays, tables and recordings, "
         "sample them, and measure them."
     ),
-    help_epilogue="Example: undiffuse train digits --out runs/digits --budget 2m",
+    help_epilogue=(
+        "Example: undiffuse train digits --out runs/digits --budget 2m\n\n"
+        f"undiffuse {COMPLETION} lets the shell complete commands and options."
+    ),
     help_format="plaintext",
     version=__version__,
     suppress_keyboard_interrupt=False,
@@ -52,7 +55,7 @@ for _verb in VERBS:
     )
 
 
-@app.command(name=COMPLETION, usage=f"Usage: undiffuse {COMPLETION} [bash|zsh|fish]")
+@app.command(name=COMPLETION, show=False, usage=f"Usage: undiffuse {COMPLETION} [bash|zsh|fish]")
 def _install_completion(shell: Literal["bash", "zsh", "fish"] | None = None, /) -> int:
     """Let the shell complete commands and options, from its next start on.
 
