@@ -1,5 +1,5 @@
-"""Print what the development environment holds: all requirements in pyproject.toml but the extra
-`cluster`.
+"""Print what the development environment holds: the requirements in pyproject.toml, but for a few
+extras.
 
 pip reads dependency groups only from version 25.1 on, and Debian ships an older one: so they are
 read here.
@@ -8,7 +8,8 @@ read here.
 import tomllib
 from pathlib import Path
 
-LEFT_OUT = {"cluster", "all"}  # sampling on many machines: 400 MB that nobody needs on one
+# 400 MB of sampling on many machines, dashboards that need an account or a server, and all at once
+LEFT_OUT = {"cluster", "wandb", "mlflow", "all"}
 
 root = Path(__file__).parent.parent
 tables = tomllib.loads((root / "pyproject.toml").read_text())

@@ -100,3 +100,4 @@ from .run import Run as Run
 from .run import open as open
 from .sampling import sample as sample
 from .training import fit as fit
+from .training.loggers import Logger as Logger

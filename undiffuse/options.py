@@ -387,6 +387,10 @@ class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
     ] = None
     resume: Annotated[bool, Doc("Resume the run in --out; SOURCE may be left out.")] = False
     init: Annotated[str | None, Doc("Run whose weights to start from.")] = None
+    log: Annotated[
+        tuple[str, ...] | None,
+        Doc("Dashboards to log to as well: tensorboard, wandb, mlflow, e.g. tensorboard,wandb."),
+    ] = None
     model: Annotated[ModelOptions, Doc("Model")] = field(default_factory=ModelOptions)
     training: Annotated[TrainingDetails, Doc("Training")] = field(default_factory=TrainingDetails)
     data: Annotated[DataOptions, Doc("Data")] = field(default_factory=DataOptions)

@@ -56,6 +56,9 @@ def train(
         raise InputError(
             "SOURCE: missing; name the data to train on, such as undiffuse train digits --out RUN."
         )
+    from undiffuse.training.loggers import find_loggers
+
+    find_loggers(asked.options.log or ())  # refused before anything is read
     recorded = _folder(asked.options)
     make = _maker(asked, recorded)
     make()  # what a preset does not take is refused before the data is read
@@ -71,6 +74,7 @@ def train(
         resume=asked.options.resume,
         overwrite=asked.options.overwrite,
         init=asked.options.init,
+        loggers=asked.options.log or (),
         **asked.chosen(*options_of(TrainingBasics)),
         **asked.given.get("training", {}),
     )

@@ -12,6 +12,7 @@ number of steps, on the same number of threads of a CPU).
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, final
 
 import torch
 
+from undiffuse import __version__
 from undiffuse.called import called
 from undiffuse.device import find_device
 from undiffuse.duration import format_duration
@@ -37,6 +39,7 @@ from undiffuse.training.checkpoint import (
 from undiffuse.training.clock import SOON, Clock
 from undiffuse.training.hearing import Stopped
 from undiffuse.training.log import Log
+from undiffuse.training.loggers import Logger, Relay, find_loggers
 from undiffuse.training.look import Look
 from undiffuse.training.randomness import PREPARE, Randomness
 from undiffuse.training.schedule import LOOK_SHARE, evaluation_due, is_quarter
@@ -79,6 +82,7 @@ def fit(
     init: str | Path | None = None,
     stop: Stop = lambda: False,
     on_event: Listener | None = None,
+    loggers: Iterable[str | Logger | Listener] = (),
     **options: Any,
 ) -> Result:
     """Train `model` on `data`; afterwards it holds the averaged weights, ready to sample.
@@ -94,6 +98,8 @@ def fit(
         init: a run whose averaged weights to start from.
         stop: polled once a step, of training and of a preview; True saves and returns.
         on_event: called with every event (see `log.py`).
+        loggers: dashboards that get them too (see `loggers.py`): names ("tensorboard", "wandb",
+            "mlflow"), loggers, or functions of an event.
         options: fields of `undiffuse.options.TrainingOptions`: steps or budget (10 minutes by
             default), batch, lr, precision, device and more.
 
@@ -108,7 +114,7 @@ def fit(
         raise InputError(
             f"init {init}: a run that is resumed has its own weights; leave one of the two out."
         )
-    on_event = on_event or event_bar()
+    on_event, taken = on_event or event_bar(), find_loggers(loggers)
     folder = None if out is None else RunFolder.claim(out, resume=resume, overwrite=overwrite)
     recorded = folder.recorded if folder else None
     chosen = merge(options, recorded and recorded.get("training", {}))
@@ -135,6 +141,7 @@ def fit(
         leaving.enter_context(state.ended())
         if folder is not None:
             leaving.enter_context(folder.training(config))
+        on_event = _relayed(taken, on_event, folder, model, source, chosen, leaving)
         shared = {"every": chosen.log_every, "resumed_at": state.step, "kept": model.record.log}
         log = Log(folder and folder.path / LOG, on_event, **shared)
         leaving.enter_context(closing(log))
@@ -168,6 +175,27 @@ def _prepared(model: Trainable, data: Any, init: str | Path | None, device: torc
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model.train()
     return source
+
+
+def _relayed(
+    loggers: list[Logger | Listener],
+    listener: Listener | None,
+    folder: RunFolder | None,
+    model: Trainable,
+    source: Source,
+    options: TrainingOptions,
+    leaving: ExitStack,
+) -> Listener | None:
+    """A listener that hands events on to loggers, which are closed on leaving."""
+    if not loggers:
+        return listener
+    about: dict[str, Any] = {"preset": model.preset, "parameters": model.parameter_count}
+    about |= {"data": source.config().get("name"), **asdict(options)}
+    about |= {"undiffuse": __version__, "torch": torch.__version__}
+    place = folder and folder.path
+    relay = Relay(loggers, listener, folder=place, config=about, every=options.log_every)
+    leaving.callback(relay.close)
+    return relay
 
 
 def _restore(
