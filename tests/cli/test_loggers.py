@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import undiffuse as ud
-from undiffuse.cli.main import main
 from undiffuse.errors import InputError
 from undiffuse.training.loggers import LOGGERS, Logger, find_loggers, numbers_of
 
@@ -129,7 +128,7 @@ def test_a_wrong_logger_is_caught(monkeypatch):
         find_loggers(["half"])
 
 
-def test_tensorboard_reads_the_same_numbers(tmp_path):
+def test_tensorboard_reads_the_same_numbers(cli, tmp_path):
     """With the real package, by the command line."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -137,8 +136,7 @@ def test_tensorboard_reads_the_same_numbers(tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     words = ("--steps", "6", "--model.width", "8", "--log", "tensorboard", "--quiet")
     more = ("--training.log-every", "2", "--training.evaluate-every", "3")
-    place = ("train", str(tmp_path / "x.npy"), "--out", str(tmp_path / "r"))
-    assert main([*place, *words, *more]) == 0
+    cli("train", tmp_path / "x.npy", "--out", tmp_path / "r", *words, *more).done()
     board = EventAccumulator(str(tmp_path / "r" / "tensorboard"))
     board.Reload()
     read = {
