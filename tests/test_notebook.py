@@ -74,7 +74,9 @@ def test_a_wrong_call_is_refused_in_a_sentence(model, call):
 
 def test_numpy_numbers_are_numbers(model):
     assert model.sample(np.int64(2), seed=np.uint8(3)).shape == (2, 3)
-    assert ud.edm(width=np.int64(8)).sizes["width"] == 8
+    width = ud.edm(width=np.int64(8)).sizes["width"]
+    assert width == 8
+    assert type(width) is int  # as config.json has it
 
 
 def test_a_checked_call_is_the_function_with_its_signature():
