@@ -199,12 +199,21 @@ def test_every_link_in_the_docs_leads_somewhere() -> None:
 
 
 def test_annotations_are_checked_where_a_test_asks_for_it(monkeypatch):
-    """A tensor of another type than the annotation's is refused."""
+    """A tensor of another type than the annotation's is refused, in the first calls of a test."""
     import jaxtyping
     import torch
+    from checked import CALLS, CHECKING
 
     from undiffuse.diffusion import LinearVP
 
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", False)
-    with pytest.raises(jaxtyping.TypeCheckError, match="marginal"):
-        LinearVP().marginal(torch.zeros(2, dtype=torch.float32))
+    monkeypatch.setattr(CHECKING, "on", True)
+    wrong = torch.zeros(2, dtype=torch.float32)
+    for _ in range(2):
+        monkeypatch.setattr(CHECKING, "test", CHECKING.test + 1)
+        for _ in range(CALLS):
+            with pytest.raises(jaxtyping.TypeCheckError, match="marginal"):
+                LinearVP().marginal(wrong)
+        LinearVP().marginal(wrong)
+    monkeypatch.setattr(CHECKING, "on", False)
+    monkeypatch.setattr(CHECKING, "test", CHECKING.test + 1)
+    LinearVP().marginal(wrong)
