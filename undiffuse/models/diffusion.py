@@ -64,6 +64,7 @@ from undiffuse.seeds import mix
 _HIDDEN_RATE = 2.0  # the learning rate of networks with hidden weights, relative to that of others
 _MOMENT_ROWS = 4096  # rows that sigma_data, the prior's moments and the range are measured on
 _LEVELS = 16  # noise levels in the diagnostics
+_TOGETHER, _VALUES = 1024, 2**18  # rows and numbers of several levels in one batch, at most
 _CHOSEN_ON = (
     32  # training rows that the form of the bound is chosen on; 8 of more numbers than EXACT
 )
@@ -320,10 +321,13 @@ class Diffusion(GenerativeModel):
         denoiser = self.trained()
         z = RowNoise(0, len(x))(x)
         times = self._level_times()
-        curve = [
-            float(self.objective.losses(denoiser, x, z, t.expand(len(x)), **cond).mean())
-            for t in times.unbind()
-        ]
+        curve: list[float] = []
+        for levels in times.split(max(1, min(_TOGETHER // len(x), _VALUES // x.numel()))):
+            t = levels.repeat_interleave(len(x))
+            again = {name: _repeated(value, len(levels)) for name, value in cond.items()}
+            pairs = _repeated(x, len(levels)), _repeated(z, len(levels))
+            losses = self.objective.losses(denoiser, *pairs, t, **again)
+            curve += losses.reshape(len(levels), -1).mean(1).tolist()
         log_snr = [float(level) for level in self.schedule.log_snr(times).unbind()]
         return {"loss": sum(curve) / _LEVELS, "levels": {"log_snr": log_snr, "loss": curve}}
 
@@ -628,6 +632,11 @@ class Diffusion(GenerativeModel):
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
         return describe(self, {**PARTS, **networks.NETWORKS, "diffusion": Diffusion})
+
+
+def _repeated(rows: Tensor, times: int) -> Tensor:
+    """All rows (B, *) so many times, one after the other."""
+    return rows.repeat(times, *[1] * (rows.ndim - 1))
 
 
 def guided(
