@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from undiffuse.cli.main import main
+from undiffuse.models.likelihood import Bound
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Decoded images are kept in a folder of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNDIFFUSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_evaluations() -> Iterator[None]:
+    """Models draw 8 points of a bound where the command line asks for no number of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("undiffuse.models.diffusion.OWN", Bound(evaluations=8))
         yield
 
 

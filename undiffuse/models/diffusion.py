@@ -61,6 +61,7 @@ from undiffuse.nn.sized import SizedNetwork
 from undiffuse.parts import describe
 from undiffuse.seeds import mix
 
+OWN = Bound()  # how the bound is computed if nothing else is asked for, and to choose its form
 _HIDDEN_RATE = 2.0  # the learning rate of networks with hidden weights, relative to that of others
 _MOMENT_ROWS = 4096  # rows that sigma_data, the prior's moments and the range are measured on
 _LEVELS = 16  # noise levels in the diagnostics
@@ -574,7 +575,7 @@ class Diffusion(GenerativeModel):
         return by_density(denoiser, x, self.prior, how, noise)
 
     def _own_way(self) -> Bound | Density:
-        return Density() if math.prod(self.shape or ()) <= CHEAP else Bound()
+        return Density() if math.prod(self.shape or ()) <= CHEAP else OWN
 
     def takes_cells(self, how: How | None) -> bool:
         """Return whether `how` is a bound, and the model's own one is of whole numbers."""
@@ -602,7 +603,7 @@ class Diffusion(GenerativeModel):
                 self.bound_form.fill_(_NOT_CHOSEN)
                 return False
             self.bound_form.fill_(i)
-            found = self.likelihood_rows(rows, how=Bound(), draws=1, seed=_CHOICE).nats
+            found = self.likelihood_rows(rows, how=OWN, draws=1, seed=_CHOICE).nats
             means[i] = float(found.nan_to_num(-math.inf, neginf=-1e30).mean())
         self.bound_form.fill_(max(means, key=means.__getitem__, default=0))
         return True
@@ -612,7 +613,7 @@ class Diffusion(GenerativeModel):
         """See `Trainable`."""
         if self.no_density or self.transform is None:
             return 0
-        evaluations = Bound().evaluations + DRAWS
+        evaluations = OWN.evaluations + DRAWS
         return len(self._forms(binned=True)) * evaluations * self._chosen_on
 
     @property
