@@ -1,5 +1,6 @@
 """One thread, annotations checked in some cases, and a cache of the test run's own."""
 
+import gc
 import os
 import zlib
 
@@ -26,6 +27,12 @@ def pytest_runtest_setup(item):
     slow = item.get_closest_marker("slow") is not None
     unchecked = slow or zlib.crc32(item.nodeid.encode()) % share > 0
     checked.CHECKING.start(not unchecked)
+
+
+def pytest_collection_finish():
+    """What was imported and collected stays to the end: garbage is not looked for in it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -323,12 +323,14 @@ class Diffusion(GenerativeModel):
         z = RowNoise(0, len(x))(x)
         times = self._level_times()
         curve: list[float] = []
-        for levels in times.split(max(1, min(_TOGETHER // len(x), _VALUES // x.numel()))):
+        together = max(1, min(_TOGETHER // len(x), _VALUES // x.numel()))
+        for first in range(0, _LEVELS, together):
+            levels = times[first : first + together]
             t = levels.repeat_interleave(len(x))
             again = {name: _repeated(value, len(levels)) for name, value in cond.items()}
             pairs = _repeated(x, len(levels)), _repeated(z, len(levels))
             losses = self.objective.losses(denoiser, *pairs, t, **again)
-            curve += losses.reshape(len(levels), -1).mean(1).tolist()
+            curve += [float(loss) for loss in losses.reshape(len(levels), -1).mean(1).unbind()]
         log_snr = [float(level) for level in self.schedule.log_snr(times).unbind()]
         return {"loss": sum(curve) / _LEVELS, "levels": {"log_snr": log_snr, "loss": curve}}
 

@@ -347,7 +347,7 @@ def widths(schedule: Schedule, step: Step, times: Times, stds: Sequence[float]) 
     start[0] = ((alpha * std).square() + sigma**2).sqrt()
     rows = iter(torch.eye(len(times), dtype=torch.float64)[1:, :, None])
     found = sample(exact, start, times, step, noise=lambda like: next(rows).expand_as(like))
-    return (found.square().sum(0).sqrt() / std).tolist()
+    return [float(one) for one in (found.square().sum(0).sqrt() / std).unbind()]
 
 
 @final
