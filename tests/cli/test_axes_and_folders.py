@@ -17,10 +17,10 @@ UNET = ("--model.width", 8, "--model.multipliers", 1, "--model.blocks", 1)
 
 @pytest.fixture
 def series(tmp_path: Path) -> Path:
-    """60 walks of 6 channels and 20 steps, which look like grids; some values are missing."""
+    """120 walks of 3 channels and 20 steps, which look like grids; some values are missing."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(60, 6, 20)).cumsum(2).astype(np.float32)
-    x[:, 0][rng.random((60, 20)) < 0.3] = np.nan
+    x = rng.normal(size=(120, 6, 20)).cumsum(2).astype(np.float32)
+    x[:, 0][rng.random((120, 20)) < 0.3] = np.nan
     np.save(tmp_path / "x.npy", x)
     return tmp_path / "x.npy"
 
@@ -55,7 +55,7 @@ def test_series_with_gaps_keep_their_axes_from_info_to_an_evaluation(cli, series
     assert "nan" not in out.with_suffix(".csv").read_text().lower()
     cli("evaluate", run, "-n", 16, "--rows", 4, "--steps", 2, "--quiet").done()
     report = json.loads((run / "report.json").read_text())
-    assert report["data"]["held_out_rows"] == 6
+    assert report["data"]["held_out_rows"] == 12
 
 
 def test_a_folder_in_parts_is_trained_on_train_and_evaluated_on_test(cli, tmp_path: Path) -> None:
