@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 HOUSE = run_path(str(ROOT / "scripts" / "house.py"))
+parse = HOUSE["tree_of"]  # once for each file
 PACKAGE = sorted((ROOT / "undiffuse").rglob("*.py"))
 PYTHON = PACKAGE + [
     file for part in ("tests", "benchmarks", "scripts") for file in (ROOT / part).rglob("*.py")
@@ -62,10 +63,6 @@ FRONT = {"cli", "web", "__main__"}  # these use everything; nothing else uses th
 
 def name_of(file: Path) -> str:
     return str(file.relative_to(ROOT))
-
-
-def parse(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"), str(file))
 
 
 def module_of(file: Path) -> str:
