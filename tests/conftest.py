@@ -1,14 +1,16 @@
 """One thread, annotations checked in some cases, and a cache of the test run's own."""
 
+import gc
 import os
 import zlib
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import jaxtyping
+import checked
 import pytest
 import torch
 
+checked.install()
 torch.set_num_threads(1)
 
 CHECKED = (8, 3)  # of so many cases of a test, and of so many other tests, one is checked
@@ -18,13 +20,19 @@ CHECKED = (8, 3)  # of so many cases of a test, and of so many other tests, one 
 def pytest_runtest_setup(item):
     """Check types and shapes of arguments in one of eight cases of a test, one of three others.
 
-    Checking each call takes twice as long as all that is called. They are chosen by name, so that
-    each part of a registry is checked by some of the laws that hold it. Slow tests are not checked.
+    They are chosen by name, so that each part of a registry is checked by some of the laws that
+    hold it. Slow tests are not checked. What a check costs: see `checked`.
     """
     share = CHECKED[0 if hasattr(item, "callspec") else 1]
     slow = item.get_closest_marker("slow") is not None
     unchecked = slow or zlib.crc32(item.nodeid.encode()) % share > 0
-    jaxtyping.config.update("jaxtyping_disable", unchecked)
+    checked.CHECKING.start(not unchecked)
+
+
+def pytest_collection_finish():
+    """What was imported and collected stays to the end: garbage is not looked for in it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 HOUSE = run_path(str(ROOT / "scripts" / "house.py"))
+parse = HOUSE["tree_of"]  # once for each file
 PACKAGE = sorted((ROOT / "undiffuse").rglob("*.py"))
 PYTHON = PACKAGE + [
     file for part in ("tests", "benchmarks", "scripts") for file in (ROOT / part).rglob("*.py")
@@ -62,10 +63,6 @@ FRONT = {"cli", "web", "__main__"}  # these use everything; nothing else uses th
 
 def name_of(file: Path) -> str:
     return str(file.relative_to(ROOT))
-
-
-def parse(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"), str(file))
 
 
 def module_of(file: Path) -> str:
@@ -199,12 +196,21 @@ def test_every_link_in_the_docs_leads_somewhere() -> None:
 
 
 def test_annotations_are_checked_where_a_test_asks_for_it(monkeypatch):
-    """A tensor of another type than the annotation's is refused."""
+    """A tensor of another type than the annotation's is refused, in the first calls of a test."""
     import jaxtyping
     import torch
+    from checked import CALLS, CHECKING
 
     from undiffuse.diffusion import LinearVP
 
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", False)
-    with pytest.raises(jaxtyping.TypeCheckError, match="marginal"):
-        LinearVP().marginal(torch.zeros(2, dtype=torch.float32))
+    monkeypatch.setattr(CHECKING, "on", True)
+    wrong = torch.zeros(2, dtype=torch.float32)
+    for _ in range(2):
+        monkeypatch.setattr(CHECKING, "test", CHECKING.test + 1)
+        for _ in range(CALLS):
+            with pytest.raises(jaxtyping.TypeCheckError, match="marginal"):
+                LinearVP().marginal(wrong)
+        LinearVP().marginal(wrong)
+    monkeypatch.setattr(CHECKING, "on", False)
+    monkeypatch.setattr(CHECKING, "test", CHECKING.test + 1)
+    LinearVP().marginal(wrong)

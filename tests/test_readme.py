@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from undiffuse.models.likelihood import Bound
+
 README = (Path(__file__).parents[1] / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -24,7 +26,8 @@ def photos(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_first_example_runs(photos):
+def test_the_first_example_runs(photos, monkeypatch):
+    monkeypatch.setattr("undiffuse.models.diffusion.OWN", Bound(evaluations=8))
     names = {}
     short = {
         "ud.edm(data)": "ud.edm(data, width=8, blocks=1, multipliers=(1,))",

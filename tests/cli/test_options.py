@@ -430,7 +430,8 @@ def test_a_keyword_is_taken_and_refused_alike_in_python_and_on_the_command_line(
     train, data: dict[str, Any], preset: str, name: str
 ) -> None:
     option, mine = options_of(PresetOptions)[name], name in presets.options(preset)
-    values = [OTHER[name], -OTHER[name]] if name in OTHER else [*get_args(option.type), "none"]
+    some = dict.fromkeys(get_args(option.type)[i] for i in (0, -1)) if name not in OTHER else ()
+    values = [OTHER[name], -OTHER[name]] if name in OTHER else [*some, "none"]
     for value in values if mine else values[:1]:
         expected = in_python(preset, data["vector"], width=8, **{name: value})
         found = train("vector", "--preset", preset, typed_as((name,)), value, "--model.width", 8)

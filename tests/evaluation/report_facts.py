@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ def figure(value: float | None, half: float = 0.0, **given: Any) -> dict[str, An
     return {**made, "warning": "", "better": "", **given}
 
 
+@cache
 def png(lines: int = 8, columns: int = 8, seed: int = 0) -> bytes:
     """A picture of small grey cells, as of digits."""
     rng = np.random.default_rng(seed)

@@ -353,7 +353,7 @@ def test_rows_are_completed_apart_as_together():
         whole = model.sample_rows(n, given=given, method=method, steps=2, seed=1)
         np.testing.assert_array_equal(whole[:n, 0], rows[0, 0].repeat(n))
         np.testing.assert_array_equal(whole[n:, 1:], rows[1:, 1:].repeat(n, 0))
-        apart = model.sample_rows(n, given=given, method=method, steps=2, seed=1, batch=1)
+        apart = model.sample_rows(n, given=given, method=method, steps=2, seed=1, batch=2)
         np.testing.assert_allclose(whole, apart, rtol=1e-3, atol=1e-3)
 
 

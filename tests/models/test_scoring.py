@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from undiffuse.diffusion.guidance import Autoguided, ClassifierFree, Interval
 from undiffuse.diffusion.likelihood.density import Adaptive, RungeKutta, log_density
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal
 from undiffuse.diffusion.likelihood.elbo import elbo
+from undiffuse.diffusion.objectives import OptimalTransport
 from undiffuse.errors import InputError
+from undiffuse.models import diffusion
 from undiffuse.models.diffusion import guided
 from undiffuse.models.diffusion_likelihood import BOUND_FORMS
 from undiffuse.models.likelihood import (
@@ -350,9 +353,18 @@ def test_a_bound_takes_bins_unless_its_form_is_of_dequantized_values():
     assert model.takes_cells(None)
 
 
-@pytest.mark.parametrize("preset", ["edm", "ddpm", "vdm"])
-def test_diagnostics_are_the_objective_in_the_middle_of_sixteen_equal_shares_of_its_times(preset):
-    model, x = met(preset, **({"levels": 40} if preset == "ddpm" else {})), torch.randn(30, 3)
+@pytest.mark.parametrize("together", [1024, 100, 1])
+@pytest.mark.parametrize("preset", ["edm", "ddpm", "vdm", "paired"])
+def test_diagnostics_are_the_objective_in_the_middle_of_sixteen_equal_shares_of_its_times(
+    preset, together, monkeypatch
+):
+    """However many levels are in one batch; those of one level alone are paired."""
+    monkeypatch.setattr(diffusion, "_TOGETHER", together)
+    paired = preset == "paired"
+    model = met("edm" if paired else preset, **({"levels": 40} if preset == "ddpm" else {}))
+    if paired:
+        model.objective = replace(model.objective, coupling=OptimalTransport())
+    x = torch.randn(30, 3)
     label = torch.arange(30) % 2
     found = model.diagnostics(x, label=label)
     t = model.objective.times.quantile(

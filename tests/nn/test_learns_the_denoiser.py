@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 
 from undiffuse.nn import for_shape
 
 ANGLES = torch.arange(8) * math.pi / 4
-MEANS = {
-    "two in 1-D": torch.tensor([[-1.0], [0.8]]),
-    "eight in 2-D": torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1) * math.sqrt(2),
-}
+MEANS = torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1) * math.sqrt(2)
 S = 0.1
 
 
@@ -46,11 +42,10 @@ def denoise(network, x_t, sigma, spread):
     return spread**2 / total * x_t + sigma * spread / total.sqrt() * answer
 
 
-@pytest.mark.parametrize("name", MEANS)
-def test_reaches_the_closed_form(name):
+def test_reaches_the_closed_form():
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
-    means, steps, n = MEANS[name], 300, 256
+    means, steps, n = MEANS, 300, 256
     spread = draw(means, 20_000, torch.zeros(1, 1), generator)[0].square().mean().sqrt()
     network = for_shape((means.shape[1],), width=64, depth=2)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)

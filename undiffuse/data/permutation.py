@@ -67,32 +67,40 @@ def _walk(
     network: _Network, positions: np.ndarray, n: int, keys: np.ndarray | np.uint64
 ) -> np.ndarray:
     half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
-    keys = np.broadcast_to(np.asarray(keys, np.uint64), positions.shape).reshape(-1)
-    result = network(positions.reshape(-1).astype(np.uint64), keys, half)
+    rounds = _rounds(keys, positions.shape)
+    result = network(positions.reshape(-1).astype(np.uint64), rounds, half)
     outside = np.flatnonzero(result >= n)
     while outside.size:
-        result[outside] = network(result[outside], keys[outside], half)
+        own = rounds if rounds.shape[1] == 1 else rounds[:, outside]
+        result[outside] = network(result[outside], own, half)
         outside = outside[result[outside] >= n]
     return result.reshape(positions.shape).astype(np.int64)
 
 
-def _forward(value: np.ndarray, keys: np.ndarray, half: np.uint64) -> np.ndarray:
+def _rounds(keys: np.ndarray | np.uint64, shape: tuple[int, ...]) -> np.ndarray:
+    """The keys of all rounds (rounds, 1), or for each position (rounds, positions)."""
+    keys = np.atleast_1d(np.asarray(keys, np.uint64))
+    keys = keys if keys.size == 1 else np.broadcast_to(keys, shape)
+    offsets = [np.uint64((int(_GOLDEN) * (i + 1)) % 2**64) for i in range(_ROUNDS)]
+    return np.stack([_mix(keys.reshape(-1) + offset) for offset in offsets])
+
+
+def _forward(value: np.ndarray, rounds: np.ndarray, half: np.uint64) -> np.ndarray:
     left, right = value >> half, value & _mask(half)
-    for i in range(_ROUNDS):
-        left, right = right, left ^ _round(right, keys, i, half)
+    for own in rounds:
+        left, right = right, left ^ _round(right, own, half)
     return (left << half) | right
 
 
-def _backward(value: np.ndarray, keys: np.ndarray, half: np.uint64) -> np.ndarray:
+def _backward(value: np.ndarray, rounds: np.ndarray, half: np.uint64) -> np.ndarray:
     left, right = value >> half, value & _mask(half)
-    for i in reversed(range(_ROUNDS)):
-        left, right = right ^ _round(left, keys, i, half), left
+    for own in rounds[::-1]:
+        left, right = right ^ _round(left, own, half), left
     return (left << half) | right
 
 
-def _round(part: np.ndarray, keys: np.ndarray, i: int, half: np.uint64) -> np.ndarray:
-    offset = np.uint64((int(_GOLDEN) * (i + 1)) % 2**64)
-    return _mix(_mix(keys + offset) ^ part) >> (np.uint64(64) - half)
+def _round(part: np.ndarray, own: np.ndarray, half: np.uint64) -> np.ndarray:
+    return _mix(own ^ part) >> (np.uint64(64) - half)
 
 
 def _mask(half: np.uint64) -> np.uint64:

@@ -61,9 +61,11 @@ from undiffuse.nn.sized import SizedNetwork
 from undiffuse.parts import describe
 from undiffuse.seeds import mix
 
+OWN = Bound()  # how the bound is computed if nothing else is asked for, and to choose its form
 _HIDDEN_RATE = 2.0  # the learning rate of networks with hidden weights, relative to that of others
 _MOMENT_ROWS = 4096  # rows that sigma_data, the prior's moments and the range are measured on
 _LEVELS = 16  # noise levels in the diagnostics
+_TOGETHER, _VALUES = 1024, 2**18  # rows and numbers of several levels in one batch, at most
 _CHOSEN_ON = (
     32  # training rows that the form of the bound is chosen on; 8 of more numbers than EXACT
 )
@@ -320,10 +322,15 @@ class Diffusion(GenerativeModel):
         denoiser = self.trained()
         z = RowNoise(0, len(x))(x)
         times = self._level_times()
-        curve = [
-            float(self.objective.losses(denoiser, x, z, t.expand(len(x)), **cond).mean())
-            for t in times.unbind()
-        ]
+        curve: list[float] = []
+        together = max(1, min(_TOGETHER // len(x), _VALUES // x.numel()))
+        for first in range(0, _LEVELS, together):
+            levels = times[first : first + together]
+            t = levels.repeat_interleave(len(x))
+            again = {name: _repeated(value, len(levels)) for name, value in cond.items()}
+            pairs = _repeated(x, len(levels)), _repeated(z, len(levels))
+            losses = self.objective.losses(denoiser, *pairs, t, **again)
+            curve += [float(loss) for loss in losses.reshape(len(levels), -1).mean(1).unbind()]
         log_snr = [float(level) for level in self.schedule.log_snr(times).unbind()]
         return {"loss": sum(curve) / _LEVELS, "levels": {"log_snr": log_snr, "loss": curve}}
 
@@ -570,7 +577,7 @@ class Diffusion(GenerativeModel):
         return by_density(denoiser, x, self.prior, how, noise)
 
     def _own_way(self) -> Bound | Density:
-        return Density() if math.prod(self.shape or ()) <= CHEAP else Bound()
+        return Density() if math.prod(self.shape or ()) <= CHEAP else OWN
 
     def takes_cells(self, how: How | None) -> bool:
         """Return whether `how` is a bound, and the model's own one is of whole numbers."""
@@ -598,7 +605,7 @@ class Diffusion(GenerativeModel):
                 self.bound_form.fill_(_NOT_CHOSEN)
                 return False
             self.bound_form.fill_(i)
-            found = self.likelihood_rows(rows, how=Bound(), draws=1, seed=_CHOICE).nats
+            found = self.likelihood_rows(rows, how=OWN, draws=1, seed=_CHOICE).nats
             means[i] = float(found.nan_to_num(-math.inf, neginf=-1e30).mean())
         self.bound_form.fill_(max(means, key=means.__getitem__, default=0))
         return True
@@ -608,7 +615,7 @@ class Diffusion(GenerativeModel):
         """See `Trainable`."""
         if self.no_density or self.transform is None:
             return 0
-        evaluations = Bound().evaluations + DRAWS
+        evaluations = OWN.evaluations + DRAWS
         return len(self._forms(binned=True)) * evaluations * self._chosen_on
 
     @property
@@ -628,6 +635,11 @@ class Diffusion(GenerativeModel):
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
         return describe(self, {**PARTS, **networks.NETWORKS, "diffusion": Diffusion})
+
+
+def _repeated(rows: Tensor, times: int) -> Tensor:
+    """All rows (B, *) so many times, one after the other."""
+    return rows.repeat(times, *[1] * (rows.ndim - 1))
 
 
 def guided(

@@ -330,18 +330,24 @@ def rows_for(shape: Sequence[int]) -> int:
 
 
 def width(schedule: Schedule, step: Step, times: Times, std: float) -> float:
-    """Return the standard deviation of samples of N(0, std^2), over `std`, by an exact denoiser.
+    """Return the standard deviation of samples of N(0, std^2), over `std`, by an exact denoiser."""
+    return widths(schedule, step, times, [std])[0]
+
+
+def widths(schedule: Schedule, step: Step, times: Times, stds: Sequence[float]) -> list[float]:
+    """Return `width` for each of some standard deviations, which are coordinates of one Gaussian.
 
     A sample is linear in the noise that it starts from and in what is added on the way: the root
     of the sum of squares of what each of them, being 1, contributes alone.
     """
-    exact = Gaussian(schedule, torch.zeros(1), torch.tensor([std]))
+    std = torch.tensor(stds, dtype=torch.float64)
+    exact = Gaussian(schedule, torch.zeros(len(stds)), std)
     alpha, sigma = (float(c) for c in schedule(as_times(1.0)))
-    start = torch.zeros(len(times), 1, dtype=torch.float64)
-    start[0] = ((alpha * std) ** 2 + sigma**2) ** 0.5
+    start = torch.zeros(len(times), len(stds), dtype=torch.float64)
+    start[0] = ((alpha * std).square() + sigma**2).sqrt()
     rows = iter(torch.eye(len(times), dtype=torch.float64)[1:, :, None])
-    found = sample(exact, start, times, step, noise=lambda like: next(rows))
-    return math.sqrt(float(found.square().sum())) / std
+    found = sample(exact, start, times, step, noise=lambda like: next(rows).expand_as(like))
+    return [float(one) for one in (found.square().sum(0).sqrt() / std).unbind()]
 
 
 @final
@@ -562,10 +568,8 @@ class _Search:
 
             def wrong(one: Spacing, steps: int = steps) -> float:
                 times = one.times(self.schedule, steps)
-                return sum(
-                    weight * abs(width(self.schedule, step, times, factor * self.std) - 1)
-                    for factor, weight in _WIDTHS.items()
-                )
+                found = widths(self.schedule, step, times, [one * self.std for one in _WIDTHS])
+                return sum(weight * abs(one - 1) for weight, one in zip(_WIDTHS.values(), found))
 
             start = self._descend(start, (2.0, 1.4, 1.1), wrong)
             times = start.times(self.schedule, steps)
