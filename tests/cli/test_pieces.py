@@ -633,30 +633,26 @@ def test_alarms_of_recordings_are_counted_as_recordings_and_an_error_is_said() -
 @pytest.mark.parametrize(("rows", "alarm", "enough"), [(99, 0.01, True), (98, 0.01, False),
                                                         (9, None, True)])  # fmt: skip
 def test_too_few_held_out_rows_for_the_alarm_are_refused_before_any_is_scored(
-    rows: int, alarm: float | None, enough: bool
+    rows: int, alarm: float | None, enough: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rate of 1/100 needs the lowest of 99 rows: a new one is below it once in 100 times."""
-    from undiffuse.data import load
+    import undiffuse as ud
 
-    held_out = load(np.arange(300.0)[:, None], held_out=rows).held_out_rows()
-    asked: list[Any] = []
-
-    def of(path: Any, *, progress: Any) -> Any:
-        asked.append(path)
-        return held_out
-
-    run: Any = SimpleNamespace(held_out=of)
-    options = ScoreOptions(out="s.csv", alarm=alarm, held_out="moved.npy")
-    shown, _ = terminal()
-    model: Any = SimpleNamespace()
+    x = np.random.default_rng(0).normal(size=(300, 1))
+    model = ud.flow(width=8, transforms=1).fit(x, steps=1)
+    asked = {"held_out": x[:rows], "alarm": alarm}
     if enough:
-        assert score._held_out(model, run, options, score.Bar(shown)) is held_out
+        found = ud.score(model, x[:5], **asked)
+        assert found is not None
+        assert found.held_out == rows
+        assert ("alarm" in found.columns) == (alarm is not None)
     else:
+        monkeypatch.setattr("undiffuse.evaluation.score.calibrate", None)  # nothing is scored
         with pytest.raises(InputError, match="at least 99 held-out rows, and there are 98"):
-            score._held_out(model, run, options, score.Bar(shown))
-    assert asked == ["moved.npy"]
-    none = ScoreOptions(out="s.csv", no_calibration=True)
-    assert score._held_out(model, run, none, score.Bar(shown)) is None
+            ud.score(model, x[:5], **asked)
+    bare = ud.score(model, x[:5], no_calibration=True)
+    assert bare is not None
+    assert "quantile" not in bare.columns
 
 
 def test_a_phase_ends_the_line_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
