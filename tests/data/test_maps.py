@@ -53,6 +53,22 @@ def test_maps_become_vectors_and_come_back(values: np.ndarray) -> None:
         np.testing.assert_allclose(z.std((0, 2)), 1, atol=1e-5)
 
 
+def test_what_is_not_known_of_conditions_is_said() -> None:
+    """Positions are unknown in all channels together; numbers beside them row by row."""
+    x, torn = RNG.normal(size=(12, 4, 5)), NUMBERS.copy()
+    assert not [note for note in load((x, torn), axes="NHW").notes if "condition" in note]
+    torn[1], torn[2, 0, 3, 4], torn[2, 1, 3, 4], torn[2, 1, 0, 0] = np.nan, np.nan, np.nan, np.nan
+    said = "which the model learns as not known."
+    (note,) = (note for note in load((x, torn), axes="NHW").notes if "condition" in note)
+    assert note == f"condition y: 22 of 240 positions, in 2 of 12 rows, are NaN, {said}"
+    angle = np.where(np.arange(12) < 3, np.nan, RNG.normal(size=12))
+    data = load((x, {"angle": angle, "depth": x}), axes="NHW")
+    notes = [note for note in data.describe()["notes"] if "condition" in note]
+    assert notes == [f"condition angle: is missing in 3 of 12 rows, {said}"]
+    whole = own_of(load((x, torn), axes="NHW").config()).maps[0].encode(torn)
+    assert not whole[1].any()
+
+
 def test_only_training_rows_measure_a_map() -> None:
     values = np.concatenate([np.zeros((2, 4, 5)), np.full((2, 4, 5), 2.0), np.full((1, 4, 5), 1e9)])
     own = ConditionMap.measure(as_given(values), np.arange(4))

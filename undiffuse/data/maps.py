@@ -131,14 +131,27 @@ def given_map(
     rows = MapRows(array, axis, places)
     single = rows.take(np.arange(1)).shape[1] == 1
     values: set[int] | None = set() if single and array.dtype.kind in "biu" else None
+    positions = unknown = torn = 0
     for chunk in chunks(ArrayRows(array)):
-        if chunk.dtype.kind == "f" and np.isinf(chunk).any():
-            raise InputError(f"{where}: condition {name} holds infinite values; replace them.")
+        if chunk.dtype.kind == "f":
+            if np.isinf(chunk).any():
+                raise InputError(f"{where}: condition {name} holds infinite values; replace them.")
+            empty = np.isnan(chunk) if axis is None else np.isnan(chunk).any(axis)
+            empty = empty.reshape(len(chunk), -1)
+            positions, unknown = positions + empty.size, unknown + int(empty.sum())
+            torn += int(empty.any(1).sum())
         if values is not None:
             values |= set(np.unique(chunk).tolist())
             values = values if len(values) <= MOST_CLASSES else None
     classes = tuple(sorted(map(int, values or ())))
-    return GivenMap(name=name, rows=rows, contents=(array, places), classes=classes)
+    note = (
+        f"condition {name}: {unknown:,} of {positions:,} positions, in {torn:,} of {len(array):,} "
+        "rows, are NaN, which the model learns as not known."
+    )
+    contents = (array, places)
+    return GivenMap(
+        name=name, rows=rows, contents=contents, classes=classes, note=note if unknown else ""
+    )
 
 
 def maps_among(
