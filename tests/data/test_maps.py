@@ -199,6 +199,41 @@ def test_a_folder_of_images_is_a_condition_of_those_named_alike(
         load(images, condition=f"{masks}/")
 
 
+@pytest.mark.parametrize("inside", [True, False], ids=["inside", "beside"])
+def test_maps_that_lie_with_new_images_as_with_the_runs_own_are_their_conditions(
+    tmp_path: Path, inside: bool
+) -> None:
+    """Whatever the folder is called, and once it has moved; but never those of another folder."""
+    images, masks, values = folders(tmp_path / "one")
+    if inside:
+        masks = masks.rename(images / "masks")
+    data = load(images, condition=f"{masks}/")
+    config, own = data.config(), own_of(data.config())
+    rows = conform(images, config)
+    assert (len(rows), rows.fingerprint) == (20, data.fingerprint)
+    (note,) = rows.notes
+    assert note == f"condition masks: is taken from {masks}."
+
+    def told(source: Path) -> np.ndarray | None:
+        (batch,) = conform(source, config).batches(20)
+        vector = batch.get("vector")
+        return None if vector is None else own.decode_maps(vector.numpy())["masks"][:, 0]
+
+    np.testing.assert_array_equal(told(images), values)
+    (tmp_path / "one").rename(tmp_path / "two")
+    moved = tmp_path / "two" / "x"
+    np.testing.assert_array_equal(told(moved), values)
+    other = moved.rename(tmp_path / "two" / "y")
+    if inside:
+        np.testing.assert_array_equal(told(other), values)
+        (other / "masks").rename(tmp_path / "masks")
+        assert told(other) is None
+    else:  # they may be of x/, which was there
+        (tmp_path / "one").mkdir()
+        (tmp_path / "two" / "masks").rename(tmp_path / "one" / "masks")
+        assert told(other.rename(tmp_path / "one" / "z")) is None
+
+
 def test_conditions_are_resized_as_their_images_are(tmp_path: Path) -> None:
     """Classes stay classes, numbers are smoothed."""
     for name in ("x", "classes", "numbers"):

@@ -19,9 +19,10 @@ from typing import Any, final
 
 import numpy as np
 
+from undiffuse.data.folder import digest
 from undiffuse.data.given import GivenMap
 from undiffuse.data.paths import HDF5_SUFFIXES, suffix_of
-from undiffuse.data.rows import ArrayRows, chunk_indices, chunks
+from undiffuse.data.rows import ArrayRows, chunk_indices, chunks, fingerprint
 from undiffuse.errors import InputError
 
 ARRAYS = (".npy", ".npz", *HDF5_SUFFIXES)
@@ -67,6 +68,12 @@ def is_map(condition: str) -> bool:
 def names_of(condition: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the entries of `--condition` that are no maps; None if there are none."""
     return tuple(one for one in condition or () if not is_map(one)) or None
+
+
+def with_maps(content: str, maps: Sequence[GivenMap]) -> str:
+    """Return the fingerprint of data with maps, from that of the data without them."""
+    parts = [content, *(fingerprint(*one.contents) for one in maps)]
+    return digest("".join(parts))[:16] if maps else content
 
 
 def refuse_maps(name: str, condition: Sequence[str] | None) -> None:
