@@ -69,7 +69,9 @@ def elnino(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Windows of 24 months."""
     from statsmodels.api import datasets
 
-    return cut(datasets.elnino.load_pandas().data.drop(columns="YEAR").to_numpy().reshape(-1, 1), 24)
+    return cut(
+        datasets.elnino.load_pandas().data.drop(columns="YEAR").to_numpy().reshape(-1, 1), 24
+    )
 
 
 def co2(seed: int) -> tuple[np.ndarray, np.ndarray]:

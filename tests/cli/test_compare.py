@@ -78,7 +78,17 @@ def test_interrupted_it_says_what_to_type_and_that_ends_it(
     cli, rows: Path, tmp_path: Path, monkeypatch
 ) -> None:
     own = ("--data.held-out", "30", "--data.axes", "NC")
-    words = ("compare", rows, "--presets", "gan", "--out", tmp_path / "c d", *own, *QUICK, "--quiet")
+    words = (
+        "compare",
+        rows,
+        "--presets",
+        "gan",
+        "--out",
+        tmp_path / "c d",
+        *own,
+        *QUICK,
+        "--quiet",
+    )
     polls = iter([False, False])
     with monkeypatch.context() as patch:
         patch.setattr("undiffuse.cli.compare.Interruption.stopped", lambda _: next(polls, True))

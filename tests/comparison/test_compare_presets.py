@@ -267,7 +267,10 @@ def test_features_are_fitted_once(watched: Watched, rows: str, tmp_path: Path, m
 OTHERWISE = {
     "another budget": ({"budget": "2m"}, r"was started with budget 1m30s, not 2m"),
     "another seed": ({"seed": 1}, r"seed 0, not 1"),
-    "read otherwise": ({"reading": {"held_out": 40}}, r"no options for the data, not held_out 40; give"),
+    "read otherwise": (
+        {"reading": {"held_out": 40}},
+        r"no options for the data, not held_out 40; give",
+    ),
     "other data": ({"source": "y.npy"}, r"source x.npy, not y.npy"),
     "changed data": ({"source": "other/x.npy"}, r"other data, or they have changed"),
 }

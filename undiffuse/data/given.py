@@ -39,8 +39,8 @@ class Given:
         """What is not known of it, in a sentence; empty if all is."""
         empty = int(np.isnan(self.codes).sum())
         return (
-            f"condition {self.name}: is missing in {empty:,} of {len(self.codes):,} rows, which the "
-            "model learns as not known."
+            f"condition {self.name}: is missing in {empty:,} of {len(self.codes):,} rows, which "
+            "the model learns as not known."
             if empty
             else ""
         )

@@ -123,9 +123,7 @@ class LinearDenoiser(AbstractDenoiser):
             return Estimate(*(one.index_put((some,), its) for one, its in zip(found[:2], part)))
         return Estimate(*self._given(x_t, t, known, mask > 0))
 
-    def _given(
-        self, x_t: Tensor, t: Times, known: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _given(self, x_t: Tensor, t: Times, known: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """x_hat and z_hat of rows of which entries are known; see the head of this module."""
         alpha, sigma = (c.reshape(-1, 1).to(x_t.device) for c in self.schedule(t))
         seen, x = mask.flatten(1), x_t.double().flatten(1)
@@ -142,7 +140,8 @@ class LinearDenoiser(AbstractDenoiser):
         d = y - a * centre
         x_hat = torch.where(seen, y, centre + a * rest / q * d)
         z_hat = torch.where(seen, (x - alpha * y) / sigma, sigma / q * d)
-        return tuple(one.reshape(x_t.shape).to(x_t.dtype) for one in (x_hat, z_hat))
+        x_hat, z_hat = (one.reshape(x_t.shape).to(x_t.dtype) for one in (x_hat, z_hat))
+        return x_hat, z_hat
 
     def _whole(self, x_t: Tensor, t: Times) -> Estimate:
         """x_hat and z_hat of rows of which nothing is known."""

@@ -120,7 +120,9 @@ def picture_of_maps(
         None without maps, and for rows or maps that are no images.
     """
     own, real = Conditions.restore(model.data_config or {}), reference.held_out
-    drawn = [one for one in own.maps if len(one.shape) == 3 and one.shape[0] in (1, 3)] if own else ()
+    drawn = (
+        [one for one in own.maps if len(one.shape) == 3 and one.shape[0] in (1, 3)] if own else ()
+    )
     if own is None or not drawn or real.vector is None:
         return None
     vector, form = real.vector[:SHOWN], reference.form
