@@ -8,12 +8,16 @@
                anywhere in the first seven tenths of the record, those held out share no value with
                them nor with each other
     co2        its weeks, each less the one before: windows of 26, in the same way
+    sunspots   its years: windows of 22, two cycles
+    macrodata  its quarters: growth of output, consumption and investment, unemployment, inflation
+               and the rate of treasury bills; windows of 12
 
 Each method completes the same held-out rows; CRPS in standard deviations of a channel in training,
 the mean over rows with its standard error, and the shares of values in the 50 % and 90 % bands.
 `gaussian` has the mean and shrunk covariance of training rows; `process` is scikit-learn's Gaussian
 process with a smooth, a periodic and a noise kernel, fitted to what is known of each row; `last`
 repeats the last known value (fills draw a line between the ends), `season` the last known season.
+`edm, share 0` is trained without gaps, so that `Conditional` completes (with --both).
 """
 
 from __future__ import annotations
@@ -54,18 +58,20 @@ def weather(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cut(values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Windows (n, size, 1) of a record, all of its first part, and disjoint ones of the rest."""
+    """Windows (n, size, C) of a record (T, C): all of its first part, disjoint ones of the rest."""
     first = int(0.7 * len(values))
-    training = np.lib.stride_tricks.sliding_window_view(values[:first], size)
-    held = values[first : first + (len(values) - first) // size * size].reshape(-1, size)
-    return training[..., None].astype(np.float32), held[:HELD_OUT, :, None].astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(values, size, 0).swapaxes(1, 2)
+    training, held = windows[: first - size + 1], windows[first::size][:HELD_OUT]
+    return training.astype(np.float32), held.astype(np.float32)
 
 
 def elnino(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Windows of 24 months."""
     from statsmodels.api import datasets
 
-    return cut(datasets.elnino.load_pandas().data.drop(columns="YEAR").to_numpy().ravel(), 24)
+    return cut(
+        datasets.elnino.load_pandas().data.drop(columns="YEAR").to_numpy().reshape(-1, 1), 24
+    )
 
 
 def co2(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,13 +79,32 @@ def co2(seed: int) -> tuple[np.ndarray, np.ndarray]:
     from statsmodels.api import datasets
 
     weeks = datasets.co2.load_pandas().data["co2"].interpolate().to_numpy()
-    return cut(np.diff(weeks), 26)
+    return cut(np.diff(weeks)[:, None], 26)
+
+
+def sunspots(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of 22 years."""
+    from statsmodels.api import datasets
+
+    return cut(datasets.sunspots.load_pandas().data[["SUNACTIVITY"]].to_numpy(), 22)
+
+
+def macrodata(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of 12 quarters."""
+    from statsmodels.api import datasets
+
+    table = datasets.macrodata.load_pandas().data
+    growth = np.diff(np.log(table[["realgdp", "realcons", "realinv"]].to_numpy()), axis=0)
+    rates = table[["unemp", "infl", "tbilrate"]].to_numpy()[1:]
+    return cut(np.concatenate([growth, rates], 1), 12)
 
 
 SERIES: dict[str, Callable[[int], tuple[np.ndarray, np.ndarray]]] = {
     "weather": weather,
     "elnino": elnino,
     "co2": co2,
+    "sunspots": sunspots,
+    "macrodata": macrodata,
 }
 
 
@@ -137,44 +162,57 @@ def line(name: str, score: np.ndarray, draws: np.ndarray | None, truth: np.ndarr
     )
 
 
-def compare(name: str, seconds: float, seed: int, **options: float) -> None:
-    """Train on one set, and complete its held-out rows in both ways."""
+def task_of(size: int, task: str) -> np.ndarray:
+    """The known steps (size,) of a task."""
+    start = size - size // 4 if task == "forecast" else (size - size // 4) // 2
+    known = np.ones(size, bool)
+    known[start : start + size // 4] = False
+    return known
+
+
+def compare(name: str, seed: int, gaps: list[float | None], **options: float) -> None:
+    """Train on one set with each share of gaps, and complete its held-out rows in every way."""
     training, held = SERIES[name](seed)
-    model = ud.edm(**options)
-    ud.fit(model, ud.load(training, axes="NTC"), budget=seconds, device="cpu", samples=0)
     size = training.shape[1]
     scale = training.std((0, 1))[None, :, None]
     ours, real = (x.swapaxes(1, 2).astype(np.float64) / scale for x in (training, held))
     print(
         name, len(training), "training rows,", len(held), "held out,", f"{size} steps", flush=True
     )
-    quarter = size // 4
-    for task, start in (("forecast", size - quarter), ("fill", (size - quarter) // 2)):
-        known = np.ones(size, bool)
-        known[start : start + quarter] = False
+    models = {f"edm, share {share}" if share == 0 else "edm": share for share in gaps}
+    drawn: dict[tuple[str, str], np.ndarray] = {}
+    for method, share in models.items():
+        model = ud.edm(gaps=share)
+        ud.fit(model, ud.load(training, axes="NTC"), device="cpu", samples=0, **options)
+        for task in ("forecast", "fill"):
+            mask = np.broadcast_to(task_of(size, task)[:, None], held.shape)
+            given = PartialRows(np.where(mask, held, np.float32(0)), mask.copy())
+            rows = model.sample_rows(DRAWS, given=given, seed=seed).swapaxes(1, 2) / scale
+            drawn[method, task] = rows.reshape(len(held), DRAWS, *rows.shape[1:])
+    for task in ("forecast", "fill"):
+        known = task_of(size, task)
         print("  ", task)
         truth = real[..., ~known]
-        mask = np.broadcast_to(known[:, None], held.shape)
-        given = PartialRows(np.where(mask, held, np.float32(0)), mask.copy())
-        drawn = model.sample_rows(DRAWS, given=given, seed=seed).swapaxes(1, 2) / scale
-        draws = drawn.reshape(len(held), DRAWS, *drawn.shape[1:])[..., ~known]
-        line("edm", crps(draws, truth), draws, truth)
+        for method in models:
+            draws = drawn[method, task][..., ~known]
+            line(method, crps(draws, truth), draws, truth)
         for method, law in (
             ("gaussian", conditional(real, ours, known)),
             ("process", process(real, known)),
         ):
             line(method, gaussian_crps(*law, truth), as_draws(*law), truth)
-        for method, guess in simple(real, known, season(ours, size - quarter)).items():
+        for method, guess in simple(real, known, season(ours, size - size // 4)).items():
             line(method, np.abs(guess - truth), None, truth)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--steps", type=int, help="of training, instead of seconds")
     parser.add_argument("--series", default=",".join(SERIES))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--width", type=int)
+    parser.add_argument("--both", action="store_true", help="without gaps too")
     asked = parser.parse_args()
     for series in asked.series.split(","):
-        sizes = {} if asked.width is None else {"width": asked.width}
-        compare(series, asked.seconds, asked.seed, **sizes)
+        length = {"steps": asked.steps} if asked.steps else {"budget": asked.seconds}
+        compare(series, asked.seed, [None, 0.0] if asked.both else [None], **length)

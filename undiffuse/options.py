@@ -601,10 +601,11 @@ class ComparisonOptions(Batched):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(ComparisonOptions, FeatureOptions, Writing):
+class CompareOptions(ComparisonOptions, ConditionOptions, FeatureOptions, Writing):
     """The options of `undiffuse compare`."""
 
     out: Annotated[str, Doc("Folder to write the runs and the report to, e.g. compared.")]
+    data: Annotated[DataOptions, Doc("Data")] = field(default_factory=DataOptions)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,18 @@ def test_a_run_and_a_report_for_each_a_table_and_a_report_of_all(
 def test_interrupted_it_says_what_to_type_and_that_ends_it(
     cli, rows: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    words = ("compare", rows, "--presets", "gan", "--out", tmp_path / "c d", *QUICK, "--quiet")
+    own = ("--data.held-out", "30", "--data.axes", "NC")
+    words = (
+        "compare",
+        rows,
+        "--presets",
+        "gan",
+        "--out",
+        tmp_path / "c d",
+        *own,
+        *QUICK,
+        "--quiet",
+    )
     polls = iter([False, False])
     with monkeypatch.context() as patch:
         patch.setattr("undiffuse.cli.compare.Interruption.stopped", lambda _: next(polls, True))
@@ -90,8 +101,10 @@ def test_interrupted_it_says_what_to_type_and_that_ends_it(
     )
     assert "--overwrite" not in typed
     assert not (tmp_path / "c d" / "comparison.html").exists()
+    assert " ".join(own) in typed
     again = cli(*shlex.split(typed)[1:]).done()
     assert json.loads(again.out)["runs"]["gan"]["status"] == "done"
+    assert facts(tmp_path / "c d")["data"]["held_out_rows"] == 30
     assert (tmp_path / "c d" / "comparison.html").exists()
 
 

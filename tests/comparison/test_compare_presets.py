@@ -267,6 +267,10 @@ def test_features_are_fitted_once(watched: Watched, rows: str, tmp_path: Path, m
 OTHERWISE = {
     "another budget": ({"budget": "2m"}, r"was started with budget 1m30s, not 2m"),
     "another seed": ({"seed": 1}, r"seed 0, not 1"),
+    "read otherwise": (
+        {"reading": {"held_out": 40}},
+        r"no options for the data, not held_out 40; give",
+    ),
     "other data": ({"source": "y.npy"}, r"source x.npy, not y.npy"),
     "changed data": ({"source": "other/x.npy"}, r"other data, or they have changed"),
 }
@@ -289,6 +293,37 @@ def test_what_was_begun_otherwise_is_refused_unless_it_may_go(
     assert watched.done() == (["edm"], ["edm"])
     comparison.compare(source, **other, overwrite=True)
     assert watched.done() == (["edm", "edm"], ["edm", "edm"])
+
+
+def test_data_are_read_as_asked_and_what_is_guessed_of_them_is_said(
+    watched: Watched, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    lines = [f"{a},{b:.3f},{'xy'[a % 2]}" for a, b in enumerate(random.normal(size=100))]
+    (tmp_path / "x.csv").write_text("\n".join(["a,b,c", *lines]))
+    events: list[Any] = []
+    reading = {"drop": ("a",), "condition": ("c",), "held_out": 30}
+    call = {"out": tmp_path / "c", "presets": ["edm"], **BUDGET}
+    comparison.compare(tmp_path / "x.csv", reading=reading, on_event=events.append, **call)
+    ((_, given),) = watched.trained
+    data = given["data"]
+    assert (data.n_held_out, data.shape, data.conditions) == (30, (1,), {"vector": 2})
+    notes = [event["note"] for event in events if event["event"] == "note"]
+    assert notes == list(data.describe()["notes"])
+    with pytest.raises(InputError, match="was started with drop a, condition c, held_out 30 for"):
+        comparison.compare(tmp_path / "x.csv", **call)
+
+
+def test_a_comparison_from_before_the_data_had_options_goes_on(
+    watched: Watched, rows: str, tmp_path: Path
+) -> None:
+    call = {"out": tmp_path / "c", "presets": ["edm"], **BUDGET}
+    comparison.compare(rows, **call)
+    settings = json.loads((tmp_path / "c" / "comparison-settings.json").read_text())
+    assert settings.pop("data") == {}
+    (tmp_path / "c" / "comparison-settings.json").write_text(json.dumps(settings))
+    comparison.compare(rows, **call)
+    assert watched.done() == (["edm"], ["edm"])
 
 
 def test_a_folder_that_holds_other_things_is_left_alone(

@@ -53,6 +53,22 @@ def test_maps_become_vectors_and_come_back(values: np.ndarray) -> None:
         np.testing.assert_allclose(z.std((0, 2)), 1, atol=1e-5)
 
 
+def test_what_is_not_known_of_conditions_is_said() -> None:
+    """Positions are unknown in all channels together; numbers beside them row by row."""
+    x, torn = RNG.normal(size=(12, 4, 5)), NUMBERS.copy()
+    assert not [note for note in load((x, torn), axes="NHW").notes if "condition" in note]
+    torn[1], torn[2, 0, 3, 4], torn[2, 1, 3, 4], torn[2, 1, 0, 0] = np.nan, np.nan, np.nan, np.nan
+    said = "which the model learns as not known."
+    (note,) = (note for note in load((x, torn), axes="NHW").notes if "condition" in note)
+    assert note == f"condition y: 22 of 240 positions, in 2 of 12 rows, are NaN, {said}"
+    angle = np.where(np.arange(12) < 3, np.nan, RNG.normal(size=12))
+    data = load((x, {"angle": angle, "depth": x}), axes="NHW")
+    notes = [note for note in data.describe()["notes"] if "condition" in note]
+    assert notes == [f"condition angle: is missing in 3 of 12 rows, {said}"]
+    whole = own_of(load((x, torn), axes="NHW").config()).maps[0].encode(torn)
+    assert not whole[1].any()
+
+
 def test_only_training_rows_measure_a_map() -> None:
     values = np.concatenate([np.zeros((2, 4, 5)), np.full((2, 4, 5), 2.0), np.full((1, 4, 5), 1e9)])
     own = ConditionMap.measure(as_given(values), np.arange(4))
@@ -181,6 +197,41 @@ def test_a_folder_of_images_is_a_condition_of_those_named_alike(
     (masks / "b").rename(masks / "a")
     with pytest.raises(InputError, match="masks/: no image in it is named like one of x/"):
         load(images, condition=f"{masks}/")
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["inside", "beside"])
+def test_maps_that_lie_with_new_images_as_with_the_runs_own_are_their_conditions(
+    tmp_path: Path, inside: bool
+) -> None:
+    """Whatever the folder is called, and once it has moved; but never those of another folder."""
+    images, masks, values = folders(tmp_path / "one")
+    if inside:
+        masks = masks.rename(images / "masks")
+    data = load(images, condition=f"{masks}/")
+    config, own = data.config(), own_of(data.config())
+    rows = conform(images, config)
+    assert (len(rows), rows.fingerprint) == (20, data.fingerprint)
+    (note,) = rows.notes
+    assert note == f"condition masks: is taken from {masks}."
+
+    def told(source: Path) -> np.ndarray | None:
+        (batch,) = conform(source, config).batches(20)
+        vector = batch.get("vector")
+        return None if vector is None else own.decode_maps(vector.numpy())["masks"][:, 0]
+
+    np.testing.assert_array_equal(told(images), values)
+    (tmp_path / "one").rename(tmp_path / "two")
+    moved = tmp_path / "two" / "x"
+    np.testing.assert_array_equal(told(moved), values)
+    other = moved.rename(tmp_path / "two" / "y")
+    if inside:
+        np.testing.assert_array_equal(told(other), values)
+        (other / "masks").rename(tmp_path / "masks")
+        assert told(other) is None
+    else:  # they may be of x/, which was there
+        (tmp_path / "one").mkdir()
+        (tmp_path / "two" / "masks").rename(tmp_path / "one" / "masks")
+        assert told(other.rename(tmp_path / "one" / "z")) is None
 
 
 def test_conditions_are_resized_as_their_images_are(tmp_path: Path) -> None:

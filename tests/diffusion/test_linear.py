@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from undiffuse.diffusion import EDM, LinearVP
+from undiffuse.diffusion.known import as_given
 from undiffuse.diffusion.linear import LinearDenoiser
 from undiffuse.diffusion.oracle import Gaussian
 
@@ -46,6 +47,52 @@ def test_it_is_the_matrix_formula_and_both_parts_make_x_t(schedule, t):
     x_hat, z_hat = denoiser.split(x_t, time)
     torch.testing.assert_close(x_hat, expected)
     torch.testing.assert_close(alpha * x_hat + sigma * z_hat, x_t)
+
+
+@pytest.mark.parametrize("schedule", [EDM(), LinearVP()], ids=repr)
+@pytest.mark.parametrize("t", [0.02, 0.5, 1.0])
+def test_given_entries_it_is_the_formula_of_the_conditioned_gaussian(schedule, t):
+    """Row by row: of any known entries, none and all; with one time for all, and one for each."""
+    denoiser, time = LinearDenoiser.measured(schedule, rows(90, 6)), torch.tensor(t).double()
+    C, eye = covariance(denoiser), torch.eye(6).double()
+    alpha, sigma = schedule(time)
+    x, x_t = rows(4, 6, seed=2), rows(4, 6, seed=1)
+    mask = torch.tensor([[1, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1], [0] * 6, [1] * 6]).bool()
+    given = as_given(x, mask)
+    x_hat, z_hat = denoiser.split(x_t, time, given=given)
+    each = denoiser.split(x_t, time.expand(4), given=given)
+    torch.testing.assert_close((x_hat, z_hat), each)
+    for i, known in enumerate(mask):
+        gain = C[~known][:, known] @ torch.linalg.pinv(C[known][:, known])
+        mean = denoiser.mean[~known] + gain @ (x[i] - denoiser.mean)[known]
+        rest = C[~known][:, ~known] - gain @ C[known][:, ~known]
+        noisy = alpha**2 * rest + sigma**2 * eye[~known][:, ~known]
+        there = x_t[i, ~known] - alpha * mean
+        expected = mean + alpha * rest @ torch.linalg.solve(noisy, there)
+        torch.testing.assert_close(x_hat[i, ~known], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(x_hat[i, known], x[i, known])
+    torch.testing.assert_close(alpha * x_hat + sigma * z_hat, x_t)
+
+
+def test_directions_beyond_those_asked_for_share_what_variance_they_have():
+    """The law of probabilistic principal components, of the same total variance."""
+    x = rows(50, 8)
+    whole, cut = (covariance(LinearDenoiser.measured(EDM(), x, most)) for most in (None, 3))
+    values, others = (torch.linalg.eigvalsh(C) for C in (whole, cut))
+    torch.testing.assert_close(others[-3:], values[-3:])
+    torch.testing.assert_close(others[:5], values[:5].mean().expand(5))
+    torch.testing.assert_close(cut @ whole, whole @ cut)  # the same directions
+
+
+def test_known_entries_that_determine_others_are_no_trouble_to_the_solver():
+    """Of a law on a line through its mean, and of one that is a point."""
+    line, mean = torch.tensor([[1.0, 2.0, -1.0]]).double(), torch.tensor([3.0, 0.0, 1.0]).double()
+    given = as_given(mean + 0.5 * line, torch.tensor([[True, False, False]]))
+    for size, expected in ((1.5, mean + 0.5 * line), (0.0, mean + 0 * line)):
+        variance = torch.tensor([6 * size]).double()
+        law = LinearDenoiser(EDM(), mean, line.T / 6**0.5, variance)
+        x_hat = law(rows(1, 3), 0.5, given=given)
+        torch.testing.assert_close(x_hat[:, 1:], expected[:, 1:], rtol=1e-3, atol=1e-3)
 
 
 def test_for_independent_coordinates_it_is_the_gaussian_oracle():

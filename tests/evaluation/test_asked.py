@@ -9,7 +9,7 @@ import pytest
 import undiffuse as ud
 from undiffuse.data import Conditions, load
 from undiffuse.evaluation import asked
-from undiffuse.evaluation.asked import by_condition
+from undiffuse.evaluation.asked import by_condition, picture_of_maps
 from undiffuse.evaluation.references import refer
 
 
@@ -97,3 +97,30 @@ def test_maps_are_told_from_what_lies_around_each_position(
 def test_without_conditions_nothing_is_told() -> None:
     data = load("moons", held_out=0.2)
     assert by_condition(ud.edm(data, width=8), refer(data, most=40), sampler={}) == {}
+
+
+def test_the_picture_shows_each_map_between_its_sample_and_the_row_that_has_it(
+    data: ud.data.Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sampler that draws the map itself has three tiles alike; nothing is drawn without maps."""
+    rng = np.random.default_rng(0)
+    y = rng.choice([0, 1, 3], (60, 6, 6))
+    shapes = load(((y * 85).astype(np.uint8), y), axes="NHW", held_out=20)
+    model = ud.edm(shapes, width=8, multipliers=(1,), blocks=1)
+    own = Conditions.restore(shapes.config())
+    assert own is not None
+
+    def drawn(n: int, *, vector, **options) -> np.ndarray:
+        return (own.decode_maps(vector.numpy())["y"][:, 0] * 85).astype(np.uint8)
+
+    monkeypatch.setattr(type(model), "sample_rows", staticmethod(drawn))
+    reference = refer(shapes)
+    sheet = picture_of_maps(model, reference, sampler={})
+    one = reference.form.preview(reference.held_out.rows[:1])
+    assert sheet is not None
+    pixels, width, height = np.asarray(sheet), *one.size
+    for k in range(3):
+        left = 10 + k * (width + 2)
+        tile = pixels[10 : 10 + height, left : left + width]
+        np.testing.assert_array_equal(tile, np.asarray(one.convert("RGB")))
+    assert picture_of_maps(ud.edm(data, width=8), refer(data), sampler={}) is None

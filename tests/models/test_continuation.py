@@ -28,6 +28,7 @@ def model():
     model = ud.edm(width=8)
     model.meet(ud.load(process(20_000), axes="NTC"))
     model.denoiser.network = ExactProcess(model, (R,))
+    model.denoiser.linear = None
     return model
 
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from learned_gaps import error_of_weights
+from learned_gaps import R, error_of_weights, process
 from model_cases import DIFFUSIONS, Identity, Rows, shaken, small
 from torch import nn
 
@@ -21,6 +21,7 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows
 from undiffuse.models import PRESETS, Diffusion
 from undiffuse.models.gaps import draw_given, draw_known
+from undiffuse.models.student import student_of
 
 MEAN = torch.tensor([[-0.5, -1.0, 0.3], [0.2, 1.0, -0.5]]).double()
 STD = torch.tensor([[0.4, 0.2, 0.5], [0.4, 0.3, 0.5]]).double()
@@ -136,6 +137,45 @@ def met(preset, shape=(3,), gaps=0.5, **sizes):
     model = PRESETS[preset](gaps=gaps, **small(preset, shape), **sizes)
     model.meet(Rows(torch.randn(60, *shape, generator=generator)))
     return model
+
+
+@pytest.mark.parametrize("preset", CLEAN)
+def test_series_are_completed_as_by_a_gaussian_before_any_training(preset):
+    """Means and deviations given the past, in closed form; and what is learned adds to that."""
+    rows, past = process(10_000, 8, 0), 4
+    model = PRESETS[preset](width=8)
+    model.meet(ud.load(rows, axes="NTC"))
+    assert model.linear == 8
+    known = np.arange(8) < past
+    given = PartialRows(np.full((1, 8, 1), 1.2, np.float32), known[None, :, None].copy())
+    drawn = model.sample_rows(2000, given=given, seed=1, batch=2000)[:, past:, 0]
+    lag = np.arange(1, 5)
+    assert np.abs(drawn.mean(0) - 1.2 * R**lag).max() < 0.1
+    assert np.abs(drawn.std(0) - np.sqrt(1 - R ** (2 * lag))).max() < 0.06
+    x = torch.randn(5, 1, 8)
+    before = model.trained().split(x, 0.5)
+    same = model.trained().linear.split(x, 0.5)
+    torch.testing.assert_close(before, same, rtol=1e-4, atol=1e-4)
+    shaken(model)
+    assert float((model.trained().split(x, 0.5)[0] - before[0]).abs().min()) > 0
+
+
+def test_what_a_network_begins_from_is_kept_with_its_weights(tmp_path):
+    """It is measured once, saved, loaded, and a student's own."""
+    data = ud.load(process(300, 8, 0), axes="NTC")
+    model = ud.edm(width=8).fit(data, steps=1, samples=0, device="cpu")
+    shaken(model).save(tmp_path / "run")
+    again = ud.open(tmp_path / "run")
+    assert again.linear == model.linear == 8
+    for name in ("mean", "basis", "variance", "rest"):
+        law, other = (getattr(one.trained().linear, name) for one in (model, again))
+        assert torch.equal(law, other)
+    np.testing.assert_array_equal(again.sample_rows(3, seed=1), model.sample_rows(3, seed=1))
+    student = student_of(again, called="run")
+    x, t = torch.randn(3, 1, 8), torch.tensor(0.3).double()
+    expected = again.trained()(x, t)
+    torch.testing.assert_close(student.trained().teacher(x, t), expected)
+    torch.testing.assert_close(student.trained()(x, t), expected)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -53,7 +53,7 @@ def made(apart: float):
     data = ud.load((rows.astype("float32"), label), axes="NTC")
     model = PRESETS["edm"](width=8, kind="transformer", depth=1, heads=1)
     model.meet(data)
-    model.denoiser.network = TwoClasses(model, apart)
+    model.denoiser.network, model.denoiser.linear = TwoClasses(model, apart), None
     times = tuple(float(t) for t in TIMES)
     model.tuned = Tuned((Candidate("deis", times, 0.0),), 0, 1000, 100)
     return model, data
@@ -101,6 +101,44 @@ def test_nothing_is_guided_that_reaches_less_of_the_data(few, monkeypatch):
     model, data = made(0.6)
     assert "left out" in guide(model, data, features=lambda x: x.flatten(1))
     assert model.tuned.guidance is None
+
+
+@pytest.mark.parametrize(("stderr", "scale"), [(0.4, guiding.SCALES[-1]), (0.6, None)])
+def test_what_two_standard_errors_explain_is_not_taken(few, monkeypatch, stderr, scale):
+    """Each scale comes closer by 1 than the one before."""
+
+    class Closer:
+        distance, recall, coverage = 9.0, 0.5, 0.5
+
+        def __init__(self, features, real):
+            self.distance = Closer.distance = Closer.distance - 1
+
+        def farther(self, other):
+            return self.distance - other.distance, stderr
+
+    monkeypatch.setattr(guiding, "_Drawn", Closer)
+    monkeypatch.setattr(guiding, "SEEDS", 16)
+    model, data = made(0.6)
+    guide(model, data, features=lambda x: x.flatten(1))
+    by = model.tuned.guidance
+    assert (by and by.scale) == scale
+    assert by is None or (by.excess, by.stderr) == (-4.0, stderr)
+
+
+def test_the_standard_error_of_a_distance_is_its_spread_over_draws():
+    """That of the difference of two sets of samples, whose rows are not the same."""
+    random = torch.Generator().manual_seed(0)
+    real = torch.randn(500, 3, generator=random).double()
+    found = []
+    for _ in range(60):
+        one, other = (
+            guiding._Drawn(s * torch.randn(320, 3, generator=random).double(), real)
+            for s in (1.5, 1.2)
+        )
+        found.append(one.farther(other))
+    excess, stderr = np.array(found).T
+    assert excess.mean() > 5 * stderr.mean()
+    assert stderr.mean() == pytest.approx(excess.std(ddof=1), rel=0.25)
 
 
 def test_samples_by_default_are_those_of_the_guidance_that_was_chosen(chosen):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 from cyclopts import Parameter
 
 from undiffuse.cli.evaluate import features
+from undiffuse.cli.info import reading_of
 from undiffuse.cli.interrupt import INTERRUPTED, Interruption
 from undiffuse.cli.progress import Bar, Live
 from undiffuse.cli.verb import Asked, typed_as, verb
@@ -56,6 +57,7 @@ def compare(
             out=options.out,
             overwrite=options.overwrite,
             features=features(options),
+            reading=reading_of(asked),
             on_event=phases,
             progress=bar,
             stop=interruption.stopped,
@@ -79,7 +81,7 @@ class Phases:
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Show one event."""
-        if event["event"] in ("phase", "failed"):
+        if event["event"] in _LINES:
             self.live.__exit__()
             self.bar.clear()
             self.live = Live(self.terminal)
@@ -89,6 +91,7 @@ class Phases:
 
 
 _LINES = {
+    "note": lambda event: (event["note"], "yellow"),
     "phase": lambda event: (
         f"{event['number']} of {event['total']}: {event['preset']}, {event['phase']}",
         "bold",
@@ -128,7 +131,10 @@ def _typed(source: str, asked: Asked[CompareOptions]) -> str:
     """The command that resumes this comparison: what was typed, without --overwrite."""
     words = ["undiffuse", "compare", source]
     for name, value in asked.given.items():
-        if name != "overwrite":
+        if isinstance(value, Mapping):  # a group, whose flags are typed as true or false
+            for own, each in value.items():
+                words += [typed_as((name, own)), written(each)]
+        elif name != "overwrite":
             words += [typed_as((name,)), *([] if value is True else [written(value)])]
     return shlex.join(words)
 

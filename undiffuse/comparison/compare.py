@@ -24,7 +24,7 @@ from undiffuse.called import called
 from undiffuse.comparison.facts import comparison_facts
 from undiffuse.comparison.folder import ComparisonFolder, Kept
 from undiffuse.data import Data, load
-from undiffuse.declared import checked, with_defaults
+from undiffuse.declared import checked, with_defaults, written
 from undiffuse.device import find_device
 from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError, unknown
@@ -86,6 +86,7 @@ def compare(
     *,
     out: str | Path | None = None,
     features: Any = None,
+    reading: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     on_event: Tell | None = None,
     progress: Progress | None = None,
@@ -104,10 +105,12 @@ def compare(
         presets: the names of those to compare; None: as the command does.
         out: the folder to write to; None: nothing is written, and nothing can be resumed.
         features: what rows are compared by, as in `evaluate`.
+        reading: how the source is read and split: arguments of `undiffuse.load` by name, such as
+            {"axes": "NTC", "held_out": 0.2}.
         overwrite: replace a comparison in `out`, its runs included.
         on_event: called with the events of `fit`, and with {"event": "phase", "preset", "phase"
-            ("training" or "evaluating"), "number", "total"} and {"event": "failed", "preset",
-            "problem"}.
+            ("training" or "evaluating"), "number", "total"}, {"event": "failed", "preset",
+            "problem"} and {"event": "note", "note"}, of what is guessed or left out of the data.
         progress: called while data are read and samples are drawn and scored.
         stop: polled; when true, presets that are not done stay "waiting".
         options: the other fields of `options.ComparisonOptions`: budget, n, evaluations, rows,
@@ -130,17 +133,22 @@ def compare(
     if out is None:
         with TemporaryDirectory() as place:
             own: dict[str, Any] = {"on_event": on_event, "progress": progress, "stop": stop}
-            return compare(source, out=Path(place) / "c", features=features, **own, **options)
+            own |= {"features": features, "reading": reading, **options}
+            return compare(source, out=Path(place) / "c", **own)
     folder = ComparisonFolder(out, overwrite=overwrite)
-    data = load(source, seed=asked.seed, progress=progress)
+    how = dict(reading or {})
+    data = load(source, seed=asked.seed, progress=progress, **how)
     runs = {
         name: {"folder": f"runs/{name}", "status": "waiting", "problem": "", "report": None}
         for name in names
     }
+    for note in data.describe()["notes"]:
+        on_event({"event": "note", "note": note})
     job = _Job(folder, data, features, asked, budget, on_event, progress, stop, runs)
     if overwrite:
         job.refer()  # useless features are refused before anything is deleted
-    about = {"source": data.name, "fingerprint": data.fingerprint, **job.settings}
+    told = {name: written(value) for name, value in how.items() if value is not None}
+    about = {"source": data.name, "data": told, "fingerprint": data.fingerprint, **job.settings}
     folder.begin(about, _named(features))
     if callable(features) or not all(job.kept(preset) for preset in names):
         job.reference()  # useless features are refused before anything is trained

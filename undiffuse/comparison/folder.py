@@ -38,6 +38,7 @@ REAL = "real.png"
 RECORDED = {
     "source": str,
     "fingerprint": str,
+    "data": dict,
     "budget": int | float,
     "seed": int,
     "features": str | None,
@@ -100,6 +101,8 @@ class ComparisonFolder:
             return {}
         try:
             tree = read_json(file)
+            if isinstance(tree, dict):
+                tree.setdefault("data", {})  # of comparisons before these options were there
             for name, kind in RECORDED.items():
                 if not isinstance(tree, dict) or not isinstance(tree.get(name), kind):
                     raise ValueError(f"its {name} is missing or damaged")
@@ -189,6 +192,16 @@ def _contradiction(where: str, name: str, recorded: Any, asked: Any) -> str:
     advice = "choose another folder, or --overwrite to start anew"
     if name == "fingerprint":
         return f"{where}: was started with other data, or they have changed since; {advice}."
+    if name == "data":
+        return (
+            f"{where}: was started with {_said(recorded)} for the data, not {_said(asked)}; give "
+            f"the same, {advice}."
+        )
     if name == "budget":
         recorded, asked = format_duration(recorded or 0), format_duration(asked)
     return f"{where}: was started with {name} {recorded}, not {asked}; give the same, {advice}."
+
+
+def _said(reading: Mapping[str, Any]) -> str:
+    """How data are read, in words."""
+    return ", ".join(f"{name} {value}" for name, value in reading.items()) or "no options"

@@ -34,6 +34,17 @@ class Given:
     place: int | None = None
     said: str = ""
 
+    @property
+    def note(self) -> str:
+        """What is not known of it, in a sentence; empty if all is."""
+        empty = int(np.isnan(self.codes).sum())
+        return (
+            f"condition {self.name}: is missing in {empty:,} of {len(self.codes):,} rows, which "
+            "the model learns as not known."
+            if empty
+            else ""
+        )
+
     @classmethod
     def of(cls, name: str, values: Sequence[Any] | np.ndarray, where: str) -> Given:
         """Return the column of values (N,): of numbers if all are, else of categories.
@@ -75,12 +86,14 @@ class GivenMap:
         rows: (N, C, *S), NaN where it is not known.
         contents: the arrays that hold them, for the fingerprint.
         classes: the values of classes, ascending; empty for numbers.
+        note: what is not known of it, in a sentence; empty if all is.
     """
 
     name: str
     rows: Rows
     contents: tuple[np.ndarray | None, ...]
     classes: tuple[int, ...] = ()
+    note: str = ""
 
 
 def plain(value: Any) -> Any:

@@ -19,9 +19,10 @@ from typing import Any, final
 
 import numpy as np
 
+from undiffuse.data.folder import digest
 from undiffuse.data.given import GivenMap
 from undiffuse.data.paths import HDF5_SUFFIXES, suffix_of
-from undiffuse.data.rows import ArrayRows, chunk_indices, chunks
+from undiffuse.data.rows import ArrayRows, chunk_indices, chunks, fingerprint
 from undiffuse.errors import InputError
 
 ARRAYS = (".npy", ".npz", *HDF5_SUFFIXES)
@@ -67,6 +68,12 @@ def is_map(condition: str) -> bool:
 def names_of(condition: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the entries of `--condition` that are no maps; None if there are none."""
     return tuple(one for one in condition or () if not is_map(one)) or None
+
+
+def with_maps(content: str, maps: Sequence[GivenMap]) -> str:
+    """Return the fingerprint of data with maps, from that of the data without them."""
+    parts = [content, *(fingerprint(*one.contents) for one in maps)]
+    return digest("".join(parts))[:16] if maps else content
 
 
 def refuse_maps(name: str, condition: Sequence[str] | None) -> None:
@@ -131,14 +138,27 @@ def given_map(
     rows = MapRows(array, axis, places)
     single = rows.take(np.arange(1)).shape[1] == 1
     values: set[int] | None = set() if single and array.dtype.kind in "biu" else None
+    positions = unknown = torn = 0
     for chunk in chunks(ArrayRows(array)):
-        if chunk.dtype.kind == "f" and np.isinf(chunk).any():
-            raise InputError(f"{where}: condition {name} holds infinite values; replace them.")
+        if chunk.dtype.kind == "f":
+            if np.isinf(chunk).any():
+                raise InputError(f"{where}: condition {name} holds infinite values; replace them.")
+            empty = np.isnan(chunk) if axis is None else np.isnan(chunk).any(axis)
+            empty = empty.reshape(len(chunk), -1)
+            positions, unknown = positions + empty.size, unknown + int(empty.sum())
+            torn += int(empty.any(1).sum())
         if values is not None:
             values |= set(np.unique(chunk).tolist())
             values = values if len(values) <= MOST_CLASSES else None
     classes = tuple(sorted(map(int, values or ())))
-    return GivenMap(name=name, rows=rows, contents=(array, places), classes=classes)
+    note = (
+        f"condition {name}: {unknown:,} of {positions:,} positions, in {torn:,} of {len(array):,} "
+        "rows, are NaN, which the model learns as not known."
+    )
+    contents = (array, places)
+    return GivenMap(
+        name=name, rows=rows, contents=contents, classes=classes, note=note if unknown else ""
+    )
 
 
 def maps_among(

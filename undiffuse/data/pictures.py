@@ -197,4 +197,9 @@ def save_map(values: np.ndarray, stream: BinaryIO, *, picture: bool) -> None:
         return
     known = values[~np.isnan(values)]
     low, high = (known.min(), known.max()) if len(known) else (0, 1)
-    tile_images(to_bytes(np.moveaxis(values, 1, -1), low, high)).save(stream, format="PNG")
+    map_to_image(values, low, high).save(stream, format="PNG")
+
+
+def map_to_image(values: np.ndarray, low: float, high: float) -> Image.Image:
+    """Return condition maps (n, C, *S) as one picture, from black at `low` to white at `high`."""
+    return tile_images(to_bytes(np.moveaxis(values, 1, -1), low, high))

@@ -159,7 +159,8 @@ class Data:
                 f"and a report needs {FEWEST}: this run cannot be evaluated on its own data; have "
                 "more rows or a larger --data.held-out.",
             )
-        return (*self.loaded.notes, *self.split.notes, *few)
+        unknown = [one.note for one in (*self.loaded.given, *self.loaded.maps) if one.note]
+        return (*self.loaded.notes, *unknown, *self.split.notes, *few)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from undiffuse.diffusion.registered import Registered
 from undiffuse.diffusion.schedules.process import Schedule, Times, as_times, remembered
-from undiffuse.diffusion.target import Target
+from undiffuse.diffusion.target import Target, regression_target
 from undiffuse.errors import InputError
 
 
@@ -220,6 +220,8 @@ class Denoiser(AbstractDenoiser):
         condition: what the network is told about the noise level.
         learned_variance: whether the network gives a variance as well.
         teacher: another denoiser on the same schedule that this one learns from.
+        linear: another one, such as the best linear denoiser, of which the network learns what is
+            missing: F = network(...) + what F is for the other's x_hat. None: the network is F.
 
     Raises:
         InputError: for a target that is undefined where the schedule has no signal left.
@@ -242,6 +244,7 @@ class Denoiser(AbstractDenoiser):
         condition: Condition = LogSigma(),
         learned_variance: bool = False,
         teacher: AbstractDenoiser | None = None,
+        linear: AbstractDenoiser | None = None,
     ) -> None:
         super().__init__()
         alpha_1, _ = schedule(as_times(1.0))
@@ -253,7 +256,7 @@ class Denoiser(AbstractDenoiser):
             )
         self.network, self.schedule, self.target = network, schedule, target
         self.sigma_data, self.condition = sigma_data, condition
-        self.learned_variance, self.teacher = learned_variance, teacher
+        self.learned_variance, self.teacher, self.linear = learned_variance, teacher, linear
         self._rows: dict[float, Coefficients] = {}
 
     def row(self, t: Times) -> Coefficients:
@@ -286,6 +289,10 @@ class Denoiser(AbstractDenoiser):
         if self.learned_variance:
             output, logit = output.chunk(2, dim=1)
             v = torch.sigmoid(logit)
+        if self.linear is not None:
+            x_hat, z_hat = self.linear.split(x_t, t, **cond)
+            c_x, c_z = regression_target(self.schedule, self.target, t)
+            output = output + expand(c_x, x_t) * x_hat + expand(c_z, x_t) * z_hat
         if (given := cond.get("given")) is not None:
             known, mask = given.chunk(2, 1)
             row = self.row(t)

@@ -43,6 +43,11 @@ def solve(a: Tensor, b: Tensor) -> Tensor:
     return _linalg.solve(a, b)
 
 
+def solve_each(a: Tensor, b: Tensor) -> Tensor:
+    """Return the x (B, n) with a x = b, for positive definite `a` (B, n, n) and `b` (B, n)."""
+    return _torch.cholesky_solve(b[..., None], _linalg.cholesky(a))[..., 0]
+
+
 def fork_rng(devices: list[torch.device]) -> AbstractContextManager[None]:
     """Return a context: what is drawn inside, on the CPU and on `devices`, is drawn again after."""
     return _random.fork_rng(devices)

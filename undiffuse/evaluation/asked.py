@@ -16,12 +16,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from undiffuse.data import Conditions
 from undiffuse.data.maps import ConditionMap
+from undiffuse.data.pictures import map_to_image
 from undiffuse.evaluation.metrics.figure import Figure, of_mean
 from undiffuse.evaluation.metrics.tables import boosted_trees
 from undiffuse.evaluation.references import Reference
+from undiffuse.evaluation.views import side_by_side
 from undiffuse.evaluation.yardsticks import JUDGED, columns_of
 from undiffuse.interfaces import Stop
 from undiffuse.models import GenerativeModel
@@ -29,6 +32,7 @@ from undiffuse.seeds import mix
 
 FITTED, MAPS_FITTED = 3000, 1000  # training rows, of maps
 POINTS, WINDOW = 8000, 5  # of a map: positions that are looked at, and values a side around them
+SHOWN = 16  # maps in the picture
 _FEWEST = 8
 _CHANNELS = 3  # of a map, at most
 _BOUNDS = (-math.inf, 1.0)
@@ -95,6 +99,46 @@ def by_condition(
         figure = _of_map(one, reference, [known[0][: len(asked[0])], *known[1:]], asked, seed)
         figures |= {} if figure is None else {one.name: figure}
     return figures
+
+
+def picture_of_maps(
+    model: GenerativeModel,
+    reference: Reference,
+    *,
+    sampler: Mapping[str, Any],
+    seed: int = 0,
+) -> Image.Image | None:
+    """Return held-out maps, each with a sample given it and the held-out row that has it.
+
+    Args:
+        model: the model.
+        reference: the held-out rows.
+        sampler: options of `draw`.
+        seed: of the samples.
+
+    Returns:
+        None without maps, and for rows or maps that are no images.
+    """
+    own, real = Conditions.restore(model.data_config or {}), reference.held_out
+    drawn = (
+        [one for one in own.maps if len(one.shape) == 3 and one.shape[0] in (1, 3)] if own else ()
+    )
+    if own is None or not drawn or real.vector is None:
+        return None
+    vector, form = real.vector[:SHOWN], reference.form
+    rows = model.sample_rows(1, vector=vector, batch=len(vector), seed=seed, **sampler)
+    maps = own.decode_maps(vector.numpy())
+    ends = {one.name: (min(one.classes), max(one.classes)) if one.classes else (one.low, one.high)
+            for one in drawn}  # fmt: skip
+    groups = [
+        [
+            form.preview(rows[i : i + 1]),
+            *(map_to_image(maps[name][i : i + 1], *limits) for name, limits in ends.items()),
+            form.preview(real.rows[i : i + 1]),
+        ]
+        for i in range(len(vector))
+    ]
+    return side_by_side(groups)
 
 
 def _right(

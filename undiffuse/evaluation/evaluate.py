@@ -27,7 +27,7 @@ from undiffuse.called import called
 from undiffuse.data import Data, restore
 from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
-from undiffuse.evaluation.asked import by_condition
+from undiffuse.evaluation.asked import by_condition, picture_of_maps
 from undiffuse.evaluation.drawn import FOLDER, Drawn, draw, peak_memory, time_singles
 from undiffuse.evaluation.forecast import Forecast, forecast
 from undiffuse.evaluation.history import against_linear, loss_by_level
@@ -238,6 +238,8 @@ class _Evaluation:
         own = model.pictures(reference.held_out.rows[:64])
         if ahead is not None and ahead.picture is not None:
             own |= {"forecast": ahead.picture}
+        given = picture_of_maps(model, reference, sampler=self.sampler, seed=seed)
+        own |= {} if given is None else {"conditions": given}
         return Report(as_json(facts), views(samples.rows, reference, found.memorization, extra=own))
 
     def forecast(self) -> Forecast | None:

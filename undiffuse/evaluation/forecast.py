@@ -154,8 +154,8 @@ def conditional(
     """
     law = LinearDenoiser.measured(EDM(), torch.from_numpy(training))
     basis = law.basis.numpy()
-    d = basis.shape[0]
-    cov = basis * (law.variance.numpy() - law.rest) @ basis.T + law.rest * np.eye(d)
+    d, rest = basis.shape[0], float(law.rest)
+    cov = basis * (law.variance.numpy() - rest) @ basis.T + rest * np.eye(d)
     shape, known = (*rows.shape[:2], int((~known).sum())), np.tile(known, rows.shape[1])
     flat, mean = np.nan_to_num(rows.reshape(len(rows), d)), law.mean.numpy().ravel()
     gain = np.linalg.lstsq(cov[np.ix_(known, known)], cov[np.ix_(known, ~known)], rcond=None)[0]

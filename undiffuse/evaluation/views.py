@@ -8,7 +8,7 @@ images and grids            tiles, each sample beside its training row
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -72,20 +72,28 @@ def _points(samples: np.ndarray, real: np.ndarray) -> Image.Image:
 
 
 def _tiled_pairs(form: Form, ours: np.ndarray, theirs: np.ndarray) -> Image.Image:
-    """Pairs of images, each sample on the left of its training row, as many in a line as lines."""
-    pairs = [
-        [form.preview(rows[i : i + 1]).convert("RGB") for rows in (ours, theirs)]
-        for i in range(len(ours))
-    ]
-    width, height = pairs[0][0].size
-    across = max(1, round(len(pairs) ** 0.5))
-    wide, high = 2 * width + _GAP + _APART, height + _APART
-    size = across * wide + _APART, -(-len(pairs) // across) * high + _APART
+    """Pairs of images, each sample on the left of its training row."""
+    return side_by_side(
+        [[form.preview(rows[i : i + 1]) for rows in (ours, theirs)] for i in range(len(ours))]
+    )
+
+
+def side_by_side(groups: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """Return groups of as many images on one sheet, about as many groups in a line as lines.
+
+    Args:
+        groups: the images of each, from left to right; all become as large as the first.
+    """
+    width, height = groups[0][0].size
+    across = max(1, round(len(groups) ** 0.5))
+    wide, high = len(groups[0]) * (width + _GAP) - _GAP + _APART, height + _APART
+    size = across * wide + _APART, -(-len(groups) // across) * high + _APART
     sheet = Image.new("RGB", size, "white")
-    for i, (sample, row) in enumerate(pairs):
+    for i, group in enumerate(groups):
         left, top = _APART + i % across * wide, _APART + i // across * high
-        sheet.paste(sample, (left, top))
-        sheet.paste(row, (left + width + _GAP, top))
+        for k, image in enumerate(group):
+            own = image.convert("RGB").resize((width, height), Image.Resampling.NEAREST)
+            sheet.paste(own, (left + k * (width + _GAP), top))
     return sheet
 
 

@@ -53,7 +53,7 @@ from undiffuse.models.base import GenerativeModel, unmet
 from undiffuse.models.choices import check_parts, with_sigma_data
 from undiffuse.models.conditions import check_network
 from undiffuse.models.diffusion_likelihood import BOUND_FORMS, BoundForm, by_bound, by_density
-from undiffuse.models.gaps import checked_share, draw_given, share_of_gaps
+from undiffuse.models.gaps import checked_share, directions, draw_given, share_of_gaps
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
 from undiffuse.models.methods import SAMPLER, within
 from undiffuse.models.tuning import Measured, Tuned, find_sampler, least_evaluations, rows_for
@@ -108,6 +108,8 @@ class Diffusion(GenerativeModel):
         gaps: share of training rows of which a random part is known to the network, so that it
             completes rows (see `models.gaps`); 0: none, and `Conditional` completes; None: a
             quarter, but of images, if the network and the objective are made for it.
+        linear: directions of the best linear denoiser of which the network learns what is missing;
+            0: it learns all; None: as `models.gaps.directions` says.
         shape: of a row at unit scale; taken from the data if None.
         data_range: lowest and highest value at unit scale; taken from the data if None.
         class_shares: share of each class; measured if empty.
@@ -133,6 +135,7 @@ class Diffusion(GenerativeModel):
         clip: bool = False,
         drop_condition: float = 0.1,
         gaps: float | None = None,
+        linear: int | None = None,
         shape: tuple[int, ...] | None = None,
         data_range: tuple[float, float] | None = None,
         class_shares: tuple[float, ...] = (),
@@ -150,7 +153,7 @@ class Diffusion(GenerativeModel):
         check_parts(schedule, target, objective, step)
         self.schedule, self.target, self.objective = schedule, target, objective
         self.step, self.grid, self.steps = step, grid, steps
-        self.gaps = checked_share(gaps, objective)
+        self.gaps, self.linear = checked_share(gaps, objective), linear
         if method not in (*METHODS, PUBLISHED):
             raise unknown("diffusion:", "method", method, (*METHODS, PUBLISHED))
         self.method: str = method  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -181,9 +184,15 @@ class Diffusion(GenerativeModel):
     scored_by = (Density, Bound)
     preview_options = {"method": "dpmpp", "steps": 16}  # noqa: RUF012 - read only
 
-    def _assemble(self, network: nn.Module) -> None:
-        """Put the parts together around the network, with sigma_data as far as it is known."""
+    def _assemble(self, network: nn.Module, law: AbstractDenoiser | None = None) -> None:
+        """Put the parts together around the network, with sigma_data as far as it is known.
+
+        `law` is the linear denoiser; None: the one that is there, or one to load into.
+        """
         sigma_data = self.sigma_data or 1.0
+        if law is None and self.linear and self.shape is not None:
+            there = self.denoiser and self.denoiser.linear
+            law = there or LinearDenoiser.standard(self.schedule, self.shape, self.linear)
         self.target, self.objective = (
             with_sigma_data(part, sigma_data) for part in (self.target, self.objective)
         )
@@ -194,6 +203,7 @@ class Diffusion(GenerativeModel):
             sigma_data=sigma_data,
             condition=self.condition,
             learned_variance=self.objective.learned_variance,
+            linear=law,
         )
         if isinstance(self.target, Bounded) and self.teacher is not None:
             self.denoiser.teacher = self._frozen(network, self.target.of)
@@ -207,6 +217,7 @@ class Diffusion(GenerativeModel):
             sigma_data=self.sigma_data or 1.0,
             condition=self.condition,
             learned_variance=self.objective.learned_variance,
+            linear=copy.deepcopy(self.denoiser and self.denoiser.linear),
         ).eval()
 
     @property
@@ -251,8 +262,18 @@ class Diffusion(GenerativeModel):
                 self.widths = network.ladder(shape)
         else:
             network = self.denoiser.network
-        self._assemble(network)
+        self._assemble(network, self._law(x))
         self.prior = Prior.measured(self.schedule, x)
+
+    def _law(self, x: Tensor) -> LinearDenoiser | None:
+        """The linear denoiser of rows of which the network learns what is missing, if it does."""
+        if self.linear is None:
+            self.linear = directions(tuple(x.shape[1:]), self.gaps)
+        if not self.linear:
+            return None
+        law = LinearDenoiser.measured(self.schedule, x, self.linear)
+        self.linear = len(law.variance)
+        return law if self.linear else None
 
     def _sized(self, conditions: Mapping[str, int], **sizes: Any) -> nn.Module:
         """A network for rows of the data's shape and these conditions."""

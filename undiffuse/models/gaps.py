@@ -32,6 +32,7 @@ APPROXIMATE = (
     "has several modes; train with --gaps 0.25 to learn their shares."
 )
 _SCATTERED, _INSIDE = 0.5, 0.25  # shares of rows: not in a box; known inside of the box
+_LARGEST, _MOST_DIRECTIONS = 1024, 128  # numbers of a row with a covariance, and kept of that
 _WHOLE = 0.4  # share of boxes that are cut along one axis alone
 
 
@@ -82,6 +83,23 @@ def share_of_gaps(
                 "forward an argument `given`, or gaps=0."
             )
     return share
+
+
+def directions(shape: tuple[int, ...], gaps: float | None) -> int:
+    """Return how many directions of the best linear denoiser a network begins from by default.
+
+    A covariance says at once what known steps or pixels tell of others; a network that begins at
+    zero has learned less of it after a short training (docs/measurements.md).
+
+    Args:
+        shape: of a row at unit scale.
+        gaps: the share of training rows with gaps.
+
+    >>> directions((4, 24), 0.25), directions((4, 24), 0.0), directions((9,), 0.25)
+    (96, 0, 0)
+    """
+    size = math.prod(shape)
+    return min(size, _MOST_DIRECTIONS) if gaps and len(shape) > 1 and size <= _LARGEST else 0
 
 
 def draw_given(x: Tensor, share: float, transform: Transform | None) -> Tensor:

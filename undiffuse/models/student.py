@@ -16,7 +16,7 @@ from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel
 from undiffuse.models.diffusion import Diffusion
 
-_NETWORK, _TEACHER = "denoiser.network.", "denoiser.teacher.network."
+_OWN, _TEACHER = "denoiser.", "denoiser.teacher."
 
 
 def student_of(
@@ -63,6 +63,7 @@ def student_of(
         clip=teacher.clip,
         drop_condition=teacher.drop_condition,
         gaps=0.0,
+        linear=teacher.linear or 0,
         shape=teacher.shape,
         data_range=teacher.data_range,
         class_shares=teacher.class_shares,
@@ -71,7 +72,7 @@ def student_of(
         teacher=called,
     )
     weights = teacher.state_dict()
-    names = [name for name in weights if name.startswith(_NETWORK)]
-    weights |= {name.replace(_NETWORK, _TEACHER, 1): weights[name] for name in names}
+    names = [name for name in weights if name.startswith(_OWN)]
+    weights |= {name.replace(_OWN, _TEACHER, 1): weights[name] for name in names}
     student.load_state_dict(weights)
     return student

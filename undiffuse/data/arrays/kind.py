@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -23,7 +23,7 @@ from undiffuse.data.folder import Folder, files_for_run
 from undiffuse.data.kind import Kind
 from undiffuse.data.labels import index_labels, match_classes
 from undiffuse.data.load import recorded_reading
-from undiffuse.data.maps import names_of
+from undiffuse.data.maps import GivenMap, names_of, with_maps
 from undiffuse.data.paths import HDF5_SUFFIXES, name_of, suffix_of
 from undiffuse.data.rows import Loaded
 from undiffuse.errors import InputError
@@ -119,8 +119,17 @@ class Beside:
         config: Mapping[str, Any],
         classes: tuple[str, ...],
         progress: Progress | None,
+        maps: Sequence[GivenMap] = (),
     ) -> Beside:
-        """Return what a run can use of it; new data need not have any."""
+        """Return what a run can use of it; new data need not have any.
+
+        Args:
+            folder: the files.
+            config: the run's config["data"].
+            classes: the run's.
+            progress: called now and then.
+            maps: arrays that are conditions, one for each file.
+        """
         reading, own = recorded_reading(config), Conditions.restore(config)
         try:
             arranged = arrange(folder, reading.labels, names_of(reading.condition))
@@ -134,19 +143,21 @@ class Beside:
             )
             return cls(None, None, (*arranged.folder.unread, note), content)
         index, names = index_labels(arranged.classes, len(folder.files), folder.name)
-        vector, notes = own.vector(arranged.given) if own else (None, ())
+        vector, notes = own.vector(arranged.given, maps) if own else (None, ())
         return cls(
             match_classes(index, names, classes),
             vector,
             (*arranged.folder.unread, *notes),
-            arranged.fingerprint(content),
+            with_maps(arranged.fingerprint(content), maps),
         )
 
     def of(self, files: np.ndarray) -> dict[str, Any]:
         """Return the fingerprint, and labels and conditions of rows by which file each is of."""
-        each = {"labels": self.labels, "vector": self.vector}
-        rows = {name: None if values is None else values[files] for name, values in each.items()}
-        return {"fingerprint": self.fingerprint, **rows}
+        vector = self.vector
+        if vector is not None:
+            vector = vector.only(files) if isinstance(vector, Vectors) else vector[files]
+        labels = None if self.labels is None else self.labels[files]
+        return {"fingerprint": self.fingerprint, "labels": labels, "vector": vector}
 
 
 class FolderKind(Kind):
@@ -167,7 +178,9 @@ class FolderKind(Kind):
         transform, form, classes = self.restore(config)
         if isinstance(source, Path) and source.is_dir():
             folder = files_for_run(source, self.folder_suffixes, self.name)
-            beside = Beside.measure(folder, config, classes, progress)
+            folder, maps, notes = self.maps_of(folder, transform, config, progress)
+            beside = Beside.measure(folder, config, classes, progress, maps)
+            beside = replace(beside, notes=(*beside.notes, *notes))
             return self.conform_folder(folder, transform, form, beside, progress)
         return conform_rows(source, config, transform, classes, progress)
 
@@ -186,6 +199,23 @@ class FolderKind(Kind):
             folder = files_for_run(source, self.folder_suffixes, self.name)
             return self.complete_folder(folder, transform, form)
         return complete_rows(source, transform)
+
+    @abstractmethod
+    def maps_of(
+        self,
+        folder: Folder,
+        transform: ArrayTransform,
+        config: Mapping[str, Any],
+        progress: Progress | None,
+    ) -> tuple[Folder, tuple[GivenMap, ...], tuple[str, ...]]:
+        """Return the files that are rows, the maps that lie with them, and notes on these.
+
+        Args:
+            folder: the files.
+            transform: the run's.
+            config: the run's config["data"].
+            progress: called now and then.
+        """
 
     @abstractmethod
     def conform_folder(

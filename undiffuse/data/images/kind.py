@@ -16,7 +16,7 @@ from undiffuse.data.arrays.kind import Beside, FolderKind
 from undiffuse.data.arrays.transform import ArrayTransform, measure_array
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.decoding import Unreadable, decode_once, for_each, unreadable
-from undiffuse.data.folder import Folder, digest
+from undiffuse.data.folder import Folder
 from undiffuse.data.images.decode import (
     ImageHeader,
     PixelFormat,
@@ -31,11 +31,12 @@ from undiffuse.data.images.form import (
     levels_in_use,
     transform_of_images,
 )
-from undiffuse.data.images.maps import map_in, without
+from undiffuse.data.images.maps import map_in, maps_beside, without
 from undiffuse.data.labels import index_labels
-from undiffuse.data.maps import is_map, names_of
+from undiffuse.data.load import recorded_reading
+from undiffuse.data.maps import GivenMap, is_map, names_of, with_maps
 from undiffuse.data.pictures import to_bytes
-from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks, fingerprint
+from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
@@ -127,8 +128,7 @@ class ImageKind(FolderKind):
         form, make_transform = modelled(rows, folder.name)
         size = pixels.shape[1:3]
         maps = [map_in(place, folder, files, size, progress) for place in places]
-        contents = [arranged.fingerprint(folder.fingerprint(progress))]
-        contents += [fingerprint(*one.contents) for one, _ in maps]
+        content = arranged.fingerprint(folder.fingerprint(progress))
         return Loaded(
             kind=self.name,
             rows=rows,
@@ -136,7 +136,7 @@ class ImageKind(FolderKind):
             make_transform=make_transform,
             name=folder.name,
             path=str(folder.path),
-            fingerprint=digest("".join(contents))[:16] if maps else contents[0],
+            fingerprint=with_maps(content, [one for one, _ in maps]),
             labels=index,
             classes=names,
             groups=files if len(rows) > len(decoded.kept) else None,
@@ -151,6 +151,28 @@ class ImageKind(FolderKind):
             ),
             facts={"images": len(rows), "row_shape": list(row_shape), "dtype": dtype},
         )
+
+    def maps_of(
+        self,
+        folder: Folder,
+        transform: ArrayTransform,
+        config: Mapping[str, Any],
+        progress: Progress | None,
+    ) -> tuple[Folder, tuple[GivenMap, ...], tuple[str, ...]]:
+        """Return the files that are rows, the maps that lie with them, and notes on these.
+
+        A map lies with a folder as the run's own lie with theirs.
+        """
+        condition = recorded_reading(config).condition or ()
+        named = [Path(one) for one in condition if is_map(one)]
+        places = maps_beside(folder.path, config.get("path"), named)
+        folder = without(folder, places)
+        files, size, maps, notes = np.arange(len(folder.files)), transform.row_shape[:2], [], []
+        for place in places:
+            one, more = map_in(place, folder, files, (size[0], size[1]), progress)
+            maps.append(one)
+            notes += [f"condition {one.name}: is taken from {place}.", *more]
+        return folder, tuple(maps), tuple(notes)
 
     def conform_folder(
         self,

@@ -48,6 +48,26 @@ def without(folder: Folder, places: Sequence[Path]) -> Folder:
     return replace(folder, files=files or folder.files)
 
 
+def maps_beside(folder: Path, own: str | None, places: Sequence[Path]) -> list[Path]:
+    """Return the folders of conditions that lie with a folder as a run's own lie with its data.
+
+    Those that lie beside the run's data, and not in them, are not another folder's.
+
+    Args:
+        folder: that of the images.
+        own: that of the run's data; None: they are no folder.
+        places: the run's own folders of conditions.
+    """
+    if own is None:
+        return []
+    found = [(folder / os.path.relpath(one, own)).resolve() for one in places]
+    return [
+        one
+        for one, place in zip(found, places)
+        if one.is_dir() and (one != place.resolve() or folder.resolve() == Path(own).resolve())
+    ]
+
+
 def map_in(
     place: Path,
     folder: Folder,

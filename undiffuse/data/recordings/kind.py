@@ -18,7 +18,7 @@ from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.decoding import Unreadable
 from undiffuse.data.folder import Folder
 from undiffuse.data.labels import index_labels
-from undiffuse.data.maps import refuse_maps
+from undiffuse.data.maps import GivenMap, refuse_maps
 from undiffuse.data.recordings.decode import (
     SUFFIXES,
     SampleFormat,
@@ -108,6 +108,16 @@ class RecordingKind(FolderKind):
                 "window": length,
             },
         )
+
+    def maps_of(
+        self,
+        folder: Folder,
+        transform: ArrayTransform,
+        config: Mapping[str, Any],
+        progress: Progress | None,
+    ) -> tuple[Folder, tuple[GivenMap, ...], tuple[str, ...]]:
+        """Recordings have no maps; see `FolderKind`."""
+        return folder, (), ()
 
     def conform_folder(
         self,

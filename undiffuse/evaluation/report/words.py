@@ -23,6 +23,7 @@ PICTURES = {
     "pairs": "The most suspicious samples, each beside the training row nearest to it",
     "reconstructions": "Held-out rows and what the model makes of them",
     "forecast": "Held-out series: what was given, and the bands of the last quarter",
+    "conditions": "Samples, the held-out condition each is drawn given, and the row that has it",
     "traversal": "A walk along single latent dimensions",
 }
 
