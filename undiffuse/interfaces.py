@@ -144,6 +144,10 @@ class Form(Protocol):
         """Return what is to be said of samples (n, ...), a sentence each."""
         ...
 
+    def repeated(self, rows: np.ndarray) -> np.ndarray:
+        """Return which samples (n,) agree with another, or the data, where no two rows of it do."""
+        ...
+
     def bands(self, given: PartialRows, drawn: np.ndarray) -> Image.Image | None:
         """Return a picture of what is known, and of the median and the bands of what is drawn.
 

@@ -533,6 +533,11 @@ class Model:
     def remarks(self, rows: np.ndarray) -> list[str]:
         return []
 
+    def repeated(self, rows: np.ndarray) -> np.ndarray:
+        return np.zeros(len(rows), dtype=bool)
+
+    present = check_out = preview = bands = vectors_of = suggested_out = column_sizes = dtype = ""
+
     def save(self, rows: np.ndarray, out: Path, *, labels: Any) -> None:
         self.saved.append((rows.tolist(), out, None if labels is None else labels.tolist()))
 

@@ -15,7 +15,6 @@ from image_files import folder_of, pixels
 
 from undiffuse.data.tables.modelled import UnorderedColumn
 from undiffuse.data.tables.transform import TableTransform
-from undiffuse.data.tables.unordered import APART
 
 
 def frame(rows=60, seed=0):
@@ -45,38 +44,68 @@ def decoded(column, x):
     return TableTransform(columns=[column]).decode(x)[:, 0]
 
 
-def law_of(column, x, masses=None, wider=1.0):
-    """log m(x) (B,) of levels without an order: each of its share, about its corner in its cell.
+def law_of(column, x):
+    """log m(x) (B,) of levels without an order: each of its share, about its point in its cell.
 
-    Corners are where zero noise leads, twice APART deviations from each other. By their shares w
-    the coordinates of K of them vary by 2 APART^2 (1 - sum w^2)/(K - 1) on average, and by the
-    deviation's square: together by one.
+    Points are where zero noise leads.
     """
     codes = torch.tensor([*column.values, *[math.nan] * column.missing], dtype=torch.float64)
-    own, other = torch.zeros(2, len(codes), dtype=torch.float64)
-    for shares, given in ((own, column.masses), (other, masses or column.masses)):
-        shares.index_add_(0, torch.tensor(column.corners), torch.tensor(given).double())
-        shares /= shares.sum()
-    corners = encoded(column, codes, torch.zeros(len(codes), column.width).double())[0].double()
-    level = [[*map(str, codes.tolist())].index(str(one)) for one in decoded(column, x)]
-    spread = 2 * APART**2 * (1 - own.square().sum()) / column.width
-    std = wider / (1 + spread).sqrt()
-    square = (x[:, None].double() - corners).square().sum(2)
-    constant = column.width * (std.log() + 0.5 * math.log(2 * math.pi))
-    return other.log()[level] + (-0.5 * square / std**2).logsumexp(1) - constant
+    points = encoded(column, codes, torch.zeros(len(codes), column.width).double())[0].double()
+    names = [str(code) for code in codes.tolist()]
+
+    def level(x):
+        return torch.tensor([names.index(str(one)) for one in decoded(column, x)])
+
+    share = shares_of(column)
+    return law_in_cells(x.double(), level, points, std_of(points, share)) + share.log()[level(x)]
+
+
+def std_of(points, share):
+    """The deviation of the noise that leaves coordinates a variance of one on average."""
+    spread = share @ (points - share @ points).square().sum(1)
+    return (1 - spread / points.shape[1]).sqrt()
+
+
+def law_in_cells(x, level, points, std):
+    """log q(x) (B,) of points in the cells of a point each, which `level` says of any x.
+
+    Where a cell ends is found by it. What lies beyond is moved to R^2/t.
+    """
+    own, width = level(x), x.shape[1]
+    z = (x - points[own]) / std
+    ends = torch.stack([torch.ones(len(x)), torch.full((len(x),), 1e6)]).double()
+    for _ in range(60):  # R/t, between 1 and a million, by bisection
+        middle = ends.prod(0).sqrt()
+        same = level(points[own] + std * z * middle[:, None]) == own
+        ends = torch.stack([torch.where(same, middle, ends[0]), torch.where(same, ends[1], middle)])
+    log = 2 * ends[0].log()
+    moved = width * log - (log.exp() * z.norm(dim=1)).square() / 2
+    moved[ends[0] > 1e5] = -math.inf  # at the point itself, or in a cell without an end there
+    normal = torch.logaddexp(-z.square().sum(1) / 2, moved)
+    return normal - width * (std.log() + 0.5 * math.log(2 * math.pi))
+
+
+def shares_of(column):
+    """The shares of the points of levels, of which one is that of unseen values too."""
+    share = torch.tensor(np.delete(column.masses, column.unseen)).double()
+    share[min(column.unseen, len(column.values) - 1)] += column.masses[column.unseen]
+    return share / share.sum()
 
 
 def own_law(transform, x):
     """log-density (B,) of x if no coordinate depended on those of another column."""
     plain = [transform.columns[i] for i in transform._plain]
-    own, rest = x[:, : sum(transform._widths)], x[:, sum(transform._widths) :].double()
-    parts = zip(plain, own.split(transform._widths, 1))
-    log_p = -(rest.square() / 2 + math.log(2 * math.pi) / 2).sum(1)
-    for column, part in parts:
+    own, rest = x[:, : sum(transform._widths)], x[:, sum(transform._widths) :]
+    log_p = normal_law(rest)
+    for column, part in zip(plain, own.split(transform._widths, 1)):
         unordered = isinstance(column, UnorderedColumn)
-        normal = -(part.double().square() / 2 + math.log(2 * math.pi) / 2).sum(1)
-        log_p = log_p + (law_of(column, part) if unordered else normal)
+        log_p = log_p + (law_of(column, part) if unordered else normal_law(part))
     return log_p
+
+
+def normal_law(x):
+    """log-density (B,) of a standard normal."""
+    return -(x.double().square() / 2 + math.log(2 * math.pi) / 2).sum(1)
 
 
 def every_arrow_type(seed=0):

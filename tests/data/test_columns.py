@@ -27,6 +27,7 @@ from undiffuse.data.tables.modelled import (
     NumberColumn,
     UnorderedColumn,
 )
+from undiffuse.data.tables.placing import corners
 from undiffuse.data.tables.read import READERS, open_table
 
 pa = pytest.importorskip("pyarrow")
@@ -142,7 +143,11 @@ EXAMPLES = {
         name="c", values=[3.0, 0.0, 1.0], masses=[0.5, 0.3, 0.1, 0.05, 0.05], unseen=3
     ),
     "unordered": UnorderedColumn(
-        name="c", values=[3.0, 0.0, 1.0], masses=[0.5, 0.3, 0.1, 0.05, 0.05], unseen=3
+        name="c",
+        values=[3.0, 0.0, 1.0],
+        masses=[0.5, 0.3, 0.1, 0.05, 0.05],
+        unseen=3,
+        points=corners(4).tolist(),
     ),
     "number": NumberColumn(
         name="c",

@@ -78,13 +78,17 @@ def apart(values, rows):
         (["a", "b", "a", "b"], LevelColumn, "one of 2 values"),
         (["a", "b", "c"] * 3, UnorderedColumn, "one of 3 values, without an order"),
         ([*"abcdefghijklmnop"] * 3, UnorderedColumn, "one of 16 values, without an order"),
-        ([*"abcdefghijklmnopq"] * 3, LevelColumn, "one of 17 values"),
+        ([*"abcdefghijklmnopq"] * 3, UnorderedColumn, "one of 17 values, without an order"),
         (
             [*"abcdefghijklmno", None] * 3,
             UnorderedColumn,
             "one of 15 values, or missing, without an order",
         ),
-        ([*"abcdefghijklmnop", None] * 3, LevelColumn, "one of 16 values, or missing"),
+        (
+            [*"abcdefghijklmnop", None] * 3,
+            UnorderedColumn,
+            "one of 16 values, or missing, without an order",
+        ),
         (["a", "b", None] * 3, LevelColumn, "one of 2 values, or missing"),
         ([True, False, None], LevelColumn, "one of 2 values, or missing"),
     ],
@@ -109,14 +113,17 @@ def test_numbers_that_recur_in_copied_rows_alone_are_continuous():
     ("values", "listed", "counts"),
     [
         (["b"] * 6 + ["a"] * 3 + ["c"] * 1, [1, 0, 2], [6, 3, 0.5, 0.5]),
-        (["b"] * 4 + ["a"] * 4, [0, 1], [4, 4, 1]),
+        (["b"] * 4 + ["a"] * 4, [1, 0], [4, 4, 1]),
         (["b"] * 6 + ["a"] * 3 + [None], [1, 0], [6, 3, 1, 1]),
         ([0] * 2 + [2] * 6 + [1] * 2, [0, 1, 2], [2, 2, 6, 1]),
         ([False] + [True] * 7, [0, 1], [0.5, 7, 0.5]),
     ],
 )
 def test_levels_have_their_shares_and_unseen_values_theirs(values, listed, counts):
-    """Without an order by falling frequency, else as they rise; unseen and missing come last."""
+    """Without an order by falling frequency, of one frequency as they come; else as they rise.
+
+    Unseen and missing come last.
+    """
     column, _ = modelled(values)
     assert isinstance(column, EnumeratedColumn)
     assert column.values == listed
@@ -124,11 +131,11 @@ def test_levels_have_their_shares_and_unseen_values_theirs(values, listed, count
     np.testing.assert_allclose(column.masses, counts)
 
 
-def test_categories_of_one_frequency_stand_in_their_own_order():
+def test_categories_of_one_frequency_stand_in_the_order_in_which_they_come():
     names = [f"{i:03d}" for i in range(90)]
-    column, _ = modelled(names * 2 + names[::2])
-    assert isinstance(column, LevelColumn)
-    assert column.values == [*range(0, 90, 2), *range(1, 90, 2)]
+    column, _ = modelled(names[::-1] * 2 + names[::2])
+    assert isinstance(column, UnorderedColumn)
+    assert column.values == [*range(88, -1, -2), *range(89, 0, -2)]
 
 
 def test_each_level_owns_its_interval_of_a_standard_normal():

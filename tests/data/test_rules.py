@@ -312,7 +312,7 @@ def law_a_rule_is_kept(rule, data):
 
 RECORDED = {**RULES, **MODELLED}
 TABLES = {"formula": amounts, "lookup": places, "calendar": zones, "ordered": orders}
-TABLES |= {"within": routes, "absent": flown}
+TABLES |= {"within": routes, "absent": flown, "near": routes}
 
 
 @pytest.mark.parametrize("sort", RULES)
@@ -582,27 +582,6 @@ def test_what_the_rules_are_is_said():
     assert read(routes, rules=False).config()["reading"] == {"rules": False}
 
 
-def test_categories_stand_in_the_order_of_the_number_that_they_determine():
-    """Else a model would have to find the number again in an order that says nothing of it."""
-    data, real = read(routes), frame(routes)
-    within = data.transform.rules[0]
-    origins, dests, *_ = (column.categories for column in data.form.columns)
-    distance = real.groupby(["origin", "dest"])["distance"].first()
-    for (parent,), column in zip(within.parents, within.columns):
-        far = [distance[origins[int(parent)], dests[int(value)]] for value in column.values]
-        assert len(far) > 2
-        assert far == sorted(far)
-    towns = read(
-        lambda rng, n: {**places(rng, n), "zip": rng.integers(0, 99, n), "x": rng.random(n)}
-    )
-    city = towns.transform.columns[1]
-    rain = frame(places).groupby("city")["rain"].first()
-    names = [towns.form.columns[1].categories[int(value)] for value in city.values]
-    assert [rain[name] for name in names] == sorted(rain)
-    told = {fact["name"]: fact["modelled as"] for fact in towns.describe()["columns"]}
-    assert told["city"] == f"one of {len(rain)} values"  # these have an order
-
-
 # --- stated rules
 
 
@@ -756,6 +735,7 @@ def test_what_is_looked_up_as_missing_is_not_known():
         ({"distance": [None]}, None),
         ({"distance": ["own"]}, 'fill "origin" and "dest" too, or leave "distance" empty'),
         ({"dest": ["own"]}, 'fill "origin" too, or leave "dest" empty'),
+        ({"air": ["own"]}, 'fill "distance" too, or leave "air" empty'),
         ({"origin": ["own"]}, None),
         ({"origin": ["own"], "dest": ["own"], "distance": ["other"]}, "contradicts"),
     ],
@@ -767,10 +747,10 @@ def test_a_cell_that_others_determine_needs_them(cells, said):
         name: [{"own": real.loc[0, name], "other": other}.get(cell[0])]
         for name, cell in cells.items()
     }
-    table = pd.DataFrame({**row, "air": [80.0]})
+    table = pd.DataFrame({"air": [np.nan], **row})
     if said is None:
         partial = complete(table, data.config())
-        assert partial.known.sum() == 1 + sum(cell != [None] for cell in cells.values())
+        assert partial.known.sum() == sum(cell != [None] for cell in cells.values())
         return
     with pytest.raises(InputError) as told:
         complete(table, data.config())

@@ -158,13 +158,15 @@ def _draw(
     """Draw, write, and say where. Returns the exit code."""
     from undiffuse.cli.progress import Bar
     from undiffuse.cli.trajectory import Trajectory
+    from undiffuse.models.distinct import distinct
 
     options, terminal = asked.options, asked.terminal
     each, given_rows, seed = options.n or 1, len(more.get("given", "1")), options.seed
     total = each * max(given_rows, len(more.get("vector", "1")))
     batch = options.batch or model.at_once
     batches = math.ceil(total / batch)
-    sampler, repeated = _sampler(model, more.pop("length", None))
+    length = more.pop("length", None)
+    sampler, repeated = _sampler(model, length)
     batches *= repeated
     trajectory = Trajectory(model, rows=total, out=out) if options.trajectory else None
     beside = _beside(model, out).values()
@@ -183,16 +185,17 @@ def _draw(
             if trajectory:
                 trajectory.add(i, n, x_t)
 
-        rows = sampler(
-            each,
-            label=options.label,
-            seed=seed,
-            batch=batch,
-            steps=options.steps,
-            method=options.method,
-            callback=callback,
+        how: dict[str, Any] = {
+            "label": options.label,
+            "seed": seed,
+            "batch": batch,
+            "steps": options.steps,
+            "method": options.method,
             **more,
-        )
+        }
+        rows = sampler(each, callback=callback, **how)
+        if length is None:
+            rows = distinct(model, rows, progress=bar, **how)
     written = {"out": options.out, **_save(model, asked, rows, more, out)}
     if each >= LEAST_FOR_BANDS and "given" in more:
         written |= _bands(model, more["given"], rows, out, asked)

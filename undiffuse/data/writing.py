@@ -122,6 +122,10 @@ class WrittenForm(ABC):
         """Return nothing: only tables have keys; see `Form`."""
         return ()
 
+    def repeated(self, rows: np.ndarray) -> np.ndarray:
+        """Return none of the rows: only tables have keys; see `Form`."""
+        return np.zeros(len(rows), dtype=bool)
+
     def bands(self, given: PartialRows, drawn: np.ndarray) -> Image.Image | None:
         """Return None: only sequences have bands; see `Form`."""
         return None

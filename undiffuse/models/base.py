@@ -36,6 +36,7 @@ from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Source, Stop, Transform
 from undiffuse.models.conditions import KeptConditions, chosen, hide, rows_kept
 from undiffuse.models.continuation import continued
+from undiffuse.models.distinct import distinct
 from undiffuse.models.family import AbstractModel
 from undiffuse.models.gaps import APPROXIMATE
 from undiffuse.models.likelihood import How, Likelihood, likelihood_rows
@@ -168,6 +169,8 @@ class GenerativeModel(AbstractModel):
     def sample(self, n: int, *, length: int | None = None, **options: Any) -> Any:
         """Return `n` samples in the form the data came in: an array, a data frame, recordings.
 
+        Samples of a table that repeat one of its keys are drawn again; see `distinct`.
+
         Args:
             n: how many.
             length: steps of each, of series (see `continued`); None: as many as a row has.
@@ -175,6 +178,8 @@ class GenerativeModel(AbstractModel):
         """
         draw = self.sample_rows if length is None else partial(continued, self, length=length)
         rows = draw(n, **options)
+        if length is None:
+            rows = distinct(self, rows, **options)
         return rows if self.form is None else self.form.present(rows)
 
     @final

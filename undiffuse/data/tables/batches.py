@@ -27,7 +27,7 @@ from undiffuse.data.tables.modelled import (
     UnorderedColumn,
     on_grid,
 )
-from undiffuse.data.tables.unordered import Simplices
+from undiffuse.data.tables.unordered import Points
 from undiffuse.data.unseen import log_seen
 from undiffuse.data.whole_numbers import inside
 
@@ -141,35 +141,36 @@ class LevelBatch(ColumnBatch):
 
 @final
 class UnorderedBatch(ColumnBatch):
-    """Columns of levels without an order: each has a simplex.
+    """Columns of levels without an order.
 
     x is the first coordinate of each column, then the second of each that has one, and so on.
     """
 
     def __init__(self, columns: Sequence[UnorderedColumn]) -> None:
         self._levels = LevelBatch(columns)
-        self._corner = _stacked([column.corners for column in columns], 0.0).long()
+        self._place = _stacked([column.place for column in columns], 0.0).long()
         self._drawn = _stacked([[*c.values, *[math.nan] * c.missing] for c in columns])
         masses = _stacked([column.masses for column in columns], 0.0)
-        shares = torch.zeros_like(masses).scatter_add(1, self._corner, masses)
-        self._log_part = masses.log() - shares.gather(1, self._corner).log()
-        widths = torch.tensor([column.width for column in columns])
-        self._simplices = Simplices([own[: n + 1] for own, n in zip(shares, widths.tolist())])
-        self._has = torch.arange(int(widths.max()))[:, None] < widths  # (K - 1, C) coordinates
+        shares = torch.zeros_like(masses).scatter_add(1, self._place, masses)
+        self._log_part = masses.log() - shares.gather(1, self._place).log()
+        points = [torch.tensor(column.points, dtype=torch.float64) for column in columns]
+        self.points = Points(points, [own[: len(one)] for own, one in zip(shares, points)])
+        widths = self.points.widths
+        self._has = torch.arange(int(widths.max()))[:, None] < widths  # (D, C) coordinates
 
     def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """See `ColumnBatch`."""
-        corner, log_part, has = _beside(z, self._corner, self._log_part, self._has)
+        place, log_part, has = _beside(z, self._place, self._log_part, self._has)
         level = self._levels.level(codes)
-        x, log_q = self._simplices.draw(corner.gather(1, level), self._padded(z))
+        x, log_q = self.points.draw(place.gather(1, level), self._padded(z))
         return x[has], log_part.gather(1, level) - log_q
 
     def decode(self, x: Tensor) -> Tensor:
         """See `ColumnBatch`."""
-        return self._drawn.to(x.device).gather(1, self._simplices.nearest(self._padded(x)))
+        return self._drawn.to(x.device).gather(1, self.points.nearest(self._padded(x)))
 
     def _padded(self, x: Tensor) -> Tensor:
-        """Return coordinates (K - 1, C, B), 0 where a column has none."""
+        """Return coordinates (D, C, B), 0 where a column has none."""
         has = self._has.to(x.device)
         padded = x.new_zeros(*has.shape, x.shape[1])
         padded[has] = x

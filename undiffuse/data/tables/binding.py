@@ -4,7 +4,8 @@ Every column that others determine, directly or through others, is left out of t
 the most values first: of a date and its month and day the date is. What is left, the base, is
 modelled. Columns of the base that a lookup or a calendar needs together, and categories of which
 only some occur together (`combined`), keep to these (`Within`), and a number of the base that
-another is never above is modelled by the difference (`Ordered`). A column that is missing wherever
+another is never above is modelled by the difference (`Ordered`); so is one that a number which is
+left out, since others determine it, tells nearly (`Near`). A column that is missing wherever
 another is has its rule, or its model, in the other rows (`Absent`): what has the fewest gaps is
 restored first.
 """
@@ -22,7 +23,6 @@ from undiffuse.data.tables.columns import FloatColumn, IntegerColumn
 from undiffuse.data.tables.combined import all_occur, combine, leads
 from undiffuse.data.tables.finding import FEWEST, SURE, Seen, determinations, gaps_together
 from undiffuse.data.tables.modelled import (
-    EnumeratedColumn,
     LevelColumn,
     NumberColumn,
     measure_model,
@@ -33,12 +33,15 @@ from undiffuse.data.tables.rules import (
     Determined,
     Formula,
     Lookup,
+    Near,
     Ordered,
     Rule,
     Within,
     least_codes,
 )
 from undiffuse.data.tables.stated import Stated
+
+EXPLAINED = 0.9  # the least share of the variance of a number that a line has to tell
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,14 +71,12 @@ def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rul
         if refused is None:
             break
         found.remove(refused)
-    for i, model in enumerate(seen.models):
-        by = _order(chosen, seen, i)
-        if by is not None and isinstance(model, EnumeratedColumn):
-            seen.models[i] = LevelColumn.measure(seen.codes[:, i], seen.columns[i], by)
     if search:
         pairs = combine(seen, set(seen.varied) - bound - kept, pairs)
     orders, strict = _orders(seen, {*bound, *pairs}, search, stated)
     below = pairs | orders | {rule.target: list(rule.sources) for rule in chosen}
+    lines = _lines(seen, {rule.target for rule in chosen}, below, kept) if search else {}
+    below |= {place: [source] for place, (source, *_) in lines.items()}
     gaps = _gaps_kept(seen, below) if search else {}
     determined = {rule.target: rule for rule in chosen}
     rules: dict[int, Rule] = dict(determined)
@@ -84,12 +85,13 @@ def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rul
         if place in determined:
             _complete(determined[place], seen, some)
         elif place in pairs:
-            by = _order(chosen, seen, place, others)
-            rules[place] = _within(seen, place, others, by, some)
+            rules[place] = _within(seen, place, others, some)
+        elif place in lines:
+            rules[place] = _near(seen, place, *lines[place], some)
         else:
             rules[place] = _ordered(seen, place, others[0], place in strict, some)
     for place, others in gaps.items():
-        rules[place] = _absent(seen, place, others, rules.get(place), _order(chosen, seen, place))
+        rules[place] = _absent(seen, place, others, rules.get(place))
     return [rules[i] for i in _in_order(_rests(below, gaps))]
 
 
@@ -195,41 +197,19 @@ def _together(rule: Determined) -> list[int] | None:
     return None
 
 
-def _order(
-    chosen: Sequence[Rule], seen: Seen, place: int, others: Collection[int] = ()
-) -> np.ndarray | None:
-    """Return numbers (N,) that a column determines, with others, and that the model leaves out.
-
-    Categories stand in their order, so that a model finds again what it depended on.
-    """
-    for rule in chosen:
-        if not isinstance(rule, Lookup) or any(rule.parts) or rule.target not in seen.numeric:
-            continue
-        if place in rule.sources and set(rule.sources) <= {place, *others}:
-            numbers = seen.numbers(seen.codes, rule.target)
-            if not np.isnan(numbers).any():
-                return numbers
-    return None
-
-
-def _within(
-    seen: Seen, child: int, others: Sequence[int], by: np.ndarray | None, some: np.ndarray
-) -> Within:
+def _within(seen: Seen, child: int, others: Sequence[int], some: np.ndarray) -> Within:
     column, codes = seen.columns[child], seen.codes[some, child]
-    by = None if by is None else by[some]
     parents, place = np.unique(seen.codes[some][:, list(others)], axis=0, return_inverse=True)
     groups = [place.ravel() == i for i in range(len(parents))]
-    columns = [
-        LevelColumn.measure(codes[group], column, None if by is None else by[group])
-        for group in groups
-    ]
+    places = seen.places.get(child)
+    columns = [LevelColumn.measure(codes[group], column, places) for group in groups]
     return Within(
         name=seen.names[child],
         of=[seen.names[i] for i in others],
         target=child,
         sources=list(others),
         parents=parents.tolist(),
-        columns=[*columns, LevelColumn.measure(codes, column, by)],
+        columns=[*columns, LevelColumn.measure(codes, column, places)],
     )
 
 
@@ -243,7 +223,7 @@ def _complete(rule: Determined, seen: Seen, some: np.ndarray) -> None:
         column, own = seen.columns[place], seen.types[place]
         if isinstance(rule, Calendar):
             column, own = _difference(column, column.name, steps=True)
-        rest = measure_model(column, codes, own, seen.copies[left])
+        rest = measure_model(column, codes, own, seen.copies[left], seen.places.get(place))
         rule.set_rest(max(min(rule.rows, int(defined.sum())), 1), rest)
 
 
@@ -278,16 +258,14 @@ def _gaps_kept(seen: Seen, below: Mapping[int, Sequence[int]]) -> dict[int, list
     return kept
 
 
-def _absent(
-    seen: Seen, place: int, gaps: Sequence[int], rule: Rule | None, by: np.ndarray | None
-) -> Absent:
+def _absent(seen: Seen, place: int, gaps: Sequence[int], rule: Rule | None) -> Absent:
     some, column = seen.without_gaps(gaps), seen.columns[place]
     codes = seen.codes[some, place]
-    alone = rule is None and not np.isnan(codes).any()
+    alone = (rule is None or isinstance(rule, Near)) and not np.isnan(codes).any()
     column = replace(column, missing="no") if alone else column
-    inner = rule or measure_model(column, codes, seen.types[place], seen.copies[some])
-    if by is not None and isinstance(inner, EnumeratedColumn):
-        inner = LevelColumn.measure(codes, column, by[some])
+    inner = rule or measure_model(
+        column, codes, seen.types[place], seen.copies[some], seen.places.get(place)
+    )
     return Absent(
         name=seen.names[place],
         target=place,
@@ -400,4 +378,64 @@ def _ordered(seen: Seen, high: int, low: int, strict: bool, some: np.ndarray) ->
         ends=[float(present.min()), float(present.max())],
         strict=strict,
         rest=rest,
+    )
+
+
+# --- lines
+
+
+def _lines(
+    seen: Seen,
+    determined: Collection[int],
+    below: Mapping[int, Sequence[int]],
+    kept: Collection[int],
+) -> dict[int, tuple[int, float, float]]:
+    """Return the numbers of the base that a determined one tells nearly: by which, c_0 and c_1.
+
+    A line through the rows used to find it explains `EXPLAINED` of the variance in the others.
+    """
+    found: dict[int, tuple[int, float, float]] = {}
+    for place in seen.numeric:
+        model = seen.models[place]
+        if place in below or place in kept or not isinstance(model, NumberColumn) or model.atoms:
+            continue
+        best = 1 - EXPLAINED
+        for source in determined:
+            bound = source not in seen.numeric or seen.missing[source]
+            if bound or seen.scale(source).is_clock or leads(below, source, place):
+                continue
+            first, rest = (
+                np.stack([seen.numbers(rows, i) for i in (source, place)])
+                for rows in (seen.first, seen.rest)
+            )
+            first, rest = (one[:, ~np.isnan(one).any(0)] for one in (first, rest))
+            if rest.shape[1] < FEWEST or np.ptp(first[0]) == 0 or np.ptp(rest[1]) == 0:
+                continue
+            factor, constant = np.polyfit(*first, 1).tolist()
+            left = np.var(rest[1] - constant - factor * rest[0]) / np.var(rest[1])
+            if left < best:
+                best, found[place] = left, (source, constant, factor)
+    return found
+
+
+def _near(
+    seen: Seen, place: int, source: int, constant: float, factor: float, some: np.ndarray
+) -> Near:
+    own, column = seen.scale(place), seen.columns[place]
+    base = own.codes(constant + factor * seen.numbers(seen.codes, source))
+    gaps = (seen.codes[:, place] - base)[some]
+    column = column if np.isnan(gaps).any() else replace(column, missing="no")
+    column, kind = _difference(
+        column, f"{column.name} by {seen.names[source]}", steps=bool(own.unit)
+    )
+    present = seen.codes[~np.isnan(seen.codes[:, place]), place]
+    return Near(
+        name=seen.names[place],
+        of=[seen.names[source]],
+        target=place,
+        sources=[source],
+        scales=seen.scales_of(place, source),
+        constants=[constant, factor],
+        gap=measure_model(column, gaps, kind, seen.copies[some]),
+        ends=[float(present.min()), float(present.max())],
     )

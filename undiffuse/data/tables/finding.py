@@ -23,6 +23,7 @@ import numpy as np
 
 from undiffuse.data.tables.columns import Column, FloatColumn
 from undiffuse.data.tables.modelled import EnumeratedColumn, GivenColumn, ModelledColumn, copies_of
+from undiffuse.data.tables.placing import Places
 from undiffuse.data.tables.rules import Calendar, Determined, Formula, Lookup
 from undiffuse.data.tables.values import DAY_MINUTES, PARTS, Numbering, parts_of
 
@@ -52,6 +53,7 @@ class Seen:
         types: their Arrow types.
         models: how each is modelled alone.
         codes: (N, columns), the training rows.
+        places: the points of columns of categories without an order.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Seen:
         types: Sequence[pa.DataType],
         models: list[ModelledColumn],
         codes: np.ndarray,
+        places: Mapping[int, Places],
     ) -> None:
         self.columns, self.types, self.models, self.codes = columns, types, models, codes
+        self.places = places
         self.names = [column.name for column in columns]
         self.scales = [Numbering.of(column, own) for column, own in zip(columns, types)]
         rng = np.random.default_rng(0)

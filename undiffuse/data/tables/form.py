@@ -19,7 +19,7 @@ from undiffuse.atomic import atomic_file
 from undiffuse.data.pictures import LITERAL, figure_to_image, small_axes
 from undiffuse.data.tables.columns import Column
 from undiffuse.data.tables.identifier import Identifier
-from undiffuse.data.tables.unique import repeats
+from undiffuse.data.tables.unique import Key
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows
 
@@ -101,7 +101,7 @@ class TableForm:
         delimiter: what a CSV file is written with.
         left_out: the columns of the data that are not modelled, and that new rows may have.
         identifiers: those of them that samples get new values in, from the first place on.
-        keys: the places of columns in which, together, no two rows of the data agree; see `unique`.
+        keys: columns in which, together, no two rows of the data agree; see `unique`.
     """
 
     dtype = "float64"
@@ -116,7 +116,7 @@ class TableForm:
         delimiter: str = ",",
         left_out: Sequence[str] = (),
         identifiers: Sequence[Identifier] = (),
-        keys: Sequence[Sequence[int]] = (),
+        keys: Sequence[Key] = (),
     ) -> None:
         self.library = library
         self.schema = schema
@@ -192,12 +192,17 @@ class TableForm:
     def remarks(self, rows: np.ndarray) -> list[str]:
         """Return how many samples agree in what no two rows of the data agree in."""
         return [
-            f"{count:,} of {len(rows):,} samples have the {names} of another, which no two rows of "
-            "the data share: each is drawn by itself; remove them if that matters."
+            f"{count:,} of {len(rows):,} samples have the {names} of another, or of a row of the "
+            "data, which no two of these share: hardly any other was found; draw fewer, or remove "
+            "those."
             for key in self.keys
-            if (count := repeats(rows, key))
-            for names in [" and ".join(f'"{self.columns[i].name}"' for i in key)]
+            if (count := int(key.repeated(rows).sum()))
+            for names in [" and ".join(f'"{self.columns[i].name}"' for i in key.places)]
         ]
+
+    def repeated(self, rows: np.ndarray) -> np.ndarray:
+        """Return which samples (n,) agree in a key with one above them, or with the data."""
+        return np.any([np.zeros(len(rows), bool), *(key.repeated(rows) for key in self.keys)], 0)
 
     def bands(self, given: PartialRows, drawn: np.ndarray) -> Image.Image | None:
         """Return None: only sequences have bands; see `Form`."""

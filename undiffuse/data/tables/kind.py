@@ -50,10 +50,11 @@ from undiffuse.data.tables.modelled import (
     measure_model,
     phrase_of,
 )
+from undiffuse.data.tables.placing import Places, place_levels
 from undiffuse.data.tables.rules import RULES, Rule
 from undiffuse.data.tables.stated import Stated, read_rule, refuse_broken
 from undiffuse.data.tables.transform import TableTransform
-from undiffuse.data.tables.unique import unique_keys
+from undiffuse.data.tables.unique import Key, unique_keys
 from undiffuse.data.tables.values import Numbering
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Progress
@@ -89,6 +90,7 @@ class TableKind(Kind):
         "form": TableForm,
         "stated": Stated,
         "identifier": Identifier,
+        "key": Key,
         **MODELLED,
         **COLUMNS,
         **RULES,
@@ -133,8 +135,9 @@ class TableKind(Kind):
 
         def make_transform(chunks: Callable[[], Iterator[np.ndarray]]) -> TableTransform:
             rows = np.concatenate(list(chunks()))
-            models = _models(opened, columns, rows, {one.name for one in given})
-            seen = Seen(columns, [field.type for field in schema], models, rows)
+            places = place_levels(columns, rows)
+            models = _models(opened, columns, rows, {one.name for one in given}, places)
+            seen = Seen(columns, [field.type for field in schema], models, rows, places)
             rules = bind(seen, search=reading.rules is not False, stated=stated)
             for fact, model, column, field in zip(facts, models, columns, schema):
                 fact["modelled as"] = phrase_of(model, column, field.type)
@@ -154,7 +157,7 @@ class TableKind(Kind):
                 delimiter=opened.delimiter,
                 left_out=opened.left_out,
                 identifiers=placed(identifiers, read, opened.table.column_names),
-                keys=keys,
+                keys=[Key.of(matrix, key) for key in keys],
             ),
             make_transform=make_transform,
             name=opened.name,
@@ -302,15 +305,19 @@ class TableKind(Kind):
 
 
 def _models(
-    opened: TableSource, columns: Sequence[Column], rows: np.ndarray, given: Collection[str]
+    opened: TableSource,
+    columns: Sequence[Column],
+    rows: np.ndarray,
+    given: Collection[str],
+    places: Mapping[int, Places],
 ) -> list[ModelledColumn]:
     """Return how each column of training rows is modelled; some are given."""
     copies = copies_of(rows)
     models = [
         GivenColumn(name=column.name)
         if column.name in given
-        else measure_model(column, codes, field.type, copies)
-        for column, codes, field in zip(columns, rows.T, opened.table.schema)
+        else measure_model(column, codes, field.type, copies, places.get(i))
+        for i, (column, codes, field) in enumerate(zip(columns, rows.T, opened.table.schema))
     ]
     if not any(model.width for model in models):
         raise InputError(
@@ -370,13 +377,13 @@ def _vectors(own: Conditions | None, opened: TableSource, matrix: np.ndarray) ->
 
 def _tell_rules(rules: Sequence[Rule], tree: dict[str, Any], notes: list[str], name: str) -> None:
     """Write rules into the facts on a table, and a note on how many columns they bind."""
-    if not rules:
-        return
-    tree["rules"] = [{"column": rule.name, "rule": rule.phrase} for rule in rules]
-    told = {rule.name: rule.phrase for rule in rules}
     for fact in tree["columns"]:
-        if fact["name"] in told:
-            fact["modelled as"] = told[fact["name"]]
+        phrases = [rule.phrase for rule in rules if rule.name == fact["name"]]
+        fact["modelled as"] = phrases[0] if phrases else fact["modelled as"]
+    told = {rule.name: rule.phrase for rule in rules if rule.holds}
+    if not told:
+        return
+    tree["rules"] = [{"column": name, "rule": phrase} for name, phrase in told.items()]
     shown = "; ".join(f'"{name}" {phrase}' for name, phrase in [*told.items()][:_FEW])
     more = f"; and {len(told) - _FEW} more (see undiffuse info)" if len(told) > _FEW else ""
     notes.append(

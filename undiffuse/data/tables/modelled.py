@@ -13,10 +13,10 @@ With u uniform,
 
 which is an equality when x is standard normal.
 
-*Levels without an order* (3 to 16 categories) are corners of a simplex instead, in a dimension less
-than they are (see `unordered`): on a line they would have neighbours. Two, more than 16, and those
-that occur beside a value of another column stand by falling frequency: rare ones lie in a tail,
-where an interval of the same probability is wider.
+*Levels without an order* (3 categories or more) are points of a space instead (see `unordered` and
+`placing`): on a line they would have neighbours. Two stand by falling frequency. Those that keep to
+the values of other columns are intervals too, in an order of what goes together with them: then
+each has its share beside those values however little a model has learned (docs/measurements.md).
 
 A value that the n training rows do not have is one more level. The N_1 values that one row has are
 about as frequent together as all unseen ones (Good 1953), so their share N_1/n is split into
@@ -51,7 +51,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ from torch import Tensor
 from torch.special import ndtr, ndtri
 
 from undiffuse.data.tables.columns import Column, FloatColumn
-from undiffuse.data.tables.unordered import MOST
+from undiffuse.data.tables.placing import Places, by_frequency, place_alone
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,13 +74,11 @@ WIDE, BLOCK, EMPTY = (
     5.0,
 )  # a gap: share of the range, and times what its 8 nearest rows span
 STEEP = 1e-4  # half of the x that a gap takes
-KNOTS = 33  # at most; with fewer than eight rows to a knot there are fewer
+KNOTS = (33, 65, 129, 257)  # which of them, other rows decide; fewer with eight rows to a knot
+PER_KNOT = 20  # rows, with fewer of which no more than the first are tried
 EXACT_STEPS = 2**20  # whole numbers with up to this many steps come back exactly from float32
 _SAME = 1e-7  # relative difference of numbers that are one: those of float32 columns are rounded
 LEAST_SLOPE = 3e-6  # of the map on such a column: a bin is then several ulps wide, even in a tail
-
-
-_L = TypeVar("_L", bound="EnumeratedColumn")
 
 
 class ModelledColumn(ABC):
@@ -194,37 +192,39 @@ class EnumeratedColumn(ModelledColumn):
         fits = len(masses) - len(values) in (1, 2) and 0 <= unseen <= len(values)
         if not fits or len(masses) < 2 or min(masses) < 0 or sum(masses) <= 0:
             raise ValueError(f'column "{name}": the masses are none of its levels')
-        self.width = self._coordinates()
-
-    def _coordinates(self) -> int:
-        """How many coordinates of x its levels take."""
-        return 1
 
     @classmethod
-    def measure(
-        cls: type[_L], rows: np.ndarray, column: Column, by: np.ndarray | None = None
-    ) -> _L:
-        """Return the column of training rows (N,) of codes.
+    def counted(
+        cls, rows: np.ndarray, column: Column, places: Places | None = None
+    ) -> dict[str, Any]:
+        """Return the arguments that training rows (N,) of codes give.
 
         Args:
             rows: the codes.
             column: how they are stored.
-            by: numbers (N,) that they determine, which give values without an order one.
+            places: what gives values without an order one; None: their frequency.
         """
         present = rows[~np.isnan(rows)]
-        values, place, counts = np.unique(present, return_inverse=True, return_counts=True)
-        ordered = column.ordered or by is not None
-        if not column.ordered:
-            rank = -counts if by is None else np.bincount(place, by[~np.isnan(rows)]) / counts
-            order = np.argsort(rank, kind="stable")
-            values, counts = values[order], counts[order]
+        if column.ordered:
+            values, counts = np.unique(present, return_counts=True)
+        else:
+            values, counts = by_frequency(present)
+            if places is not None:
+                order = places.order(values)
+                values, counts = values[order], counts[order]
         once = counts == 1
         part = once.sum() / (once.sum() + 1)  # of a row, for each value seen once and for unseen
-        unseen = len(values) if ordered else len(values) - int(once.sum())
+        by_rank = column.ordered or places is not None
+        unseen = len(values) if by_rank else len(values) - int(once.sum())
         masses = np.insert(np.where(once, part, counts), unseen, part or 1.0).tolist()
         if column.missing != "no":
             masses.append(max(len(rows) - len(present), 1))
-        return cls(name=column.name, values=values.tolist(), masses=masses, unseen=unseen)
+        return {
+            "name": column.name,
+            "values": values.tolist(),
+            "masses": masses,
+            "unseen": unseen,
+        }
 
     @property
     def drawn(self) -> list[float | int]:
@@ -251,21 +251,52 @@ class EnumeratedColumn(ModelledColumn):
 class LevelColumn(EnumeratedColumn):
     """Levels that are intervals of one coordinate; for the arguments see `EnumeratedColumn`."""
 
+    width = 1
+
+    @classmethod
+    def measure(cls, rows: np.ndarray, column: Column, places: Places | None = None) -> LevelColumn:
+        """Return the column of training rows (N,) of codes; see `counted`."""
+        return cls(**cls.counted(rows, column, places))
+
 
 @final
 class UnorderedColumn(EnumeratedColumn):
-    """Levels that are corners; for the arguments see `EnumeratedColumn`.
+    """Levels that are points; unseen values share that of the level beside them: it is never empty.
 
-    Unseen values share the corner of the level beside them: it is never empty.
+    Args:
+        name: see `EnumeratedColumn`; so are `values`, `masses` and `unseen`.
+        points: of each value, and then of missing if it can be missing.
     """
 
-    def _coordinates(self) -> int:
-        return len(self.masses) - 2
+    def __init__(
+        self,
+        *,
+        name: str,
+        values: Sequence[float | int],
+        masses: Sequence[float | int],
+        unseen: int,
+        points: Sequence[Sequence[float]],
+    ) -> None:
+        super().__init__(name=name, values=values, masses=masses, unseen=unseen)
+        self.points, self.width = points, len(points[0]) if points else 0
+        even = all(len(point) == self.width for point in points)
+        if len(points) != len(masses) - 1 or not self.width or not even:
+            raise ValueError(f'column "{name}": the points are none of its levels')
+
+    @classmethod
+    def measure(
+        cls, rows: np.ndarray, column: Column, places: Places | None = None
+    ) -> UnorderedColumn:
+        """Return the column of training rows (N,) of codes, whose points may be known."""
+        counted = cls.counted(rows, column)
+        codes = np.array([*counted["values"], *([math.nan] if column.missing != "no" else [])])
+        places = place_alone(codes) if places is None else places
+        return cls(**counted, points=places.of(codes))
 
     @cached_property
-    def corners(self) -> list[int]:
-        """The corner of each level."""
-        own = [*range(len(self.masses) - 1)]
+    def place(self) -> list[int]:
+        """The place of each level among the points."""
+        own = [*range(len(self.points))]
         beside = min(self.unseen, len(self.values) - 1)
         return [*own[: self.unseen], beside, *own[self.unseen :]]
 
@@ -398,12 +429,16 @@ def copies_of(rows: np.ndarray) -> np.ndarray:
 
 
 def measure_model(
-    column: Column, codes: np.ndarray, arrow_type: pa.DataType, copies: np.ndarray | None = None
+    column: Column,
+    codes: np.ndarray,
+    arrow_type: pa.DataType,
+    copies: np.ndarray | None = None,
+    places: Places | None = None,
 ) -> ModelledColumn:
     """Decide how a column of an Arrow type is modelled.
 
     one value in every row                                    left out, and put back
-    a category, a boolean, at most 256 values on a grid       levels; 3 to 16 categories have no
+    a category, a boolean, at most 256 values on a grid       levels; 3 categories or more have no
                                                               order
     at most 256 values on no grid that recur                  levels
     anything else                                             a number; its atoms stand apart
@@ -413,6 +448,7 @@ def measure_model(
         codes: those of the training rows, (N,).
         arrow_type: the type that the column had in training.
         copies: which rows are copies of others, (N,); None: none.
+        places: where categories stand; None: as if there were no other columns.
     """
     values, counts = np.unique(codes[~np.isnan(codes)], return_counts=True)
     whole = len(values) > 0 and counts.sum() == len(codes)
@@ -423,8 +459,8 @@ def measure_model(
     grid = column.grid_of(values, arrow_type)
     repeated = len(values) <= min(MOST_LEVELS, counts.sum() / REPEATS)
     repeated = repeated and (bool(grid) or _recur(codes, ordinary, copies))
-    if not column.ordered and 2 < len(values) <= MOST - (column.missing != "no"):
-        return UnorderedColumn.measure(codes, column)
+    if not column.ordered and len(values) > 2:
+        return UnorderedColumn.measure(codes, column, places)
     if column.size or len(ordinary) < 2 or repeated:
         return LevelColumn.measure(codes, column)
     return NumberColumn.measure(codes, column, ordinary, grid)
@@ -518,15 +554,8 @@ def _knots(
     gaps: Sequence[tuple[float, float]],
 ) -> tuple[list[float], list[float]]:
     """Return quantiles at evenly spaced normal scores; equal ones share their mean score."""
-    n, half = len(values), 0.5 if whole else 0.0
-    farthest = float(ndtri(torch.tensor(1 - 0.5 / max(n, 2), dtype=torch.float64)))
-    scores = np.linspace(-farthest, farthest, int(np.clip(n // 8, 2, KNOTS)))
-    shares = ndtr(torch.tensor(scores)).numpy()
-    quantiles = np.quantile(values + half, shares) if n else np.zeros(2)
-    knots, group = np.unique(quantiles, return_inverse=True)
-    marks = np.bincount(group, weights=scores) / np.bincount(group)
-    apart = np.diff(knots) > 1e-12 * np.maximum(np.abs(knots[1:]), np.abs(knots[:-1])) + 1e-290
-    knots, marks = knots[np.append(True, apart)], marks[np.append(True, apart)]
+    half = 0.5 if whole else 0.0
+    knots, marks = _at_scores(values + half, _count(values + half, whole))
     for a, b in gaps:
         knots, marks = _with_gap(knots, marks, (a + whole, b), float(np.mean(values <= a)))
     if len(knots) < 2:  # hardly any ordinary value in the training rows: spread the whole range
@@ -536,6 +565,43 @@ def _knots(
         wider = np.append(0.0, rises.cumsum())
         marks = wider - wider[len(marks) // 2] + marks[len(marks) // 2]
     return knots.tolist(), marks.tolist()
+
+
+def _at_scores(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the quantiles of values (N,) at so many scores, and these, for `_knots`."""
+    farthest = float(ndtri(torch.tensor(1 - 0.5 / max(len(values), 2), dtype=torch.float64)))
+    scores = np.linspace(-farthest, farthest, count)
+    shares = ndtr(torch.tensor(scores)).numpy()
+    quantiles = np.quantile(values, shares) if len(values) else np.zeros(2)
+    knots, group = np.unique(quantiles, return_inverse=True)
+    marks = np.bincount(group, weights=scores) / np.bincount(group)
+    apart = np.diff(knots) > 1e-12 * np.maximum(np.abs(knots[1:]), np.abs(knots[:-1])) + 1e-290
+    return knots[np.append(True, apart)], marks[np.append(True, apart)]
+
+
+def _count(values: np.ndarray, whole: bool) -> int:
+    """Return how many knots the map of values (N,) has: under those of half, the rest is likeliest.
+
+    Values that are `whole` lie in the middle of their steps.
+    """
+    fewest = int(np.clip(len(values) // 8, 2, KNOTS[0]))
+    tried = [count for count in KNOTS[1:] if len(values) >= PER_KNOT * count]
+    if not tried:
+        return fewest
+    own, others = np.split(np.random.default_rng(0).permutation(values), [len(values) // 2])
+    if whole:
+        others = others + np.random.default_rng(1).uniform(-0.5, 0.5, len(others))
+
+    def nats(count: int) -> float:
+        knots, marks = _at_scores(own, count)
+        if len(knots) < 2:
+            return 0.0
+        slopes = np.diff(marks) / np.diff(knots)
+        j = np.searchsorted(knots[1:-1], others, side="right")
+        x = marks[j] + (others - knots[j]) * slopes[j]
+        return float(np.mean(np.log(slopes[j]) - x**2 / 2))
+
+    return max((fewest, *tried), key=nats)
 
 
 def _with_gap(

@@ -7,6 +7,9 @@ model, and the chain rule p(X) p(y | X) keeps the likelihood right:
                                 P(y | X) = n/(n + 1) if y = f(X), else q(y)/(n + 1), where q is the
                                 law of y alone: the share of what n rows have not shown.
     Ordered                     y >= x: the difference y - x >= 0 is modelled in the place of y.
+    Near                        y is nearly c_0 + c_1 x of an x that others determine, and so is no
+                                coordinate: the difference is modelled in the place of y. Any y can
+                                occur, so that this can be no breach.
     Absent                      y is missing where x is, in n rows: no coordinate is used there, and
                                 P is n/(n + 1) if y is missing, else q(y)/(n + 1). Elsewhere y has a
                                 model, or a rule, measured on those rows alone.
@@ -27,7 +30,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -35,7 +38,7 @@ from torch import Tensor
 
 from undiffuse.data.tables.batches import BATCHES, LevelBatch, negative_log_normal
 from undiffuse.data.tables.modelled import EnumeratedColumn, LevelColumn, ModelledColumn
-from undiffuse.data.tables.values import Numbering, said_part
+from undiffuse.data.tables.values import Numbering, said_part, to_common
 from undiffuse.data.unseen import log_seen
 
 _UNITS = ("year", "month", "day", "hour", "minute", "second")
@@ -87,6 +90,7 @@ class Rule(ABC):
     target: int
     sources: Sequence[int]
     width = 0  # coordinates of x
+    holds: ClassVar[bool] = True  # whether rows can break it
 
     @abstractmethod
     def encode(self, row: np.ndarray, z: Tensor, own: ModelledColumn) -> tuple[Tensor, Tensor]:
@@ -419,8 +423,8 @@ def least_codes(codes: np.ndarray, source: Numbering, own: Numbering, strict: bo
     if not own.unit:
         return source.numbers(codes)
     if source.unit:
-        ticks, size = source.ticks(codes) * own.denominator, source.denominator * own.unit
-        apart = ticks - own.offset * source.denominator
+        theirs, ours = to_common(source, own)
+        apart, size = source.ticks(codes) * theirs - own.offset * ours, ours * own.unit
         least = apart // size + 1 if strict else -(-apart // size)
     else:
         steps = (codes * own.denominator - own.offset) / own.unit
@@ -488,6 +492,56 @@ class Ordered(Rule):
     def phrase(self) -> str:
         """See `Rule`."""
         return f"is {'above' if self.strict else 'at least'} {self.both}"
+
+
+@final
+@dataclass(kw_only=True, eq=False)
+class Near(Rule):
+    """A target that is nearly a multiple of its source.
+
+    Args:
+        name: see `Rule`; so are `of`, `target` and `sources`.
+        scales: of the target and of the source, which is never missing.
+        constants: c_0 and c_1.
+        gap: the model of the difference, in the target's codes.
+        ends: the least and the greatest code of the target, which are kept.
+    """
+
+    scales: Sequence[Sequence[int]]
+    constants: Sequence[float]
+    gap: ModelledColumn
+    ends: Sequence[float]
+    holds = False
+
+    def __post_init__(self) -> None:
+        self._own, self._source = (Numbering(*scale) for scale in self.scales)
+        self._gap, self.width = _Part(self.gap), self.gap.width
+
+    def base(self, row: np.ndarray) -> np.ndarray:
+        """Return the codes (B,) that the difference is from."""
+        first, factor = self.constants
+        return self._own.codes(first + factor * self._source.numbers(row[:, self.sources[0]]))
+
+    def encode(self, row: np.ndarray, z: Tensor, own: ModelledColumn) -> tuple[Tensor, Tensor]:
+        """See `Rule`."""
+        return self._gap.encode(row[:, self.target] - self.base(row), np.ones(len(row), bool), z)
+
+    def decode(self, row: np.ndarray, x: Tensor) -> np.ndarray:
+        """See `Rule`."""
+        codes = np.clip(self.base(row) + self._gap.decode(x), *self.ends)
+        return codes if self._own.unit else self._own.codes(codes)
+
+    def broken(self, row: np.ndarray) -> np.ndarray:
+        """See `Rule`."""
+        return np.zeros(len(row), dtype=bool)
+
+    @property
+    def phrase(self) -> str:
+        """See `Rule`."""
+        first, factor = self.constants
+        sign = "-" if first < 0 else "+"
+        formula = f"{factor:.4g} × {self.of[0]} {sign} {abs(first):.4g}"
+        return f"is modelled by its difference from {formula}"
 
 
 @final
@@ -640,6 +694,7 @@ RULES: Mapping[str, type[Rule]] = {
     "lookup": Lookup,
     "calendar": Calendar,
     "ordered": Ordered,
+    "near": Near,
     "within": Within,
     "absent": Absent,
 }

@@ -1,18 +1,22 @@
-"""Rules that the owner of a table states: `arrival > departure`, `price >= 0`."""
+"""Rules that the owner of a table states: `arrival > departure`, `price >= 0`, `day < 2025-01-01`.
+
+Days and times are compared as whole numbers of the finer unit of the two: a day begins at midnight,
+UTC where the other side has a time zone.
+"""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import final
 
 import numpy as np
 
 from undiffuse.data.tables.columns import Column, DayColumn
 from undiffuse.data.tables.days import days_of
-from undiffuse.data.tables.values import Numbering
+from undiffuse.data.tables.values import Numbering, to_common
 from undiffuse.errors import InputError
 from undiffuse.reading import number_in
 
@@ -39,14 +43,14 @@ class Stated:
         sign: a key of `SIGNS`.
         places: the places of the columns.
         scales: theirs.
-        number: what the one column is compared with.
+        number: what the one column is compared with: of days and times in their whole numbers.
     """
 
     text: str
     sign: str
     places: Sequence[int]
     scales: Sequence[Sequence[int]]
-    number: float | None = None
+    number: float | int | None = None
 
     def __post_init__(self) -> None:
         self._scales = [Numbering(*scale) for scale in self.scales]
@@ -66,12 +70,13 @@ class Stated:
 
     def broken(self, row: np.ndarray) -> np.ndarray:
         """Return which rows (B, columns) of codes break it."""
-        if len(self.places) > 1 and all(scale.unit for scale in self._scales):
-            sides = [
-                scale.ticks(row[:, i])
-                * (math.lcm(*(s.denominator for s in self._scales)) // scale.denominator)
-                for scale, i in zip(self._scales, self.places)
-            ]
+        whole = all(scale.unit for scale in self._scales)
+        if self.number is None and whole:
+            factors = to_common(*self._scales)
+            parts = zip(self._scales, self.places, factors)
+            sides = [scale.ticks(row[:, i]) * factor for scale, i, factor in parts]
+        elif self._scales[0].day:
+            sides = [self._scales[0].ticks(row[:, self.places[0]]), np.int64(self.number or 0)]
         else:
             sides = [s.numbers(row[:, i]) for s, i in zip(self._scales, self.places)]
             if self.number is not None:
@@ -88,10 +93,9 @@ def read_rule(
     if sign not in SIGNS or not left or not right or any(more):
         raise InputError(f'{where}: --data.rule "{text}" is not a comparison; {_ADVICE}.')
     names = [column.name for column in columns]
-    if left not in names and number_in(left) is not None and right in names:
+    if left not in names and _value(left) is not None and right in names:
         left, sign, right = right, _MIRRORED[sign], left
-    number = number_in(right) if right not in names else None
-    number = number if math.isfinite(number or 0.0) else None  # inf and nan are no numbers here
+    number = _value(right) if right not in names else None
     for name in [left, *([right] if number is None else [])]:
         if name not in names:
             shown = ", ".join(names[:8]) + ", ..." * (len(names) > 8)
@@ -107,12 +111,15 @@ def read_rule(
             f"{_ADVICE}."
         )
     found = [scale for scale in own if scale is not None]
-    units = {scale.day for scale in found}
+    units = {(scale.day > 0, scale.is_clock) for scale in found}
     column = columns[places[0]]
-    if number is not None and isinstance(column, DayColumn):
+    if isinstance(number, timedelta):
+        number = number // timedelta(microseconds=1) * found[0].day // 86_400_000_000
+        units.add((True, 0))
+    elif number is not None and isinstance(column, DayColumn):
         number = float(days_of(np.array([number]), column.written)[0][0])
-    elif number is not None and found[0].day:
-        units.add(0)
+    elif number is not None:
+        units.add((False, 0))
     if len(set(places)) < len(places):
         raise InputError(f'{where}: --data.rule "{text}" names one column twice; {_ADVICE}.')
     if len(units) > 1:
@@ -126,6 +133,19 @@ def read_rule(
         scales=[[*map(int, scale)] for scale in found],
         number=number,
     )
+
+
+def _value(text: str) -> float | timedelta | None:
+    """Return the number that a text is, or of a day or a time what it is after 1970; else None."""
+    number = number_in(text)
+    if number is not None:
+        return number if np.isfinite(number) else None  # inf and nan are no numbers here
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return moment - datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def refuse_broken(rules: Sequence[Stated], matrix: np.ndarray, where: str) -> None:

@@ -1,18 +1,17 @@
-"""Levels without an order as corners of a regular simplex, any two of which are equally far apart.
+"""Levels without an order as points of a space, each in a cell of its own.
 
-K levels are the corners c e_1, ..., c e_K of R^K, seen in the K - 1 dimensions of their
-differences. A point of level k is y = c e_k + z, z standard normal, if corner k is the nearest to
-it; if it is another corner j, y is reflected into the cell of k: its coordinates j and k are
-swapped. What is reflected from the cell of j is as N(c e_j, I) is in the cell of k, so that
+Level k has a point e_k, several deviations of the noise away from all others, and a weight w_k, its
+share. By Bayes' rule for N(y; e_k, I), P(k | y) = softmax_k(log w_k - |y - e_k|^2/2). The decoder
+takes its largest entry, so that space is parted into convex cells, and a level always comes back.
 
-    q(y | k) = sum_j N(y; c e_j, I)   in the cell of k, else 0,
+A point of level k is y = e_k + z, z standard normal, if it lies in the cell of k. If not, it moves
+on the ray from e_k through it: where that leaves the cell at a distance R, and y is at t > R, it is
+put to R^2/t. In the cell, the density is that of what was there and of what was moved there,
+
+    q(y | k) = N(z; 0, I) + (R/t)^(2 d) N((R/t)^2 z; 0, I),   t = |z|,   in d dimensions,
     log P(k) = log E_q[p(y) / q(y | k)] >= E_q[log p(y) - log q(y | k)],
 
-which is an equality where p is sum_k P(k) q(y | k). The decoder is a softmax over the corners, of
-which the largest entry is taken, so a level always comes back.
-
-There are such corners for at most `MOST` levels: each is one more coordinate, in which p loses some
-of the bound (docs/measurements.md).
+which is an equality where p is sum_k P(k) q(y | k).
 """
 
 from __future__ import annotations
@@ -25,70 +24,93 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-MOST = 16  # corners
-APART = 4.5  # half the distance of two corners, in standard deviations
+APART = 4.5  # half the least distance of two points, in standard deviations
+RARE = 20.0  # nats by which the weight of a level is at most below the largest: each has a cell
 
 
 @final
-class Simplices:
-    """Simplices, U of them, each scaled to mean 0 and on average variance 1.
+class Points:
+    """The points of U columns, those of each scaled to mean 0 and on average variance 1.
 
-    The largest has K corners; what a smaller one lacks of its K - 1 coordinates is zero.
+    The longest column has K levels and the widest D dimensions; what others lack is zero.
 
     Args:
-        shares: of the corners of each.
+        points: of each column, (levels, dimensions), at least 2 `APART` from each other.
+        shares: of the levels of each.
     """
 
-    def __init__(self, shares: Sequence[Tensor]) -> None:
-        counts = torch.tensor([len(own) for own in shares])
-        most = int(counts.max())
-        self.widths = counts - 1
-        self._size = math.sqrt(2) * APART  # c: two corners are c sqrt(2) apart
-        self._frames = torch.zeros(len(shares), most, most - 1, dtype=torch.float64)
-        for frame, count in zip(self._frames, counts.tolist()):
-            centred = torch.eye(count, dtype=torch.float64)[:, 1:] - 1 / count
-            frame[:count, : count - 1] = torch.linalg.qr(centred)[0]  # orthonormal columns
-        self._lacks = torch.arange(most)[:, None, None] >= counts[:, None]  # (K, U, 1)
-        padded = pad_sequence([own / own.sum() for own in shares], batch_first=True)
-        self._means = self._size * torch.einsum("uk,ukd->du", padded, self._frames)[:, :, None]
-        spread = self._size**2 * (1 - padded.square().sum(1)) / self.widths
-        self._scales = (1 + spread).sqrt()[:, None]  # (U, 1)
+    def __init__(self, points: Sequence[Tensor], shares: Sequence[Tensor]) -> None:
+        points = [one.double() for one in points]
+        shares = [one / one.sum() for one in shares]
+        self.widths = torch.tensor([one.shape[1] for one in points])
+        most = int(self.widths.max())
+        wide = [torch.nn.functional.pad(one, (0, most - one.shape[1])) for one in points]
+        self._points = pad_sequence(wide, batch_first=True)  # (U, K, D)
+        shares_of = pad_sequence(shares, batch_first=True)
+        logs = shares_of.log()
+        logs = logs.clamp(min=logs.amax(1, keepdim=True) - RARE)
+        self._log_weights = logs.masked_fill(shares_of <= 0, -math.inf)[:, None]  # (U, 1, K)
+        means = torch.stack([share @ one for share, one in zip(shares, wide)])
+        spread = [
+            share @ (one - mean).square().sum(1) for share, one, mean in zip(shares, wide, means)
+        ]
+        self._scales = (1 + torch.stack(spread) / self.widths).sqrt()[:, None, None]
+        self._means = means[:, None]  # (U, 1, D)
+        self._halves = torch.cdist(self._points, self._points).square() / 2
 
     def draw(self, level: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a point x (K - 1, U, B) float32 of each level (U, B), and log q (U, B).
+        """Return a point x (D, U, B) float32 of each level (U, B), and log q (U, B).
 
         Args:
             level: from 0 on.
-            z: standard normal noise, (K - 1, U, B).
+            z: standard normal noise, (D, U, B).
         """
-        frames, means, scales, lacks, widths = (
-            one.to(z.device)
-            for one in (self._frames, self._means, self._scales, self._lacks, self.widths[:, None])
+        own = self._points.to(z.device).gather(1, level[..., None].expand(-1, -1, len(z)))
+        log_w = self._log_weights.to(z.device)
+        halves = self._halves.to(z.device).gather(
+            1, level[..., None].expand(-1, -1, log_w.shape[2])
         )
-        corners = self._size * frames.permute(2, 0, 1)  # (K - 1, U, K)
-        own = corners.gather(2, level.expand(len(corners), -1, -1))
-        height = self._heights(own + z.double())
-        nearest, level = height.argmax(0, keepdim=True), level[None]
-        there, here = height.gather(0, nearest), height.gather(0, level)
-        height = height.scatter(0, nearest, here).scatter(0, level, there)
-        y = torch.einsum("ukd,kub->dub", frames, height.masked_fill(lacks, 0.0))
-        x = ((y - means) / scales).float()
-        height = self._heights(means + scales * x.double())
-        over = height.argmax(0) != level[0]
-        if over.any():  # rounding took a point across the face of its cell
-            x = torch.where(over, ((y + 2**-16 * (own - y) - means) / scales).float(), x)
-            height = self._heights(means + scales * x.double())
-        square = (means + scales * x.double()).square().sum(0)
-        square = square + self._size**2 * widths / (widths + 1)
-        constant = widths * (scales.log() - 0.5 * math.log(2 * math.pi))
-        return x, (self._size * height).logsumexp(0) - 0.5 * square + constant
+        own_w = log_w.expand(-1, level.shape[1], -1).gather(2, level[..., None])
+        faces = (halves + own_w - log_w).scatter(2, level[..., None], math.inf)
+        z = z.double().permute(1, 2, 0)
+        part = self._part(z, own, faces)
+        x = self._scaled(own + z / part.clamp(min=1.0)[..., None] ** 2)
+        over = self._nearest(x) != level
+        if over.any():  # rounding took a point across a face of its cell
+            inner = z * (1 - 2**-12) / part.clamp(min=1.0)[..., None] ** 2
+            x = torch.where(over[..., None], self._scaled(own + inner), x)
+        z = self._unscaled(x) - own
+        part, square = self._part(z, own, faces), z.square().sum(-1)
+        width = self.widths.to(z.device)[:, None]
+        moved = -0.5 * square / part**4 - 2 * width * part.log()
+        moved = torch.where(part > 1e-9, moved, -math.inf)  # nothing comes so near to the point
+        constant = self._scales[..., 0].to(z.device).log() - 0.5 * math.log(2 * math.pi)
+        log_q = torch.logaddexp(-0.5 * square, moved) + width * constant
+        return x.permute(2, 0, 1), log_q
 
     def nearest(self, x: Tensor) -> Tensor:
-        """Return the corner (U, B) that is nearest to each x (K - 1, U, B)."""
-        means, scales = (one.to(x.device) for one in (self._means, self._scales))
-        return self._heights(means + scales * x.double()).argmax(0)
+        """Return the level (U, B) in whose cell each x (D, U, B) lies."""
+        return self._nearest(x.permute(1, 2, 0))
 
-    def _heights(self, y: Tensor) -> Tensor:
-        """Return the coordinates (K, U, B) in R^K of points, -inf at corners that are none."""
-        frames, lacks = (one.to(y.device) for one in (self._frames, self._lacks))
-        return torch.einsum("ukd,dub->kub", frames, y).masked_fill(lacks, -math.inf)
+    def _part(self, z: Tensor, own: Tensor, faces: Tensor) -> Tensor:
+        """Return t/R, the part (U, B) that z (U, B, D) is of the way to where it leaves the cell.
+
+        Args:
+            z: from the own point on.
+            own: that point, (U, B, D).
+            faces: (e_j - e_k) . z on the face to each level j, (U, B, K).
+        """
+        points = self._points.to(z.device)
+        along = torch.einsum("ubd,ukd->ubk", z, points) - (z * own).sum(-1, keepdim=True)
+        return (along / faces).amax(-1).clamp(min=0.0)
+
+    def _nearest(self, x: Tensor) -> Tensor:
+        points, y = self._points.to(x.device), self._unscaled(x)
+        heights = torch.einsum("ubd,ukd->ubk", y, points) - points.square().sum(-1)[:, None] / 2
+        return (heights + self._log_weights.to(x.device)).argmax(-1)
+
+    def _scaled(self, y: Tensor) -> Tensor:
+        return ((y - self._means.to(y.device)) / self._scales.to(y.device)).float()
+
+    def _unscaled(self, x: Tensor) -> Tensor:
+        return self._means.to(x.device) + self._scales.to(x.device) * x.double()

@@ -6,6 +6,7 @@ steps of three grids.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -102,6 +103,17 @@ class Numbering(NamedTuple):
         else:
             found = self.ticks(codes) % int(part[1:])
         return np.where(np.isnan(codes), np.nan, found.astype(np.float64))
+
+
+def to_common(one: Numbering, other: Numbering) -> tuple[int, int]:
+    """Return by what the ticks of two columns are multiplied to be of one unit.
+
+    >>> to_common(Numbering(0, 5, 10), Numbering(0, 1, 100))
+    (10, 1)
+    """
+    units = [scale.denominator * max(scale.day, 1) for scale in (one, other)]
+    common = math.lcm(*units)
+    return common // units[0], common // units[1]
 
 
 def _day_of(arrow_type: pa.DataType) -> int:
