@@ -162,6 +162,17 @@ def frame() -> pd.DataFrame:
     )
 
 
+def test_rules_that_a_condition_is_part_of_are_named_and_said_not_to_be_kept() -> None:
+    table = frame().assign(double=lambda f: f.age * 2)
+    data = load(table, condition="age")
+    (note,) = (note for note in data.notes if "conditions take no part in rules" in note)
+    assert note.endswith('not kept exactly: that "double" follows from "age" (2 × age).')
+    assert "rules" not in data.describe()
+    data = load(table.drop(columns="double"), condition="age")
+    (note,) = (note for note in data.notes if "conditions take no part in rules" in note)
+    assert note.endswith("and not kept exactly.")
+
+
 def test_columns_of_a_table_leave_the_model_and_stay_in_the_rows() -> None:
     table = frame()
     data = load(table, condition="age,colour,day")

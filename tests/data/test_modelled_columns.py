@@ -131,6 +131,19 @@ def test_levels_have_their_shares_and_unseen_values_theirs(values, listed, count
     np.testing.assert_allclose(column.masses, counts)
 
 
+def test_a_map_has_as_many_knots_as_make_other_rows_likeliest():
+    """Of numbers in many narrow blocks more than of a smooth law, of which more would be noise."""
+    blocks = rng.integers(0, 60, 6000) * 100 + rng.integers(0, 40, 6000)
+    smooth = np.round(rng.normal(0, 2000, 6000)).astype(int)
+    counts = []
+    for values in (blocks, smooth):
+        column, _ = modelled(values.tolist())
+        assert isinstance(column, NumberColumn)
+        counts.append(len(column.knots))
+    assert counts[0] > 100
+    assert counts[1] <= 65
+
+
 def test_categories_of_one_frequency_stand_in_the_order_in_which_they_come():
     names = [f"{i:03d}" for i in range(90)]
     column, _ = modelled(names[::-1] * 2 + names[::2])

@@ -15,7 +15,7 @@ from undiffuse import parts
 from undiffuse.data import complete, conform, load, restore
 from undiffuse.data.tables.finding import FEWEST
 from undiffuse.data.tables.modelled import MODELLED
-from undiffuse.data.tables.rules import RULES, Determined, Lookup
+from undiffuse.data.tables.rules import RULES, Determined, Lookup, Near
 from undiffuse.data.tables.stated import SIGNS
 from undiffuse.data.tables.transform import TableTransform
 from undiffuse.errors import InputError
@@ -558,6 +558,35 @@ def test_a_difference_has_the_density_of_the_larger_given_the_smaller():
         assert total == pytest.approx(1, abs=0.03)
 
 
+def test_a_number_that_a_determined_one_nearly_tells_has_the_density_of_the_difference():
+    """air = distance/8 + a normal of deviation 3, where the route determines the distance."""
+    data = read(routes)
+    rule = next(one for one in data.transform.rules if isinstance(one, Near))
+    _, factor = rule.constants
+    assert (rule.name, rule.of) == ("air", ["distance"])
+    assert factor == pytest.approx(1 / 8, abs=0.002)
+    rows = stored(data)
+    apart = rows[:, rule.target] - rule.base(rows)
+    assert apart.std() == pytest.approx(3, rel=0.1)
+    spread = np.linspace(-40, 40, 8001)
+    of_gaps = TableTransform(columns=[rule.gap])
+    for row in rows[:3]:
+        some = np.repeat(row[None], len(spread), 0)
+        some[:, rule.target] = rule.base(row[None]) + spread
+        nats = known(data, some)
+        total = np.exp((nats - (nats[4000] - _alone(of_gaps, spread[[4000], None]))).numpy()).sum()
+        assert total * (spread[1] - spread[0]) == pytest.approx(1, abs=0.03)
+    assert not any(line["column"] == "air" for line in data.describe()["rules"])
+    told = {fact["name"]: fact["modelled as"] for fact in data.describe()["columns"]}
+    assert told["air"].startswith("is modelled by its difference from 0.12")
+
+
+def test_a_number_that_is_told_too_little_or_by_one_of_the_base_is_modelled_alone():
+    far = frame(routes).assign(air=lambda f: f.air + np.random.default_rng(1).normal(0, 30, ROWS))
+    for table in (far, frame(routes).drop(columns="dest")):
+        assert not any(isinstance(rule, Near) for rule in load(table).transform.rules)
+
+
 def test_a_breach_is_named_and_costs_as_the_unseen_does():
     data = read(places)
     odd = frame(places).head(4)
@@ -642,6 +671,29 @@ def test_a_column_that_is_compared_with_a_number_may_follow_from_others(made, ru
         assert np.all(keeps(rows, real))
 
 
+def test_days_and_times_are_compared_with_each_other_and_with_dates(tmp_path):
+    """A date is its midnight; what is drawn keeps the rule, across units and however written."""
+    rng = np.random.default_rng(0)
+    day = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 90, 200), "D")
+    end = day + pd.to_timedelta(rng.integers(1, 9000, 200), "min")
+    table = pd.DataFrame({"start": day.strftime("%d.%m.%Y"), "end": end.strftime("%Y-%m-%d %H:%M")})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    written = pd.DataFrame({"start": day.strftime("%Y%m%d").astype(int), "end": end})
+    rules = ["end > start", "start >= 2024-01-01", "2024-04-07T00:00 > end"]
+    for source in (tmp_path / "t.csv", pd.DataFrame({"start": day.date, "end": end}), written):
+        data = load(source, rule=rules)
+        rows = data.form.table(data.transform.decode(torch.randn(300, *data.shape))).to_pandas()
+        assert (pd.to_datetime(rows.end) > pd.to_datetime(rows.start.astype(str))).all()
+        assert rows.start.nunique() > 20
+        with pytest.raises(InputError, match='rows break the stated rule "start < 2024-03-01"'):
+            load(source, rule="start < 2024-03-01")
+    noon = written.assign(start=20240301)
+    noon.loc[:4, "start"] = 20240229
+    load(noon, rule=["start <= 2024-03-01T12:00", "start < 2024-03-01T12:00"])
+    with pytest.raises(InputError, match="195 rows break the stated rule"):
+        load(noon, rule="start < 2024-03-01")
+
+
 def test_a_day_or_a_time_is_compared_with_a_number_written_as_they_are():
     rng = np.random.default_rng(0)
     day = pd.Timestamp("2023-12-01") + pd.to_timedelta(rng.integers(0, 90, 200), "D")
@@ -667,6 +719,8 @@ def test_a_day_or_a_time_is_compared_with_a_number_written_as_they_are():
         ("word >= 3", "only numbers, days and times can be compared"),
         ("when >= 3", "not of one kind"),
         ("when >= start", "not of one kind"),
+        ("start >= 2024-01-01", "not of one kind"),
+        ("when >= 2024-13-01", 'there is no column "2024-13-01"'),
         ("start >= start", '"start >= start" names one column twice'),
         ("start => end", "is not a comparison"),
         ("start <> end", "is not a comparison"),

@@ -156,6 +156,7 @@ def towns(n=3000, seed=0, count=60):
             "rain": height * 3 + rng.normal(size=n),
             "tree": np.where(rng.random(n) < height, "fir", rng.choice(["oak", "elm", "ash"], n)),
             "country": np.where(town % 2, "north", "south"),
+            "bus": [f"b{i:02d}" for i in (town * 7 + rng.integers(0, 4, n)) % 30],
             "height": height,
         }
     )
@@ -172,10 +173,14 @@ def renamed(frame, seed):
 
 
 def test_another_naming_of_the_categories_changes_nothing():
-    """Bit for bit: the coordinates, their corrections, and but for the names what is drawn."""
+    """Bit for bit: the coordinates, their corrections, and but for the names what is drawn.
+
+    So it is of points, of what is looked up, and of categories that occur beside some others only.
+    """
     frame = towns().drop(columns="height")
     other, names = renamed(frame, 1)
     one, two = load(frame), load(other)
+    assert {type(rule).__name__ for rule in one.transform.rules} == {"Within", "Lookup"}
     rows = [torch.from_numpy(data.loaded.rows.take(np.arange(500))) for data in (one, two)]
     z = noise(500, *one.transform.shape)
     (x, correction), (y, same) = (

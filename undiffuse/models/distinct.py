@@ -60,20 +60,21 @@ def distinct(
         return rows
     vector = model.vectors_of(options.pop("where", None))
     vector = options.pop("vector", None) if vector is None else vector
-    first, seed = options.pop("first", 0), options.get("seed", 0)
-    asked = {"label": options.pop("label", None), "vector": vector, "seed": seed, "first": first}
-    conditions = model.sample_conditions(len(rows), **asked)
-    numbers = first if isinstance(first, np.ndarray) else first + np.arange(len(rows))
+    first, label = options.pop("first", 0), options.pop("label", None)
+    shared: dict[str, Any] = {"label": label, "seed": options.get("seed", 0), "first": first}
+    conditions = model.sample_conditions(len(rows), vector=vector, **shared)
+    numbers = np.arange(len(rows)) + first if isinstance(first, int) else np.asarray(first)
     rows, drawn, fruitless = rows.copy(), 0, 0
     for round_number in range(1, ROUNDS + 1):
         if progress is not None:
             progress(round_number, ROUNDS, "drawing again")
-        own = {name: value[repeated] for name, value in conditions.items()}
+        own: dict[str, Any] = {name: value[repeated] for name, value in conditions.items()}
         if "label" in own:
-            own["label"] = own["label"].tolist() if bool((own["label"] >= 0).all()) else None
+            known = bool((own["label"] >= 0).all())
+            own["label"] = [int(label) for label in own["label"]] if known else None
         n = 1 if "vector" in own else len(repeated)
-        first = numbers[repeated] + round_number * _APART
-        rows[repeated] = model.sample_rows(n, first=first, **own, **options)
+        own["first"] = numbers[repeated] + round_number * _APART
+        rows[repeated] = model.sample_rows(n, **own, **options)
         drawn, left = drawn + len(repeated), np.flatnonzero(model.form.repeated(rows))
         fruitless = 0 if len(left) < len(repeated) else fruitless + len(repeated)
         repeated = left

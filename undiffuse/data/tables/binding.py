@@ -411,7 +411,7 @@ def _lines(
             first, rest = (one[:, ~np.isnan(one).any(0)] for one in (first, rest))
             if rest.shape[1] < FEWEST or np.ptp(first[0]) == 0 or np.ptp(rest[1]) == 0:
                 continue
-            factor, constant = np.polyfit(*first, 1).tolist()
+            factor, constant = np.polyfit(first[0], first[1], 1).tolist()
             left = np.var(rest[1] - constant - factor * rest[0]) / np.var(rest[1])
             if left < best:
                 best, found[place] = left, (source, constant, factor)

@@ -39,7 +39,7 @@ from undiffuse.data.tables.columns import (
     text_to,
 )
 from undiffuse.data.tables.days import CLOCK, PLACES
-from undiffuse.data.tables.finding import Seen
+from undiffuse.data.tables.finding import Seen, determinations
 from undiffuse.data.tables.form import TableForm, need_pyarrow, schema_to_text
 from undiffuse.data.tables.identifier import Identifier
 from undiffuse.data.tables.modelled import (
@@ -66,10 +66,7 @@ if TYPE_CHECKING:
     from undiffuse.data.tables.opened import TableSource
 
 _FEW = 3  # columns named in a sentence
-_NOT_KEPT = (
-    "conditions take no part in rules: what holds between them and other columns is learned, and "
-    "not kept exactly."
-)
+_NOT_KEPT = "conditions take no part in rules: what holds between them and other columns is learned"
 _PARTS = {"y": "year", "m": "month", "d": "day"}
 _WRITTEN = {
     **{written: f"days, {', '.join(map(_PARTS.__getitem__, written))}" for written in PLACES},
@@ -142,7 +139,7 @@ class TableKind(Kind):
             for fact, model, column, field in zip(facts, models, columns, schema):
                 fact["modelled as"] = phrase_of(model, column, field.type)
             if given and reading.rules is not False:
-                notes.append(f"{opened.name}: {_NOT_KEPT}")
+                notes.append(_unkept(opened, seen, {one.name for one in given}))
             _tell_rules(rules, tree, notes, opened.name)
             return TableTransform(columns=models, rules=rules, stated=stated)
 
@@ -366,6 +363,24 @@ def _given(
         said = "" if column.size else column.summary(codes, field.type)
         given.append(Given(name=name, codes=codes, categories=texts, place=place, said=said))
     return tuple(given)
+
+
+def _unkept(opened: TableSource, seen: Seen, given: set[str]) -> str:
+    """Return a note on the rules that conditions are part of, of which some are named."""
+    models = [
+        measure_model(column, codes, own) if column.name in given else model
+        for column, codes, own, model in zip(seen.columns, seen.codes.T, seen.types, seen.models)
+    ]
+    every = Seen(seen.columns, seen.types, models, seen.codes, seen.places)
+    found = {  # what conditions determine; else what determines them
+        rule.name: f'that "{rule.name}" {rule.phrase}'
+        for rule in determinations(every)
+        if given & {rule.name, *rule.of}
+    }
+    found = {name: told for name, told in found.items() if name not in given} or found
+    shown = "; ".join([*found.values()][:_FEW])
+    shown += f"; and {len(found) - _FEW} more" if len(found) > _FEW else ""
+    return f"{opened.name}: {_NOT_KEPT}, and not kept exactly{': ' * bool(found)}{shown}."
 
 
 def _vectors(own: Conditions | None, opened: TableSource, matrix: np.ndarray) -> np.ndarray | None:

@@ -528,7 +528,8 @@ class Near(Rule):
 
     def decode(self, row: np.ndarray, x: Tensor) -> np.ndarray:
         """See `Rule`."""
-        codes = np.clip(self.base(row) + self._gap.decode(x), *self.ends)
+        low, high = self.ends
+        codes = np.clip(self.base(row) + self._gap.decode(x), low, high)
         return codes if self._own.unit else self._own.codes(codes)
 
     def broken(self, row: np.ndarray) -> np.ndarray:

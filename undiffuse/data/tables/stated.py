@@ -76,7 +76,7 @@ class Stated:
             parts = zip(self._scales, self.places, factors)
             sides = [scale.ticks(row[:, i]) * factor for scale, i, factor in parts]
         elif self._scales[0].day:
-            sides = [self._scales[0].ticks(row[:, self.places[0]]), np.int64(self.number or 0)]
+            sides = [self._scales[0].ticks(row[:, self.places[0]]), np.asarray(self.number)]
         else:
             sides = [s.numbers(row[:, i]) for s, i in zip(self._scales, self.places)]
             if self.number is not None:
@@ -114,7 +114,8 @@ def read_rule(
     units = {(scale.day > 0, scale.is_clock) for scale in found}
     column = columns[places[0]]
     if isinstance(number, timedelta):
-        number = number // timedelta(microseconds=1) * found[0].day // 86_400_000_000
+        whole, rest = divmod(number // timedelta(microseconds=1) * found[0].day, 86_400_000_000)
+        number = whole + 0.5 if rest else whole  # between two of the column's
         units.add((True, 0))
     elif number is not None and isinstance(column, DayColumn):
         number = float(days_of(np.array([number]), column.written)[0][0])
