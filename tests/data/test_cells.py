@@ -52,7 +52,8 @@ def typed(cells, delimiter=",", **others):
         (["2020-01-31", "1969-12-31"], pa.date32()),
         (["2020-01-31", "2020-01-31 10:00:00"], pa.timestamp("s")),
         (["2020-01-31 10:00:00.123456789", "2020-01-31"], pa.timestamp("ns")),
-        (["2020-01-31T10:00:00Z", "2020-01-31T10:00:00+02:00"], pa.timestamp("ns", "UTC")),
+        (["2020-01-31T10:00:00Z", "2020-01-31T10:00:00+02:00"], pa.timestamp("s", "UTC")),
+        (["2020-01-31 10:00:00.5Z", "2020-01-31 10:00:00Z"], pa.timestamp("ns", "UTC")),
         (["10:00:00", "23:59:59"], pa.time32("s")),
         (["1", "x"], pa.string()),
         (["NA", "", "?"], pa.null()),
@@ -62,8 +63,20 @@ def typed(cells, delimiter=",", **others):
 def test_cells_are_of_the_first_type_that_holds_them_all(cells, arrow_type):
     column = typed(cells)
     assert column.values.type == arrow_type
-    assert (column.spelling, column.odd) == (Plain(), ())
+    assert (column.spelling, column.odd) == (Plain("T" if "T" in cells[0] else " "), ())
     assert len(column.values) == len(cells)
+
+
+@pytest.mark.parametrize("between", ["T", " "])
+@pytest.mark.parametrize("zone", ["Z", ""])
+def test_days_with_a_time_are_written_as_they_were(between, zone, tmp_path):
+    cells = [f"2020-01-{1 + i % 28:02d}{between}{i % 24:02d}:30:00{zone}" for i in range(60)]
+    pd.DataFrame({"t": cells, "x": np.arange(60) ** 2}).to_csv(tmp_path / "t.csv", index=False)
+    data = load(tmp_path / "t.csv")
+    data.form.save(data.loaded.rows.take(np.arange(60)), tmp_path / "out.csv")
+    assert pd.read_csv(tmp_path / "out.csv")["t"].tolist() == cells
+    again = load(tmp_path / "out.csv")
+    assert again.loaded.fingerprint == data.loaded.fingerprint
 
 
 def test_words_keep_the_space_around_them_and_are_missing_where_they_say_so():

@@ -23,6 +23,7 @@ from undiffuse.data.tables.form import LIBRARIES, WRITERS
 from undiffuse.data.tables.modelled import (
     MODELLED,
     ConstantColumn,
+    GappedColumn,
     LevelColumn,
     NumberColumn,
     UnorderedColumn,
@@ -142,6 +143,9 @@ EXAMPLES = {
     "levels": LevelColumn(
         name="c", values=[3.0, 0.0, 1.0], masses=[0.5, 0.3, 0.1, 0.05, 0.05], unseen=3
     ),
+    "gapped": GappedColumn(
+        name="c", values=[0.0, 1.0, 3.0], masses=[0.5, 0.3, 0.1, 0.05, 0.05], unseen=3
+    ),
     "unordered": UnorderedColumn(
         name="c",
         values=[3.0, 0.0, 1.0],
@@ -164,6 +168,7 @@ EXAMPLES = {
 CODES = {
     "constant": [7.0],
     "levels": [3.0, 0.0, 1.0, np.nan],
+    "gapped": [3.0, 0.0, 1.0, np.nan],
     "unordered": [3.0, 0.0, 1.0, np.nan],
     "number": [*range(91), 120.0, np.nan],
 }

@@ -14,6 +14,7 @@ from undiffuse.data.tables.columns import measure_column
 from undiffuse.data.tables.modelled import (
     ConstantColumn,
     EnumeratedColumn,
+    GappedColumn,
     LevelColumn,
     NumberColumn,
     UnorderedColumn,
@@ -56,7 +57,7 @@ def apart(values, rows):
         (repeated(256, 1023), NumberColumn, "whole steps"),
         (repeated(257, 2000), NumberColumn, "whole steps"),
         (repeated(5, 20), LevelColumn, "one of 5 values"),
-        ([*repeated(5, 20), None], LevelColumn, "one of 5 values, or missing"),
+        ([*repeated(5, 20), None], GappedColumn, "one of 5 values, or missing"),
         ([*repeated(25, 95), *[None] * 5], NumberColumn, "whole steps, or missing"),
         ([0.5] * 5 + [math.pi * i for i in range(95)], NumberColumn, "a continuous number"),
         (
@@ -68,7 +69,7 @@ def apart(values, rows):
         (apart(256, 1024), LevelColumn, "one of 256 values on no grid"),
         (apart(256, 1023), NumberColumn, "a continuous number"),
         (apart(257, 2000), NumberColumn, "a continuous number"),
-        ([*apart(25, 100), None], LevelColumn, "one of 25 values on no grid, or missing"),
+        ([*apart(25, 100), None], GappedColumn, "one of 25 values on no grid, or missing"),
         (  # four rows per value, but most of the values that are no atom come once
             [0.5] * 800 + [math.pi * i for i in range(200)],
             NumberColumn,

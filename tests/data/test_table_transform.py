@@ -57,6 +57,23 @@ def uniform_grid(n):
     return lambda like: torch.special.ndtri(u).to(like.dtype)[:, None].expand_as(like)
 
 
+def chance_of(transform, value):
+    """E_u[p(x) exp(correction)] of one column, whose coordinates are independent given the value.
+
+    So it is a product of means over the noise of each, the others in the middle.
+    """
+    grid = uniform_grid(4000)(torch.empty(4000, 1, dtype=torch.float64))
+    middle = torch.zeros(4000, *transform.shape, dtype=torch.float64)
+
+    def mean(z):
+        code = torch.full((4000, 1), value, dtype=torch.float64)
+        x, correction = transform.encode(code, lambda like: z)
+        return (normal_log_density(x, 0.4, 0.8) + correction).exp().mean().item()
+
+    each = [mean(middle.index_copy(1, torch.tensor([k]), grid)) for k in range(middle.shape[1])]
+    return math.prod(each) / mean(middle) ** (len(each) - 1)
+
+
 def cells(cell, size):
     return st.lists(cell, min_size=size, max_size=size)
 
@@ -116,17 +133,12 @@ def test_the_probabilities_of_all_rows_sum_to_one():
         }
     )
     _, _, transform = fitted(table)
-    grid = uniform_grid(4000)
     marginals = []
     for column in range(3):
         single = TableTransform(columns=[transform.columns[column]])
         values = [*transform.columns[column].values, 99.0]  # and whatever was not seen
         values += [math.nan] if transform.columns[column].missing else []
-        chances = []
-        for value in values:
-            x, correction = single.encode(torch.full((4000, 1), value, dtype=torch.float64), grid)
-            chances.append((normal_log_density(x, 0.4, 0.8) + correction).exp().mean().item())
-        marginals.append(chances)
+        marginals.append([chance_of(single, value) for value in values])
         assert len(values) == (5, 5, 3)[column]
     total = sum(math.prod(chances) for chances in itertools.product(*marginals))
     assert total == pytest.approx(1, abs=2e-5)

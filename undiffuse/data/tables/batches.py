@@ -20,6 +20,7 @@ from torch.special import ndtr, ndtri
 from undiffuse.data.tables.modelled import (
     ConstantColumn,
     EnumeratedColumn,
+    GappedColumn,
     GivenColumn,
     LevelColumn,
     ModelledColumn,
@@ -137,6 +138,32 @@ class LevelBatch(ColumnBatch):
     def decode(self, x: Tensor) -> Tensor:
         """See `ColumnBatch`."""
         return self._drawn.to(x.device).gather(1, self.level_at(x))
+
+
+@final
+class GappedBatch(ColumnBatch):
+    """Columns of levels in an order, with gaps, which a second coordinate tells."""
+
+    def __init__(self, columns: Sequence[GappedColumn]) -> None:
+        self._levels = LevelBatch([column.present for column in columns])
+        self._states = LevelBatch([column.state for column in columns])
+        self._some = _each(column.values[0] for column in columns)
+
+    def encode(self, codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ColumnBatch`."""
+        z, z_state = z.chunk(2)
+        known = ~codes.isnan()
+        x, correction = self._levels.encode(torch.where(known, codes, self._some.to(z.device)), z)
+        x = torch.where(known, x, z.float())
+        correction = torch.where(known, correction, negative_log_normal(x))
+        flag, more = self._states.encode(codes, z_state)
+        return torch.cat([x, flag]), correction + more
+
+    def decode(self, x: Tensor) -> Tensor:
+        """See `ColumnBatch`."""
+        x, flag = x.chunk(2)
+        known = self._states.level_at(flag) == 0
+        return torch.where(known, self._levels.decode(x), math.nan)
 
 
 @final
@@ -261,6 +288,7 @@ BATCHES: Mapping[type[ModelledColumn], Callable[[Sequence[Any]], ColumnBatch]] =
     ConstantColumn: ConstantBatch,
     GivenColumn: GivenBatch,
     LevelColumn: LevelBatch,
+    GappedColumn: GappedBatch,
     UnorderedColumn: UnorderedBatch,
     NumberColumn: NumberBatch,
 }

@@ -23,6 +23,7 @@ from undiffuse.data.tables.columns import FloatColumn, IntegerColumn
 from undiffuse.data.tables.combined import all_occur, combine, leads
 from undiffuse.data.tables.finding import FEWEST, SURE, Seen, determinations, gaps_together
 from undiffuse.data.tables.modelled import (
+    EnumeratedColumn,
     LevelColumn,
     NumberColumn,
     measure_model,
@@ -343,7 +344,7 @@ def _skips(seen: Seen, place: int) -> bool:
     """
     codes = seen.codes[~np.isnan(seen.codes[:, place]), place]
     apart = not seen.scale(place).unit or 2 * len(np.unique(codes)) < np.ptp(codes) + 1
-    return isinstance(seen.models[place], LevelColumn) and bool(apart)
+    return isinstance(seen.models[place], EnumeratedColumn) and bool(apart)
 
 
 def _difference(own: Column, name: str, *, steps: bool) -> tuple[Column, pa.DataType]:

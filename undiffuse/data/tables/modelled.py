@@ -13,6 +13,9 @@ With u uniform,
 
 which is an equality when x is standard normal.
 
+*Levels in an order with gaps* (3 values or more) have a second coordinate, of {a value, missing};
+where that is missing, the first is filled as it is for numbers, see below.
+
 *Levels without an order* (3 categories or more) are points of a space instead (see `unordered` and
 `placing`): on a line they would have neighbours. Two stand by falling frequency. Those that keep to
 the values of other columns are intervals too, in an order of what goes together with them: then
@@ -260,6 +263,34 @@ class LevelColumn(EnumeratedColumn):
 
 
 @final
+class GappedColumn(EnumeratedColumn):
+    """Levels in an order, and missing, which has no place in it.
+
+    That is a coordinate of levels, and one of whether there is one; for the arguments see
+    `EnumeratedColumn`.
+    """
+
+    width = 2
+
+    @classmethod
+    def measure(cls, rows: np.ndarray, column: Column) -> GappedColumn:
+        """Return the column of training rows (N,) of codes."""
+        return cls(**cls.counted(rows, column))
+
+    @property
+    def present(self) -> LevelColumn:
+        """The levels but for missing."""
+        masses = self.masses[:-1]
+        return LevelColumn(name=self.name, values=self.values, masses=masses, unseen=self.unseen)
+
+    @property
+    def state(self) -> LevelColumn:
+        """The levels {there is a value, missing}."""
+        masses = [math.fsum(self.masses[:-1]), self.masses[-1]]
+        return LevelColumn(name=self.name, values=[], masses=masses, unseen=0)
+
+
+@final
 class UnorderedColumn(EnumeratedColumn):
     """Levels that are points; unseen values share that of the level beside them: it is never empty.
 
@@ -413,6 +444,7 @@ MODELLED: Mapping[str, type[ModelledColumn]] = {
     "constant": ConstantColumn,
     "given": GivenColumn,
     "levels": LevelColumn,
+    "gapped": GappedColumn,
     "unordered": UnorderedColumn,
     "number": NumberColumn,
 }
@@ -462,7 +494,8 @@ def measure_model(
     if not column.ordered and len(values) > 2:
         return UnorderedColumn.measure(codes, column, places)
     if column.size or len(ordinary) < 2 or repeated:
-        return LevelColumn.measure(codes, column)
+        gapped = column.ordered and column.missing != "no" and len(values) > 2
+        return (GappedColumn if gapped else LevelColumn).measure(codes, column)
     return NumberColumn.measure(codes, column, ordinary, grid)
 
 

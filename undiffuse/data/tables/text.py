@@ -46,7 +46,9 @@ _LOOKED_AT = 50  # cells, for what stands before and after a number
 @final
 @dataclass(frozen=True)
 class Plain:
-    """Numbers, times, words as they are."""
+    """Numbers, times, words as they are; between a day and a time a space or "T"."""
+
+    between: str = " "
 
     def fits(self, cells: pa.Array) -> pa.Array:
         """Return which cells spell a number."""
@@ -58,7 +60,7 @@ class Plain:
 
     def spell(self, text: str) -> str:
         """Return a plain spelling in this one."""
-        return text
+        return text.replace(" ", self.between)
 
     @property
     def meaning(self) -> str:
@@ -216,6 +218,7 @@ TYPES = (
     pa.date32(),
     pa.timestamp("s"),
     pa.timestamp("ns"),
+    pa.timestamp("s", "UTC"),
     pa.timestamp("ns", "UTC"),
     pa.time32("s"),
 )
@@ -226,8 +229,8 @@ WANTED: Mapping[str, Sequence[pa.DataType]] = {
     "integer": TYPES[:2],
     "money": TYPES[:3],
     "boolean": TYPES[3:4],
-    "date": TYPES[4:8],
-    "time": TYPES[8:],
+    "date": TYPES[4:9],
+    "time": TYPES[9:],
     "duration": tuple(map(pa.duration, ("s", "ms", "us", "ns"))),
     "category": (),
 }
@@ -381,7 +384,8 @@ def _spellings(present: pa.Array, comma: bool) -> list[Spelling]:
     numbers = sorted(_number_spellings(present), key=lambda s: (s.decimal == ",") != comma)
     dates = [DateSpelling(o, s) for s in _SEPARATORS for o in ("dmy", "mdy", "ymd")]
     grouped = [s for s in numbers if comma and s.decimal == "," and _any(present, s.group)]
-    return [*grouped, Plain(), *numbers, *dates]
+    days = pc.all(pc.match_substring_regex(present, r"^\d{4}-\d\d-\d\dT")).as_py()
+    return [*grouped, Plain("T") if days else Plain(), *numbers, *dates]
 
 
 def _number_spellings(present: pa.Array) -> list[NumberSpelling]:
@@ -438,7 +442,7 @@ def _any(cells: pa.Array, text: str) -> bool:
 
 def with_spelling(field: pa.Field, spelling: Spelling) -> pa.Field:
     """Return a field that records how its cells are spelled."""
-    if isinstance(spelling, Plain):
+    if spelling == Plain():
         return field
     kind = next(name for name, sort in SPELLINGS.items() if isinstance(spelling, sort))
     return field.with_metadata({_KEY: json.dumps({"kind": kind, **asdict(spelling)})})
@@ -505,7 +509,7 @@ def spelled(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray | pa.Ar
         return pa.array(
             [None if k is None else duration_text(k, unit) for k in counts], pa.string()
         )
-    if isinstance(spelling, Plain):
+    if spelling == Plain():
         return column
     if pa.types.is_floating(column.type):
         texts = [
