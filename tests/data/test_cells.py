@@ -7,6 +7,7 @@ import itertools
 from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from undiffuse.data import KINDS, conform, load
