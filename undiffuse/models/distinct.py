@@ -22,7 +22,7 @@ _APART = 1 << 40  # more than there are samples
 
 
 @runtime_checkable
-class Drawing(Protocol):
+class Redrawable(Protocol):
     """A model that draws rows."""
 
     form: Form | None
@@ -43,7 +43,7 @@ class Drawing(Protocol):
 
 
 def distinct(
-    model: Drawing, rows: np.ndarray, *, progress: Progress | None = None, **options: Any
+    model: Redrawable, rows: np.ndarray, *, progress: Progress | None = None, **options: Any
 ) -> np.ndarray:
     """Return samples (n, ...) of which those that repeat a key of the data are drawn again.
 

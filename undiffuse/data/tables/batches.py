@@ -28,7 +28,7 @@ from undiffuse.data.tables.modelled import (
     UnorderedColumn,
     on_grid,
 )
-from undiffuse.data.tables.unordered import Points
+from undiffuse.data.tables.unordered import LevelPoints
 from undiffuse.data.unseen import log_seen
 from undiffuse.data.whole_numbers import inside
 
@@ -181,7 +181,7 @@ class UnorderedBatch(ColumnBatch):
         shares = torch.zeros_like(masses).scatter_add(1, self._place, masses)
         self._log_part = masses.log() - shares.gather(1, self._place).log()
         points = [torch.tensor(column.points, dtype=torch.float64) for column in columns]
-        self.points = Points(points, [own[: len(one)] for own, one in zip(shares, points)])
+        self.points = LevelPoints(points, [own[: len(one)] for own, one in zip(shares, points)])
         widths = self.points.widths
         self._has = torch.arange(int(widths.max()))[:, None] < widths  # (D, C) coordinates
 

@@ -29,7 +29,7 @@ RARE = 20.0  # nats by which the weight of a level is at most below the largest:
 
 
 @final
-class Points:
+class LevelPoints:
     """The points of U columns, those of each scaled to mean 0 and on average variance 1.
 
     The longest column has K levels and the widest D dimensions; what others lack is zero.
