@@ -12,11 +12,13 @@ from examples import decoded, encoded, law_of
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
+import undiffuse as ud
 from undiffuse.data import load
 from undiffuse.data.tables.modelled import UnorderedColumn
 from undiffuse.data.tables.placing import place_alone
 from undiffuse.data.tables.transform import TableTransform
 from undiffuse.data.tables.unordered import APART
+from undiffuse.diffusion.oracle import Mixture
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -82,6 +84,30 @@ def test_the_probabilities_of_all_levels_sum_to_one(name):
         log_p = log_p - column.width * (std.log() + math.log(2 * math.pi) / 2)
         total += float((log_p + correction).exp().mean())
     assert total == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["three", "with missing", "sixteen", "forty"])
+def test_where_all_is_known_the_bound_is_close_to_the_probability_and_not_above_it(name):
+    """Of points with normal noise, whose density is a mixture: hardly any lies in another cell.
+
+    Its deviation is that of the noise; that of a cell is its point's share but for 1e-4 of it.
+    """
+    column = COLUMNS[name]
+    shares = torch.tensor(np.delete(column.masses, column.unseen)).double()
+    shares[column.unseen - 1] += column.masses[column.unseen]
+    shares /= shares.sum()
+    codes = torch.tensor([*column.values, *[math.nan] * column.missing]).double()
+    points = encoded(column, codes, torch.zeros(len(codes), column.width).double())[0].double()
+    spread = shares @ (points - shares @ points).square().sum(1)
+    law = Mixture(ud.LinearVP(), points, (1 - spread / column.width).sqrt(), shares.log())
+    part = shares[-1 - column.missing] * column.masses[column.unseen]
+    part = part / (column.masses[column.unseen - 1] + column.masses[column.unseen])
+    exact = shares.clone()
+    exact[column.unseen - 1] -= part
+    for code, share in zip(codes, exact):
+        x, correction = encoded(column, code.expand(400), noise(400, column.width))
+        bound = float((law.log_prob(x.double()) + correction).mean())
+        assert math.log(share) - 0.02 < bound < math.log(share) + 2e-3
 
 
 @pytest.mark.parametrize("name", COLUMNS)
