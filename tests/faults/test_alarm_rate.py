@@ -53,15 +53,17 @@ def bound(rng, n):
     """Columns that follow from others, and are missing with them, but for one row in 200."""
     a, b, often = count(rng, n), rng.integers(0, 60, n), rng.random((3, n)) < 0.995
     place, gone = rng.integers(0, 9, n) * 7 % 25, rng.random(n) < 0.4
+    known = np.where(often[1], place * 11 % 17, rng.integers(0, 17, n))
     return {
         "a": a,
         "b": b,
         "sum": np.where(often[0], a + b, rng.integers(0, 99, n)),
         "place": place,
-        "known": np.where(often[1], place * 11 % 17, rng.integers(0, 17, n)),
+        "known": known,
         "least": b - rng.poisson(1, n),
         "gate": np.where(gone, np.nan, rng.integers(0, 9, n)),
         "belt": np.where(gone & often[2], np.nan, count(rng, n)),
+        "told": 3.1 * known + rng.normal(size=n),
     }
 
 
@@ -137,10 +139,11 @@ def test_alarms_are_as_rare_as_promised(columns, tmp_path):
 
 
 def test_tables_with_rules_are_among_those_of_which_alarms_are_counted():
-    """Most of them find the four, and some a rule that fresh rows break."""
+    """Most of them find the five, and some a rule that fresh rows break."""
     found = [load(table(np.random.default_rng([0, i]), ROWS, ("bound",)), seed=i) for i in range(9)]
     names = [{rule.name for rule in data.transform.rules} for data in found]
     assert sum("known" in some for some in names) > 1
+    assert sum("told" in some for some in names) > 1
     assert sum("sum" in some for some in names) > 1
     assert sum("b" in some for some in names) > 6
     assert sum("belt" in some or "gate" in some for some in names) > 4
