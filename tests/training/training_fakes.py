@@ -41,6 +41,9 @@ class Form:
     def preview(self, rows: np.ndarray) -> Image.Image:
         return Image.new("L", (len(rows), 1))
 
+    def repeated(self, rows: np.ndarray) -> np.ndarray:
+        return np.zeros(len(rows), dtype=bool)
+
     def present(self, rows: np.ndarray, *, drawn: bool = True) -> np.ndarray:
         return rows
 
