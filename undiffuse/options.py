@@ -23,6 +23,7 @@ from typing import (
 from annotated_types import Ge, Gt, Le, Lt, Predicate
 from typing_extensions import Doc
 
+from undiffuse.declared import Also
 from undiffuse.errors import InputError
 
 DEFAULT_BUDGET = "10m"  # of a training that is given neither steps nor a budget
@@ -386,7 +387,11 @@ class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
         str | None, Doc("TOML file of options; options on the command line take precedence.")
     ] = None
     resume: Annotated[bool, Doc("Resume the run in --out; SOURCE may be left out.")] = False
-    init: Annotated[str | None, Doc("Run whose weights to start from.")] = None
+    init: Annotated[
+        str | None,
+        Also("from"),
+        Doc("What to start from: a run, hf://OWNER/NAME, or the folder of a diffusers pipeline."),
+    ] = None
     log: Annotated[
         tuple[str, ...] | None,
         Doc("Dashboards to log to as well: tensorboard, wandb, mlflow, e.g. tensorboard,wandb."),

@@ -157,6 +157,8 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
         facts.insert(2, ("conditions", words_for(own.describe())))
     if tree["teacher"]:
         facts.insert(3, ("student of", str(tree["teacher"])))
+    if tree["origin"]:
+        facts.insert(3, ("started from", str(tree["origin"]["from"])))
     if tree["held_by"]:
         facts.append(("in training", f"by {tree['held_by']}"))
     if tree["skipped"]:

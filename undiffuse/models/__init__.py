@@ -14,7 +14,7 @@ from undiffuse.models.gan_losses import GAMES
 from undiffuse.models.observation import OBSERVATIONS
 from undiffuse.models.presets import PRESETS as PRESETS
 from undiffuse.models.vae import VAE
-from undiffuse.nn import FLOWS, NETWORKS
+from undiffuse.nn import FLOWS, FOREIGN, NETWORKS
 from undiffuse.nn.adversarial import ADVERSARIAL
 from undiffuse.nn.autoencoder import AUTOENCODERS
 
@@ -37,7 +37,7 @@ def build_model(tree: Mapping[str, Any]) -> GenerativeModel:
     Raises:
         InputError: for a kind that is in no family, or an argument that it does not take.
     """
-    networks = {**NETWORKS, **AUTOENCODERS, **ADVERSARIAL, **FLOWS}
+    networks = {**NETWORKS, **FOREIGN, **AUTOENCODERS, **ADVERSARIAL, **FLOWS}
     families = {**PARTS, **networks, **OBSERVATIONS, **GAMES, **MODELS}
     model = parts.rebuild(tree, families, "model", MOST)
     if not isinstance(model, GenerativeModel):

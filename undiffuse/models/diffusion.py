@@ -655,7 +655,8 @@ class Diffusion(GenerativeModel):
 
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
-        return describe(self, {**PARTS, **networks.NETWORKS, "diffusion": Diffusion})
+        known = {**networks.NETWORKS, **networks.FOREIGN}
+        return describe(self, {**PARTS, **known, "diffusion": Diffusion})
 
 
 def _repeated(rows: Tensor, times: int) -> Tensor:
