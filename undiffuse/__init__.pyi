@@ -68,6 +68,8 @@ from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.score import Scores as Scores
 from .evaluation.score import score as score
 from .evaluation.tune import tune as tune
+from .exchange.hub import Pushed as Pushed
+from .exchange.hub import push as push
 from .exchange.pipelines import from_diffusers as from_diffusers
 from .exchange.pipelines import to_diffusers as to_diffusers
 from .models import GAN as GAN

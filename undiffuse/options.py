@@ -669,6 +669,17 @@ class DistillOptions(DistillationOptions, Writing):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PushOptions(Printing):
+    """The options of `undiffuse push`."""
+
+    private: Annotated[bool, Doc("Show a model that is made to its owner alone.")] = False
+    license: Annotated[
+        str | None, Doc("License in the card, e.g. mit (default: left to be filled in).")
+    ] = None
+    message: Annotated[str | None, Doc("What the revision is called (default: its steps).")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class InfoOptions(ConditionOptions, Printing):
     """The options of `undiffuse info`."""
 

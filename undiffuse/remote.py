@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ def fetch(path: str | Path, files: Sequence[str] = RUN_FILES) -> Fetched | None:
             endpoint=endpoint(),
             library_name="undiffuse",
         )
+    if not Path(folder).is_dir():
+        raise InputError(f"{path}: not a run: the model on the hub has none of its files.")
     return Fetched(Path(folder), f"{PREFIX}{name}@{Path(folder).name}")
 
 
@@ -110,9 +113,15 @@ def need_hub(what: str) -> Any:
 
 @contextmanager
 def refusals(what: str) -> Iterator[None]:
-    """Say in a sentence on `what` why the hub refuses, or cannot be reached."""
-    from huggingface_hub import errors
+    """Say in a sentence on `what` why the hub refuses, or cannot be reached.
 
+    Its progress bars are shown in a terminal alone.
+    """
+    from huggingface_hub import errors, utils
+
+    quiet = not sys.stderr.isatty() and not utils.are_progress_bars_disabled()
+    if quiet:
+        utils.disable_progress_bars()
     try:
         yield
     except InputError:
@@ -122,10 +131,8 @@ def refusals(what: str) -> Iterator[None]:
             f"{what}: is gated; ask for access on its page, and log in with: hf auth login."
         ) from problem
     except errors.RepositoryNotFoundError as problem:
-        said = "is private, or not there; log in with: hf auth login"
-        if _status(problem) == 404:
-            said = "no such folder here and no such model on the hub; check the name"
-        raise InputError(f"{what}: {said}.") from problem
+        said = "no such folder here and no such model on the hub; check the name."
+        raise InputError(_answered(what, problem, f"{what}: {said}")) from problem
     except errors.RevisionNotFoundError as problem:
         raise InputError(
             f"{what}: the hub has the model, but not this revision; check what is behind @."
@@ -143,13 +150,18 @@ def refusals(what: str) -> Iterator[None]:
     except Exception as problem:  # of the library for HTTP that it is made with, or of the system
         reason = " ".join(str(problem).split()).rstrip(".")
         raise InputError(f"{what}: the hub cannot be used ({reason}); try later.") from problem
+    finally:
+        if quiet:
+            utils.enable_progress_bars()
 
 
-def _answered(what: str, problem: Any) -> str:
+def _answered(what: str, problem: Any, otherwise: str = "") -> str:
     status = _status(problem)
-    if status in (401, 403):
-        return f"{what}: the hub refuses it ({status}); log in with: hf auth login."
-    return f"{what}: the hub answered {status or 'nothing'}; try later."
+    if status == 401:
+        return f"{what}: is private, or not on the hub; log in with: hf auth login."
+    if status == 403:
+        return f"{what}: the hub does not allow it; log in as its owner with: hf auth login."
+    return otherwise or f"{what}: the hub answered {status or 'nothing'}; try later."
 
 
 def _status(problem: Any) -> int | None:

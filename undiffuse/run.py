@@ -77,6 +77,15 @@ class Run:
         """Whether it is of the Hugging Face hub, and on this machine in its cache alone."""
         return self.given.startswith(PREFIX)
 
+    def check_local(self, instead: str) -> None:
+        """Raise InputError for a run of the hub, in whose place nothing is written.
+
+        Args:
+            instead: what to do.
+        """
+        if self.remote:
+            raise InputError(f"{self.given}: is a run of the hub, which is only read; {instead}.")
+
     @classmethod
     def of(cls, run: str | Path | Run) -> Run:
         """Return `run`, opened if it is a path."""

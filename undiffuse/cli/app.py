@@ -21,6 +21,7 @@ from undiffuse.cli.compare import compare
 from undiffuse.cli.distill import distill
 from undiffuse.cli.evaluate import evaluate
 from undiffuse.cli.info import info
+from undiffuse.cli.push import push
 from undiffuse.cli.sample import sample
 from undiffuse.cli.score import score
 from undiffuse.cli.selfcheck import selfcheck
@@ -29,7 +30,7 @@ from undiffuse.cli.tune import tune
 from undiffuse.errors import InputError, unknown
 
 COMPLETION = "--install-completion"
-VERBS = (train, sample, score, evaluate, compare, tune, distill, info, selfcheck)
+VERBS = (train, sample, score, evaluate, compare, tune, distill, push, info, selfcheck)
 
 
 app = App(

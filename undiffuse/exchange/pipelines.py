@@ -51,7 +51,7 @@ from undiffuse.models import Diffusion, GenerativeModel
 from undiffuse.models.methods import SAMPLER
 from undiffuse.nn.foreign import DiffusersUNet, need_diffusers
 from undiffuse.reading import read_json, said
-from undiffuse.remote import fetch
+from undiffuse.remote import RUN_FILES, fetch
 from undiffuse.run import Run
 from undiffuse.training.checkpoint import Record, file_digest, load_tensors
 from undiffuse.training.state import load_weights
@@ -85,7 +85,7 @@ class _Choices:
 
 def is_pipeline(path: str | Path) -> bool:
     """Return whether a folder, or a model of the hub, is a pipeline of diffusers."""
-    fetched = fetch(path, (INDEX,))
+    fetched = fetch(path, (INDEX, *RUN_FILES))
     folder = Path(os.path.expanduser(path)) if fetched is None else fetched.folder
     return (folder / INDEX).is_file()
 
