@@ -70,6 +70,8 @@ from .evaluation.score import score as score
 from .evaluation.tune import tune as tune
 from .exchange.hub import Pushed as Pushed
 from .exchange.hub import push as push
+from .exchange.onnx_files import Exported as Exported
+from .exchange.onnx_files import to_onnx as to_onnx
 from .exchange.pipelines import from_diffusers as from_diffusers
 from .exchange.pipelines import to_diffusers as to_diffusers
 from .models import GAN as GAN

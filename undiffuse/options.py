@@ -458,6 +458,12 @@ class SampleOptions(Batched, Writing):
             "such as 30s."
         ),
     ] = None
+    backend: Annotated[
+        Literal["torch", "onnx"],
+        Doc(
+            "What computes the network: torch, or onnxruntime on the CPU, onnx (default {default})."
+        ),
+    ] = "torch"
     trajectory: Annotated[
         bool, Doc("Also write the samples after every step: OUT-trajectory.png or .npy.")
     ] = False
@@ -666,6 +672,23 @@ class DistillOptions(DistillationOptions, Writing):
     data: Annotated[str | None, Doc("The run's data, if they have moved or came from Python.")] = (
         None
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(Printing):
+    """The options of `undiffuse export`."""
+
+    out: Annotated[str, Doc("Folder to write, e.g. digits-onnx.")]
+    to: Annotated[
+        Literal["onnx", "diffusers"], Doc("What to write: onnx or diffusers (default {default}).")
+    ] = "onnx"
+    whole: Annotated[
+        bool, Doc("Write the whole sampler, noise in and rows out (onnx; default: the network).")
+    ] = False
+    method: Annotated[
+        Method | None, Doc("Deterministic sampling method (onnx; default: as for sample).")
+    ] = None
+    steps: Annotated[Passes | None, Doc("Sampling steps (onnx; default: as for sample).")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from undiffuse import __version__
 from undiffuse.cli.compare import compare
 from undiffuse.cli.distill import distill
 from undiffuse.cli.evaluate import evaluate
+from undiffuse.cli.export import export
 from undiffuse.cli.info import info
 from undiffuse.cli.push import push
 from undiffuse.cli.sample import sample
@@ -30,7 +31,7 @@ from undiffuse.cli.tune import tune
 from undiffuse.errors import InputError, unknown
 
 COMPLETION = "--install-completion"
-VERBS = (train, sample, score, evaluate, compare, tune, distill, push, info, selfcheck)
+VERBS = (train, sample, score, evaluate, compare, tune, distill, export, push, info, selfcheck)
 
 
 app = App(

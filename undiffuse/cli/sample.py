@@ -53,6 +53,10 @@ def sample(
     model = opened.model(device=device)
     for note in opened.notes:
         asked.terminal.say(note, "yellow")
+    if options.backend == "onnx":
+        from undiffuse.exchange.onnx_backend import on_onnxruntime
+
+        model = on_onnxruntime(model, opened)
     if options.label is not None:
         model.label_index(options.label)
     more = {
