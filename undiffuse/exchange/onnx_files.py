@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, final
 
@@ -28,7 +29,7 @@ from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.diffusion.noise import RowNoise
 from undiffuse.errors import InputError
 from undiffuse.exchange.onnx_loop import whole_sampler
-from undiffuse.exchange.table import SamplerTable, sampler_table
+from undiffuse.exchange.sampler_table import SamplerTable, sampler_table
 from undiffuse.models import Diffusion, GenerativeModel
 from undiffuse.models.diffusion import guided
 from undiffuse.run import Run
@@ -122,9 +123,8 @@ def to_onnx(
 def need_onnx(what: str) -> None:
     """Raise InputError if a package that `what` needs is not installed."""
     try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
+        for name in ("onnx", "onnxscript", "onnxruntime"):
+            import_module(name)
     except ImportError as problem:
         raise InputError(
             f"{what} needs onnx, onnxscript and onnxruntime; pip install 'undiffuse[onnx]'."
@@ -244,8 +244,7 @@ def _tree(model: Diffusion, table: SamplerTable, *, whole: bool) -> dict[str, An
 
 def session_of(file: Path) -> Any:
     """Return a session of onnxruntime for a file, on as many threads as PyTorch takes."""
-    import onnxruntime
-
+    onnxruntime: Any = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
@@ -274,7 +273,8 @@ def _check_whole(
     scales = (1.0,) if _guided(model, table) is None else (1.0, 2.0)
     found: list[float] = []
     for n, scale in zip((1, 3), (scales * 2)[:2]):
-        z, cond = RowNoise(0, n)(torch.empty(n, *shape)), _some(model, n)
+        z = RowNoise(0, n)(torch.empty(n, *shape))
+        cond: dict[str, Any] = _some(model, n)
         tuned = model.tuned.guidance if model.tuned else None
         wrap: Callable[..., Any] | None = None
         if len(scales) > 1:

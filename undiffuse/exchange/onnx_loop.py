@@ -10,13 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, final
 
 import numpy as np
 
-from undiffuse.exchange.table import SamplerTable
+from undiffuse.exchange.sampler_table import SamplerTable
 
 _NETWORK = "network_"  # prefix of the names inside the network
+
+
+def _onnx(name: str) -> Any:
+    """A part of the package onnx, which is installed only where it is wanted."""
+    return getattr(import_module("onnx"), name)
 
 
 @final
@@ -24,20 +30,18 @@ class _Graph:
     """Nodes in the order they are added; a call adds one and returns the name of its output."""
 
     def __init__(self, prefix: str) -> None:
-        self.prefix, self.nodes = prefix, []
+        self.prefix = prefix
+        self.nodes: list[Any] = []
 
     def __call__(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
-        from onnx import helper
-
+        helper = _onnx("helper")
         output = name or f"{self.prefix}{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
     def constant(self, value: Any, dtype: Any = np.int64) -> str:
         """Add a constant."""
-        from onnx import numpy_helper
-
-        return self("Constant", value=numpy_helper.from_array(np.asarray(value, dtype)))
+        return self("Constant", value=_onnx("numpy_helper").from_array(np.asarray(value, dtype)))
 
 
 def whole_sampler(
@@ -65,9 +69,8 @@ def whole_sampler(
         A model with the inputs noise (B, *shape), label (B,), vector (B, v), guidance (), of those
         that there are, and the outputs rows and x, or x alone.
     """
-    from onnx import TensorProto, checker, compose, helper
-
-    network = compose.add_prefix(network, _NETWORK)
+    helper, types = _onnx("helper"), _onnx("TensorProto")
+    network = _onnx("compose").add_prefix(network, _NETWORK)
     inner = network.graph
     n, d = len(table.network), math.prod(shape)
     graph = _Graph("s_")
@@ -87,7 +90,7 @@ def whole_sampler(
     last = graph.constant(table.combine[-1:], np.float32)
     result = graph("MatMul", last, graph("Reshape", history, graph.constant([n + 1, -1])))
     graph("Reshape", result, graph.constant([-1, *shape]), name="x")
-    floats, whole = TensorProto.FLOAT, TensorProto.INT64
+    floats, whole = types.FLOAT, types.INT64
     inputs = [helper.make_tensor_value_info("noise", floats, ["batch", *shape])]
     if "label" in conditions:
         inputs.append(helper.make_tensor_value_info("label", whole, ["batch"]))
@@ -99,12 +102,10 @@ def whole_sampler(
     outputs = [helper.make_tensor_value_info("x", floats, ["batch", *shape])]
     if decoding is not None:
         outputs.insert(0, _decoded(graph, decoding))
-    made = helper.make_graph(
-        graph.nodes, "sampler", inputs, outputs, initializer=list(inner.initializer)
-    )
+    made = helper.make_graph(graph.nodes, "sampler", inputs, outputs)
     model = helper.make_model(made, opset_imports=network.opset_import)
     model.ir_version = network.ir_version
-    checker.check_model(model)
+    _onnx("checker").check_model(model)
     return model
 
 
@@ -138,8 +139,7 @@ def _body(
     coefficients: str,
 ) -> Any:
     """The graph of one evaluation: (i, condition, history) -> (condition, history)."""
-    from onnx import TensorProto, helper
-
+    helper, types = _onnx("helper"), _onnx("TensorProto")
     graph = _Graph("e_")
     n, d = len(table.network), math.prod(shape)
     row = graph("Unsqueeze", graph("Gather", combine, "e_i"), graph.constant([0]))
@@ -153,7 +153,7 @@ def _body(
     if weights is not None:
         weight = graph("Gather", weights, "e_i")
         off = graph("Equal", weight, graph.constant(1.0, np.float32))
-        more = graph("Mul", rows, graph("Cast", graph("Not", off), to=TensorProto.INT64))
+        more = graph("Mul", rows, graph("Cast", graph("Not", off), to=types.INT64))
         asked = {name: _doubled(graph, name, value, more) for name, value in asked.items()}
     both = graph("Slice", graph("Shape", asked["x"]), *map(graph.constant, ([0], [1])))
     asked["c_noise"] = graph("Expand", c_noise, both)
@@ -179,14 +179,15 @@ def _body(
         graph.nodes,
         "evaluation",
         [
-            helper.make_tensor_value_info("e_i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("e_condition", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("e_history", TensorProto.FLOAT, history),
+            helper.make_tensor_value_info("e_i", types.INT64, []),
+            helper.make_tensor_value_info("e_condition", types.BOOL, []),
+            helper.make_tensor_value_info("e_history", types.FLOAT, history),
         ],
         [
-            helper.make_tensor_value_info("e_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("e_next", TensorProto.FLOAT, history),
+            helper.make_tensor_value_info("e_on", types.BOOL, []),
+            helper.make_tensor_value_info("e_next", types.FLOAT, history),
         ],
+        initializer=list(network.initializer),  # inside: onnxruntime arranges only those for speed
     )
 
 
@@ -212,12 +213,12 @@ def _guided(graph: _Graph, output: str, rows: str, weight: str) -> str:
 
 def _decoded(graph: _Graph, decoding: Mapping[str, Any]) -> Any:
     """Add the rows in the data's own units, as the output "rows"."""
-    from onnx import TensorProto, helper
+    helper, types = _onnx("helper"), _onnx("TensorProto")
 
     def numbers(name: str) -> np.ndarray:
         return np.asarray(decoding[name], np.float64)
 
-    double = graph("Cast", "x", to=TensorProto.DOUBLE)
+    double = graph("Cast", "x", to=types.DOUBLE)
     mean, std = (graph.constant(numbers(name), np.float64) for name in ("mean", "std"))
     values = graph("Add", graph("Mul", double, std), mean)
     low, high = numbers("low"), numbers("high")

@@ -126,7 +126,7 @@ def from_diffusers(source: Any) -> Diffusion:
             f"from_diffusers: a {name} is no pipeline with a UNet2DModel and a scheduler; give the "
             "folder of one, or one that is open."
         )
-    network = DiffusersUNet(config=dict(unet.config))
+    network = DiffusersUNet(config=dict(getattr(unet, "config", {})))
     network.unet = unet
     config = {**scheduler.config, "_class_name": type(scheduler).__name__}
     model = _model(network, _choices(config, name), name)
@@ -331,10 +331,10 @@ def _rows(shape: tuple[int, int, int]) -> tuple[str, ArrayTransform, Any]:
     """The kind of data, the transform and the form of rows (C, H, W) of a pipeline."""
     channels, height, width = shape
     if channels not in (1, 3):
-        wide = {"row_shape": shape, "axes": "CHW", "dtype": "float32"}
-        each = {"mean": (0.0,) * channels, "std": (1.0,) * channels}
-        ends = {"low": (-1.0,) * channels, "high": (1.0,) * channels}
-        return "arrays", ArrayTransform(**wide, **each, **ends), ArrayForm(**wide, low=-1, high=1)
+        wide: dict[str, Any] = {"row_shape": shape, "axes": "CHW", "dtype": "float32"}
+        each = {"mean": 0.0, "std": 1.0, "low": -1.0, "high": 1.0}
+        numbers: dict[str, Any] = {name: (value,) * channels for name, value in each.items()}
+        return "arrays", ArrayTransform(**wide, **numbers), ArrayForm(**wide, low=-1, high=1)
     grey = channels == 1
     form = ImageForm(
         row_shape=(height, width) if grey else (height, width, channels),
@@ -372,9 +372,7 @@ def to_diffusers(run: str | Path | Run | GenerativeModel, out: str | Path) -> Pa
         InputError: for another network, another forward process than a discrete chain, images that
             a pipeline would show wrongly, and a folder that is taken.
     """
-    need_diffusers(f"{out}: writing a pipeline")
-    from diffusers import DDPMPipeline, DDPMScheduler
-
+    diffusers = need_diffusers(f"{out}: writing a pipeline")
     model = run if isinstance(run, GenerativeModel) else Run.of(run).model()
     what = "the model" if isinstance(run, GenerativeModel) else Run.of(run).given
     if not isinstance(model, Diffusion) or not isinstance(model.network, DiffusersUNet):
@@ -391,7 +389,7 @@ def to_diffusers(run: str | Path | Run | GenerativeModel, out: str | Path) -> Pa
     _check_rows(model, what)
     variances = {kind: word for word, kind in _VARIANCES.items() if not word.endswith("_log")}
     clip = max(map(abs, model.data_range or (1.0,)))
-    scheduler = DDPMScheduler(
+    scheduler = diffusers.DDPMScheduler(
         num_train_timesteps=len(model.schedule.betas),
         trained_betas=list(model.schedule.betas),
         prediction_type=words[model.target],
@@ -399,7 +397,7 @@ def to_diffusers(run: str | Path | Run | GenerativeModel, out: str | Path) -> Pa
         clip_sample=model.clip,
         clip_sample_range=clip,
     )
-    pipeline = DDPMPipeline(unet=model.network.unet, scheduler=scheduler)
+    pipeline = diffusers.DDPMPipeline(unet=model.network.unet, scheduler=scheduler)
     place = Path(os.path.expanduser(out))
     with atomic_folder(place) as temporary:
         pipeline.save_pretrained(temporary, safe_serialization=True)

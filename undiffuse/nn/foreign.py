@@ -9,6 +9,7 @@ builds the same one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, final
 
 import torch
@@ -30,7 +31,7 @@ class DiffusersUNet(nn.Module):
 
     def __init__(self, *, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.config = {
+        self.config: dict[str, Any] = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in config.items()
             if not name.startswith("_")
@@ -81,9 +82,8 @@ FOREIGN: dict[str, type[nn.Module]] = {"diffusers_unet": DiffusersUNet}
 def need_diffusers(what: str) -> Any:
     """Return the module diffusers. Raises InputError if it is not installed; `what` needs it."""
     try:
-        import diffusers
+        return import_module("diffusers")
     except ImportError as problem:
         raise InputError(
             f"{what} needs diffusers; pip install 'undiffuse[diffusers]'."
         ) from problem
-    return diffusers

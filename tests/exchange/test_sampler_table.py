@@ -6,7 +6,7 @@ import torch
 
 import undiffuse as ud
 from undiffuse.errors import InputError
-from undiffuse.exchange.table import sampler_table
+from undiffuse.exchange.sampler_table import sampler_table
 
 DETERMINISTIC = ("deis", "ddim", "dpmpp", "dpmpp3", "dpmpp_2s", "heun", "unipc", "ipndm", "euler")
 
