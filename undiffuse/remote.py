@@ -140,8 +140,8 @@ def refusals(what: str) -> Iterator[None]:
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as problem:
         offline = "HF_HUB_OFFLINE is set" if _offline() else "the hub cannot be reached"
         raise InputError(
-            f"{what}: {offline}, and the cache of this machine does not hold the model; connect, "
-            "or give the folder of a run."
+            f"{what}: {offline}, and neither a folder here nor the cache of this machine holds "
+            "it; connect, or check the path."
         ) from problem
     except errors.HFValidationError as problem:
         raise InputError(f"{what}: no name of a model on the hub ({problem}).") from problem

@@ -105,6 +105,14 @@ def test_a_table_is_that_of_its_data_frame(labels):
     assert given.known.sum() == 80
 
 
+def test_a_class_of_the_users_own_package_called_datasets_is_not_taken_for_theirs():
+    class Photos(list):
+        __module__ = "datasets.photos"
+
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    assert len(ud.load(Photos(rows))) == 36
+
+
 def test_what_is_no_one_data_set_is_refused():
     one = datasets.Dataset.from_dict({"x": [1.0, 2.0]})
     with pytest.raises(InputError, match=r"DatasetDict of train.*dataset\['train'\]"):

@@ -187,7 +187,7 @@ def test_offline_the_cache_is_taken(hub, run, pushed, tmp_path):
     words = [sys.executable, "-c", OFFLINE, str(tmp_path / "x.npy")]
     done = subprocess.run(words, env=env, capture_output=True, text=True)
     assert np.array_equal(np.load(tmp_path / "x.npy"), here)
-    assert "HF_HUB_OFFLINE is set, and the cache of this machine does not hold" in done.stderr
+    assert "HF_HUB_OFFLINE is set, and neither a folder here nor the cache" in done.stderr
     assert len(hub.asked) == asked
 
 
@@ -227,7 +227,7 @@ def test_a_hub_that_does_not_answer_is_said(hub, run, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: None)  # between its attempts
     with pytest.raises(InputError, match="the hub cannot be used"):
         ud.push(run, "me/moons")
-    refused("hf://me/moons", "the hub cannot be reached, and the cache")
+    refused("hf://me/moons", "the hub cannot be reached, and neither a folder here nor the cache")
 
 
 def test_what_cannot_be_pushed_is_said_and_nothing_is_made(hub, run, tmp_path):

@@ -365,25 +365,3 @@ def test_a_wrong_network_of_another_library_is_caught(monkeypatch, folder, unet)
     with torch.no_grad():
         ours = ud.from_diffusers(folder).trained().noise(x, as_times(0.5))
         assert not torch.equal(ours, unet(x, 499).sample)
-
-
-def test_probes_one_by_one_are_those_at_once():
-    from undiffuse.diffusion.likelihood import density
-
-    net, y = torch.nn.Linear(3, 3).double(), torch.randn(2, 3).double().requires_grad_()
-
-    class Asks(torch.autograd.Function):
-        """Refuses to be batched, as their network does."""
-
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx, g):
-            return g if g.is_contiguous() else g.contiguous()
-
-    e = torch.randn(5, 2, 3).double()
-    alone = torch.stack([torch.autograd.grad(net(Asks.apply(y)), y, one)[0] for one in e])
-    together = torch.cat(density._products(net(Asks.apply(y)), y, e))
-    assert torch.allclose(alone, together)

@@ -68,7 +68,7 @@ def sample(
     _note_unknown(model, more, asked)
     assert model.form is not None  # the model of a run has one
     model.form.check_out(out)
-    return _draw(model, run, asked, {k: v for k, v in more.items() if v is not None}, out)
+    return _draw(model, opened.given, asked, {k: v for k, v in more.items() if v is not None}, out)
 
 
 def _guidance(model: GenerativeModel, run: Run, asked: Asked[SampleOptions]) -> Any:

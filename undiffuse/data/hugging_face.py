@@ -26,6 +26,7 @@ from undiffuse.data.folder import cache_folder
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 
+_MODULES = ("datasets.arrow_dataset", "datasets.dataset_dict", "datasets.iterable_dataset")
 _MEDIA = {"Image": ".png", "Audio": ".wav"}  # the suffix where nothing says another
 _LISTS = ("List", "LargeList", "Sequence", "Array2D", "Array3D", "Array4D", "Array5D")
 _SCALARS = ("Value", "ClassLabel")
@@ -55,7 +56,7 @@ def unwrap(source: Any, progress: Progress | None = None) -> Unwrapped:
     Raises:
         InputError: for a dictionary of splits, a stream, and columns that are of no kind.
     """
-    names = [one.__name__ for one in type(source).__mro__ if one.__module__.startswith("datasets.")]
+    names = [one.__name__ for one in type(source).__mro__ if one.__module__ in _MODULES]
     if not names:
         return Unwrapped(source)
     if "DatasetDict" in names:

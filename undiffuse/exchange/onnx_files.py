@@ -89,11 +89,21 @@ def to_onnx(
     what = "the model" if isinstance(run, GenerativeModel) else Run.of(run).given
     if not isinstance(model, Diffusion):
         raise InputError(f"{what}: only diffusion models are exported, and this is {model.called}.")
-    model = model.cpu().eval()
+    device, training, place = model.device, model.training, Path(os.path.expanduser(out))
+    model.cpu().eval()
+    try:
+        return _written(model, what, place, whole=whole, method=method, steps=steps)
+    finally:
+        model.to(device).train(training)
+
+
+def _written(
+    model: Diffusion, what: str, place: Path, *, whole: bool, method: str | None, steps: int | None
+) -> Exported:
+    """Write the files of a model on the CPU, and check them."""
     table = sampler_table(model, method=method, steps=steps)
     decoding = _decoding(model, what) if whole else None
     tree = _tree(model, table, whole=whole)
-    place = Path(os.path.expanduser(out))
     with atomic_folder(place) as folder:
         network = network_graph(model)
         if whole:
