@@ -323,6 +323,16 @@ def test_what_is_wrong_with_a_pipeline_is_said_in_a_sentence(folder, tmp_path, c
     assert str(refused.value).count("\n") == 0
 
 
+def test_a_run_that_describes_a_larger_network_than_its_weights_is_refused(folder, tmp_path):
+    """Before the memory is taken: a description that somebody sent is not trusted."""
+    out = ud.from_diffusers(folder).save(tmp_path / "run")
+    tree = json.loads((out / "config.json").read_text())
+    tree["model"]["network"]["config"]["block_out_channels"] = [2**15]
+    (out / "config.json").write_text(json.dumps(tree))
+    with pytest.raises(InputError, match="larger model than its weights"):
+        ud.open(out)
+
+
 def test_models_that_are_no_pipelines_are_refused(tmp_path):
     with pytest.raises(InputError, match="is no pipeline"):
         ud.from_diffusers(3)
