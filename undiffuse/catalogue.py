@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from undiffuse.diffusion import EDM, METHODS, LogSNR, Step
@@ -14,6 +15,7 @@ from undiffuse.shown import Table
 _STEPS = 10  # in which the evaluations of a method are counted
 
 
+@cache
 def _preset(name: str, make: Callable[..., Any]) -> Mapping[str, Any]:
     model = make()
     ways = ", ".join(how.__name__.lower() for how in model.scored_by)
@@ -27,6 +29,7 @@ def _preset(name: str, make: Callable[..., Any]) -> Mapping[str, Any]:
     }
 
 
+@cache
 def _method(name: str, step: Step) -> Mapping[str, Any]:
     schedule, weak = EDM(), step.weak_order
     calls = evaluations(step, LogSNR()(schedule, _STEPS), schedule)
@@ -40,8 +43,8 @@ def _method(name: str, step: Step) -> Mapping[str, Any]:
     }
 
 
-presets = Table(_preset(name, make) for name, make in PRESETS.items())
+presets = Table(lambda: (_preset(name, make) for name, make in PRESETS.items()))
 """The presets: family, likelihoods that they give, how they are sampled by default, and source."""
 
-methods = Table(_method(name, step) for name, step in METHODS.items())
+methods = Table(lambda: (_method(name, step) for name, step in METHODS.items()))
 """The sampling methods of diffusion models: order, whether random, cost, and source."""

@@ -23,6 +23,7 @@ from typing import (
 from annotated_types import Ge, Gt, Le, Lt, Predicate
 from typing_extensions import Doc
 
+from undiffuse.declared import OneOf
 from undiffuse.errors import InputError
 
 DEFAULT_BUDGET = "10m"  # of a training that is given neither steps nor a budget
@@ -35,16 +36,20 @@ REPORT_SAMPLES = (
 
 Count = Annotated[int, Ge(1)]
 Passes = Annotated[int, Ge(1), Le(1_000_000)]  # of a network, for each row
-Method = Literal[
+_METHODS = (
     "published", "heun", "dpmpp", "ddim", "ancestral", "euler",
     "dpmpp3", "dpmpp_2s", "dpmpp_sde", "unipc", "deis", "ipndm",
     "euler_maruyama", "pc", "langevin", "ode",
     "likelihood", "mean",
-]  # fmt: skip
-Preset = Literal[
+)  # fmt: skip
+_PRESETS = (
     "edm", "ddpm", "iddpm", "ncsn", "ssm", "vp", "subvp", "ve", "flow_matching", "vdm",
     "vae", "gan", "dae", "flow",
-]  # fmt: skip
+)  # fmt: skip
+_NETWORKS = ("unet", "transformer", "mlp", "coupling", "spline", "autoregressive")
+Method = Annotated[str, OneOf(_METHODS, "steps")]
+Preset = Annotated[str, OneOf(_PRESETS, "presets")]
+NetworkKind = Annotated[str, OneOf(_NETWORKS, "networks")]
 
 
 def _width(value: float) -> bool:
@@ -94,7 +99,17 @@ class Batched(Computing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writing(Printing):
+class Opening(Printing):
+    """A verb that opens or trains a run."""
+
+    plugin: Annotated[
+        tuple[str, ...] | None,
+        Doc("Python files of parts of your own, such as presets and steps, e.g. my_parts.py."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing(Opening):
     """A verb that writes to `out`."""
 
     overwrite: Annotated[bool, Doc("Replace what --out already holds.")] = False
@@ -158,8 +173,8 @@ class ModelOptions:
     """Dimensions of the network; those that are not given are chosen from the shape of the data."""
 
     kind: Annotated[
-        Literal["unet", "transformer", "mlp", "coupling", "spline", "autoregressive"] | None,
-        Doc("Network; the last three are for the preset flow."),
+        NetworkKind | None,
+        Doc("Network; coupling, spline and autoregressive are for the preset flow."),
     ] = None
     width: Annotated[int | None, Doc("Channels, or hidden units per token or row.")] = None
     depth: Annotated[int | None, Doc("Blocks or hidden layers (U-Nets: see --model.blocks).")] = (
@@ -389,7 +404,10 @@ class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
     init: Annotated[str | None, Doc("Run whose weights to start from.")] = None
     log: Annotated[
         tuple[str, ...] | None,
-        Doc("Dashboards to log to as well: tensorboard, wandb, mlflow, e.g. tensorboard,wandb."),
+        Doc(
+            "Dashboards to log to as well: tensorboard, wandb, mlflow{loggers}, e.g. "
+            "tensorboard,wandb."
+        ),
     ] = None
     model: Annotated[ModelOptions, Doc("Model")] = field(default_factory=ModelOptions)
     training: Annotated[TrainingDetails, Doc("Training")] = field(default_factory=TrainingDetails)
@@ -619,7 +637,7 @@ class TuningOptions(Computing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneOptions(TuningOptions, Printing):
+class TuneOptions(TuningOptions, Opening):
     """The options of `undiffuse tune`."""
 
     data: Annotated[str | None, Doc("The run's data, if they have moved or came from Python.")] = (
@@ -664,7 +682,7 @@ class DistillOptions(DistillationOptions, Writing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoOptions(ConditionOptions, Printing):
+class InfoOptions(ConditionOptions, Opening):
     """The options of `undiffuse info`."""
 
     data: Annotated[DataOptions, Doc("Data")] = field(default_factory=DataOptions)

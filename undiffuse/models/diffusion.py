@@ -178,7 +178,7 @@ class Diffusion(GenerativeModel):
         if self.only_own:
             self.preview_options = {"steps": 16} if self.one_level else {}
 
-    called, methods = "a diffusion model", (*METHODS, PUBLISHED)
+    called = "a diffusion model"
     takes_vectors = True
     bound_form: Tensor
     scored_by = (Density, Bound)
@@ -457,6 +457,11 @@ class Diffusion(GenerativeModel):
             return self.step, self.grid, self.steps
         step = METHODS[method]
         return step, step.grid or self.grid, step.steps or self.steps
+
+    @property
+    def methods(self) -> Collection[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The names in METHODS, and "published"."""
+        return (*METHODS, PUBLISHED)
 
     @property
     def usual_method(self) -> str | None:

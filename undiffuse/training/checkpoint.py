@@ -38,7 +38,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from undiffuse import __version__
+from undiffuse import __version__, plugged
 from undiffuse.atomic import atomic_file, atomic_folder, contents, sweep, write_json
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Trainable
@@ -469,6 +469,8 @@ def config_of(
     }
     if record.sizing is not None:
         tree["sizing"] = record.sizing
+    if own := plugged.record(tree):
+        tree["plugins"] = own
     try:
         return json.loads(json.dumps(tree, allow_nan=False))
     except ValueError as problem:
