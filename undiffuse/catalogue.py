@@ -17,7 +17,11 @@ _STEPS = 10  # in which the evaluations of a method are counted
 
 @cache
 def _preset(name: str, make: Callable[..., Any]) -> Mapping[str, Any]:
-    model = make()
+    try:
+        model = make()
+    except Exception as problem:  # of a plug-in; the others are shown
+        nothing = dict.fromkeys(("family", "likelihood", "sampled by"), "")
+        return {"preset": name, **nothing, "what": f"cannot be made: {problem}"}
     ways = ", ".join(how.__name__.lower() for how in model.scored_by)
     words = inspect.cleandoc(make.__doc__ or "").partition("\n\n")[0]
     return {

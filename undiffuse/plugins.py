@@ -187,14 +187,14 @@ def _short(problem: BaseException) -> str:
     return f"{type(problem).__name__}: {text}" if text else type(problem).__name__
 
 
-Part = tuple[str, str, Any, Origin]
+_Named = tuple[str, str, Any, Origin]
 
 
-def _checked(where: str, table: Any, origin_of: Callable[[Any], Origin]) -> list[Part]:
+def _checked(where: str, table: Any, origin_of: Callable[[Any], Origin]) -> list[_Named]:
     """The parts of a table, all of which can be registered."""
     if not isinstance(table, Mapping):
         raise InputError(f"{where}: PLUGIN is not a table; write it as {_EXAMPLE}.")
-    found: list[Part] = []
+    found: list[_Named] = []
     for group, parts in table.items():
         if group not in _REGISTRIES:
             raise unknown(f"{where}:", "group", str(group), GROUPS)
@@ -236,7 +236,7 @@ def _check_part(where: str, group: str, name: Any, part: Any, origin: Origin) ->
             ) from problem
 
 
-def _register(parts: list[Part]) -> None:
+def _register(parts: list[_Named]) -> None:
     for group, name, part, origin in parts:
         _REGISTRIES[group].put(name, part)
         PLUGGED[group, name] = origin

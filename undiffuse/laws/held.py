@@ -12,7 +12,7 @@ from undiffuse.laws.broken import BrokenLaw
 from undiffuse.laws.kind_laws import KIND_LAWS, read_by, registered
 from undiffuse.laws.logger_laws import LOGGER_LAWS
 from undiffuse.laws.network_laws import NETWORK_LAWS, SHAPES
-from undiffuse.laws.preset_laws import PRESET_LAWS, Preset, Trained
+from undiffuse.laws.preset_laws import PRESET_LAWS, Briefly, MakeModel
 from undiffuse.laws.schedule_laws import SCHEDULE_LAWS
 from undiffuse.laws.step_laws import BY_DEFAULT, STEP_LAWS
 from undiffuse.nn.sized import SizedNetwork
@@ -58,8 +58,8 @@ def check(part: Any, source: Any = None) -> None:
     elif _is_a(part, Kind):
         _check_kind(part() if isinstance(part, type) else part, source)
     elif callable(part) and not isinstance(part, type):
-        preset: Preset = part  # pyright: ignore[reportAssignmentType] - what it returns is checked
-        cases = [Trained(preset, (2,)), Trained(preset, (6, 6))]
+        preset: MakeModel = part  # pyright: ignore[reportAssignmentType] - what it returns is checked
+        cases = [Briefly(preset, (2,)), Briefly(preset, (6, 6))]
         _run(_name(part, "preset"), PRESET_LAWS, cases)
     else:
         raise InputError(

@@ -38,7 +38,7 @@ def small(network: type[SizedNetwork], shape: tuple[int, ...], **more: Any) -> S
         sizes["patch"] = 3
     sizes = {name: value for name, value in sizes.items() if name in network.dimensions()}
     decided = {"classes": CLASSES, "vector": VECTOR, "latent": LATENT, "outputs": 5, "maps": MAPS}
-    decided["given"] = 2 * list(shape)[0]
+    decided["given"] = 2 * next(iter(shape))
     decided = {name: value for name, value in decided.items() if name in arguments(network)}
     for name in more.keys() & arguments(network).keys():
         (sizes if name in network.dimensions() else decided)[name] = more[name]

@@ -20,7 +20,7 @@ from undiffuse.models.likelihood import Bound, Density, How, Weighted
 from undiffuse.run import Run
 from undiffuse.training import fit
 
-Preset = Callable[..., GenerativeModel]
+MakeModel = Callable[..., GenerativeModel]
 
 _FEW: Mapping[type, How] = {
     Bound: Bound(3),
@@ -39,7 +39,7 @@ def plain_rows(shape: tuple[int, ...], n: int = 48) -> np.ndarray:
 
 
 @final
-class Trained:
+class Briefly:
     """A preset's model of three steps on rows of a shape.
 
     Args:
@@ -47,7 +47,7 @@ class Trained:
         shape: (2,) or (8, 8) of images.
     """
 
-    def __init__(self, preset: Preset, shape: tuple[int, ...]) -> None:
+    def __init__(self, preset: MakeModel, shape: tuple[int, ...]) -> None:
         self.preset, self.shape = preset, shape
 
     @cached_property
@@ -83,7 +83,7 @@ class Trained:
         return model.sample_rows(3, seed=1, **few)
 
 
-def trains(cases: list[Trained]) -> None:
+def trains(cases: list[Briefly]) -> None:
     """On one of the two at least; a preset may be for one shape of rows."""
     hold(any(case.model is not None for case in cases), "it refuses both")
     for case in cases:
@@ -93,7 +93,7 @@ def trains(cases: list[Trained]) -> None:
             hold(all(bool(p.isfinite().all()) for p in numbers), f"{case.shape}: not finite")
 
 
-def opens_to_the_same(cases: list[Trained]) -> None:
+def opens_to_the_same(cases: list[Briefly]) -> None:
     """A run of it is opened to the same samples, bit for bit."""
     for case in cases:
         if (model := case.model) is None:
@@ -105,7 +105,7 @@ def opens_to_the_same(cases: list[Trained]) -> None:
         close(torch.as_tensor(found), torch.as_tensor(expected), f"samples {case.shape}")
 
 
-def knows_its_density(cases: list[Trained]) -> None:
+def knows_its_density(cases: list[Briefly]) -> None:
     """log_prob is finite, or the model says why there is none."""
     for case in cases:
         if (model := case.model) is None or model.no_density:
@@ -117,7 +117,7 @@ def knows_its_density(cases: list[Trained]) -> None:
         hold(all(math.isfinite(value) for value in nats), f"rows {case.shape}: {found} nats")
 
 
-def takes_methods(cases: list[Trained]) -> None:
+def takes_methods(cases: list[Briefly]) -> None:
     """Each sampling method that the model names draws finite rows."""
     for case in cases:
         model = case.model
@@ -126,7 +126,7 @@ def takes_methods(cases: list[Trained]) -> None:
             hold(np.isfinite(rows).all(), f"rows {case.shape} by ddim are not finite")
 
 
-PRESET_LAWS: Mapping[str, Callable[[list[Trained]], None]] = {
+PRESET_LAWS: Mapping[str, Callable[[list[Briefly]], None]] = {
     "a preset trains on vectors or on images": trains,
     "its run opens to the same samples, bit for bit": opens_to_the_same,
     "log_prob is finite, or the model says why there is none": knows_its_density,
