@@ -260,9 +260,9 @@ def test_every_command_that_opens_or_trains_takes_a_plugin(cli):
     assert taking == {verb.name for verb in VERBS} - {"selfcheck"}
     sources = {"train": ("x", "--out", "y"), "sample": ("x", "-n", 1, "--out", "y.npy")}
     sources |= {"score": ("x", "z", "--out", "y"), "compare": sources["train"]}
-    sources |= {"distill": sources["train"]}
+    sources |= {"distill": sources["train"], "evaluate": ("x",), "tune": ("x",), "info": ("x",)}
     for name in taking:
-        given = sources.get(name, ("x",))
+        given = sources[name]
         refused = cli(name, *given, "--plugin", "no_such.py")
         assert refused.refused("plugin no_such.py: no such file; check the path."), name
 
