@@ -23,7 +23,7 @@ TEXT = {".py", ".md", ".toml", ".txt", ".html", ".js", ".css", ".yml", ".yaml", 
 # front.
 INTERFACES = {
     "interfaces", "options", "declared", "errors", "parts", "atomic", "seeds", "device", "duration",
-    "reading", "room", "lock", "called", "shown", "notebook", "plugged",
+    "reading", "room", "lock", "called", "shown", "notebook", "plugged", "remote",
 }  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "shown": set(),
     "notebook": {"duration", "shown"},
     "reading": set(),
+    "remote": {"errors"},
     "lock": {"errors"},
     "room": {"errors"},
     "seeds": set(),

@@ -71,6 +71,12 @@ from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.score import Scores as Scores
 from .evaluation.score import score as score
 from .evaluation.tune import tune as tune
+from .exchange.hub import Pushed as Pushed
+from .exchange.hub import push as push
+from .exchange.onnx_files import Exported as Exported
+from .exchange.onnx_files import to_onnx as to_onnx
+from .exchange.pipelines import from_diffusers as from_diffusers
+from .exchange.pipelines import to_diffusers as to_diffusers
 from .laws.held import check as check
 from .models import GAN as GAN
 from .models import VAE as VAE

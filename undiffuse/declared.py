@@ -53,13 +53,24 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class Also:
+    """Another word of the command line for an option, which Python has no name for."""
+
+    word: str
+
+
+@dataclass(frozen=True)
 class Option:
-    """One field of a verb's dataclass: `type` is without None, `help` names the default."""
+    """One field of a verb's dataclass: `type` is without None, `help` names the default.
+
+    `also` are other words for it on the command line.
+    """
 
     name: str
     type: Any
     default: Any
     help: str
+    also: tuple[str, ...] = ()
 
     @property
     def required(self) -> bool:
@@ -103,9 +114,10 @@ def _option(one: dataclasses.Field, hint: Any) -> Option:
         text = text.replace(f"{{{group}}}", "".join(f", {more}" for more in names(group)))
     kind = get_args(hint)[0]
     single = tuple(part for part in _alternatives(kind) if part is not type(None))
-    limits = tuple(part for part in get_args(hint)[1:] if not isinstance(part, Doc))
+    limits = tuple(part for part in get_args(hint)[1:] if not isinstance(part, Doc | Also))
+    also = tuple(part.word for part in get_args(hint) if isinstance(part, Also))
     bare = Union[single]  # noqa: UP007 - of a tuple
-    return Option(one.name, Annotated[(bare, *limits)] if limits else bare, default, text)
+    return Option(one.name, Annotated[(bare, *limits)] if limits else bare, default, text, also)
 
 
 def checked(

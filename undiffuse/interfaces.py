@@ -259,6 +259,7 @@ class Trainable(nn.Module, ABC):
     preset: str | None = None  # the recipe it was made by, for the run's record
     progress: float = 1.0  # the share of its training that is behind, as of the step being taken
     record: Any = None  # how it was trained, a `training.Record`; None before
+    origin: Mapping[str, Any] | None = None  # what its first weights are of; None: drawn at random
 
     @property
     def parameter_count(self) -> int:

@@ -23,7 +23,7 @@ from typing import (
 from annotated_types import Ge, Gt, Le, Lt, Predicate
 from typing_extensions import Doc
 
-from undiffuse.declared import OneOf
+from undiffuse.declared import Also, OneOf
 from undiffuse.errors import InputError
 
 DEFAULT_BUDGET = "10m"  # of a training that is given neither steps nor a budget
@@ -401,7 +401,11 @@ class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
         str | None, Doc("TOML file of options; options on the command line take precedence.")
     ] = None
     resume: Annotated[bool, Doc("Resume the run in --out; SOURCE may be left out.")] = False
-    init: Annotated[str | None, Doc("Run whose weights to start from.")] = None
+    init: Annotated[
+        str | None,
+        Also("from"),
+        Doc("What to start from: a run, hf://OWNER/NAME, or the folder of a diffusers pipeline."),
+    ] = None
     log: Annotated[
         tuple[str, ...] | None,
         Doc(
@@ -471,6 +475,12 @@ class SampleOptions(Batched, Writing):
             "such as 30s."
         ),
     ] = None
+    backend: Annotated[
+        Literal["torch", "onnx"],
+        Doc(
+            "What computes the network: torch, or onnxruntime on the CPU, onnx (default {default})."
+        ),
+    ] = "torch"
     trajectory: Annotated[
         bool, Doc("Also write the samples after every step: OUT-trajectory.png or .npy.")
     ] = False
@@ -679,6 +689,34 @@ class DistillOptions(DistillationOptions, Writing):
     data: Annotated[str | None, Doc("The run's data, if they have moved or came from Python.")] = (
         None
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(Opening):
+    """The options of `undiffuse export`."""
+
+    out: Annotated[str, Doc("Folder to write, e.g. digits-onnx.")]
+    to: Annotated[
+        Literal["onnx", "diffusers"], Doc("What to write: onnx or diffusers (default {default}).")
+    ] = "onnx"
+    whole: Annotated[
+        bool, Doc("Write the whole sampler, noise in and rows out (onnx; default: the network).")
+    ] = False
+    method: Annotated[
+        Method | None, Doc("Deterministic sampling method (onnx; default: as for sample).")
+    ] = None
+    steps: Annotated[Passes | None, Doc("Sampling steps (onnx; default: as for sample).")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushOptions(Opening):
+    """The options of `undiffuse push`."""
+
+    private: Annotated[bool, Doc("Show a model that is made to its owner alone.")] = False
+    license: Annotated[
+        str | None, Doc("License in the card, e.g. mit (default: left to be filled in).")
+    ] = None
+    message: Annotated[str | None, Doc("What the revision is called (default: its steps).")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,8 @@
     Run(path).data()    the data that it was trained on, split as they were
     Run(path).log       what happened in training
 
+A path may name a run on the Hugging Face hub, such as hf://me/name; see `remote`.
+
 A model is built from the tree of parts in config.json, the transform and the form of the data from
 theirs, and the weights are checked tensor by tensor.
 """
@@ -29,6 +31,7 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.lock import holder
 from undiffuse.plugged import installed, require
+from undiffuse.remote import PREFIX
 from undiffuse.room import bounded, check_room
 from undiffuse.shown import card
 from undiffuse.training.checkpoint import LOG, SAMPLER, SAMPLES, WEIGHTS, Record, RunFolder
@@ -63,10 +66,26 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._folder = RunFolder(path)
+        self._folder = RunFolder.find(path)
         self.given, self.path = self._folder.given, self._folder.path
         self.config = self._folder.config()
         self.notes: tuple[str, ...] = ()
+        if self.remote:
+            self.notes = (f"{path}: taken from the hub; {self.given} is this very revision.",)
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is of the Hugging Face hub, and on this machine in its cache alone."""
+        return self.given.startswith(PREFIX)
+
+    def check_local(self, instead: str) -> None:
+        """Raise InputError for a run of the hub, in whose place nothing is written.
+
+        Args:
+            instead: what to do.
+        """
+        if self.remote:
+            raise InputError(f"{self.given}: is a run of the hub, which is only read; {instead}.")
 
     @classmethod
     def of(cls, run: str | Path | Run) -> Run:
@@ -179,6 +198,7 @@ class Run:
             ) from problem
         model.transform, model.form, model.classes = transform, form, tuple(classes)
         model.data_config, model.preset = self.config["data"], self.config["preset"]
+        model.origin = self.config.get("origin")
         return model
 
     # --- the data
@@ -379,7 +399,8 @@ class Run:
         Keys: run, data (its config), preset, parameters, steps (taken), asked ({"steps"} or
         {"budget"}), finished, elapsed (s), skipped, held_out (the latest diagnostics, None before
         the first), training (the options), sampler (sampler.json, None without), teacher (the run
-        that it was distilled from, None without), tunable (whether it can have a sampler), notes
+        that it was distilled from, None without), origin (what its first weights were of, None for
+        weights drawn at random), tunable (whether it can have a sampler), notes
         (sentences on what could not be read), weights (whether there are any yet), held_by (the
         process that trains it, None if none does), resume (a command).
         """
@@ -402,6 +423,7 @@ class Run:
             "training": training,
             "sampler": self._tuned(),
             "teacher": model.get("teacher"),
+            "origin": self.config.get("origin"),
             "tunable": model.get("kind") == "diffusion" and model.get("method") != "published",
             "notes": list(self.notes),
             "weights": (self.path / WEIGHTS).exists(),
@@ -422,6 +444,9 @@ def as_run(model: GenerativeModel) -> Iterator[Run]:
 @called
 def open(path: str | Path, *, snapshot: int | None = None, device: Any = "cpu") -> GenerativeModel:
     """Return the trained model of the run in the folder `path`, ready to sample; see `Run.model`.
+
+    "hf://OWNER/NAME" is one that `push` put on the Hugging Face hub; "hf://OWNER/NAME@REVISION"
+    pins its revision.
 
     >>> open("no/such/run")
     Traceback (most recent call last):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from cases import GRID_CASES, SCHEDULE_CASES, times
@@ -16,6 +17,8 @@ from undiffuse.diffusion import (
     Linear,
     LinearVP,
     LogSNR,
+    Strided,
+    linear_betas,
 )
 from undiffuse.diffusion.schedules.process import LEAST_SAMPLED, LEAST_SCORED
 from undiffuse.errors import InputError
@@ -133,3 +136,25 @@ def test_levels_are_counted_or_asked_for():
     with pytest.raises(InputError, match="here: it takes 2 levels or more, not 1"):
         chain.count_levels(1, "here", least=2)
     assert math.isclose(chain.t_min, 0.1)
+
+
+@pytest.mark.parametrize("n", [1, 7, 10, 50, 1000])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_strides_are_the_timesteps_that_others_count_from_0(n, offset):
+    """Leading and trailing spacing (Lin et al. 2024, Table 2): timestep k is level k + 1."""
+    chain = DiscreteVP(betas=linear_betas(1000))
+    if n + offset <= 1000:
+        leading = np.arange(n)[::-1] * (1000 // n) + offset
+        assert (1000 * Strided(offset=offset)(chain, n))[:-1].round().tolist() == [*(leading + 1)]
+    trailing = np.round(np.arange(1000, 0, -1000 / n)) - 1
+    found = 1000 * Strided(trailing=True)(chain, n)
+    assert found[:-1].round().tolist() == [*(trailing + 1)]
+    assert found[-1] == 0
+
+
+def test_strides_are_no_more_than_there_are_levels():
+    chain = DiscreteVP(betas=linear_betas(100))
+    with pytest.raises(InputError, match="has 99 levels"):
+        Strided(offset=1)(chain, 100)
+    with pytest.raises(InputError, match="has no levels"):
+        Strided()(EDM(), 10)

@@ -360,3 +360,42 @@ def test_rows_that_take_longer_keep_their_conditions():
     least = torch.exp(-Marked.schedule.log_snr(times(Marked.schedule.t_min)) / 2)
     truth = torch.distributions.Normal(0.0, (std**2 + least**2).sqrt()).log_prob(x).sum(1)
     torch.testing.assert_close(found.nats, truth, rtol=0, atol=1e-3)
+
+
+class Looks(torch.autograd.Function):
+    """The identity, whose gradient looks at its values: it cannot be batched over probes."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        assert not bool(gradient.isnan().any())
+        return gradient
+
+
+class Looking(AbstractDenoiser):
+    """A denoiser through such an identity."""
+
+    def __init__(self, denoiser):
+        super().__init__()
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
+
+    def estimate(self, x_t, t, **cond):
+        return self.denoiser.estimate(Looks.apply(x_t), t, **cond)
+
+
+@pytest.mark.parametrize("probes", [0, 3])
+def test_the_density_of_a_network_that_cannot_be_batched_over_probes_is_the_same(probes):
+    mean, std = torch.tensor([1.0, -1.0]).double(), torch.tensor([0.5, 2.0]).double()
+    oracle, x = Gaussian(EDM(), mean, std), torch.randn(4, 2).double()
+    prior, solver = Prior(EDM(), mean, std), RungeKutta(steps=8)
+
+    def density(denoiser):
+        torch.manual_seed(0)
+        return log_density(denoiser, x, prior, solver=solver, probes=probes).nats
+
+    with pytest.raises(RuntimeError):
+        torch.func.vmap(lambda g: Looks.backward(None, g))(x)
+    assert torch.allclose(density(Looking(oracle)), density(oracle))

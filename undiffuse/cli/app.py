@@ -21,7 +21,9 @@ from undiffuse import __version__
 from undiffuse.cli.compare import compare
 from undiffuse.cli.distill import distill
 from undiffuse.cli.evaluate import evaluate
+from undiffuse.cli.export import export
 from undiffuse.cli.info import info
+from undiffuse.cli.push import push
 from undiffuse.cli.sample import sample
 from undiffuse.cli.score import score
 from undiffuse.cli.selfcheck import selfcheck
@@ -32,7 +34,7 @@ from undiffuse.declared import options_of
 from undiffuse.errors import InputError, unknown
 
 COMPLETION = "--install-completion"
-VERBS = (train, sample, score, evaluate, compare, tune, distill, info, selfcheck)
+VERBS = (train, sample, score, evaluate, compare, tune, distill, export, push, info, selfcheck)
 
 
 app = App(

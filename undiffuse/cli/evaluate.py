@@ -39,14 +39,15 @@ def evaluate(
     verdict in words. An earlier report is replaced. After an interruption the same command resumes.
     """
     options, terminal = asked.options, asked.terminal
-    out = Path(os.path.expanduser(options.out or run))
-    if options.out is not None:
-        out = _free_folder(options.out, overwrite=options.overwrite)
+    chosen = options.out and _free_folder(options.out, overwrite=options.overwrite)
 
     from undiffuse.evaluation.evaluate import evaluate as evaluate_run
     from undiffuse.run import Run
 
     opened = Run(run)
+    if chosen is None:
+        opened.check_local("say where to write the report with --out")
+    out = chosen or opened.path
     with Interruption(quiet=terminal.quiet) as interruption, Bar(terminal) as bar:
         report = evaluate_run(
             opened,

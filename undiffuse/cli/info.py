@@ -17,6 +17,7 @@ from undiffuse.cli.terminal import print_facts
 from undiffuse.cli.verb import Asked, verb
 from undiffuse.errors import InputError
 from undiffuse.options import InfoOptions
+from undiffuse.remote import PREFIX
 from undiffuse.shown import is_table, words_for
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def info(
     terminal = asked.terminal
     path = Path(os.path.expanduser(what))
     put_right(path)
-    is_run = os.path.lexists(path / "config.json")
+    is_run = os.path.lexists(path / "config.json") or what.startswith(PREFIX)
     if is_run and (given := asked.chosen("data", "condition")):
         raise InputError(
             f"{what}: this is a run, whose data are read as they were; leave --{next(iter(given))} "
@@ -157,6 +158,8 @@ def _run(what: str) -> tuple[Mapping[str, Any], Facts]:
         facts.insert(2, ("conditions", words_for(own.describe())))
     if tree["teacher"]:
         facts.insert(3, ("student of", str(tree["teacher"])))
+    if tree["origin"]:
+        facts.insert(3, ("started from", str(tree["origin"]["from"])))
     if tree["held_by"]:
         facts.append(("in training", f"by {tree['held_by']}"))
     if tree["skipped"]:

@@ -53,6 +53,10 @@ def sample(
     model = opened.model(device=device)
     for note in opened.notes:
         asked.terminal.say(note, "yellow")
+    if options.backend == "onnx":
+        from undiffuse.exchange.onnx_backend import on_onnxruntime
+
+        model = on_onnxruntime(model, opened)
     if options.label is not None:
         model.label_index(options.label)
     more = {
@@ -64,7 +68,7 @@ def sample(
     _note_unknown(model, more, asked)
     assert model.form is not None  # the model of a run has one
     model.form.check_out(out)
-    return _draw(model, run, asked, {k: v for k, v in more.items() if v is not None}, out)
+    return _draw(model, opened.given, asked, {k: v for k, v in more.items() if v is not None}, out)
 
 
 def _guidance(model: GenerativeModel, run: Run, asked: Asked[SampleOptions]) -> Any:

@@ -61,7 +61,8 @@ def train(
 
     find_loggers(asked.options.log or ())  # refused before anything is read
     recorded = _folder(asked.options)
-    make = _maker(asked, recorded)
+    pipeline = _is_pipeline(asked.options.init)
+    make = _from_pipeline(asked) if pipeline else _maker(asked, recorded)
     make()  # what a preset does not take is refused before the data is read
     data = _load(source, asked, recorded)
     seed = asked.options.seed if recorded is None else recorded["training"].get("seed", 0)
@@ -74,7 +75,7 @@ def train(
         out=asked.options.out,
         resume=asked.options.resume,
         overwrite=asked.options.overwrite,
-        init=asked.options.init,
+        init=None if pipeline else asked.options.init,
         loggers=asked.options.log or (),
         **asked.chosen(*options_of(TrainingBasics)),
         **asked.given.get("training", {}),
@@ -110,8 +111,11 @@ def _maker(
         if not sizes and not words and preset in (None, recorded["preset"]):
             return partial(_rebuilt, recorded, asked.options.out)
         sizes = sizes or _sizes(recorded)
-    elif asked.options.init is not None:
-        start = Run(asked.options.init).config
+    elif (init := asked.options.init) is not None:
+        opened = Run(init)
+        start = opened.config
+        if start["preset"] is None and not sizes and not words and preset is None:
+            return partial(_rebuilt, start, str(opened.path))
         sizes = _sizes(start) | sizes
     before = start["preset"] if start else None
     name = preset or before or asked.options.preset
@@ -121,6 +125,28 @@ def _maker(
     if kept is not None and "gaps" in keywords(name):
         words = {"gaps": kept, **words}
     return partial(PRESETS[name], **words, **sizes)
+
+
+def _is_pipeline(init: str | None) -> bool:
+    """Whether training starts from a pipeline of diffusers."""
+    if init is None:
+        return False
+    from undiffuse.exchange.pipelines import is_pipeline
+
+    return is_pipeline(init)
+
+
+def _from_pipeline(asked: Asked[TrainOptions]) -> Callable[[], GenerativeModel]:
+    """What makes the model of a pipeline of diffusers, which decides all of it."""
+    from undiffuse.exchange.pipelines import from_diffusers
+
+    init = str(asked.options.init)
+    if given := asked.chosen("preset", "model", *options_of(PresetOptions)):
+        raise InputError(
+            f"--from {init}: this model is made by diffusers, and has its own choices; leave "
+            f"--{next(iter(given))} out."
+        )
+    return partial(from_diffusers, init)
 
 
 def _rebuilt(recorded: Mapping[str, Any], out: str) -> GenerativeModel:

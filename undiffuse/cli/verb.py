@@ -185,6 +185,8 @@ def _word(option: Option) -> Any:
     shared: Tree = {"help": option.help, "negative": (), "show_default": False}
     if len(option.name) == 1:
         shared["name"] = f"-{option.name}"
+    elif option.also:
+        shared["name"] = (*(f"--{word}" for word in option.also), typed_as((option.name,)))
     if option.type is bool and option.default is False:
         return Annotated[bool | None, Parameter(**shared)]
 

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from undiffuse.data.arrays.maps import located
 from undiffuse.data.conditions import Conditions
 from undiffuse.data.conformed import Conformed
 from undiffuse.data.folder import Folder, are_few, walk
+from undiffuse.data.hugging_face import unwrap
 from undiffuse.data.kind import KINDS, kind_of
 from undiffuse.data.named import NAMED
 from undiffuse.data.paths import name_of, split_part, suffix_of
@@ -64,7 +66,8 @@ def load(
     Args:
         source: a path, a name ("digits", "fashion-mnist", "moons", "rings", "checkerboard",
             "gaussians8"), or an object: an array, a tensor, (x, y), a data frame, a map-style
-            torch Dataset. Paths are those of a folder of images or of recordings; of an array in
+            torch Dataset, a `datasets.Dataset`. Paths are those of a folder of images or of
+            recordings; of an array in
             .npy, .npz, "file.h5:/group/name" or an IDX file; of a table in .csv, .tsv, .jsonl or
             .ndjson, all of them also with .gz, .bz2, .xz or .zst, in .parquet, "file.xlsx:Sheet" or
             a folder of such parts. A y (N,) of whole numbers or text are labels; other floats,
@@ -232,7 +235,8 @@ def _located(source: Any) -> Any:
             if (file := split_part(path)[0]).exists():
                 _check_regular(file)
                 return path.resolve()
-    return source
+    with _in_a_sentence(_name(source)):
+        return unwrap(source).source
 
 
 def _check_regular(path: Path) -> None:
@@ -256,9 +260,14 @@ def read(
     if isinstance(source, str | os.PathLike):
         return _read_path(source, reading, progress)
     with _in_a_sentence(f"data ({type(source).__name__})"):
-        kind = next(kind for kind in KINDS.values() if kind.reads(source))
-        _check_takes("data", kind.takes, reading)
-        return kind.read(source, reading=reading, progress=progress)
+        given = unwrap(source, progress)
+        if isinstance(given.source, Path):
+            loaded = _read_folder(given.source, reading, progress)
+        else:
+            kind = next(kind for kind in KINDS.values() if kind.reads(given.source))
+            _check_takes("data", kind.takes, reading)
+            loaded = kind.read(given.source, reading=reading, progress=progress)
+        return replace(loaded, notes=(*given.notes, *loaded.notes)) if given.notes else loaded
 
 
 def recorded_reading(config: Mapping[str, Any]) -> ReadingOptions:

@@ -27,7 +27,16 @@ from undiffuse.diffusion.denoiser import (
     Level,
     LogSigma,
 )
-from undiffuse.diffusion.grid import GRIDS, Grid, Jumps, Karras, Levels, LogSNR, Uniform
+from undiffuse.diffusion.grid import (
+    GRIDS,
+    Grid,
+    Jumps,
+    Karras,
+    Levels,
+    LogSNR,
+    Strided,
+    Uniform,
+)
 from undiffuse.diffusion.guidance import (
     Autoguided,
     ClassifierFree,
@@ -136,6 +145,7 @@ PARTS: dict[str, type] = {
     **OBJECTIVES,
     **GRIDS,
     "jumps": Jumps,
+    "strided": Strided,
     **STEPS,
     **VARIANCES,
     **COORDINATES,

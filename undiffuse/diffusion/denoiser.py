@@ -103,9 +103,16 @@ class LogSigma(Condition):
 @final
 @dataclass(frozen=True)
 class Level(Condition):
-    """scale * t, for networks made elsewhere that count levels 0 .. T."""
+    """scale * t + offset, for networks made elsewhere that count levels.
+
+    Those of diffusers count the first level, t = 1/T, as 0: their offset is -1.
+
+    >>> Level(1000.0, offset=-1.0)(None, torch.tensor([0.001, 1.0]))
+    tensor([  0., 999.])
+    """
 
     scale: float = 1000.0
+    offset: float = 0.0
 
     @property
     def span(self) -> float:
@@ -114,7 +121,7 @@ class Level(Condition):
 
     def __call__(self, schedule: Schedule, t: Times) -> Times:
         """Return c_noise at `t`."""
-        return self.scale * t
+        return self.scale * t + self.offset
 
 
 class AbstractDenoiser(nn.Module, ABC):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from undiffuse.errors import InputError
 
 class Grid(Registered):
     """Calling it with a schedule and a number of steps gives the times, descending from 1 to 0."""
+
+    from_one: ClassVar[bool] = True  # whether the first time is 1, whatever `inner` says
 
     @abstractmethod
     def inner(self, schedule: Schedule, shares: Times) -> Times:
@@ -52,7 +54,8 @@ class Grid(Registered):
         self.check(schedule, steps)
         count = steps if schedule.t_min > 0 else steps + 1
         times = self.inner(schedule, torch.linspace(0, 1, count, dtype=torch.float64))
-        times[0] = 1.0
+        if self.from_one:
+            times[0] = 1.0
         return torch.cat([times, times.new_zeros(1)]) if schedule.t_min > 0 else times
 
 
@@ -139,6 +142,42 @@ class Levels(Grid):
         """Return the levels at these shares of the way."""
         levels = self.most_steps(schedule)
         return (levels + (1 - levels) * shares).round() / levels
+
+
+@final
+@dataclass(frozen=True)
+class Strided(Grid):
+    """Every k-th level, k = T div n, as schedulers of diffusers take them.
+
+    The first level taken may lie below t = 1; sampling starts there from the prior all the same,
+    as theirs does.
+
+    Args:
+        trailing: whether these are T, T - T/n, ..., rounded (their spacing "trailing"), and not 1,
+            1 + k, ... (their "leading").
+        offset: added to the latter, their `steps_offset`.
+
+    >>> from undiffuse.diffusion import DiscreteVP, linear_betas
+    >>> (10 * Strided()(DiscreteVP(betas=linear_betas(10)), 2)).tolist()
+    [6.0, 1.0, 0.0]
+    """
+
+    trailing: bool = False
+    offset: int = 0
+
+    from_one: ClassVar[bool] = False
+
+    def most_steps(self, schedule: Schedule) -> int:
+        """Return the number of levels, less the offset. Raises InputError without levels."""
+        return Levels().most_steps(schedule) - (0 if self.trailing else self.offset)
+
+    def inner(self, schedule: Schedule, shares: Times) -> Times:
+        """Return the times of so many strides."""
+        levels, n = Levels().most_steps(schedule), len(shares)
+        step = torch.arange(n, dtype=torch.float64)
+        if self.trailing:
+            return (levels - step * levels / n).round() / levels
+        return (step.flip(0) * (levels // n) + 1 + self.offset) / levels
 
 
 @final

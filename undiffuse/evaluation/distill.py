@@ -85,7 +85,7 @@ def lesson(
     run = Run.of(run)
     if out is not None and Path(out).expanduser().resolve() == run.path:
         raise InputError(f"out {out}: is the teacher itself; give the student a folder of its own.")
-    teacher, called = run.model(), str(run.path)
+    teacher, called = run.model(), run.given if run.remote else str(run.path)
     student = student_of(teacher, called=called, steps=asked.steps, guidance=asked.guidance)
     student.preset = run.config["preset"]
     own = run.finished_data(

@@ -51,6 +51,7 @@ def tune(
     progress = progress or progress_bar()
     seconds = None if asked.budget is None else parse_duration(asked.budget)
     run = Run.of(run)
+    run.check_local("tune the run it was pushed from, and push that again")
     model = run.model(device=find_device(asked.device))
     if not model.tuning:
         raise InputError(

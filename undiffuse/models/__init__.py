@@ -14,7 +14,7 @@ from undiffuse.models.gan_losses import GAMES
 from undiffuse.models.observation import OBSERVATIONS
 from undiffuse.models.presets import PRESETS as PRESETS
 from undiffuse.models.vae import VAE
-from undiffuse.nn import FLOWS, NETWORKS
+from undiffuse.nn import FLOWS, FOREIGN, NETWORKS
 from undiffuse.nn.adversarial import ADVERSARIAL
 from undiffuse.nn.autoencoder import AUTOENCODERS
 
@@ -33,7 +33,7 @@ MOST = 2**24
 
 def recorded_kinds() -> dict[str, type]:
     """Return kind -> class of all that a description of a model can name."""
-    networks = {**NETWORKS, **AUTOENCODERS, **ADVERSARIAL, **FLOWS}
+    networks = {**NETWORKS, **FOREIGN, **AUTOENCODERS, **ADVERSARIAL, **FLOWS}
     return {**PARTS, **networks, **OBSERVATIONS, **GAMES, **MODELS}
 
 

@@ -408,11 +408,10 @@ class Diffusion(GenerativeModel):
                 "this model has not met its data yet; call fit, or give its shape and data_range."
             )
         self.check_sampler(method=method, steps=steps)
-        step, grid, own = self._sampler(method, steps, tuned=known is None)
+        step, times = self.course(method=method, steps=steps, tuned=known is None)
         tuned = self.tuned.guidance if self.tuned and method is None and known is None else None
         if tuned and wrap is None and "label" in cond:
             wrap = guided(self, tuned.scale, low=tuned.low, high=tuned.high)
-        times = grid(self.schedule, own if steps is None else steps)
         return self._along(
             step, times, n, noise=noise, wrap=wrap, known=known, callback=callback, **cond
         )
@@ -457,6 +456,19 @@ class Diffusion(GenerativeModel):
             return self.step, self.grid, self.steps
         step = METHODS[method]
         return step, step.grid or self.grid, step.steps or self.steps
+
+    def course(
+        self, *, method: str | None = None, steps: int | None = None, tuned: bool = True
+    ) -> tuple[Step, Times]:
+        """Return the step that `draw` takes and the times that it takes it along.
+
+        Args:
+            method: the sampling method; None: the default one.
+            steps: how many; None: as many as that takes by default.
+            tuned: whether the default is as `tune` has found it, if it has.
+        """
+        step, grid, own = self._sampler(method, steps, tuned=tuned)
+        return step, grid(self.schedule, own if steps is None else steps)
 
     @property
     def methods(self) -> Collection[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -660,7 +672,8 @@ class Diffusion(GenerativeModel):
 
     def config(self) -> dict[str, Any]:
         """The tree of parts, `kind` and arguments, as a run's config.json keeps it."""
-        return describe(self, {**PARTS, **networks.NETWORKS, "diffusion": Diffusion})
+        known = {**networks.NETWORKS, **networks.FOREIGN}
+        return describe(self, {**PARTS, **known, "diffusion": Diffusion})
 
 
 def _repeated(rows: Tensor, times: int) -> Tensor:

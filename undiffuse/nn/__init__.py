@@ -1,5 +1,6 @@
 """Networks for images (U-Net), images and sequences (transformer), vectors (MLP), and flows."""
 
+from undiffuse.nn.foreign import FOREIGN as FOREIGN
 from undiffuse.nn.mlp import MLP as MLP
 from undiffuse.nn.size import FLOWS as FLOWS
 from undiffuse.nn.size import NETWORKS as NETWORKS

@@ -23,6 +23,7 @@ Tensors are read and written by name and shape; nothing is ever unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -45,6 +46,7 @@ from undiffuse.interfaces import Trainable
 from undiffuse.lock import NAME as LOCK
 from undiffuse.lock import Lock, holder
 from undiffuse.reading import open_regular, read_json, read_text, said, utf8_path
+from undiffuse.remote import fetch
 from undiffuse.room import check_room
 from undiffuse.training.log import read_log
 from undiffuse.training.sound import sound_config, sound_counters, sound_sampler
@@ -77,6 +79,20 @@ class RunFolder:
         put_right(self.path)
 
     @classmethod
+    def find(cls, path: str | Path) -> RunFolder:
+        """Return the folder of a run that is there, on this machine or on the hub.
+
+        Raises:
+            InputError: as `remote.fetch` does.
+        """
+        fetched = fetch(path)
+        if fetched is None:
+            return cls(path)
+        folder = cls(fetched.folder)
+        folder.given = fetched.name
+        return folder
+
+    @classmethod
     def claim(cls, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
         """Return a folder to train into. Checks the place and changes nothing.
 
@@ -84,6 +100,8 @@ class RunFolder:
             InputError: it is taken and neither `resume` nor `overwrite` is given, it is not a run,
                 or there is no run to resume.
         """
+        if str(out).startswith("hf:"):
+            raise InputError(f"{out}: give a folder here; undiffuse push puts it on the hub then.")
         folder = cls(out)
         path = folder.path
         if resume and path.exists():
@@ -137,6 +155,10 @@ class RunFolder:
                 f"{self.given}: its config.json cannot be read ({said(problem)}); "
                 "restore that file."
             ) from problem
+        if isinstance(config, dict) and "undiffuse" not in config and "format" not in config:
+            raise InputError(
+                f"{self.given}: not a run: its config.json is of another program; check the path."
+            )
         number = config.get("format") if isinstance(config, dict) else None
         if isinstance(number, int) and number != FORMAT:
             raise InputError(
@@ -162,7 +184,7 @@ class RunFolder:
                     f"{self.given}: incomplete: training had not reached its first checkpoint; "
                     "continue it with --resume."
                 )
-            return _load(
+            return load_tensors(
                 self.path / WEIGHTS,
                 f"{self.given}: its {WEIGHTS}",
                 "continue with --resume to write it anew",
@@ -171,7 +193,7 @@ class RunFolder:
         if snapshot not in there:
             kept = f"those of steps {', '.join(map(str, there))} are" if there else "none is"
             raise InputError(f"{self.given}: there is no snapshot of step {snapshot}; {kept} kept.")
-        return _load(
+        return load_tensors(
             there[snapshot], f"{self.given}: its snapshot of step {snapshot}", "use another"
         )
 
@@ -204,7 +226,7 @@ class RunFolder:
         name = self._newest()
         where = f"{self.given}: its resume state {name}"
         advice = "start another run from its weights with --init"
-        return _load(self.path / "state" / str(name) / "state.safetensors", where, advice)
+        return load_tensors(self.path / "state" / str(name) / "state.safetensors", where, advice)
 
     def tuned(self) -> dict[str, Any] | None:
         """Return sampler.json; None without one. Raises ValueError if it is damaged."""
@@ -214,6 +236,15 @@ class RunFolder:
             return None
         except OSError as problem:
             raise ValueError(said(problem)) from problem
+
+    def origin(self) -> dict[str, Any]:
+        """Return what another run records of this one, whose weights it starts from.
+
+        Keys: from (what it is called), steps, weights (the first digits of their SHA-256).
+        """
+        counters = self.counters() or {}
+        digest = file_digest(self.path / WEIGHTS)
+        return {"from": self.given, "steps": counters.get("step"), "weights": digest}
 
     # --- writing
 
@@ -370,7 +401,8 @@ class RunFolder:
         )
 
 
-def _load(file: Path, what: str, advice: str) -> dict[str, Tensor]:
+def load_tensors(file: Path, what: str, advice: str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file. Raises InputError on `what`, with an advice."""
     try:
         os.close(open_regular(file))
         check_room(file.stat().st_size, what, advice)
@@ -380,6 +412,12 @@ def _load(file: Path, what: str, advice: str) -> dict[str, Tensor]:
         if isinstance(problem, InputError):
             raise
         raise InputError(f"{what} is damaged ({said(problem)}); {advice}.") from problem
+
+
+def file_digest(file: Path) -> str:
+    """Return the first 16 digits of the SHA-256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def _aside(path: Path) -> Path:
@@ -471,6 +509,8 @@ def config_of(
         tree["sizing"] = record.sizing
     if own := plugged.record(tree):
         tree["plugins"] = own
+    if model.origin is not None:
+        tree["origin"] = model.origin
     try:
         return json.loads(json.dumps(tree, allow_nan=False))
     except ValueError as problem:

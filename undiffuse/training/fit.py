@@ -95,7 +95,8 @@ def fit(
             precedence. A finished run is extended by more steps or a longer budget, with a new
             warm-up of the learning rate.
         overwrite: replace the run in `out`, which is kept until the new one has a checkpoint.
-        init: a run whose averaged weights to start from.
+        init: a run whose averaged weights to start from, or hf://OWNER/NAME; config.json says
+            which.
         stop: polled once a step, of training and of a preview; True saves and returns.
         on_event: called with every event (see `log.py`).
         loggers: dashboards that get them too (see `loggers.py`): names ("tensorboard", "wandb",
@@ -134,6 +135,8 @@ def fit(
         size = 20.0 * model.parameter_count if folder else 0.0
         clock = Clock(chosen, started, size=size, conclusion=model.conclusion, tuning=model.tuning)
         model.record = Record(asdict(chosen), sizing and asdict(sizing), [])
+        if recorded is not None:
+            model.origin = recorded.get("origin")
         config = config_of(model, source.config(), model.record) if folder else {}
         if folder is not None and recorded is not None:
             check_same(recorded, config, folder.given)
@@ -166,9 +169,10 @@ def _prepared(model: Trainable, data: Any, init: str | Path | None, device: torc
     """Size the model to the data, give it the weights to start from, and move it to the device."""
     source = model.meet(data)
     if init is not None:
-        start = RunFolder(init)
+        start = RunFolder.find(init)
         start.config()  # what is not a run, or of another format, is refused
         initialize(model, start.weights(), start.given)
+        model.origin = start.origin()
     model.take_tuned(None)  # which was of the weights before
     model.to(device)
     if device.type == "cuda":  # convolutions in bfloat16 are fastest with channels last there

@@ -215,6 +215,30 @@ class ArrayTransform:
             array = np.moveaxis(array.reshape(shape), 1, self._where + 1)
         return array.reshape(len(x), *self.row_shape).astype(self.dtype, order="C")
 
+    def decoding(self) -> dict[str, Any] | None:
+        """Return how `decode` makes rows of x, as plain data; None where there is more to it.
+
+        Rows are x std + mean, of whole numbers rounded down, then between 0 and high - low, plus
+        low; then the axis of channels is moved to where a row has it. Keys: mean, std, low, high
+        (numbers, or lists that broadcast against x), whole, bounded, channel (the axis of a row;
+        None: the first), row_shape, dtype. There is more to constant columns, gaps and whole
+        numbers of 64 bits.
+        """
+        if self.constant or self.gaps or self._wide:
+            return None
+        mean, std, low, high = (one.tolist() for one in self._columns)
+        return {
+            "mean": mean,
+            "std": std,
+            "low": low,
+            "high": high,
+            "whole": self._whole,
+            "bounded": self.bounded,
+            "channel": self._where if self._where > 0 else None,
+            "row_shape": list(self.row_shape),
+            "dtype": self.dtype,
+        }
+
     def cells(self, row: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the edges of each entry's bin in x, (B, *shape) float64; None without `levels`.
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
 import torch
@@ -381,7 +382,18 @@ def slope_and_products(
         slope = z_hat - x_hat
         products: list[Any] = []
         for part in torch.split(e.transpose(0, 1), _TOGETHER):
-            products += torch.autograd.grad(
-                slope, y, part, retain_graph=True, is_grads_batched=True
-            )
+            products += _products(slope, y, part)
     return slope.detach(), (torch.cat(products).double() * e.transpose(0, 1)).flatten(2).sum(2).T
+
+
+def _products(slope: Tensor, y: Tensor, e: Tensor) -> tuple[Tensor, ...]:
+    """Vector-Jacobian products (P, B, *) of probes (P, B, *), at once where the network allows it.
+
+    Not every operation can be batched over probes (`torch.vmap`): those of networks made elsewhere
+    may look at how a tensor lies in memory.
+    """
+    grad = partial(torch.autograd.grad, slope, y, retain_graph=True)
+    try:
+        return grad(e, is_grads_batched=True)
+    except RuntimeError:
+        return (torch.stack([grad(one)[0] for one in e]),)

@@ -1,0 +1,64 @@
+"""`push`, `export` and `--backend`: what the words of a command line become."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import undiffuse as ud
+from undiffuse.cli.main import main
+from undiffuse.exchange.hub import Pushed
+from undiffuse.exchange.onnx_files import Exported
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "rows"
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+    ud.vae(width=8).fit(rows, steps=1, out=out, samples=0)
+    return str(out)
+
+
+def test_the_words_of_push_are_its_arguments(run, monkeypatch, capsys):
+    asked = {}
+
+    def push(*given, **options):
+        asked.update(options, given=given)
+        return Pushed("hf://me/x@1", "a page", ("a note.",))
+
+    monkeypatch.setattr("undiffuse.exchange.hub.push", push)
+    words = ["push", run, "me/x", "--license", "mit", "--private", "--message", "first"]
+    assert main(words) == 0
+    assert asked == {"given": (run, "me/x"), "license": "mit", "private": True, "message": "first"}
+    said = capsys.readouterr().err
+    assert "a note." in said
+    assert "hf://me/x@1" in said
+
+
+def test_the_words_of_export_are_its_arguments(run, tmp_path, monkeypatch, capsys):
+    asked = {}
+
+    def to_onnx(*given, **options):
+        asked.update(options, given=given)
+        return Exported(given[1], 2e-7, "ddim", 4, 4)
+
+    monkeypatch.setattr("undiffuse.exchange.onnx_files.to_onnx", to_onnx)
+    out = tmp_path / "onnx"
+    words = ["export", run, "--to", "onnx", "--whole", "--method", "ddim", "--steps", "4"]
+    assert main([*words, "--out", str(out)]) == 0
+    assert asked == {"given": (run, out), "whole": True, "method": "ddim", "steps": 4}
+    assert "to 2.0e-07 of the largest value" in capsys.readouterr().err
+    assert main(["export", run, "--to", "diffusers", "--whole", "--out", str(out)]) == 2
+    assert "--whole: a pipeline of diffusers has a sampler of its own" in capsys.readouterr().err
+    out.mkdir()
+    (out / "x").touch()
+    assert main(["export", run, "--out", str(out)]) == 2
+    assert "already exists" in capsys.readouterr().err
+
+
+def test_the_backend_is_named_if_its_packages_are_missing(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    words = ["sample", run, "-n", "2", "--out", str(tmp_path / "x.npy"), "--backend", "onnx"]
+    assert main(words) == 2
+    assert "--backend onnx needs onnx, onnxscript and onnxruntime" in capsys.readouterr().err
+    assert not (tmp_path / "x.npy").exists()
