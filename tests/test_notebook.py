@@ -193,7 +193,7 @@ def test_the_tables_name_each_preset_and_each_method_once():
     assert read_html(ud.methods).text.count("Heun") == 1
     with pytest.raises(KeyError, match="there are"):
         ud.presets["emd"]
-    assert Table([{"a": 1, "b": None}])[0]["b"] is None
+    assert Table(lambda: [{"a": 1, "b": None}])[0]["b"] is None
 
 
 def test_a_card_leaves_out_what_is_empty_and_escapes_the_rest():

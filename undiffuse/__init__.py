@@ -25,6 +25,16 @@ def _attach():  # noqa: ANN202 - of functions and a list
     """Put what finds the public names in the place of the two above: it is not imported before."""
     import lazy_loader
 
-    attached = lazy_loader.attach_stub(__name__, __file__)
-    globals().update(zip(("__getattr__", "__dir__", "__all__"), attached))
-    return attached
+    from undiffuse.plugged import installed
+
+    find, listed, names = lazy_loader.attach_stub(__name__, __file__)
+
+    def found(name: str) -> object:
+        if name in names and installed():  # what packages add to ours is there from now on
+            from undiffuse.plugins import load_installed
+
+            load_installed()
+        return find(name)
+
+    globals().update(__getattr__=found, __dir__=listed, __all__=names)
+    return found, listed, names

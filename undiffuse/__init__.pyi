@@ -6,6 +6,7 @@ from .catalogue import methods as methods
 from .catalogue import presets as presets
 from .comparison.compare import Comparison as Comparison
 from .comparison.compare import compare as compare
+from .data import Kind as Kind
 from .data import load as load
 from .diffusion import DDIM as DDIM
 from .diffusion import DEIS as DEIS
@@ -41,6 +42,8 @@ from .diffusion import Linear as Linear
 from .diffusion import LinearVP as LinearVP
 from .diffusion import PredictorCorrector as PredictorCorrector
 from .diffusion import RowNoise as RowNoise
+from .diffusion import Schedule as Schedule
+from .diffusion import Step as Step
 from .diffusion import SubVP as SubVP
 from .diffusion import UniPC as UniPC
 from .diffusion import cosine_betas as cosine_betas
@@ -74,6 +77,7 @@ from .exchange.onnx_files import Exported as Exported
 from .exchange.onnx_files import to_onnx as to_onnx
 from .exchange.pipelines import from_diffusers as from_diffusers
 from .exchange.pipelines import to_diffusers as to_diffusers
+from .laws.held import check as check
 from .models import GAN as GAN
 from .models import VAE as VAE
 from .models import Diffusion as Diffusion
@@ -102,6 +106,8 @@ from .models.presets import vae as vae
 from .models.presets import vdm as vdm
 from .models.presets import ve as ve
 from .models.presets import vp as vp
+from .nn.sized import SizedNetwork as SizedNetwork
+from .plugins import plug_in as plug_in
 from .run import Run as Run
 from .run import open as open
 from .sampling import sample as sample

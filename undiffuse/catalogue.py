@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from undiffuse.diffusion import EDM, METHODS, LogSNR, Step
@@ -14,8 +15,13 @@ from undiffuse.shown import Table
 _STEPS = 10  # in which the evaluations of a method are counted
 
 
+@cache
 def _preset(name: str, make: Callable[..., Any]) -> Mapping[str, Any]:
-    model = make()
+    try:
+        model = make()
+    except Exception as problem:  # of a plug-in; the others are shown
+        nothing = dict.fromkeys(("family", "likelihood", "sampled by"), "")
+        return {"preset": name, **nothing, "what": f"cannot be made: {problem}"}
     ways = ", ".join(how.__name__.lower() for how in model.scored_by)
     words = inspect.cleandoc(make.__doc__ or "").partition("\n\n")[0]
     return {
@@ -27,6 +33,7 @@ def _preset(name: str, make: Callable[..., Any]) -> Mapping[str, Any]:
     }
 
 
+@cache
 def _method(name: str, step: Step) -> Mapping[str, Any]:
     schedule, weak = EDM(), step.weak_order
     calls = evaluations(step, LogSNR()(schedule, _STEPS), schedule)
@@ -40,8 +47,8 @@ def _method(name: str, step: Step) -> Mapping[str, Any]:
     }
 
 
-presets = Table(_preset(name, make) for name, make in PRESETS.items())
+presets = Table(lambda: (_preset(name, make) for name, make in PRESETS.items()))
 """The presets: family, likelihoods that they give, how they are sampled by default, and source."""
 
-methods = Table(_method(name, step) for name, step in METHODS.items())
+methods = Table(lambda: (_method(name, step) for name, step in METHODS.items()))
 """The sampling methods of diffusion models: order, whether random, cost, and source."""

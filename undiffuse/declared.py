@@ -13,15 +13,43 @@ from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    final,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from annotated_types import Ge, Gt, Le, Lt, Predicate
 from typing_extensions import Doc
 
 from undiffuse.errors import InputError, unknown
+from undiffuse.plugged import GROUPS, names
 
 Names = tuple[str, ...]
 Options = TypeVar("Options")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """One of these names, or of a group of plug-ins: `Annotated[str, OneOf(("edm",), "presets")]`.
+
+    Unlike those of a Literal, the names may become more.
+    """
+
+    own: tuple[str, ...]
+    group: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+        return (*self.own, *names(self.group))
 
 
 @dataclass(frozen=True)
@@ -82,6 +110,8 @@ def _option(one: dataclasses.Field, hint: Any) -> Option:
     text = next(part.documentation for part in get_args(hint) if isinstance(part, Doc))
     if default is not dataclasses.MISSING:
         text = text.replace("{default}", written(default))
+    for group in GROUPS:
+        text = text.replace(f"{{{group}}}", "".join(f", {more}" for more in names(group)))
     kind = get_args(hint)[0]
     single = tuple(part for part in _alternatives(kind) if part is not type(None))
     limits = tuple(part for part in get_args(hint)[1:] if not isinstance(part, Doc | Also))
@@ -159,14 +189,32 @@ def validated(hint: Any, value: Any, called: str, *, word: bool = False) -> Any:
         read = tuple(value)
     elif isinstance(value, Real) and not isinstance(value, bool):  # numpy's numbers too
         read = int(value) if isinstance(value, Integral) else float(value)
+    words = choices(hint)
     try:
-        return _adapter(hint).validate_python(read, strict=not word)
+        found = _adapter(hint).validate_python(read, strict=not word)
+        if not words or found in words:
+            return found
     except ValidationError:
-        kinds = [part for part in _alternatives(hint) if get_origin(part) is Literal]
-        if kinds:
-            what = called.rpartition(" ")[2].rpartition(".")[2].strip("-").replace("-", " ")
-            raise unknown(called, what, written(value), get_args(kinds[0])) from None
-        raise InputError(f"{called} {written(value)}: must be {requirement(hint)}.") from None
+        if not words:
+            raise InputError(f"{called} {written(value)}: must be {requirement(hint)}.") from None
+    what = called.rpartition(" ")[2].rpartition(".")[2].strip("-").replace("-", " ")
+    raise unknown(called, what, written(value), words)
+
+
+def choices(hint: Any) -> tuple[str, ...]:
+    """Return the words that a value of type `hint` is one of; () for any other type.
+
+    >>> choices(Literal["a", "b"]), choices(Annotated[str, OneOf(("a",), "steps")]), choices(int)
+    (('a', 'b'), ('a',), ())
+    """
+    for part in _alternatives(hint):
+        if get_origin(part) is Literal:
+            return get_args(part)
+        if get_origin(part) is Annotated:
+            for limit in get_args(part)[1:]:
+                if isinstance(limit, OneOf):
+                    return limit.names
+    return ()
 
 
 @cache

@@ -23,7 +23,7 @@ from typing import (
 from annotated_types import Ge, Gt, Le, Lt, Predicate
 from typing_extensions import Doc
 
-from undiffuse.declared import Also
+from undiffuse.declared import Also, OneOf
 from undiffuse.errors import InputError
 
 DEFAULT_BUDGET = "10m"  # of a training that is given neither steps nor a budget
@@ -36,16 +36,20 @@ REPORT_SAMPLES = (
 
 Count = Annotated[int, Ge(1)]
 Passes = Annotated[int, Ge(1), Le(1_000_000)]  # of a network, for each row
-Method = Literal[
+_METHODS = (
     "published", "heun", "dpmpp", "ddim", "ancestral", "euler",
     "dpmpp3", "dpmpp_2s", "dpmpp_sde", "unipc", "deis", "ipndm",
     "euler_maruyama", "pc", "langevin", "ode",
     "likelihood", "mean",
-]  # fmt: skip
-Preset = Literal[
+)  # fmt: skip
+_PRESETS = (
     "edm", "ddpm", "iddpm", "ncsn", "ssm", "vp", "subvp", "ve", "flow_matching", "vdm",
     "vae", "gan", "dae", "flow",
-]  # fmt: skip
+)  # fmt: skip
+_NETWORKS = ("unet", "transformer", "mlp", "coupling", "spline", "autoregressive")
+Method = Annotated[str, OneOf(_METHODS, "steps")]
+Preset = Annotated[str, OneOf(_PRESETS, "presets")]
+NetworkKind = Annotated[str, OneOf(_NETWORKS, "networks")]
 
 
 def _width(value: float) -> bool:
@@ -95,7 +99,17 @@ class Batched(Computing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writing(Printing):
+class Opening(Printing):
+    """A verb that opens or trains a run."""
+
+    plugin: Annotated[
+        tuple[str, ...] | None,
+        Doc("Python files of parts of your own, such as presets and steps, e.g. my_parts.py."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing(Opening):
     """A verb that writes to `out`."""
 
     overwrite: Annotated[bool, Doc("Replace what --out already holds.")] = False
@@ -159,8 +173,8 @@ class ModelOptions:
     """Dimensions of the network; those that are not given are chosen from the shape of the data."""
 
     kind: Annotated[
-        Literal["unet", "transformer", "mlp", "coupling", "spline", "autoregressive"] | None,
-        Doc("Network; the last three are for the preset flow."),
+        NetworkKind | None,
+        Doc("Network; coupling, spline and autoregressive are for the preset flow."),
     ] = None
     width: Annotated[int | None, Doc("Channels, or hidden units per token or row.")] = None
     depth: Annotated[int | None, Doc("Blocks or hidden layers (U-Nets: see --model.blocks).")] = (
@@ -394,7 +408,10 @@ class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
     ] = None
     log: Annotated[
         tuple[str, ...] | None,
-        Doc("Dashboards to log to as well: tensorboard, wandb, mlflow, e.g. tensorboard,wandb."),
+        Doc(
+            "Dashboards to log to as well: tensorboard, wandb, mlflow{loggers}, e.g. "
+            "tensorboard,wandb."
+        ),
     ] = None
     model: Annotated[ModelOptions, Doc("Model")] = field(default_factory=ModelOptions)
     training: Annotated[TrainingDetails, Doc("Training")] = field(default_factory=TrainingDetails)
@@ -630,7 +647,7 @@ class TuningOptions(Computing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneOptions(TuningOptions, Printing):
+class TuneOptions(TuningOptions, Opening):
     """The options of `undiffuse tune`."""
 
     data: Annotated[str | None, Doc("The run's data, if they have moved or came from Python.")] = (
@@ -675,7 +692,7 @@ class DistillOptions(DistillationOptions, Writing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions(Printing):
+class ExportOptions(Opening):
     """The options of `undiffuse export`."""
 
     out: Annotated[str, Doc("Folder to write, e.g. digits-onnx.")]
@@ -692,7 +709,7 @@ class ExportOptions(Printing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PushOptions(Printing):
+class PushOptions(Opening):
     """The options of `undiffuse push`."""
 
     private: Annotated[bool, Doc("Show a model that is made to its owner alone.")] = False
@@ -703,7 +720,7 @@ class PushOptions(Printing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoOptions(ConditionOptions, Printing):
+class InfoOptions(ConditionOptions, Opening):
     """The options of `undiffuse info`."""
 
     data: Annotated[DataOptions, Doc("Data")] = field(default_factory=DataOptions)

@@ -46,7 +46,7 @@ def describe(part: object, families: Mapping[str, type]) -> dict[str, Any]:
     if type(part) not in kinds:
         raise InputError(
             f"{name}: a run records its parts by kind, and this class has none; register it in its "
-            f"family (for a network, undiffuse.nn.NETWORKS[{name.lower()!r}] = {name}), "
+            f"family (a network: ud.plug_in({{'networks': {{{name.lower()!r}: {name}}}}})), "
             "or train without out."
         )
     tree: dict[str, Any] = {"kind": kinds[type(part)]}

@@ -30,6 +30,7 @@ from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.lock import holder
+from undiffuse.plugged import installed, require
 from undiffuse.remote import PREFIX
 from undiffuse.room import bounded, check_room
 from undiffuse.shown import card
@@ -112,6 +113,19 @@ class Run:
             self._take_tuned(model)
         return model.to(device).eval()
 
+    def _plug(self) -> None:
+        """Load what is installed of plug-ins; refuse a run whose own are not there."""
+        if installed():
+            from undiffuse.plugins import load_installed
+
+            load_installed()
+        for note in require(self.config, self.given):
+            self._note(note)
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes = (*self.notes, text)
+
     def _take_tuned(self, model: GenerativeModel) -> None:
         """Let the model be sampled as sampler.json says; without it, and by default, if damaged."""
         try:
@@ -128,11 +142,10 @@ class Run:
             return None
 
     def _damaged_sampler(self, problem: ValueError) -> None:
-        note = (
+        self._note(
             f"{self.given}: its {SAMPLER} is damaged ({problem}) and was not used; "
             f"write it anew with undiffuse tune {shlex.quote(self.given)}"
         )
-        self.notes = tuple(dict.fromkeys((*self.notes, note)))
 
     def keep_tuned(self, model: GenerativeModel) -> None:
         """Write how the model is sampled into the run. Raises InputError if it is being trained."""
@@ -161,6 +174,7 @@ class Run:
         """
         from undiffuse import data, models
 
+        self._plug()
         size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
         larger = "it describes a larger model than its weights"
         try:
@@ -249,6 +263,7 @@ class Run:
         from undiffuse.data import Data, conform
         from undiffuse.data.load import read, recorded_reading
 
+        self._plug()
         config = self.config["data"]
         given = config.get("path") if source is None else source
         if given is None:

@@ -56,7 +56,7 @@ class Finding(NamedTuple):
         return self.error <= self.bound
 
 
-def check() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     """Every law in turn."""
     for law, (bound, error) in LAWS.items():
         yield Finding(law, error(), bound)

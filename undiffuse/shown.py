@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, final
 
@@ -44,16 +44,25 @@ class Table(Sequence[Mapping[str, Any]]):
     """Rows of plain values, each with the same columns, the first of which is a name.
 
     Args:
-        rows: the rows.
+        rows: returns the rows.
 
     >>> from undiffuse import presets
     >>> presets["edm"]["family"], "ddpm" in presets.names
     ('diffusion', True)
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self.rows = tuple(rows)
-        self.names = tuple(str(next(iter(row.values()))) for row in self.rows)
+    def __init__(self, rows: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        self._rows = rows
+
+    @property
+    def rows(self) -> tuple[Mapping[str, Any], ...]:
+        """The rows as they are now."""
+        return tuple(self._rows())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each row."""
+        return tuple(str(next(iter(row.values()))) for row in self.rows)
 
     def __len__(self) -> int:
         """Return the number of rows."""

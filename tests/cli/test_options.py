@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -21,7 +21,15 @@ import undiffuse.data
 from undiffuse import options
 from undiffuse.cli.app import VERBS
 from undiffuse.cli.verb import typed_as
-from undiffuse.declared import Option, checked, conflicts, options_of, with_defaults, written
+from undiffuse.declared import (
+    Option,
+    checked,
+    choices,
+    conflicts,
+    options_of,
+    with_defaults,
+    written,
+)
 from undiffuse.diffusion import BETAS, METHODS, target
 from undiffuse.diffusion.objectives import Hybrid
 from undiffuse.errors import InputError
@@ -29,7 +37,9 @@ from undiffuse.models import PRESETS, presets
 from undiffuse.models.diffusion import PUBLISHED
 from undiffuse.models.likelihood import HOW, Bound, Density, Weighted
 from undiffuse.models.vae import DRAWS
+from undiffuse.nn import FLOWS, NETWORKS
 from undiffuse.options import ModelOptions, PresetOptions, TrainingOptions
+from undiffuse.training.loggers import LOGGERS
 
 Names = tuple[str, ...]
 WIDEST = 12**-0.5  # a uniform average over the whole run
@@ -123,7 +133,7 @@ def test_every_option_of_a_verb_is_typed_in_a_test() -> None:
 
 def out_of_range(hint: Any) -> list[Any]:
     """Values of the right type, one beyond each of its limits."""
-    if get_origin(hint) is not Annotated:
+    if get_origin(hint) is not Annotated or choices(hint):
         return []
     base, *limits = get_args(hint)
     step: Any = 1 if base is int else 1e-3
@@ -267,8 +277,8 @@ def test_an_object_of_options_has_the_same_defaults_however_it_is_made(verb) -> 
 
 def words(option: Option) -> set[str]:
     """The words of an option that is one of several."""
-    assert get_origin(option.type) is Literal
-    return set(get_args(option.type))
+    assert choices(option.type)
+    return set(choices(option.type))
 
 
 def test_the_words_are_those_of_the_library() -> None:
@@ -276,6 +286,8 @@ def test_the_words_are_those_of_the_library() -> None:
     assert words(sample["method"]) == {PUBLISHED, *METHODS, *DRAWS}
     assert words(options_of(options.ScoreOptions)["method"]) == set(HOW)
     assert words(train["preset"]) == set(PRESETS)
+    assert words(options_of(ModelOptions)["kind"]) == {*NETWORKS, *FLOWS}
+    assert all(name in train["log"].help for name in LOGGERS)
     for name, parts in presets.WORDS.items():
         assert words(train[name]) == set(parts)
 

@@ -10,7 +10,6 @@ import pytest
 import test_schedule
 import torch
 from cases import times
-from step_laws import converges_at_its_order
 
 from undiffuse import parts
 from undiffuse.diffusion import (
@@ -27,6 +26,7 @@ from undiffuse.diffusion import (
 )
 from undiffuse.diffusion.steps.moves import COORDINATES, Ratio, ReverseVariance
 from undiffuse.diffusion.steps.solvers import BH
+from undiffuse.laws.step_laws import converges_at_its_order
 
 
 def law_of_variances(variance):

@@ -20,31 +20,26 @@ from undiffuse.diffusion import (
     sigmoid_betas,
 )
 from undiffuse.errors import InputError
+from undiffuse.laws.schedule_laws import (
+    inverse_undoes_log_snr,
+    only_loses_signal,
+    slopes_are_those_of_the_marginals,
+    starts_at_the_data,
+    trainable_times,
+)
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
 
 
-def inside(schedule, n=37):
-    """Times in [t_min, 1), off the knots."""
-    return (
-        torch.linspace(max(schedule.t_min, 1e-4), 1, n + 1, dtype=torch.float64)[:-1] * 0.99987
-        + 1e-5
-    )
-
-
 @every_schedule
 def test_starts_at_the_data_and_only_loses_signal(schedule):
-    alpha, sigma = schedule(times(0.0))
-    assert (float(alpha), float(sigma)) == (1.0, 0.0)
-    log_snr = schedule.log_snr(torch.linspace(0, 1, 501, dtype=torch.float64))
-    assert log_snr[0] == math.inf
-    assert bool((log_snr.diff()[1:] < 0).all())
+    starts_at_the_data(schedule)
+    only_loses_signal(schedule)
 
 
 @every_schedule
 def test_inverse_undoes_log_snr(schedule):
-    t = inside(schedule)
-    torch.testing.assert_close(schedule.inverse(schedule.log_snr(t)), t, rtol=1e-12, atol=1e-14)
+    inverse_undoes_log_snr(schedule)
 
 
 @every_schedule
@@ -66,7 +61,7 @@ def test_beyond_its_range_the_inverse_is_an_end(schedule):
 @every_schedule
 def test_sde_reproduces_the_marginals(schedule):
     """d alpha/dt = f alpha and d sigma^2/dt = 2 f sigma^2 + g^2, by central differences."""
-    t, h = inside(schedule, 11) * 0.9 + 0.013, 1e-6
+    t, h = trainable_times(schedule, 11) * 0.9 + 0.013, 1e-6
     (alpha, sigma), (f, g2) = schedule(t), schedule.sde(t)
     (a_1, s_1), (a_0, s_0) = schedule(t + h), schedule(t - h)
     torch.testing.assert_close((a_1 - a_0) / (2 * h), f * alpha, rtol=1e-5, atol=1e-7)
@@ -79,17 +74,7 @@ def test_sde_reproduces_the_marginals(schedule):
 @every_schedule
 def test_derivatives_are_those_of_the_marginals(schedule):
     """Against automatic differentiation; at t_min the slope is that of the times above it."""
-    t = inside(schedule)
-    for which, ours in enumerate(schedule.derivative(t)):
-        leaf = t.clone().requires_grad_()
-        total = (schedule.marginal(leaf)[which] + 0 * leaf).sum()
-        exact = torch.autograd.grad(total, leaf)[0]
-        torch.testing.assert_close(ours.detach(), exact, rtol=1e-10, atol=1e-13)
-    assert all(slope.isfinite().all() for slope in schedule.derivative(times(1e-9, 0.5, 1.0)))
-    if schedule.t_min > 0:
-        at = times(schedule.t_min, schedule.t_min + 1e-9)
-        for slope in schedule.derivative(at):
-            torch.testing.assert_close(slope[0], slope[1], rtol=1e-4, atol=1e-4)
+    slopes_are_those_of_the_marginals(schedule)
 
 
 @every_schedule

@@ -7,14 +7,6 @@ import math
 import pytest
 import torch
 from cases import GRID_CASES, SCHEDULE_CASES, has_signal_at_the_end, times
-from step_laws import (
-    converges_at_its_order,
-    converges_at_its_weak_order,
-    declares_one_order,
-    instances,
-    reaches_the_spread,
-    reproduces_a_point,
-)
 
 from undiffuse.diffusion import (
     DDIM,
@@ -50,6 +42,14 @@ from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate
 from undiffuse.diffusion.oracle import Gaussian, Mixture, Points
 from undiffuse.diffusion.steps.moves import Fraction, Ratio
 from undiffuse.errors import InputError
+from undiffuse.laws.step_laws import (
+    converges_at_its_order,
+    converges_at_its_weak_order,
+    declares_one_order,
+    instances,
+    reaches_the_spread,
+    reproduces_a_point,
+)
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
 A_FEW = [EDM(), CosineVP(), DiscreteVP(betas=(*linear_betas(9), 1.0))]

@@ -12,12 +12,10 @@ import pytest
 import torch
 from network_cases import (
     ROWS,
-    called,
     cases,
     changed,
     inputs,
     numbers,
-    rebuildable,
     registered,
     shaken,
     small,
@@ -26,6 +24,12 @@ from network_cases import (
 
 from undiffuse import nn, parts
 from undiffuse.errors import InputError
+from undiffuse.laws.network_laws import called_with as called
+from undiffuse.laws.network_laws import (
+    every_parameter_is_moved,
+    plain_data_rebuild_it,
+    rows_do_not_meet,
+)
 from undiffuse.nn import FLOWS, MLP, NETWORKS
 from undiffuse.nn.layers import LabelEntry, NoiseFeatures, attend, fold, linear, unfold
 from undiffuse.nn.sized import SizedNetwork
@@ -43,11 +47,7 @@ def probe(output):
 
 @over()
 def test_a_row_depends_on_itself_alone(kind, shape):
-    network, given = shaken(kind, shape), inputs(kind, shape)
-    together = called(network, given)
-    for i in range(ROWS):
-        alone = called(network, {name: value[i : i + 1] for name, value in given.items()})
-        torch.testing.assert_close(alone[0], together[i], rtol=1e-9, atol=1e-9)
+    rows_do_not_meet((registered()[kind], shape))
 
 
 @over()
@@ -119,23 +119,12 @@ def test_every_number_of_a_condition_matters(kind, shape):
 def test_every_parameter_gets_a_gradient(kind, shape):
     if kind == "coupling" and numbers(shape) == 1:
         pytest.skip("one number has nothing to be conditioned on but its mean and deviation")
-    network = shaken(kind, shape, out=2)
-    output = called(network, inputs(kind, shape))
-    (output * probe(output)).sum().backward()
-    idle = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-    assert idle == []
+    every_parameter_is_moved((registered()[kind], shape))
 
 
 @over()
 def test_plain_data_rebuilds_the_network(kind, shape):
-    network = shaken(kind, shape, torch.float32, dropout=0.25, span=1000)
-    registry = rebuildable(kind)
-    tree = parts.describe(network, registry)
-    again = parts.rebuild(tree, registry)
-    assert parts.describe(again, registry) == tree
-    again.load_state_dict(network.state_dict(), strict=True)
-    given = inputs(kind, shape, torch.float32)
-    assert torch.equal(called(again.eval(), given), called(network, given))
+    plain_data_rebuild_it((registered()[kind], shape))
 
 
 @over(NETWORKS)

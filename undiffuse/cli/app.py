@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from cyclopts import App
@@ -28,6 +29,8 @@ from undiffuse.cli.score import score
 from undiffuse.cli.selfcheck import selfcheck
 from undiffuse.cli.train import train
 from undiffuse.cli.tune import tune
+from undiffuse.cli.verb import plug, typed
+from undiffuse.declared import options_of
 from undiffuse.errors import InputError, unknown
 
 COMPLETION = "--install-completion"
@@ -82,6 +85,8 @@ def call(words: Sequence[str]) -> int:
     Raises:
         InputError: for words that spell no command, and for what the command refuses.
     """
+    if any(flag in words for flag in app.help_flags):
+        _show_plugged(words)
     if len(words) == 2 and words[1] in app.help_flags and words[0] in [v.name for v in VERBS]:
         app.help_print([words[0]])  # as `app` does, which would first match the other options
         return 0
@@ -96,6 +101,18 @@ def call(words: Sequence[str]) -> int:
     except CycloptsError as problem:
         raise _refusal(problem) from problem
     return code if isinstance(code, int) else 0
+
+
+def _show_plugged(words: Sequence[str]) -> None:
+    """Let the help page show what the files of --plugin add."""
+    given = [word.removeprefix("--plugin=") for word in words if word.startswith("--plugin=")]
+    given += [word for before, word in pairwise(words) if before == "--plugin"]
+    if given:
+        plug([file for one in given for file in one.split(",")])
+        typed.cache_clear()
+        options_of.cache_clear()
+        for one in VERBS:
+            one.sign()
 
 
 def _refusal(problem: CycloptsError) -> InputError:

@@ -15,7 +15,7 @@ def selfcheck(asked: Asked[SelfcheckOptions]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from undiffuse.selfcheck import check as findings
+    from undiffuse.selfcheck import findings
 
     terminal = asked.terminal
     found = list(findings())

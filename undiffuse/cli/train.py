@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -21,7 +21,7 @@ from undiffuse.cli.interrupt import INTERRUPTED, Interruption
 from undiffuse.cli.progress import Bar, Live
 from undiffuse.cli.terminal import Terminal, number
 from undiffuse.cli.verb import Asked, verb
-from undiffuse.declared import options_of
+from undiffuse.declared import choices, options_of
 from undiffuse.errors import InputError
 from undiffuse.options import (
     DEFAULT_BUDGET,
@@ -30,6 +30,7 @@ from undiffuse.options import (
     TrainingBasics,
     TrainOptions,
 )
+from undiffuse.plugged import require
 
 if TYPE_CHECKING:
     from undiffuse.data import Data
@@ -106,6 +107,7 @@ def _maker(
     words = asked.chosen(*options_of(PresetOptions))
     start = recorded
     if recorded is not None:
+        require(recorded, asked.options.out)
         if not sizes and not words and preset in (None, recorded["preset"]):
             return partial(_rebuilt, recorded, asked.options.out)
         sizes = sizes or _sizes(recorded)
@@ -117,6 +119,8 @@ def _maker(
         sizes = _sizes(start) | sizes
     before = start["preset"] if start else None
     name = preset or before or asked.options.preset
+    if start is not None and name == before:
+        require(start, asked.options.init or asked.options.out, ("presets",))
     kept = start["model"].get("gaps") if start else None  # the network that weights are kept for
     if kept is not None and "gaps" in keywords(name):
         words = {"gaps": kept, **words}
@@ -207,7 +211,7 @@ def _met(make: Callable[[], GenerativeModel], data: Data, seed: int) -> Generati
 def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     """The dimensions of a run's network, as they would be given."""
     names, network = options_of(ModelOptions), config["model"].get("network") or {}
-    if network.get("kind") in get_args(names["kind"].type):
+    if network.get("kind") in choices(names["kind"].type):
         return {name: network[name] for name in names if name in network}
     return dict(config["model"].get("sizes") or {})
 

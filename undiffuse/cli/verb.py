@@ -36,8 +36,17 @@ from cyclopts import Group, Parameter
 
 from undiffuse.atomic import contents
 from undiffuse.cli.terminal import Terminal
-from undiffuse.declared import Option, checked, conflicts, options_of, validated, with_defaults
+from undiffuse.declared import (
+    Option,
+    checked,
+    choices,
+    conflicts,
+    options_of,
+    validated,
+    with_defaults,
+)
 from undiffuse.errors import InputError
+from undiffuse.plugged import installed
 from undiffuse.reading import read_text, said
 
 Options = TypeVar("Options")
@@ -68,6 +77,7 @@ class Verb:
     command: Callable[..., int]
     usage: str
     example: str
+    sign: Callable[[], None]  # gives the command the options, and choices, that there are now
 
 
 def verb(usage: str, example: str) -> Callable[[Callable[..., int]], Verb]:
@@ -83,16 +93,20 @@ def verb(usage: str, example: str) -> Callable[[Callable[..., int]], Verb]:
 
         command.__doc__, command.__name__ = function.__doc__, function.__name__
         words = inspect.Parameter("options", inspect.Parameter.KEYWORD_ONLY, default=None)
-        parameters = [
-            *(
-                one.replace(kind=one.POSITIONAL_ONLY, annotation=hints[one.name])
-                for one in arguments
-            ),
-            words.replace(annotation=Annotated[typed(kind) | None, Parameter(name="*")]),
-        ]
-        command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
-        command.__annotations__ = {one.name: one.annotation for one in parameters}
-        return Verb(function.__name__, kind, command, usage, example)
+
+        def sign() -> None:
+            parameters = [
+                *(
+                    one.replace(kind=one.POSITIONAL_ONLY, annotation=hints[one.name])
+                    for one in arguments
+                ),
+                words.replace(annotation=Annotated[typed(kind) | None, Parameter(name="*")]),
+            ]
+            command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+            command.__annotations__ = {one.name: one.annotation for one in parameters}
+
+        sign()
+        return Verb(function.__name__, kind, command, usage, example, sign)
 
     return decorate
 
@@ -115,10 +129,41 @@ def ask(kind: type[Options], words: Tree) -> Asked[Options]:
         for typed, filed in ((one, other), (other, one)):
             if typed in words:
                 kept.pop(filed, None)
-    given = checked(kind, merge(kept, words), called=called)
+    tree = merge(kept, words)
+    left_out = plug(tree.pop("plugin", ()), called(("plugin",)))
+    try:
+        given = checked(kind, tree, called=called)
+    except InputError as problem:
+        raise InputError(" ".join((str(problem), *left_out))) from problem
     options = with_defaults(kind, given, called=typed_as)
-    said = Terminal(quiet=given.get("quiet", False), as_json=given.get("json", False))
-    return Asked(options, given, said)
+    terminal = Terminal(quiet=given.get("quiet", False), as_json=given.get("json", False))
+    for sentence in left_out:
+        terminal.say(sentence, "yellow")
+    return Asked(options, given, terminal)
+
+
+def plug(files: Any, called: str = "--plugin") -> list[str]:
+    """Register the parts of installed packages and of files.
+
+    Args:
+        files: those that were given.
+        called: the option, for messages.
+
+    Returns:
+        Sentences on what had to be left out.
+
+    Raises:
+        InputError: for a file that is no plug-in.
+    """
+    left_out: list[str] = []
+    files = (files,) if isinstance(files, str) else validated(tuple[str, ...], files, called)
+    if files or installed():
+        from undiffuse import plugins
+
+        plugins.load_installed(left_out.append)
+        for file in files:
+            plugins.plug_in(file)
+    return left_out
 
 
 @cache
@@ -145,10 +190,14 @@ def _word(option: Option) -> Any:
     if option.type is bool and option.default is False:
         return Annotated[bool | None, Parameter(**shared)]
 
+    words = choices(option.type)  # which the page shows; plug-ins may add to them
+
     def convert(_: Any, tokens: Any) -> Any:
+        if words:
+            return tokens[0].value
         return validated(option.type, tokens[0].value, tokens[0].keyword, word=True)
 
-    if literal := get_origin(option.type) is Literal:  # whose choices the page shows
+    if words:
         shared["metavar"] = "CHOICE"
     parameter = Parameter(
         **{"metavar": metavar(option.type), **shared},
@@ -156,7 +205,7 @@ def _word(option: Option) -> Any:
         n_tokens=1,
         allow_leading_hyphen=float in get_args(option.type),  # so that -5m is taken, and refused
     )
-    return Annotated[option.type | None if literal else Any, parameter]
+    return Annotated[Literal[words] | str | None if words else Any, parameter]
 
 
 def metavar(hint: Any) -> str:

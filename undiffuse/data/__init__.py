@@ -14,6 +14,7 @@ from undiffuse.data.conditions import Conditions as Conditions
 from undiffuse.data.conformed import Conformed as Conformed
 from undiffuse.data.conformed import Problem as Problem
 from undiffuse.data.kind import KINDS as KINDS
+from undiffuse.data.kind import Kind as Kind
 from undiffuse.data.load import ask as ask
 from undiffuse.data.load import complete as complete
 from undiffuse.data.load import conform as conform

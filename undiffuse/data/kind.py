@@ -118,22 +118,33 @@ class Kind(ABC):
 
 @final
 class _Kinds(Mapping[str, Kind]):
-    """Name -> kind, imported from its place "module:class" when it is first asked for."""
+    """Name -> kind, imported from its place "module:class" when it is first asked for.
+
+    Those that are set come before the last one, which takes any object.
+    """
 
     def __init__(self, places: dict[str, str]) -> None:
         self.places = places
+        self.more: dict[str, Kind] = {}
 
     def __getitem__(self, name: str) -> Kind:
-        return _kind(self.places[name])
+        return self.more[name] if name in self.more else _kind(self.places[name])
+
+    def __setitem__(self, name: str, kind: type[Kind]) -> None:
+        self.more[name] = kind()
+
+    def __delitem__(self, name: str) -> None:
+        del self.more[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.places)
+        *first, last = self.places
+        return iter((*first, *self.more, last))
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.places) + len(self.more)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.places
+        return name in self.places or name in self.more
 
 
 @cache

@@ -31,15 +31,19 @@ MOST = 2**24
 """The largest whole number in a description of a model; networks have no greater dimension."""
 
 
+def recorded_kinds() -> dict[str, type]:
+    """Return kind -> class of all that a description of a model can name."""
+    networks = {**NETWORKS, **FOREIGN, **AUTOENCODERS, **ADVERSARIAL, **FLOWS}
+    return {**PARTS, **networks, **OBSERVATIONS, **GAMES, **MODELS}
+
+
 def build_model(tree: Mapping[str, Any]) -> GenerativeModel:
     """Return the model that `GenerativeModel.config` described, its weights not yet loaded.
 
     Raises:
         InputError: for a kind that is in no family, or an argument that it does not take.
     """
-    networks = {**NETWORKS, **FOREIGN, **AUTOENCODERS, **ADVERSARIAL, **FLOWS}
-    families = {**PARTS, **networks, **OBSERVATIONS, **GAMES, **MODELS}
-    model = parts.rebuild(tree, families, "model", MOST)
+    model = parts.rebuild(tree, recorded_kinds(), "model", MOST)
     if not isinstance(model, GenerativeModel):
         raise InputError(f"model: a {tree['kind']} is no model; there are {', '.join(MODELS)}.")
     return model

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, final
 
@@ -178,7 +178,7 @@ class Diffusion(GenerativeModel):
         if self.only_own:
             self.preview_options = {"steps": 16} if self.one_level else {}
 
-    called, methods = "a diffusion model", (*METHODS, PUBLISHED)
+    called = "a diffusion model"
     takes_vectors = True
     bound_form: Tensor
     scored_by = (Density, Bound)
@@ -469,6 +469,11 @@ class Diffusion(GenerativeModel):
         """
         step, grid, own = self._sampler(method, steps, tuned=tuned)
         return step, grid(self.schedule, own if steps is None else steps)
+
+    @property
+    def methods(self) -> Collection[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The names in METHODS, and "published"."""
+        return (*METHODS, PUBLISHED)
 
     @property
     def usual_method(self) -> str | None:

@@ -39,7 +39,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from undiffuse import __version__
+from undiffuse import __version__, plugged
 from undiffuse.atomic import atomic_file, atomic_folder, contents, sweep, write_json
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Trainable
@@ -507,6 +507,8 @@ def config_of(
     }
     if record.sizing is not None:
         tree["sizing"] = record.sizing
+    if own := plugged.record(tree):
+        tree["plugins"] = own
     if model.origin is not None:
         tree["origin"] = model.origin
     try:

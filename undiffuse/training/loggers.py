@@ -165,9 +165,10 @@ def find_loggers(asked: Iterable[str | Logger | Listener]) -> list[Logger | List
             try:
                 importlib.import_module(one.package)
             except ImportError as problem:
+                ours = type(one).__module__ == __name__
+                what = f"'undiffuse[{one.package}]'" if ours else one.package
                 raise InputError(
-                    f"log {one.package}: needs the package {one.package}; "
-                    f"pip install 'undiffuse[{one.package}]'."
+                    f"log {one.package}: needs the package {one.package}; pip install {what}."
                 ) from problem
         found.append(one)
     return found

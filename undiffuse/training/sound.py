@@ -47,6 +47,7 @@ class _Config(TypedDict):
     model: dict[str, Any]
     data: _Data
     training: dict[str, Any]
+    plugins: NotRequired[list[dict[str, str]]]
 
 
 @with_config(_SOUND)

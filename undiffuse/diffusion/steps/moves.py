@@ -57,8 +57,8 @@ class Step(ABC):
 
     order: ClassVar[int | None] = None
     weak_order: ClassVar[int | None] = None
-    formula: ClassVar[str]
-    source: ClassVar[str]
+    formula: ClassVar[str] = ""
+    source: ClassVar[str] = ""
     grid: ClassVar[Grid | None] = None
     steps: ClassVar[int | None] = None
     from_noise: ClassVar[bool] = True

@@ -1,0 +1,1 @@
+"""A sampling step and two loggers for undiffuse."""
