@@ -16,6 +16,7 @@ import torch
 
 import undiffuse as ud
 from undiffuse import plugged, plugins
+from undiffuse.cli.app import sign_again
 from undiffuse.data import KINDS
 from undiffuse.diffusion import METHODS, PARTS, SCHEDULES, STEPS
 from undiffuse.errors import InputError
@@ -150,6 +151,7 @@ def _as_before():
     for registry, kept in zip(registries, before):
         registry.clear()
         registry.update(kept)
+    sign_again()
 
 
 @pytest.fixture(scope="module")
