@@ -262,6 +262,7 @@ def test_every_command_that_opens_or_trains_takes_a_plugin(cli):
     assert taking == {verb.name for verb in VERBS} - {"selfcheck"}
     sources = {"train": ("x", "--out", "y"), "sample": ("x", "-n", 1, "--out", "y.npy")}
     sources |= {"score": ("x", "z", "--out", "y"), "compare": sources["train"]}
+    sources |= {"export": sources["train"], "push": ("x", "me/r")}
     sources |= {"distill": sources["train"], "evaluate": ("x",), "tune": ("x",), "info": ("x",)}
     for name in taking:
         given = sources[name]
