@@ -16,6 +16,7 @@ import torch
 
 import undiffuse as ud
 from undiffuse import plugged, plugins
+from undiffuse.cli.app import sign_again
 from undiffuse.data import KINDS
 from undiffuse.diffusion import METHODS, PARTS, SCHEDULES, STEPS
 from undiffuse.errors import InputError
@@ -150,6 +151,7 @@ def _as_before():
     for registry, kept in zip(registries, before):
         registry.clear()
         registry.update(kept)
+    sign_again()
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +262,7 @@ def test_every_command_that_opens_or_trains_takes_a_plugin(cli):
     assert taking == {verb.name for verb in VERBS} - {"selfcheck"}
     sources = {"train": ("x", "--out", "y"), "sample": ("x", "-n", 1, "--out", "y.npy")}
     sources |= {"score": ("x", "z", "--out", "y"), "compare": sources["train"]}
+    sources |= {"export": sources["train"], "push": ("x", "me/r")}
     sources |= {"distill": sources["train"], "evaluate": ("x",), "tune": ("x",), "info": ("x",)}
     for name in taking:
         given = sources[name]

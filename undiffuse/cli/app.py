@@ -109,10 +109,15 @@ def _show_plugged(words: Sequence[str]) -> None:
     given += [word for before, word in pairwise(words) if before == "--plugin"]
     if given:
         plug([file for one in given for file in one.split(",")])
-        typed.cache_clear()
-        options_of.cache_clear()
-        for one in VERBS:
-            one.sign()
+        sign_again()
+
+
+def sign_again() -> None:
+    """Give every command the options that there are now, with the names of plug-ins."""
+    typed.cache_clear()
+    options_of.cache_clear()
+    for one in VERBS:
+        one.sign()
 
 
 def _refusal(problem: CycloptsError) -> InputError:
