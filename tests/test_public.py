@@ -97,8 +97,10 @@ def test_every_public_name_says_what_it_takes_gives_and_raises(name: str, value:
         assert "Args:" in text or "Attributes:" in text
         section = text.partition("Args:")[2] or text.partition("Attributes:")[2]
         for one in names:
-            assert f"\n    {one}: " in section or f"\n    **{one}: " in section or (
-                f"\n    *{one}: " in section
+            assert (
+                f"\n    {one}: " in section
+                or f"\n    **{one}: " in section
+                or (f"\n    *{one}: " in section)
             ), f"{one} is not described"
     if inspect.isroutine(value):
         assert "Returns:" in text or text.startswith("Return "), "what it returns is not said"

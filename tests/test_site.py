@@ -15,7 +15,7 @@ import undiffuse.sklearn
 
 ROOT = Path(__file__).parent.parent
 SITE = ROOT / "docs" / "_build" / "html"
-DIRECTIVE = re.compile(r"^\.\. auto\w+:: undiffuse\.([\w.]+)$", re.MULTILINE)
+DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:data):: undiffuse\.([\w.]+)$", re.MULTILINE)
 ON_PAGES = [
     name
     for page in sorted((ROOT / "docs" / "api").glob("*.md"))

@@ -17,9 +17,7 @@ SPECIAL = re.compile(r"([*|\\])|(?<=\w)(_)(?!\w)")
 def escaped(line: str) -> str:
     """A line of prose whose signs stand for themselves, but for what is between backticks."""
     parts = CODE.split(line)
-    return "".join(
-        part if i % 2 else SPECIAL.sub(r"\\\g<0>", part) for i, part in enumerate(parts)
-    )
+    return "".join(part if i % 2 else SPECIAL.sub(r"\\\g<0>", part) for i, part in enumerate(parts))
 
 
 def converted(lines: list[str]) -> list[str]:
@@ -55,9 +53,7 @@ def converted(lines: list[str]) -> list[str]:
     return result
 
 
-def convert(
-    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
-) -> None:
+def convert(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Called by autodoc for each docstring, before napoleon."""
     lines[:] = converted(lines)
 

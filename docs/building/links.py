@@ -1,7 +1,8 @@
 """Pages are written to be read on a code host as well; here their links become the site's.
 
-A page that is linked on another page of its folder stands below it in the contents, so no page needs
-a list of its own for Sphinx. A link to the source of a task leads to the page that its run made.
+A page that is linked on another page of its folder stands below it in the contents, so no page
+needs a list of its own for Sphinx. A link to the source of a task leads to the page that its run
+made.
 """
 
 from __future__ import annotations

@@ -52,6 +52,7 @@ def show(images, columns):
         axis.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=255)
         axis.axis("off")
     plt.tight_layout(pad=0.2)
+    plt.show()
 
 
 names = [name for name in "012" for _ in range(10)]
@@ -83,4 +84,4 @@ show(model.complete(folder.parent / "torn.png", n=3), 3)
 
 run = model.save(folder.parent / "run")
 print(sorted(file.name for file in run.iterdir()))
-ud.open(run).sample(2, seed=1)
+ud.open(run)

@@ -31,11 +31,12 @@ samples.shape, samples.dtype
 
 # %%
 
-_, axes = plt.subplots(1, 3, figsize=(9, 3))
+_, axes = plt.subplots(1, 2, figsize=(7, 3), sharex=True, sharey=True)
 axes[0].scatter(*rows[:1000].T, s=3)
 axes[0].set_title("data")
 axes[1].scatter(*samples.T, s=3, color="C1")
 axes[1].set_title("samples")
+plt.show()
 
 # %%
 # Likelihoods
@@ -49,6 +50,7 @@ nats = model.log_prob(grid, how=ud.Density(steps=8))
 plt.figure(figsize=(5, 3))
 plt.pcolormesh(x, y, np.exp(nats).reshape(x.shape), shading="auto")
 plt.colorbar(label="density")
+plt.show()
 
 # %%
 # Surprising rows
@@ -62,10 +64,12 @@ scores
 # %%
 # Gaps
 # ----
-# NaN are unknown. Given the first number, the second has one law or two.
+# NaN are unknown. Given the first number, the second is likely on either half circle.
 
 known = np.array([[0.5, np.nan]])
 drawn = model.complete(known, n=300, seed=0)
 plt.figure(figsize=(5, 2.5))
 plt.hist(drawn[:, 1], bins=40)
 plt.xlabel("second number, given that the first is 0.5")
+plt.tight_layout()
+plt.show()

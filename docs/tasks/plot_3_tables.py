@@ -52,6 +52,8 @@ for axis, frame, title in zip(axes, (people, drawn), ("real", "samples")):
         axis.scatter(own.age, own.pay, s=3, color=colour, label=name)
     axis.set(title=title, xlabel="age", ylabel="pay")
 axes[0].legend(markerscale=3)
+plt.tight_layout()
+plt.show()
 
 # %%
 # Impute

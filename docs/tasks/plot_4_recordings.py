@@ -10,7 +10,6 @@ A folder of wav, flac, ogg or mp3 files becomes windows of one length and rate; 
 # --------
 # Plucked strings are made on the spot: 160 tones of random pitch that fade, at 2,000 samples a second.
 
-from base64 import b64encode
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -42,13 +41,14 @@ drawn = model.sample(4, seed=0)
 drawn
 
 # %%
-# A form for many recordings is an array; ``sample_rows`` gives it.
+# Samples of one channel are whole numbers of 16 bits, as in a wav file.
 
-rows = model.sample_rows(4, seed=0)
+soundfile.write(folder.parent / "new.wav", drawn[0], RATE)
 _, axes = plt.subplots(2, 4, figsize=(9, 3), sharex=True, sharey=True)
 for axis, file in zip(axes[0], sorted(folder.glob("*.wav"))):
     axis.plot(time, soundfile.read(file)[0], lw=0.8)
-for axis, row in zip(axes[1], rows):
-    axis.plot(time, row.ravel(), lw=0.8, color="C1")
+for axis, row in zip(axes[1], drawn):
+    axis.plot(time, np.ravel(row) / 2**15, lw=0.8, color="C1")
 axes[0, 0].set_ylabel("real")
 axes[1, 0].set_ylabel("samples")
+plt.show()

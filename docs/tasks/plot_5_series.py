@@ -41,6 +41,8 @@ for axis, series, title in zip(axes, (swings, drawn), ("real", "samples")):
     axis.plot(t, series[:6, :, 0].T, lw=1)
     axis.set(title=title, xlabel="time")
 axes[0].set_ylabel("position")
+plt.tight_layout()
+plt.show()
 
 # %%
 # Forecast
@@ -55,6 +57,7 @@ plt.figure(figsize=(6, 2.5))
 plt.plot(t, futures[:, :, 0].T, lw=0.5, color="C1")
 plt.plot(t, swings[0, :, 0], color="C0", label="what happened")
 plt.legend()
+plt.show()
 
 # %%
 # Longer ones
@@ -65,3 +68,5 @@ longer = model.sample(3, length=64, seed=0)
 plt.figure(figsize=(6, 2.5))
 plt.plot(longer[:, :, 0].T, lw=1)
 plt.xlabel("step")
+plt.tight_layout()
+plt.show()
