@@ -22,6 +22,7 @@ root_doc = "docs/index"
 include_patterns = [
     "docs/**",
     "benchmarks/README.md",
+    "examples/plugin/README.md",
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",

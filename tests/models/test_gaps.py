@@ -356,13 +356,6 @@ def test_modes_have_nearly_their_shares_after_a_brief_training():
     assert error_of_weights(300, 1500, gaps=0.5) < 0.09
 
 
-
-@pytest.mark.slow
-def test_an_autoregressive_process_is_forecast_and_bridged_after_a_brief_training():
-    """300 steps leave 0.06, 2 standard errors of 1,500 samples are 0.026."""
-    assert error_of_future(300, 6, 1500, sequence=False, gaps=0.5) < 0.09
-
-
 @pytest.mark.parametrize("rows", [1, 3, 32, 33])
 def test_gaps_are_in_rows_that_there_are_whatever_is_drawn(monkeypatch, rows):
     """The largest number that torch.rand draws, added to a whole one, is the next in float32."""
