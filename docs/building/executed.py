@@ -2,7 +2,8 @@
 
 The blocks of a page run one after the other in an empty folder of their own. A block that fails
 fails the build. What was printed is kept by a hash of the blocks and of the package, and so are the
-outputs of the gallery, which Sphinx-Gallery keeps by a hash of each script alone.
+outputs of the gallery, which Sphinx-Gallery keeps by a hash of each script alone. With
+`-D plot_gallery=0` nothing runs, neither here nor there.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def shown(text: str) -> str:
 
 def run_page(app: Any, name: str, content: list[str]) -> None:
     """Put outputs into the source of a how-to page."""
-    if not name.startswith(RUN):
+    if not name.startswith(RUN) or str(app.config.plot_gallery) in ("0", "False"):
         return
     outputs = iter(outputs_of(BLOCK.findall(content[0]), app.config.package_hash))
     content[0] = BLOCK.sub(lambda block: block[0] + shown(next(outputs)), content[0])
