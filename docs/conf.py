@@ -87,6 +87,7 @@ html_extra_path = ["extra"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
+html_show_search_summary = False  # it is fetched, which a browser refuses for files
 templates_path = []
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
