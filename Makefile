@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+DOCS_STAMP := .venv/.installed-docs
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Compiled Python is kept, whatever the environment says: tests start some hundred processes.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
@@ -23,7 +24,7 @@ help:
 	@echo "make house   files, lines of code, import circles, names defined twice, registries without a law"
 	@echo "make mutants break the code of PACKAGE= in SAMPLE=300 places and count what TESTS= notice (an hour at most)"
 	@echo "make bench   the overhead benchmark: fit, sample, import, memory"
-	@echo "make docs    write the command line's page, the equation index and the errata; check every link in the docs"
+	@echo "make docs    build the documentation site in docs/_build/html: its pages that are written by programs, links, examples"
 	@echo "make dist    build the wheel and the source archive in dist/"
 	@echo "make pictures draw the pictures of docs/systems again (two minutes)"
 	@echo "make venv    only set up .venv (every other target does that too)"
@@ -74,8 +75,16 @@ mutants: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/overhead.py
 
-docs: $(STAMP)
+docs: $(DOCS_STAMP)
 	@$(BIN)/python scripts/docs.py
+	@echo "Building the site; the first time runs its examples, in ten minutes at most."
+	@$(ONE_THREAD) MPLBACKEND=agg $(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . docs/_build/html
+	@echo "The site: $(CURDIR)/docs/_build/html/index.html"
+
+$(DOCS_STAMP): $(STAMP)
+	@$(BIN)/python scripts/requirements.py docs > .venv/requirements-docs.txt
+	@$(PIP) install -q --prefer-binary --no-compile -c constraints.txt -r .venv/requirements-docs.txt
+	@touch $@
 
 dist: $(STAMP)
 	@$(BIN)/python -m hatchling build -d dist
@@ -84,11 +93,11 @@ dist: $(STAMP)
 pictures: $(STAMP)
 	@$(BIN)/python docs/draw.py
 
-pins: $(STAMP)
+pins: $(DOCS_STAMP)
 	@$(PIP) freeze --exclude-editable | sed 's/+.*//' > constraints.txt
 	@touch $(STAMP)
 	@echo "constraints.txt: $$(wc -l < constraints.txt) exact versions."
 
 clean:
-	rm -rf .venv dist demo runs/digits .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv dist demo docs/_build docs/gallery runs/digits .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -27,7 +27,7 @@ def pages() -> list[Path]:
     """Every page that people read: those in docs/, beside the benchmarks, and at the top."""
     return [
         page
-        for folder in (".", "docs", "docs/systems", "benchmarks")
+        for folder in (".", "docs", "docs/api", "docs/howto", "docs/systems", "benchmarks")
         for page in sorted((ROOT / folder).glob("*.md"))
     ]
 

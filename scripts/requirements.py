@@ -1,10 +1,11 @@
 """Print what the development environment holds: the requirements in pyproject.toml, but for a few
-extras.
+extras; or those of the dependency groups that are named.
 
 pip reads dependency groups only from version 25.1 on, and Debian ships an older one: so they are
 read here.
 """
 
+import sys
 import tomllib
 from pathlib import Path
 
@@ -15,12 +16,15 @@ LEFT_OUT = {"cluster", "wandb", "mlflow", "diffusers", "all"}
 root = Path(__file__).parent.parent
 tables = tomllib.loads((root / "pyproject.toml").read_text())
 project = tables["project"]
-wanted = (
-    tables["build-system"]["requires"]
-    + project["dependencies"]
-    + tables["dependency-groups"]["dev"]
-)
-for extra, requirements in project["optional-dependencies"].items():
-    if extra not in LEFT_OUT:
-        wanted += requirements
+if groups := sys.argv[1:]:
+    wanted = [one for name in groups for one in tables["dependency-groups"][name]]
+else:
+    wanted = (
+        tables["build-system"]["requires"]
+        + project["dependencies"]
+        + tables["dependency-groups"]["dev"]
+    )
+    for extra, requirements in project["optional-dependencies"].items():
+        if extra not in LEFT_OUT:
+            wanted += requirements
 print("\n".join(wanted))

@@ -6,6 +6,7 @@ import ast
 import inspect
 import subprocess
 import sys
+import textwrap
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -63,6 +64,48 @@ def test_every_public_name_is_documented(name: str) -> None:
         assert not own.startswith(f"{name}("), (
             "only the docstring that dataclasses write by themselves"
         )
+
+
+DEFINED = [
+    (name, inspect.unwrap(getattr(undiffuse, name)))
+    for name in NAMES
+    if inspect.isroutine(getattr(undiffuse, name)) or inspect.isclass(getattr(undiffuse, name))
+]
+
+
+def parameters_of(value: object) -> list[str]:
+    """What a function or the making of an object takes; none for exceptions."""
+    if inspect.isclass(value) and issubclass(value, BaseException):
+        return []
+    return list(inspect.signature(value).parameters)  # pyright: ignore[reportArgumentType]
+
+
+def raises(value: object) -> bool:
+    """Whether a function, or the making of an object, has a `raise` of its own."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(value))).body  # pyright: ignore[reportArgumentType]
+    made = [tree]
+    if isinstance(tree, ast.ClassDef):
+        names = ("__init__", "__post_init__")
+        made = [node for node in tree.body if getattr(node, "name", "") in names]
+    return any(isinstance(node, ast.Raise) for one in made for node in ast.walk(one))
+
+
+@pytest.mark.parametrize(("name", "value"), DEFINED, ids=[name for name, _ in DEFINED])
+def test_every_public_name_says_what_it_takes_gives_and_raises(name: str, value: object) -> None:
+    text = inspect.getdoc(value) or ""
+    if names := parameters_of(value):
+        assert "Args:" in text or "Attributes:" in text
+        section = text.partition("Args:")[2] or text.partition("Attributes:")[2]
+        for one in names:
+            assert (
+                f"\n    {one}: " in section
+                or f"\n    **{one}: " in section
+                or (f"\n    *{one}: " in section)
+            ), f"{one} is not described"
+    if inspect.isroutine(value) and inspect.signature(value).return_annotation != "None":
+        assert "Returns:" in text or text.startswith("Return "), "what it returns is not said"
+    if raises(value):
+        assert "Raises:" in text or "Raises " in text, "what it raises is not said"
 
 
 def test_unknown_names_are_refused_as_python_refuses_them() -> None:

@@ -448,6 +448,14 @@ def open(path: str | Path, *, snapshot: int | None = None, device: Any = "cpu") 
     "hf://OWNER/NAME" is one that `push` put on the Hugging Face hub; "hf://OWNER/NAME@REVISION"
     pins its revision.
 
+    Args:
+        path: the folder of a run.
+        snapshot: a step in `Run.snapshots`, to take the weights of; None: the newest ones.
+        device: where to put the weights, a torch.device or its name.
+
+    Raises:
+        InputError: for a folder that is no run, and as `Run.model` does.
+
     >>> open("no/such/run")
     Traceback (most recent call last):
     undiffuse.errors.InputError: no/such/run: no such folder; check the path of the run.

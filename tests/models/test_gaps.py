@@ -354,3 +354,13 @@ def test_what_gaps_cannot_be_is_refused():
 def test_modes_have_nearly_their_shares_after_a_brief_training():
     """300 steps leave 0.04; half of what `Conditional` errs by, 0.18, is the bound."""
     assert error_of_weights(300, 1500, gaps=0.5) < 0.09
+
+
+@pytest.mark.parametrize("rows", [1, 3, 32, 33])
+def test_gaps_are_in_rows_that_there_are_whatever_is_drawn(monkeypatch, rows):
+    """The largest number that torch.rand draws, added to a whole one, is the next in float32."""
+    drawn = torch.rand
+    largest = float(np.nextafter(np.float32(1), np.float32(0)))
+    monkeypatch.setattr(torch, "rand", lambda *n, **how: drawn(*n, **how) * 0 + largest)
+    given = draw_given(torch.zeros(rows, 5), 1.0, None)
+    assert given.shape == (rows, 10)

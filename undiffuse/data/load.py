@@ -102,6 +102,9 @@ def load(
             folder of images of the same names, or "y.npy" beside an array.
         progress: called now and then.
 
+    Returns:
+        The data, split into rows to train on and rows that are held out (`held_out`).
+
     Raises:
         InputError: for whatever cannot be read or learned from, in one sentence.
 

@@ -110,6 +110,11 @@ class Autoguided(AbstractDenoiser):
 
     Karras et al. (2024), "Guiding a diffusion model with a bad version of itself", Eq. 3. The
     weaker one is trained for less long, or smaller, on the same data and the same schedule.
+
+    Args:
+        denoiser: the one that is guided.
+        weaker: the one that it is moved away from, on the same schedule.
+        weight: of the difference; 1 is no guidance.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, weaker: AbstractDenoiser, weight: float) -> None:
@@ -134,6 +139,12 @@ class Interval(AbstractDenoiser):
 
     Guidance hurts at high noise, where it narrows what can still be chosen, and does nothing at
     low.
+
+    Args:
+        guided: the denoiser inside the interval.
+        plain: the denoiser outside of it.
+        low: the lowest noise level sigma/alpha that is guided.
+        high: the highest.
     """
 
     def __init__(

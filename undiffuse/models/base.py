@@ -54,7 +54,15 @@ _Model = TypeVar("_Model", bound="GenerativeModel")
 
 
 class GenerativeModel(AbstractModel):
-    """A generative model as a user calls it; see `AbstractModel` for arguments and attributes."""
+    """A generative model as a user calls it; see `AbstractModel` for arguments and attributes.
+
+    Args:
+        shape: of a row at unit scale; None: taken from the data.
+        class_shares: how often each class is drawn; empty: counted on the data.
+        drop_condition: share of training rows whose conditions are hidden.
+        condition_widths: the numbers of each column of a condition vector; taken from the data.
+        condition_rows: training rows whose condition vectors are kept; likewise.
+    """
 
     # --- from data to a trained model
 

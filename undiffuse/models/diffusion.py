@@ -117,6 +117,9 @@ class Diffusion(GenerativeModel):
         condition_rows: training rows whose conditions are kept; likewise.
         teacher: the run that a student is distilled from, of whose network it keeps a copy to learn
             from (see `student_of`); None for a model that learns from data.
+
+    Raises:
+        InputError: for an unknown method, and gaps that are no share or do not fit the objective.
     """
 
     def __init__(

@@ -57,6 +57,9 @@ class GAN(GenerativeModel):
         drop_condition: share of training rows whose label is hidden.
         shape: of a row at unit scale; None: taken from the data.
         class_shares: how often each class is drawn; empty: counted on the data.
+
+    Raises:
+        InputError: for one network of two, and a latent below 1.
     """
 
     called = "a GAN"

@@ -83,6 +83,10 @@ class Relativistic(Game):
     The penalties' weight gamma is `penalty` sqrt(d) for rows of d numbers at unit scale: 0.04 in
     the plane, and within the published range for images of 32 x 32 to 256 x 256 (Huang et al. 2024:
     from 0.05 to 150, larger for larger images).
+
+    Args:
+        penalty: weight of the gradient penalties for a row of one number; that of d numbers has
+            sqrt(d) times as much.
     """
 
     penalty: float = 0.03

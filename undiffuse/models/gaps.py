@@ -110,7 +110,8 @@ def draw_given(x: Tensor, share: float, transform: Transform | None) -> Tensor:
     """
     u = [float(one) for one in torch.rand(2)]
     count = int(share * len(x) + u[0])
-    some = torch.floor((torch.arange(count) + u[1]) * len(x) / max(count, 1)).long()
+    place = torch.arange(count, dtype=torch.float64) + u[1]  # below `count`; float32 could round up
+    some = torch.floor(place * len(x) / max(count, 1)).long()
     shape = x.shape[1:] if transform is None else transform.row_shape
     known = draw_known(count, tuple(shape), x.device, separate=x.ndim == 2)
     mask = torch.zeros_like(x, dtype=torch.bool)

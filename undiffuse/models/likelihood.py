@@ -87,6 +87,9 @@ class Density:
         steps: take so many equal Runge-Kutta steps instead of adaptive ones.
         probes: Rademacher probes of the trace; 0 is the exact trace; None is exact up to 64
             coordinates.
+
+    Raises:
+        InputError: for a tolerance that is not above 0, fewer than 1 step, and fewer than 0 probes.
     """
 
     tolerance: float = 3e-4
@@ -220,6 +223,10 @@ def bits_per_dimension(nats: Any, dimensions: int) -> Any:  # a number or an arr
 
     An image has as many entries as pixels times channels, a table as columns. For whole numbers it
     is the length of the code in bits per number; for a density it depends on the data's units.
+
+    Args:
+        nats: a log-likelihood, or an array or tensor of them.
+        dimensions: d.
 
     >>> bits_per_dimension(-8 * math.log(2), 4)  # one chance in 2^8, over four numbers
     2.0

@@ -118,6 +118,17 @@ def edm(data: Any = None, **sizes: Any) -> Diffusion:
     best samples for the training time, on every kind of data. Published: 18 steps of Heun's method
     for CIFAR-10.
 
+    Args:
+        data: what to size the network to, anything `ud.load` takes; None: sized at `fit`.
+        sizes: dimensions of the network, such as width and depth, in place of those chosen from the
+            data.
+
+    Returns:
+        An untrained diffusion model, sized to `data` if they are given.
+
+    Raises:
+        InputError: for data that cannot be read, and an option that this preset does not have.
+
     >>> edm(width=32).steps
     18
     """
@@ -160,6 +171,9 @@ def ddpm(
         levels: T, at least 2.
         sizes: dimensions of the network.
 
+    Returns:
+        An untrained diffusion model, sized to `data` if they are given.
+
     Raises:
         InputError: for fewer levels, a loss that does not fit the variance, a prediction that is
             undefined on the schedule, and an option that this preset does not have.
@@ -188,6 +202,9 @@ def iddpm(data: Any = None, *, levels: int = 1000, **sizes: Any) -> Diffusion:
         levels: T, at least 2.
         sizes: dimensions of the network.
 
+    Returns:
+        An untrained diffusion model, sized to `data` if they are given.
+
     Raises:
         InputError: for fewer levels, and an option that this preset does not have.
 
@@ -207,6 +224,17 @@ def ncsn(data: Any = None, **sizes: Any) -> Diffusion:
     levels, 20 updates on each (100 in 2019, 5 in 2020), step size by Technique 4; with 5, data of
     few dimensions, and so of few levels, come out too wide by a fifth.
 
+    Args:
+        data: what to size the network to, anything `ud.load` takes; None: sized at `fit`.
+        sizes: dimensions of the network, such as width and depth, in place of those chosen from the
+            data.
+
+    Returns:
+        An untrained diffusion model, sized to `data` if they are given.
+
+    Raises:
+        InputError: for data that cannot be read, and an option that this preset does not have.
+
     >>> ncsn().schedule.levels  # until it meets the data
     232
     """
@@ -216,6 +244,17 @@ def ncsn(data: Any = None, **sizes: Any) -> Diffusion:
 
 def ssm(data: Any = None, **sizes: Any) -> Diffusion:
     """Sliced score matching at every noise level (Song et al. 2019); otherwise as `ncsn`.
+
+    Args:
+        data: what to size the network to, anything `ud.load` takes; None: sized at `fit`.
+        sizes: dimensions of the network, such as width and depth, in place of those chosen from the
+            data.
+
+    Returns:
+        An untrained diffusion model, sized to `data` if they are given.
+
+    Raises:
+        InputError: for data that cannot be read, and an option that this preset does not have.
 
     >>> ssm().objective.projections
     1
@@ -229,6 +268,17 @@ def vp(data: Any = None, **sizes: Any) -> Diffusion:
     beta from 0.1 to 20, noise prediction at uniform times. The published way is the reverse SDE by
     Euler-Maruyama, here in 500 steps even in log-SNR instead of 1000 even in t.
 
+    Args:
+        data: what to size the network to, anything `ud.load` takes; None: sized at `fit`.
+        sizes: dimensions of the network, such as width and depth, in place of those chosen from the
+            data.
+
+    Returns:
+        An untrained diffusion model, sized to `data` if they are given.
+
+    Raises:
+        InputError: for data that cannot be read, and an option that this preset does not have.
+
     >>> vp().steps
     500
     """
@@ -237,6 +287,17 @@ def vp(data: Any = None, **sizes: Any) -> Diffusion:
 
 def subvp(data: Any = None, **sizes: Any) -> Diffusion:
     """Sub-variance-preserving SDE (Song et al. 2021, Eq. 12), for likelihoods; otherwise as `vp`.
+
+    Args:
+        data: what to size the network to, anything `ud.load` takes; None: sized at `fit`.
+        sizes: dimensions of the network, such as width and depth, in place of those chosen from the
+            data.
+
+    Returns:
+        An untrained diffusion model, sized to `data` if they are given.
+
+    Raises:
+        InputError: for data that cannot be read, and an option that this preset does not have.
 
     >>> subvp().schedule
     SubVP(low=0.1, high=20.0, t_min=0.001)
@@ -249,6 +310,17 @@ def ve(data: Any = None, **sizes: Any) -> Diffusion:
 
     Score prediction with weight sigma^2 at uniform times; the published way as for `vp`. The paper
     adds a Langevin correction to each step: `sample(method="pc")`.
+
+    Args:
+        data: what to size the network to, anything `ud.load` takes; None: sized at `fit`.
+        sizes: dimensions of the network, such as width and depth, in place of those chosen from the
+            data.
+
+    Returns:
+        An untrained diffusion model, sized to `data` if they are given.
+
+    Raises:
+        InputError: for data that cannot be read, and an option that this preset does not have.
 
     >>> ve().schedule.sigma_max
     50.0
@@ -275,6 +347,9 @@ def flow_matching(
         coupling: how noise is paired with rows: independent, or optimal_transport within each
             batch.
         sizes: dimensions of the network.
+
+    Returns:
+        An untrained diffusion model, sized to `data` if they are given.
 
     Raises:
         InputError: for an option that this preset does not have.
@@ -307,6 +382,9 @@ def vdm(data: Any = None, *, levels: int | None = None, **sizes: Any) -> Diffusi
         data: as for `ddpm`.
         levels: T of the discrete bound, at least 2; None: the bound in continuous time.
         sizes: dimensions of the network.
+
+    Returns:
+        An untrained diffusion model, sized to `data` if they are given.
 
     Raises:
         InputError: for fewer levels, and an option that this preset does not have.
@@ -344,6 +422,9 @@ def dae(data: Any = None, *, sigma: float = 0.3, **sizes: Any) -> Diffusion:
         data: as for `ddpm`.
         sigma: the noise level, in units of the data at unit scale; above 0.
         sizes: dimensions of the network.
+
+    Returns:
+        An untrained diffusion model, sized to `data` if they are given.
 
     Raises:
         InputError: for a sigma that is not above 0, and an option that this preset does not have.
@@ -383,6 +464,9 @@ def vae(
         latent: coordinates of z, at least 1; None: chosen from the size of a row.
         sizes: dimensions of the network.
 
+    Returns:
+        An untrained variational autoencoder, sized to `data` if they are given.
+
     Raises:
         InputError: for fewer than 1, for data that the observation is not for, and an option that
             this preset does not have.
@@ -411,6 +495,9 @@ def gan(
             16 and 128.
         sizes: dimensions of the networks.
 
+    Returns:
+        An untrained GAN, sized to `data` if they are given.
+
     Raises:
         InputError: for fewer than 1, and an option that this preset does not have.
 
@@ -426,6 +513,17 @@ def flow(data: Any = None, **sizes: Any) -> Flow:
     Coupling layers on several scales for images and sequences (Dinh et al. 2017; Kingma and
     Dhariwal 2018), splines for vectors and tables (Durkan et al. 2019), or with
     `kind="autoregressive"` affine maps (Papamakarios et al. 2017); these two through zuko.
+
+    Args:
+        data: what to size the network to, anything `ud.load` takes; None: sized at `fit`.
+        sizes: dimensions of the network, such as width and depth, in place of those chosen from the
+            data.
+
+    Returns:
+        An untrained flow, sized to `data` if they are given.
+
+    Raises:
+        InputError: for data that cannot be read, and an option that this preset does not have.
 
     >>> flow(width=32).drop_condition
     0.1

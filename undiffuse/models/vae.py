@@ -78,6 +78,9 @@ class VAE(GenerativeModel):
         shape: of a row at unit scale; None: taken from the data, as are the levels.
         levels: how many whole numbers fill [-1, 1]; None: it is other data.
         class_shares: how often each class is drawn; empty: counted on the data.
+
+    Raises:
+        InputError: for a latent below 1.
     """
 
     called, methods = "a variational autoencoder", DRAWS

@@ -32,6 +32,9 @@ class SizedNetwork(nn.Module, ABC):
     """A network whose constructor takes plain data, and which has a size for every shape of row.
 
     A subclass hands its constructor's `locals()` on; from then on each argument is an attribute.
+
+    Args:
+        given: the names and values of the constructor's arguments.
     """
 
     name: ClassVar[str]  # the kind, in registries and in errors

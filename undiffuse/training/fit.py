@@ -104,6 +104,9 @@ def fit(
         options: fields of `undiffuse.options.TrainingOptions`: steps or budget (10 minutes by
             default), batch, lr, precision, device and more.
 
+    Returns:
+        How it ended: step, elapsed (s), held_out, stopped and out, the run's folder.
+
     Raises:
         InputError: options that are not possible, a place that cannot be written, a run that does
             not fit the model or the data, or ten steps in a row without a finite loss (the last

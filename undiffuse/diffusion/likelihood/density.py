@@ -99,6 +99,9 @@ class Adaptive(Solver):
     `POINTS` of it, the same ones for all rows, by Clenshaw and Curtis' rule in u^(1/4). Every other
     point gives the rule's error: a third of the difference, as of a rule of order two. Rows for
     which that is more than three times the path's are solved again, path and trace together.
+
+    Args:
+        tolerance: of each row, absolute and relative, above 0.
     """
 
     tolerance: float = 1e-5
@@ -176,7 +179,14 @@ def clenshaw_curtis(values: list[Tensor]) -> Tensor:
 @final
 @dataclass(frozen=True)
 class RungeKutta(Solver):
-    """The classic fourth-order method in `steps` equal steps of four evaluations each."""
+    """The classic fourth-order method in `steps` equal steps of four evaluations each.
+
+    Args:
+        steps: how many, at least 1.
+
+    Raises:
+        InputError: for fewer than 1.
+    """
 
     steps: int = 16
 
@@ -249,6 +259,15 @@ def log_density(
     `prior` has the log-density at its `time`. `probes`: Rademacher probes per row, drawn through
     `noise`; 0: the exact trace; None: exact up to 64 coordinates, else 4. A row whose path is not
     finite has nan, the others are not touched by it.
+
+    Args:
+        denoiser: the one whose probability flow is solved.
+        x: rows (B, *) at unit scale.
+        prior: what has the log-density at its `time`.
+        solver: `Adaptive` or `RungeKutta`.
+        probes: Rademacher probes a row; 0: the exact trace; None: exact up to 64 coordinates, else
+            4.
+        noise: draws the probes, called with a tensor of their shape.
 
     >>> from undiffuse.diffusion import EDM, Prior
     >>> from undiffuse.diffusion.oracle import Gaussian

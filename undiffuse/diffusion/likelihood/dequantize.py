@@ -54,6 +54,9 @@ class UniformNoise(Dequantization):
 class TruncatedNormal(Dequantization):
     """Dequantization for a model whose least noise has standard deviation `std` = sigma/alpha.
 
+    Args:
+        std: sigma/alpha at the least noise, in the units of what is dequantized.
+
     >>> place, correction = TruncatedNormal(std=0.01)(torch.tensor([[0.0, 1.0]]), width=1.0)
     >>> place, float(correction) < 0  # near the middle, and denser than uniform
     (tensor([[0.0000, 0.0251]]), True)

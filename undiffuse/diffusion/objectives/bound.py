@@ -110,6 +110,13 @@ class Hybrid(AbstractObjective):
     """L_simple + `scale` L_vlb, the mean held fixed in L_vlb, which trains the variance alone.
 
     Nichol and Dhariwal (2021), Eq. 16, with their scale of 0.001.
+
+    Args:
+        weighting: of L_simple.
+        variance: how the network's second output becomes a variance.
+        scale: weight of L_vlb.
+        times: the distribution of training times, over the levels.
+        draw: how uniform numbers are drawn for a batch of times.
     """
 
     weighting: Weighting = Simple()

@@ -67,6 +67,10 @@ class ExplicitScoreMatching(AbstractObjective):
     """sigma^2 (|s|^2 + 2 tr grad s) per coordinate, the trace exact: for few coordinates.
 
     Hyvarinen (2005), Theorem 1.
+
+    Args:
+        times: the distribution of training times.
+        draw: how uniform numbers are drawn for a batch of times.
     """
 
     times: TrainingTimes

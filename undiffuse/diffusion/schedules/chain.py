@@ -36,6 +36,11 @@ def linear_betas(levels: int = 1000, low: float = 1e-4, high: float = 0.02) -> t
 
     Ho et al. (2020), section 4.
 
+    Args:
+        levels: T, the number of levels.
+        low: beta of the first of 1,000 levels.
+        high: beta of the last of them.
+
     >>> betas = linear_betas(1000)
     >>> betas[0], betas[-1]
     (0.0001, 0.02)
@@ -51,6 +56,11 @@ def cosine_betas(
     """Return beta for alpha-bar proportional to cos^2, each at most `largest`.
 
     Nichol and Dhariwal (2021), Eq. 17.
+
+    Args:
+        levels: T, the number of levels.
+        offset: s of the paper, which keeps the first beta from being tiny.
+        largest: the most that a beta can be, below 1.
     """
     t = torch.linspace(0, 1, levels + 1, dtype=torch.float64)
     return _betas(torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2, largest)
@@ -62,6 +72,12 @@ def sigmoid_betas(
     """Return beta for alpha-bar a sigmoid of t between `low` and `high`, each at most 0.999.
 
     Jabri et al. (2022), Algorithm 1.
+
+    Args:
+        levels: T, the number of levels.
+        low: where the sigmoid starts.
+        high: where it ends.
+        tau: its temperature.
     """
     t = torch.linspace(0, 1, levels + 1, dtype=torch.float64)
     start, end = (1 / (1 + math.exp(at / tau)) for at in (low, high))

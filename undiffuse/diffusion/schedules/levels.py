@@ -93,6 +93,10 @@ def step_share(gamma: float, updates: int) -> float:
 class FittedVE(Schedule):
     """VE with levels that the data decide; before, VE from 50 to `sigma_min` in 232 levels.
 
+    Args:
+        sigma_min: the lowest noise level at unit scale, unless a twelfth of the spread of the data
+            is less; the highest comes from the data.
+
     >>> schedule = FittedVE().for_data(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
     >>> schedule.sigma_max, schedule.levels
     (5.0, 17)

@@ -201,6 +201,11 @@ def _linear_rate_time(B: Tensor, low: float, high: float) -> Tensor:
 class LinearVP(Schedule):
     """Variance preserving, beta(t) linear from `low` to `high` (Song et al. 2021, Eq. 32-33).
 
+    Args:
+        low: beta at t = 0.
+        high: beta at t = 1.
+        t_min: the earliest time of training and sampling, in (0, 1).
+
     >>> alpha, sigma = LinearVP()(torch.tensor([0.0, 1.0], dtype=torch.float64))
     >>> (alpha**2 + sigma**2).round(decimals=12).tolist()
     [1.0, 1.0]
@@ -231,6 +236,9 @@ class CosineVP(Schedule):
 
     Nichol and Dhariwal (2021), continuous limit.
 
+    Args:
+        t_min: the earliest time of training and sampling, in (0, 1).
+
     >>> alpha, sigma = CosineVP()(torch.tensor(1.0, dtype=torch.float64))
     >>> float(alpha), float(sigma)
     (0.0, 1.0)
@@ -257,7 +265,13 @@ class CosineVP(Schedule):
 @final
 @dataclass(frozen=True, kw_only=True)
 class SubVP(Schedule):
-    """Sub-VP: alpha = e^{-B/2}, sigma = 1 - e^{-B}, without a root (Song et al. 2021, Eq. 29)."""
+    """Sub-VP: alpha = e^{-B/2}, sigma = 1 - e^{-B}, without a root (Song et al. 2021, Eq. 29).
+
+    Args:
+        low: beta at t = 0.
+        high: beta at t = 1.
+        t_min: the earliest time of training and sampling, in (0, 1).
+    """
 
     low: float = 0.1
     high: float = 20.0
@@ -289,6 +303,12 @@ class VE(Schedule):
     Below t_min sigma is linear in t. Song et al. (2021), Eq. 30-31. With `levels` = L, t_min is 1/L
     and level i of NCSN is t = i/L (Song and Ermon 2019): a geometric sequence of L noise levels,
     lowest first.
+
+    Args:
+        sigma_min: the lowest noise level, at t_min.
+        sigma_max: the highest, at t = 1.
+        levels: L, the number of levels of a chain; None: continuous.
+        start: t_min where `levels` is None, in (0, 1).
 
     >>> _, sigma = VE(sigma_min=0.01, sigma_max=10.0, levels=4)(as_times([0.25, 1.0]))
     >>> sigma.tolist()
@@ -342,7 +362,11 @@ class VE(Schedule):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Linear(Schedule):
-    """Flow matching's straight path, alpha = 1 - t, sigma = t (Lipman et al. 2023)."""
+    """Flow matching's straight path, alpha = 1 - t, sigma = t (Lipman et al. 2023).
+
+    Args:
+        t_min: the earliest time of training and sampling, in [0, 1).
+    """
 
     t_min: float = 0.0
 
@@ -363,6 +387,10 @@ class Linear(Schedule):
 @dataclass(frozen=True, kw_only=True)
 class EDM(Schedule):
     """alpha = 1, sigma = sigma_max t (Karras et al. 2022, Table 1): time is the noise level.
+
+    Args:
+        sigma_min: the lowest noise level of training and sampling, in units of the data's scale.
+        sigma_max: the highest, at t = 1.
 
     >>> EDM()(torch.tensor(0.5, dtype=torch.float64))[1].item()
     40.0

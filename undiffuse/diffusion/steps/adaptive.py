@@ -330,6 +330,12 @@ class AdaptiveODE(Step):
     level there is (or from t, if that is nearer). `memory` is the number of evaluations each row
     has taken so far, (B,).
 
+    Args:
+        tolerance: of each row, absolute and relative, above 0.
+
+    Raises:
+        InputError: for a tolerance that is not above 0.
+
     >>> from undiffuse.diffusion.schedules.process import EDM
     >>> from undiffuse.diffusion.oracle import Gaussian
     >>> oracle = Gaussian(EDM(), torch.zeros(1), torch.ones(1))

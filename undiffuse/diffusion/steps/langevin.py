@@ -93,6 +93,11 @@ class Langevin(Step):
 
     What it was started from decides which modes it finds. `size` is in the units of x^2 and must
     be well below the level's sigma^2, or it diverges. To sigma_s = 0 it returns alpha_s x_hat.
+
+    Args:
+        size: of a step, in units of x^2.
+        updates: Langevin steps for each step of the grid, at least 1.
+        convention: which of the two published ways to write the step `size` is of.
     """
 
     size: float = 1e-6
@@ -143,6 +148,13 @@ class AnnealedLangevin(Step):
     two levels (Song and Ermon 2020, Technique 4). To sigma_s = 0 it returns alpha_s x_hat, the
     final denoise, at the e of the step before. Where alpha_t = 0 all is noise, and level t is
     left by DDIM.
+
+    Args:
+        updates: Langevin steps at each level, at least 1.
+        epsilon: the step size at the lowest level, in units of y^2; None: by Technique 4.
+
+    Raises:
+        InputError: for fewer than 1 update, and an `epsilon` that is not above 0.
     """
 
     updates: int = 5

@@ -183,6 +183,9 @@ class Ancestral(Step):
 
     This is the posterior mean with x_t split into its parts. Between strided levels beta is that
     of the strided chain, 1 - alpha_t^2/alpha_s^2 when variance is preserved.
+
+    Args:
+        variance: v_t, of the reverse process: `Beta`, `BetaTilde` or `Learned`.
     """
 
     variance: ReverseVariance = BetaTilde()
@@ -216,6 +219,9 @@ class DDIM(Step):
     x_s = alpha_s x_hat + sqrt(sigma_s^2 - c^2) z_hat + c z,   c = eta * std of q(x_s | x_t, x_hat)
 
     eta = 0 is deterministic, eta = 1 ancestral.
+
+    Args:
+        eta: share of the ancestral noise, in [0, 1].
     """
 
     eta: float = 0.0
@@ -336,6 +342,13 @@ class Heun(Step):
     the step, where it lies in [churn_from, churn_to]; `churn` is the published S_churn / steps.
     The correction is left out where the coordinate is infinite: give `coordinate=Fraction()` for
     schedules that have no signal at t = 1.
+
+    Args:
+        churn: S_churn / steps, at least 0; 0: deterministic.
+        churn_from: the lowest noise level sigma/alpha with churn.
+        churn_to: the highest.
+        churn_noise: S_noise, the standard deviation of the noise that churn adds.
+        coordinate: in which the step is straight: `Ratio`, sigma/alpha, or `Fraction`.
     """
 
     churn: float = 0.0

@@ -133,6 +133,12 @@ class DPMpp(Step):
     Order 2 takes m_0/2 for m_1, as published. Order 3 is the full polynomial; the released code
     takes half of its second difference, which makes it order 2. The first steps have a lower
     order.
+
+    Args:
+        order: the number of times that are interpolated, from 1 to 3.
+
+    Raises:
+        InputError: for another order.
     """
 
     order: int = 2  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -168,6 +174,9 @@ class DPMpp2S(Step):
     D = (1 - 1/(2r)) x_hat(x_t, t) + 1/(2r) x_hat(u, m)
 
     m is the time at `r` of the way from lambda_t to lambda_s.
+
+    Args:
+        r: where the middle of a step is, a share in (0, 1] of the way in lambda.
     """
 
     r: float = 0.5
@@ -206,6 +215,12 @@ class DPMppSDE(Step):
 
     with D_1 the first difference of x_hat, times h; weak order 1 leaves it out and is DDIM at eta
     = 1.
+
+    Args:
+        weak_order: 1 or 2.
+
+    Raises:
+        InputError: for another order.
     """
 
     weak_order: int = 2  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -248,6 +263,13 @@ class UniPC(Step):
     evaluates x_hat at the new point anyway, and then first repeats the move with that prediction
     among the rest (UniC-p). p = 2 with BH2 predicts as DPM-Solver++(2M) does. The order holds
     once p predictions are known: the first steps have a lower one.
+
+    Args:
+        p: times that the predictor interpolates, from 1 to 3.
+        b: the function B(h) of the paper: `BH1` or `BH2`.
+
+    Raises:
+        InputError: for fewer or more.
     """
 
     p: int = 2
@@ -302,6 +324,12 @@ class DEIS(Step):
     """DEIS, multistep, log-rho AB (Zhang and Chen 2023): z_hat interpolated at `order` times.
 
     x_s = alpha_s x_hat + sigma_s z_hat + sigma_s sum_j w_j(-h) (z_hat_j - z_hat)
+
+    Args:
+        order: the number of times that are interpolated, from 1 to 3.
+
+    Raises:
+        InputError: for another order.
     """
 
     order: int = 3  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -345,6 +373,12 @@ class IPNDM(Step):
 
     with up to `points` slopes, t's and those before. On a grid that is even in u the order is
     `points`; the weights are not adapted to others, where it is at most 2, the order declared.
+
+    Args:
+        points: slopes that are combined, from 1 to 4.
+
+    Raises:
+        InputError: for fewer or more.
     """
 
     points: int = 4

@@ -117,6 +117,14 @@ class PredictorCorrector(Step):
     it multiplies, and in few coordinates it is not even bounded: on a mixture in one it misses
     the distribution function by 0.27. a is the chain's 1 - beta; 1 for VE, as published. At
     sigma_s = 0 there is nothing to correct.
+
+    Args:
+        predictor: the step that goes from t to s.
+        corrections: Langevin steps after it, at least 0.
+        snr: the ratio of a correction's noise to its drift.
+
+    Raises:
+        InputError: for fewer than 0 corrections, and an `snr` that is not above 0.
     """
 
     predictor: Step = EulerMaruyama()

@@ -1,0 +1,1 @@
+"""What Sphinx is taught for these pages: docstrings as they are, and shell blocks that run."""
