@@ -1,5 +1,6 @@
 """`push`, `export` and `--backend`: what the words of a command line become."""
 
+import json
 import sys
 
 import numpy as np
@@ -28,11 +29,12 @@ def test_the_words_of_push_are_its_arguments(run, monkeypatch, capsys):
 
     monkeypatch.setattr("undiffuse.exchange.hub.push", push)
     words = ["push", run, "me/x", "--license", "mit", "--private", "--message", "first"]
-    assert main(words) == 0
+    assert main([*words, "--json"]) == 0
     assert asked == {"given": (run, "me/x"), "license": "mit", "private": True, "message": "first"}
-    said = capsys.readouterr().err
-    assert "a note." in said
-    assert "hf://me/x@1" in said
+    printed = capsys.readouterr()
+    assert "a note." in printed.err
+    assert "hf://me/x@1" in printed.err
+    assert json.loads(printed.out) == {"run": run, "name": "hf://me/x@1", "url": "a page"}
 
 
 def test_the_words_of_export_are_its_arguments(run, tmp_path, monkeypatch, capsys):
@@ -45,9 +47,12 @@ def test_the_words_of_export_are_its_arguments(run, tmp_path, monkeypatch, capsy
     monkeypatch.setattr("undiffuse.exchange.onnx_files.to_onnx", to_onnx)
     out = tmp_path / "onnx"
     words = ["export", run, "--to", "onnx", "--whole", "--method", "ddim", "--steps", "4"]
-    assert main([*words, "--out", str(out)]) == 0
+    assert main([*words, "--out", str(out), "--json"]) == 0
     assert asked == {"given": (run, out), "whole": True, "method": "ddim", "steps": 4}
-    assert "to 2.0e-07 of the largest value" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "to 2.0e-07 of the largest value" in printed.err
+    facts = {"difference": 2e-7, "method": "ddim", "steps": 4, "evaluations": 4}
+    assert json.loads(printed.out) == {"run": run, "out": str(out), **facts}
     assert main(["export", run, "--to", "diffusers", "--whole", "--out", str(out)]) == 2
     assert "--whole: a pipeline of diffusers has a sampler of its own" in capsys.readouterr().err
     out.mkdir()

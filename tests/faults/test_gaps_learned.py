@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
-from learned_gaps import error_of_future, error_of_weights
+from learned_gaps import error_of_future, error_of_regimes, error_of_weights
 
 pytestmark = pytest.mark.faults
 
@@ -22,3 +22,8 @@ def test_modes_have_their_shares_given_a_known_entry():
 def test_an_autoregressive_process_is_forecast_and_bridged_after_a_brief_training():
     """300 steps leave 0.06, 2 standard errors of 1,500 samples are 0.026."""
     assert error_of_future(300, 6, 1500, sequence=False, gaps=0.5) < 0.09
+
+
+def test_an_autoregressive_process_of_two_regimes_tells_them_apart():
+    """P(next > 0 | two steps) at five pairs, by Bayes' rule; 20,000 completions leave 0.004."""
+    assert error_of_regimes(4000, 20_000, 1024, gaps=0.5) < 0.02

@@ -67,6 +67,40 @@ def error_of_future(steps, length=12, n=2000, *, sequence=True, **options):
     return float(np.abs(found - exact).max())
 
 
+def regimes(n, length, seed):
+    """Rows (n, length) of x_i = m + r (x_(i - 1) - m) + noise, r = 0.5, m = 1 in 0.7 of them or -1.
+
+    Each regime has variance 1.
+    """
+    rng = np.random.default_rng(seed)
+    m = np.where(rng.random(n) < 0.7, 1.0, -1.0)
+    rows = [m + rng.normal(size=n)]
+    for _ in range(1, length):
+        rows.append(m + 0.5 * (rows[-1] - m) + math.sqrt(0.75) * rng.normal(size=n))
+    return np.stack(rows, 1).astype(np.float32)
+
+
+def error_of_regimes(steps, n, batch, **options):
+    """The greatest error of P(x_2 > 0) given x_0 and x_1, at five pairs, by Bayes' rule."""
+    torch.manual_seed(0)
+    model = ud.edm(width=64, depth=3, **options)
+    rows = regimes(40_000, 3, 0)
+    ud.fit(model, ud.load(rows), steps=steps, batch=batch, samples=0, device="cpu")
+    at = np.array([[0, 0], [0.4, -0.3], [-0.5, 0.2], [-0.6, -0.4], [1, -0.5]], np.float32)
+    known = np.array([[True, True, False]]).repeat(5, 0)
+    given = PartialRows(np.pad(at, ((0, 0), (0, 1))), known)
+    x = model.sample_rows(n, given=given, seed=1, batch=5 * n).reshape(5, n, 3)[:, :, 2]
+    a, b = at.astype(np.float64).T
+    weights, above = [], []
+    for share, m in ((0.7, 1.0), (0.3, -1.0)):
+        nats = (a - m) ** 2 / 2 + (b - m - 0.5 * (a - m)) ** 2 / 1.5
+        weights.append(share * np.exp(-nats))
+        mean = m + 0.5 * (b - m)
+        above.append([0.5 * math.erfc(-one / math.sqrt(1.5)) for one in mean])
+    exact = (np.array(weights) * np.array(above)).sum(0) / np.sum(weights, 0)
+    return float(np.abs((x > 0).mean(1) - exact).max())
+
+
 def _above(rows, known):
     """P(x_i > 0 | known) of each entry, by conditioning the Gaussian."""
     place = np.arange(rows.shape[1])

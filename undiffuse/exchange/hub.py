@@ -69,6 +69,9 @@ def push(
         license: its license, an identifier of the hub's, such as "mit"; None: to be filled in.
         message: what the revision is called.
 
+    Returns:
+        Where it is, and the revision that was made.
+
     Raises:
         InputError: for what is not a run, a run without weights, a name that is none, and whatever
             the hub refuses; nothing is written then but, perhaps, an empty model.

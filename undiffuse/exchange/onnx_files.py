@@ -79,6 +79,9 @@ def to_onnx(
         method: a deterministic sampling method; None: the model's default.
         steps: how many steps; None: as many as that takes.
 
+    Returns:
+        What was written, and how far it is from what the model computes.
+
     Raises:
         InputError: the packages onnx, onnxscript and onnxruntime are not installed, the model is
             none of diffusion, the method draws noise, rows that only PyTorch decodes (`whole`), a
