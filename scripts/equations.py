@@ -96,8 +96,8 @@ def _tests(file: str) -> dict[str, ast.FunctionDef]:
 
 
 def asserts(law: str) -> bool:
-    """Whether `tests/...py::test_name` exists and asserts something (an assert, or a function that
-    does).
+    """Whether `tests/...py::test_name` exists and asserts something (an assert, a function that
+    does, or a law of `undiffuse.laws`, which raises if it is broken).
     """
     file, _, name = law.partition("::")
     test = _tests(file).get(name) if (ROOT / file).exists() and name.startswith("test_") else None
@@ -111,8 +111,22 @@ def asserts(law: str) -> bool:
             "assert_close",
             "pytest.raises",
             "np.testing.assert_allclose",
+            *_shared_laws(),
         }
     )
+
+
+@cache
+def _shared_laws() -> set[str]:
+    """The functions of `undiffuse.laws` that hold something."""
+    return {
+        node.name
+        for file in (ROOT / "undiffuse" / "laws").glob("*_laws.py")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("hold", "close")
+    }
 
 
 def _cell(text: str) -> str:

@@ -170,7 +170,7 @@ RUN = {
     "finished": True, "weights": True, "asked": {"steps": 5000, "budget": None},
     "data": {"name": "digits", "rows": 1797}, "preset": "edm", "parameters": 12345,
     "steps": 4000, "elapsed": 90.0, "skipped": 0, "held_by": None, "notes": [],
-    "sampler": None, "teacher": None, "tunable": False,
+    "sampler": None, "teacher": None, "origin": None, "tunable": False,
     "resume": "undiffuse train --resume",
     "held_out": {"loss": 0.123456, "per_class": {}, "warning": ""},
 }  # fmt: skip
@@ -196,6 +196,7 @@ RUN = {
             {"sampler": "the preset's default; undiffuse tune r may find a cheaper"},
         ),
         ({"teacher": "runs/t"}, {"student of": "runs/t"}),
+        ({"origin": {"from": "runs/o"}}, {"started from": "runs/o"}),
         ({"held_by": "process 7"}, {"in training": "by process 7"}),
         ({"data": {"name": None}}, {"data": "None (0 rows)"}),
         ({"asked": {}}, {"trained": "4,000 steps in 1m30s (asked for 0s)"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -144,11 +145,13 @@ def test_images_are_asked_for_images_named_alike(cli, tmp_path: Path) -> None:
     cli("sample", run, "-n", 5, *shared[:-1], tmp_path / "s.png").done()
     assert Image.open(tmp_path / "s-masks.png").size == Image.open(tmp_path / "s.png").size
     scores = ("--out", tmp_path / "s.csv", "--overwrite", "--no-calibration", "--evaluations", 2)
+    bare = shutil.copytree(folder, tmp_path / "elsewhere" / "x")
     table = []
-    for words in ((), ("--where", masks)):
-        cli("score", run, folder, *words, *scores, "--quiet").done()
+    for rows, words in ((folder, ()), (folder, ("--where", masks)), (bare, ())):
+        cli("score", run, rows, *words, *scores, "--quiet").done()
         table.append(pd.read_csv(tmp_path / "s.csv")["log_likelihood"])
-    assert (table[0] != table[1]).all()
+    assert (table[0] == table[1]).all()  # the maps that lie beside its own images are theirs
+    assert (table[0] != table[2]).all()
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "small.png")
     refused = cli("sample", run, "--where", tmp_path / "small.png", *shared)
     assert refused.refused("small.png: is 3 x 4 (height x width), and the conditions of the run")

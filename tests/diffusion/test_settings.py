@@ -49,7 +49,8 @@ SETTINGS = {
     },
     "jumps": {"high": 30.0, "low": 0.5, "sigma_data": 1.0},  # ours
     "log_sigma": {"largest": 3.0},  # ours
-    "level": {"scale": 1000.0},  # Ho et al. (2020): T
+    "level": {"scale": 1000.0, "offset": 0.0},  # Ho et al. (2020): T
+    "strided": {"trailing": False, "offset": 0},  # as in diffusers: "leading", steps_offset 0
     "min_snr": {"gamma": 5.0},  # Hang et al. (2023), section 4
     # Karras et al. (2022), Table 1: -1.2 and 1.2, where sigma_data is 0.5
     "log_normal_times": {"mean": -0.507, "std": 1.2, "sigma_data": 1.0},
