@@ -77,7 +77,7 @@ bench: $(STAMP)
 
 docs: $(DOCS_STAMP)
 	@$(BIN)/python scripts/docs.py
-	@echo "Building the site; the first time runs its examples, in ten minutes at most."
+	@echo "Building the site; the first time runs its examples, which takes some minutes."
 	@$(ONE_THREAD) MPLBACKEND=agg $(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . docs/_build/html
 	@echo "The site: $(CURDIR)/docs/_build/html/index.html"
 
