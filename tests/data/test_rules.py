@@ -13,9 +13,9 @@ from examples import own_law
 
 from undiffuse import parts
 from undiffuse.data import complete, conform, load, restore
-from undiffuse.data.tables.finding import FEWEST
 from undiffuse.data.tables.modelled import MODELLED
 from undiffuse.data.tables.rules import RULES, Determined, Lookup, Near
+from undiffuse.data.tables.seen import FEWEST
 from undiffuse.data.tables.stated import SIGNS
 from undiffuse.data.tables.transform import TableTransform
 from undiffuse.errors import InputError
@@ -37,6 +37,24 @@ def product(rng, n):
 def degrees(rng, n):
     celsius = np.round(rng.normal(10, 8, n), 1)
     return {"celsius": celsius, "fahrenheit": np.round(celsius * 9 / 5 + 32, 2)}
+
+
+def taxed(rng, n):
+    """Of about one price in a hundred the price with its tax is halfway between two cents."""
+    net = np.round(rng.gamma(2, 30, n), 2)
+    gross = np.floor(119 * np.rint(100 * net) / 100 + 0.5) / 100
+    return {"net": net, "tax": np.round(gross - net, 2), "gross": gross, "word": rng.choice(3, n)}
+
+
+def reduced(rng, n):
+    price, part = rng.integers(100, 9000, n) / 100, rng.choice([0, 0.05, 0.1, 0.25], n)
+    price[rng.random(n) < 0.1] = np.nan
+    return {"price": price, "part": part, "paid": np.round(price * (1 - part), 2)}
+
+
+def speeds(rng, n):
+    km, hours = np.round(rng.gamma(2, 100, n), 1), np.round(rng.gamma(2, 1, n) + 0.1, 2)
+    return {"km": km, "hours": hours, "speed": np.round(km / hours, 1)}
 
 
 def floats(rng, n):
@@ -169,6 +187,11 @@ def same(left, right):
     return np.isclose(left, right, rtol=1e-6, atol=1e-6) | np.isnan(left) | np.isnan(right)
 
 
+def half(numbers, exact, step):
+    """Whether numbers are others rounded to a step, halves up or down."""
+    return np.abs(numbers - exact) <= step / 2 + 1e-9
+
+
 def minutes(clock):
     return clock // 100 * 60 + clock % 100
 
@@ -214,6 +237,9 @@ KEPT = {
     amounts: (2, lambda f, _: same(f.total, f.a + f.b) & same(f.net, 2 * f.a - f.b)),
     product: (1, lambda f, _: same(f.paid, f.quantity * f.price)),
     degrees: (1, lambda f, _: same(f.fahrenheit, f.celsius * 9 / 5 + 32)),
+    taxed: (2, lambda f, _: same(f.gross, f.net + f.tax) & half(f.gross, 1.19 * f.net, 0.01)),
+    reduced: (1, lambda f, _: half(f.paid, f.price * (1 - f.part), 0.01) | f.price.isna()),
+    speeds: (1, lambda f, _: half(f.speed, f.km / f.hours, 0.1)),
     floats: (1, lambda f, _: same(f.less, f.x - 3 * f.y)),
     codes: (2, lambda f, _: (f.region == f.code // 1000) & (f["last"] == f.code % 100)),
     clock: (
@@ -520,6 +546,36 @@ def test_probabilities_of_a_table_with_gaps_together_sum_to_one(also):
     gone = np.isnan(rows[:, 0]) & broken
     np.testing.assert_allclose(shares[gone], n / 2700 / (n + 1) * np.array(q), rtol=0.01)
     np.testing.assert_allclose(shares[broken & ~gone].sum(), 0 if also else 1 / 2700, rtol=0.3)
+
+
+@pytest.mark.parametrize("way", [0, 1], ids=["down", "up"])
+def test_what_is_halfway_is_rounded_as_in_the_data(way):
+    """Of y = round(x/2) of whole x, half of the rows are halfway; the other way has 1/(n + 1)."""
+    x = np.random.default_rng(0).integers(0, 4000, 900)
+    x[::100] = 0  # then codes are the numbers
+    data = load(pd.DataFrame({"x": x, "y": (x + way) // 2}), held_out=0.1)
+    (rule,) = (rule for rule in data.transform.rules if rule.name == "y")
+    assert rule.phrase == 'follows from "x" (0.5 × x, rounded)'
+    rows = np.array([[i, k] for i in range(60) for k in (i // 2, (i + 1) // 2)], float)
+    assert not rule.broken(rows).any()
+    shares = np.exp(known(data, rows).numpy()).reshape(60, 2)
+    n = np.sum(stored(data)[:, 0] % 2)
+    np.testing.assert_allclose(shares[1::2, way] / shares[1::2, 1 - way], n, rtol=1e-9)
+    rows[:, 1] += 2
+    assert rule.broken(rows).all()
+    drawn = data.transform.decode(torch.randn(500, *data.shape))
+    assert (drawn[:, 1] == (drawn[:, 0] + way) // 2).all()
+
+
+def test_a_rounded_formula_that_can_be_turned_round_is_restored_from_what_any_value_obeys():
+    """net = round(gross/1.19) holds, too, but most values of gross belong to no net."""
+    data = read(taxed)
+    assert {rule.name for rule in data.transform.rules} == {"gross", "tax"}
+    net = {rule.name: rule.of for rule in data.transform.rules}
+    assert net in (
+        {"gross": ["net"], "tax": ["gross", "net"]},
+        {"tax": ["net"], "gross": ["net", "tax"]},
+    )
 
 
 def test_gaps_that_are_independent_or_rare_are_not_found_together():

@@ -21,7 +21,7 @@ import numpy as np
 
 from undiffuse.data.tables.columns import FloatColumn, IntegerColumn
 from undiffuse.data.tables.combined import all_occur, combine, leads
-from undiffuse.data.tables.finding import FEWEST, SURE, Seen, determinations, gaps_together
+from undiffuse.data.tables.finding import determinations, gaps_together
 from undiffuse.data.tables.modelled import (
     EnumeratedColumn,
     LevelColumn,
@@ -40,6 +40,7 @@ from undiffuse.data.tables.rules import (
     Within,
     least_codes,
 )
+from undiffuse.data.tables.seen import FEWEST, SURE, Seen
 from undiffuse.data.tables.stated import Stated
 
 EXPLAINED = 0.9  # the least share of the variance of a number that a line has to tell
@@ -60,7 +61,7 @@ def bind(seen: Seen, *, search: bool, stated: Sequence[Stated] = ()) -> list[Rul
     """
     kept = {place for rule in stated if rule.pair for place in rule.places}
     found = determinations(seen) if search else []
-    found = [rule for rule in found if not isinstance(rule, Formula) or rule.is_whole]
+    found = [r for r in found if not isinstance(r, Formula) or r.rounded or r.is_whole]
     while True:
         chosen = _chosen(found, seen, kept)
         loose = {rule.places[0] for rule in stated if not _implied(rule, chosen, seen)} - kept
@@ -218,6 +219,14 @@ def _complete(rule: Determined, seen: Seen, some: np.ndarray) -> None:
     """Measure the model of a target in the rows where its sources do not determine it."""
     defined = rule.defined(seen.codes)
     left = some & ~defined
+    if isinstance(rule, Formula):
+        _, up, either = rule.halfway(seen.codes)
+        either &= some
+        if either.any():
+            whole = replace(seen.columns[rule.target], missing="no")
+            column, own = _difference(whole, rule.name, steps=True)
+            rule.half = measure_model(column, up[either], own, seen.copies[either])
+            rule.set_rest(rule.rows, rule.rest)
     if left.any():
         place = rule.target
         codes = (seen.codes[:, place] - rule.base(seen.codes))[left]

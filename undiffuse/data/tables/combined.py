@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from undiffuse.data.tables.finding import FEWEST, SURE, Seen
+from undiffuse.data.tables.seen import FEWEST, SURE, Seen
 
 COVERED = 0.98  # the least share of those rows that has a combination which was found
 CONFINED = 0.8  # the largest that would have one by chance

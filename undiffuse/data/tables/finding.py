@@ -14,29 +14,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
-from functools import cached_property
 from itertools import combinations, permutations
-from typing import TYPE_CHECKING, Any, final
+from typing import Any
 
 import numpy as np
 
-from undiffuse.data.tables.columns import Column, FloatColumn
-from undiffuse.data.tables.modelled import EnumeratedColumn, GivenColumn, ModelledColumn, copies_of
-from undiffuse.data.tables.placing import Places
+from undiffuse.data.tables.modelled import EnumeratedColumn, GivenColumn
+from undiffuse.data.tables.rounded import directed, roundings
 from undiffuse.data.tables.rules import Calendar, Determined, Formula, Lookup
-from undiffuse.data.tables.values import DAY_MINUTES, PARTS, Numbering, parts_of
+from undiffuse.data.tables.seen import FEWEST, SURE, Seen
+from undiffuse.data.tables.values import DAY_MINUTES, PARTS, Numbering, nice, parts_of
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-MOST_ROWS = 20_000  # that candidates are sought in
 MOST_COLUMNS = 60  # of which pairs are tried
 MOST_KEYS = 5_000  # of a lookup
-SURE = 20.0  # nats: how unlikely a rule that is kept would be by accident
-FEWEST = 50  # rows that test a rule
 FEWEST_GAPS = 10  # rows with a gap that test what is missing where they have it
-PER_KEY = 50  # tests that one key of a lookup counts as, at most
 _FITTED = 48  # rows that a formula is fitted to
 _CLOSE = 1e-6  # error of a formula there, as a share of the range of its target
 _SKETCH = 1_500  # rows in which most pairs of columns are refused as keys
@@ -44,102 +35,17 @@ ODD_KEYS, ODD_ROWS = 0.05, 0.01  # shares of keys with several values, and of th
 _MOST_SHIFTS = 40  # of a time zone: two a year
 
 
-@final
-class Seen:
-    """The training rows, as rules are sought in them.
-
-    Args:
-        columns: how each column is stored.
-        types: their Arrow types.
-        models: how each is modelled alone.
-        codes: (N, columns), the training rows.
-        places: the points of columns of categories without an order.
-    """
-
-    def __init__(
-        self,
-        columns: Sequence[Column],
-        types: Sequence[pa.DataType],
-        models: list[ModelledColumn],
-        codes: np.ndarray,
-        places: Mapping[int, Places],
-    ) -> None:
-        self.columns, self.types, self.models, self.codes = columns, types, models, codes
-        self.places = places
-        self.names = [column.name for column in columns]
-        self.scales = [Numbering.of(column, own) for column, own in zip(columns, types)]
-        rng = np.random.default_rng(0)
-        some = codes[rng.permutation(len(codes))[:MOST_ROWS]]
-        if any(isinstance(column, FloatColumn) for column in columns):
-            some = some[~copies_of(some)]  # no number comes twice by chance
-        self.first, self.rest = np.split(some, [2 * len(some) // 3])
-        self.missing = np.isnan(codes).sum(0) > 0
-        self.counts = [len(np.unique(one[~np.isnan(one)])) for one in some.T]
-        self.varied = [  # what conditions are, no rule binds
-            i
-            for i, count in enumerate(self.counts)
-            if count > 1 and not isinstance(models[i], GivenColumn)
-        ]
-        self.numeric = [i for i in self.varied if self.scales[i] is not None]
-
-    @cached_property
-    def copies(self) -> np.ndarray:
-        """Which training rows are copies of others, (N,)."""
-        return copies_of(self.codes)
-
-    def without_gaps(self, places: Sequence[int]) -> np.ndarray:
-        """Return in which training rows (N,) none of these columns is missing."""
-        return np.logical_not(np.isnan(self.codes[:, list(places)]).any(1))
-
-    @cached_property
-    def accident(self) -> list[float]:
-        """For each column, -log of the chance that two rows hold the same value."""
-        shares = [np.unique(one, return_counts=True)[1] / len(one) for one in self.rest.T]
-        return [float(-np.log(min(np.square(share).sum(), 1.0))) for share in shares]
-
-    def scale(self, place: int) -> Numbering:
-        """Return that of a column of numbers."""
-        scale = self.scales[place]
-        assert scale is not None
-        return scale
-
-    def numbers(self, rows: np.ndarray, place: int) -> np.ndarray:
-        """Return the numbers of a column (B,) in rows (B, columns)."""
-        return self.scale(place).numbers(rows[:, place])
-
-    def common(self, target: int, sources: Sequence[int]) -> dict[str, Any]:
-        """Return the arguments that every rule has."""
-        of = [self.names[i] for i in sources]
-        common = {"name": self.names[target], "of": of, "target": target}
-        return {**common, "sources": list(sources), "rows": len(self.codes)}
-
-    def scales_of(self, *places: int) -> list[list[int]]:
-        """Return the scales of columns as plain data; empty for a category."""
-        return [[*map(int, self.scales[i] or ())] for i in places]
-
-    def tested(self, rule: Determined) -> bool:
-        """Return whether the rows not used to find a rule test it, and all keep it."""
-        defined = rule.defined(self.rest)
-        tests = int(defined.sum())
-        if isinstance(rule, Lookup):
-            lines = np.bincount(rule.lines(self.rest)[defined], minlength=len(rule.values))
-            if 2 * np.count_nonzero(lines) < len(lines):
-                return False
-            tests = int(np.minimum(lines, PER_KEY).sum())
-        enough = tests >= FEWEST and tests * self.accident[rule.target] > SURE
-        return enough and not rule.broken(self.rest).any()
-
-
 def determinations(seen: Seen) -> list[Determined]:
     """Return what determines columns in all rows, the simplest sorts first."""
     found: list[Determined] = []
     if len(seen.rest) < FEWEST:
         return found
-    for sort in (_sums, _clocks, _parts, _calendars, _lookups):
+    for sort in (_sums, _roundings, _clocks, _parts, _calendars, _lookups):
         for rule in sort(seen):
             refined = _refined(seen, rule) if seen.tested(rule) else None
             if refined is not None and not refined.broken(seen.codes).any():
                 found.append(refined)
+    found = directed(found, seen)
     return sorted(found, key=lambda rule: len(rule.values) if isinstance(rule, Lookup) else 0)
 
 
@@ -195,6 +101,10 @@ def _sums(seen: Seen) -> Iterator[Formula]:
             yield from _fitted(seen, pair, sources)
 
 
+def _roundings(seen: Seen) -> Iterator[Formula]:
+    return roundings(seen, MOST_COLUMNS)
+
+
 def _fitted(seen: Seen, sources: Sequence[int], targets: Sequence[int]) -> Iterator[Formula]:
     """Yield a formula for each target that these sources fit up to rounding."""
     known = np.flatnonzero(~np.isnan(seen.first[:, sources]).any(1))[:_FITTED]
@@ -242,24 +152,10 @@ def _constants(
         small = 10 * _CLOSE * np.ptp(y)
         slopes = [0.0 if abs(c) * s < small else c for c, s in zip(slopes, spread)]
         slopes.append(product)
-    slopes = [_nice(slope) for slope in slopes]
+    slopes = [nice(slope) for slope in slopes]
     terms = [*x, *([x[0] * x[1]] if x[1:] else [])]
     without = y - np.sum([c * term for c, term in zip(slopes, terms)], axis=0)
-    return [_nice(float(np.median(without))), *slopes]
-
-
-def _nice(number: float) -> float:
-    """Return the simple fraction that a number is up to rounding, or the number.
-
-    >>> _nice(0.33333333), _nice(1 / 60e9) == 1 / 60e9
-    (0.3333333333333333, True)
-    """
-    number = float(number)
-    simple = float(Fraction(number).limit_denominator(1000))
-    if abs(simple - number) <= 1e-5 * abs(number):
-        return simple
-    inverse = float(Fraction(1 / number).limit_denominator(1000))
-    return 1 / inverse if abs(inverse * number - 1) <= 1e-5 else number
+    return [nice(float(np.median(without))), *slopes]
 
 
 def _clocks(seen: Seen) -> Iterator[Formula]:
@@ -305,7 +201,7 @@ def _parts(seen: Seen) -> Iterator[Determined]:
                 )
                 if np.ptp(apart) == 0:
                     scales = seen.scales_of(y, x)
-                    yield Formula(**shared, scales=scales, constants=[_nice(apart[0]), 1.0])
+                    yield Formula(**shared, scales=scales, constants=[nice(apart[0]), 1.0])
                 elif part in PARTS and _depend(values, rows[:, [y]])[0]:
                     yield from _lookup(seen, seen.first, y, [x], part)
 

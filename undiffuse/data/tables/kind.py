@@ -39,7 +39,7 @@ from undiffuse.data.tables.columns import (
     text_to,
 )
 from undiffuse.data.tables.days import CLOCK, PLACES
-from undiffuse.data.tables.finding import Seen, determinations
+from undiffuse.data.tables.finding import determinations
 from undiffuse.data.tables.form import TableForm, need_pyarrow, schema_to_text
 from undiffuse.data.tables.identifier import Identifier
 from undiffuse.data.tables.modelled import (
@@ -52,6 +52,7 @@ from undiffuse.data.tables.modelled import (
 )
 from undiffuse.data.tables.placing import Places, place_levels
 from undiffuse.data.tables.rules import RULES, Rule
+from undiffuse.data.tables.seen import Seen
 from undiffuse.data.tables.stated import Stated, read_rule, refuse_broken
 from undiffuse.data.tables.transform import TableTransform
 from undiffuse.data.tables.unique import Key, unique_keys

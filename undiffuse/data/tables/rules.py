@@ -41,6 +41,7 @@ from undiffuse.data.tables.modelled import EnumeratedColumn, LevelColumn, Modell
 from undiffuse.data.tables.values import Numbering, said_part, to_common
 from undiffuse.data.unseen import log_seen
 
+HALFWAY = 1e-6  # steps: what is so near to the middle of two may have been rounded either way
 _UNITS = ("year", "month", "day", "hour", "minute", "second")
 
 
@@ -185,12 +186,18 @@ class Determined(Rule):
 class Formula(Determined):
     """y = c_0 + c_1 u + c_2 v + c_12 u v, of parts u, v of one or two sources.
 
+    Of a rounded one, a value halfway between two steps of y has been rounded up or down, by a
+    custom that is not known: which of the two it is, is modelled.
+
     Args:
         name: see `Rule`; so are `of`, `target` and `sources`.
         parts: the part of each source, "" for the number itself; see `values`.
         scales: what codes are numbers of, of the target and of each source.
         constants: c_0, c_1 and, of two sources, c_2 and c_12.
         cycle: (low, period): y is brought into [low, low + period) by periods; empty: it is not.
+        rounded: whether y has been rounded to a step of its own.
+        half: the model of whether y is the upper of two steps, 0 or 1, where f(X) is halfway; None:
+            that was in no training row.
         rows: see `Determined`; so is `rest`.
     """
 
@@ -198,10 +205,18 @@ class Formula(Determined):
     scales: Sequence[Sequence[int]]
     constants: Sequence[float]
     cycle: Sequence[float] = ()
+    rounded: bool = False
+    half: ModelledColumn | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self._own, *self._scales = (Numbering(*scale) for scale in self.scales)
+        super().__post_init__()
+
+    def set_rest(self, rows: int, rest: ModelledColumn | None) -> None:
+        """See `Determined`."""
+        super().set_rest(rows, rest)
+        self._half = None if self.half is None else _Part(self.half)
+        self.width += 0 if self.half is None else self.half.width
 
     @property
     def is_whole(self) -> bool:
@@ -217,8 +232,8 @@ class Formula(Determined):
         on_grids = all(scale.unit for scale in self._scales)
         return on_grids and all(abs(term - round(term)) < 1e-6 for term in terms)
 
-    def predict(self, row: np.ndarray) -> np.ndarray:
-        """See `Determined`."""
+    def value(self, row: np.ndarray) -> np.ndarray:
+        """Return f(X) (B,), not rounded."""
         first, *others = (
             scale.part(row[:, source], part)
             for scale, source, part in zip(self._scales, self.sources, self.parts)
@@ -229,7 +244,59 @@ class Formula(Determined):
         if self.cycle:
             low, period = self.cycle
             y = low + np.mod(y - low, period)
-        return self._own.codes(y)
+        return y
+
+    def halfway(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return where f(X) (B,) is halfway between two steps of a rounded y.
+
+        Beside it stands whether y is the upper one, 0 or 1, and where it is one of the two.
+        """
+        if not self.rounded:
+            nowhere = np.zeros(len(row), bool)
+            return nowhere, nowhere, nowhere
+        steps, step, y = self._own.steps(self.value(row)), self._own.step, row[:, self.target]
+        low = np.floor(steps)
+        halfway = np.abs(steps - low - 0.5) <= HALFWAY
+        up = self.same(y, (low + 1) * step)
+        return halfway, up.astype(np.float64), halfway & (up | self.same(y, low * step))
+
+    def predict(self, row: np.ndarray) -> np.ndarray:
+        """See `Determined`."""
+        if not self.rounded:
+            return self._own.codes(self.value(row))
+        return np.rint(self._own.steps(self.value(row))) * self._own.step
+
+    def defined(self, row: np.ndarray) -> np.ndarray:
+        """See `Determined`."""
+        return super().defined(row) & np.isfinite(self.value(row))
+
+    def encode(self, row: np.ndarray, z: Tensor, own: ModelledColumn) -> tuple[Tensor, Tensor]:
+        """See `Rule`."""
+        _, up, either = self.halfway(row)
+        first = self.width - (self._half.width if self._half else 0)
+        certain = row.copy()
+        certain[:, self.target] = np.where(either, self.predict(row), row[:, self.target])
+        x, correction = super().encode(certain, z[:first], own)
+        if self._half is None:
+            at = torch.from_numpy(either).to(z.device)
+            return x, correction + math.log(0.5) * at
+        other, more = self._half.encode(up, either, z[first:])
+        return torch.cat([x, other]), correction + more
+
+    def decode(self, row: np.ndarray, x: Tensor) -> np.ndarray:
+        """See `Rule`."""
+        if self._half is None:
+            return super().decode(row, x)
+        first = self.width - self._half.width
+        codes, (halfway, _, _) = super().decode(row, x[:first]), self.halfway(row)
+        low = np.floor(self._own.steps(self.value(row)))
+        return np.where(
+            halfway, (low + self._half.decode(x[first:]).clip(0, 1)) * self._own.step, codes
+        )
+
+    def broken(self, row: np.ndarray) -> np.ndarray:
+        """See `Rule`."""
+        return super().broken(row) & ~self.halfway(row)[2]
 
     def same(self, codes: np.ndarray, others: np.ndarray) -> np.ndarray:
         """See `Determined`."""
@@ -242,7 +309,7 @@ class Formula(Determined):
         told = f"follows from {self.both}"
         if self._times:
             return f"{told} (a sum or difference of times)"
-        names += ["", " × ".join(names)][: 2 * (len(names) > 1)]
+        names += ["", " × ".join(names).replace(" × 1 / ", " / ")][: 2 * (len(names) > 1)]
         names = [name for name in names if name]
         formula = ""
         for constant, name in zip(self.constants[1:], names):
@@ -252,7 +319,7 @@ class Formula(Determined):
         formula = formula.removeprefix(" + ").strip()
         if self.constants[0]:
             formula += f" {'-' if self.constants[0] < 0 else '+'} {abs(self.constants[0]):.6g}"
-        return f"{told} ({formula})"
+        return f"{told} ({formula}{', rounded' if self.rounded else ''})"
 
     @property
     def _times(self) -> bool:

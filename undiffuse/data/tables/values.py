@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 EXACT = 2**53  # float64 holds every whole number up to this one
 DAY_MINUTES = 1440
+INVERSE = "1/"  # the part of a number that is its reciprocal
 _SECONDS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -80,6 +82,16 @@ class Numbering(NamedTuple):
             return np.round(numbers * at) / at if at else numbers
         return np.rint((np.rint(numbers * self.denominator) - self._origin) / self.unit)
 
+    @property
+    def step(self) -> float:
+        """The step that codes are written in, in their own units; 0: they are any numbers."""
+        return 1.0 if self.unit else 1 / self.denominator if self.denominator else 0.0
+
+    def steps(self, numbers: np.ndarray) -> np.ndarray:
+        """Return at which step of `step` numbers are, not rounded."""
+        at = numbers * self.denominator
+        return (at - self._origin) / self.unit if self.unit else at
+
     def ticks(self, codes: np.ndarray) -> np.ndarray:
         """Return whole numbers offset + k unit as int64, the first where a code is missing."""
         return self.offset + self.unit * np.floor(np.nan_to_num(codes)).astype(np.int64)
@@ -93,9 +105,13 @@ class Numbering(NamedTuple):
         return close | (np.isnan(codes) & np.isnan(others))
 
     def part(self, codes: np.ndarray, part: str) -> np.ndarray:
-        """Return a part of each: one of `PARTS`, "//60", "%60"; "": the number itself."""
-        if not part:
-            return self.numbers(codes)
+        """Return a part of each: one of `PARTS`, "//60", "%60"; "": the number itself.
+
+        `INVERSE` is its reciprocal, NaN for that of 0.
+        """
+        if part in ("", INVERSE):
+            numbers = self.numbers(codes)
+            return 1 / np.where(numbers == 0, np.nan, numbers) if part else numbers
         if part in PARTS:
             found = PARTS[part](self.ticks(codes), self.day)
         elif part.startswith("//"):
@@ -103,6 +119,20 @@ class Numbering(NamedTuple):
         else:
             found = self.ticks(codes) % int(part[1:])
         return np.where(np.isnan(codes), np.nan, found.astype(np.float64))
+
+
+def nice(number: float) -> float:
+    """Return the simple fraction that a number is up to rounding, or the number.
+
+    >>> nice(0.33333333), nice(1 / 60e9) == 1 / 60e9
+    (0.3333333333333333, True)
+    """
+    number = float(number)
+    simple = float(Fraction(number).limit_denominator(1000))
+    if abs(simple - number) <= 1e-5 * abs(number):
+        return simple
+    inverse = float(Fraction(1 / number).limit_denominator(1000))
+    return 1 / inverse if abs(inverse * number - 1) <= 1e-5 else number
 
 
 def to_common(one: Numbering, other: Numbering) -> tuple[int, int]:
@@ -170,6 +200,8 @@ def said_part(name: str, part: str, scale: Numbering) -> str:
     """Return what a part is called: "time // 100", "the month of day"."""
     if not part:
         return name
+    if part == INVERSE:
+        return f"1 / {name}"
     if part in PARTS:
         return f"the {part} of {name}"
     of = "100" if scale.is_clock else part.lstrip("/%")
