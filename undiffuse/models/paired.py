@@ -37,11 +37,15 @@ class Compared(NamedTuple):
     stderr: float
 
     def no_worse(self, allowed: float) -> bool:
-        """Whether the excess is at most `allowed`, one standard error included.
+        """Whether the excess is at most `allowed`, two standard errors included.
 
-        Of sets whose excess is `allowed`, 16 % pass: a normal error is that far below in as many.
+        Of sets whose excess is `allowed`, 2.3 % pass: a normal error is that far below in as many.
         """
-        return self.excess + self.stderr <= allowed
+        return self.excess + 2 * self.stderr <= allowed
+
+    def worse(self, allowed: float) -> bool:
+        """Whether the excess is more than `allowed`, by two standard errors."""
+        return self.excess - 2 * self.stderr > allowed
 
 
 class Pairing:

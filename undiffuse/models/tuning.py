@@ -14,11 +14,12 @@ down to `low`, then 0 (Karras et al. 2022, Eq. 5, whose ends are those of the sc
    end-point error of at most `CLOSE`, is chosen. The reference is the longest of step 1, where its
    error is at most `NEAR`, and otherwise `ACCURATE`.
 
-One is not worse if its distance is more by at most `TOLERANCE`, one standard error included. The
-comparison is sequential. What is clearly worse on `PILOT` seeds goes no further, what is clearly
-not worse on `LEAST_SEEDS` is chosen, and what is in doubt is compared on more, up to `MOST_SEEDS`
-where there is no limit of time. Where there is too little time for so many, all are compared on as
-many as there is time for, `PILOT` at least; then nothing is chosen rather than `ACCURATE`.
+One is not worse if its distance is more by at most `TOLERANCE`, two standard errors included. The
+comparison is sequential. What is worse on `PILOT` seeds, likewise by two standard errors, goes no
+further, what is not worse on `LEAST_SEEDS` is chosen, and what is in doubt is compared on more, up
+to `MOST_SEEDS` where there is no limit of time: if so many cannot tell, it is chosen. Where there
+is too little time for so many, all are compared on as many as there is time for, `PILOT` at least;
+what is in doubt then is not chosen, nor is `ACCURATE`: the model keeps its usual sampler.
 
 The errors of a network that was trained briefly add up along an ordinary equation, while noise on
 the way makes a sampler forget them. So `NOISY`, which has no end point to be compared, is tried as
@@ -301,10 +302,13 @@ def find_sampler(
         tuned = search.compare(search.screen())
     except _Stopped as ended:
         return None, f"not tuned: {ended}"
-    best, dear = tuned.best, tuned.candidates[-1]
+    best, dear, told = tuned.best, tuned.candidates[-1], ""
+    if best.excess and dear.distance:
+        share, error = (100 * one / abs(dear.distance) for one in (best.excess, best.stderr or 0.0))
+        told = f" ({share:+.1f} ± {error:.1f} %)"
     return tuned, (
         f"samples take {best.steps} evaluations, by {best.method}: as close to held-out rows as "
-        f"{dear.method} in {dear.steps}, of {tuned.seeds:,} samples"
+        f"{dear.method} in {dear.steps}{told}, of {tuned.seeds:,} samples"
     )
 
 
@@ -387,7 +391,7 @@ class _Search:
         self.seeds = min(MOST_SEEDS, max(SEEDS, _SEEDS_FOR // size))
         self.screened = max(SCREENED, self.seeds // 128)
         self.done = 0
-        self.until, self.each = math.inf, 0.0
+        self.until, self.each, self.doubted = math.inf, 0.0, False
         method, steps = ACCURATE
         times = _listed(Karras()(self.schedule, steps))
         self.accurate = Candidate(method, times, 0.0, excess=0.0, stderr=0.0)
@@ -507,7 +511,8 @@ class _Search:
             found = [*below, *among, replace(last, **dear._asdict()), end]
             chosen = len(below) + number + (number == len(among))
         compared = min(len(self.of(found[chosen])), len(self.of(found[-1])))
-        if found[chosen].steps == self.accurate.steps and compared < LEAST_SEEDS > seeds:
+        doubted = self.doubted or compared < LEAST_SEEDS > seeds
+        if found[chosen].times == self.accurate.times and doubted:
             raise _Stopped(f"{compared} samples, for which there was time, show no shorter one")
         return Tuned(tuple(found), chosen, compared, len(self.real))
 
@@ -552,10 +557,11 @@ class _Search:
             pairing = self._pairing(last, n)
             compared = pairing(self.of(one)(n))
             allowed = max(TOLERANCE * pairing.distance, NOISE * pairing.noise)
-            good = compared.no_worse(allowed)
-            sure = abs(compared.excess - allowed) > 2 * compared.stderr
-            if sure and (not good or n >= LEAST_SEEDS):
+            worse, good = compared.worse(allowed), compared.no_worse(allowed)
+            if worse or (good and n >= LEAST_SEEDS):
                 break
+            good = good or n >= MOST_SEEDS
+        self.doubted |= not (good or worse)
         return compared, good
 
     def _noisy(self, counts: Sequence[int]) -> list[Candidate]:
