@@ -720,6 +720,42 @@ class PushOptions(Opening):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServeOptions(Opening):
+    """The options of `undiffuse serve`."""
+
+    port: Annotated[
+        int, Ge(0), Le(65535), Doc("Port to listen on (default {default}); 0 = any that is free.")
+    ] = 8000
+    host: Annotated[
+        str, Doc("Address to listen on (default {default}: only this machine reaches it).")
+    ] = "127.0.0.1"
+    data: Annotated[
+        tuple[str, ...] | None,
+        Doc("Folders with data that runs can be trained on, separated by commas (default: none)."),
+    ] = None
+    allow_host: Annotated[
+        tuple[str, ...] | None,
+        Doc("Further names that the server may be called by, such as that of a proxy."),
+    ] = None
+    no_token: Annotated[
+        bool, Doc("Let every user of this machine in without a token; on loopback only.")
+    ] = False
+    trainings: Annotated[Count, Doc("Trainings at a time (default {default}).")] = 1
+    jobs: Annotated[
+        Count, Doc("Drawings, scorings and evaluations at a time (default {default}).")
+    ] = 1
+    queue: Annotated[
+        int,
+        Ge(0),
+        Le(10_000),
+        Doc("How many more of each may wait; others are refused for a time (default {default})."),
+    ] = 16
+    device: Annotated[
+        str, Doc("Device: auto, cpu, cuda, cuda:1 or mps (default {default}: the fastest).")
+    ] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
 class InfoOptions(ConditionOptions, Opening):
     """The options of `undiffuse info`."""
 

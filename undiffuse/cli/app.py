@@ -27,6 +27,7 @@ from undiffuse.cli.push import push
 from undiffuse.cli.sample import sample
 from undiffuse.cli.score import score
 from undiffuse.cli.selfcheck import selfcheck
+from undiffuse.cli.serve import serve
 from undiffuse.cli.train import train
 from undiffuse.cli.tune import tune
 from undiffuse.cli.verb import plug, typed
@@ -34,7 +35,20 @@ from undiffuse.declared import options_of
 from undiffuse.errors import InputError, unknown
 
 COMPLETION = "--install-completion"
-VERBS = (train, sample, score, evaluate, compare, tune, distill, export, push, info, selfcheck)
+VERBS = (
+    train,
+    sample,
+    score,
+    evaluate,
+    compare,
+    tune,
+    distill,
+    export,
+    push,
+    serve,
+    info,
+    selfcheck,
+)
 
 
 app = App(

@@ -9,6 +9,7 @@ import csv
 import math
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,9 @@ from undiffuse.errors import InputError
 from undiffuse.options import SampleOptions
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from undiffuse.interfaces import Progress
     from undiffuse.models import GenerativeModel
     from undiffuse.run import Run
 
@@ -45,6 +49,7 @@ def sample(
         raise InputError("-n: missing; say how many samples to draw, such as -n 64.")
     out = free_place(options.out, overwrite=options.overwrite)
 
+    from undiffuse.cli.progress import Bar
     from undiffuse.device import find_device
     from undiffuse.run import Run
 
@@ -57,6 +62,36 @@ def sample(
         from undiffuse.exchange.onnx_backend import on_onnxruntime
 
         model = on_onnxruntime(model, opened)
+    draw_to(out, model, opened, asked, Bar(asked.terminal))
+    return 0
+
+
+def draw_to(
+    out: Path,
+    model: GenerativeModel,
+    opened: Run,
+    asked: Asked[SampleOptions],
+    bar: AbstractContextManager[Progress],
+    watch: Callable[[Tensor], None] | None = None,
+) -> dict[str, str]:
+    """Draw what was asked for, write it to `out`, and say so.
+
+    Args:
+        out: the file or folder.
+        model: the model of the run.
+        opened: the run.
+        asked: the options, and the terminal that is written to.
+        bar: shows progress.
+        watch: called with each x_hat while a diffusion model is sampled.
+
+    Returns:
+        What was written, by what it is: "out", "conditions", "bands", ...
+
+    Raises:
+        InputError: for what cannot be drawn or written; before the first step, where that can be
+            known.
+    """
+    options = asked.options
     if options.label is not None:
         model.label_index(options.label)
     more = {
@@ -64,11 +99,13 @@ def sample(
         "given": _given(model, asked),
         "vector": _asked_for(model, asked),
         "length": _length(model, options.length),
+        "watch": watch,
     }
     _note_unknown(model, more, asked)
     assert model.form is not None  # the model of a run has one
     model.form.check_out(out)
-    return _draw(model, opened.given, asked, {k: v for k, v in more.items() if v is not None}, out)
+    more = {name: value for name, value in more.items() if value is not None}
+    return _draw(model, opened.given, asked, more, out, bar)
 
 
 def _guidance(model: GenerativeModel, run: Run, asked: Asked[SampleOptions]) -> Any:
@@ -157,10 +194,14 @@ def _note_unknown(
 
 
 def _draw(
-    model: GenerativeModel, run: str, asked: Asked[SampleOptions], more: dict[str, Any], out: Path
-) -> int:
-    """Draw, write, and say where. Returns the exit code."""
-    from undiffuse.cli.progress import Bar
+    model: GenerativeModel,
+    run: str,
+    asked: Asked[SampleOptions],
+    more: dict[str, Any],
+    out: Path,
+    bar: AbstractContextManager[Progress],
+) -> dict[str, str]:
+    """Draw, write, and say where."""
     from undiffuse.cli.trajectory import Trajectory
     from undiffuse.models.distinct import distinct
 
@@ -180,12 +221,12 @@ def _draw(
                 f"{file}: already exists; choose another --out, or --overwrite to replace it."
             )
     done = 0
-    with Bar(terminal) as bar:
+    with bar as progress:
 
         def callback(i: int, n: int, t: Any, x_t: Any) -> None:
             nonlocal done
             done += 1
-            bar(done, n * batches, "sampling")
+            progress(done, n * batches, "sampling")
             if trajectory:
                 trajectory.add(i, n, x_t)
 
@@ -199,7 +240,7 @@ def _draw(
         }
         rows = sampler(each, callback=callback, **how)
         if length is None:
-            rows = distinct(model, rows, progress=bar, **how)
+            rows = distinct(model, rows, progress=progress, **how)
     written = {"out": options.out, **_save(model, asked, rows, more, out)}
     if each >= LEAST_FOR_BANDS and "given" in more:
         written |= _bands(model, more["given"], rows, out, asked)
@@ -216,7 +257,7 @@ def _draw(
         )
     for place in written.values():
         terminal.say(f"wrote {place}")
-    return 0
+    return written
 
 
 def _sampler(model: GenerativeModel, length: int | None) -> tuple[Callable[..., Any], int]:

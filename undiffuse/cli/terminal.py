@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, final
 
 from rich.console import Console
@@ -17,11 +17,20 @@ from rich.text import Text
 
 @final
 class Terminal:
-    """Standard error for words (none if `quiet`), standard output for the result (if `as_json`)."""
+    """Standard error for words (none if `quiet`), standard output for the result (if `as_json`).
 
-    def __init__(self, *, quiet: bool | None = False, as_json: bool | None = False) -> None:
+    `heard` is called with each line of text, printed or not.
+    """
+
+    def __init__(
+        self,
+        *,
+        quiet: bool | None = False,
+        as_json: bool | None = False,
+        heard: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.console = Console(stderr=True, quiet=bool(quiet), highlight=False, soft_wrap=True)
-        self.quiet, self.as_json = bool(quiet), bool(as_json)
+        self.quiet, self.as_json, self.heard = bool(quiet), bool(as_json), heard
 
     @property
     def lively(self) -> bool:
@@ -30,6 +39,7 @@ class Terminal:
 
     def say(self, text: str, style: str = "") -> None:
         """Print a line of text."""
+        self.heard(text)
         self.console.print(text, style=style or None, markup=False)
 
     def facts(self, rows: Iterable[tuple[str, str]]) -> None:

@@ -52,6 +52,30 @@ class Clipped(AbstractDenoiser):
         return Estimate(clipped, z_hat + alpha / sigma * (x_hat - clipped), v)
 
 
+Watch = Callable[[Tensor], None]
+"""`watch(x_hat)`: called with what a denoiser estimates, (B, *) at unit scale."""
+
+
+@final
+class Watched(AbstractDenoiser):
+    """The same denoiser, whose every x_hat is shown to `watch`: a picture of samples being drawn.
+
+    Args:
+        denoiser: what is watched; nothing of it changes.
+        watch: called with each x_hat (B, *).
+    """
+
+    def __init__(self, denoiser: AbstractDenoiser, watch: Watch) -> None:
+        super().__init__()
+        self.denoiser, self.watch, self.schedule = denoiser, watch, denoiser.schedule
+
+    def estimate(self, x_t: Tensor, t: Times, **cond: Any) -> Estimate:
+        """Return the denoiser's own estimate."""
+        found = self.denoiser.estimate(x_t, t, **cond)
+        self.watch(found.x_hat)
+        return found
+
+
 @final
 class ClassifierFree(AbstractDenoiser):
     """x_hat(c) moved away from the unconditional x_hat: Ho and Salimans (2022), Eq. 6.

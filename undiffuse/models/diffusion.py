@@ -35,7 +35,14 @@ from undiffuse.diffusion import (
     sample,
 )
 from undiffuse.diffusion.denoiser import Condition, Conditioned, noised
-from undiffuse.diffusion.guidance import HIDDEN, Autoguided, ClassifierFree, Interval
+from undiffuse.diffusion.guidance import (
+    HIDDEN,
+    Autoguided,
+    ClassifierFree,
+    Interval,
+    Watch,
+    Watched,
+)
 from undiffuse.diffusion.known import Conditional, as_given, replaced
 from undiffuse.diffusion.likelihood.density import (
     EXACT,
@@ -393,6 +400,7 @@ class Diffusion(GenerativeModel):
         wrap: Wrap | None = None,
         known: tuple[Tensor, Tensor] | None = None,
         callback: Callback | None = None,
+        watch: Watch | None = None,
         **cond: Tensor,
     ) -> Tensor:
         """Return `n` samples (n, *shape), by `method`, a name in METHODS, in `steps` steps.
@@ -403,6 +411,7 @@ class Diffusion(GenerativeModel):
         `wrap` changes the denoiser that is sampled, before its prediction is kept in range:
         guidance. `known` is (x_known, mask), each (n, *shape): what is true in the mask is given,
         and the rest drawn by the network if it was trained with `gaps`, else by `Conditional`.
+        `watch` is called with each x_hat on the way.
         Raises InputError for an unknown method or an impossible number of steps.
         """
         self.trained()
@@ -415,9 +424,8 @@ class Diffusion(GenerativeModel):
         tuned = self.tuned.guidance if self.tuned and method is None and known is None else None
         if tuned and wrap is None and "label" in cond:
             wrap = guided(self, tuned.scale, low=tuned.low, high=tuned.high)
-        return self._along(
-            step, times, n, noise=noise, wrap=wrap, known=known, callback=callback, **cond
-        )
+        shared: dict[str, Any] = {"noise": noise, "callback": callback, "watch": watch}
+        return self._along(step, times, n, wrap=wrap, known=known, **shared, **cond)
 
     def _along(
         self,
@@ -429,6 +437,7 @@ class Diffusion(GenerativeModel):
         wrap: Wrap | None = None,
         known: tuple[Tensor, Tensor] | None = None,
         callback: Callback | None = None,
+        watch: Watch | None = None,
         **cond: Tensor,
     ) -> Tensor:
         """Draw `n` samples (n, *shape) by a step along given times."""
@@ -442,6 +451,8 @@ class Diffusion(GenerativeModel):
             denoiser = Conditional(denoiser, *known)
         if self.clip and self.data_range is not None:
             denoiser = Clipped(denoiser, *self.data_range)
+        if watch is not None:
+            denoiser = Watched(denoiser, watch)
         z = noise(torch.empty(n, *self.shape, device=self.device))
         x = self.prior.draw(z)
         if known is not None:
