@@ -424,8 +424,8 @@ class Diffusion(GenerativeModel):
         tuned = self.tuned.guidance if self.tuned and method is None and known is None else None
         if tuned and wrap is None and "label" in cond:
             wrap = guided(self, tuned.scale, low=tuned.low, high=tuned.high)
-        shared: dict[str, Any] = {"noise": noise, "callback": callback, "watch": watch}
-        return self._along(step, times, n, wrap=wrap, known=known, **shared, **cond)
+        shared: dict[str, Any] = {"noise": noise, "callback": callback, "watch": watch, **cond}
+        return self._along(step, times, n, wrap=wrap, known=known, **shared)
 
     def _along(
         self,

@@ -9,7 +9,7 @@ uploads, sources, options
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ from undiffuse.models import PRESETS
 from undiffuse.models.presets import dimensions, options
 from undiffuse.options import SampleOptions
 from undiffuse.web.allowed import described
-from undiffuse.web.jobs import Job, Result
+from undiffuse.web.jobs import Job, Outcome
 from undiffuse.web.problems import Refusal
 from undiffuse.web.schemas import (
     Card,
@@ -34,7 +34,7 @@ from undiffuse.web.schemas import (
     JobAnswer,
     Length,
     OptionsAnswer,
-    Problem,
+    ProblemDetails,
     RunDetail,
     Runs,
     SampleRequest,
@@ -45,12 +45,12 @@ from undiffuse.web.schemas import (
     UploadAnswer,
 )
 from undiffuse.web.service import Service
-from undiffuse.web.sources import Facts
+from undiffuse.web.sources import SourceFound
 from undiffuse.web.streams import MEDIA, events_of_job, events_of_run
 from undiffuse.web.uploads import SUFFIXES
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "content": {"application/problem+json": {}}}
+    status: {"model": ProblemDetails, "content": {"application/problem+json": {}}}
     for status in (401, 403, 404, 409, 413, 422, 429)
 }
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
@@ -128,7 +128,7 @@ async def follow_run(
     def alive() -> bool:
         return service.trainings.is_alive(name) or name in service.trainings.waiting()
 
-    async def stream() -> Any:
+    async def stream() -> AsyncIterator[bytes]:
         with service.watching():
             async for part in events_of_run(log, after, alive, service.is_closing):
                 yield part
@@ -152,7 +152,7 @@ async def answer(
     prefer: str | None,
     what: str,
     run: str,
-    work: Callable[[Job], Result],
+    work: Callable[[Job], Outcome],
 ) -> Response:
     """Let a job be done, and return its result, or at once where it waits the job itself."""
     job = service.jobs.submit(what, run, work)
@@ -229,7 +229,7 @@ def told(service: Service, job: Job) -> dict[str, Any]:
 
 
 @router.post("/runs/{name}/sample", response_class=FileResponse)
-async def sample(
+async def draw_samples(
     name: RunName, asked: SampleRequest, service: Served, request: Request, prefer: Prefer = None
 ) -> Response:
     """Draw samples; the bytes are those of `undiffuse sample` with the same options."""
@@ -239,7 +239,7 @@ async def sample(
 
 
 @router.post("/runs/{name}/complete", response_class=FileResponse)
-async def complete(
+async def complete_upload(
     name: RunName, asked: CompleteRequest, service: Served, request: Request, prefer: Prefer = None
 ) -> Response:
     """Complete uploaded rows: `n` completions of each."""
@@ -250,7 +250,7 @@ async def complete(
 
 
 @router.post("/runs/{name}/score", response_class=FileResponse)
-async def score(
+async def score_upload(
     name: RunName, asked: ScoreRequest, service: Served, request: Request, prefer: Prefer = None
 ) -> Response:
     """Score uploaded rows."""
@@ -261,7 +261,7 @@ async def score(
 
 
 @router.post("/runs/{name}/evaluate", response_class=FileResponse)
-async def evaluate(
+async def evaluate_run(
     name: RunName, asked: EvaluateRequest, service: Served, request: Request, prefer: Prefer = None
 ) -> Response:
     """Evaluate a run; writes its report."""
@@ -271,7 +271,7 @@ async def evaluate(
 
 
 @router.post("/compare", response_model=JobAnswer)
-async def compare(
+async def compare_runs(
     asked: CompareRequest, service: Served, request: Request, prefer: Prefer = None
 ) -> Any:
     """Compare runs of the same data; the answer says where the page is."""
@@ -290,7 +290,7 @@ async def compare(
     return told(service, job)
 
 
-def _work(work: Callable[[Job, Any], Result], asked: Any, job: Job) -> Result:
+def _work(work: Callable[[Job, Any], Outcome], asked: Any, job: Job) -> Outcome:
     return work(job, asked)
 
 
@@ -316,7 +316,7 @@ async def follow_job(id: JobId, service: Served) -> Response:
     service.check_watchers()
     job = service.jobs.find(id)
 
-    async def stream() -> Any:
+    async def stream() -> AsyncIterator[bytes]:
         with service.watching():
             async for part in events_of_job(job, partial(told, service), service.is_closing):
                 yield part
@@ -394,7 +394,7 @@ def show_source_picture(service: Served, builtin: Builtin = None, folder: Below 
     return Response(facts.preview, media_type="image/png")
 
 
-def _found(facts: Facts, preview: str) -> dict[str, Any]:
+def _found(facts: SourceFound, preview: str) -> dict[str, Any]:
     return {**facts.tree, "preview": preview}
 
 

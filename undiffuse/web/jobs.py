@@ -38,7 +38,7 @@ class Cancelled(Exception):
 
 @final
 @dataclass(frozen=True)
-class Result:
+class Outcome:
     """What came of a job: a file, its media type, and the name that it is saved under."""
 
     file: Path
@@ -62,7 +62,7 @@ class Job:
         ended: resolved at its end, whatever that is.
     """
 
-    def __init__(self, what: str, run: str, folder: Path, work: Callable[[Job], Result]) -> None:
+    def __init__(self, what: str, run: str, folder: Path, work: Callable[[Job], Outcome]) -> None:
         self.id = folder.name
         self.what, self.run, self.folder, self.work = what, run, folder, work
         self.state: JobState = "waiting"
@@ -70,7 +70,7 @@ class Job:
         self.notes: list[str] = []
         self.preview: bytes | None = None
         self.problem = ""
-        self.result: Result | None = None
+        self.result: Outcome | None = None
         self.ended: Future[None] = Future()
         self.made = time.monotonic()
         self.began: float | None = None
@@ -138,7 +138,7 @@ class Jobs:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, what: str, run: str, work: Callable[[Job], Result]) -> Job:
+    def submit(self, what: str, run: str, work: Callable[[Job], Outcome]) -> Job:
         """Let `work` be done when its turn comes.
 
         Raises:

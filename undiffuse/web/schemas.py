@@ -23,14 +23,14 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Batched(Request):
+class InBatches(Request):
     """What is computed in batches."""
 
     seed: Seed = 0
     batch: Annotated[int, Field(ge=1, le=limits.BATCH)] | None = None
 
 
-class SampleRequest(Batched):
+class SampleRequest(InBatches):
     """What to draw."""
 
     n: Annotated[int, Field(ge=1, le=limits.SAMPLES)] = 1
@@ -48,7 +48,7 @@ class CompleteRequest(SampleRequest):
     upload: Id
 
 
-class ScoreRequest(Batched):
+class ScoreRequest(InBatches):
     """What to score."""
 
     upload: Id
@@ -63,7 +63,7 @@ class ScoreRequest(Batched):
     form: Literal["csv", "npz", "json", "parquet"] = "csv"
 
 
-class EvaluateRequest(Batched):
+class EvaluateRequest(InBatches):
     """How to evaluate."""
 
     n: Annotated[int, Field(ge=16, le=limits.SAMPLES)] | None = None
@@ -72,7 +72,7 @@ class EvaluateRequest(Batched):
     rows: Annotated[int, Field(ge=1, le=limits.SAMPLES)] | None = None
 
 
-class CompareRequest(Batched):
+class CompareRequest(InBatches):
     """Which runs to compare, all of the same data."""
 
     runs: Annotated[list[Text], Field(min_length=2, max_length=limits.COMPARED)]
@@ -80,7 +80,7 @@ class CompareRequest(Batched):
     rows: Annotated[int, Field(ge=1, le=limits.SAMPLES)] = 500
 
 
-class Source(Request):
+class SourceRequest(Request):
     """What to train on: exactly one of them."""
 
     upload: Id | None = None
@@ -88,7 +88,7 @@ class Source(Request):
     folder: Annotated[str, StringConstraints(max_length=2000)] | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Source:
+    def _one(self) -> SourceRequest:
         if len(self.model_fields_set & {"upload", "builtin", "folder"}) != 1 or not self.named[1]:
             raise ValueError("give one of upload, builtin and folder")
         return self
@@ -119,7 +119,7 @@ class TrainRequest(Length):
     """A new run."""
 
     name: Name
-    source: Source
+    source: SourceRequest
     preset: Text = "edm"
     seed: Seed = 0
     options: dict[Text, Any] = Field(
@@ -127,13 +127,13 @@ class TrainRequest(Length):
     )
 
 
-class Answer(BaseModel):
+class Reply(BaseModel):
     """An answer."""
 
     model_config = ConfigDict(extra="ignore")
 
 
-class Card(Answer):
+class Card(Reply):
     """A run in a few facts."""
 
     name: str
@@ -164,7 +164,7 @@ class Card(Answer):
     report: bool = False
 
 
-class Curves(Answer):
+class Curves(Reply):
     """Losses: of training, held out, and held out at each noise level."""
 
     train: list[tuple[int, float]]
@@ -185,13 +185,13 @@ class RunDetail(Card):
     methods: list[str] = []
 
 
-class Runs(Answer):
+class Runs(Reply):
     """All runs."""
 
     runs: list[Card]
 
 
-class JobAnswer(Answer):
+class JobAnswer(Reply):
     """A job."""
 
     id: str
@@ -208,7 +208,7 @@ class JobAnswer(Answer):
     page: str | None = None
 
 
-class UploadAnswer(Answer):
+class UploadAnswer(Reply):
     """What was sent."""
 
     id: str
@@ -217,7 +217,7 @@ class UploadAnswer(Answer):
     bytes: int
 
 
-class Column(Answer):
+class ColumnAnswer(Reply):
     """A column of a table."""
 
     name: str
@@ -226,32 +226,32 @@ class Column(Answer):
     histogram: dict[str, list[Any]] | None = None
 
 
-class SourceFacts(Answer):
+class SourceFacts(Reply):
     """What `undiffuse info` finds of a source."""
 
     kind: str
     facts: list[tuple[str, str]]
     notes: list[str]
-    columns: list[Column]
+    columns: list[ColumnAnswer]
     classes: list[str] = []
     preview: str
 
 
-class Folder(Answer):
+class FolderAnswer(Reply):
     """What is below a root of --data."""
 
     root: str
     entries: list[str]
 
 
-class SourcesAnswer(Answer):
+class SourcesAnswer(Reply):
     """What a run can be trained on, uploads left out."""
 
     builtin: list[str]
-    folders: list[Folder]
+    folders: list[FolderAnswer]
 
 
-class OptionAnswer(Answer):
+class OptionAnswer(Reply):
     """An option of a training."""
 
     name: str
@@ -263,7 +263,7 @@ class OptionAnswer(Answer):
     most: float | None
 
 
-class PresetAnswer(Answer):
+class PresetAnswer(Reply):
     """A preset, and the options that it takes besides those of training."""
 
     name: str
@@ -272,7 +272,7 @@ class PresetAnswer(Answer):
     sizes: list[str]
 
 
-class OptionsAnswer(Answer):
+class OptionsAnswer(Reply):
     """All that can be chosen."""
 
     presets: list[PresetAnswer]
@@ -281,7 +281,7 @@ class OptionsAnswer(Answer):
     uploads: dict[str, list[str]]
 
 
-class Problem(Answer):
+class ProblemDetails(Reply):
     """Problem details (RFC 9457)."""
 
     type: str = "about:blank"

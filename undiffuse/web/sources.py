@@ -36,7 +36,7 @@ KEPT = 32  # sources whose facts are kept
 
 @final
 @dataclass(frozen=True)
-class Facts:
+class SourceFound:
     """What is found of a source: plain data, and a picture as PNG."""
 
     tree: dict[str, Any]
@@ -60,7 +60,7 @@ class Sources:
             while name in self.roots:
                 name, number = f"{root.name}-{number}", number + 1
             self.roots[name] = root
-        self._facts: OrderedDict[tuple[str, str], Facts] = OrderedDict()
+        self._facts: OrderedDict[tuple[str, str], SourceFound] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -110,7 +110,7 @@ class Sources:
             raise Refusal(404, "folder: there is no such file or folder below its root.")
         return str(place)
 
-    def facts(self, kind: str, name: str) -> Facts:
+    def facts(self, kind: str, name: str) -> SourceFound:
         """Return what `undiffuse info` finds of a source; read once.
 
         Raises:
@@ -131,7 +131,7 @@ class Sources:
         return [] if kind == "builtin" else [str(Path(path).parent)]
 
 
-def read_facts(path: str, hidden: Sequence[str]) -> Facts:
+def read_facts(path: str, hidden: Sequence[str]) -> SourceFound:
     """Read a source and describe it. Raises InputError if it cannot be read."""
     try:
         data = load(path)
@@ -154,7 +154,7 @@ def read_facts(path: str, hidden: Sequence[str]) -> Facts:
         "columns": _columns(data, tree.get("columns")),
         "classes": list(data.classes)[:LISTED],
     }
-    return Facts(found, picture.getvalue())
+    return SourceFound(found, picture.getvalue())
 
 
 def _columns(data: Any, described: Any) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ from undiffuse.evaluation.score import Scores, score
 from undiffuse.models import Diffusion, GenerativeModel
 from undiffuse.options import SampleOptions
 from undiffuse.run import Run
-from undiffuse.web.jobs import Cancelled, Job, Result
+from undiffuse.web.jobs import Cancelled, Job, Outcome
 from undiffuse.web.opened import Opened
 from undiffuse.web.schemas import (
     CompareRequest,
@@ -65,7 +65,7 @@ class Work:
     def __init__(self, opened: Opened, uploads: Uploads) -> None:
         self.opened, self.uploads = opened, uploads
 
-    def sample(self, job: Job, asked: SampleRequest) -> Result:
+    def sample(self, job: Job, asked: SampleRequest) -> Outcome:
         """Draw samples, or complete rows."""
         with self._told_well(asked):
             run, model = self.opened.open(job.run)
@@ -87,11 +87,11 @@ class Work:
             out = Path(options.out)
             draw_to(out, model, run, Asked(options, found, terminal), bar, picture)
         if form == "zip":
-            return Result(zipped(out.parent, job.folder / "samples.zip"), MEDIA["zip"],
+            return Outcome(zipped(out.parent, job.folder / "samples.zip"), MEDIA["zip"],
                           "samples.zip")  # fmt: skip
-        return Result(out, MEDIA[form], name)
+        return Outcome(out, MEDIA[form], name)
 
-    def score(self, job: Job, asked: ScoreRequest) -> Result:
+    def score(self, job: Job, asked: ScoreRequest) -> Outcome:
         """Score rows."""
         with self._told_well(asked):
             run = self.opened.runs.open(job.run)
@@ -118,9 +118,9 @@ class Work:
         elif asked.form == "json":
             out = job.folder / "scores.json"
             out.write_text(json.dumps(plain(_tree(found))), encoding="utf-8")
-        return Result(out, MEDIA[asked.form], out.name)
+        return Outcome(out, MEDIA[asked.form], out.name)
 
-    def evaluate(self, job: Job, asked: EvaluateRequest) -> Result:
+    def evaluate(self, job: Job, asked: EvaluateRequest) -> Outcome:
         """Evaluate a run; its report is written into it, as the command does."""
         with self._told_well(asked):
             run = self.opened.runs.open(job.run)
@@ -136,9 +136,9 @@ class Work:
             report.write(run.path)
         out = job.folder / "report.json"
         out.write_text(json.dumps(plain(report.facts)), encoding="utf-8")
-        return Result(out, MEDIA["json"], "report.json")
+        return Outcome(out, MEDIA["json"], "report.json")
 
-    def compare(self, job: Job, asked: CompareRequest) -> Result:
+    def compare(self, job: Job, asked: CompareRequest) -> Outcome:
         """Compare runs of the same data by one reference."""
         names = list(dict.fromkeys(asked.runs))
         with self._told_well(asked):
@@ -168,7 +168,7 @@ class Work:
         )
         out = job.folder / "comparison.html"
         out.write_text(render_comparison(facts, pictures), encoding="utf-8")
-        return Result(out, MEDIA["html"], "comparison.html")
+        return Outcome(out, MEDIA["html"], "comparison.html")
 
     @contextlib.contextmanager
     def _told_well(self, asked: Any) -> Any:
