@@ -59,7 +59,11 @@ def install(app: FastAPI) -> None:
         return problem_response(422, " ".join(str(problem).split()))
 
     async def unroutable(request: Request, problem: Any) -> JSONResponse:
-        known = {404: "there is nothing at this address.", 405: "this address takes other methods."}
+        known = {
+            400: "the body cannot be read.",
+            404: "there is nothing at this address.",
+            405: "this address takes other methods.",
+        }
         detail = known.get(problem.status_code, str(problem.detail))
         return problem_response(problem.status_code, detail, problem.headers)
 
@@ -84,6 +88,8 @@ def said_of(errors: Any) -> str:
     """
     parts = []
     for one in list(errors)[:3]:
+        if one.get("type") == "json_invalid":
+            return "body: is no sound JSON."
         where = ".".join(str(name) for name in one["loc"] if name not in ("body", "query", "path"))
         text = str(one["msg"]).removeprefix("Value error, ").rstrip(".")
         text = text[:1].lower() + text[1:]

@@ -55,7 +55,7 @@ class RunsFolder:
         return [entry.name for entry in entries if self._is_run(entry.name)]
 
     def _is_run(self, name: str) -> bool:
-        if name[:1] in ("", ".") or "/" in name or "\0" in name or not name.isprintable():
+        if not is_name(name):
             return False
         path = self.folder / name
         if path.is_symlink() or not path.is_dir():
@@ -186,6 +186,15 @@ class RunsFolder:
                 self._traits.clear()
             self._traits[key] = _traits(run)
         return self._traits[key]
+
+
+def is_name(name: str) -> bool:
+    """Return whether a run can have this name: that of an entry of a folder, and not hidden.
+
+    >>> is_name("digits"), is_name(".."), is_name("a/b"), is_name(".undiffuse")
+    (True, False, False, False)
+    """
+    return name[:1] not in ("", ".") and "/" not in name and name.isprintable()
 
 
 def check_links(path: Path, name: str) -> None:

@@ -22,7 +22,7 @@ from undiffuse.web.allowed import allowed
 from undiffuse.web.jobs import Jobs
 from undiffuse.web.opened import Opened
 from undiffuse.web.problems import Refusal
-from undiffuse.web.runs import RunsFolder
+from undiffuse.web.runs import RunsFolder, is_name
 from undiffuse.web.schemas import Length, TrainRequest
 from undiffuse.web.scratch import Scratch
 from undiffuse.web.sources import Sources
@@ -112,6 +112,8 @@ class Service:
 
     def card(self, name: str) -> dict[str, Any]:
         """Return the card of a run. Raises Refusal (404) if there is none."""
+        if not is_name(name):
+            raise Refusal(404, "run: there is none of this name.")
         waits, alive = name in self.trainings.waiting(), self.trainings.is_alive(name)
         failure = self.trainings.failures().get(name)
         try:

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import threading
 import time
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import IO, Any, final
 from PIL import Image
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
 
 from undiffuse.web.limits import FILES, KEPT_UPLOAD, PIXELS, UPLOAD, UPLOADS
 from undiffuse.web.problems import Refusal
@@ -104,6 +106,7 @@ class Uploads:
                 raise Refusal(400, "body: is no sound multipart/form-data.") from problem
             finally:
                 receiver.drop()
+            await run_in_threadpool(check_contents, upload.folder)
             if not upload.files:
                 raise Refusal(422, "body: holds no file.")
             upload.name = upload.path.name if upload.path != upload.folder else "upload"
@@ -270,7 +273,6 @@ class _Receiver:
         assert self.file is not None
         self.file.close()
         self.file = None
-        check_content(self.path)
 
 
 def check_suffix(path: Path) -> None:
@@ -278,6 +280,15 @@ def check_suffix(path: Path) -> None:
     if path.suffix.lower() not in _TAKEN:
         known = "; ".join(f"{kind}: {', '.join(own)}" for kind, own in SUFFIXES.items())
         raise Refusal(415, f"files: one ends in none of these: {known}.")
+
+
+def check_contents(folder: Path) -> None:
+    """Raise Refusal for a file in a folder as `check_content` does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        for path in folder.rglob("*"):
+            if path.is_file():
+                check_content(path)
 
 
 def check_content(path: Path) -> None:
