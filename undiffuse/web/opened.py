@@ -20,7 +20,7 @@ from undiffuse.room import memory
 from undiffuse.run import Run
 from undiffuse.training.checkpoint import CONFIG, SAMPLER, WEIGHTS
 from undiffuse.web.limits import OPENED
-from undiffuse.web.runs import RunsFolder
+from undiffuse.web.runs import RunsFolder, check_links
 
 
 @final
@@ -40,6 +40,7 @@ class Opened:
             InputError: as `Run.model` does.
         """
         path = self.runs.path(name)
+        check_links(path, name)
         with self._lock:
             key = (path, *(_identity(path / file) for file in (CONFIG, WEIGHTS, SAMPLER)))
             if key in self._kept:

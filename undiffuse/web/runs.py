@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, final
 
 from undiffuse.errors import InputError
+from undiffuse.lock import NAME as LOCK
 from undiffuse.lock import holder
 from undiffuse.models import MODELS, build_model
 from undiffuse.models.base import MOST_TENSORS
 from undiffuse.room import bounded
 from undiffuse.run import SLACK, Run
-from undiffuse.training.checkpoint import CONFIG, LOG, SAMPLER, SAMPLES, WEIGHTS
+from undiffuse.training.checkpoint import CONFIG, FOLDERS, LOG, SAMPLER, SAMPLES, WEIGHTS
 from undiffuse.web.limits import LISTED
 from undiffuse.web.problems import Refusal
 
@@ -199,11 +200,11 @@ def is_name(name: str) -> bool:
 
 def check_links(path: Path, name: str) -> None:
     """Raise InputError if a file of a run that is read is a link: it may lead anywhere."""
-    for file in (CONFIG, LOG, WEIGHTS, SAMPLER, "report.html", "report.json", ".lock"):
+    for file in (CONFIG, LOG, WEIGHTS, SAMPLER, "report.html", "report.json", LOCK, *FOLDERS):
         if (path / file).is_symlink():
             raise InputError(
-                f"{name}: its {file} is a link to a file elsewhere, which is not followed; put "
-                "the file itself in its place."
+                f"{name}: its {file} is a link that leads elsewhere, which is not followed; put "
+                "the file or folder itself in its place."
             )
 
 

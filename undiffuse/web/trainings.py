@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import undiffuse
 from undiffuse.errors import InputError
 from undiffuse.lock import holder
 from undiffuse.web.problems import Refusal
@@ -192,6 +193,7 @@ class Trainings:
         self._note(asked.name).unlink(missing_ok=True)
         place = self._logs() / "empty"  # names of files in options lead nowhere from here
         place.mkdir(exist_ok=True)
+        found = (str(Path(undiffuse.__file__).parent.parent), os.environ.get("PYTHONPATH"))
         environment = {name: value for name, value in os.environ.items() if name != TOKEN}
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         handle = os.open(self._log(asked.name), flags, 0o600)
@@ -203,7 +205,7 @@ class Trainings:
                 stdout=handle,
                 stderr=handle,
                 cwd=place,
-                env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, found))},
                 start_new_session=True,
             )
             os.write(handle, f"process {child.pid} on {platform.node()}\n".encode())
