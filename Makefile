@@ -51,6 +51,7 @@ demo: $(STAMP)
 	@$(BIN)/undiffuse evaluate runs/digits --out demo/report --overwrite
 	@echo "64 digits that nobody wrote: $(CURDIR)/demo/digits.png"
 	@echo "how good they are, to open in a browser: $(CURDIR)/demo/report/report.html"
+	@echo "draw, complete and score in the browser: $(BIN)/undiffuse serve runs"
 
 test: $(STAMP)
 	@echo "Running all tests, two at a time."

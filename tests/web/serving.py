@@ -73,7 +73,7 @@ def serve(folder: Path, place: Path, *words: object) -> Serving:
     raise AssertionError(err.read_text())
 
 
-def wait_for(what: Any, seconds: float = 30.0) -> Any:
+def wait_for(what: Any, seconds: float = 200.0) -> Any:
     """Return what a function returns, as soon as it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

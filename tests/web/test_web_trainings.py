@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,23 @@ def steps(client: Any, name: str) -> int:
     return client.get(f"/api/v1/runs/{name}").json()["step"]
 
 
-def test_a_killed_server_loses_nothing_and_the_training_is_found_again(
-    trained: Path, tmp_path: Path
-) -> None:
-    """The whole of it: upload, train, kill -9, find, watch, stop, resume, extend, delete."""
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Path]:
+    """A folder of runs; what still trains in it at the end is ended."""
     folder = tmp_path / "runs"
     folder.mkdir()
+    yield folder
+    for log in (folder / ".undiffuse" / "logs").glob("*.log"):
+        for line in log.read_text(errors="replace").splitlines()[:1]:
+            with suppress(ProcessLookupError):
+                os.kill(int(line.split()[1]), signal.SIGKILL)
+
+
+def test_a_killed_server_loses_nothing_and_the_training_is_found_again(
+    trained: Path, runs: Path, tmp_path: Path
+) -> None:
+    """The whole of it: upload, train, kill -9, find, watch, stop, resume, extend, delete."""
+    folder = runs
     first = serve(folder, tmp_path / "first")
     with first.client() as client:
         table = (trained / "data/table.csv").read_bytes()
