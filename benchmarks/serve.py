@@ -5,8 +5,8 @@
                over one connection; its answer has to be the bytes of the call's array
     together   as many requests a second as 8 clients get
 
-Calls and requests alternate (A B A B ...), so that both meet the same machine. The server may add at
-most 10 ms to the median.
+Calls and requests alternate (A B A B ...), so that both meet the same machine. The server may add
+at most 10 ms to the median.
 
     python benchmarks/serve.py [--run runs/digits] [--pairs 300]
 """

@@ -81,7 +81,7 @@ def test_a_killed_server_loses_nothing_and_the_training_is_found_again(
         assert run.state["step"] == run.log[-1]["step"] >= reached
         assert os.path.dirname(run.config["data"]["path"]) == str(folder / ".undiffuse/data/long")
         sample = client.post("/api/v1/runs/long/sample", json={"n": 2, "form": "csv"})
-        assert sample.text.splitlines()[0] == "age,height,colour"
+        assert sample.text.splitlines()[0].replace('"', "") == "age,height,colour"
         target = run.state["step"] + 20
         longer = client.post("/api/v1/runs/long/extend", json={"steps": target})
         assert longer.json()["state"] == "training"

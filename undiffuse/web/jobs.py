@@ -72,6 +72,7 @@ class Job:
         self.problem = ""
         self.result: Outcome | None = None
         self.ended: Future[None] = Future()
+        self.ended.set_running_or_notify_cancel()  # who no longer waits for it cannot cancel it
         self.made = time.monotonic()
         self.began: float | None = None
         self.finished: float | None = None

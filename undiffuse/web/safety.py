@@ -138,15 +138,23 @@ class Guard:
         """
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         reads = scope["method"] in ("GET", "HEAD")
-        if origin is not None:
-            parts = urlsplit(origin)
-            ours = parts.scheme in ("http", "https") and parts.netloc == headers.get("host")
-            if not ours:
-                raise Refusal(403, "origin: this page is another server's.")
+        if origin is not None and not self._is_ours(origin, headers):
+            raise Refusal(403, "origin: this page is another server's.")
         if not reads and site is not None and site != "same-origin":
             raise Refusal(403, "origin: this page is another server's.")
         if not reads and origin is None and self.token is not None and not _bearer(headers):
             raise Refusal(403, "origin: is missing; programs send Authorization: Bearer TOKEN.")
+
+    def _is_ours(self, origin: str, headers: Headers) -> bool:
+        """Whether a page at `origin` is of this server, or of a proxy that was allowed."""
+        try:
+            parts = urlsplit(origin)
+            name = (parts.hostname or "").rstrip(".")
+        except ValueError:
+            return False
+        proxied = parts.scheme == "https" and name in self.hosts and not is_loopback(name)
+        same_host = parts.scheme in ("http", "https") and parts.netloc == headers.get("host")
+        return same_host or proxied
 
     def entered(self, scope: Scope, headers: Headers) -> Response | None:
         """Return the answer to an address that holds the token: a cookie, and where to go."""

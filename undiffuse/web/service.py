@@ -26,7 +26,7 @@ from undiffuse.web.runs import RunsFolder, is_name
 from undiffuse.web.schemas import Length, TrainRequest
 from undiffuse.web.scratch import Scratch
 from undiffuse.web.sources import Sources
-from undiffuse.web.trainings import Trainings
+from undiffuse.web.trainings import HIDDEN, Trainings
 from undiffuse.web.uploads import Uploads
 from undiffuse.web.work import Work
 
@@ -153,7 +153,7 @@ class Service:
         text = self.work.told(text)
         for name, root in self.sources.roots.items():
             text = text.replace(str(root), name)
-        return re.sub(rf"{re.escape('.undiffuse')}/(data/[^/\s]+/|logs/)", "", text)
+        return re.sub(rf"{re.escape(HIDDEN)}/(data/[^/\s]+/|logs/)", "", text)
 
     # --- trainings
 
@@ -169,6 +169,7 @@ class Service:
         options = allowed(
             {**asked.options, "preset": asked.preset, "seed": asked.seed, **_length(asked)}
         )
+        self.trainings.check_place()
         kind, source = asked.source.named
         place = self.trainings.hidden / "data" / name
         path = self.sources.path(kind, source)

@@ -234,11 +234,15 @@ class Trainings:
                 return lines[-1][:1000]
         return f"{name}: its process ended with code {code}."
 
+    def check_place(self) -> None:
+        """Raise InputError if nothing can be trained in the folder of runs."""
+        self._logs()
+
     def _logs(self) -> Path:
         """The folder of logs. Raises InputError if it cannot be written to."""
         logs = self.hidden / "logs"
         try:
-            if self.hidden.is_symlink() or logs.is_symlink():
+            if any(one.is_symlink() for one in (self.hidden, logs, self.hidden / "data")):
                 raise InputError(f"{HIDDEN}: is a link, which is not followed; remove it.")
             logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as problem:
