@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from fastapi.testclient import TestClient
 from PIL import Image
-from serving import BEARER, TOKEN
+from serving import client_of, copied, table
 
 import undiffuse as ud
-from undiffuse.web.app import make_app
-from undiffuse.web.service import Service, Settings
 
 torch.set_num_threads(1)
-BASE = "http://127.0.0.1:8000"
-
-
-def table(rows: int = 60) -> pd.DataFrame:
-    rng = np.random.default_rng(1)
-    return pd.DataFrame(
-        {
-            "age": rng.integers(20, 60, rows),
-            "height": rng.normal(170, 10, rows).round(1),
-            "colour": rng.choice(["red", "green"], rows),
-        }
-    )
 
 
 @pytest.fixture(scope="session")
@@ -57,17 +41,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edm = ud.edm(kind="transformer", patch=4, heads=1, **small)
     edm.fit(ud.load(data / "pictures"), out=runs / "images", **shared)
     return folder
-
-
-def copied(trained: Path, place: Path) -> Path:
-    """A copy of the folder of runs of its own; the data stay where they are."""
-    return Path(shutil.copytree(trained / "runs", place / "runs"))
-
-
-def client_of(folder: Path, **settings: Any) -> TestClient:
-    service = Service(Settings(folder=folder, device="cpu", **settings))
-    app = make_app(service, token=TOKEN)
-    return TestClient(app, base_url=BASE, headers=BEARER, follow_redirects=False)
 
 
 @pytest.fixture(scope="session")

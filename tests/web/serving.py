@@ -1,9 +1,10 @@
-"""A real server in a forked process: its address, its token, and how to end it."""
+"""The service within this process, and a real server in a forked one."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -13,9 +14,40 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import numpy as np
+import pandas as pd
+from fastapi.testclient import TestClient
+
+from undiffuse.web.app import make_app
+from undiffuse.web.service import Service, Settings
 
 TOKEN = "a-token-of-the-tests-0123456789"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
+
+
+BASE = "http://127.0.0.1:8000"
+
+
+def table(rows: int = 60) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    return pd.DataFrame(
+        {
+            "age": rng.integers(20, 60, rows),
+            "height": rng.normal(170, 10, rows).round(1),
+            "colour": rng.choice(["red", "green"], rows),
+        }
+    )
+
+
+def copied(trained: Path, place: Path) -> Path:
+    """A copy of the folder of runs of its own; the data stay where they are."""
+    return Path(shutil.copytree(trained / "runs", place / "runs"))
+
+
+def client_of(folder: Path, **settings: Any) -> TestClient:
+    service = Service(Settings(folder=folder, device="cpu", **settings))
+    app = make_app(service, token=TOKEN)
+    return TestClient(app, base_url=BASE, headers=BEARER, follow_redirects=False)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import table
+from serving import table
 
 import undiffuse as ud
 from undiffuse.cli.main import main

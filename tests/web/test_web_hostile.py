@@ -10,8 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 from serving import BEARER, TOKEN
+from starlette.responses import Response
+
+from undiffuse.web.app import LOOPBACK
+from undiffuse.web.safety import Guard
 
 HOST = "127.0.0.1:8000"
 COOKIE = {"cookie": f"undiffuse-8000={TOKEN}"}
@@ -384,3 +389,28 @@ def test_the_description_of_the_api_names_every_address(shared) -> None:
     assert {(method, path) for method, path in routes if method != "HEAD"} <= named
     assert "ProblemDetails" in tree["components"]["schemas"]
     assert json.dumps(tree)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("models.example", "https://models.example", 200),
+        ("127.0.0.1:8000", "https://models.example", 200),  # a proxy that sends its own Host
+        ("models.example", "http://models.example", 200),
+        ("127.0.0.1:8000", "http://models.example", 403),
+        ("127.0.0.1:8000", "https://models.example.evil", 403),
+        ("127.0.0.1:8000", "https://127.0.0.1:9000", 403),
+        ("127.0.0.1:8000", "https://localhost", 403),
+        ("127.0.0.1:8000", "https://[", 403),
+        ("evil.example", "https://evil.example", 403),
+        ("MODELS.example.", "https://MODELS.example.", 200),
+    ],
+)
+def test_a_proxy_that_was_allowed_may_stand_before_it(host: str, origin: str, status: int) -> None:
+    async def answers(scope: Any, receive: Any, send: Any) -> None:
+        await Response("here")(scope, receive, send)
+
+    guard = Guard(answers, token=TOKEN, hosts=(*LOOPBACK, "models.example"))
+    headers = {**BEARER, "host": host, "origin": origin}
+    answer = TestClient(guard).post("/", headers=headers)
+    assert answer.status_code == status, answer.text

@@ -16,12 +16,11 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
-from conftest import copied
-from serving import TOKEN, Serving, serve, wait_for
+from serving import TOKEN, Serving, copied, serve, wait_for
 
 from undiffuse.cli.main import main
 
-REQUESTS, AT_ONCE = 1000, 32
+AT_ONCE = 32
 GROWTH = 50 * 10**6  # bytes
 PAGE = Path(__file__).parents[2] / "docs" / "service.md"
 
@@ -44,10 +43,11 @@ def drawn(trained: Path, out: Path, **options: Any) -> bytes:
     return out.read_bytes()
 
 
-def test_a_thousand_requests_end_with_the_bytes_of_sample(
-    server: Serving, trained: Path, tmp_path: Path
+@pytest.mark.parametrize("requests", [150, pytest.param(1000, marks=pytest.mark.faults)])
+def test_many_requests_end_with_the_bytes_of_sample(
+    server: Serving, trained: Path, tmp_path: Path, requests: int
 ) -> None:
-    """1,000 at 32 at a time: each ends 200 or 429, and honouring Retry-After all end 200."""
+    """At 32 at a time each ends 200 or 429, and honouring Retry-After all end 200."""
     wanted = {
         seed: drawn(trained, tmp_path / f"{seed}.npy", n=1, steps=1, seed=seed) for seed in range(4)
     }
@@ -73,10 +73,10 @@ def test_a_thousand_requests_end_with_the_bytes_of_sample(
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(one, range(64)))
             before = server.memory()
-            list(pool.map(one, range(REQUESTS)))
+            list(pool.map(one, range(requests)))
         grown = server.memory() - before
     assert set(counts) == {200, 429}, counts
-    assert counts[200] == REQUESTS + 65
+    assert counts[200] == requests + 65
     assert grown < GROWTH
 
 
@@ -163,8 +163,8 @@ def test_the_examples_with_curl_run(
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "problem" not in done.stdout.lower() or '"problem":""' in done.stdout
-    assert '"status":4' not in done.stdout
+    assert '"status":' not in done.stdout  # of problem details
+    assert '"state":"failed"' not in done.stdout.replace(" ", "")
 
 
 def test_the_ten_lines_of_python_run(server: Serving, tmp_path: Path, trained: Path) -> None:

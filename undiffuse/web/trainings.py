@@ -78,8 +78,12 @@ class Trainings:
         return [name for name in names if _held(logs / f"{name}.log")]
 
     def is_alive(self, name: str) -> bool:
-        """Return whether a process trains this run, or is about to."""
-        return _held(self._log(name)) or holder(self.folder / name) is not None
+        """Return whether a process trains this run, is about to, or has ended this moment."""
+        return (
+            name in self._children
+            or _held(self._log(name))
+            or holder(self.folder / name) is not None
+        )
 
     def waiting(self) -> list[str]:
         """Return the names of those that wait, in their order."""
@@ -137,6 +141,7 @@ class Trainings:
             if name in self.waiting():
                 self._queue = [one for one in self._queue if one.name != name]
                 return
+            self._look()
             if not self.is_alive(name):
                 raise Refusal(409, f"{name}: is not being trained.")
             process = self._process(name)
