@@ -6,11 +6,12 @@ import os
 import resource
 import signal
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from undiffuse.atomic import REASONS, atomic_file, atomic_folder, write_json
+from undiffuse.atomic import REASONS, atomic_file, atomic_folder, passing, write_json
 from undiffuse.errors import InputError
 
 
@@ -163,6 +164,28 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeyp
         assert place.name.startswith(".")
     inside = [] if writer is atomic_file else [("flush", "folder")]
     assert done == [("flush", 5), *inside, ("rename", "new"), ("flush", "folder")]
+
+
+def test_what_is_handed_on_and_removed_need_not_be_on_the_disk(tmp_path, monkeypatch):
+    """It is not flushed by this thread, inside, and appears at once all the same."""
+    flushed, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(handle), fsync(handle)))
+
+    def write(name):
+        with atomic_file(tmp_path / name) as temporary:
+            temporary.write_text("whole")
+
+    with pytest.raises(KeyError), passing():  # noqa: PT012
+        write("inside")
+        assert not flushed
+        other = threading.Thread(target=write, args=("other thread",))
+        other.start()
+        other.join()
+        assert len(flushed) == 2
+        raise KeyError
+    write("after")
+    assert len(flushed) == 4
+    assert everything(tmp_path) == ["after", "inside", "other thread"]
 
 
 @pytest.mark.parametrize("writer", [atomic_file, atomic_folder])

@@ -19,6 +19,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,19 @@ def write_json(path: Path, tree: Any) -> None:
 
 
 @contextmanager
+def passing() -> Iterator[None]:
+    """Within, what this thread writes need not outlast a crash of the machine: nothing is flushed.
+
+    It is as whole as ever to who reads it: for results that are handed on and removed.
+    """
+    token = _LASTING.set(False)
+    try:
+        yield
+    finally:
+        _LASTING.reset(token)
+
+
+@contextmanager
 def _staged(path: str | Path, end: int | None = None) -> Iterator[tuple[Path, Path]]:
     """Give (target, temporary) in one folder; on failure, clean up and raise it in words.
 
@@ -182,6 +196,7 @@ _TEMPORARY = re.compile(
     r"[.](?P<host>[0-9a-f]{4})-(?P<process>\d+)-[0-9a-f]{8}[.](?P<name>.+?)(?P<old>[.]old)?"
 )
 _SWEPT: set[Path] = set()
+_LASTING = ContextVar("lasting", default=True)
 
 
 def _forked() -> None:
@@ -238,6 +253,8 @@ def _finish(path: Path, mode: int) -> None:
 
 
 def _flush(path: Path) -> None:
+    if not _LASTING.get():
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -263,7 +263,8 @@ def test_a_failed_job_says_why_and_so_does_the_waiting_request(shared) -> None:
 def test_a_full_queue_is_429_with_retry_after(own) -> None:
     service, held = own.app.state.service, Held()
     waiting = [service.jobs.submit("sample", "rows", held) for _ in range(17)]
-    refused = own.post("/api/v1/runs/rows/sample", json={"n": 1})
+    at_once = {"prefer": "respond-async"}
+    refused = own.post("/api/v1/runs/rows/sample", json={"n": 1}, headers=at_once)
     assert refused.status_code == 429
     assert refused.json()["title"] == "Too Many Requests"
     assert int(refused.headers["retry-after"]) >= 1

@@ -53,6 +53,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemDetails, "content": {"application/problem+json": {}}}
     for status in (401, 403, 404, 409, 413, 422, 429)
 }
+SMALL = 2**20  # bytes of a result that is read at once; others are streamed
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 
 
@@ -201,6 +202,12 @@ def result_of(service: Service, job: Job, *, discard: bool = False) -> Response:
     found = job.result
     if found.media.startswith("text/html"):
         raise Refusal(409, "job: its result is a page; see the address in `page`.")
+    if job.size <= SMALL:
+        headers = {"content-disposition": f'attachment; filename="{found.name}"'}
+        content = found.file.read_bytes()
+        if discard:
+            service.jobs.discard(job)
+        return Response(content, headers=headers, media_type=found.media)
     return FileResponse(
         found.file,
         media_type=found.media,

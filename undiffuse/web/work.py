@@ -18,7 +18,7 @@ from typing import Any, final
 import numpy as np
 from torch import Tensor
 
-from undiffuse.atomic import remove
+from undiffuse.atomic import passing, remove
 from undiffuse.cli.sample import draw_to
 from undiffuse.cli.terminal import Terminal, plain
 from undiffuse.cli.verb import Asked
@@ -85,7 +85,8 @@ class Work:
             picture = Picture(job, model) if isinstance(model, Diffusion) else None
             bar = contextlib.nullcontext(job.progress)
             out = Path(options.out)
-            draw_to(out, model, run, Asked(options, found, terminal), bar, picture)
+            with passing():
+                draw_to(out, model, run, Asked(options, found, terminal), bar, picture)
         if form == "zip":
             return Outcome(zipped(out.parent, job.folder / "samples.zip"), MEDIA["zip"],
                           "samples.zip")  # fmt: skip
