@@ -47,6 +47,17 @@ def tile_images(images: np.ndarray) -> Image.Image:
     return pixels_to_image(canvas)
 
 
+def untiled(picture: Image.Image) -> Image.Image:
+    """Return the one image that `tile_images` made a picture of, without the frame around it.
+
+    >>> untiled(tile_images(np.zeros((1, 8, 8, 1), np.uint8))).size
+    (64, 64)
+    """
+    side = min(picture.size)
+    gap = next(gap for gap in range(1, side) if gap == max(1, (side - 2 * gap) // 24))
+    return picture.crop((gap, gap, picture.width - gap, picture.height - gap))
+
+
 def pixels_to_image(pixels: np.ndarray) -> Image.Image:
     """Return pixels (H, W, C) uint8, or (H, W, 1) uint16, as an image of the same values."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
