@@ -2,7 +2,7 @@
 
 Each is a call of what training, sampling and scoring use; the routes say which rows are meant:
 
-    {"job": ID}         rows that a job has drawn
+    {"job": ID}         rows that a job has drawn, into an array or a table
     {"upload": ID}      rows of uploaded files, in the run's stored type
     {"held_out": true}  rows that the run held out
 """
@@ -12,23 +12,24 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
 import math
 import wave
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, NamedTuple, Protocol, final
+from typing import Annotated, Any, NamedTuple, final
 
 import numpy as np
 import torch
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from undiffuse.data import Data, complete, conform
+from undiffuse.data.conformed import Readable
 from undiffuse.data.pictures import untiled
 from undiffuse.data.rows import as_tensor
 from undiffuse.diffusion.denoiser import AbstractDenoiser, Estimate, expand, noised
@@ -42,6 +43,9 @@ from undiffuse.models.diffusion import Diffusion, Wrap, guided
 from undiffuse.models.likelihood import how_of
 from undiffuse.run import Run
 from undiffuse.training.checkpoint import WEIGHTS
+from undiffuse.web.api import Prefer, RunName, Served, answer
+from undiffuse.web.jobs import Job, Result
+from undiffuse.web.service import Service
 from undiffuse.web.toy import toy
 
 MOST_ROWS = 256  # shown at a time
@@ -56,29 +60,8 @@ _MOST_KEPT = 2**24  # numbers of training rows in memory
 _SURPRISE = 0x5A  # the seed of the noise that errors are measured with
 _BINS = 24
 
-
-class Desk(Protocol):
-    """What the service has at hand."""
-
-    def run(self, name: str) -> Run:
-        """Return a run of the folder by its name."""
-        ...
-
-    def model(self, name: str) -> GenerativeModel:
-        """Return its model, in evaluation mode."""
-        ...
-
-    def source(self, upload: str) -> Path:
-        """Return an uploaded file or folder."""
-        ...
-
-    def drawn(self, job: str) -> np.ndarray:
-        """Return the stored rows that a job has drawn."""
-        ...
-
-    def drawing(self) -> AbstractContextManager[object]:
-        """Wait for a turn at the model, and keep it inside."""
-        ...
+looks = APIRouter(prefix="/api/v1/runs/{name}/looks", tags=["looks"])
+toys = APIRouter(prefix="/api/v1", tags=["looks"])
 
 
 class _Asked(BaseModel):
@@ -104,7 +87,7 @@ class One(_Asked):
     row: Annotated[int, Field(ge=0)] = 0
 
 
-class Path_(_Asked):
+class Drawn(_Asked):
     """A sample, as the job that drew it was asked."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -124,64 +107,121 @@ class Cells(_Asked):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
-def router(desk: Desk) -> APIRouter:
-    """Return the routes of looking, `/api/v1/runs/{name}/looks/...` and `/api/v1/toy.json`."""
-    routes = APIRouter(prefix="/api/v1", tags=["looks"])
-    at = "/runs/{name}/looks/"
+# --- routes
 
-    @routes.post(at + "rows")
-    def rows(name: str, asked: Which) -> dict[str, Any]:
-        found = _found(desk, name, asked)
-        places = range(min(len(found), 64)) if asked.rows is None else asked.rows
-        return found.shown(desk.model(name), list(places), values=asked.values)
 
-    @routes.post(at + "path")
-    def path(name: str, asked: Path_) -> dict[str, Any]:
-        with desk.drawing():
-            return path_of(desk.model(name), **asked.model_dump())
+@looks.post("/rows", response_model=None)
+def look_at_rows(name: RunName, asked: Which, service: Served) -> Any:
+    """Rows as a page shows them: pictures, curves, sounds, cells."""
+    run, model = service.opened.open(name)
+    found = _found(service, run, asked)
+    places = list(range(min(len(found), 64))) if asked.rows is None else asked.rows
+    return found.shown(model, places, values=asked.values)
 
-    @routes.post(at + "nearest")
-    def nearest_row(name: str, asked: One) -> dict[str, Any]:
-        row = _found(desk, name, asked).take([asked.row])
-        with desk.drawing():
-            return nearest_of(desk.run(name), desk.model(name), row)
 
-    @routes.post(at + "likelihood")
-    def likelihood(name: str, asked: One) -> dict[str, Any]:
-        row = _found(desk, name, asked).take([asked.row])
-        with desk.drawing():
-            found = desk.model(name).likelihood_rows(as_tensor(row))
-        nats, stderr = float(found.nats[0]), float(found.stderr[0])
-        return {
-            "nats": _finite(nats),
-            "stderr": _finite(stderr),
-            "kind": found.kind,
-            "meaning": found.meaning,
-        }
+@looks.post("/path", response_model=None)
+async def look_at_path(
+    name: RunName, asked: Drawn, service: Served, request: Request, prefer: Prefer = None
+) -> Response:
+    """The way of a sample from noise."""
 
-    @routes.post(at + "surprise")
-    def surprise(name: str, asked: One) -> dict[str, Any]:
-        row = _found(desk, name, asked).take([asked.row])
-        with desk.drawing():
-            return surprise_of(desk.run(name), desk.model(name), row)
+    def look(run: Run, model: GenerativeModel) -> Any:
+        return path_of(model, **asked.model_dump())
 
-    @routes.post(at + "cells")
-    def cells(name: str, asked: Cells) -> dict[str, Any]:
-        with desk.drawing():
-            return cells_of(desk.model(name), asked.cells, n=asked.n, seed=asked.seed)
+    return await _looked(name, service, request, prefer, look)
 
-    @routes.post(at + "held-out-scores")
-    def held_out_scores(name: str) -> dict[str, Any]:
-        with desk.drawing():
-            return held_out_scores_of(desk.run(name), desk.model(name))
 
-    @routes.get("/toy.json")
-    def toy_json(
-        data: Annotated[str, Query()] = "eight", schedule: Annotated[str, Query()] = "linear_vp"
-    ) -> dict[str, Any]:
-        return toy(data, schedule)
+@looks.post("/nearest", response_model=None)
+async def look_at_nearest(
+    name: RunName, asked: One, service: Served, request: Request, prefer: Prefer = None
+) -> Response:
+    """The training row that is nearest to a row."""
 
-    return routes
+    def look(run: Run, model: GenerativeModel) -> Any:
+        return nearest_of(run, model, _found(service, run, asked).take([asked.row]))
+
+    return await _looked(name, service, request, prefer, look)
+
+
+@looks.post("/likelihood", response_model=None)
+async def look_at_likelihood(
+    name: RunName, asked: One, service: Served, request: Request, prefer: Prefer = None
+) -> Response:
+    """The log-likelihood of a row, in nats."""
+
+    def look(run: Run, model: GenerativeModel) -> Any:
+        row = _found(service, run, asked).take([asked.row])
+        found = model.likelihood_rows(as_tensor(row).to(model.device))
+        numbers = {"nats": float(found.nats[0]), "stderr": float(found.stderr[0])}
+        told = {key: _finite(value) for key, value in numbers.items()}
+        return told | {"kind": found.kind, "meaning": found.meaning}
+
+    return await _looked(name, service, request, prefer, look)
+
+
+@looks.post("/surprise", response_model=None)
+async def look_at_surprise(
+    name: RunName, asked: One, service: Served, request: Request, prefer: Prefer = None
+) -> Response:
+    """Where a row surprises."""
+
+    def look(run: Run, model: GenerativeModel) -> Any:
+        return surprise_of(run, model, _found(service, run, asked).take([asked.row]))
+
+    return await _looked(name, service, request, prefer, look)
+
+
+@looks.post("/cells", response_model=None)
+async def look_at_cells(
+    name: RunName, asked: Cells, service: Served, request: Request, prefer: Prefer = None
+) -> Response:
+    """How the empty cells of a row of a table are distributed."""
+
+    def look(run: Run, model: GenerativeModel) -> Any:
+        return cells_of(model, asked.cells, n=asked.n, seed=asked.seed)
+
+    return await _looked(name, service, request, prefer, look)
+
+
+@looks.post("/held-out-scores", response_model=None)
+async def look_at_held_out_scores(
+    name: RunName, service: Served, request: Request, prefer: Prefer = None
+) -> Response:
+    """The log-likelihoods of held-out rows, which `score` compares with."""
+    return await _looked(name, service, request, prefer, held_out_scores_of)
+
+
+async def _looked(
+    name: str,
+    service: Service,
+    request: Request,
+    prefer: str | None,
+    look: Callable[[Run, GenerativeModel], Any],
+) -> Response:
+    """Let a job look, which waits for its turn at the model as all others do."""
+    service.runs.path(name)
+
+    def work(job: Job) -> Result:
+        found = look(*service.opened.open(name))
+        out = job.folder / "look.json"
+        out.write_text(json.dumps(found, allow_nan=False), encoding="utf-8")
+        return Result(out, "application/json", "look.json")
+
+    return await answer(service, request, prefer, "look", name, work)
+
+
+@toys.get("/toy.json", response_model=None)
+def look_at_toy(
+    cloud: Annotated[str, Query(max_length=50)] = "eight",
+    schedule: Annotated[str, Query(max_length=50)] = "linear_vp",
+) -> Any:
+    """The numbers behind "How it works"."""
+    return toy(cloud, schedule)
+
+
+router = APIRouter()
+router.include_router(looks)
+router.include_router(toys)
 
 
 # --- rows
@@ -189,12 +229,12 @@ def router(desk: Desk) -> APIRouter:
 
 @final
 class Found(NamedTuple):
-    """Rows of one place; `names` is what they are called, None for their numbers."""
+    """Rows of one place, and what they are called."""
 
-    rows: Any  # an array, or rows that are read when they are taken
+    rows: Readable
     total: int
-    names: Sequence[Any] | None = None
-    notes: tuple[str, ...] = ()
+    names: Sequence[Any]
+    notes: tuple[str, ...]
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -205,47 +245,29 @@ class Found(NamedTuple):
         wrong = [place for place in places if not 0 <= place < self.total]
         if wrong:
             raise InputError(f"row {wrong[0]}: there are {self.total:,} rows, from 0 on.")
-        return self.rows.take(np.array(places, np.int64))
+        return self.rows.take(np.array(places, np.int64))[0]
 
     def shown(self, model: GenerativeModel, places: list[int], *, values: bool) -> dict[str, Any]:
         """Return these rows as JSON for a page."""
         taken = self.take(places)
-        names = None if self.names is None else [str(self.names[place]) for place in places]
+        names = [str(self.names[place]) for place in places]
         facts = {"total": self.total, "rows": places, "names": names, "notes": list(self.notes)}
         return facts | shown_rows(model, taken, values=values)
 
 
-@final
-class _Array:
-    def __init__(self, rows: np.ndarray) -> None:
-        self.rows = rows
-
-    def take(self, indices: np.ndarray) -> np.ndarray:
-        return self.rows[indices]
-
-
-@final
-class _Conformed:
-    def __init__(self, readable: Any) -> None:
-        self.readable = readable
-
-    def take(self, indices: np.ndarray) -> np.ndarray:
-        return self.readable.take(indices)[0]
-
-
-def _found(desk: Desk, name: str, asked: Which | One) -> Found:
-    given = [asked.job is not None, asked.upload is not None, asked.held_out]
-    if sum(given) != 1:
+def _found(service: Service, run: Run, asked: Which | One) -> Found:
+    if sum([asked.job is not None, asked.upload is not None, asked.held_out]) != 1:
         raise InputError("looks: name one of job, upload and held_out.")
-    if asked.job is not None:
-        rows = desk.drawn(asked.job)
-        return Found(_Array(rows), len(rows))
-    run = desk.run(name)
-    if asked.upload is None:
+    if asked.held_out:
         own = _known(run).data.held_out_rows()
+    elif asked.upload is not None:
+        own = conform(service.uploads.find(asked.upload).path, run.config["data"])
     else:
-        own = conform(desk.source(asked.upload), run.config["data"])
-    return Found(_Conformed(own.readable), len(own), own.names, own.notes)
+        job = service.jobs.find(str(asked.job))
+        if job.result is None or job.run != run.path.name:
+            raise InputError("looks: this job has drawn no rows of this run.")
+        own = conform(job.result.file, run.config["data"])
+    return Found(own.readable, len(own), own.names, own.notes)
 
 
 def shown_rows(model: GenerativeModel, rows: np.ndarray, *, values: bool = False) -> dict[str, Any]:
