@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from undiffuse import __version__
-from undiffuse.web import api, pages, problems
+from undiffuse.web import api, looks, pages, problems
 from undiffuse.web.safety import Guard
 from undiffuse.web.service import Service
 
@@ -40,7 +40,7 @@ def make_app(service: Service, *, token: str | None, hosts: Iterable[str] = LOOP
     )
     app.state.service = service
     problems.install(app)
-    for part in (api, pages):
+    for part in (api, looks, pages):
         app.include_router(part.router)
     app.add_middleware(Guard, token=token, hosts=tuple(hosts))
     return app

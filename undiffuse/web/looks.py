@@ -107,6 +107,12 @@ class Cells(_Asked):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
+class Compared(_Asked):
+    """Scores that are compared with those of held-out rows."""
+
+    scores: Annotated[list[float | None], Field(max_length=100_000)] = []
+
+
 # --- routes
 
 
@@ -185,10 +191,14 @@ async def look_at_cells(
 
 @looks.post("/held-out-scores", response_model=None)
 async def look_at_held_out_scores(
-    name: RunName, service: Served, request: Request, prefer: Prefer = None
+    name: RunName, asked: Compared, service: Served, request: Request, prefer: Prefer = None
 ) -> Response:
-    """The log-likelihoods of held-out rows, which `score` compares with."""
-    return await _looked(name, service, request, prefer, held_out_scores_of)
+    """The log-likelihoods of held-out rows, and the p-values of scores among them."""
+
+    def look(run: Run, model: GenerativeModel) -> Any:
+        return held_out_scores_of(run, model, asked.scores)
+
+    return await _looked(name, service, request, prefer, look)
 
 
 async def _looked(
@@ -535,14 +545,32 @@ def nearest_of(run: Run, model: GenerativeModel, row: np.ndarray) -> dict[str, A
     }
 
 
-def held_out_scores_of(run: Run, model: GenerativeModel) -> dict[str, Any]:
-    """Return the log-likelihoods of held-out rows that `score` compares with, in nats."""
+def held_out_scores_of(
+    run: Run, model: GenerativeModel, scores: Sequence[float | None] = ()
+) -> dict[str, Any]:
+    """Return the log-likelihoods of held-out rows that `score` compares with.
+
+    Args:
+        run: the run, whose folder holds them once anything was scored.
+        model: its model.
+        scores: log-likelihoods of other rows, by the same way of scoring, in nats.
+
+    Returns:
+        "nats" of held-out rows, ascending; "p_values" of `scores`, None for None.
+
+    Raises:
+        InputError: for a model without a likelihood.
+    """
     if model.no_density:
         raise InputError(model.no_density)
     scoring = Scoring(how=how_of(model, None))
     found = calibrate(model, run.path, run.held_out(), scoring=scoring, batch=model.at_once)
     assert found is not None
-    return {"nats": [_finite(value) for value in found.scores.tolist()]}
+    others = np.array([math.nan if score is None else score for score in scores])
+    return {
+        "nats": [_finite(value) for value in found.scores.tolist()],
+        "p_values": [_finite(value) for value in found.p_values(others).tolist()],
+    }
 
 
 # --- where a row surprises

@@ -27,9 +27,9 @@ CLOUDS = {"eight": "gaussians8", "moons": "moons", "rings": "rings"}
 TOY_SCHEDULES = ("linear_vp", "cosine_vp", "linear")
 SOLVERS = ("ddim", "euler", "heun", "dpmpp", "deis", "ancestral", "euler_maruyama")
 STEPS = (5, 10, 20)
-TIMES, SIDE, EDGE = 25, 31, 3.2  # times, points of the grid along an axis, where it ends
+TIMES, SIDE, EDGE = 21, 29, 3.2  # times, points of the grid along an axis, where it ends
 POINTS, PATHS = 240, 6
-_CENTRES, _WIDTH = 240, 0.09  # of the density: so many Gaussians, this wide
+_CENTRES, _WIDTH = 150, 0.11  # of the density: so many Gaussians, this wide
 _SEED = 7
 
 
@@ -42,8 +42,8 @@ def toy(cloud: str = "eight", schedule: str = "linear_vp") -> dict[str, Any]:
 
     Returns:
         "times", "alpha", "sigma" and, of dx/dt = alpha' x_hat + sigma' z_hat, "alpha_rate" and
-        "sigma_rate" (T lists of numbers); "x" and "z" (240 pairs); "axis" (31 numbers), "log_p"
-        (T, 31, 31) and "x_hat" (T, 31, 31, 2), rows from the bottom to the top; "hats" (T, 240, 2)
+        "sigma_rate" (T lists of numbers); "x" and "z" (240 pairs); "axis" (29 numbers), "log_p"
+        (T, 29, 29) and "x_hat" (T, 29, 29, 2), rows from the bottom to the top; "hats" (T, 240, 2)
         of the points themselves; "paths": method -> steps -> {"times", "at": (6, steps + 1, 2)};
         "clouds", "schedules" and "solvers" that there are.
 

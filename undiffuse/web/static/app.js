@@ -33,6 +33,7 @@ async function show() {
     else link.removeAttribute("aria-current");
   }
   let shown;
+  main.setAttribute("aria-busy", "true");
   try {
     shown = await view(...(path.match(pattern) ?? []).slice(1));
   } catch (problem) {
@@ -41,6 +42,7 @@ async function show() {
     if (!problem.status) console.error(problem);
   }
   if (mine !== turn) return shown.leave?.(); // another page was asked for meanwhile
+  main.removeAttribute("aria-busy");
   leave = shown.leave ?? null;
   document.title = `${shown.title} · undiffuse`;
   swap(main, shown.element);

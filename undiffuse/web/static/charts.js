@@ -18,7 +18,7 @@ export function curves(label, xlabel, series, { log = false, points = false } = 
     const [text, line] = [colour("muted"), colour("line")];
     const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "12px system-ui" };
     plot = new uPlot({
-      width: Math.max(220, place.clientWidth || 400), height: 220, padding: [8, 8, 0, 0],
+      width: Math.max(220, place.clientWidth || 400), height: 220, padding: [8, 16, 0, 0],
       cursor: { y: false },
       legend: { live: true },
       scales: { x: { time: false }, y: log ? { distr: 3 } : {} },

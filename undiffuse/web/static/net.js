@@ -44,7 +44,7 @@ export const run = (name) => `/runs/${encodeURIComponent(name)}`;
 
 export async function upload(files) {
   const form = new FormData();
-  for (const file of files) form.append("files", file, file.path ?? file.webkitRelativePath ?? file.name);
+  for (const file of files) form.append("files", file, file.path || file.webkitRelativePath || file.name);
   return api("POST", "/uploads", form);
 }
 

@@ -82,7 +82,7 @@ async function within(entry, path) {
 
 export const named = (list) => {
   const bytes = list.reduce((sum, file) => sum + file.size, 0);
-  const top = (list[0].path ?? list[0].webkitRelativePath ?? "").split("/");
+  const top = (list[0].path || list[0].webkitRelativePath || "").split("/");
   return `${list.length === 1 ? list[0].name : top.length > 1 ? `${top[0]}/` : `${list[0].name} and ${list.length - 1} more`} (${list.length > 1 ? `${number(list.length)} files, ` : ""}${size(bytes)})`;
 };
 
@@ -94,7 +94,7 @@ export function work() {
   const stop = h("button", { type: "button", class: "quiet small" }, "Cancel");
   const line = h("div", { class: "work", hidden: true }, bar, words, stop);
   const trouble = h("div");
-  const element = h("div", { class: "stack tight" }, line, trouble);
+  const element = h("div", { class: "works stack tight" }, line, trouble);
   let running = null;
 
   // Start a job; resolves to its last state, or null if it failed or was cancelled.

@@ -62,7 +62,7 @@ export async function training(detail, place) {
     if (done !== null) bar.value = done;
     else bar.removeAttribute("value");
     swap(told, facts([["step", `${number(now.step)}${card.steps ? ` of ${number(card.steps)}` : ""}`], ["time", `${duration(now.elapsed)}${card.budget ? ` of ${duration(card.budget)}` : ""}`],
-      ["left", busy ? duration(seen.left ?? card.left) : ""], ["rows per second", number(seen.rate ?? card.rows_per_second, 3)],
+      ["left", busy ? duration(seen.left ?? card.left) : ""], ["rows per second", busy ? number(seen.rate ?? card.rows_per_second, 3) : ""],
       ["held-out loss", number(held.at(-1)?.[1] ?? card.held_out)], ["learning rate", busy && seen.lr ? number(seen.lr, 3) : ""], ...(card.facts ?? []).filter(([one]) => !/held-out loss/.test(one))]));
     swap(warnings, [...said].map((text) => notice(text)));
   }
