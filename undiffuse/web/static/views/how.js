@@ -124,7 +124,12 @@ export async function how() {
       for (let i = 0; i + 1 < way.length; i++) {
         ink.globalAlpha = times[i + 1] >= t - 1e-9 ? 1 : 0.2;
         ink.strokeStyle = tint;
-        arrow([px(way[i][0]), py(way[i][1])], [px(way[i + 1][0]), py(way[i + 1][1])], 3);
+        ink.lineWidth = 3;
+        ink.beginPath();
+        ink.moveTo(px(way[i][0]), py(way[i][1]));
+        ink.lineTo(px(way[i + 1][0]), py(way[i + 1][1]));
+        ink.stroke();
+        dots([way[i]], tint, 4);
       }
       ink.globalAlpha = 1;
       const passed = times.filter((one) => one >= t - 1e-9).length;

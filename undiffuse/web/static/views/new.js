@@ -6,6 +6,7 @@ import { api, get, run, upload } from "../net.js";
 import { files, named, work } from "../pieces.js";
 
 const BUDGETS = [["1m", "1 minute: a first look"], ["5m", "5 minutes"], ["10m", "10 minutes"], ["30m", "30 minutes"], ["2h", "2 hours"], ["8h", "8 hours"], ["steps", "a number of steps …"], ["other", "another time …"]];
+const OWN = ["preset", "steps", "budget", "seed"]; // they have controls of their own
 
 export async function fresh_run() {
   const [sources, options] = await Promise.all([get("/sources"), get("/options")]);
@@ -50,7 +51,7 @@ export async function fresh_run() {
   const other = h("div", { hidden: true }, field("Time", seconds, "such as 90s, 45m or 3h"));
   const steps = h("div", { hidden: true }, field("Steps", count));
   const seed = h("input", { type: "number", min: "0", value: "0" });
-  const advanced = h("div", { class: "options" });
+  const advanced = h("div", { class: "stack" });
   const controls = new Map();
 
   function explain() {
@@ -59,12 +60,13 @@ export async function fresh_run() {
     const places = { own: h("div", { class: "options" }), all: h("div", { class: "options" }) };
     controls.clear();
     for (const option of options.train) {
+      if (OWN.includes(option.name)) continue;
       const mine = option.name.startsWith("model.") ? own?.sizes.includes(option.name.slice(6)) : own?.options.includes(option.name);
       const general = !option.name.startsWith("model.") && !options.presets.some((one) => one.options.includes(option.name));
       if (!mine && !general) continue;
       const control = input(option);
       controls.set(option.name, [option, control]);
-      put(mine ? places.own : places.all, field(option.name.replace(/^(model|data)\./, "").replaceAll(/[_-]/g, " "), control, option.help));
+      put(mine ? places.own : places.all, field(option.name.replace(/^\w+\./, "").replaceAll(/[_-]/g, " "), control, option.help));
     }
     swap(advanced, places.own.children.length > 0 && [h("h3", null, `Of preset ${preset.value}`), places.own], h("h3", null, "Of training and data"), places.all);
   }

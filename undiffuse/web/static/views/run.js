@@ -21,7 +21,7 @@ export async function one_run(name, tab) {
   const element = h("div", null,
     h("p", { class: "crumbs" }, h("a", { href: "#/" }, "Runs")),
     h("div", { class: "row between head" }, h("h1", { class: "long" }, detail.name), state),
-    h("p", { class: "muted" }, [detail.kind, detail.shape, detail.preset, detail.parameters && `${detail.parameters.toLocaleString("en")} parameters`].filter(Boolean).join(" · ")),
+    h("p", { class: "muted" }, [detail.kind, detail.shape && `rows of ${detail.shape}`, detail.preset, detail.parameters && `${detail.parameters.toLocaleString("en")} parameters`].filter(Boolean).join(" · ")),
     h("nav", { class: "tabs", "aria-label": `Pages of ${detail.name}` }, TABS.map(([one, text, own]) =>
       h("a", { href: `${here}/${one}`, "aria-current": own === view ? "page" : null }, text))));
   if (detail.problem) put(element, notice(detail.problem, "bad"));

@@ -2,9 +2,8 @@
 
 import { curves, scatter } from "../charts.js";
 import { fresh, h, number, say, select, swap, field } from "../dom.js";
-import { run, save } from "../net.js";
+import { api, run, save } from "../net.js";
 import { cells, looked, plane, player, row, rows, work } from "../pieces.js";
-import { api } from "../net.js";
 
 const FORMS = { tables: ["csv", "parquet"], images: ["zip", "png", "npy", "npz"], recordings: ["zip", "npy", "npz"], arrays: ["npy", "npz", "png"] };
 const WORDS = { zip: "a folder (.zip)", png: "one picture (.png)", npy: "an array (.npy)", npz: "an array (.npz)", csv: "a table (.csv)", parquet: "a table (.parquet)" };
@@ -23,7 +22,7 @@ export async function samples(detail) {
   const steps = detail.diffusion && h("input", { type: "number", min: "1", max: "1000", placeholder: String(detail.sampler?.steps ?? "default") });
   const where = detail.conditions.map((name) => [name, h("input", { type: "text", placeholder: "as in the data" })]);
   const out = h("div", { class: "stack" });
-  const download = h("div", { class: "row", hidden: true });
+  const download = h("div", { class: "row tools", hidden: true });
 
   function asked() {
     const body = { n: Number(n.value), seed: Number(seed.value) };
@@ -66,7 +65,7 @@ export async function samples(detail) {
   function open(i) {
     const title = fresh("title");
     const inner = work();
-    const way = h("div", { class: "stack tight" }), near = h("div"), nats = h("div");
+    const way = h("div", { class: "stack tight" }), near = h("div", { class: "stack tight" }), nats = h("div", { class: "stack tight" });
     const item = last.shown.items[i];
     const dialog = h("dialog", { class: "wide", "aria-labelledby": title },
       h("div", { class: "row between" }, h("h2", { id: title }, `Sample ${i + 1}, seed ${last.body.seed}`), h("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, "Close")),
@@ -84,7 +83,7 @@ export async function samples(detail) {
         h("p", { class: "muted" }, `${number(found.distance, 3)} away at unit scale; a held-out row is ${number(found.usual, 3)} away, in the median. ${found.looked_at < found.training ? `Of ${number(found.training)} training rows ${number(found.looked_at)} were looked at.` : ""}`));
       if (!detail.likelihood || !dialog.open) return;
       const scored = await looked(inner, detail.name, "likelihood", which, "Working out its likelihood");
-      if (scored) swap(nats, h("h3", null, "Log-likelihood"), h("p", null, h("strong", null, `${number(scored.nats, 5)} nats`), scored.stderr ? ` ± ${number(scored.stderr, 2)}` : ""), h("p", { class: "muted" }, scored.meaning));
+      if (scored) swap(nats, h("h3", null, "Log-likelihood"), h("p", null, h("strong", null, `${number(scored.nats, 5)} nats`), scored.stderr ? ` ± ${number(scored.stderr, 2)}` : ""), h("p", { class: "muted" }, plainly(scored.meaning)));
     })();
   }
 
@@ -123,5 +122,8 @@ function scrubber(path, shown) {
   at(frames.length - 1);
   return [h("h3", null, "Its path from noise"), faces, h("div", { class: "row nowrap" }, slider, words), h("p", { class: "muted" }, `${path.evaluations} evaluations of the network.`)];
 }
+
+// Sentences of the library, without what one would type.
+export const plainly = (text) => `This is ${text.replaceAll(/ \(--[^)]*\)/g, "")}.`;
 
 const ends = (a, b, axis) => { const all = [...a, ...b].map((point) => point[axis]); return [Math.min(...all), Math.max(...all)]; };

@@ -4,6 +4,7 @@ import { heat, histogram, shares, waveform } from "../charts.js";
 import { field, fresh, h, notice, number, say, swap, table } from "../dom.js";
 import { api, result, run, upload } from "../net.js";
 import { files, looked, named, player, row, work } from "../pieces.js";
+import { plainly } from "./samples.js";
 
 const SHOWN = 200, BINS = 32;
 
@@ -39,7 +40,7 @@ export async function scores(detail) {
       h("td", { class: "number" }, number(columns.log_likelihood[i], 5), columns.stderr?.[i] ? h("span", { class: "muted" }, ` ± ${number(columns.stderr[i], 2)}`) : ""),
       held && h("td", { class: "number" }, number(held.p_values[i], 2)), columns.alarm && h("td", null, columns.alarm[i] ? h("strong", { class: "bad" }, "alarm") : ""), h("td", null, columns.note?.[i] ?? "")));
     return [h("p", null, h("strong", null, `${number(summary.log_likelihood, 5)} nats`), ` on average over ${number(summary.finite)} of ${number(summary.rows)} rows`, summary.alarms !== null && summary.alarms !== undefined ? `; ${number(summary.alarms)} alarms at a rate of ${alarm.value}.` : "."),
-      summary.meaning && h("p", { class: "muted" }, `This is ${summary.meaning}.`), held && spread(columns.log_likelihood, held.nats),
+      summary.meaning && h("p", { class: "muted" }, plainly(summary.meaning)), held && spread(columns.log_likelihood, held.nats),
       h("h3", null, "The most surprising first"), table("scores", head, lines), order.length > SHOWN && h("p", { class: "muted" }, `${number(order.length - SHOWN)} more rows are less surprising.`)];
   }
 
