@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.data.toys import draw_toy
-from undiffuse.diffusion import METHODS, SCHEDULES, Schedule, Uniform, sample
+from undiffuse.diffusion import METHODS, SCHEDULES, Schedule, Step, Uniform, sample
 from undiffuse.diffusion.noise import RowNoise
 from undiffuse.diffusion.oracle import Mixture
 from undiffuse.errors import unknown
@@ -111,21 +111,20 @@ def _paths(oracle: Mixture, schedule: Schedule) -> dict[str, dict[str, Any]]:
     for method in SOLVERS:
         step, found[method] = METHODS[method], {}
         for steps in STEPS:
-            grid = (step.grid or Uniform())(schedule, steps)
-            if alpha == 0:
-                grid = Uniform()(schedule, steps)
-            at = [noise]
-            sample(
-                oracle,
-                noise,
-                grid,
-                step,
-                noise=RowNoise(_SEED + 2, PATHS),
-                callback=lambda i, n, s, x: at.append(x),
-            )
-            ends = torch.stack(at, 1)
-            found[method][str(steps)] = {"times": _numbers(grid, 4), "at": _numbers(ends, 3)}
+            own = (step.grid or Uniform())(schedule, steps)
+            grid = own if alpha > 0 else Uniform()(schedule, steps)
+            found[method][str(steps)] = _path(oracle, noise, grid, step)
     return found
+
+
+def _path(oracle: Mixture, noise: Tensor, grid: Tensor, step: Step) -> dict[str, Any]:
+    at = [noise]
+
+    def keep(i: int, n: int, s: Tensor, x: Tensor) -> None:
+        at.append(x)
+
+    sample(oracle, noise, grid, step, noise=RowNoise(_SEED + 2, PATHS), callback=keep)
+    return {"times": _numbers(grid, 4), "at": _numbers(torch.stack(at, 1), 3)}
 
 
 def _numbers(values: Tensor, digits: int) -> Any:

@@ -16,7 +16,7 @@ export async function how() {
   const edge = toy.axis.at(-1);
   const canvas = h("canvas", { width: SIDE * 2, height: SIDE * 2, class: "toy", tabindex: "0", role: "application", "aria-label": "The plane. Arrow keys move a point; its denoised value and score are said below." });
   const ink = canvas.getContext("2d");
-  const slider = h("input", { type: "range", min: "0", max: "1000", value: "350", "aria-label": "Time t, from data to noise", oninput: () => draw() });
+  const slider = h("input", { type: "range", min: "0", max: "1000", value: "250", "aria-label": "Time t, from data to noise", oninput: () => draw() });
   const words = h("output", { class: "big" });
   const under = h("p", { class: "muted", "aria-live": "polite" }, "Move over the plane: one point, and what the denoiser makes of it.");
   const cloud = select(Object.entries(CLOUDS), "eight", { onchange: () => fetch_toy() });

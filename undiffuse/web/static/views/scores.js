@@ -71,7 +71,7 @@ export async function scores(detail) {
       const where = detail.diffusion && await looked(inner, detail.name, "surprise", { upload: sent.id, row: i }, "Looking where it surprises");
       if (!where) return;
       const words = h("p", { class: "muted" }, "How much worse it is denoised than held-out rows are, in nats, over twelve noise levels.");
-      if (where.kind === "map") swap(why, h("h3", null, "Where it surprises"), h("div", { class: "over" }, row(item, found.columns, ""), h("div", { class: "panes" }, where.values.map((values) => heat("Map of the surprise", values)))), words);
+      if (where.kind === "map") swap(why, h("h3", null, "Where it surprises"), h("div", { class: "over" }, row(item, found.columns, ""), h("div", { class: "panes" }, heat("Map of the surprise", where.values))), words);
       else if (where.kind === "curve") swap(why, h("h3", null, "When it surprises"), waveform("Surprise at each step", where.values), words);
       else swap(why, h("h3", null, "Which columns drive it"), shares("Columns by surprise", where.values, { most: 16, words: (nats) => number(nats, 3) }), words);
     })();

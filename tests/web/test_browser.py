@@ -1,0 +1,400 @@
+"""The page of `undiffuse serve` as people use it: in a real browser, at a desk and on a phone."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import copied
+from serving import TOKEN, Serving, serve
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+if CHROMIUM is None:
+    pytest.skip(
+        "no chromium on this machine (Debian: apt install chromium)", allow_module_level=True
+    )
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="no playwright (it is a development dependency)"
+)
+
+AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WIDTHS = (1280, 390)
+PATIENCE = float(os.environ.get("UNDIFFUSE_PATIENCE", "60")) * 1000  # ms, on a busy machine
+HOSTILE = "<img src=x onerror=\"document.title='hit'\">"
+HOSTILE_REPORT = """<!doctype html><title>report</title><h1>A report</h1>
+<img src="http://127.0.0.1:9/outside.png"><script>top.document.title = "hit"; alert(1);
+fetch("/api/v1/runs");</script><form action="/api/v1/runs" method="post"></form>"""
+
+
+@dataclass
+class Visit:
+    """A page of one width, and what went wrong in it."""
+
+    page: Any
+    base: str
+    width: int
+    trouble: list[str] = field(default_factory=list)
+
+    def go(self, path: str, waits_for: str) -> None:
+        self.page.goto(f"{self.base}/#/{path}")
+        self.page.wait_for_selector("main:not([aria-busy])")
+        self.page.wait_for_selector(waits_for)
+
+    def see(self, what: str) -> Any:
+        return self.page.wait_for_selector(what)
+
+    def texts(self, what: str) -> list[str]:
+        return self.page.eval_on_selector_all(what, "all => all.map(one => one.textContent)")
+
+    def whole(self, *, scheme: str = "light") -> None:
+        """Hold the page to what holds for every page: nothing is wrong, wide, or hard to read."""
+        assert not self.trouble
+        self.page.emulate_media(color_scheme=scheme)
+        needed = self.page.evaluate("document.scrollingElement.scrollWidth")
+        assert needed <= self.width
+        self.page.evaluate(AXE)
+        found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        bad = [
+            (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
+            for one in found["violations"]
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert not bad
+        self.page.emulate_media(color_scheme="light")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table whose names and cells are markup, and a folder of pictures."""
+    from PIL import Image
+
+    place, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(2)
+    with (place / "own.csv").open("w", newline="", encoding="utf-8") as stream:
+        cells = [[f"{x:.2f}", (HOSTILE, "plain")[i % 2]] for i, x in enumerate(rng.normal(size=60))]
+        csv.writer(stream).writerows([["length", HOSTILE], *cells])
+    (place / "pictures").mkdir()
+    for i, pixels in enumerate(rng.integers(0, 256, (30, 8, 8)).astype(np.uint8)):
+        Image.fromarray(pixels).save(place / "pictures" / f"{i}.png")
+    return place
+
+
+@pytest.fixture(scope="module")
+def serving(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    place = tmp_path_factory.mktemp("browser")
+    runs = copied(trained, place)
+    for width in WIDTHS:
+        shutil.copytree(runs / "other", runs / f"gone-{width}")
+    (runs / "other" / "report").mkdir(exist_ok=True)
+    (runs / "other" / "report" / "report.html").write_text(HOSTILE_REPORT, encoding="utf-8")
+    started = serve(runs, place / "out", "--data", trained / "data")
+    yield started
+    started.end(signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module", params=WIDTHS)
+def visit(request: pytest.FixtureRequest, browser: Any, serving: Serving) -> Iterator[Visit]:
+    context = browser.new_context(viewport={"width": request.param, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    found = Visit(page, serving.base, request.param)
+    page.on("request", lambda one: _own(found, one.url))
+    page.on(
+        "console", lambda one: one.type in {"error", "warning"} and found.trouble.append(one.text)
+    )
+    page.on("pageerror", lambda error: found.trouble.append(str(error)))
+    page.on("dialog", lambda dialog: (found.trouble.append(dialog.message), dialog.dismiss()))
+    page.goto(f"{serving.base}/?token={TOKEN}")
+    yield found
+    context.close()
+
+
+def _own(visit: Visit, url: str) -> None:
+    if not url.startswith((visit.base, "data:", "blob:")):
+        visit.trouble.append(f"asks for {url}")
+
+
+def test_the_token_is_not_kept_in_the_address(visit: Visit) -> None:
+    visit.see(".card")
+    assert "token" not in visit.page.url
+    assert TOKEN not in visit.page.evaluate("document.cookie")
+
+
+def test_runs_are_filtered_sorted_and_deleted(visit: Visit) -> None:
+    visit.go("", ".card")
+    names = visit.texts(".card h2")
+    assert {"rows", "other", "table", "images"} <= set(names)
+    visit.page.select_option("select >> nth=1", "name")
+    assert visit.texts(".card h2") == sorted(names)
+    visit.page.fill("input[type=search]", "tab")
+    assert visit.texts(".card h2") == ["table"]
+    visit.page.fill("input[type=search]", "no such run")
+    visit.page.click("text=Show all")
+    gone = f"gone-{visit.width}"
+    for answer, left in (("Keep it", True), ("Delete it", False)):
+        visit.page.click(f"button[aria-label='Delete {gone}']")
+        visit.page.click(f"dialog >> text={answer}")
+        visit.page.wait_for_selector("dialog", state="detached")
+        if not left:
+            visit.page.wait_for_selector(f"[data-name={gone}]", state="detached")
+        assert (gone in visit.texts(".card h2")) == left
+    visit.whole()
+    visit.whole(scheme="dark")
+
+
+def test_runs_are_chosen_for_a_comparison(visit: Visit) -> None:
+    visit.go("", ".card")
+    compare = visit.page.locator("a.button", has_text="Compare")
+    assert compare.get_attribute("href") is None
+    for name in ("rows", "other"):
+        visit.page.check(f"input[aria-label='Compare {name}']")
+    compare.click()
+    visit.see("h1:has-text('Comparison')")
+    assert visit.texts("ul.plain a") == ["rows", "other"]
+    visit.whole()
+
+
+def test_a_table_is_shown_and_trained_on_as_one_looks_on(
+    visit: Visit, data: Path, serving: Serving
+) -> None:
+    if visit.width == WIDTHS[0]:
+        files, kept, sees = data / "own.csv", "own", ".column"
+    else:
+        files, kept, sees = data / "pictures", "pictures", "img.picture"
+    visit.go("new", ".drop")
+    assert visit.page.is_disabled("button.primary")
+    chooser = 0 if files.is_file() else 1
+    visit.page.set_input_files(f"input[type=file] >> nth={chooser}", files)
+    visit.see(f".panel {sees}")
+    if files.is_file():
+        assert HOSTILE in visit.texts(".column h4")
+        assert set(visit.texts(".shares .name")) == {HOSTILE, "plain"}
+    assert visit.page.input_value("input[required]") == kept
+    visit.page.select_option("form select >> nth=1", "steps")
+    visit.page.fill("input[type=number][min='1'] >> nth=0", "3")
+    visit.page.click("summary")
+    visit.page.get_by_label("width", exact=True).fill("8")
+    visit.whole()
+    visit.page.click("text=Start training")
+    visit.see("h1 >> text=" + kept)
+    visit.see(".pill.finished")  # the page learns of the end by itself
+    visit.see(".chart img.picture")
+    before = visit.texts(".facts")
+    assert "3 of 3" in before[0]
+    visit.page.reload()
+    visit.see(".pill.finished")
+    visit.see(".facts")
+    assert "3 of 3" in visit.texts(".facts")[0]
+    visit.whole()
+
+
+def test_a_training_is_extended(visit: Visit) -> None:
+    if visit.width != WIDTHS[0]:
+        pytest.skip("once is enough")
+    visit.go("run/rows/training", ".plot canvas")
+    visit.page.click("summary:has-text('Train for longer')")
+    visit.page.fill("input[aria-label='How long in all']", "1")
+    visit.page.click("text=Extend")
+    visit.see(".notice.bad")
+    assert "ask for more" in visit.texts(".notice.bad")[0]
+    visit.trouble.clear()  # a refusal is an error in the console
+    visit.page.fill("input[aria-label='How long in all']", "4")
+    visit.page.click("text=Extend")
+    visit.see(".facts dd:has-text('4 of 4')")
+    visit.see(".pill.finished")
+    visit.whole()
+
+
+@pytest.mark.parametrize("name", ["images", "table", "rows"])
+def test_samples_are_drawn_opened_and_downloaded(visit: Visit, name: str, tmp_path: Path) -> None:
+    visit.go(f"run/{name}/samples", "form.tools")
+    visit.page.fill("form input >> nth=0", "4")
+    visit.page.click("text=Draw")
+    opens = {"images": ".tiles button"}.get(name, "td button")
+    visit.see(opens)
+    assert len(visit.page.query_selector_all(opens)) == 4
+    visit.whole()
+    if name == "rows" and visit.width == WIDTHS[0]:
+        with visit.page.expect_download() as download:
+            visit.page.click("text=Download")
+        download.value.save_as(tmp_path / "rows.npy")
+        assert np.load(tmp_path / "rows.npy").shape == (4, 3)
+    visit.page.click(f"{opens} >> nth=1")
+    visit.see("dialog >> text=Its path from noise")
+    visit.see("dialog >> text=Nearest training row")
+    visit.see("dialog >> h3:has-text('Log-likelihood')")
+    slider = visit.page.locator("dialog input[type=range]")
+    slider.focus()
+    visit.page.keyboard.press("Home")
+    assert "1 of" in slider.get_attribute("aria-valuetext")
+    visit.whole()
+    visit.page.keyboard.press("Escape")
+    visit.page.wait_for_selector("dialog", state="detached")
+
+
+def test_an_image_is_completed_where_it_was_painted_over(visit: Visit) -> None:
+    visit.go("run/images/complete", "canvas.mask")
+    visit.page.click("button.primary")
+    visit.see(".notice >> text=paint over")
+    box = visit.page.locator("canvas.mask").bounding_box()
+    visit.page.mouse.move(box["x"] + box["width"] * 0.1, box["y"] + box["height"] * 0.1)
+    visit.page.mouse.down()
+    visit.page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.1, steps=4)
+    visit.page.mouse.up()
+    assert "12 %" in visit.texts("output")[0] or "13 %" in visit.texts("output")[0]
+    visit.page.focus("canvas.mask")
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "Space"):
+        visit.page.keyboard.press(key)
+    assert "14 %" in visit.texts("output")[0]  # nine of 64
+    visit.page.fill("form input >> nth=0", "2")
+    visit.page.click("button.primary")
+    visit.see(".tiles img")
+    assert len(visit.page.query_selector_all(".tiles img")) == 2
+    visit.whole()
+
+
+def test_empty_cells_are_filled(visit: Visit) -> None:
+    visit.go("run/table/complete", ".options input")
+    visit.page.click("button.primary")
+    visit.see(".notice >> text=No cell is empty")
+    visit.page.fill(".options input >> nth=0", "")
+    visit.page.fill(".options input >> nth=1", "")
+    kind = visit.page.input_value(".options input >> nth=0")
+    assert kind == ""
+    visit.page.click("button.primary")
+    visit.see("h3:has-text('Eight of the rows')")
+    assert len(visit.page.query_selector_all(".column")) == 2
+    visit.whole()
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "shows"),
+    [("images", "pictures", "canvas.heat"), ("rows", "rows.npy", ".shares")],
+)
+def test_rows_are_scored_and_explained(
+    visit: Visit, trained: Path, tmp_path: Path, name: str, files: str, shows: str
+) -> None:
+    source = trained / "data" / files
+    if source.is_dir():
+        for file in sorted((source / "a").iterdir())[:3]:
+            shutil.copy(file, tmp_path / file.name)
+        chosen: Any = sorted(tmp_path.iterdir())
+    else:
+        np.save(tmp_path / "few.npy", np.load(source)[:6])
+        chosen = tmp_path / "few.npy"
+    visit.go(f"run/{name}/scores", ".drop")
+    visit.page.fill("form input", "0.2")
+    visit.page.set_input_files("input[type=file] >> nth=0", chosen)
+    visit.see("td button")
+    values = [float(text.split("±")[0].replace(",", ""))
+              for text in visit.texts("tbody td:nth-child(3)")]  # fmt: skip
+    assert values == sorted(values)
+    assert len(values) == (3 if source.is_dir() else 6)
+    visit.whole()
+    visit.page.click("td button >> nth=0")
+    visit.see(f"dialog {shows}")
+    visit.whole()
+    visit.page.keyboard.press("Escape")
+
+
+def test_a_report_is_made(visit: Visit) -> None:
+    if visit.width != WIDTHS[1]:
+        pytest.skip("once is enough")
+    visit.go("run/rows/report", "h2:has-text('No report yet')")
+    visit.whole()
+    visit.page.fill("form input", "16")
+    visit.page.click("text=Make the report")
+    frame = visit.see("iframe.report").content_frame()
+    frame.wait_for_selector("h1")
+    assert visit.page.get_attribute("iframe.report", "sandbox") == ""
+
+
+def test_a_hostile_report_does_nothing(visit: Visit) -> None:
+    visit.trouble.clear()
+    visit.go("run/other/report", "iframe.report")
+    frame = visit.see("iframe.report").content_frame()
+    frame.wait_for_selector("h1")
+    visit.page.wait_for_timeout(300)
+    assert "hit" not in visit.page.title()
+    reached = [one for one in visit.trouble if "asks for" in one and "outside" not in one]
+    assert not reached
+    assert not [one for one in visit.trouble if one == "1"]  # no dialog
+    visit.trouble.clear()  # what the policy refused stands in the console
+
+
+def test_how_it_works_moves_by_mouse_and_by_keyboard(visit: Visit) -> None:
+    visit.go("how", "canvas.toy")
+    before = visit.texts("[data-value=alpha]")
+    visit.page.focus("input[type=range]")
+    visit.page.keyboard.press("End")
+    assert visit.texts("[data-value=sigma]") == ["σ = 1.00"]
+    assert visit.texts("[data-value=alpha]") != before
+    visit.page.focus("canvas.toy")
+    visit.page.keyboard.press("ArrowLeft")
+    assert "x_t = (-0.1, 0)" in " ".join(visit.texts("p"))
+    for name in ("euler_maruyama", "ddim"):
+        visit.page.select_option("select >> nth=2", name)
+    visit.page.select_option("select >> nth=1", "linear")
+    visit.whole()
+    visit.whole(scheme="dark")
+
+
+def test_colours_are_switched_and_kept(visit: Visit) -> None:
+    def ground() -> int:
+        found = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return int(found.split("(")[1].split(",")[0])
+
+    visit.go("", ".card")
+    assert ground() > 200
+    visit.page.click("#theme")
+    visit.page.click("#theme")
+    assert ground() < 60
+    visit.page.reload()
+    visit.see(".card")
+    assert ground() < 60
+    visit.whole()
+    visit.page.click("#theme")
+
+
+def test_it_prints_without_its_controls(visit: Visit) -> None:
+    visit.go("run/images/training", ".plot canvas")
+    visit.page.emulate_media(media="print")
+    assert not visit.page.is_visible("header")
+    assert not visit.page.is_visible(".tabs")
+    assert visit.page.is_visible(".facts")
+    visit.page.emulate_media(media="screen")
+
+
+def test_what_is_not_there_is_said(visit: Visit) -> None:
+    visit.page.goto(f"{visit.base}/#/run/none/samples")
+    visit.see(".notice.bad")
+    assert "none of this name" in visit.texts(".notice.bad")[0]
+    visit.trouble.clear()  # 404 is an error in the console
+    visit.go("nowhere", "text=There is no such page")
+    visit.whole()
