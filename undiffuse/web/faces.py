@@ -130,7 +130,7 @@ def data_url(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def finite(value: float) -> float | None:
+def finite(value: float | int) -> float | int | None:
     """Return a number, None for what JSON has no number for.
 
     >>> finite(1.5), finite(math.inf)
