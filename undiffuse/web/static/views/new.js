@@ -115,7 +115,7 @@ const plain = (text) => text.normalize("NFKD").replace(/\.[A-Za-z0-9]{1,8}$/, ""
 function input(option) {
   const shadow = option.default === null || option.default === undefined ? "" : String(option.default);
   if (option.type === "choice") return select([["", shadow ? `default (${shadow})` : "default"], ...option.choices], "");
-  if (option.type === "switch") return select([["", `default (${option.default ? "yes" : "no"})`], "yes", "no"], "");
+  if (option.type === "switch") return select([["", shadow ? `default (${option.default ? "yes" : "no"})` : "default"], "yes", "no"], "");
   const whole = option.type === "whole";
   return h("input", { type: whole || option.type === "number" ? "number" : "text", placeholder: shadow, max: option.most ?? null, step: whole ? "1" : "any", autocomplete: "off" });
 }

@@ -54,10 +54,10 @@ export async function runs() {
     const last = (value, end) => value ?? end;
     shown.sort((a, b) => key === "name" ? a.name.localeCompare(b.name) : key === "held_out" ? last(a.held_out, Infinity) - last(b.held_out, Infinity)
       : key === "elapsed" ? last(b.elapsed, -1) - last(a.elapsed, -1) : String(b.modified).localeCompare(String(a.modified)));
-    const same = [...list.children].map((one) => [one.dataset.name, one]);
-    const active = document.activeElement?.closest?.(".card")?.dataset.name;
+    const parts = (card) => [...(card?.querySelectorAll("a, button, input") ?? [])];
+    const active = document.activeElement?.closest?.(".card"), place = parts(active).indexOf(document.activeElement);
     swap(list, shown.map((card) => face(card)));
-    if (same.length && active) list.querySelector(`[data-name="${CSS.escape(active)}"] a`)?.focus({ preventScroll: true });
+    if (active) parts(list.querySelector(`[data-name="${CSS.escape(active.dataset.name)}"]`))[place]?.focus({ preventScroll: true });
     count.textContent = shown.length === cards.length ? `${cards.length} ${cards.length === 1 ? "run" : "runs"}` : `${shown.length} of ${cards.length} runs`;
     if (!shown.length) put_empty();
     chosen();
@@ -98,12 +98,15 @@ export async function runs() {
     h("div", { class: "row tools" }, field("Filter", search), field("State", state), field("Sort by", sort), compare, count), trouble, list);
   draw();
 
-  // Cards of trainings move on by themselves; nothing is asked for while nobody looks.
+  // Cards move on by themselves, those of trainings more often; nothing is asked for while nobody looks.
+  let quiet = 0;
   const timer = setInterval(async () => {
-    if (document.hidden || document.querySelector("dialog[open]") || !cards.some((card) => card.state === "training" || card.state === "waiting")) return;
+    const busy = cards.some((card) => card.state === "training" || card.state === "waiting");
+    if (document.hidden || document.querySelector("dialog[open]") || (!busy && ++quiet % 5)) return;
     try {
-      cards = (await get("/runs")).runs;
-      draw();
+      const found = (await get("/runs")).runs, same = JSON.stringify(found) === JSON.stringify(cards);
+      cards = found;
+      if (!same) draw();
     } catch { /* the next time */ }
   }, 3000);
   return { title: "Runs", element, leave: () => clearInterval(timer) };
