@@ -6,9 +6,14 @@ import { job, result, run } from "./net.js";
 
 // --- rows: each as its own picture, curve, sound or line of cells (see web/looks.py)
 
+// Wide pictures, such as channels side by side, get wide tiles.
+function broad({ target }) {
+  if (target.naturalWidth > 2 * target.naturalHeight) target.closest(".tiles")?.classList.add("broad");
+}
+
 // One row, as large as its place. `label` is what a screen reader says.
 export function row(item, columns, label) {
-  if (item.picture) return h("img", { class: "tile", src: item.picture, alt: label });
+  if (item.picture) return h("img", { class: "tile", src: item.picture, alt: label, onload: broad });
   if (item.curves) return h("div", { class: "tile" }, waveform(label, item.curves, { zero: Boolean(item.sound) }));
   return h("dl", { class: "cells", "aria-label": label }, item.cells.map((cell, i) =>
     h("div", null, h("dt", null, columns[i]), h("dd", null, cell === "" ? "–" : cell))));
