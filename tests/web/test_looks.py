@@ -20,7 +20,13 @@ from undiffuse.diffusion import SCHEDULES
 from undiffuse.errors import InputError
 from undiffuse.run import Run
 from undiffuse.web.faces import shown_rows
-from undiffuse.web.looking import cells_of, held_out_scores_of, nearest_of, path_of, surprise_of
+from undiffuse.web.looking import (
+    draws_of_cells,
+    held_out_scores_of,
+    nearest_of,
+    path_of,
+    surprise_of,
+)
 from undiffuse.web.toy import CLOUDS, TOY_SCHEDULES, toy, toy_oracle
 
 Opened = tuple[Run, Any]
@@ -187,7 +193,7 @@ def test_a_tables_columns_are_named(table_run: Opened) -> None:
 
 def test_empty_cells_are_distributed_and_the_others_stay(table_run: Opened) -> None:
     _, model = table_run
-    found = cells_of(model, {"height": "170.5"}, n=16)
+    found = draws_of_cells(model, {"height": "170.5"}, n=16)
     assert found["columns"] == list(model.form.column_sizes)
     at = found["columns"].index("height")
     assert {line[at] for line in found["rows"]} == {"170.5"}
@@ -201,9 +207,9 @@ def test_empty_cells_are_distributed_and_the_others_stay(table_run: Opened) -> N
 
 def test_cells_of_no_column_are_refused(table_run: Opened, rows_run: Opened) -> None:
     with pytest.raises(InputError, match="no column"):
-        cells_of(table_run[1], {"<b>": "1"}, n=4)
+        draws_of_cells(table_run[1], {"<b>": "1"}, n=4)
     with pytest.raises(InputError, match="not of a table"):
-        cells_of(rows_run[1], {}, n=4)
+        draws_of_cells(rows_run[1], {}, n=4)
 
 
 # --- the routes

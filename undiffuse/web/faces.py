@@ -69,7 +69,7 @@ def shown_rows(model: GenerativeModel, rows: np.ndarray, *, values: bool = False
         if rows[0].size > MOST_VALUES:
             raise InputError(f"rows of {rows[0].size:,} numbers are too large to edit in a page.")
         for item, row in zip(items, rows, strict=True):
-            item["values"] = [finite(value) for value in row.reshape(-1).tolist()]
+            item["values"] = [json_number(value) for value in row.reshape(-1).tolist()]
     return {
         "items": items,
         "columns": columns,
@@ -130,10 +130,10 @@ def data_url(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def finite(value: float | int) -> float | int | None:
+def json_number(value: float | int) -> float | int | None:
     """Return a number, None for what JSON has no number for.
 
-    >>> finite(1.5), finite(math.inf)
+    >>> json_number(1.5), json_number(math.inf)
     (1.5, None)
     """
     return value if math.isfinite(value) else None

@@ -30,7 +30,7 @@ from undiffuse.models.diffusion import Diffusion, Wrap, guided
 from undiffuse.models.likelihood import how_of
 from undiffuse.run import Run
 from undiffuse.training.checkpoint import WEIGHTS
-from undiffuse.web.faces import finite, rounded, shown_rows, table_cells
+from undiffuse.web.faces import json_number, rounded, shown_rows, table_cells
 
 FRAMES = 24  # of a path
 NEIGHBOURS = 20_000  # training rows that are looked through, at most
@@ -137,7 +137,7 @@ def _frames(
     noisy, hats = (shown_rows(model, rows)["items"] for rows in decoded)
     ratio = (sigma / alpha).tolist()
     return [
-        {"t": t, "noise": finite(noise), "x_t": x, "x_hat": hat}
+        {"t": t, "noise": json_number(noise), "x_t": x, "x_hat": hat}
         for t, noise, x, hat in zip(times.tolist(), ratio, noisy, hats, strict=True)
     ]
 
@@ -146,7 +146,7 @@ def _frames(
 
 
 @final
-class Known(NamedTuple):
+class KnownRows(NamedTuple):
     """A run's data, training rows at unit scale (N, d), and how near held-out rows are to them."""
 
     data: Data
@@ -154,21 +154,23 @@ class Known(NamedTuple):
     usual: float
 
 
-def known_data(run: Run) -> Known:
+def known_data(run: Run) -> KnownRows:
     """Return a run's data; read once, as long as its weights stay."""
     weights = run.path / WEIGHTS
     return _read(str(run.path), weights.stat().st_mtime_ns if weights.exists() else 0)
 
 
 @lru_cache(maxsize=2)
-def _read(path: str, stamp: int) -> Known:
+def _read(path: str, stamp: int) -> KnownRows:
     data = Run(path).data()
     if not isinstance(data, Data):
         raise InputError(f"{path}: the data that it was trained on are not there any more.")
     most = max(2, min(NEIGHBOURS, _MOST_KEPT // math.prod(data.transform.shape)))
     x = _encoded(data.transform, data.sample_batch(most)["row"])
     held_out = _encoded(data.transform, data.held_out_batch(64)["row"])
-    return Known(data, x, float(nearest(held_out, x)[0].median()) if len(held_out) else math.nan)
+    return KnownRows(
+        data, x, float(nearest(held_out, x)[0].median()) if len(held_out) else math.nan
+    )
 
 
 def _encoded(transform: Any, rows: Tensor) -> Tensor:
@@ -194,7 +196,7 @@ def nearest_of(run: Run, model: GenerativeModel, row: np.ndarray) -> dict[str, A
         "item": shown["items"][0],
         "columns": shown["columns"],
         "distance": float(distance[0, 0]),
-        "usual": finite(known.usual),
+        "usual": json_number(known.usual),
         "looked_at": len(known.x),
         "training": len(known.data),
     }
@@ -223,8 +225,8 @@ def held_out_scores_of(
     assert found is not None
     others = np.array([math.nan if score is None else score for score in scores])
     return {
-        "nats": [finite(value) for value in found.scores.tolist()],
-        "p_values": [finite(value) for value in found.p_values(others).tolist()],
+        "nats": [json_number(value) for value in found.scores.tolist()],
+        "p_values": [json_number(value) for value in found.p_values(others).tolist()],
     }
 
 
@@ -295,7 +297,7 @@ def _errors(model: Diffusion, rows: Tensor, draws: int) -> Tensor:
 # --- the cells of a row of a table
 
 
-def cells_of(
+def draws_of_cells(
     model: GenerativeModel, cells: Mapping[str, str], *, n: int, seed: int = 0
 ) -> dict[str, Any]:
     """Return how the empty cells of a row of a table are distributed given the others.

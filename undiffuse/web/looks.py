@@ -24,10 +24,10 @@ from undiffuse.errors import InputError
 from undiffuse.models import GenerativeModel
 from undiffuse.run import Run
 from undiffuse.web.api import Prefer, RunName, Served, answer
-from undiffuse.web.faces import finite, shown_rows
+from undiffuse.web.faces import json_number, shown_rows
 from undiffuse.web.jobs import Job, Outcome
 from undiffuse.web.looking import (
-    cells_of,
+    draws_of_cells,
     held_out_scores_of,
     known_data,
     nearest_of,
@@ -48,7 +48,7 @@ class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Which(_Asked):
+class WhichRows(_Asked):
     """Which rows are meant: those of one of three places."""
 
     job: str | None = None
@@ -58,7 +58,7 @@ class Which(_Asked):
     values: bool = False
 
 
-class One(_Asked):
+class WhichRow(_Asked):
     """Which row is meant."""
 
     job: str | None = None
@@ -67,7 +67,7 @@ class One(_Asked):
     row: Annotated[int, Field(ge=0)] = 0
 
 
-class Drawn(_Asked):
+class WhichPath(_Asked):
     """A sample, as the job that drew it was asked."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -79,7 +79,7 @@ class Drawn(_Asked):
     steps: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 
-class Cells(_Asked):
+class WhichCells(_Asked):
     """A row of a table of which some cells are filled."""
 
     cells: Annotated[dict[str, str], Field(max_length=1024)]
@@ -87,7 +87,7 @@ class Cells(_Asked):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
-class Compared(_Asked):
+class WhichScores(_Asked):
     """Scores that are compared with those of held-out rows."""
 
     scores: Annotated[list[float | None], Field(max_length=100_000)] = []
@@ -97,7 +97,7 @@ class Compared(_Asked):
 
 
 @looks.post("/rows", response_model=None)
-def look_at_rows(name: RunName, asked: Which, service: Served) -> Any:
+def look_at_rows(name: RunName, asked: WhichRows, service: Served) -> Any:
     """Rows as a page shows them: pictures, curves, sounds, cells."""
     run, model = service.opened.open(name)
     found = _found(service, run, asked)
@@ -107,7 +107,7 @@ def look_at_rows(name: RunName, asked: Which, service: Served) -> Any:
 
 @looks.post("/path", response_model=None)
 async def look_at_path(
-    name: RunName, asked: Drawn, service: Served, request: Request, prefer: Prefer = None
+    name: RunName, asked: WhichPath, service: Served, request: Request, prefer: Prefer = None
 ) -> Response:
     """The way of a sample from noise."""
 
@@ -119,7 +119,7 @@ async def look_at_path(
 
 @looks.post("/nearest", response_model=None)
 async def look_at_nearest(
-    name: RunName, asked: One, service: Served, request: Request, prefer: Prefer = None
+    name: RunName, asked: WhichRow, service: Served, request: Request, prefer: Prefer = None
 ) -> Response:
     """The training row that is nearest to a row."""
 
@@ -131,7 +131,7 @@ async def look_at_nearest(
 
 @looks.post("/likelihood", response_model=None)
 async def look_at_likelihood(
-    name: RunName, asked: One, service: Served, request: Request, prefer: Prefer = None
+    name: RunName, asked: WhichRow, service: Served, request: Request, prefer: Prefer = None
 ) -> Response:
     """The log-likelihood of a row, in nats."""
 
@@ -139,7 +139,7 @@ async def look_at_likelihood(
         row = _found(service, run, asked).take([asked.row])
         found = model.likelihood_rows(as_tensor(row).to(model.device))
         numbers = {"nats": float(found.nats[0]), "stderr": float(found.stderr[0])}
-        told = {key: finite(value) for key, value in numbers.items()}
+        told = {key: json_number(value) for key, value in numbers.items()}
         return told | {"kind": found.kind, "meaning": found.meaning}
 
     return await _looked(name, service, request, prefer, look)
@@ -147,7 +147,7 @@ async def look_at_likelihood(
 
 @looks.post("/surprise", response_model=None)
 async def look_at_surprise(
-    name: RunName, asked: One, service: Served, request: Request, prefer: Prefer = None
+    name: RunName, asked: WhichRow, service: Served, request: Request, prefer: Prefer = None
 ) -> Response:
     """Where a row surprises."""
 
@@ -159,19 +159,19 @@ async def look_at_surprise(
 
 @looks.post("/cells", response_model=None)
 async def look_at_cells(
-    name: RunName, asked: Cells, service: Served, request: Request, prefer: Prefer = None
+    name: RunName, asked: WhichCells, service: Served, request: Request, prefer: Prefer = None
 ) -> Response:
     """How the empty cells of a row of a table are distributed."""
 
     def look(run: Run, model: GenerativeModel) -> Any:
-        return cells_of(model, asked.cells, n=asked.n, seed=asked.seed)
+        return draws_of_cells(model, asked.cells, n=asked.n, seed=asked.seed)
 
     return await _looked(name, service, request, prefer, look)
 
 
 @looks.post("/held-out-scores", response_model=None)
 async def look_at_held_out_scores(
-    name: RunName, asked: Compared, service: Served, request: Request, prefer: Prefer = None
+    name: RunName, asked: WhichScores, service: Served, request: Request, prefer: Prefer = None
 ) -> Response:
     """The log-likelihoods of held-out rows, and the p-values of scores among them."""
 
@@ -218,7 +218,7 @@ router.include_router(toys)
 
 
 @final
-class Found(NamedTuple):
+class RowsAt(NamedTuple):
     """Rows of one place, and what they are called."""
 
     rows: Readable
@@ -245,7 +245,7 @@ class Found(NamedTuple):
         return facts | shown_rows(model, taken, values=values)
 
 
-def _found(service: Service, run: Run, asked: Which | One) -> Found:
+def _found(service: Service, run: Run, asked: WhichRows | WhichRow) -> RowsAt:
     if sum([asked.job is not None, asked.upload is not None, asked.held_out]) != 1:
         raise InputError("looks: name one of job, upload and held_out.")
     if asked.held_out:
@@ -257,4 +257,4 @@ def _found(service: Service, run: Run, asked: Which | One) -> Found:
         if job.result is None or job.run != run.path.name:
             raise InputError("looks: this job has drawn no rows of this run.")
         own = conform(job.result.file, run.config["data"])
-    return Found(own.readable, len(own), own.names, own.notes)
+    return RowsAt(own.readable, len(own), own.names, own.notes)
