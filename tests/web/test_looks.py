@@ -250,7 +250,7 @@ def test_rows_of_a_job_are_those_that_it_drew(shared: Any) -> None:
 
 @pytest.mark.parametrize(
     ("cloud", "name"),
-    [*((cloud, "linear") for cloud in CLOUDS), *(("eight", name) for name in TOY_SCHEDULES)],
+    [*((cloud, "linear") for cloud in CLOUDS), *(("eight", name) for name in TOY_SCHEDULES[:2])],
 )
 def test_the_toy_is_the_oracle(cloud: str, name: str) -> None:
     found, schedule = toy(cloud, name), SCHEDULES[name]()
