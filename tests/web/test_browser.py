@@ -290,6 +290,18 @@ def test_an_image_is_completed_where_it_was_painted_over(visit: Visit) -> None:
     visit.whole()
 
 
+def test_empty_numbers_of_a_vector_are_drawn(visit: Visit) -> None:
+    visit.go("run/rows/complete", ".options input")
+    kept = visit.page.input_value(".options input >> nth=1")
+    visit.page.fill(".options input >> nth=0", "")
+    visit.page.fill("form input >> nth=0", "3")
+    visit.page.click("button.primary")
+    visit.see("h3:has-text('Completions')")
+    cells = visit.texts("tbody td:nth-child(2)")
+    assert [float(cell) for cell in cells] == [pytest.approx(float(kept), rel=1e-4)] * 3
+    visit.whole()
+
+
 def test_empty_cells_are_filled(visit: Visit) -> None:
     visit.go("run/table/complete", ".options input")
     visit.page.click("button.primary")
