@@ -19,7 +19,7 @@ export function row(item, columns, label) {
     h("div", null, h("dt", null, columns[i]), h("dd", null, cell === "" ? "–" : cell))));
 }
 
-export const player = (item, label) => item.sound && h("audio", { controls: true, preload: "none", src: item.sound, "aria-label": label });
+export const player = (item, label) => item.sound && h("audio", { controls: true, preload: "metadata", src: item.sound, "aria-label": label });
 
 // All rows: tiles, or a table of their cells with the picture of all of them. `chosen(i)` opens one.
 export function rows(shown, label, chosen = null) {
