@@ -130,7 +130,9 @@ def test_a_model_of_one_pass_has_no_path(tmp_path: Path) -> None:
     model = ud.vae(ud.load(np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)))
     found = path_of(model, seed=0, row=1)
     assert found["frames"] == []
-    assert found["sample"]["items"] == shown_rows(model, model.sample_rows(2))["items"][1:]
+    wanted = model.sample_rows(2)[1].tolist()  # equal to rounding, whatever the batch
+    [item] = found["sample"]["items"]
+    assert [float(cell) for cell in item["cells"]] == pytest.approx(wanted, rel=1e-4, abs=1e-5)
     with pytest.raises(InputError, match="one pass"):
         path_of(model, seed=0, row=0, guidance=2.0)
 
