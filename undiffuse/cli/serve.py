@@ -104,10 +104,11 @@ def _hosts(options: ServeOptions) -> tuple[str, ...]:
 def _listen(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises InputError if it cannot."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
+        family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        sock = socket.socket(family, kind)
+        # asyncio lets no answer wait for an acknowledgement (40 ms) only where TCP is named
+        sock = socket.socket(family, kind, protocol)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(address)
