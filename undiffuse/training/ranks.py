@@ -25,7 +25,7 @@ from torch import distributed as dist
 from undiffuse.errors import InputError
 from undiffuse.rank import launched
 
-Found = TypeVar("Found")
+Made = TypeVar("Made")
 
 BUCKET = 2**22  # numbers that are sent at once
 PATIENCE = timedelta(minutes=30)  # for the others, such as an evaluation on rank 0
@@ -100,7 +100,7 @@ class Ranks:
             _send(kept[name])
         return kept
 
-    def together(self, work: Callable[[], Found]) -> Found:
+    def together(self, work: Callable[[], Made]) -> Made:
         """Return what `work` does; if it is refused on one rank, it is on all, in its words.
 
         Raises:
