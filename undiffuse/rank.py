@@ -1,6 +1,7 @@
 """Which of several processes this is, by the environment of their launcher; known before torch is.
 
-`torchrun` sets RANK and WORLD_SIZE, `srun` SLURM_PROCID and SLURM_NTASKS.
+`torchrun` sets RANK and WORLD_SIZE, `srun` SLURM_PROCID and SLURM_STEP_NUM_TASKS. Where MASTER_ADDR
+does not say how to reach the first, the processes are several that know nothing of each other.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Mapping
 def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
     """Return (rank, size) of a process that was started with others; None for one alone.
 
-    >>> launched({"RANK": "1", "WORLD_SIZE": "2"}), launched({})
+    >>> launched({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1"}), launched({})
     ((1, 2), None)
     """
+    if not environment.get("MASTER_ADDR"):
+        return None
     for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
         place = environment.get(rank, ""), environment.get(size, "")
         if all(word.isdigit() for word in place) and int(place[1]) > 1:
