@@ -23,7 +23,7 @@ TEXT = {".py", ".md", ".toml", ".txt", ".html", ".js", ".css", ".yml", ".yaml", 
 # front.
 INTERFACES = {
     "interfaces", "options", "declared", "errors", "parts", "atomic", "seeds", "device", "duration",
-    "reading", "room", "lock", "called", "shown", "notebook", "plugged", "remote",
+    "reading", "room", "lock", "called", "shown", "notebook", "plugged", "remote", "rank",
 }  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "lock": {"errors"},
     "room": {"errors"},
     "seeds": set(),
+    "rank": set(),
     "plugged": {"errors"},
     "declared": {"errors", "plugged"},
     "options": {"declared", "errors"},

@@ -1,6 +1,7 @@
 """What the command line writes: text for people on standard error, results on standard output.
 
-`--quiet` silences the text, `--json` prints the result as one JSON object; errors always appear.
+`--quiet` silences the text, `--json` prints the result as one JSON object; errors always appear. Of
+several processes that work together only the first writes.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from typing import Any, final
 from rich.console import Console
 from rich.text import Text
 
+from undiffuse.rank import follows
+
 
 @final
 class Terminal:
     """Standard error for words (none if `quiet`), standard output for the result (if `as_json`)."""
 
     def __init__(self, *, quiet: bool | None = False, as_json: bool | None = False) -> None:
-        self.console = Console(stderr=True, quiet=bool(quiet), highlight=False, soft_wrap=True)
-        self.quiet, self.as_json = bool(quiet), bool(as_json)
+        self.quiet, self.as_json = bool(quiet) or follows(), bool(as_json) and not follows()
+        self.console = Console(stderr=True, quiet=self.quiet, highlight=False, soft_wrap=True)
 
     @property
     def lively(self) -> bool:

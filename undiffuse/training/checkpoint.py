@@ -550,10 +550,10 @@ def check_same(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str) 
     The model has to be the same, and the data have to have the same fingerprint and transform, and
     be mirrored or not as they were; they may have moved.
     """
-    difference = _difference(recorded.get("model"), now["model"], "model")
-    if difference is not None:
+    other = difference(recorded.get("model"), now["model"], "model")
+    if other is not None:
         raise InputError(
-            f"{where}: cannot be resumed with another model ({difference}); "
+            f"{where}: cannot be resumed with another model ({other}); "
             "leave the model's options as they were, or start a run of its own with --init."
         )
     for key in ("fingerprint", "transform", "mirrored"):
@@ -564,12 +564,14 @@ def check_same(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str) 
             )
 
 
-def _difference(recorded: Any, now: Any, place: str) -> str | None:
-    """Where two trees first differ, and how."""
+def difference(recorded: Any, now: Any, place: str) -> str | None:
+    """Return where two trees first differ, and how; None if they are equal."""
     if isinstance(recorded, Mapping) and isinstance(now, Mapping):
-        keys = dict.fromkeys([*recorded, *now])
-        found = (_difference(recorded.get(key), now.get(key), f"{place}.{key}") for key in keys)
-        return next((difference for difference in found if difference is not None), None)
+        for key in dict.fromkeys([*recorded, *now]):
+            within = f"{place}.{key}".lstrip(".")
+            if found := difference(recorded.get(key), now.get(key), within):
+                return found
+        return None
     return None if recorded == now else f"{place} was {_short(recorded)} and is now {_short(now)}"
 
 
