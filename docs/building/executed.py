@@ -1,9 +1,9 @@
 """Runs the ```sh blocks of the how-to pages and puts what they print below each.
 
 The blocks of a page run one after the other in a folder of their own, which holds the programs of
-examples/. A block that fails fails the build. What was printed is kept by a hash of the blocks and of the package, and so are the
-outputs of the gallery, which Sphinx-Gallery keeps by a hash of each script alone. With
-`-D plot_gallery=0` nothing runs, neither here nor there.
+examples/. A block that fails fails the build. What was printed is kept by a hash of the blocks and
+of the package, and so are the outputs of the gallery, which Sphinx-Gallery keeps by a hash of each
+script alone. With `-D plot_gallery=0` nothing runs, neither here nor there.
 """
 
 from __future__ import annotations
