@@ -77,8 +77,9 @@ bench: $(STAMP)
 
 docs: $(DOCS_STAMP)
 	@$(BIN)/python scripts/docs.py
-	@echo "Building the site; the first time runs its examples, which takes some minutes."
+	@echo "Building the site; the first time runs its examples, which takes six minutes of a processor."
 	@$(ONE_THREAD) MPLBACKEND=agg $(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . docs/_build/html
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q tests/test_site.py
 	@echo "The site: $(CURDIR)/docs/_build/html/index.html"
 
 $(DOCS_STAMP): $(STAMP)
