@@ -134,7 +134,7 @@ def spoil_tree(file: str) -> Spoil:
 def test_hostile_trees(file: str, total: int, place: Path) -> None:
     codes = survive(place, total, spoil_tree(file), TREES[file])
     print(f"{file}: {total} trees, exit codes {dict(codes)}")
-    if file in ("log.jsonl", "sampler.json"):  # what is damaged in them is left out
+    if file in ("log.jsonl", "sampler.json", "backend.json"):  # what is damaged in them is left out
         assert set(codes) == {0}
     else:
         assert codes[2] > 0  # some of the trees were hostile
