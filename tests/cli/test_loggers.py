@@ -287,7 +287,7 @@ def test_mlflow_takes_the_same_numbers(tmp_path, monkeypatch, heard):
 
 @pytest.mark.parametrize("text", ["", "../../x", "a b", "-" * 101, "\n\n", "é"])
 def test_a_name_that_no_dashboard_gave_begins_another_run(tmp_path, text):
-    (tmp_path / ".wandb").write_text(text)
+    (tmp_path / ".wandb-run").write_text(text)
     assert begun_as(tmp_path, "wandb") is None
     keep_begun(tmp_path, "wandb", "ab12-x_y")
     assert begun_as(tmp_path, "wandb") == "ab12-x_y"

@@ -203,7 +203,7 @@ class MLflow(Logger):
 def begun_as(folder: Path | None, package: str) -> str | None:
     """Return what a dashboard calls the run that it began for a folder; None: it has not."""
     try:
-        text = "" if folder is None else read_text(folder / f".{package}", most=200).strip()
+        text = "" if folder is None else read_text(folder / f".{package}-run", most=200).strip()
     except (OSError, ValueError):
         return None
     return text if re.fullmatch(r"[A-Za-z0-9_-]{1,100}", text) else None
@@ -212,7 +212,7 @@ def begun_as(folder: Path | None, package: str) -> str | None:
 def keep_begun(folder: Path | None, package: str, name: str) -> None:
     """Keep what a dashboard calls a run in its folder: resuming and the report go on with it."""
     if folder is not None:
-        with atomic_file(folder / f".{package}") as temporary:
+        with atomic_file(folder / f".{package}-run") as temporary:
             temporary.write_text(name + "\n", encoding="utf-8")
 
 

@@ -38,6 +38,11 @@ class _Data(TypedDict):
     classes: NotRequired[list[str]]
 
 
+_Origin = with_config(_SOUND)(
+    TypedDict("_Origin", {"from": str, "steps": _Count | None, "weights": str | None})
+)
+
+
 @with_config(_SOUND)
 class _Config(TypedDict):
     format: int
@@ -48,6 +53,7 @@ class _Config(TypedDict):
     data: _Data
     training: dict[str, Any]
     plugins: NotRequired[list[dict[str, str]]]
+    origin: NotRequired[_Origin | None]
 
 
 @with_config(_SOUND)
