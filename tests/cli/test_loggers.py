@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import time
 import wave
 
 import numpy as np
@@ -238,20 +239,29 @@ def send_more(name, folder, heard, tmp_path):
     assert [event["said"] for event in said if event["event"] == "logger"] == []
 
 
+def written(file, text):
+    """Whether wandb's own process, which may be behind by a moment, writes a text into a file."""
+    until = time.monotonic() + 20
+    while text not in file.read_bytes():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def test_wandb_offline_takes_the_same_numbers(tmp_path, monkeypatch, heard):
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     trained(tmp_path / "r", loggers=["wandb"])
     (file,) = (tmp_path / "r" / "wandb").glob("offline-run-*/run-*.wandb")
-    written = file.read_bytes()
-    assert b"held_out/loss" in written
+    assert written(file, b"held_out/loss")
     assert wandb.run is None  # it was finished
     begun = begun_as(tmp_path / "r", "wandb")
     assert file.name == f"run-{begun}.wandb"
     send_more("wandb", tmp_path / "r", heard, tmp_path)
     (more,) = {*(tmp_path / "r" / "wandb").glob(f"offline-run-*/run-{begun}.wandb")} - {file}
-    assert b"report/quality/frechet" in more.read_bytes()
+    assert written(more, b"report/quality/frechet")
     media = [one for one in (more.parent / "files" / "media").rglob("*") if one.is_file()]
     assert {one.suffix for one in media} == {".png", ".wav", ".html"}
     sound = next(one for one in media if one.suffix == ".wav")
