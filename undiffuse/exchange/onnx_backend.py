@@ -89,7 +89,7 @@ def _in_onnxruntime(model: Diffusion, run: Run) -> OnnxNetwork:
     return OnnxNetwork(model.network, network_file(model, run), tuple(conditions_of(model)))
 
 
-def compared(model: Diffusion, run: Run) -> tuple[Speed, ...]:
+def measure_backends(model: Diffusion, run: Run) -> tuple[Speed, ...]:
     """Measure both on this machine, and keep that in the run.
 
     Nothing is measured of a run of the hub, and of one that is being trained.

@@ -24,7 +24,7 @@ from undiffuse.called import called
 from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.diffusion.noise import RowNoise
 from undiffuse.errors import InputError
-from undiffuse.exchange.onnx_backend import Speed, compared
+from undiffuse.exchange.onnx_backend import Speed, measure_backends
 from undiffuse.exchange.onnx_loop import whole_sampler
 from undiffuse.exchange.onnx_network import (
     LARGEST,
@@ -108,7 +108,7 @@ def to_onnx(
     model.cpu().eval()
     try:
         made = _written(model, what, place, own, whole=whole, method=method, steps=steps)
-        return made if own is None else replace(made, speed=compared(model, own))
+        return made if own is None else replace(made, speed=measure_backends(model, own))
     finally:
         model.to(device).train(training)
 
