@@ -449,7 +449,7 @@ WRONG = {
     "decode undoes encode": Astray,
     "restores transform and form": Unrestored,
     "conform to a run": Mistaken,
-    "takes start, numbers": Closed,
+    "takes a run, its samples": Closed,
 }
 """A part of each law that a wrong part breaks, and that part."""
 
