@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check faults house mutants bench docs dist pictures pins clean
+.PHONY: help venv demo test check faults house mutants bench browser docs dist pictures pins clean
 
 PACKAGE ?= undiffuse/diffusion
 SAMPLE ?= 300
@@ -24,6 +24,7 @@ help:
 	@echo "make house   files, lines of code, import circles, names defined twice, registries without a law"
 	@echo "make mutants break the code of PACKAGE= in SAMPLE=300 places and count what TESTS= notice (an hour at most)"
 	@echo "make bench   the overhead benchmark: fit, sample, import, memory"
+	@echo "make browser run the example that samples in a browser; npm fetches onnxruntime-web (33 MB, once)"
 	@echo "make docs    build the documentation site in docs/_build/html: its pages that are written by programs, links, examples"
 	@echo "make dist    build the wheel and the source archive in dist/"
 	@echo "make pictures draw the pictures of docs/systems again (two minutes)"
@@ -76,10 +77,18 @@ mutants: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/overhead.py
 
+browser: $(STAMP) examples/onnx_browser/node_modules
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests/exchange/test_onnx_browser.py
+
+examples/onnx_browser/node_modules: examples/onnx_browser/package-lock.json
+	@npm ci --silent --ignore-scripts --no-audit --no-fund --prefix examples/onnx_browser
+	@touch $@
+
 docs: $(DOCS_STAMP)
 	@$(BIN)/python scripts/docs.py
-	@echo "Building the site; the first time runs its examples, which takes some minutes."
+	@echo "Building the site; the first time runs its examples, which takes six minutes of a processor."
 	@$(ONE_THREAD) MPLBACKEND=agg $(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . docs/_build/html
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q tests/test_site.py
 	@echo "The site: $(CURDIR)/docs/_build/html/index.html"
 
 $(DOCS_STAMP): $(STAMP)

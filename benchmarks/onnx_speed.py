@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import undiffuse as ud
-from undiffuse.exchange.onnx_files import session_of
+from undiffuse.exchange.onnx_network import session_of
 
 
 def main() -> None:

@@ -102,6 +102,15 @@ def test_what_is_wrong_with_a_run_is_one_sentence(copy, what):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("origin", ["there", [], {}, {"from": 3}, {"from": "a", "steps": "b"}])
+def test_an_origin_that_none_is_is_one_sentence(copy, origin):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"origin": origin}))
+    with pytest.raises(InputError, match=r"config\.json is damaged") as refused:
+        Run(copy)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_file_is_no_run(tmp_path):
     (tmp_path / "x.npy").write_bytes(b"")
     with pytest.raises(InputError, match="no such folder"):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import undiffuse
 import undiffuse.sklearn
@@ -98,6 +101,7 @@ def test_blocks_run_in_order_once_and_a_failure_is_one(monkeypatch, tmp_path):
         assert len(count.read_text().splitlines()) == runs
     with pytest.raises(RuntimeError, match="ended with 3: no"):
         executed.outputs_of(["echo no; exit 3\n"], "1")
+    assert executed.outputs_of(["ls examples\n"], "1") == ["onnx_numpy.py"]
     assert executed.shown("\n".join(map(str, range(99)))).count("\n") == executed.MOST + 4
 
 
@@ -149,29 +153,57 @@ def test_the_site_fetches_nothing_and_its_examples_ran():
     assert (SITE / "searchindex.js").stat().st_size > 10_000
 
 
-@built
-@pytest.mark.parametrize("width", [400, 1280])
-def test_pages_open_in_a_browser_and_search_finds(width):
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
+@pytest.fixture(scope="module")
+def chromium():
+    """The browser of this machine, driven by Playwright."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
         pytest.skip("no chromium on this machine (Debian: apt install chromium)")
     sync_api = pytest.importorskip("playwright.sync_api")
-    requests, errors = [], []
     with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+            executable_path=program, args=["--no-sandbox", "--disable-gpu"]
         )
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        for name in ("index", "gallery/plot_1_images", "api/models"):
-            page.goto((SITE / "docs" / f"{name}.html").as_uri())
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            assert page.evaluate(
-                "[...document.querySelectorAll('article img')].every(i => i.naturalWidth > 0)"
-            )
-        page.goto((SITE / "search.html").as_uri() + "?q=overfitting")
-        page.wait_for_selector("ul.search li a")
+        yield browser
         browser.close()
+
+
+def screenshot(page):
+    """What the page looks like: grey levels (H, W)."""
+    return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"))
+
+
+@built
+@pytest.mark.parametrize("width", [390, 1280])
+def test_pages_open_in_a_browser_and_search_finds(chromium, width):
+    requests, errors = [], []
+    page = chromium.new_page(viewport={"width": width, "height": 900})
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for name, heading, images in (
+        ("index", "undiffuse", 0),
+        ("gallery/plot_1_images", "Images", 4),
+        ("api/models", "Models", 0),
+    ):
+        looks = {}
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.goto((SITE / "docs" / f"{name}.html").as_uri())
+            assert page.inner_text("h1").startswith(heading)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            sizes = page.eval_on_selector_all("article img", "all => all.map(i => i.naturalWidth)")
+            assert len(sizes) >= images
+            assert all(size > 0 for size in sizes)
+            looks[scheme] = screenshot(page)
+        assert np.median(looks["light"]) > 200  # paper
+        assert np.median(looks["dark"]) < 60
+        for look in looks.values():  # there is print on it
+            assert (np.abs(look - np.median(look)) > 60).mean() > 0.02
+    page.goto((SITE / "search.html").as_uri() + "?q=overfitting")
+    page.wait_for_selector("ul.search li a")
+    assert "Questions" in page.inner_text("ul.search")
+    page.click("ul.search li a:has-text('Questions')")
+    assert page.inner_text("h1").startswith("Questions")
+    page.close()
     assert not errors
     assert not [url for url in requests if url.startswith("http")]

@@ -157,3 +157,13 @@ def test_a_frame_of_any_columns_is_scored_sampled_and_filled_as_it_came():
 def test_what_cannot_be_is_refused_in_a_sentence(made, said, rows):
     with pytest.raises(ud.InputError, match=said):
         made.fit(rows[:20]).score_samples(rows[:2])
+
+
+def test_a_column_that_is_often_missing_is_filled_without_gaps():
+    random = np.random.default_rng(5)
+    frame = pd.DataFrame({"a": random.normal(size=120), "b": random.integers(0, 9, 120) * 1.0})
+    frame.loc[random.random(120) < 0.4, "b"] = np.nan
+    imputer = Imputer(**SMALL).fit(frame)
+    whole = imputer.transform(frame)
+    assert whole.notna().all(axis=None)
+    assert imputer.transform(frame[::-1]).equals(whole[::-1])

@@ -103,6 +103,20 @@ class Transform(Protocol):
         ...
 
 
+@final
+@dataclass(frozen=True)
+class Preview:
+    """A few samples as a person meets them.
+
+    Attributes:
+        picture: all of them.
+        sound: the first of them as a WAV file; None for rows that are not heard.
+    """
+
+    picture: Image.Image
+    sound: bytes | None = None
+
+
 @runtime_checkable
 class Form(Protocol):
     """How rows look to a person: how they are returned, written and pictured."""
@@ -138,6 +152,10 @@ class Form(Protocol):
 
     def preview(self, rows: np.ndarray) -> Image.Image:
         """Return one picture of all these rows."""
+        ...
+
+    def sound(self, rows: np.ndarray) -> bytes | None:
+        """Return the first of these rows, one after another, as a WAV file; None if silent."""
         ...
 
     def remarks(self, rows: np.ndarray) -> Sequence[str]:
@@ -343,8 +361,8 @@ class Trainable(nn.Module, ABC):
         return 0
 
     @abstractmethod
-    def preview(self, n: int, *, seed: int, stop: Stop) -> Image.Image | None:
-        """Draw `n` samples and return a picture of them.
+    def preview(self, n: int, *, seed: int, stop: Stop) -> Preview | None:
+        """Draw `n` samples and return a picture of them, and recordings to be heard.
 
         None for data that have no pictures, and if `stop()`, which is polled meanwhile, was true.
         """

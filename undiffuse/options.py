@@ -389,6 +389,11 @@ class DataOptions(SourceOptions):
     ] = None
 
 
+_DASHBOARDS = Doc(
+    "Dashboards to log to as well: tensorboard, wandb, mlflow{loggers}, e.g. tensorboard,wandb."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
     """The options of `undiffuse train`."""
@@ -406,13 +411,7 @@ class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
         Also("from"),
         Doc("What to start from: a run, hf://OWNER/NAME, or the folder of a diffusers pipeline."),
     ] = None
-    log: Annotated[
-        tuple[str, ...] | None,
-        Doc(
-            "Dashboards to log to as well: tensorboard, wandb, mlflow{loggers}, e.g. "
-            "tensorboard,wandb."
-        ),
-    ] = None
+    log: Annotated[tuple[str, ...] | None, _DASHBOARDS] = None
     model: Annotated[ModelOptions, Doc("Model")] = field(default_factory=ModelOptions)
     training: Annotated[TrainingDetails, Doc("Training")] = field(default_factory=TrainingDetails)
     data: Annotated[DataOptions, Doc("Data")] = field(default_factory=DataOptions)
@@ -476,11 +475,12 @@ class SampleOptions(Batched, Writing):
         ),
     ] = None
     backend: Annotated[
-        Literal["torch", "onnx"],
+        Literal["auto", "torch", "onnx"],
         Doc(
-            "What computes the network: torch, or onnxruntime on the CPU, onnx (default {default})."
+            "What computes the network: torch, onnx (onnxruntime on the CPU), or auto: what "
+            "undiffuse export measured to be faster, else torch (default {default})."
         ),
-    ] = "torch"
+    ] = "auto"
     trajectory: Annotated[
         bool, Doc("Also write the samples after every step: OUT-trajectory.png or .npy.")
     ] = False
@@ -601,6 +601,7 @@ class EvaluateOptions(EvaluationOptions, FeatureOptions, Writing):
         None
     )
     out: Annotated[str | None, Doc("Folder to write the report to (default: the run).")] = None
+    log: Annotated[tuple[str, ...] | None, _DASHBOARDS] = None
     overwrite: Annotated[bool, Doc("Write to --out even if it holds other files.")] = False
 
 

@@ -171,10 +171,13 @@ def _executed(typed: str, text: str, where: str, sha256: str) -> ModuleType:
         line = f", line {problem.lineno}" if isinstance(problem, SyntaxError) else ""
         why = problem.msg if isinstance(problem, SyntaxError) else str(problem)
         raise InputError(f"{where}{line}: is not valid Python ({why}); correct it.") from None
+    except (RecursionError, MemoryError):
+        why = "it is nested too deeply"
+        raise InputError(f"{where}: is not valid Python ({why}); correct it.") from None
     sys.modules[name] = module
     try:
         exec(code, module.__dict__)
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         del sys.modules[name]
         own = [one for one in traceback.extract_tb(problem.__traceback__) if one[0] == str(path)]
         line = f", line {own[-1].lineno}" if own else ""
@@ -230,7 +233,7 @@ def _check_part(where: str, group: str, name: Any, part: Any, origin: Origin) ->
     if group in ("steps", "kinds", "loggers"):
         try:
             part()
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             raise InputError(
                 f"{what}: cannot be made without arguments ({_short(problem)}); give them defaults."
             ) from problem
@@ -297,7 +300,7 @@ def _imported(entry: Entry, where: str) -> Any:
         part: Any = import_module(module.strip())
         for name in attributes.strip().split("."):
             part = getattr(part, name)
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         what = f"{where}: {GROUPS[entry.group]} {entry.name}"
         raise InputError(f"{what}: could not be loaded ({_short(problem)})") from problem
     return part

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from undiffuse.atomic import write_json
 from undiffuse.called import called
 from undiffuse.duration import format_duration
 from undiffuse.errors import InputError
@@ -34,7 +35,7 @@ from undiffuse.plugged import installed, require
 from undiffuse.remote import PREFIX
 from undiffuse.room import bounded, check_room
 from undiffuse.shown import card
-from undiffuse.training.checkpoint import LOG, SAMPLER, SAMPLES, WEIGHTS, Record, RunFolder
+from undiffuse.training.checkpoint import BACKEND, LOG, SAMPLER, SAMPLES, WEIGHTS, Record, RunFolder
 from undiffuse.training.log import read_log
 from undiffuse.training.state import load_weights
 
@@ -146,6 +147,15 @@ class Run:
             f"{self.given}: its {SAMPLER} is damaged ({problem}) and was not used; "
             f"write it anew with undiffuse tune {shlex.quote(self.given)}"
         )
+
+    def backend(self) -> dict[str, Any] | None:
+        """Return backend.json; None without it. Raises ValueError if it is damaged."""
+        return self._folder.backend()
+
+    def keep_backend(self, tree: Mapping[str, Any]) -> None:
+        """Write backend.json. Raises InputError if the run is being trained."""
+        with self._folder.locked():
+            write_json(self.path / BACKEND, tree)
 
     def keep_tuned(self, model: GenerativeModel) -> None:
         """Write how the model is sampled into the run. Raises InputError if it is being trained."""

@@ -37,6 +37,8 @@ from undiffuse.seeds import mix
 from undiffuse.training import fit as train
 
 _DRAWS = 1 << 42  # between the numbers of the draws for one row, which are below 2^40
+_AGAIN = 1 << 52  # between the numbers of attempts to fill a gap
+_ATTEMPTS = 30
 _CALIBRATION = 1  # what a seed is mixed with for held-out rows, which have noise of their own
 
 
@@ -114,6 +116,13 @@ class _Estimator(BaseEstimator):
         numbers = content_numbers(np.ascontiguousarray(given.rows))[:, None]
         numbers = (numbers + _DRAWS * np.arange(draws)).reshape(-1)
         drawn = self.model_.sample_rows(draws, given=given, seed=self.seed_, first=numbers)
+        for attempt in range(1, _ATTEMPTS):  # a cell can be missing in a sample, too: not in these
+            places = np.flatnonzero(np.isnan(drawn).any(1))
+            if not len(places):
+                break
+            first = numbers[places] + _AGAIN * attempt
+            one = given.at(places // draws)
+            drawn[places] = self.model_.sample_rows(1, given=one, seed=self.seed_, first=first)
         return [drawn[k::draws] for k in range(draws)]
 
     def _presented(self, rows: np.ndarray) -> Any:

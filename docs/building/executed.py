@@ -1,9 +1,9 @@
 """Runs the ```sh blocks of the how-to pages and puts what they print below each.
 
-The blocks of a page run one after the other in an empty folder of their own. A block that fails
-fails the build. What was printed is kept by a hash of the blocks and of the package, and so are the
-outputs of the gallery, which Sphinx-Gallery keeps by a hash of each script alone. With
-`-D plot_gallery=0` nothing runs, neither here nor there.
+The blocks of a page run one after the other in a folder of their own, which holds the programs of
+examples/. A block that fails fails the build. What was printed is kept by a hash of the blocks and
+of the package, and so are the outputs of the gallery, which Sphinx-Gallery keeps by a hash of each
+script alone. With `-D plot_gallery=0` nothing runs, neither here nor there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 CACHE = ROOT / "docs" / "_build" / "executed"
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RUN = "docs/howto/"
 BLOCK = re.compile(r"^```sh\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 MOST = 40  # lines that are shown of what a block prints
@@ -28,7 +30,7 @@ MOST = 40  # lines that are shown of what a block prints
 def package_hash() -> str:
     """A hash of all that the outputs depend on besides the pages."""
     total = hashlib.sha256()
-    for file in sorted((ROOT / "undiffuse").rglob("*.py")):
+    for file in [*sorted((ROOT / "undiffuse").rglob("*.py")), *EXAMPLES]:
         total.update(file.read_bytes())
     return total.hexdigest()
 
@@ -59,6 +61,9 @@ def outputs_of(blocks: list[str], key: str) -> list[str]:
     if kept.exists():
         return json.loads(kept.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
+        (examples := Path(folder, "examples")).mkdir()
+        for file in EXAMPLES:
+            shutil.copy(file, examples)
         outputs = [printed(block, Path(folder)).replace(folder, ".") for block in blocks]
     CACHE.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(outputs), encoding="utf-8")

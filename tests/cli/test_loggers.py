@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
+import time
+import wave
 
 import numpy as np
 import pytest
@@ -11,7 +14,15 @@ import torch
 
 import undiffuse as ud
 from undiffuse.errors import InputError
-from undiffuse.training.loggers import LOGGERS, Logger, find_loggers, numbers_of
+from undiffuse.training.loggers import (
+    LOGGERS,
+    Logger,
+    Relay,
+    begun_as,
+    find_loggers,
+    keep_begun,
+    numbers_of,
+)
 
 ROWS = np.random.default_rng(0).normal(size=(120, 2))
 OPTIONS = {"steps": 6, "log_every": 2, "evaluate_every": 3, "precision": "float32"}
@@ -36,6 +47,12 @@ class Recorder(Logger):
 
     def picture(self, step, name, file):
         self._take("picture", step, name, file.read_bytes()[:4])
+
+    def sound(self, step, name, file):
+        self._take("sound", step, name, file.read_bytes())
+
+    def page(self, step, name, file):
+        self._take("page", step, name, file.read_bytes())
 
     def close(self):
         self._take("close")
@@ -105,6 +122,41 @@ def test_a_logger_that_fails_is_left_out_and_training_is_the_same(tmp_path, fail
     assert texts == ["logger Recorder: failed and is left out (ConnectionError: server is gone)"]
 
 
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory):
+    """A folder of a run on recordings, and what a logger was told of it."""
+    soundfile = pytest.importorskip("soundfile")
+    place, recorder = tmp_path_factory.mktemp("heard"), Recorder()
+    (place / "tones").mkdir()
+    for i in range(8):
+        tone = 0.5 * np.sin(2 * np.pi * (200 + 20 * i) * np.arange(512) / 8000)
+        soundfile.write(place / "tones" / f"{i}.wav", tone, 8000)
+    model = ud.edm(width=8, blocks=1, multipliers=(1,))
+    data = ud.load(place / "tones", size=256, held_out=2)
+    ud.fit(model, data, out=place / "r", steps=1, samples=3, loggers=[recorder])
+    return place / "r", recorder.told
+
+
+def test_recordings_are_heard_as_they_are_drawn(heard):
+    folder, told = heard
+    (event,) = [event for event in events_of(folder) if event["event"] == "samples"]
+    (sound,) = [rest for kind, *rest in told if kind == "sound"]
+    file = folder / "samples" / "step-000001.wav"
+    assert event["path"] == str(file.with_suffix(".png"))
+    assert sound == [1, "samples/sound", file.read_bytes()]
+    model = ud.open(folder)
+    rows = model.sample_rows(3, seed=0, **model.preview_options)
+    with wave.open(str(file)) as recording:
+        assert (recording.getnchannels(), recording.getframerate()) == (1, 8000)
+        values = np.frombuffer(recording.readframes(10**6), "<i2")
+    pause = 1600  # 0.2 s
+    assert len(values) == 3 * 256 + 2 * pause
+    for i, row in enumerate(rows):
+        begun = i * (256 + pause)
+        assert np.abs(values[begun : begun + 256] - row.reshape(-1).astype(float)).max() <= 1
+        assert not values[begun + 256 : begun + 256 + pause].any()
+
+
 def test_every_logger_says_what_to_install(monkeypatch):
     real = importlib.import_module
 
@@ -153,20 +205,73 @@ def test_tensorboard_reads_the_same_numbers(cli, tmp_path):
     assert "options/text_summary" in board.Tags()["tensors"]
 
 
-def test_wandb_offline_takes_the_same_numbers(tmp_path, monkeypatch):
+def test_tensorboard_plays_the_same_recordings(heard, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger, file = LOGGERS["tensorboard"](), heard[0] / "samples" / "step-000001.wav"
+    logger.start(tmp_path, {})
+    logger.sound(1, "samples/sound", file)
+    logger.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    (kept,) = board.Audio("samples/sound")
+    assert (kept.step, kept.sample_rate) == (1, 8000)
+    values = []
+    for source in (str(file), io.BytesIO(kept.encoded_audio_string)):
+        with wave.open(source) as recording:
+            values.append(np.frombuffer(recording.readframes(10**6), "<i2").astype(int))
+    assert np.abs(values[0] - values[1]).max() <= 1
+    assert np.abs(values[0]).max() > 100
+
+
+def send_more(name, folder, heard, tmp_path):
+    """Send recordings and a page to a dashboard that has a run of the folder already."""
+    said, page = [], tmp_path / "report.html"
+    page.write_text("<!doctype html><title>Report</title><p>all is well")
+    picture = heard[0] / "samples" / "step-000001.png"
+    relay = Relay(find_loggers([name]), said.append, folder=folder, config={"steps": 7}, every=1)
+    relay({"event": "start", "step": 6})
+    relay({"event": "samples", "step": 6, "path": str(picture)})
+    figures = {"quality": {"frechet": 2.5}}
+    relay({"event": "report", "step": 6, "figures": figures, "path": str(page)})
+    relay.close()
+    assert [event["said"] for event in said if event["event"] == "logger"] == []
+
+
+def written(file, text):
+    """Whether wandb's own process, which may be behind by a moment, writes a text into a file."""
+    until = time.monotonic() + 20
+    while text not in file.read_bytes():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_wandb_offline_takes_the_same_numbers(tmp_path, monkeypatch, heard):
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     trained(tmp_path / "r", loggers=["wandb"])
     (file,) = (tmp_path / "r" / "wandb").glob("offline-run-*/run-*.wandb")
-    written = file.read_bytes()
-    assert b"held_out/loss" in written
+    assert written(file, b"held_out/loss")
     assert wandb.run is None  # it was finished
+    begun = begun_as(tmp_path / "r", "wandb")
+    assert file.name == f"run-{begun}.wandb"
+    send_more("wandb", tmp_path / "r", heard, tmp_path)
+    (more,) = {*(tmp_path / "r" / "wandb").glob(f"offline-run-*/run-{begun}.wandb")} - {file}
+    assert written(more, b"report/quality/frechet")
+    media = [one for one in (more.parent / "files" / "media").rglob("*") if one.is_file()]
+    assert {one.suffix for one in media} == {".png", ".wav", ".html"}
+    sound = next(one for one in media if one.suffix == ".wav")
+    assert sound.read_bytes() == (heard[0] / "samples" / "step-000001.wav").read_bytes()
 
 
-def test_mlflow_takes_the_same_numbers(tmp_path, monkeypatch):
+def test_mlflow_takes_the_same_numbers(tmp_path, monkeypatch, heard):
     mlflow = pytest.importorskip("mlflow")
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # of mlflow-skinny the one without server
+    mlflow.set_tracking_uri(f"file://{tmp_path}/store")
     monkeypatch.chdir(tmp_path)
     trained(tmp_path / "r", loggers=["mlflow"])
     (run,) = mlflow.search_runs(experiment_names=["undiffuse"], output_format="list")
@@ -176,3 +281,24 @@ def test_mlflow_takes_the_same_numbers(tmp_path, monkeypatch):
         key: value for key, value in known.items() if key[1] == "train/loss"
     }
     assert run.info.status == "FINISHED"
+    send_more("mlflow", tmp_path / "r", heard, tmp_path)
+    (again,) = mlflow.search_runs(experiment_names=["undiffuse"], output_format="list")
+    assert again.info.run_id == run.info.run_id == begun_as(tmp_path / "r", "mlflow")
+    assert again.data.metrics["report/quality/frechet"] == 2.5
+    assert again.data.params["steps"] == "6"  # as it was begun
+    assert again.info.status == "FINISHED"
+    names = {one.path for one in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
+    assert names == {"samples", "report"}
+    mlflow.set_tracking_uri(f"file://{tmp_path}/other")  # which has no such run
+    send_more("mlflow", tmp_path / "r", heard, tmp_path)
+    (other,) = mlflow.search_runs(experiment_names=["undiffuse"], output_format="list")
+    assert other.data.params["steps"] == "7"
+
+
+@pytest.mark.parametrize("text", ["", "../../x", "a b", "-" * 101, "\n\n", "é"])
+def test_a_name_that_no_dashboard_gave_begins_another_run(tmp_path, text):
+    (tmp_path / ".wandb-run").write_text(text)
+    assert begun_as(tmp_path, "wandb") is None
+    keep_begun(tmp_path, "wandb", "ab12-x_y")
+    assert begun_as(tmp_path, "wandb") == "ab12-x_y"
+    assert begun_as(None, "wandb") is None

@@ -118,6 +118,8 @@ class Counter(ud.Logger):
     def picture(self, step, name, file):
         pass
 
+    sound = page = picture
+
     def close(self):
         self.file.close()
 
@@ -326,6 +328,8 @@ BAD = {
     "no Python": ("x = \n", "plugin bad.py, line 1: is not valid Python (invalid syntax); correct"),
     "raises": ("y = 1\nx = 1 / 0\n", "plugin bad.py, line 2: failed (ZeroDivisionError: division"),
     "imports": ("import no_such_package", "line 1: failed (ModuleNotFoundError: No module named"),
+    "exits": ("import sys\nsys.exit(0)\n", "plugin bad.py, line 2: failed (SystemExit: 0); corr"),
+    "nested": ("x = " + "-" * 100_000 + "1\n", "plugin bad.py: is not valid Python (it is nested"),
     "no PLUGIN": ("x = 1\n", "plugin bad.py: it holds no PLUGIN; add one, such as PLUGIN = {"),
     "no table": ("PLUGIN = 3\n", "plugin bad.py: PLUGIN is not a table; write it as PLUGIN = {"),
     "no tables": ("PLUGIN = {'steps': 3}\n", "plugin bad.py: steps is not a table of names and"),
@@ -344,6 +348,9 @@ BAD = {
     "arguments": ("import undiffuse as ud\nclass A(ud.Heun.__mro__[1]):\n  def __init__(self, n): "
                   "pass\n  move = ud.Heun.move\nPLUGIN = {'steps': {'a': A}}",
                   "step a: cannot be made without arguments (TypeError:"),
+    "exit": ("import undiffuse as ud\nclass A(ud.Heun.__mro__[1]):\n  def __init__(self): "
+             "raise SystemExit(0)\n  move = ud.Heun.move\nPLUGIN = {'steps': {'a': A}}",
+             "step a: cannot be made without arguments (SystemExit: 0)"),
 }  # fmt: skip
 
 
@@ -378,7 +385,7 @@ def test_a_name_of_another_plugin_is_taken(mine):
 def test_a_logger_of_a_plugin_names_the_package_that_it_needs():
     class Needy(LOGGERS["tensorboard"].__bases__[0]):
         package = "no_such_package"
-        start = numbers = picture = close = lambda self, *rest: None
+        start = numbers = picture = sound = page = close = lambda self, *rest: None
 
     ud.plug_in({"loggers": {"needy": Needy}})
     with pytest.raises(InputError, match="needs the package no_such_package; pip install no_such"):

@@ -9,6 +9,7 @@ import pytest
 import undiffuse as ud
 from undiffuse.cli.main import main
 from undiffuse.exchange.hub import Pushed
+from undiffuse.exchange.onnx_backend import Speed
 from undiffuse.exchange.onnx_files import Exported
 
 
@@ -42,7 +43,7 @@ def test_the_words_of_export_are_its_arguments(run, tmp_path, monkeypatch, capsy
 
     def to_onnx(*given, **options):
         asked.update(options, given=given)
-        return Exported(given[1], 2e-7, "ddim", 4, 4)
+        return Exported(given[1], 2e-7, "ddim", 4, 4, (Speed(1, 6.0, 2.0), Speed(32, 8.0, 16.0)))
 
     monkeypatch.setattr("undiffuse.exchange.onnx_files.to_onnx", to_onnx)
     out = tmp_path / "onnx"
@@ -51,7 +52,9 @@ def test_the_words_of_export_are_its_arguments(run, tmp_path, monkeypatch, capsy
     assert asked == {"given": (run, out), "whole": True, "method": "ddim", "steps": 4}
     printed = capsys.readouterr()
     assert "to 2.0e-07 of the largest value" in printed.err
-    facts = {"difference": 2e-7, "method": "ddim", "steps": 4, "evaluations": 4}
+    assert "by rows at a time: 3.0 for 1, 0.5 for 32;" in printed.err
+    speed = [{"rows": 1, "torch": 6.0, "onnx": 2.0}, {"rows": 32, "torch": 8.0, "onnx": 16.0}]
+    facts = {"difference": 2e-7, "method": "ddim", "steps": 4, "evaluations": 4, "speed": speed}
     assert json.loads(printed.out) == {"run": run, "out": str(out), **facts}
     assert main(["export", run, "--to", "diffusers", "--whole", "--out", str(out)]) == 2
     assert "--whole: a pipeline of diffusers has a sampler of its own" in capsys.readouterr().err

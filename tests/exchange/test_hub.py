@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -243,6 +244,27 @@ def test_what_cannot_be_pushed_is_said_and_nothing_is_made(hub, run, tmp_path):
     assert not hub.repositories
     with pytest.raises(InputError, match="undiffuse push"):
         ud.edm(width=8).fit(np.zeros((40, 2)), steps=1, out="hf://me/x")
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"kind": "report"},
+        {**REPORT, "speed": [1]},
+        {**REPORT, "speed": {"steps": "many"}},
+        {**REPORT, "quality": {"frechet": figure("good", 1, 2)}},
+        {**REPORT, "quality": 3},
+        {**REPORT, "warnings": 3},
+        {**REPORT, "features": []},
+    ],
+    ids=str,
+)
+def test_a_damaged_report_is_said_and_nothing_is_made(hub, run, tmp_path, report):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "report.json").write_text(json.dumps(report))
+    with pytest.raises(InputError, match=r"report\.json is damaged"):
+        ud.push(copy, "me/damaged")
+    assert not hub.repositories
 
 
 def test_a_run_of_the_hub_is_only_read(hub, run, pushed, capsys):

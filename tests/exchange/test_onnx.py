@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,12 @@ import torch
 import undiffuse as ud
 from undiffuse.cli.main import main
 from undiffuse.errors import InputError
-from undiffuse.exchange import onnx_files
-from undiffuse.exchange.onnx_files import session_of
+from undiffuse.exchange import onnx_backend, onnx_files, onnx_network
+from undiffuse.exchange.onnx_backend import Speed, faster_with_onnx
+from undiffuse.exchange.onnx_network import session_of
 from undiffuse.models.diffusion import guided
+from undiffuse.run import Run
+from undiffuse.training.checkpoint import BACKEND, file_digest
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -149,21 +154,139 @@ def test_what_cannot_be_exported_is_said_in_a_sentence(model, network, tmp_path)
         ud.to_onnx(model, network.folder, steps=4)
 
 
-def test_the_commands_export_and_sample_with_onnxruntime(model, tmp_path, monkeypatch, capsys):
-    """--backend onnx draws what PyTorch draws; the second time it takes the file in the cache."""
-    import undiffuse.exchange.onnx_backend as backend
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """A run that was exported, and what that measured."""
+    place = tmp_path_factory.mktemp("exported")
+    model.fit(model_rows(), steps=1, out=place / "run", samples=0)
+    made = ud.to_onnx(place / "run", place / "onnx", whole=True, steps=4)
+    return place / "run", made
 
-    model.fit(model_rows(), steps=1, out=tmp_path / "run", samples=0)
-    run = str(tmp_path / "run")
-    assert main(["export", run, "--whole", "--steps", "4", "--out", str(tmp_path / "onnx")]) == 0
-    assert "onnxruntime computes the same" in capsys.readouterr().err
-    assert {file.name for file in (tmp_path / "onnx").iterdir()} == {"sampler.onnx", "sampler.json"}
-    words = ["sample", run, "-n", "5", "--guidance", "2", "--device", "cpu", "--out"]
-    mine, theirs = str(tmp_path / "a.npy"), str(tmp_path / "b.npy")
-    assert main([*words, mine]) == 0
-    assert main([*words, theirs, "--backend", "onnx"]) == 0
-    assert np.allclose(np.load(mine), np.load(theirs), rtol=1e-4, atol=1e-3)
-    monkeypatch.setattr(backend, "network_graph", None)
-    assert main([*words, theirs, "--backend", "onnx", "--overwrite"]) == 0
+
+@pytest.fixture
+def sampled(exported, tmp_path, capsys):
+    """Sample the run; returns the rows and what was said."""
+    run = exported[0]
+    kept = (run / BACKEND).read_text()
+
+    def draw(*words, n=5):
+        out = str(tmp_path / "x.npy")
+        command = ["sample", str(run), "-n", str(n), "--device", "cpu", "--overwrite", "--out", out]
+        assert main([*command, *words]) == 0
+        return np.load(out), capsys.readouterr().err
+
+    yield draw
+    (run / BACKEND).write_text(kept)
+
+
+def recorded(run, **changed):
+    """Change the record of a run: which is faster, or anything else in it."""
+    tree = json.loads((run / BACKEND).read_text())
+    if (ratio := changed.pop("ratio", None)) is not None:
+        tree["batches"] = [one | {"torch": ratio * one["onnx"]} for one in tree["batches"]]
+    (run / BACKEND).write_text(json.dumps(tree | changed))
+
+
+def test_the_commands_export_and_sample_with_onnxruntime(exported, sampled, tmp_path, monkeypatch):
+    """--backend onnx draws what PyTorch draws, by the file that export has put into the cache."""
+    run = str(exported[0])
+    assert main(["export", run, "--steps", "4", "--out", str(tmp_path / "onnx")]) == 0
+    assert {file.name for file in (tmp_path / "onnx").iterdir()} == {"network.onnx", "sampler.json"}
+    monkeypatch.setattr(onnx_network, "network_graph", None)
+    mine, _ = sampled("--guidance", "2", "--backend", "torch")
+    theirs, _ = sampled("--guidance", "2", "--backend", "onnx")
+    assert np.allclose(mine, theirs, rtol=1e-4, atol=1e-3)
+    assert not np.array_equal(mine, theirs)  # two programs; the laws below can tell them apart
     assert main(["export", run, "--to", "diffusers", "--out", str(tmp_path / "d")]) == 2
     assert not (tmp_path / "d").exists()
+
+
+def test_export_keeps_in_the_run_how_fast_both_are(model, exported, tmp_path):
+    run, made = exported
+    tree = json.loads((run / BACKEND).read_text())
+    assert [one.rows for one in made.speed] == [1, 32, model.at_once]
+    assert tree["batches"] == [asdict(one) for one in made.speed]
+    assert tree["weights"] == file_digest(run / "weights.safetensors")
+    assert all(0 < time < 60_000 for one in made.speed for time in (one.torch, one.onnx))
+    assert ud.to_onnx(model, tmp_path / "onnx", steps=4).speed == ()
+    (run / BACKEND).unlink()
+    with Run(run)._folder.locked():  # of a run that is being trained nothing is kept
+        made = ud.to_onnx(run, tmp_path / "held", steps=4)
+    assert made.speed == ()
+    assert not (run / BACKEND).exists()
+    (run / BACKEND).write_text(json.dumps(tree))
+
+
+def test_what_sleeps_is_measured_to_be_slower(model):
+    class Asleep(torch.nn.Module):
+        def forward(self, x, c_noise, **cond):
+            time.sleep(0.02)
+            return model.network(x, c_noise, **cond)
+
+    speed = onnx_backend._speed(model, Asleep(), 3)
+    assert speed.rows == 3
+    assert speed.onnx >= 20  # milliseconds
+    assert speed.torch < speed.onnx
+
+
+@pytest.mark.parametrize(
+    ("rows", "faster"), [(1, True), (2, True), (32, True), (33, False), (64, False), (99, False)]
+)
+def test_between_two_measurements_both_decide(rows, faster):
+    speeds = [Speed(1, 6.0, 1.0), Speed(32, 1.2, 1.0), Speed(64, 1.05, 1.0)]
+    assert faster_with_onnx(speeds, rows) == faster
+
+
+def test_sample_takes_what_was_faster_and_one_seed_gives_the_same_bytes(exported, sampled):
+    run = exported[0]
+    torch_rows, onnx_rows = (sampled("--backend", name)[0] for name in ("torch", "onnx"))
+    recorded(run, ratio=3.0)
+    for _ in range(2):
+        rows, said = sampled()
+        assert np.array_equal(rows, onnx_rows)
+        assert "onnxruntime computes the network: it was faster for 5 rows at a time" in said
+    assert "PyTorch" not in sampled("--backend", "torch")[1]
+    recorded(run, ratio=0.5)
+    rows, said = sampled()
+    assert np.array_equal(rows, torch_rows)
+    assert "PyTorch computes the network: it was faster for 5 rows at a time" in said
+    (run / BACKEND).unlink()
+    rows, said = sampled()
+    assert np.array_equal(rows, torch_rows)
+    assert "computes the network" not in said
+
+
+def test_the_rows_at_a_time_are_those_of_the_command(exported, sampled):
+    run = exported[0]
+    batches = [{"rows": r, "torch": t, "onnx": 1.0} for r, t in ((1, 9.0), (32, 9.0), (64, 0.5))]
+    recorded(run, batches=batches)
+    for words, n, faster in (((), 5, True), ((), 40, False), (("--batch", "32"), 40, True)):
+        said = sampled(*words, n=n)[1]
+        assert ("onnxruntime computes" in said) == faster, (words, n)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"machine": "another"}, "it was compared with onnxruntime on another machine"),
+        ({"weights": "of before"}, None),  # as if it had never been measured
+        ({"batches": "many"}, "backend.json is damaged (batches: "),
+        ({"batches": []}, "backend.json is damaged (batches: "),
+    ],
+)
+def test_a_record_that_does_not_hold_here_leaves_it_to_pytorch(exported, sampled, changed, said):
+    mine = sampled("--backend", "torch")[0]
+    recorded(exported[0], ratio=3.0)
+    recorded(exported[0], **changed)
+    rows, printed = sampled()
+    assert np.array_equal(rows, mine)
+    assert (said in printed) if said else ("computes the network" not in printed)
+
+
+def test_without_onnxruntime_pytorch_computes_and_that_is_said(exported, sampled, monkeypatch):
+    mine = sampled("--backend", "torch")[0]
+    recorded(exported[0], ratio=3.0)
+    monkeypatch.setattr(onnx_backend, "find_spec", lambda name: None)
+    rows, said = sampled()
+    assert np.array_equal(rows, mine)
+    assert "onnxruntime was faster, and onnx is not installed" in said

@@ -301,6 +301,37 @@ WRONG = {
     ),
     "other sizes": (edited("unet/config.json", block_out_channels=[12]), "holds another model"),
     "no size": (edited("unet/config.json", sample_size=None), "sample_size"),
+    "larger": (
+        edited("unet/config.json", block_out_channels=[256]),
+        "describes a larger network than its weights",
+    ),
+    "sizes in words": (edited("unet/config.json", sample_size="wide"), "sample_size"),
+    "three sizes": (edited("unet/config.json", sample_size=[8, 8, 8]), "sample_size"),
+    "classes in words": (edited("unet/config.json", num_class_embeds="many"), "num_class_embeds"),
+    "levels without end": (
+        edited("scheduler/scheduler_config.json", num_train_timesteps=200_000),
+        "num_train_timesteps",
+    ),
+    "levels in words": (
+        edited("scheduler/scheduler_config.json", num_train_timesteps="many"),
+        "num_train_timesteps",
+    ),
+    "another prediction": (
+        edited("scheduler/scheduler_config.json", prediction_type="flow"),
+        "no such prediction here",
+    ),
+    "another spacing": (
+        edited("scheduler/scheduler_config.json", timestep_spacing="wide"),
+        "no such spacing here",
+    ),
+    "a range in words": (
+        edited("scheduler/scheduler_config.json", clip_sample_range="wide"),
+        "cannot be used",
+    ),
+    "an offset in words": (
+        edited("scheduler/scheduler_config.json", steps_offset="one"),
+        "cannot be used",
+    ),
     "cut": (
         lambda copy: (copy / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"12"),
         "is damaged",

@@ -88,6 +88,7 @@ TREES = {
     "state.json": (INFO, RESUME),
     "log.jsonl": (INFO, RESUME),
     "sampler.json": (INFO, TUNED, RESUME),
+    "backend.json": (INFO, TUNED),
 }
 
 
@@ -99,10 +100,19 @@ def a_sampler() -> dict[str, Any]:
     return Tuned(tuple(candidates), chosen=1, seeds=64, rows=12).tree()
 
 
+def a_backend() -> dict[str, Any]:
+    """What `undiffuse export` keeps."""
+    batches = [{"rows": rows, "torch": 2.0, "onnx": 1.0} for rows in (1, 32, 64)]
+    return {"weights": "0123456789abcdef", "machine": "one, 2 threads", "batches": batches}
+
+
+KEPT = {"sampler.json": a_sampler, "backend.json": a_backend}
+
+
 def spoil_tree(file: str) -> Spoil:
     def spoil(run: Path, rng: random.Random) -> None:
-        if file == "sampler.json":
-            (run / file).write_text(json.dumps(a_sampler()))
+        if file in KEPT:
+            (run / file).write_text(json.dumps(KEPT[file]()))
         where = next(run.rglob(file))
         lines = where.read_text().splitlines() if file == "log.jsonl" else [where.read_text()]
         where.write_text("\n".join(json.dumps(spoiled(json.loads(line), rng)) for line in lines))
@@ -113,12 +123,18 @@ def spoil_tree(file: str) -> Spoil:
 @pytest.mark.faults
 @pytest.mark.parametrize(
     ("file", "total"),
-    [("config.json", 300), ("state.json", 100), ("log.jsonl", 60), ("sampler.json", 60)],
+    [
+        ("config.json", 300),
+        ("state.json", 100),
+        ("log.jsonl", 60),
+        ("sampler.json", 60),
+        ("backend.json", 60),
+    ],
 )
 def test_hostile_trees(file: str, total: int, place: Path) -> None:
     codes = survive(place, total, spoil_tree(file), TREES[file])
     print(f"{file}: {total} trees, exit codes {dict(codes)}")
-    if file in ("log.jsonl", "sampler.json"):  # what is damaged in them is left out
+    if file in ("log.jsonl", "sampler.json", "backend.json"):  # what is damaged in them is left out
         assert set(codes) == {0}
     else:
         assert codes[2] > 0  # some of the trees were hostile

@@ -140,6 +140,9 @@ def test_no_samples_and_no_batch_are_refused(wrong):
 class Sheet:
     """A form that says how many rows it was given."""
 
+    def sound(self, rows):
+        return b"RIFF"
+
     def repeated(self, rows: np.ndarray) -> np.ndarray:
         return np.zeros(len(rows), dtype=bool)
 
@@ -158,7 +161,8 @@ def test_samples_come_in_the_form_of_the_data_and_previews_by_their_own_options(
     model.form, model.preview_options = Sheet(), {"steps": 16}
     np.testing.assert_array_equal(model.sample(4, seed=2)["presented"], rows)
     model.asked.clear()
-    assert model.preview(3, seed=2).size == (3, 1)
+    preview = model.preview(3, seed=2)
+    assert (preview.picture.size, preview.sound) == ((3, 1), b"RIFF")
     assert model.asked == [{"steps": 16}]
     assert model.preview(3, seed=2, stop=lambda: True) is None
     assert model.training

@@ -146,6 +146,9 @@ def test_classes_are_drawn_apart_from_the_samples(preset):
 class Sheet:
     """A form whose picture has a pixel for each row."""
 
+    def sound(self, rows):
+        return None
+
     def preview(self, rows):
         return Image.new("L", (len(rows), 1))
 
@@ -161,7 +164,7 @@ def test_a_preview_hears_a_stop_after_each_step(preset, monkeypatch):
         return len(polls) > steps
 
     steps = 2 if model.steps_of(None) else 1
-    assert model.preview(3, seed=0, stop=stop).size == (3, 1)
+    assert model.preview(3, seed=0, stop=stop).picture.size == (3, 1)
     assert len(polls) == steps  # once a step
     assert model.preview(3, seed=0, stop=stop) is None
     assert len(polls) == steps + 1  # and not one step more

@@ -41,6 +41,9 @@ class Form:
     def preview(self, rows: np.ndarray) -> Image.Image:
         return Image.new("L", (len(rows), 1))
 
+    def sound(self, rows: np.ndarray) -> None:
+        return None
+
     def repeated(self, rows: np.ndarray) -> np.ndarray:
         return np.zeros(len(rows), dtype=bool)
 

@@ -8,6 +8,7 @@ What can be refused is refused before the first sample is drawn; samples that ar
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,8 +43,11 @@ def evaluate(
     chosen = options.out and _free_folder(options.out, overwrite=options.overwrite)
 
     from undiffuse.evaluation.evaluate import evaluate as evaluate_run
+    from undiffuse.evaluation.logged import log_report
     from undiffuse.run import Run
+    from undiffuse.training.loggers import find_loggers
 
+    loggers = find_loggers(options.log or ())  # refused before anything is read
     opened = Run(run)
     if chosen is None:
         opened.check_local("say where to write the report with --out")
@@ -61,6 +65,9 @@ def evaluate(
         terminal.say("stopped; the samples drawn are kept, and the same command resumes.")
         return INTERRUPTED
     places = report.write(out)
+    if loggers:
+        say = partial(terminal.say, style="yellow")
+        log_report(report.facts, report.pictures, opened, loggers, say=say)
     terminal.result({**report.facts, "out": [str(place) for place in places], "stopped": False})
     _conclude(report.facts, places, terminal)
     return 0

@@ -19,6 +19,7 @@ from typing import TextIO
 
 from undiffuse.cli.interrupt import INTERRUPTED, SIGNALS, interruptible
 from undiffuse.errors import InputError
+from undiffuse.rank import follows
 
 _GONE = "the working folder has been removed; change to another one."
 
@@ -69,7 +70,8 @@ def main(words: Sequence[str]) -> int:
                 return 0  # as rich reports it, its output silenced already
             if (sentence := _sentence(problem)) is None:
                 raise
-            _complain(sentence)
+            if not follows():
+                _complain(sentence)
             return 2
 
 

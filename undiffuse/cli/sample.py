@@ -58,10 +58,6 @@ def sample(
     model = opened.model(device=device)
     for note in opened.notes:
         asked.terminal.say(note, "yellow")
-    if options.backend == "onnx":
-        from undiffuse.exchange.onnx_backend import on_onnxruntime
-
-        model = on_onnxruntime(model, opened)
     draw_to(out, model, opened, asked, Bar(asked.terminal))
     return 0
 
@@ -104,8 +100,26 @@ def draw_to(
     _note_unknown(model, more, asked)
     assert model.form is not None  # the model of a run has one
     model.form.check_out(out)
+    model = _computed(model, opened, asked, more["vector"])
     more = {name: value for name, value in more.items() if value is not None}
     return _draw(model, opened.given, asked, more, out, bar)
+
+
+def _computed(
+    model: GenerativeModel, run: Run, asked: Asked[SampleOptions], vector: Any
+) -> GenerativeModel:
+    """The model, its network computed by what --backend says."""
+    options = asked.options
+    if options.backend == "torch":
+        return model
+    from undiffuse.exchange.onnx_backend import fastest, on_onnxruntime
+
+    if options.backend == "onnx":
+        return on_onnxruntime(model, run)
+    if options.given is not None:  # which networks that learned gaps compute in PyTorch alone
+        return model
+    total = (options.n or 1) * (1 if vector is None else len(vector))
+    return fastest(model, run, min(total, options.batch or model.at_once), asked.terminal.say)
 
 
 def _guidance(model: GenerativeModel, run: Run, asked: Asked[SampleOptions]) -> Any:

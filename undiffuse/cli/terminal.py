@@ -1,6 +1,7 @@
 """What the command line writes: text for people on standard error, results on standard output.
 
-`--quiet` silences the text, `--json` prints the result as one JSON object; errors always appear.
+`--quiet` silences the text, `--json` prints the result as one JSON object; errors always appear. Of
+several processes that work together only the first writes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any, final
 
 from rich.console import Console
 from rich.text import Text
+
+from undiffuse.rank import follows
 
 
 @final
@@ -29,8 +32,9 @@ class Terminal:
         as_json: bool | None = False,
         heard: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.console = Console(stderr=True, quiet=bool(quiet), highlight=False, soft_wrap=True)
-        self.quiet, self.as_json, self.heard = bool(quiet), bool(as_json), heard
+        self.quiet, self.as_json = bool(quiet) or follows(), bool(as_json) and not follows()
+        self.console = Console(stderr=True, quiet=self.quiet, highlight=False, soft_wrap=True)
+        self.heard = heard
 
     @property
     def lively(self) -> bool:

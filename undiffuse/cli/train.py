@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,11 +32,13 @@ from undiffuse.options import (
     TrainOptions,
 )
 from undiffuse.plugged import require
+from undiffuse.rank import restarted
 
 if TYPE_CHECKING:
     from undiffuse.data import Data
     from undiffuse.models import GenerativeModel
     from undiffuse.training import Result
+    from undiffuse.training.ranks import Ranks
 
 
 @verb(
@@ -58,16 +61,17 @@ def train(
             "SOURCE: missing; name the data to train on, such as undiffuse train digits --out RUN."
         )
     from undiffuse.training.loggers import find_loggers
+    from undiffuse.training.ranks import joined
 
     find_loggers(asked.options.log or ())  # refused before anything is read
-    recorded = _folder(asked.options)
-    pipeline = _is_pipeline(asked.options.init)
-    make = _from_pipeline(asked) if pipeline else _maker(asked, recorded)
-    make()  # what a preset does not take is refused before the data is read
-    data = _load(source, asked, recorded)
-    seed = asked.options.seed if recorded is None else recorded["training"].get("seed", 0)
-    model = _met(make, data, seed)
-    _introduce(model, data, asked, recorded)
+    with joined() as ranks:
+        return _train(_restarted(asked), source, ranks)
+
+
+def _train(asked: Asked[TrainOptions], source: str | None, ranks: Ranks) -> int:
+    """Train in this process, and in those beside it."""
+    recorded = ranks.lead(ranks.together(lambda: _folder(asked.options) if ranks.first else None))
+    model, data, pipeline = ranks.together(lambda: _made(asked, source, recorded))
     return trained(
         model,
         data,
@@ -80,6 +84,29 @@ def train(
         **asked.chosen(*options_of(TrainingBasics)),
         **asked.given.get("training", {}),
     )
+
+
+def _restarted(asked: Asked[TrainOptions]) -> Asked[TrainOptions]:
+    """What is asked for; after a restart by the launcher, to go on with what there is."""
+    from undiffuse.training.checkpoint import CONFIG
+
+    if not restarted() or not (Path(asked.options.out).expanduser() / CONFIG).exists():
+        return asked
+    return replace(asked, options=replace(asked.options, resume=True, overwrite=False))
+
+
+def _made(
+    asked: Asked[TrainOptions], source: str | None, recorded: dict[str, Any] | None
+) -> tuple[GenerativeModel, Data, bool]:
+    """The model, the data, and whether the model is a pipeline of diffusers."""
+    pipeline = _is_pipeline(asked.options.init)
+    make = _from_pipeline(asked) if pipeline else _maker(asked, recorded)
+    make()  # what a preset does not take is refused before the data is read
+    data = _load(source, asked, recorded)
+    seed = asked.options.seed if recorded is None else recorded["training"].get("seed", 0)
+    model = _met(make, data, seed)
+    _introduce(model, data, asked, recorded)
+    return model, data, pipeline
 
 
 def _folder(options: TrainOptions) -> dict[str, Any] | None:

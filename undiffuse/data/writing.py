@@ -118,6 +118,10 @@ class WrittenForm(ABC):
     def preview(self, rows: np.ndarray) -> Image.Image:
         """Return one picture of all these rows."""
 
+    def sound(self, rows: np.ndarray) -> bytes | None:
+        """Return None: only recordings are heard; see `Form`."""
+        return None
+
     def remarks(self, rows: np.ndarray) -> Sequence[str]:
         """Return nothing: only tables have keys; see `Form`."""
         return ()

@@ -14,7 +14,7 @@ it stopped.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -31,6 +31,7 @@ from undiffuse.evaluation.asked import by_condition, picture_of_maps
 from undiffuse.evaluation.drawn import FOLDER, Drawn, draw, peak_memory, time_singles
 from undiffuse.evaluation.forecast import Forecast, forecast
 from undiffuse.evaluation.history import against_linear, loss_by_level
+from undiffuse.evaluation.logged import log_report
 from undiffuse.evaluation.metrics import Figure, Timings, as_facts, figures_of
 from undiffuse.evaluation.overlays import overlays
 from undiffuse.evaluation.references import Reference, refer, refer_to_others
@@ -39,13 +40,14 @@ from undiffuse.evaluation.scores import Likelihoods, likelihoods
 from undiffuse.evaluation.verdict.verdict import verdict
 from undiffuse.evaluation.views import views
 from undiffuse.evaluation.yardsticks import Sampled, Yardsticks, measure, quality_by_steps, sampled
-from undiffuse.interfaces import Progress, Stop
+from undiffuse.interfaces import Listener, Progress, Stop
 from undiffuse.models import GenerativeModel
 from undiffuse.notebook import progress_bar
 from undiffuse.options import REPORT_SAMPLES, EvaluationOptions
 from undiffuse.parts import as_json
 from undiffuse.run import Run, as_run
 from undiffuse.shown import card
+from undiffuse.training.loggers import Logger, find_loggers
 
 
 @final
@@ -109,6 +111,7 @@ def evaluate(
     *,
     features: str | Path | Callable[[Tensor], Tensor] | None = None,
     reference: Reference | None = None,
+    loggers: Iterable[str | Logger | Listener] = (),
     progress: Progress | None = None,
     stop: Stop = lambda: False,
     **options: Any,
@@ -121,6 +124,7 @@ def evaluate(
         features: what rows are compared by: a name, a file of weights, a function of x (N, *shape)
             that returns (N, D); None: chosen from the data.
         reference: made before, to be used in place of `data` and `features`.
+        loggers: where the report goes besides, as for `fit`: its figures and its page.
         progress: called with (done, total, what) now and then.
         stop: polled; when true, what is done is kept and None is returned.
         options: the fields of `options.EvaluationOptions`: n, method, steps, rows, seed, batch,
@@ -137,8 +141,9 @@ def evaluate(
     progress = progress or progress_bar()
     if isinstance(run, GenerativeModel):
         with as_run(run) as kept:
-            made = {"features": features, "reference": reference}
+            made = {"features": features, "reference": reference, "loggers": loggers}
             return evaluate(kept, data, **made, progress=progress, stop=stop, **options)
+    loggers = find_loggers(loggers)
     run = Run.of(run)
     model = run.model(device=find_device(asked.device))
     sampler = {"method": asked.method, "steps": asked.steps}
@@ -147,7 +152,10 @@ def evaluate(
     if reference is None:
         made = {"features": features, "seed": asked.seed, "progress": progress}
         reference = _reference(run, data, **made)
-    return _Evaluation(run, model, reference, asked, sampler, progress, stop).report()
+    report = _Evaluation(run, model, reference, asked, sampler, progress, stop).report()
+    if report is not None and loggers:
+        log_report(report.facts, report.pictures, run, loggers)
+    return report
 
 
 def _reference(run: Run, source: Any, **made: Any) -> Reference:

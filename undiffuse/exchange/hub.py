@@ -22,6 +22,7 @@ from undiffuse.atomic import write_json
 from undiffuse.called import called
 from undiffuse.errors import InputError
 from undiffuse.exchange.card import UNKNOWN, model_card, renewed, stale_report
+from undiffuse.models import GenerativeModel
 from undiffuse.reading import read_json, said
 from undiffuse.remote import PREFIX, RUN_FILES, endpoint, need_hub, refusals
 from undiffuse.run import Run
@@ -88,7 +89,7 @@ def push(
         raise InputError(f"{own.given}: is on the hub already; give the folder of a run.")
     hub = need_hub(f"{name}: a model on the hub")
     model, report = own.model(), _report(own)
-    card = model_card(name, own, model, report, license=license or UNKNOWN)
+    card = _card(name, own, model, report, license or UNKNOWN)
     api = hub.HfApi(endpoint=endpoint(), library_name="undiffuse")
     with TemporaryDirectory() as staged:
         _stage(own, report, name, Path(staged))
@@ -122,6 +123,21 @@ def _report(run: Run) -> dict[str, Any] | None:
             f"{run.given}: its {REPORT} is no report; write it anew with undiffuse evaluate."
         )
     return dict(tree)
+
+
+def _card(
+    name: str, run: Run, model: GenerativeModel, report: dict[str, Any] | None, license: str
+) -> str:
+    """The card. Raises InputError for a report that holds something else than a report does."""
+    try:
+        return model_card(name, run, model, report, license=license)
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        if report is None:
+            raise
+        raise InputError(
+            f"{run.given}: its {REPORT} is damaged ({type(problem).__name__}: {said(problem)}); "
+            f"write it anew with undiffuse evaluate {run.given}"
+        ) from problem
 
 
 def _stage(run: Run, report: Mapping[str, Any] | None, name: str, folder: Path) -> None:

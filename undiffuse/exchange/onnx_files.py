@@ -8,19 +8,15 @@ Each is run by onnxruntime when it has been written, and compared with the model
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from undiffuse import __version__
 from undiffuse.atomic import atomic_folder, write_json
@@ -28,16 +24,24 @@ from undiffuse.called import called
 from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.diffusion.noise import RowNoise
 from undiffuse.errors import InputError
+from undiffuse.exchange.onnx_backend import Speed, measure_backends
 from undiffuse.exchange.onnx_loop import whole_sampler
+from undiffuse.exchange.onnx_network import (
+    LARGEST,
+    conditions_of,
+    difference_of_network,
+    need_onnx,
+    network_file,
+    network_graph,
+    session_of,
+    some_conditions,
+)
 from undiffuse.exchange.sampler_table import SamplerTable, sampler_table
 from undiffuse.models import Diffusion, GenerativeModel
 from undiffuse.models.diffusion import guided
 from undiffuse.run import Run
 
 NETWORK, WHOLE, TABLE = "network.onnx", "sampler.onnx", "sampler.json"
-LARGEST = 1e-4  # difference to the model, of the largest value
-
-_LOGGERS = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript")
 
 
 @final
@@ -51,6 +55,8 @@ class Exported:
         method: the sampling method.
         steps: its steps.
         evaluations: of the network, for each sample.
+        speed: how fast PyTorch and onnxruntime compute the network, by rows at a time; empty for a
+            model in memory and a run that is only read.
     """
 
     folder: Path
@@ -58,6 +64,7 @@ class Exported:
     method: str
     steps: int
     evaluations: int
+    speed: tuple[Speed, ...] = ()
 
 
 @called
@@ -80,7 +87,9 @@ def to_onnx(
         steps: how many steps; None: as many as that takes.
 
     Returns:
-        What was written, and how far it is from what the model computes.
+        What was written, and how far it is from what the model computes. Of a run on this machine
+        also how fast PyTorch and onnxruntime compute its network: that is kept in the run, and
+        `undiffuse sample` takes onnxruntime where it was faster.
 
     Raises:
         InputError: the packages onnx, onnxscript and onnxruntime are not installed, the model is
@@ -88,27 +97,38 @@ def to_onnx(
             folder that is taken, and a file that does not compute what the model does.
     """
     need_onnx(f"{out}: ONNX")
-    model = run if isinstance(run, GenerativeModel) else Run.of(run).model()
-    what = "the model" if isinstance(run, GenerativeModel) else Run.of(run).given
+    if isinstance(run, GenerativeModel):
+        model, own, what = run, None, "the model"
+    else:
+        own = Run.of(run)
+        model, what = own.model(), own.given
     if not isinstance(model, Diffusion):
         raise InputError(f"{what}: only diffusion models are exported, and this is {model.called}.")
     device, training, place = model.device, model.training, Path(os.path.expanduser(out))
     model.cpu().eval()
     try:
-        return _written(model, what, place, whole=whole, method=method, steps=steps)
+        made = _written(model, what, place, own, whole=whole, method=method, steps=steps)
+        return made if own is None else replace(made, speed=measure_backends(model, own))
     finally:
         model.to(device).train(training)
 
 
 def _written(
-    model: Diffusion, what: str, place: Path, *, whole: bool, method: str | None, steps: int | None
+    model: Diffusion,
+    what: str,
+    place: Path,
+    run: Run | None,
+    *,
+    whole: bool,
+    method: str | None,
+    steps: int | None,
 ) -> Exported:
     """Write the files of a model on the CPU, and check them."""
     table = sampler_table(model, method=method, steps=steps)
     decoding = _decoding(model, what) if whole else None
     tree = _tree(model, table, whole=whole)
     with atomic_folder(place) as folder:
-        network = network_graph(model)
+        network = network_graph(model) if run is None else _loaded(network_file(model, run))
         if whole:
             graph = whole_sampler(
                 network,
@@ -133,76 +153,8 @@ def _written(
     return Exported(place, difference, table.method, table.steps, len(table.network))
 
 
-def need_onnx(what: str) -> None:
-    """Raise InputError if a package that `what` needs is not installed."""
-    try:
-        for name in ("onnx", "onnxscript", "onnxruntime"):
-            import_module(name)
-    except ImportError as problem:
-        raise InputError(
-            f"{what} needs onnx, onnxscript and onnxruntime; pip install 'undiffuse[onnx]'."
-        ) from problem
-
-
-def conditions_of(model: Diffusion) -> dict[str, int]:
-    """Return "label" and "vector" -> its size, of those that the model's network takes."""
-    found = {"label": len(model.classes)} if model.classes else {}
-    return found | ({"vector": sum(model.condition_widths)} if model.kept is not None else {})
-
-
-def network_graph(model: Diffusion) -> Any:
-    """Return the model's network as an onnx.ModelProto, for any number of rows."""
-    shape = tuple(model.shape or ())
-    rows = torch.export.Dim("batch", min=1)
-    inputs: dict[str, Tensor] = {"x": torch.randn(2, *shape), "c_noise": torch.linspace(-1, 1, 2)}
-    inputs |= _some(model, 2)
-    order = ["x", "c_noise", *conditions_of(model)]
-    with _quietly(), torch.no_grad():
-        program = torch.onnx.export(
-            _Named(model.network, order),
-            tuple(inputs[name] for name in order),
-            dynamo=True,
-            dynamic_shapes=(tuple({0: rows} for _ in order),),
-            input_names=order,
-            output_names=["F"],
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto
-
-
-@final
-class _Named(torch.nn.Module):
-    """A network that takes its inputs by their places."""
-
-    def __init__(self, network: torch.nn.Module, names: list[str]) -> None:
-        super().__init__()
-        self.network, self.names = network, names
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return self.network(inputs[0], inputs[1], **dict(zip(self.names[2:], inputs[2:])))
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without what the exporter says of packages that are not there."""
-    before = {name: logging.getLogger(name).level for name in _LOGGERS}
-    for name in before:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
-
-
-def _some(model: Diffusion, n: int) -> dict[str, Tensor]:
-    """Conditions of n rows, as samples have them."""
-    found = model.sample_conditions(n, seed=0)
-    return {name: found[name].to(torch.int64 if name == "label" else torch.float32)
-            for name in conditions_of(model)}  # fmt: skip
+def _loaded(file: Path) -> Any:
+    return import_module("onnx").load(str(file))
 
 
 def _guided(model: Diffusion, table: SamplerTable) -> np.ndarray | None:
@@ -255,29 +207,6 @@ def _tree(model: Diffusion, table: SamplerTable, *, whole: bool) -> dict[str, An
     return tree
 
 
-def session_of(file: Path) -> Any:
-    """Return a session of onnxruntime for a file, on as many threads as PyTorch takes."""
-    onnxruntime: Any = import_module("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-
-def difference_of_network(model: Diffusion, file: Path) -> float:
-    """The largest difference of F to the model's, of its largest value, for 1 and 3 rows."""
-    session, shape = session_of(file), tuple(model.shape or ())
-    found: list[float] = []
-    for n in (1, 3):
-        z = RowNoise(0, n)(torch.empty(n, *shape))
-        inputs = {"x": z, "c_noise": torch.linspace(-0.5, 0.5, n), **_some(model, n)}
-        with torch.no_grad():
-            mine = model.network(**inputs).numpy()
-        theirs = session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
-        found.append(float(np.abs(mine - theirs).max() / max(np.abs(mine).max(), 1.0)))
-    return max(found)
-
-
 def _check_whole(
     model: Diffusion, file: Path, table: SamplerTable, method: str | None, steps: int | None
 ) -> float:
@@ -287,7 +216,7 @@ def _check_whole(
     found: list[float] = []
     for n, scale in zip((1, 3), (scales * 2)[:2]):
         z = RowNoise(0, n)(torch.empty(n, *shape))
-        cond: dict[str, Any] = _some(model, n)
+        cond: dict[str, Any] = some_conditions(model, n)
         tuned = model.tuned.guidance if model.tuned else None
         wrap: Callable[..., Any] | None = None
         if len(scales) > 1:

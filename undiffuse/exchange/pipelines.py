@@ -52,7 +52,8 @@ from undiffuse.models.methods import SAMPLER
 from undiffuse.nn.foreign import DiffusersUNet, need_diffusers
 from undiffuse.reading import read_json, said
 from undiffuse.remote import RUN_FILES, fetch
-from undiffuse.run import Run
+from undiffuse.room import bounded
+from undiffuse.run import SLACK, Run
 from undiffuse.training.checkpoint import Record, file_digest, load_tensors
 from undiffuse.training.state import load_weights
 
@@ -64,6 +65,12 @@ FILES = (
 
 _WEIGHTS = "diffusion_pytorch_model"
 _PREDICTIONS = {"epsilon": target.noise, "sample": target.data, "v_prediction": target.v}
+_SPACINGS: dict[str, Callable[[int], Grid]] = {
+    "leading": lambda offset: Strided(offset=offset),
+    "trailing": lambda _: Strided(trailing=True),
+    "linspace": lambda _: Levels(),
+}
+_MOST_LEVELS = 100_000  # of a chain; 1,000 are usual
 _VARIANCES = {"fixed_small": BetaTilde, "fixed_small_log": BetaTilde, "fixed_large": Beta}
 
 
@@ -153,7 +160,7 @@ def _read(folder: Path, name: str) -> tuple[DiffusersUNet, dict[str, Any], str]:
                 "or EDM scheduler can be read."
             )
     places = {part: folder / part if (folder / part).is_dir() else folder for part in parts}
-    network = DiffusersUNet(config=_json(places["unet"] / "config.json", name))
+    described = _json(places["unet"] / "config.json", name)
     files = _weights(places["unet"], name)
     tensors = {
         key: value
@@ -162,6 +169,10 @@ def _read(folder: Path, name: str) -> tuple[DiffusersUNet, dict[str, Any], str]:
             file, f"{name}: its {file.name}", "download it again"
         ).items()
     }
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    larger = f"{name}: its config.json describes a larger network than its weights; restore it."
+    with bounded(2 * size + SLACK, 2 * len(tensors) + 1000, larger):
+        network = DiffusersUNet(config=described)
     load_weights(network.unet, tensors, name)
     scheduler = _json(places["scheduler"] / "scheduler_config.json", name)
     return network, {"_class_name": parts["scheduler"][1], **scheduler}, file_digest(files[0])
@@ -203,6 +214,12 @@ def _choices(config: Mapping[str, Any], name: str) -> _Choices:
     if kind not in _SCHEDULERS:
         raise unknown(f"{name}: scheduler", "scheduler that can be read", kind, _SCHEDULERS)
     own = {key: value for key, value in config.items() if not key.startswith("_")}
+    levels = own.get("num_train_timesteps", 1000)
+    if not isinstance(levels, int) or not 1 <= levels <= _MOST_LEVELS:
+        raise InputError(
+            f"{name}: its num_train_timesteps is {levels!r:.20}; only whole numbers up to "
+            f"{_MOST_LEVELS:,} can be read."
+        )
     try:
         scheduler = getattr(need_diffusers(name), kind)(**own)
     except InputError:
@@ -216,6 +233,11 @@ def _choices(config: Mapping[str, Any], name: str) -> _Choices:
         return _SCHEDULERS[kind](scheduler)
     except InputError as problem:
         raise InputError(f"{name}: {problem}") from problem
+    except Exception as problem:  # of values of another type than theirs
+        raise InputError(
+            f"{name}: its {kind} cannot be used ({type(problem).__name__}: {said(problem)}); "
+            "restore its scheduler_config.json."
+        ) from problem
 
 
 def _chain(scheduler: Any, step: Step, steps: int) -> _Choices:
@@ -223,18 +245,19 @@ def _chain(scheduler: Any, step: Step, steps: int) -> _Choices:
     own = scheduler.config
     if own.thresholding:
         raise InputError("its scheduler has dynamic thresholding, which no sampler here has.")
+    for what, kind, table in (
+        ("prediction", own.prediction_type, _PREDICTIONS),
+        ("spacing", own.timestep_spacing, _SPACINGS),
+    ):
+        if kind not in table:
+            raise unknown(f"its scheduler has the {what}", f"{what} here", str(kind), table)
     betas = tuple(float(beta) for beta in scheduler.betas.double())
-    spacings = {
-        "leading": Strided(offset=own.steps_offset),
-        "trailing": Strided(trailing=True),
-        "linspace": Levels(),
-    }
     return _Choices(
         schedule=DiscreteVP(betas=betas),
         target=_PREDICTIONS[own.prediction_type],
         objective=Objective(weighting=Simple(), times=DiscreteTimes()),
         step=step,
-        grid=spacings[own.timestep_spacing],
+        grid=_SPACINGS[own.timestep_spacing](own.steps_offset),
         steps=min(steps, len(betas) - own.steps_offset),
         condition=Level(float(len(betas)), offset=-1.0),
         sigma_data=1.0,

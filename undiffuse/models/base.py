@@ -25,7 +25,6 @@ from typing import Any, TypeVar, final
 import numpy as np
 import torch
 from numpy.typing import DTypeLike
-from PIL import Image
 from torch import Tensor
 
 from undiffuse.called import called, known_options
@@ -33,7 +32,7 @@ from undiffuse.device import find_device
 from undiffuse.diffusion.likelihood.dequantize import Dequantization
 from undiffuse.diffusion.noise import Purpose, RowNoise, content_numbers
 from undiffuse.errors import InputError, unknown
-from undiffuse.interfaces import PartialRows, Source, Stop, Transform
+from undiffuse.interfaces import PartialRows, Preview, Source, Stop, Transform
 from undiffuse.models.conditions import KeptConditions, chosen, hide, rows_kept
 from undiffuse.models.continuation import continued
 from undiffuse.models.distinct import distinct
@@ -204,8 +203,8 @@ class GenerativeModel(AbstractModel):
         return self.sample(n, given=rows, **options)
 
     @final
-    def preview(self, n: int, *, seed: int, stop: Stop = lambda: False) -> Image.Image | None:
-        """Return a picture of `n` samples, drawn with `preview_options`.
+    def preview(self, n: int, *, seed: int, stop: Stop = lambda: False) -> Preview | None:
+        """Return a picture of `n` samples, drawn with `preview_options`, and recordings to hear.
 
         None without a form, and as soon as `stop()`, polled after each step, is true.
         """
@@ -220,7 +219,7 @@ class GenerativeModel(AbstractModel):
             rows = self.sample_rows(n, seed=seed, callback=poll, **self.preview_options)
         except _Stopped:
             return None
-        return self.form.preview(rows)
+        return Preview(self.form.preview(rows), self.form.sound(rows))
 
     @property
     def completion_notes(self) -> tuple[str, ...]:

@@ -36,7 +36,12 @@ class DiffusersUNet(nn.Module):
             for name, value in config.items()
             if not name.startswith("_")
         }
-        self.classes = int(self.config.get("num_class_embeds") or 0)
+        classes = self.config.get("num_class_embeds") or 0
+        if not isinstance(classes, int) or classes < 0:
+            raise InputError(
+                f"UNet2DModel: its num_class_embeds is {classes!r:.20}; a whole number is needed."
+            )
+        self.classes = classes
         model = need_diffusers("a network of diffusers").UNet2DModel
         try:
             self.unet = model(**self.config)
@@ -57,7 +62,12 @@ class DiffusersUNet(nn.Module):
                 "UNet2DModel: its configuration has no sample_size, so the size of an image is not "
                 "known; add it to config.json."
             )
-        height, width = size if isinstance(size, list) else (size, size)
+        sides = size if isinstance(size, list) else [size, size]
+        if len(sides) != 2 or not all(isinstance(one, int) and one > 0 for one in sides):
+            raise InputError(
+                f"UNet2DModel: its sample_size is {size!r:.30}; a whole number, or two, are needed."
+            )
+        height, width = sides
         return int(self.config.get("in_channels", 3)), int(height), int(width)
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:

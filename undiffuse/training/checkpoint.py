@@ -8,6 +8,8 @@
                            at the first checkpoint after the steps have doubled, five in all
     sampler.json           how these weights are best sampled (see `models.tuning`); removed when
                            they change
+    backend.json           how fast PyTorch and onnxruntime compute these weights (see
+                           `exchange.backend_speed`); of other weights it counts for nothing
     log.jsonl              one event a line (see `log.py`)
     samples/               previews
 
@@ -49,11 +51,11 @@ from undiffuse.reading import open_regular, read_json, read_text, said, utf8_pat
 from undiffuse.remote import fetch
 from undiffuse.room import check_room
 from undiffuse.training.log import read_log
-from undiffuse.training.sound import sound_config, sound_counters, sound_sampler
+from undiffuse.training.sound import sound_backend, sound_config, sound_counters, sound_sampler
 
 FORMAT = 2  # of config.json
 CONFIG, WEIGHTS, LOG, SAMPLES = "config.json", "weights.safetensors", "log.jsonl", "samples"
-SAMPLER = "sampler.json"
+SAMPLER, BACKEND = "sampler.json", "backend.json"
 FOLDERS = ("state", "snapshots", SAMPLES, "evaluation", "held_out_scores")  # that a run writes to
 BEGUN = {CONFIG, LOG, LOCK, *FOLDERS}  # of a run that is begun
 MOST_SNAPSHOTS = 5
@@ -232,6 +234,15 @@ class RunFolder:
         """Return sampler.json; None without one. Raises ValueError if it is damaged."""
         try:
             return sound_sampler(read_json(self.path / SAMPLER, most=2**20))
+        except FileNotFoundError:
+            return None
+        except OSError as problem:
+            raise ValueError(said(problem)) from problem
+
+    def backend(self) -> dict[str, Any] | None:
+        """Return backend.json; None without one. Raises ValueError if it is damaged."""
+        try:
+            return sound_backend(read_json(self.path / BACKEND, most=2**20))
         except FileNotFoundError:
             return None
         except OSError as problem:
@@ -550,10 +561,10 @@ def check_same(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str) 
     The model has to be the same, and the data have to have the same fingerprint and transform, and
     be mirrored or not as they were; they may have moved.
     """
-    difference = _difference(recorded.get("model"), now["model"], "model")
-    if difference is not None:
+    other = difference(recorded.get("model"), now["model"], "model")
+    if other is not None:
         raise InputError(
-            f"{where}: cannot be resumed with another model ({difference}); "
+            f"{where}: cannot be resumed with another model ({other}); "
             "leave the model's options as they were, or start a run of its own with --init."
         )
     for key in ("fingerprint", "transform", "mirrored"):
@@ -564,12 +575,14 @@ def check_same(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str) 
             )
 
 
-def _difference(recorded: Any, now: Any, place: str) -> str | None:
-    """Where two trees first differ, and how."""
+def difference(recorded: Any, now: Any, place: str) -> str | None:
+    """Return where two trees first differ, and how; None if they are equal."""
     if isinstance(recorded, Mapping) and isinstance(now, Mapping):
-        keys = dict.fromkeys([*recorded, *now])
-        found = (_difference(recorded.get(key), now.get(key), f"{place}.{key}") for key in keys)
-        return next((difference for difference in found if difference is not None), None)
+        for key in dict.fromkeys([*recorded, *now]):
+            within = f"{place}.{key}".lstrip(".")
+            if found := difference(recorded.get(key), now.get(key), within):
+                return found
+        return None
     return None if recorded == now else f"{place} was {_short(recorded)} and is now {_short(now)}"
 
 

@@ -12,9 +12,10 @@ number of steps, on the same number of threads of a CPU).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from contextlib import ExitStack, closing
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -28,6 +29,7 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import Listener, Source, Stop, Trainable
 from undiffuse.notebook import event_bar
 from undiffuse.options import TrainingOptions
+from undiffuse.parts import as_json
 from undiffuse.training.checkpoint import (
     LOG,
     SAMPLES,
@@ -35,6 +37,7 @@ from undiffuse.training.checkpoint import (
     RunFolder,
     check_same,
     config_of,
+    difference,
 )
 from undiffuse.training.clock import SOON, Clock
 from undiffuse.training.hearing import Stopped
@@ -42,6 +45,7 @@ from undiffuse.training.log import Log
 from undiffuse.training.loggers import Logger, Relay, find_loggers
 from undiffuse.training.look import Look
 from undiffuse.training.randomness import PREPARE, Randomness
+from undiffuse.training.ranks import Ranks, joined
 from undiffuse.training.schedule import LOOK_SHARE, evaluation_due, is_quarter
 from undiffuse.training.settle import merge, settle
 from undiffuse.training.state import TrainingState, initialize
@@ -118,21 +122,31 @@ def fit(
         raise InputError(
             f"init {init}: a run that is resumed has its own weights; leave one of the two out."
         )
-    on_event, taken = on_event or event_bar(), find_loggers(loggers)
-    folder = None if out is None else RunFolder.claim(out, resume=resume, overwrite=overwrite)
-    recorded = folder.recorded if folder else None
-    chosen = merge(options, recorded and recorded.get("training", {}))
-    device = find_device(chosen.device)
-    randomness = Randomness(device, chosen.seed)
+    taken = find_loggers(loggers)  # refused before anything is done
     started = time.perf_counter()
     with ExitStack() as leaving:
-        if folder is not None:
-            leaving.enter_context(folder.locked())
+        ranks = leaving.enter_context(joined())
+        on_event = (on_event or event_bar()) if ranks.first else None
+        taken = taken if ranks.first else []
+        folder = ranks.together(
+            lambda: (
+                RunFolder.claim(out, resume=resume, overwrite=overwrite)
+                if out is not None and ranks.first
+                else None
+            )
+        )
+        recorded = ranks.lead(folder.recorded if folder else None)
+        chosen = merge(options, recorded and recorded.get("training", {}))
+        device = ranks.device(find_device(chosen.device))
+        randomness = Randomness(device, chosen.seed)
+        ranks.together(lambda: leaving.enter_context(folder.locked() if folder else nullcontext()))
         leaving.enter_context(randomness.put_back())
         randomness.at(PREPARE)
         wide = init is None and recorded is None
-        source = _prepared(model, data, init, device)
-        chosen, sizing = settle(model, source, chosen, device, randomness, leaving, stop, wide=wide)
+        source = ranks.together(lambda: _prepared(model, data, init, device))
+        chosen, sizing = settle(
+            model, source, chosen, device, randomness, leaving, stop, wide=wide, ranks=ranks
+        )
         state = TrainingState(model, chosen)
         # A checkpoint holds four numbers a parameter, the weights a fifth.
         size = 20.0 * model.parameter_count if folder else 0.0
@@ -140,13 +154,17 @@ def fit(
         model.record = Record(asdict(chosen), sizing and asdict(sizing), [])
         if recorded is not None:
             model.origin = recorded.get("origin")
-        config = config_of(model, source.config(), model.record) if folder else {}
+        config = config_of(model, source.config(), model.record) if out is not None else {}
         if folder is not None and recorded is not None:
             check_same(recorded, config, folder.given)
-            _restore(folder, state, clock, chosen)
+        if ranks.size > 1:
+            _check_alike(ranks, config or {"data": source.config(), "training": asdict(chosen)})
+        if recorded is not None or ranks.size > 1:
+            _restore(folder, state, clock, chosen, ranks)
         leaving.enter_context(state.ended())
-        if folder is not None:
-            leaving.enter_context(folder.training(config))
+        ranks.together(
+            lambda: leaving.enter_context(folder.training(config) if folder else nullcontext())
+        )
         on_event = _relayed(taken, on_event, folder, model, source, chosen, leaving)
         shared = {"every": chosen.log_every, "resumed_at": state.step, "kept": model.record.log}
         log = Log(folder and folder.path / LOG, on_event, **shared)
@@ -164,8 +182,22 @@ def fit(
         )
         if sizing is not None:
             log("sized", state.step, said=sizing.said)
-        loop = _Loop(source, chosen, device, randomness, cast, state, clock, look, folder, log)
+        loop = _Loop(
+            source, chosen, device, randomness, cast, state, clock, look, folder, log, ranks
+        )
         return loop.run(stop)
+
+
+def _check_alike(ranks: Ranks, config: Mapping[str, Any]) -> None:
+    """Raise InputError on all ranks if one has other data, options or versions than the first."""
+    versions = {"undiffuse": __version__, "torch": torch.__version__}
+    trees = ranks.gathered(as_json({**config, "versions": versions}))
+    for rank, tree in enumerate(trees):
+        if said := difference(trees[0], tree, ""):
+            raise InputError(
+                f"process {rank} of {ranks.size} is not like process 0: {said}; give all of them "
+                "the same data, options and versions."
+            )
 
 
 def _prepared(model: Trainable, data: Any, init: str | Path | None, device: torch.device) -> Source:
@@ -206,14 +238,23 @@ def _relayed(
 
 
 def _restore(
-    folder: RunFolder, state: TrainingState, clock: Clock, options: TrainingOptions
+    folder: RunFolder | None,
+    state: TrainingState,
+    clock: Clock,
+    options: TrainingOptions,
+    ranks: Ranks,
 ) -> None:
-    """Go back to the newest checkpoint, if there is one.
+    """Go back to the newest checkpoint, if there is one, and to the state of rank 0.
 
     Raises InputError if the run has had all the steps, or finished within the time, asked for.
     """
-    counters = folder.counters()
+    given = ranks.lead(folder.given if folder else "")
+    counters = ranks.lead(
+        ranks.together(lambda: folder.counters() if folder and folder.recorded else None)
+    )
     if counters is None:
+        if ranks.size > 1:
+            state.model.load_state_dict(ranks.lead_tensors(state.model.state_dict()))
         return
     step, elapsed = counters["step"], counters["elapsed"]
     had = more = ""
@@ -224,10 +265,11 @@ def _restore(
         had, more = format_duration(elapsed), f"--budget {format_duration(2 * elapsed)}"
     if had:
         raise InputError(
-            f"{folder.given}: has already had {had}; give more, such as {more}, to extend it."
+            f"{given}: has already had {had}; give more, such as {more}, to extend it."
         )
     clock.restore(counters)
-    state.restore(folder.tensors(), counters, folder.given)
+    tensors = ranks.lead_tensors(ranks.together(lambda: folder.tensors() if folder else None))
+    state.restore(tensors, counters, given)
 
 
 @final
@@ -245,10 +287,12 @@ class _Loop:
     look: Look
     folder: RunFolder | None
     log: Log
+    ranks: Ranks
 
     def run(self, stop: Stop) -> Result:
         """Train until the end, or until `stop` says so."""
         state, clock, options, log = self.state, self.clock, self.options, self.log
+        ranks = self.ranks
         out = self.folder.path if self.folder else None
         names = ("steps", "budget", "batch", "precision", "device")
         log(
@@ -260,6 +304,18 @@ class _Loop:
             resumed_at=state.step if clock.before else None,
         )
         stopped = self._train(stop)
+        stopped = ranks.lead(ranks.together(lambda: ranks.first and self._conclude(stopped, stop)))
+        if ranks.size > 1:  # what rank 0 has chosen
+            state.model.load_state_dict(ranks.lead_tensors(state.model.state_dict()))
+            state.model.take_tuned(ranks.lead(state.model.tuned_tree))
+        reason = "stopped" if stopped else "done"
+        elapsed = clock.elapsed()
+        log("end", state.step, elapsed=elapsed, reason=reason, out=str(out) if out else None)
+        return Result(state.step, elapsed, state.held_out, stopped, out)
+
+    def _conclude(self, stopped: bool, stop: Stop) -> bool:
+        """Evaluate, choose what depends on the last weights, and save; whether it was stopped."""
+        clock = self.clock
         if not stopped:
             self._evaluate()
             stopped = clock.can_conclude() and not self.look.conclude(stop)
@@ -267,12 +323,9 @@ class _Loop:
         elif 0 < clock.concluding() <= SOON:
             self.look.conclude(lambda: False)
         self._save(finished=not stopped)
-        if self.folder and (tree := state.model.tuned_tree) is not None:
+        if self.folder and (tree := self.state.model.tuned_tree) is not None:
             self.folder.keep_tuned(tree)
-        reason = "stopped" if stopped else "done"
-        elapsed = clock.elapsed()
-        log("end", state.step, elapsed=elapsed, reason=reason, out=str(out) if out else None)
-        return Result(state.step, elapsed, state.held_out, stopped, out)
+        return stopped
 
     def _tune(self, stop: Stop) -> bool:
         """Choose how to sample, if there is time set aside for it; whether that was stopped."""
@@ -286,12 +339,16 @@ class _Loop:
         """Take the steps; whether they were stopped."""
         state, clock, options = self.state, self.clock, self.options
         assert options.batch is not None
-        batches = self.data.batches(options.batch, seed=options.seed, start_step=state.step)
-        while (before := clock.progress(state.step)) < 1.0:
-            if stop():
-                return True
+        ranks, place = self.ranks, {"rank": self.ranks.rank, "world": self.ranks.size}
+        batches = self.data.batches(
+            options.batch // ranks.size, seed=options.seed, start_step=state.step, **place
+        )
+        while True:
+            before, stopped = ranks.agree(clock.progress(state.step), stop())
+            if before >= 1.0 or stopped:
+                return before < 1.0
             lr, state.model.progress = clock.lr(state.step, before), before
-            slow = not 0 < clock.pace < SOON / 4 and self.device.type == "cpu"
+            slow = not 0 < clock.pace < SOON / 4 and self.device.type == "cpu" and ranks.size == 1
             try:
                 losses, taken = train_step(
                     state.model,
@@ -305,6 +362,7 @@ class _Loop:
                     cast=self.cast,
                     accumulate=options.accumulate,
                     stop=stop if slow and not options.compile else None,
+                    ranks=ranks,
                 )
             except Stopped:
                 return True
@@ -314,15 +372,24 @@ class _Loop:
                 self._report(losses if taken else {}, lr)
             if state.in_a_row >= PATIENCE:
                 raise self._given_up()
-            if (after := clock.progress(state.step)) >= 1.0:
-                break
+            after, _ = ranks.agree(clock.progress(state.step), False)
+            if after >= 1.0:
+                return False
             due = evaluation_due(state.step, before, after, every=options.evaluate_every)
-            sure = options.evaluate_every is None and is_quarter(before, after)
-            if sure or (due and clock.can_evaluate()):
-                self._evaluate()
-            if state.step % options.checkpoint_every == 0:
-                self._save(finished=False)
-        return False
+            if due or state.step % options.checkpoint_every == 0:
+                ranks.together(partial(self._look, before, after))
+
+    def _look(self, before: float, after: float) -> None:
+        """Evaluate and save, on rank 0, what is due after a step."""
+        options, step = self.options, self.state.step
+        if not self.ranks.first:
+            return
+        due = evaluation_due(step, before, after, every=options.evaluate_every)
+        sure = options.evaluate_every is None and is_quarter(before, after)
+        if sure or (due and self.clock.can_evaluate()):
+            self._evaluate()
+        if step % options.checkpoint_every == 0:
+            self._save(finished=False)
 
     def _report(self, losses: dict[str, float], lr: float) -> None:
         step, clock = self.state.step, self.clock

@@ -21,6 +21,7 @@ from undiffuse.interfaces import Player
 from undiffuse.options import TrainingOptions
 from undiffuse.training.averaging import PowerAverage
 from undiffuse.training.muon import Muon
+from undiffuse.training.ranks import ALONE, Ranks
 
 
 @final
@@ -49,13 +50,15 @@ class Learner:
             PowerAverage(self.parameters.values(), options.averaging) if player.averaged else None
         )
 
-    def update(self, loss: Tensor, lr: float) -> tuple[float, bool]:
-        """Take a step on the gradients of `loss`, a scalar.
+    def update(self, loss: Tensor, lr: float, ranks: Ranks = ALONE) -> tuple[float, bool]:
+        """Take a step on the gradients of `loss`, a scalar; both are added over all ranks.
 
         Returns:
             The value of the loss, and whether the step was taken.
         """
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        loss = loss.clone()
+        ranks.add([*gradients, loss])
         norm = torch.nn.utils.get_total_norm(gradients)
         # The step's one wait for the device.
         value, size = torch.stack([loss.float(), norm.float()]).tolist()

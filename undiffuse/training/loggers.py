@@ -4,15 +4,18 @@
     undiffuse train ... --log tensorboard,wandb
 
 A logger gets the options at the start, numbers by name (losses, the held-out loss at each noise
-level), and pictures of samples. One that fails is left out from then on, which is said once:
-training does not depend on it.
+level), pictures of samples, recordings, and at the end the report, if one was made. One that fails
+is left out from then on, which is said once: training does not depend on it.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
+import wave
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -20,8 +23,10 @@ from typing import Any, ClassVar, final
 import numpy as np
 from PIL import Image
 
+from undiffuse.atomic import atomic_file
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import Listener
+from undiffuse.reading import read_text
 
 _STEP = ("loss", "rate", "lr", "skipped")  # numbers of a step
 
@@ -53,6 +58,14 @@ class Logger(ABC):
         """Take a picture, a PNG file."""
 
     @abstractmethod
+    def sound(self, step: int, name: str, file: Path) -> None:
+        """Take recordings, a WAV file of 16 bits."""
+
+    @abstractmethod
+    def page(self, step: int, name: str, file: Path) -> None:
+        """Take a page, an HTML file that needs no other."""
+
+    @abstractmethod
     def close(self) -> None:
         """End the run."""
 
@@ -80,6 +93,17 @@ class TensorBoard(Logger):
         with Image.open(file) as image:
             self.writer.add_image(name, np.array(image.convert("RGB")), step, dataformats="HWC")
 
+    def sound(self, step: int, name: str, file: Path) -> None:
+        """Write the mean of the channels, which are one here."""
+        with wave.open(str(file)) as recording:
+            frames = np.frombuffer(recording.readframes(recording.getnframes()), "<i2")
+            values = frames.reshape(-1, recording.getnchannels()).mean(1) / 32768
+            self.writer.add_audio(name, values[None], step, sample_rate=recording.getframerate())
+
+    def page(self, step: int, name: str, file: Path) -> None:
+        """Write where the page is: TensorBoard shows none."""
+        self.writer.add_text(name, str(file), step)
+
     def close(self) -> None:
         """Close the event file."""
         self.writer.close()
@@ -96,15 +120,36 @@ class WandB(Logger):
         self.wandb: Any = importlib.import_module("wandb")
         place = None if folder is None else str(folder)
         name = None if folder is None else folder.name
-        self.run = self.wandb.init(project="undiffuse", name=name, dir=place, config=dict(config))
+        begun = begun_as(folder, self.package)
+        self.run = self.wandb.init(
+            project="undiffuse",
+            name=name,
+            dir=place,
+            config=dict(config),
+            id=begun,
+            resume="allow" if begun else None,
+        )
+        keep_begun(folder, self.package, self.run.id)
+
+    def _log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Log at a step, of a run that is gone on with at the next it takes."""
+        self.run.log(dict(values), step=max(step, self.run.step))
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         """Log numbers."""
-        self.run.log(dict(values), step=step)
+        self._log(step, values)
 
     def picture(self, step: int, name: str, file: Path) -> None:
         """Log an image."""
-        self.run.log({name: self.wandb.Image(str(file))}, step=step)
+        self._log(step, {name: self.wandb.Image(str(file))})
+
+    def sound(self, step: int, name: str, file: Path) -> None:
+        """Log a recording."""
+        self._log(step, {name: self.wandb.Audio(str(file))})
+
+    def page(self, step: int, name: str, file: Path) -> None:
+        """Log a page."""
+        self._log(step, {name: self.wandb.Html(file.read_text(encoding="utf-8"), inject=False)})
 
     def close(self) -> None:
         """Finish the run."""
@@ -121,8 +166,18 @@ class MLflow(Logger):
         """Begin a run of the folder's name."""
         self.mlflow: Any = importlib.import_module("mlflow")
         self.mlflow.set_experiment("undiffuse")
-        self.mlflow.start_run(run_name=None if folder is None else folder.name)
-        self.mlflow.log_params({name: str(value)[:500] for name, value in config.items()})
+        params = {name: str(value)[:500] for name, value in config.items()}
+        begun, there = begun_as(folder, self.package), None
+        if begun is not None:
+            with suppress(self.mlflow.exceptions.MlflowException):  # of another server
+                there = self.mlflow.get_run(begun).data.params
+        if there is None:
+            run = self.mlflow.start_run(run_name=None if folder is None else folder.name)
+            keep_begun(folder, self.package, run.info.run_id)
+        else:
+            self.mlflow.start_run(run_id=begun)
+        new = {name: value for name, value in params.items() if name not in (there or {})}
+        self.mlflow.log_params(new)  # what is there cannot be changed
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         """Log metrics."""
@@ -132,9 +187,33 @@ class MLflow(Logger):
         """Keep the file as an artifact."""
         self.mlflow.log_artifact(str(file), name)
 
+    def sound(self, step: int, name: str, file: Path) -> None:
+        """Keep the file as an artifact."""
+        self.mlflow.log_artifact(str(file), name)
+
+    def page(self, step: int, name: str, file: Path) -> None:
+        """Keep the file as an artifact."""
+        self.mlflow.log_artifact(str(file), name)
+
     def close(self) -> None:
         """End the run."""
         self.mlflow.end_run()
+
+
+def begun_as(folder: Path | None, package: str) -> str | None:
+    """Return what a dashboard calls the run that it began for a folder; None: it has not."""
+    try:
+        text = "" if folder is None else read_text(folder / f".{package}-run", most=200).strip()
+    except (OSError, ValueError):
+        return None
+    return text if re.fullmatch(r"[A-Za-z0-9_-]{1,100}", text) else None
+
+
+def keep_begun(folder: Path | None, package: str, name: str) -> None:
+    """Keep what a dashboard calls a run in its folder: resuming and the report go on with it."""
+    if folder is not None:
+        with atomic_file(folder / f".{package}-run") as temporary:
+            temporary.write_text(name + "\n", encoding="utf-8")
 
 
 LOGGERS: dict[str, type[Logger]] = {
@@ -236,7 +315,13 @@ class Relay:
             case "held_out":
                 logger.numbers(step, numbers_of("held_out", rest))
             case "samples":
-                logger.picture(step, "samples", Path(event["path"]))
+                picture = Path(event["path"])
+                logger.picture(step, "samples", picture)
+                if (sound := picture.with_suffix(".wav")).is_file():
+                    logger.sound(step, "samples/sound", sound)
+            case "report":
+                logger.numbers(step, numbers_of("report", event["figures"]))
+                logger.page(step, "report/page", Path(event["path"]))
             case _:
                 pass
 

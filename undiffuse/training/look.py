@@ -138,12 +138,15 @@ class Look:
         return self.model.preview(n, seed=self.randomness.seed, stop=self.stop)
 
     def _preview(self, file: Path) -> bool:
-        """Save a picture of samples from fixed seeds; False where there is none."""
-        picture = self._draw(self.samples) if self.samples else None
-        if picture is None:
+        """Save a picture of samples from fixed seeds, with sound; False where there is none."""
+        preview = self._draw(self.samples) if self.samples else None
+        if preview is None:
             return False
+        if preview.sound is not None:
+            with atomic_file(file.with_suffix(".wav")) as temporary:
+                temporary.write_bytes(preview.sound)
         with atomic_file(file) as temporary:
-            picture.save(temporary)
+            preview.picture.save(temporary)
         return True
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sized
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from math import inf, prod
 from typing import Any
 
@@ -22,6 +22,7 @@ from undiffuse.interfaces import Source, Stop, Trainable
 from undiffuse.options import DEFAULT_BUDGET, TrainingOptions
 from undiffuse.room import check_room
 from undiffuse.training.randomness import PREPARE, Randomness
+from undiffuse.training.ranks import ALONE, Ranks
 from undiffuse.training.sizing import Sizing, choose_width
 from undiffuse.training.trial import Trial, choose_precision, compiled
 
@@ -67,8 +68,9 @@ def settle(
     stop: Stop = lambda: False,
     *,
     wide: bool = False,
+    ranks: Ranks = ALONE,
 ) -> tuple[TrainingOptions, Sizing | None]:
-    """Choose what `options` leave open, from the data's shape and by trial.
+    """Choose what `options` leave open, from the data's shape and by trial on rank 0.
 
     Args:
         model: the model, sized to the data and on the device.
@@ -79,17 +81,41 @@ def settle(
         leaving: on leaving it, the networks are no longer compiled.
         stop: polled before and in each trial.
         wide: whether the width of the network is open too.
+        ranks: the processes that share a batch: it is cut into a multiple of as many parts.
+
+    Raises:
+        InputError: a batch cannot be shared by the ranks, or is too large for this machine.
     """
     rows = len(data) if isinstance(data, Sized) else None
     shape = tuple(data.transform.shape)
     batch = options.batch or batch_for(shape, rows=rows, accelerated=device.type != "cpu")
     check_room(64.0 * batch * prod(shape), f"batch {batch:,}", "train on fewer rows a step")
-    accumulate = min(options.accumulate, batch)
+    if batch % ranks.size:
+        near = [max(batch // ranks.size, 1) * ranks.size, -(-batch // ranks.size) * ranks.size]
+        raise InputError(
+            f"batch {batch}: cannot be shared by {ranks.size} processes; take "
+            f"{' or '.join(str(one) for one in dict.fromkeys(near))}."
+        )
+    accumulate = -(-min(options.accumulate, batch) // ranks.size) * ranks.size
     options = replace(options, batch=batch, accumulate=accumulate, device=str(device))
     compiling = device.type == "cuda" if options.compile is None else options.compile
     wide = wide and options.budget is not None and bool(model.widths)
     if not wide:
         model.widths = ()
+    if ranks.size > 1 and (options.precision == "auto" or wide):
+        found = None
+        if ranks.first:
+            open_ = replace(options, compile=False)
+            own = settle(model, data, open_, device, randomness, leaving, stop, wide=wide)
+            found = [own[0].precision, model.width, own[1] and asdict(own[1])]
+        precision, width, sizing = ranks.lead(found)
+        if wide and not ranks.first:
+            randomness.at(PREPARE)
+            model.take_width(width)
+        model.widths = ()
+        options = replace(options, precision=precision)
+        chosen, _ = settle(model, data, options, device, randomness, leaving, stop, ranks=ranks)
+        return chosen, sizing and Sizing(**sizing)
     if options.precision != "auto" and not compiling and not wide:
         return options, None
     first = next(data.batches(-(-batch // accumulate), seed=options.seed))

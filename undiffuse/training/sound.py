@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NotRequired
 
-from annotated_types import Ge, Le, MaxLen, MinLen
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
@@ -38,6 +38,11 @@ class _Data(TypedDict):
     classes: NotRequired[list[str]]
 
 
+_Origin = with_config(_SOUND)(
+    TypedDict("_Origin", {"from": str, "steps": _Count | None, "weights": str | None})
+)
+
+
 @with_config(_SOUND)
 class _Config(TypedDict):
     format: int
@@ -48,6 +53,7 @@ class _Config(TypedDict):
     data: _Data
     training: dict[str, Any]
     plugins: NotRequired[list[dict[str, str]]]
+    origin: NotRequired[_Origin | None]
 
 
 @with_config(_SOUND)
@@ -103,6 +109,20 @@ class _Sampler(TypedDict):
     guidance: NotRequired[_Guidance | None]
 
 
+@with_config(_FINITE)
+class _Timed(TypedDict):
+    rows: Annotated[int, Ge(1), Le(2**62)]
+    torch: Annotated[float, Gt(0), Le(1e300)]
+    onnx: Annotated[float, Gt(0), Le(1e300)]
+
+
+@with_config(_FINITE)
+class _Backend(TypedDict):
+    weights: str
+    machine: str
+    batches: Annotated[list[_Timed], MinLen(1), MaxLen(16)]
+
+
 @with_config(_SOUND)
 class _Event(TypedDict):
     event: str
@@ -114,7 +134,7 @@ class _Event(TypedDict):
 
 
 _CONFIG, _COUNTERS, _EVENT = TypeAdapter(_Config), TypeAdapter(_Counters), TypeAdapter(_Event)
-_SAMPLER = TypeAdapter(_Sampler)
+_SAMPLER, _BACKEND = TypeAdapter(_Sampler), TypeAdapter(_Backend)
 
 
 def sound_config(tree: Any) -> dict[str, Any]:
@@ -140,6 +160,12 @@ def sound_counters(tree: Any) -> dict[str, Any]:
 def sound_sampler(tree: Any) -> dict[str, Any]:
     """Return sampler.json if it is sound. Raises ValueError saying where it is not."""
     _check(_SAMPLER, tree)
+    return tree
+
+
+def sound_backend(tree: Any) -> dict[str, Any]:
+    """Return backend.json if it is sound. Raises ValueError saying where it is not."""
+    _check(_BACKEND, tree)
     return tree
 
 

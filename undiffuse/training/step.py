@@ -21,6 +21,7 @@ from undiffuse.interfaces import Stop, Trainable, Transform
 from undiffuse.training.hearing import hearing, revocable
 from undiffuse.training.learner import Learner
 from undiffuse.training.randomness import Randomness
+from undiffuse.training.ranks import ALONE, Ranks
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
@@ -41,14 +42,25 @@ def encoded(
     return x, moved
 
 
-def split(batch: Mapping[str, Tensor], parts: int) -> list[tuple[int, float, Mapping[str, Tensor]]]:
-    """Return [(position of its first row, share of the rows, part)] of a batch."""
-    rows = len(batch["row"])
+def split(
+    batch: Mapping[str, Tensor], parts: int, ranks: Ranks = ALONE
+) -> list[tuple[int, float, Mapping[str, Tensor]]]:
+    """Return [(position of its first row, share of the rows, part)] of a rank's rows of a batch.
+
+    Both are those in the whole batch, which is cut into so many parts; `parts` is a multiple of the
+    number of ranks.
+    """
+    rows, parts = len(batch["row"]), parts // ranks.size
+    before, whole = ranks.rank * rows, ranks.size * rows
     if parts == 1:
-        return [(0, 1.0, batch)]
+        return [(before, rows / whole, batch)]
     cuts = [rows * i // parts for i in range(parts + 1)]
     return [
-        (start, (stop - start) / rows, {name: value[start:stop] for name, value in batch.items()})
+        (
+            before + start,
+            (stop - start) / whole,
+            {name: value[start:stop] for name, value in batch.items()},
+        )
         for start, stop in pairwise(cuts)
         if stop > start
     ]
@@ -67,6 +79,7 @@ def train_step(
     cast: Autocast,
     accumulate: int,
     stop: Stop | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[dict[str, float], bool]:
     """Take step number `step` of every player.
 
@@ -80,7 +93,7 @@ def train_step(
         Stopped: `stop()`, polled between layers until the first player moves, was true; nothing has
             changed then.
     """
-    parts = split(batch, accumulate)
+    parts = split(batch, accumulate, ranks)
     generators, losses = [], {}
     for turn in count():
         player, total = "", torch.zeros(())
@@ -97,7 +110,7 @@ def train_step(
                 player, loss = yielded[0], yielded[1] * share
                 loss.backward()
                 total = loss.detach() if i == 0 else total + loss.detach()
-        losses[player], taken = learners[player].update(total, lr)
+        losses[player], taken = learners[player].update(total, lr, ranks)
         for learner in learners.values():
             learner.forget_gradients()
         if not taken:

@@ -14,9 +14,10 @@ class CSV(ud.Logger):
 
     def start(self, folder: Path | None, config: Mapping[str, Any]) -> None:
         """Open the file."""
-        self.file = ((folder or Path()) / "numbers.csv").open("w", newline="")
+        self.file = ((folder or Path()) / "numbers.csv").open("a", newline="")
         self.rows = csv.writer(self.file)
-        self.rows.writerow(["step", "name", "value"])
+        if not self.file.tell():  # a run that is gone on with has it
+            self.rows.writerow(["step", "name", "value"])
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         """Write a line for each number."""
@@ -25,6 +26,8 @@ class CSV(ud.Logger):
     def picture(self, step: int, name: str, file: Path) -> None:
         """Write where the picture is."""
         self.rows.writerow([step, name, file])
+
+    sound = page = picture  # likewise
 
     def close(self) -> None:
         """Close the file."""
@@ -49,6 +52,14 @@ class Trackio(ud.Logger):
     def picture(self, step: int, name: str, file: Path) -> None:
         """Log an image."""
         self.trackio.log({name: self.trackio.Image(str(file))}, step=step)
+
+    def sound(self, step: int, name: str, file: Path) -> None:
+        """Log a recording."""
+        self.trackio.log({name: self.trackio.Audio(str(file))}, step=step)
+
+    def page(self, step: int, name: str, file: Path) -> None:
+        """Log a page."""
+        self.trackio.log({name: self.trackio.Html(file)}, step=step)
 
     def close(self) -> None:
         """Finish the run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import wave
 from functools import partial
 from pathlib import Path
 from typing import final
@@ -22,6 +23,7 @@ from undiffuse.data.writing import (
     write_npz,
 )
 
+_HEARD, _PAUSE = 10.0, 0.2  # seconds: of a sound at most, and between two rows of it
 _PICTURED = 256  # parts of a waveform in a picture; each shows its least and greatest sample
 
 
@@ -50,6 +52,23 @@ class RecordingForm(WrittenForm):
             high = np.maximum.reduceat(waves, starts, axis=2)
             waves = np.stack([low, high], 3).reshape(*low.shape[:2], -1)
         return draw_curves(waves)
+
+    def sound(self, rows: np.ndarray) -> bytes:
+        """Return the first rows as a WAV file of 16 bits: ten seconds at most, but one row."""
+        length = rows.shape[1]
+        pause = np.zeros((round(_PAUSE * self.rate), self.channels))
+        count = max(1, int(_HEARD * self.rate / (length + len(pause))))
+        waves = rows[:count].reshape(-1, length, self.channels).astype(np.float64)
+        if self.dtype != "int16":
+            waves = np.round(32767 * waves.clip(-1, 1))
+        parts = [part for one in waves for part in (one, pause)][:-1]
+        encoded = io.BytesIO()
+        with wave.open(encoded, "wb") as file:
+            file.setnchannels(self.channels)
+            file.setsampwidth(2)
+            file.setframerate(self.rate)
+            file.writeframes(np.concatenate(parts).astype("<i2").tobytes())
+        return encoded.getvalue()
 
     def writers(self) -> dict[str, Writer]:
         """Return those of a folder of .wav files, and of arrays; an .npz holds the rate too."""

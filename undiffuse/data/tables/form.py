@@ -204,6 +204,10 @@ class TableForm:
         """Return which samples (n,) agree in a key with one above them, or with the data."""
         return np.any([np.zeros(len(rows), bool), *(key.repeated(rows) for key in self.keys)], 0)
 
+    def sound(self, rows: np.ndarray) -> bytes | None:
+        """Return None: tables are silent."""
+        return None
+
     def bands(self, given: PartialRows, drawn: np.ndarray) -> Image.Image | None:
         """Return None: only sequences have bands; see `Form`."""
         return None

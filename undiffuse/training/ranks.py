@@ -1,0 +1,194 @@
+"""The processes that train one model together: `torchrun` starts them, each takes its rows.
+
+    a batch of B rows, cut into parts   rank r of R computes parts r P/R to (r + 1) P/R
+    gradient                            the sum over ranks of those of their shares of the mean loss
+    randomness                          keyed by a part's first row in the whole batch: see there
+    what a clock decides                is decided on rank 0
+    files, log, previews                are written by rank 0
+
+So two processes do what one does with two parts, to rounding. What is sent is tensors and JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar, final
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from undiffuse.errors import InputError
+from undiffuse.rank import launched
+
+Made = TypeVar("Made")
+
+BUCKET = 2**22  # numbers that are sent at once
+PATIENCE = timedelta(minutes=30)  # for the others, such as an evaluation on rank 0
+
+
+@final
+class Ranks:
+    """This process, `rank` of `size`, and the others.
+
+    Raises:
+        InputError: in each method, if another process has ended.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, which decides and writes."""
+        return self.rank == 0
+
+    def device(self, found: torch.device) -> torch.device:
+        """Return the device of this process, where `found` was asked for."""
+        if self.size == 1 or found.type != "cuda" or found.index is not None:
+            return found
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)))
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Put the sum over all ranks in the place of each tensor."""
+        if self.size == 1:
+            return
+        bucket: list[Tensor] = []
+        for tensor in tensors:
+            full = sum(one.numel() for one in bucket) + tensor.numel() > BUCKET
+            if bucket and (full or bucket[0].dtype != tensor.dtype):
+                _add(bucket)
+                bucket = []
+            bucket.append(tensor)
+        if bucket:
+            _add(bucket)
+
+    def agree(self, value: float, flag: bool) -> tuple[float, bool]:
+        """Return the value of rank 0, and whether the flag is set on any rank."""
+        if self.size == 1:
+            return value, flag
+        both = torch.tensor([value if self.first else 0.0, float(flag)], dtype=torch.float64)
+        _add([both])
+        return float(both[0]), bool(both[1])
+
+    def lead(self, tree: Any) -> Any:
+        """Return the plain data of rank 0."""
+        if self.size == 1:
+            return tree
+        sent = json.dumps(tree).encode() if self.first else b""
+        length = torch.tensor([len(sent)])
+        _send(length)
+        room = torch.zeros(int(length), dtype=torch.uint8)
+        if self.first:
+            room.copy_(torch.frombuffer(bytearray(sent), dtype=torch.uint8))
+        _send(room)
+        return json.loads(bytes(room.numpy().tobytes()))
+
+    def lead_tensors(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the tensors of rank 0, on the CPU; the others give None."""
+        if self.size == 1:
+            return dict(tensors or {})
+        kept = {name: value.cpu().contiguous() for name, value in (tensors or {}).items()}
+        about = self.lead([[n, list(v.shape), str(v.dtype)] for n, v in kept.items()])
+        for name, shape, kind in about:
+            if not self.first:
+                kept[name] = torch.empty(shape, dtype=getattr(torch, kind.removeprefix("torch.")))
+            _send(kept[name])
+        return kept
+
+    def together(self, work: Callable[[], Made]) -> Made:
+        """Return what `work` does; if it is refused on one rank, it is on all, in its words.
+
+        Raises:
+            InputError: what `work` raised, here or elsewhere.
+        """
+        problem, found = None, None
+        try:
+            found = work()
+        except InputError as refused:
+            if self.size == 1:
+                raise
+            problem = refused
+        if self.size > 1 and (said := self._worst(None if problem is None else str(problem))):
+            raise problem or InputError(said)
+        return found  # pyright: ignore[reportReturnType]
+
+    def gathered(self, tree: Any) -> list[Any]:
+        """Return the plain data of each rank."""
+        if self.size == 1:
+            return [tree]
+        sent = torch.frombuffer(bytearray(json.dumps(tree).encode()), dtype=torch.uint8)
+        lengths = torch.zeros(self.size, dtype=torch.int64)
+        lengths[self.rank] = len(sent)
+        _add([lengths])
+        room = torch.zeros(self.size, int(lengths.max()), dtype=torch.uint8)
+        room[self.rank, : len(sent)] = sent
+        _add([room])
+        return [json.loads(row[:n].numpy().tobytes()) for row, n in zip(room, lengths.tolist())]
+
+    def _worst(self, said: str | None) -> str | None:
+        return next((one for one in self.gathered(said) if one is not None), None)
+
+
+ALONE = Ranks()
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """Join the others that a launcher has started beside this process; alone without one.
+
+    Raises:
+        InputError: they cannot be reached.
+    """
+    if dist.is_available() and dist.is_initialized():  # by the caller, or further out
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+        return
+    place = launched()
+    if place is None:
+        yield Ranks()
+        return
+    with _reached():
+        kind = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        rank, size = place
+        dist.init_process_group(kind, rank=rank, world_size=size, timeout=PATIENCE)
+    try:
+        yield Ranks(rank, size)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Inside, a lost connection is a sentence."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as problem:
+        raise InputError(
+            "a process that trains beside this one has ended or cannot be reached; the run keeps "
+            f"its last checkpoint: start all again with --resume ({_first_line(problem)})."
+        ) from problem
+
+
+def _first_line(problem: Exception) -> str:
+    return next(iter(str(problem).splitlines()), type(problem).__name__)[:200]
+
+
+def _add(bucket: list[Tensor]) -> None:
+    with _reached():
+        if len(bucket) == 1:
+            dist.all_reduce(bucket[0])
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+        dist.all_reduce(flat)
+        parts = flat.split([tensor.numel() for tensor in bucket])
+        for tensor, part in zip(bucket, parts):
+            tensor.copy_(part.view_as(tensor))
+
+
+def _send(tensor: Tensor) -> None:
+    with _reached():
+        dist.broadcast(tensor, 0)
