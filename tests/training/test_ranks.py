@@ -145,7 +145,7 @@ def interrupted(tmp_path_factory):
 
 
 def test_a_process_that_dies_ends_the_others_and_the_last_checkpoint_stands(interrupted):
-    run, (code, said, state), _ = interrupted
+    _, (code, said, state), _ = interrupted
     assert code != 0
     assert said.count("a process that trains beside this one has ended") == 1
     assert not state["finished"]
