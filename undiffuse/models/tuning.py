@@ -552,7 +552,7 @@ class _Search:
 
     def _compared(self, one: Candidate, last: Candidate, seeds: int) -> tuple[Compared, bool]:
         """Compare on more and more seeds until it is certain whether one is worse than the last."""
-        compared, good = Compared(0.0, 0.0, 0.0), False
+        compared, good, worse = Compared(0.0, 0.0, 0.0), False, False
         for n in sorted({min(n, seeds) for n in (PILOT, LEAST_SEEDS, MOST_SEEDS // 2, seeds)}):
             pairing = self._pairing(last, n)
             compared = pairing(self.of(one)(n))
