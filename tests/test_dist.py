@@ -102,5 +102,5 @@ def test_bash_completes_commands_and_options(tmp_path):
         )
         return set(done("bash", "-c", script, env=own).split())
 
-    assert {"sample", "score", "selfcheck"} == completed("undiffuse s")
+    assert {"sample", "score", "selfcheck", "serve"} == completed("undiffuse s")
     assert "--budget" in completed("undiffuse train --bu")

@@ -75,7 +75,7 @@ def _assembled_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _few_evaluations() -> Iterator[None]:
     """Models draw 8 points of a bound where the command line asks for no number of them."""
     with pytest.MonkeyPatch.context() as patch:

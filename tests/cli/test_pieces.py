@@ -18,6 +18,7 @@ from rich.console import Console
 
 from undiffuse.cli import compare, interrupt, main, sample, score, train, verb
 from undiffuse.cli.interrupt import Interruption, interruptible
+from undiffuse.cli.progress import Bar
 from undiffuse.cli.terminal import Terminal
 from undiffuse.cli.verb import File, ask, free_place, merge, metavar, typed_as
 from undiffuse.errors import InputError
@@ -580,7 +581,7 @@ def test_rows_are_drawn_written_with_their_classes_and_said(
     monkeypatch.setattr(shown, "result", results.append)
     object.__setattr__(asked, "terminal", shown)
     model: Any = Model()
-    assert sample._draw(model, "r", asked, more, Path("x.npy")) == 0
+    assert sample._draw(model, "r", asked, more, Path("x.npy"), Bar(shown))
     batches = -(-total // 2)
     assert told == [(i + 1, 2 * batches, "sampling") for i in range(2 * batches)]
     assert model.saved == [(list(range(total)), Path("x.npy"), labels)]
@@ -600,14 +601,14 @@ def test_a_trajectory_that_is_there_is_not_replaced_unasked(
     out = tmp_path / "x.npy"
     asked = ask(SampleOptions, {"out": str(out), "n": 2, "trajectory": True})
     with pytest.raises(InputError, match=r"x-trajectory\.npy: already exists; choose another"):
-        sample._draw(Model(), "r", asked, {}, out)  # type: ignore[arg-type]
+        sample._draw(Model(), "r", asked, {}, out, Bar(Terminal()))  # type: ignore[arg-type]
     saved: list[Any] = []
     monkeypatch.setattr("undiffuse.cli.trajectory.Trajectory.add", lambda *given: None)
     monkeypatch.setattr(
         "undiffuse.cli.trajectory.Trajectory.save", lambda self: saved.append(self.file)
     )
     asked = ask(SampleOptions, {**asked.given, "overwrite": True})
-    assert sample._draw(Model(), "r", asked, {}, out) == 0  # type: ignore[arg-type]
+    assert sample._draw(Model(), "r", asked, {}, out, Bar(Terminal()))  # type: ignore[arg-type]
     assert saved == [tmp_path / "x-trajectory.npy"]
 
 

@@ -266,6 +266,7 @@ def test_every_command_that_opens_or_trains_takes_a_plugin(cli):
     sources |= {"score": ("x", "z", "--out", "y"), "compare": sources["train"]}
     sources |= {"export": sources["train"], "push": ("x", "me/r")}
     sources |= {"distill": sources["train"], "evaluate": ("x",), "tune": ("x",), "info": ("x",)}
+    sources |= {"serve": (".",)}
     for name in taking:
         given = sources[name]
         refused = cli(name, *given, "--plugin", "no_such.py")

@@ -58,7 +58,7 @@ def test_version_and_no_words_at_all(cli) -> None:
 
 MISSPELT = {
     "undiffuse tran: no such command. Did you mean train? (compare, distill, evaluate, export, "
-    "info, push, sample, score, selfcheck, train, tune)": "tran digits",
+    "info, push, sample, score, selfcheck, serve, train, tune)": "tran digits",
     "--preset emd: no such preset. Did you mean edm? (dae, ddpm, edm, flow, flow_matching, gan, "
     "iddpm, ncsn, ssm, subvp, vae, vdm, ve, vp)": "train digits --out r --preset emd",
     "--stepz: no such option. Did you mean --steps?": "train digits --out r --stepz 3",

@@ -128,18 +128,11 @@ def fit(
         ranks = leaving.enter_context(joined())
         on_event = (on_event or event_bar()) if ranks.first else None
         taken = taken if ranks.first else []
-        folder = ranks.together(
-            lambda: (
-                RunFolder.claim(out, resume=resume, overwrite=overwrite)
-                if out is not None and ranks.first
-                else None
-            )
-        )
+        folder = _claimed(out, resume, overwrite, ranks, leaving)
         recorded = ranks.lead(folder.recorded if folder else None)
         chosen = merge(options, recorded and recorded.get("training", {}))
         device = ranks.device(find_device(chosen.device))
         randomness = Randomness(device, chosen.seed)
-        ranks.together(lambda: leaving.enter_context(folder.locked() if folder else nullcontext()))
         leaving.enter_context(randomness.put_back())
         randomness.at(PREPARE)
         wide = init is None and recorded is None
@@ -155,8 +148,7 @@ def fit(
         if recorded is not None:
             model.origin = recorded.get("origin")
         config = config_of(model, source.config(), model.record) if out is not None else {}
-        if folder is not None and recorded is not None:
-            check_same(recorded, config, folder.given)
+        ranks.together(lambda: check_same(recorded, config, str(out)) if recorded else None)
         if ranks.size > 1:
             _check_alike(ranks, config or {"data": source.config(), "training": asdict(chosen)})
         if recorded is not None or ranks.size > 1:
@@ -186,6 +178,21 @@ def fit(
             source, chosen, device, randomness, cast, state, clock, look, folder, log, ranks
         )
         return loop.run(stop)
+
+
+def _claimed(
+    out: str | Path | None, resume: bool, overwrite: bool, ranks: Ranks, leaving: ExitStack
+) -> RunFolder | None:
+    """The folder to train into, locked until leaving; None without one, and for who follows."""
+
+    def claim() -> RunFolder | None:
+        if out is None or not ranks.first:
+            return None
+        folder = RunFolder.claim(out, resume=resume, overwrite=overwrite)
+        leaving.enter_context(folder.locked())
+        return folder
+
+    return ranks.together(claim)
 
 
 def _check_alike(ranks: Ranks, config: Mapping[str, Any]) -> None:
