@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,8 @@ def attacked(shared, trained: Path, tmp_path_factory: pytest.TempPathFactory) ->
     yield shared
     (trained / "data" / "way-out").unlink()
     (folder / "linked").unlink()
+    (trained / "data" / ".hidden").rmdir()
+    shutil.rmtree(folder / "hostile")
 
 
 @pytest.mark.parametrize(
