@@ -131,7 +131,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module", params=WIDTHS)
 def visit(request: pytest.FixtureRequest, browser: Any, serving: Serving) -> Iterator[Visit]:
-    context = browser.new_context(viewport={"width": request.param, "height": 900})
+    size = {"width": request.param, "height": 900}
+    context = browser.new_context(viewport=size, reduced_motion="reduce")  # no colour half-way
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     found = Visit(page, serving.base, request.param)
