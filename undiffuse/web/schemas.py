@@ -181,6 +181,7 @@ class RunDetail(Card):
     samples: list[int] = []
     snapshots: list[int] = []
     warnings: list[str] = []
+    notes: list[str] = []
     options: dict[str, Any] = {}
     methods: list[str] = []
 

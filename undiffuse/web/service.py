@@ -264,7 +264,7 @@ def _detail(run: Run) -> dict[str, Any]:
     train, held_out = run.curves()
     latest = summary["held_out"] or {}
     warnings = [latest["warning"]] if latest.get("warning") else []
-    warnings += [str(event["said"]) for event in run.log if "said" in event]
+    notes = [str(event["said"]) for event in run.log if "said" in event]
     data = summary["data"]
     facts = [
         ("data", f"{data.get('name')} ({data.get('rows', 0):,} rows)"),
@@ -285,7 +285,8 @@ def _detail(run: Run) -> dict[str, Any]:
             "levels": _levels(latest),
         },
         "snapshots": run.snapshots,
-        "warnings": warnings[-20:],
+        "warnings": warnings,
+        "notes": notes[-20:],
         "options": {
             name: written(value) if isinstance(value, list | tuple) else value
             for name, value in summary["training"].items()

@@ -27,9 +27,9 @@ export async function training(detail, place) {
   const status = work();
   const gallery = samples(at);
 
-  let train = [], held = [], said = new Set(), seen = {}, due = null;
+  let train = [], held = [], said = new Set(), notes = new Set(), seen = {}, due = null;
 
-  function reset() { train = []; held = []; said = new Set(); }
+  function reset() { train = []; held = []; said = new Set(); notes = new Set(); }
 
   // One line of the run's log.
   function take(event) {
@@ -41,7 +41,7 @@ export async function training(detail, place) {
       if (event.levels) spread(event.levels);
     }
     if (event.event === "samples") gallery.add(event.step);
-    if (event.said) said.add(event.said);
+    if (event.said) notes.add(event.said);
     due ??= setTimeout(draw, 200);
   }
 
@@ -64,7 +64,7 @@ export async function training(detail, place) {
     swap(told, facts([["step", `${number(now.step)}${card.steps ? ` of ${number(card.steps)}` : ""}`], ["time", `${duration(now.elapsed)}${card.budget ? ` of ${duration(card.budget)}` : ""}`],
       ["left", busy ? duration(seen.left ?? card.left) : ""], ["rows per second", busy ? number(seen.rate ?? card.rows_per_second, 3) : ""],
       ["held-out loss", number(held.at(-1)?.[1] ?? card.held_out)], ["learning rate", busy && seen.lr ? number(seen.lr, 3) : ""], ...(card.facts ?? []).filter(([one]) => !/held-out loss/.test(one))]));
-    swap(warnings, [...said].map((text) => notice(text)));
+    swap(warnings, [...[...said].map((text) => notice(text)), ...[...notes].map((text) => h("p", { class: "muted" }, text))]);
   }
 
   function controls() {
@@ -115,6 +115,7 @@ export async function training(detail, place) {
       for (const step of card.samples ?? []) gallery.add(step);
       if (card.curves?.levels) spread(card.curves.levels);
       for (const text of card.warnings ?? []) said.add(text);
+      for (const text of card.notes ?? []) notes.add(text);
       if (card.problem) said.add(card.problem);
     } catch { return; }
     controls();
@@ -122,8 +123,9 @@ export async function training(detail, place) {
   }
   const timer = setInterval(() => { if (close && !document.hidden) refresh(); }, 5000);
 
-  const { curves: known, samples: steps = [], warnings: old = [] } = detail;
+  const { curves: known, samples: steps = [], warnings: old = [], notes: chosenBy = [] } = detail;
   for (const text of old) said.add(text);
+  for (const text of chosenBy) notes.add(text);
   for (const step of steps) gallery.add(step);
   if (known?.levels) spread(known.levels);
   else levels.element.hidden = true;
