@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import zlib
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,6 +34,26 @@ def pytest_collection_finish():
     """What was imported and collected stays to the end: garbage is not looked for in it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The chromium of this machine, driven by Playwright; without one, tests are skipped."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip("no chromium on this machine (Debian: apt install chromium)")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="no playwright (it is a development dependency)"
+    )
+    still = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync")
+    still += ("disable-background-networking", "disable-component-update")
+    with sync_api.sync_playwright() as driver:
+        opened = driver.chromium.launch(
+            executable_path=program, args=[f"--{word}" for word in still]
+        )
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(autouse=True, scope="session")

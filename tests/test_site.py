@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -153,21 +152,6 @@ def test_the_site_fetches_nothing_and_its_examples_ran():
     assert (SITE / "searchindex.js").stat().st_size > 10_000
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """The browser of this machine, driven by Playwright."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium on this machine (Debian: apt install chromium)")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
 def screenshot(page):
     """What the page looks like: grey levels (H, W)."""
     return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"))
@@ -175,9 +159,9 @@ def screenshot(page):
 
 @built
 @pytest.mark.parametrize("width", [390, 1280])
-def test_pages_open_in_a_browser_and_search_finds(chromium, width):
+def test_pages_open_in_a_browser_and_search_finds(browser, width):
     requests, errors = [], []
-    page = chromium.new_page(viewport={"width": width, "height": 900})
+    page = browser.new_page(viewport={"width": width, "height": 900})
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
     for name, heading, images in (

@@ -578,6 +578,17 @@ def test_a_rounded_formula_that_can_be_turned_round_is_restored_from_what_any_va
     )
 
 
+@pytest.mark.filterwarnings("error")
+def test_columns_that_are_hardly_ever_there_are_no_rounded_formulas():
+    """Some of them are there in none of the rows in which formulas are sought."""
+    rng, rare = np.random.default_rng(0), np.full((40, 900), np.nan)
+    for column in rare:
+        column[rng.choice(900, 2, replace=False)] = 1.5, 2.5
+    columns = {f"rare {i}": column for i, column in enumerate(rare)}
+    data = load(pd.DataFrame({"x": np.arange(900) % 97, **columns}), held_out=0.1)
+    assert not [rule for rule in data.transform.rules if rule.phrase.endswith("rounded)")]
+
+
 def test_gaps_that_are_independent_or_rare_are_not_found_together():
     for seed in range(12):
         rng = np.random.default_rng(seed)

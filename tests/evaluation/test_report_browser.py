@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +11,6 @@ from comparison_report_facts import comparison_facts, comparison_pictures
 from report_facts import long_facts, png, report_facts, table_facts
 
 from undiffuse.evaluation.report import render, render_comparison
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-)
-QUIET += ("--disable-component-update", "--disable-sync")
-
-if CHROMIUM is None:
-    pytest.skip(
-        "no chromium on this machine (Debian: apt install chromium)", allow_module_level=True
-    )
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="no playwright (it is a development dependency)"
-)
 
 PICTURES = {"samples": png(seed=0), "real": png(seed=1), "pairs": png(2, 8, 2)}
 PAGES = {
@@ -71,14 +49,6 @@ CONTRAST = """() => {
 OUTSIDE = """() => [...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll"))
   .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
   .map(e => e.outerHTML.slice(0, 80))"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module", params=PAGES)

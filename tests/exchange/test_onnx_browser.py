@@ -17,15 +17,9 @@ import undiffuse as ud
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_browser"
 PACKAGE = EXAMPLE / "node_modules" / "onnxruntime-web"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 for name in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(name)
-sync_api = pytest.importorskip("playwright.sync_api")
-if CHROMIUM is None:
-    pytest.skip(
-        "no chromium on this machine (Debian: apt install chromium)", allow_module_level=True
-    )
 if not PACKAGE.is_dir():
     pytest.skip("no onnxruntime-web: `make browser` gets it from npm", allow_module_level=True)
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of the exporter
@@ -65,18 +59,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def opened(folder):
+def opened(folder, browser):
     """The page as it is served on loopback, and what it asked for and complained of."""
     requests, problems = [], []
     handler = functools.partial(_Quiet, directory=str(folder))
-    with (
-        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
-        sync_api.sync_playwright() as driver,
-    ):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
-        )
         page = browser.new_context().new_page()
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -87,7 +75,6 @@ def opened(folder):
         page.goto(own)
         page.wait_for_selector("button:enabled")
         yield page, own, requests, problems
-        browser.close()
         server.shutdown()
 
 

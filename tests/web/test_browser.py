@@ -17,27 +17,7 @@ import pytest
 from conftest import copied
 from serving import TOKEN, Serving, serve
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-if CHROMIUM is None:
-    pytest.skip(
-        "no chromium on this machine (Debian: apt install chromium)", allow_module_level=True
-    )
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="no playwright (it is a development dependency)"
-)
-
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 WIDTHS = (1280, 390)
 PATIENCE = float(os.environ.get("UNDIFFUSE_PATIENCE", "60")) * 1000  # ms, on a busy machine
 HOSTILE = "<img src=x onerror=\"document.title='hit'\">"
@@ -119,14 +99,6 @@ def serving(
     started = serve(runs, place / "out", "--data", trained / "data")
     yield started
     started.end(signal.SIGINT)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module", params=WIDTHS)

@@ -384,18 +384,16 @@ class _Loop:
                 return False
             due = evaluation_due(state.step, before, after, every=options.evaluate_every)
             if due or state.step % options.checkpoint_every == 0:
-                ranks.together(partial(self._look, before, after))
+                sure = options.evaluate_every is None and is_quarter(before, after)
+                ranks.together(partial(self._look, due, sure))
 
-    def _look(self, before: float, after: float) -> None:
-        """Evaluate and save, on rank 0, what is due after a step."""
-        options, step = self.options, self.state.step
+    def _look(self, due: bool, sure: bool) -> None:
+        """Evaluate on rank 0, if that is due and affordable, or sure; save at the intervals."""
         if not self.ranks.first:
             return
-        due = evaluation_due(step, before, after, every=options.evaluate_every)
-        sure = options.evaluate_every is None and is_quarter(before, after)
         if sure or (due and self.clock.can_evaluate()):
             self._evaluate()
-        if step % options.checkpoint_every == 0:
+        if self.state.step % self.options.checkpoint_every == 0:
             self._save(finished=False)
 
     def _report(self, losses: dict[str, float], lr: float) -> None:

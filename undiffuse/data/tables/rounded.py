@@ -89,7 +89,8 @@ def _step(scale: Numbering) -> float:
 
 def _ptp(seen: Seen, place: int) -> float:
     numbers = seen.numbers(seen.first, place)
-    return float(np.nanmax(numbers) - np.nanmin(numbers))
+    numbers = numbers[~np.isnan(numbers)]
+    return float(np.ptp(numbers)) if len(numbers) else 0.0
 
 
 def _fitted(
