@@ -66,6 +66,7 @@ check: $(STAMP)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright
+	@$(BIN)/hadolint Dockerfile
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not slow and not faults" tests/test_house.py tests/test_public.py tests/diffusion
 
 house:

@@ -84,6 +84,11 @@ def test_it_works_where_nothing_else_is(built, tmp_path):
     assert (empty / "r" / "weights.safetensors").exists()
 
 
+def test_the_dockerfile_is_sound():
+    """By hadolint, which refuses `FROM python` without a version, for one."""
+    done(Path(sysconfig.get_path("scripts")) / "hadolint", ROOT / "Dockerfile")
+
+
 def test_bash_completes_commands_and_options(tmp_path):
     """In a real bash, by the script that is installed."""
     own = {**os.environ, "HOME": str(tmp_path)}

@@ -32,13 +32,12 @@ from undiffuse.diffusion.noise import content_numbers
 from undiffuse.errors import InputError, unknown
 from undiffuse.evaluation.scores.conformal import Calibration
 from undiffuse.models import PRESETS, GenerativeModel
+from undiffuse.models.again import filled
 from undiffuse.run import open as open_run
 from undiffuse.seeds import mix
 from undiffuse.training import fit as train
 
 _DRAWS = 1 << 42  # between the numbers of the draws for one row, which are below 2^40
-_AGAIN = 1 << 52  # between the numbers of attempts to fill a gap
-_ATTEMPTS = 30
 _CALIBRATION = 1  # what a seed is mixed with for held-out rows, which have noise of their own
 
 
@@ -116,13 +115,7 @@ class _Estimator(BaseEstimator):
         numbers = content_numbers(np.ascontiguousarray(given.rows))[:, None]
         numbers = (numbers + _DRAWS * np.arange(draws)).reshape(-1)
         drawn = self.model_.sample_rows(draws, given=given, seed=self.seed_, first=numbers)
-        for attempt in range(1, _ATTEMPTS):  # a cell can be missing in a sample, too: not in these
-            places = np.flatnonzero(np.isnan(drawn).any(1))
-            if not len(places):
-                break
-            first = numbers[places] + _AGAIN * attempt
-            one = given.at(places // draws)
-            drawn[places] = self.model_.sample_rows(1, given=one, seed=self.seed_, first=first)
+        drawn = filled(self.model_, drawn, given=given, seed=self.seed_, first=numbers)
         return [drawn[k::draws] for k in range(draws)]
 
     def _presented(self, rows: np.ndarray) -> Any:

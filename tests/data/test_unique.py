@@ -11,7 +11,7 @@ import undiffuse as ud
 from undiffuse.data import load, restore
 from undiffuse.data.tables.form import TableForm
 from undiffuse.data.tables.unique import Key
-from undiffuse.models.distinct import distinct
+from undiffuse.models.again import distinct
 
 N = 600
 
@@ -74,7 +74,7 @@ class Keyed:
     def vectors_of(self, where):
         return where
 
-    def sample_conditions(self, n, *, label=None, vector=None, seed=0, first=0):
+    def sample_conditions(self, n, *, label=None, vector=None, given=None, seed=0, first=0):
         own = self.conditions[np.arange(n) % len(self.conditions)] if vector is None else vector
         return {"vector": torch.as_tensor(own)}
 
@@ -99,7 +99,7 @@ def test_samples_that_repeat_a_key_are_drawn_again_under_their_own_conditions(wi
     found = distinct(model, rows)
     np.testing.assert_array_equal(found[:, 2], rows[:, 2])
     same = (found == rows).all(1)
-    assert same.sum() > 30
+    assert same.sum() > 30 or not met  # else those drawn again displace later ones
     assert not form.repeated(rows)[same].any() or not met
     pairs = {*map(tuple, found[:, :2].tolist())}
     if met:

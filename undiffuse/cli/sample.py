@@ -216,8 +216,10 @@ def _draw(
     bar: AbstractContextManager[Progress],
 ) -> dict[str, str]:
     """Draw, write, and say where."""
+    import numpy as np
+
     from undiffuse.cli.trajectory import Trajectory
-    from undiffuse.models.distinct import distinct
+    from undiffuse.models.again import EMPTY, distinct, filled, unfilled
 
     options, terminal = asked.options, asked.terminal
     each, given_rows, seed = options.n or 1, len(more.get("given", "1")), options.seed
@@ -255,6 +257,7 @@ def _draw(
         rows = sampler(each, callback=callback, **how)
         if length is None:
             rows = distinct(model, rows, progress=progress, **how)
+            rows = filled(model, rows, progress=progress, **how)
     written = {"out": options.out, **_save(model, asked, rows, more, out)}
     if each >= LEAST_FOR_BANDS and "given" in more:
         written |= _bands(model, more["given"], rows, out, asked)
@@ -269,6 +272,10 @@ def _draw(
             f"completed {given_rows} given row{'s' * (given_rows > 1)}, "
             f"{kind} of each, in their order"
         )
+        if count := np.count_nonzero(unfilled(rows)):
+            terminal.say(
+                f"{count:,} of them still {'has' if count == 1 else 'have'} an empty cell: {EMPTY}"
+            )
     for place in written.values():
         terminal.say(f"wrote {place}")
     return written

@@ -33,9 +33,9 @@ from undiffuse.diffusion.likelihood.dequantize import Dequantization
 from undiffuse.diffusion.noise import Purpose, RowNoise, content_numbers
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Preview, Source, Stop, Transform
+from undiffuse.models.again import distinct, filled
 from undiffuse.models.conditions import KeptConditions, chosen, hide, rows_kept
 from undiffuse.models.continuation import continued
-from undiffuse.models.distinct import distinct
 from undiffuse.models.family import AbstractModel
 from undiffuse.models.gaps import APPROXIMATE
 from undiffuse.models.likelihood import How, Likelihood, likelihood_rows
@@ -176,17 +176,19 @@ class GenerativeModel(AbstractModel):
     def sample(self, n: int, *, length: int | None = None, **options: Any) -> Any:
         """Return `n` samples in the form the data came in: an array, a data frame, recordings.
 
-        Samples of a table that repeat one of its keys are drawn again; see `distinct`.
+        Samples of a table that repeat one of its keys, and completions that leave a cell empty, are
+        drawn again; see `undiffuse.models.again`.
 
         Args:
             n: how many.
             length: steps of each, of series (see `continued`); None: as many as a row has.
             options: as for `sample_rows`.
         """
+        options["given"] = self._given(options.get("given"))
         draw = self.sample_rows if length is None else partial(continued, self, length=length)
         rows = draw(n, **options)
         if length is None:
-            rows = distinct(self, rows, **options)
+            rows = filled(self, distinct(self, rows, **options), **options)
         return rows if self.form is None else self.form.present(rows)
 
     @final
@@ -281,16 +283,12 @@ class GenerativeModel(AbstractModel):
         batch = self.at_once if batch is None else batch
         if n < 1 or batch < 1:
             raise InputError(f"n {n}, batch {batch}: both must be at least 1.")
-        if given is not None and not self.completes:
-            raise InputError("given: this model draws whole rows only; leave it out.")
-        transform = self._met()
+        given, transform = self._given(given), self._met()
         takes = [one.name for one in inspect.signature(self.draw).parameters.values()
                  if one.kind is one.KEYWORD_ONLY and one.name != "noise"]  # fmt: skip
         for name in options:
             if name not in takes:
                 raise unknown("sample:", "option", name, (*takes, "given", "where", "seed"))
-        if given is not None and not isinstance(given, PartialRows):
-            given = _upward()[0].complete(given, self.data_config)
         asked = self.vectors_of(where) if vector is None else vector
         total = self._total(n, given, asked)
         self.check_samples(total, batch)
@@ -316,6 +314,15 @@ class GenerativeModel(AbstractModel):
                     drawn = columns.filled(drawn, own["vector"].numpy())
                 rows.append(drawn if part is None else part.completed(drawn))
         return np.concatenate(rows)
+
+    def _given(self, given: Any) -> PartialRows | None:
+        """Given rows as the run stores them."""
+        if given is not None and not self.completes:
+            raise InputError("given: this model draws whole rows only; leave it out.")
+        if given is None or isinstance(given, PartialRows):
+            return given
+        self._met()
+        return _upward()[0].complete(given, self.data_config)
 
     def _total(self, n: int, given: PartialRows | None, asked: Tensor | None) -> int:
         """How many samples are drawn, `n` for each row that is given or asked for."""

@@ -26,6 +26,7 @@ from undiffuse.errors import InputError
 from undiffuse.evaluation.metrics.neighbours import nearest
 from undiffuse.evaluation.scores import Scoring, calibrate
 from undiffuse.models import GenerativeModel
+from undiffuse.models.again import filled
 from undiffuse.models.diffusion import Diffusion, Wrap, guided
 from undiffuse.models.likelihood import how_of
 from undiffuse.run import Run
@@ -329,7 +330,7 @@ def draws_of_cells(
                 [names, [cells.get(name, "") for name in names]]
             )
         given = complete(file, model.data_config or {})
-    rows = model.sample_rows(n, given=given, seed=seed)
+    rows = filled(model, model.sample_rows(n, given=given, seed=seed), given=given, seed=seed)
     fields = zip(form.columns, form.arrow_schema(), rows.T, given.known[0], strict=True)
     empty = {
         column.name: _distribution(column, field.type, codes)

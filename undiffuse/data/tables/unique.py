@@ -7,7 +7,7 @@ has a probability of about exp(-20). One column is a key if none agrees in it, a
 steps of its grid between its ends were equally likely; any other law of them has more that agree.
 
 Samples are drawn one by one, so that two may agree in a key, or one with a row of the data. Those
-are drawn again (`undiffuse.models.distinct`). A form holds a hash of 32 bits of each row's key, so
+are drawn again (`undiffuse.models.again`). A form holds a hash of 32 bits of each row's key, so
 that of n rows a new key is taken for one of theirs with a probability of n/2^32.
 """
 
