@@ -146,6 +146,16 @@ def test_a_summary_tells_what_a_run_is_and_how_to_resume(trained, copy):
     assert bare["resume"].endswith("--resume")
 
 
+def test_the_data_below_the_folder_one_is_in_are_named_from_there(copy, monkeypatch, tmp_path):
+    config = json.loads((copy / "config.json").read_text())
+    config["data"]["path"] = str(tmp_path / "own rows" / "x.npy")
+    (copy / "config.json").write_text(json.dumps(config))
+    monkeypatch.chdir(tmp_path)
+    assert Run("run").resume_command.startswith("undiffuse train 'own rows/x.npy' --out run ")
+    monkeypatch.chdir(copy)
+    assert f"'{tmp_path}/own rows/x.npy' --out ../run " in Run("../run").resume_command
+
+
 @pytest.fixture
 def filed(tmp_path) -> tuple[Path, np.ndarray]:
     """A run on rows in a file beside it, and the rows."""

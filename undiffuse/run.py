@@ -344,6 +344,8 @@ class Run:
         """The command that resumes the run, or extends it to twice its length if it is finished."""
         data = self.config.get("data", {})
         source = str(data.get("path") or data.get("name") or "SOURCE")
+        if Path(source).is_relative_to(Path.cwd()):
+            source = str(Path(source).relative_to(Path.cwd()))
         command = f"undiffuse train {shlex.quote(source)} --out {shlex.quote(self.given)} --resume"
         if not self.state["finished"]:
             return command

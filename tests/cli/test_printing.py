@@ -136,6 +136,8 @@ def test_data_are_described_in_two_columns_without_what_is_said_already() -> Non
         ("most common", "cat 1,200"),
         ("modelled as", "bytes (1 x 8 x 8)"),
     ]
+    counted = {**TREE, "modelled_as": "2 columns as 5 numbers", "modelled_shape": [5]}
+    assert info.source_facts(counted)[-1] == ("modelled as", "2 columns as 5 numbers")
     ((title, table),) = info._tables(TREE)
     assert title == "columns"
     assert printed(table) == [
