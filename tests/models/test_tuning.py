@@ -285,6 +285,52 @@ def test_on_few_samples_the_accurate_solver_is_not_chosen(monkeypatch):
     assert model.tuned is None
 
 
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize(
+    ("share", "stderr", "seeds", "good"),
+    [
+        (-0.03, 0.005, 1000, True),  # better for certain
+        (0.05, 0.005, 192, False),  # worse for certain
+        (0.01, 0.02, 4096, True),  # in doubt: what is shown decides
+        (0.3, 0.16, 4096, False),
+    ],
+)
+def test_what_many_samples_leave_open_is_decided_by_what_they_show(
+    monkeypatch, share, stderr, seeds, good, limited
+):
+    """Two percent of the distance of the reference, 1, are allowed; of few samples, none."""
+    asked = []
+
+    def paired(self, last, n):
+        asked.append(n)
+        return Paired(Compared(1 + share, share, stderr))
+
+    for name, count in (("PILOT", 192), ("LEAST_SEEDS", 1000), ("MOST_SEEDS", 4096)):
+        monkeypatch.setattr(tuning, name, count)
+    monkeypatch.setattr(tuning._Search, "_pairing", paired)
+    data = tuning.Measured(EDM(), 1.0, torch.zeros(200, 2))
+    search = tuning._Search(lambda *asked: torch.zeros(asked[-1], 2), data, None, lambda: False)
+    search.start(None)
+    most = 1500 if limited and seeds == 4096 else search.seeds
+    one = tuning.Candidate("deis", (1.0, 0.5, 0.0), 0.0)
+    _, found = search._compared(one, search.accurate, most)
+    assert asked[-1] == min(seeds, most)
+    assert found == (good and most >= seeds)
+    assert search.doubted == (most < seeds)
+
+
+class Paired:
+    """A comparison that always finds the same."""
+
+    distance, noise = 1.0, 0.0
+
+    def __init__(self, found: Compared) -> None:
+        self.found = found
+
+    def __call__(self, rows):
+        return self.found
+
+
 def test_a_search_that_is_stopped_chooses_nothing():
     model, data = exact("edm")
     polled = []

@@ -17,9 +17,10 @@ down to `low`, then 0 (Karras et al. 2022, Eq. 5, whose ends are those of the sc
 One is not worse if its distance is more by at most `TOLERANCE`, two standard errors included. The
 comparison is sequential. What is worse on `PILOT` seeds, likewise by two standard errors, goes no
 further, what is not worse on `LEAST_SEEDS` is chosen, and what is in doubt is compared on more, up
-to `MOST_SEEDS` where there is no limit of time: if so many cannot tell, it is chosen. Where there
-is too little time for so many, all are compared on as many as there is time for, `PILOT` at least;
-what is in doubt then is not chosen, nor is `ACCURATE`: the model keeps its usual sampler.
+to `MOST_SEEDS` where there is no limit of time: if so many cannot tell, the difference that they
+show decides. Where there is too little time for so many, all are compared on as many as there is
+time for, `PILOT` at least; what is in doubt then is not chosen, nor is `ACCURATE`: the model keeps
+its usual sampler.
 
 The errors of a network that was trained briefly add up along an ordinary equation, while noise on
 the way makes a sampler forget them. So `NOISY`, which has no end point to be compared, is tried as
@@ -560,7 +561,9 @@ class _Search:
             worse, good = compared.worse(allowed), compared.no_worse(allowed)
             if worse or (good and n >= LEAST_SEEDS):
                 break
-            good = good or n >= MOST_SEEDS
+            if n >= MOST_SEEDS and not worse:
+                good = compared.excess <= allowed
+                worse = not good
         self.doubted |= not (good or worse)
         return compared, good
 
