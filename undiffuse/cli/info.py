@@ -97,7 +97,9 @@ def source_facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
         if name not in said and not is_table(value):
             facts.append((name.replace("_", " "), words_for(value)))
     modelled, shape = tree["modelled_as"].rstrip("."), words_for(tree["modelled_shape"])
-    facts.append(("modelled as", modelled if shape in modelled.split() else f"{modelled} ({shape})"))
+    facts.append(
+        ("modelled as", modelled if shape in modelled.split() else f"{modelled} ({shape})")
+    )
     return facts
 
 

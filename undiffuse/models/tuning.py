@@ -304,12 +304,18 @@ def find_sampler(
     except _Stopped as ended:
         return None, f"not tuned: {ended}"
     best, dear, told = tuned.best, tuned.candidates[-1], ""
+    taken = f"samples take {best.steps} evaluations, by {best.method}: "
+    if best == dear:
+        return (
+            tuned,
+            f"{taken}fewer leave them further from held-out rows, by {tuned.seeds:,} samples",
+        )
     if best.excess and dear.distance:
         share, error = (100 * one / abs(dear.distance) for one in (best.excess, best.stderr or 0.0))
         told = f" ({share:+.1f} ± {error:.1f} %)"
     return tuned, (
-        f"samples take {best.steps} evaluations, by {best.method}: as close to held-out rows as "
-        f"{dear.method} in {dear.steps}{told}, of {tuned.seeds:,} samples"
+        f"{taken}as close to held-out rows as {dear.method} in {dear.steps}{told}, by "
+        f"{tuned.seeds:,} samples"
     )
 
 
