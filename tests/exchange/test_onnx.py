@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +255,38 @@ def test_sample_takes_what_was_faster_and_one_seed_gives_the_same_bytes(exported
     rows, said = sampled()
     assert np.array_equal(rows, torch_rows)
     assert "computes the network" not in said
+
+
+def test_a_service_opens_onnxruntime_once_and_leaves_the_model_as_it_is(
+    exported, sampled, monkeypatch
+):
+    pytest.importorskip("fastapi")
+    from undiffuse.web.schemas import SampleRequest
+    from undiffuse.web.service import Service, Settings
+
+    run, sessions, digests = exported[0], [], []
+    expected = {
+        n: [sampled("--backend", name, n=n)[0] for name in ("torch", "onnx")] for n in (5, 40)
+    }
+    batches = [{"rows": r, "torch": t, "onnx": 1.0} for r, t in ((1, 9.0), (32, 9.0), (64, 0.5))]
+    recorded(run, batches=batches)
+    for name, calls in (("session_of", sessions), ("file_digest", digests)):
+        where = onnx_network if name == "session_of" else onnx_backend
+        own = getattr(where, name)
+        monkeypatch.setattr(
+            where, name, lambda file, own=own, calls=calls: calls.append(file) or own(file)
+        )
+    service = Service(Settings(folder=run.parent, device="cpu"))
+    try:
+        for n in (5, 40, 5, 40):
+            work = partial(service.work.sample, asked=SampleRequest(n=n, form="npy"))
+            job = service.jobs.submit("sample", run.name, work)
+            job.ended.result(60)
+            assert np.array_equal(np.load(job.result.file), expected[n][n == 5])
+            assert not np.array_equal(*expected[n])
+        assert (len(sessions), len(digests)) == (1, 1)
+    finally:
+        service.close()
 
 
 def test_the_rows_at_a_time_are_those_of_the_command(exported, sampled):

@@ -44,7 +44,8 @@ class Terminal:
     def say(self, text: str, style: str = "") -> None:
         """Print a line of text."""
         self.heard(text)
-        self.console.print(text, style=style or None, markup=False)
+        if not self.quiet:
+            self.console.print(text, style=style or None, markup=False)
 
     def facts(self, rows: Iterable[tuple[str, str]]) -> None:
         """Print names and values in two columns."""

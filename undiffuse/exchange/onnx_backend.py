@@ -7,7 +7,8 @@ else a machine does. So it is measured once, when the run is exported, and kept 
     {"weights": DIGEST, "machine": TEXT, "batches": [{"rows": 1, "torch": ms, "onnx": ms}, ...]}
 
 `sample` only looks it up. One seed then gives the same bytes each time; a trial at every sampling
-would change them with the load of the machine.
+would change them with the load of the machine. A model that stays open, as in a service, keeps its
+session of onnxruntime.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -40,6 +42,8 @@ from undiffuse.training.checkpoint import BACKEND, WEIGHTS, file_digest
 ROWS = (1, 32)  # at a time, that are measured, besides as many as the model computes by default
 _TURNS, _SECONDS = (3, 9), 3.0  # of each: at least and at most, and for how long
 _FASTER = 1.1  # so that what is left to chance does not decide
+_ON_ONNX: WeakKeyDictionary[Diffusion, Diffusion] = WeakKeyDictionary()  # opened once for a model
+_DIGESTS: WeakKeyDictionary[Diffusion, str] = WeakKeyDictionary()  # of the weights it was read from
 
 
 @final
@@ -66,6 +70,8 @@ class Speed:
 def on_onnxruntime(model: GenerativeModel, run: Run) -> GenerativeModel:
     """Return the model of a run with its network computed by onnxruntime, on the CPU.
 
+    The model itself stays as it is; asked again, the same one is returned.
+
     Args:
         model: the run's model.
         run: the run.
@@ -81,8 +87,9 @@ def on_onnxruntime(model: GenerativeModel, run: Run) -> GenerativeModel:
         )
     if model.device.type != "cpu":
         raise InputError("--backend onnx: computes on the CPU; add --device cpu.")
-    model.trained().network = _in_onnxruntime(model, run)
-    return model
+    if model not in _ON_ONNX:
+        _ON_ONNX[model] = model.with_network(_in_onnxruntime(model, run))
+    return _ON_ONNX[model]
 
 
 def _in_onnxruntime(model: Diffusion, run: Run) -> OnnxNetwork:
@@ -185,7 +192,9 @@ def fastest(
         return model
     if kept is None or not isinstance(model, Diffusion) or model.device.type != "cpu":
         return model
-    if kept["weights"] != file_digest(run.path / WEIGHTS):  # trained on since
+    if model not in _DIGESTS:
+        _DIGESTS[model] = file_digest(run.path / WEIGHTS)
+    if kept["weights"] != _DIGESTS[model]:  # trained on since
         return model
     if kept["machine"] != this_machine():
         other = "another machine, or with another number of threads"

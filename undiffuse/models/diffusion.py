@@ -241,6 +241,13 @@ class Diffusion(GenerativeModel):
             raise unmet()
         return self.denoiser
 
+    def with_network(self, network: nn.Module) -> Diffusion:
+        """Return this model with another module in place of its network; all else is shared."""
+        model, denoiser = copy.copy(self), copy.copy(self.trained())
+        for part, own in ((denoiser, {"network": network}), (model, {"denoiser": denoiser})):
+            part._modules = {**part._modules, **own}  # pyright: ignore[reportPrivateUsage] torch has no other way
+        return model
+
     def prepare(self, source: Source) -> None:
         """Measure sigma_data, the prior's moments and the range; choose the network's size.
 
