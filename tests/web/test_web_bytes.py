@@ -15,6 +15,8 @@ from serving import table
 
 import undiffuse as ud
 from undiffuse.cli.main import main
+from undiffuse.run import Run
+from undiffuse.web import faces
 
 
 def typed(*words: object) -> None:
@@ -171,3 +173,30 @@ def test_what_is_found_of_data_is_what_info_says(shared, trained: Path) -> None:
         picture = shared.get(one["preview"])
         assert picture.headers["content-type"] == "image/png"
         assert picture.content[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("count", [3, 8, 9])
+@pytest.mark.parametrize("name", ["few.csv", "few.npy"])
+def test_a_few_rows_are_shown_as_they_are(shared, name: str, count: int) -> None:
+    if name == "few.csv":
+        frame = table(count)[["age", "height"]]
+        content, columns = frame.to_csv(index=False).encode(), ["age", "height"]
+        cells = [[f"{cell:g}" for cell in row] for row in frame.to_numpy()]
+    else:
+        rows = np.arange(3 * count).reshape(count, 3) / 4
+        stream = io.BytesIO()
+        np.save(stream, rows.astype(np.float32))
+        content, columns = stream.getvalue(), ["0", "1", "2"]
+        cells = [[f"{value:g}" for value in row] for row in rows]
+    found = shared.get(f"/api/v1/uploads/{upload(shared, (name, content))}").json()
+    few = count <= 8
+    assert found["rows"] == ({"columns": columns, "cells": cells} if few else None)
+    assert bool(found["columns"]) == (not few and name == "few.csv")
+
+
+def test_histograms_of_a_few_rows_are_not_drawn(shared, trained: Path) -> None:
+    model = Run(trained / "runs/rows").model()
+    for count in (1, 8, 9):
+        shown = faces.shown_rows(model, np.zeros((count, 3), np.float32))
+        assert (shown["picture"] is None) == (count <= 8)
+        assert len(shown["items"]) == count

@@ -21,6 +21,7 @@ from undiffuse.models import GenerativeModel
 MOST_VALUES = 2**20  # numbers of a row that are sent
 POINTS = 512  # of a curve
 COLUMNS = 64  # of a vector that are shown
+FEW = 8  # rows: histograms of so few say less than the rows themselves
 
 
 def shown_rows(model: GenerativeModel, rows: np.ndarray, *, values: bool = False) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def shown_rows(model: GenerativeModel, rows: np.ndarray, *, values: bool = False
         "items", a mapping for each row: "picture" (a data URL) of images and grids, "curves" of
         sequences (lists of numbers, a channel each), "sound" (a data URL) of recordings, "cells" of
         tables and vectors, "values" (a flat list, None for NaN); "columns", the names of the cells;
-        "picture" of all rows, where a row of its own has none; "row_shape" and "axes".
+        "picture" of all rows, where a row of its own has none and they are more than a few;
+        "row_shape" and "axes".
 
     Raises:
         InputError: for values of rows of more than 2^20 numbers.
@@ -46,15 +48,10 @@ def shown_rows(model: GenerativeModel, rows: np.ndarray, *, values: bool = False
     sides = len(transform.shape) - 1
     items: list[dict[str, Any]] = [{} for _ in rows]
     columns, names = None, list(form.column_sizes)
-    if names:
-        columns, lines = table_cells(form, rows)
+    if sides == 0:
+        columns, lines = cells_of(form, rows)
         for item, line in zip(items, lines, strict=True):
             item["cells"] = line
-    elif sides == 0:
-        flat = rows.reshape(len(rows), -1)[:, :COLUMNS]
-        columns = [str(i) for i in range(flat.shape[1])]
-        for item, line in zip(items, flat.tolist(), strict=True):
-            item["cells"] = [f"{value:.6g}" for value in line]
     elif sides == 1:
         for item, curves in zip(items, _curves(transform, rows), strict=True):
             item["curves"] = curves
@@ -74,11 +71,25 @@ def shown_rows(model: GenerativeModel, rows: np.ndarray, *, values: bool = False
         "items": items,
         "columns": columns,
         "modelled": names or columns,
-        "picture": data_url(form.preview(rows)) if sides == 0 and len(rows) > 1 else None,
+        "picture": None if sides or is_few(transform, len(rows)) else data_url(form.preview(rows)),
         "row_shape": list(transform.row_shape),
         "axes": getattr(transform, "axes", None),
         "rate": rate,
     }
+
+
+def is_few(transform: Any, count: int) -> bool:
+    """Return whether so many rows of cells are shown as they are, without their histograms."""
+    return len(transform.shape) == 1 and count <= FEW
+
+
+def cells_of(form: Any, rows: np.ndarray) -> tuple[list[str], list[list[str]]]:
+    """Return the names and the cells of rows of a table, or of vectors."""
+    if form.column_sizes:
+        return table_cells(form, rows)
+    flat = rows.reshape(len(rows), -1)[:, :COLUMNS]
+    lines = [[f"{value:.6g}" for value in line] for line in flat.tolist()]
+    return [str(i) for i in range(flat.shape[1])], lines
 
 
 def table_cells(form: Any, rows: np.ndarray) -> tuple[list[str], list[list[str]]]:

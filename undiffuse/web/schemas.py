@@ -227,13 +227,21 @@ class ColumnAnswer(Reply):
     histogram: dict[str, list[Any]] | None = None
 
 
+class RowsAnswer(Reply):
+    """A few rows, cell by cell, as a file of them has them."""
+
+    columns: list[str]
+    cells: list[list[str]]
+
+
 class SourceFacts(Reply):
-    """What `undiffuse info` finds of a source."""
+    """What `undiffuse info` finds of a source; of a few rows of cells the rows themselves."""
 
     kind: str
     facts: list[tuple[str, str]]
     notes: list[str]
     columns: list[ColumnAnswer]
+    rows: RowsAnswer | None = None
     classes: list[str] = []
     preview: str
 

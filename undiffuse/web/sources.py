@@ -3,7 +3,7 @@
     {"builtin": "digits"}    {"upload": ID}    {"folder": "ROOT/sub/file.csv"}
 
 What `undiffuse info` finds of them is shown before anything is trained: facts, columns with their
-histograms, a picture.
+histograms, a picture; of a few rows of a table or of vectors the rows themselves.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from undiffuse.data import load
 from undiffuse.data.named import FASHION_FOLDER, NAMED
 from undiffuse.errors import InputError
 from undiffuse.shown import PICTURED, is_table, words_for
+from undiffuse.web.faces import cells_of, is_few
 from undiffuse.web.limits import LISTED
 from undiffuse.web.problems import Refusal
 from undiffuse.web.uploads import Uploads, clean
@@ -139,6 +140,8 @@ def read_facts(path: str, hidden: Sequence[str]) -> SourceFound:
         rows = data.loaded.rows.take(np.arange(min(len(data.loaded.rows), PICTURED)))
         picture = io.BytesIO()
         data.form.preview(rows).save(picture, format="PNG")
+        few = is_few(data.transform, len(data.loaded.rows))
+        names, lines = cells_of(data.form, rows) if few else ([], [])
     except InputError as problem:
         raise InputError(clean(str(problem), *hidden)) from problem
     left_out = {"path", "notes", "columns"}
@@ -151,7 +154,8 @@ def read_facts(path: str, hidden: Sequence[str]) -> SourceFound:
         "kind": data.loaded.kind,
         "facts": facts,
         "notes": [clean(note, *hidden) for note in tree["notes"]],
-        "columns": _columns(data, tree.get("columns")),
+        "columns": [] if few else _columns(data, tree.get("columns")),
+        "rows": {"columns": names, "cells": lines} if few else None,
         "classes": list(data.classes)[:LISTED],
     }
     return SourceFound(found, picture.getvalue())

@@ -33,6 +33,7 @@ from undiffuse.evaluation.score import Scores, score
 from undiffuse.models import Diffusion, GenerativeModel
 from undiffuse.options import SampleOptions
 from undiffuse.run import Run
+from undiffuse.web.faces import is_few
 from undiffuse.web.jobs import Cancelled, Job, Outcome
 from undiffuse.web.opened import Opened
 from undiffuse.web.schemas import (
@@ -205,7 +206,7 @@ class Picture:
         if not self.job.watched():
             return
         transform, form = self.model.transform, self.model.form
-        if transform is None or form is None:
+        if transform is None or form is None or is_few(transform, len(x_hat)):
             return
         picture = io.BytesIO()
         rows = transform.decode(x_hat[:SHOWN].float().cpu())

@@ -1,7 +1,7 @@
 // A new run: data, what is found in them, how to train; start.
 
 import { histogram, shares } from "../charts.js";
-import { facts, field, h, notice, put, say, select, swap } from "../dom.js";
+import { facts, field, h, notice, put, say, select, swap, table } from "../dom.js";
 import { api, get, run, upload } from "../net.js";
 import { files, named, work } from "../pieces.js";
 
@@ -131,5 +131,6 @@ export function described(found, title) {
   });
   return h("section", { class: "panel stack", "aria-label": `What was found in ${title}` }, h("h3", { class: "long" }, title),
     facts(found.facts.filter(([name]) => name !== "name")), found.notes.map((note) => notice(note)),
-    bars.length ? h("div", { class: "columns" }, bars) : found.preview && h("img", { class: "picture", src: found.preview, alt: `${title}: ${kinds[found.kind] ?? "some of the rows"}` }));
+    found.rows ? table(`The rows of ${title}`, found.rows.columns, found.rows.cells.map((line) => line.map((cell) => cell || "–")))
+      : bars.length ? h("div", { class: "columns" }, bars) : found.preview && h("img", { class: "picture", src: found.preview, alt: `${title}: ${kinds[found.kind] ?? "some of the rows"}` }));
 }
