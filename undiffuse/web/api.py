@@ -345,7 +345,8 @@ async def upload(request: Request, service: Served) -> Any:
     """Send files as multipart/form-data; their names may be relative paths."""
     kind = request.headers.get("content-type", "")
     found = await service.uploads.receive(kind, request.stream())
-    return {"id": found.id, "name": found.name, "files": found.files, "bytes": found.bytes}
+    return {"id": found.id, "name": found.name, "files": found.files, "bytes": found.bytes,
+            "left_out": found.left_out}  # fmt: skip
 
 
 @router.get("/uploads/{id}", response_model=SourceFacts)

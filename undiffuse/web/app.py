@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
 from undiffuse import __version__
 from undiffuse.web import api, looks, pages, problems
 from undiffuse.web.safety import Guard
 from undiffuse.web.service import Service
 
+TIDIED = 60.0  # seconds between two looks at what is old
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -26,7 +29,9 @@ def make_app(service: Service, *, token: str | None, hosts: Iterable[str] = LOOP
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
+        tidying = asyncio.create_task(_tidy(service))
         yield
+        tidying.cancel()
         service.close()
 
     app = FastAPI(
@@ -44,3 +49,10 @@ def make_app(service: Service, *, token: str | None, hosts: Iterable[str] = LOOP
         app.include_router(part.router)
     app.add_middleware(Guard, token=token, hosts=tuple(hosts))
     return app
+
+
+async def _tidy(service: Service) -> None:
+    """What is kept for an hour or a day is gone then, also if nobody asks for anything."""
+    while True:
+        await asyncio.sleep(TIDIED)
+        await run_in_threadpool(service.tidy)

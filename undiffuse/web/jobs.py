@@ -197,6 +197,11 @@ class Jobs:
             else:
                 job.ended.add_done_callback(lambda _: self._drop(job))
 
+    def forget(self) -> None:
+        """Drop what has been kept for long enough."""
+        with self._changed:
+            self._forget()
+
     def working_on(self, run: str) -> bool:
         """Return whether a job on this run is waiting or worked on."""
         with self._changed:

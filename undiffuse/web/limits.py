@@ -7,6 +7,7 @@ MEBI = 2**20
 BODY = 1 * MEBI  # bytes of a request, an upload left out
 UPLOAD = 2048 * MEBI  # bytes of one upload
 FILES = 50_000  # of one upload
+UNPACKED = 2 * UPLOAD  # bytes in memory of an uploaded table or recording
 PIXELS = 64 * 10**6  # of one uploaded image
 UPLOADS = 8 * UPLOAD  # bytes of all uploads that are kept
 KEPT_UPLOAD = 24 * 3600.0  # seconds, of an upload

@@ -42,7 +42,7 @@ class Opened:
         path = self.runs.path(name)
         check_links(path, name)
         with self._lock:
-            key = (path, *(_identity(path / file) for file in (CONFIG, WEIGHTS, SAMPLER)))
+            key = (path, *(identity(path / file) for file in (CONFIG, WEIGHTS, SAMPLER)))
             if key in self._kept:
                 self._kept.move_to_end(key)
                 run, model, _ = self._kept[key]
@@ -67,7 +67,8 @@ class Opened:
                 del self._kept[key]
 
 
-def _identity(file: Path) -> tuple[int, int, int] | None:
+def identity(file: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is written anew; None if there is none."""
     try:
         status = os.stat(file)
     except OSError:

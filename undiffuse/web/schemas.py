@@ -216,6 +216,7 @@ class UploadAnswer(Reply):
     name: str
     files: int
     bytes: int
+    left_out: list[str] = []
 
 
 class ColumnAnswer(Reply):

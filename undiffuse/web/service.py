@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ class Service:
         self.sources = Sources(settings.data, self.uploads)
         self.opened = Opened(self.runs, device)
         self.work = Work(self.opened, self.uploads)
+        self._busy: set[str] = set()  # names that are begun, resumed or deleted this moment
+        self._lock = threading.Lock()
         self.watchers = 0
         self.closing = False  # streams of events end
 
@@ -83,6 +86,11 @@ class Service:
         going_on = self.trainings.close()
         self.scratch.close()
         return going_on
+
+    def tidy(self) -> None:
+        """Remove results and uploads that have been kept for as long as they are."""
+        self.jobs.forget()
+        self.uploads.forget()
 
     def is_closing(self) -> bool:
         """Whether the server ends."""
@@ -164,6 +172,10 @@ class Service:
             Refusal: there is a run of this name (409), no such source (404), or the queue is full.
             InputError: for options that cannot be.
         """
+        with self._alone(asked.name):
+            return self._train(asked)
+
+    def _train(self, asked: TrainRequest) -> dict[str, Any]:
         name = asked.name
         self._check_free(name)
         options = allowed(
@@ -181,6 +193,18 @@ class Service:
             shutil.rmtree(place, ignore_errors=True)
             raise
         return self.card(name)
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Begin, resume or delete a run. Raises Refusal (409) if another request does, too."""
+        with self._lock:
+            if name in self._busy:
+                raise Refusal(409, f"{name}: is being begun or deleted by another request.")
+            self._busy.add(name)
+        try:
+            yield
+        finally:
+            self._busy.discard(name)
 
     def _check_free(self, name: str) -> None:
         place = self.settings.folder / name
@@ -200,18 +224,18 @@ class Service:
             Refusal: there is none (404), it is being trained (409), or the queue is full (429).
             InputError: it is damaged, or finished and not extended.
         """
-        run = self.runs.open(name)
-        finished = run.state["finished"]
-        length = {} if asked is None else _length(asked)
-        if asked is not None and not length:
-            raise InputError("give a budget or steps: how long the training takes in all.")
-        if asked is None and finished:
-            raise Refusal(409, f"{name}: is finished; extend it.")
-        if length:
-            allowed(length)
-            _check_longer(run, length)
-        self.trainings.start(name, ["--resume", *self._shared()], length)
-        return self.card(name)
+        with self._alone(name):
+            run = self.runs.open(name)
+            length = {} if asked is None else _length(asked)
+            if asked is not None and not length:
+                raise InputError("give a budget or steps: how long the training takes in all.")
+            if asked is None and run.state["finished"]:
+                raise Refusal(409, f"{name}: is finished; extend it.")
+            if length:
+                allowed(length)
+                _check_longer(run, length)
+            self.trainings.start(name, ["--resume", *self._shared()], length)
+            return self.card(name)
 
     def stop(self, name: str) -> dict[str, Any] | None:
         """Stop a training, which saves first; None if it waited and is gone."""
@@ -228,15 +252,16 @@ class Service:
         Raises:
             Refusal: there is none (404), it is being trained, or a job works on it (409).
         """
-        card = self.card(name)
-        if card["state"] in ("training", "waiting"):
-            raise Refusal(409, f"{name}: is being trained; stop it first.")
-        if self.jobs.working_on(name):
-            raise Refusal(409, f"{name}: a job works on it; wait for it, or cancel it.")
-        self.opened.forget(name)
-        if self.runs.has(name):
-            remove(self.runs.path(name))
-        self.trainings.forget(name)
+        with self._alone(name):
+            card = self.card(name)
+            if card["state"] in ("training", "waiting"):
+                raise Refusal(409, f"{name}: is being trained; stop it first.")
+            if self.jobs.working_on(name):
+                raise Refusal(409, f"{name}: a job works on it; wait for it, or cancel it.")
+            self.opened.forget(name)
+            if self.runs.has(name):
+                remove(self.runs.path(name))
+            self.trainings.forget(name)
 
 
 def _length(asked: Length) -> dict[str, Any]:

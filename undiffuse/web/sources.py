@@ -25,6 +25,7 @@ from undiffuse.errors import InputError
 from undiffuse.shown import PICTURED, is_table, words_for
 from undiffuse.web.faces import cells_of, is_few
 from undiffuse.web.limits import LISTED
+from undiffuse.web.opened import identity
 from undiffuse.web.problems import Refusal
 from undiffuse.web.uploads import Uploads, clean
 
@@ -61,7 +62,7 @@ class Sources:
             while name in self.roots:
                 name, number = f"{root.name}-{number}", number + 1
             self.roots[name] = root
-        self._facts: OrderedDict[tuple[str, str], SourceFound] = OrderedDict()
+        self._facts: OrderedDict[Any, SourceFound] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -112,7 +113,7 @@ class Sources:
         return str(place)
 
     def facts(self, kind: str, name: str) -> SourceFound:
-        """Return what `undiffuse info` finds of a source; read once.
+        """Return what `undiffuse info` finds of a source; read once, as long as it is the same.
 
         Raises:
             Refusal: there is none (404).
@@ -120,12 +121,13 @@ class Sources:
         """
         path = self.path(kind, name)
         with self._lock:  # one at a time: reading takes memory
-            if (kind, name) not in self._facts:
-                self._facts[kind, name] = read_facts(path, self._hidden(kind, path))
+            key = (kind, name, identity(Path(path)) if kind != "builtin" else None)
+            if key not in self._facts:
+                self._facts[key] = read_facts(path, self._hidden(kind, path))
                 while len(self._facts) > KEPT:
                     self._facts.popitem(last=False)
-            self._facts.move_to_end((kind, name))
-            return self._facts[kind, name]
+            self._facts.move_to_end(key)
+            return self._facts[key]
 
     def _hidden(self, kind: str, path: str) -> list[str]:
         """The folders whose places are not told."""

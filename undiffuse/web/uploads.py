@@ -2,8 +2,9 @@
 
 A request of multipart/form-data is written to the disk as it comes. Each part is a file with a
 relative path, so that a folder keeps its classes. What could lead anywhere else is refused: paths
-that are absolute or go up, archives, formats that name other files or start other programs. Images
-are measured before anything decodes them.
+that are absolute or go up, archives, formats that name other files or start other programs. Among
+files that are taken, those of other kinds are left out, and named. What is larger unpacked than on
+the disk is measured before anything decodes it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, final
 
@@ -25,7 +26,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from undiffuse.web.limits import FILES, KEPT_UPLOAD, PIXELS, UPLOAD, UPLOADS
+from undiffuse.web.limits import FILES, KEPT_UPLOAD, LISTED, PIXELS, UNPACKED, UPLOAD, UPLOADS
 from undiffuse.web.problems import Refusal
 
 DEPTH = 12  # folders within folders
@@ -42,6 +43,9 @@ SUFFIXES = {
 }  # fmt: skip
 """What is taken, by kind. Archives and HDF5 are not: they can name files elsewhere."""
 
+HDF5 = (".h5", ".hdf5", ".hdf", ".he5", ".mat")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+LITTER = ("thumbs.db", "desktop.ini")  # what systems put into folders, besides hidden files
 _TAKEN = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
 
 
@@ -55,6 +59,7 @@ class Upload:
         folder: where it is.
         name: of its only file or folder, or "upload".
         files, bytes: how many.
+        left_out: the paths of files of kinds that are not taken, the first of them.
         made: when, by the monotonic clock.
     """
 
@@ -63,6 +68,7 @@ class Upload:
     name: str = "upload"
     files: int = 0
     bytes: int = 0
+    left_out: list[str] = field(default_factory=list)
     made: float = 0.0
 
     @property
@@ -79,6 +85,7 @@ class Uploads:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._known: dict[str, Upload] = {}
+        self._coming: dict[str, Upload] = {}
         self._lock = threading.Lock()
 
     async def receive(self, content_type: str, body: AsyncIterator[bytes]) -> Upload:
@@ -91,12 +98,15 @@ class Uploads:
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise Refusal(415, "body: must be multipart/form-data with files in it.")
         self.forget()
-        if sum(one.bytes for one in self._known.values()) > UPLOADS - UPLOAD:
-            raise Refusal(507, "uploads: take all the room they may; come again later.")
         upload = Upload(secrets.token_urlsafe(16), self.folder, made=time.monotonic())
         upload.folder = self.folder / upload.id
-        upload.folder.mkdir(parents=True)
+        with self._lock:
+            kept = sum(one.bytes for one in self._known.values())
+            if kept + UPLOAD * (len(self._coming) + 1) > UPLOADS:  # those that come may be large
+                raise Refusal(507, "uploads: take all the room they may; come again later.")
+            self._coming[upload.id] = upload
         try:
+            upload.folder.mkdir(parents=True)
             receiver = _Receiver(upload, options[b"boundary"])
             try:
                 async for chunk in body:
@@ -108,13 +118,16 @@ class Uploads:
                 receiver.drop()
             await run_in_threadpool(check_contents, upload.folder)
             if not upload.files:
+                check_suffix(Path(*upload.left_out[:1]))
                 raise Refusal(422, "body: holds no file.")
             upload.name = upload.path.name if upload.path != upload.folder else "upload"
+            with self._lock:
+                self._known[upload.id] = upload
         except BaseException:
             shutil.rmtree(upload.folder, ignore_errors=True)
             raise
-        with self._lock:
-            self._known[upload.id] = upload
+        finally:
+            self._coming.pop(upload.id, None)
         return upload
 
     def find(self, name: str) -> Upload:
@@ -194,7 +207,7 @@ class _Receiver:
     def __init__(self, upload: Upload, boundary: bytes) -> None:
         self.upload = upload
         self.file: IO[bytes] | None = None
-        self.path = Path()
+        self.parts = 0
         self.headers: dict[bytes, bytes] = {}
         self._name, self._value = b"", b""
         calls: Any = {
@@ -247,17 +260,23 @@ class _Receiver:
         _, options = parse_options_header(self.headers.get(b"content-disposition", b""))
         if b"filename" not in options:
             raise Refusal(422, "body: holds a field that is no file; send files alone.")
-        if self.upload.files >= FILES:
+        self.parts += 1
+        if self.parts > FILES:
             raise Refusal(413, f"files: more than {FILES:,}; put them in one array or table.")
         try:
             name = options[b"filename"].decode("utf-8")
         except UnicodeDecodeError as problem:
             raise Refusal(422, "files: a name is no text in UTF-8.") from problem
-        self.path = self.upload.folder / relative(name)
-        check_suffix(self.path)
+        path = relative(name)
+        if path.suffix.lower() not in _TAKEN or is_litter(path):
+            if not is_litter(path) and len(self.upload.left_out) < LISTED:
+                self.upload.left_out.append(str(path))
+            self.file = open(os.devnull, "wb")  # noqa: SIM115 - closed at the end of the part
+            return
+        path = self.upload.folder / path
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = open(self.path, "xb")  # noqa: SIM115 - closed at the end of the part
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = open(path, "xb")  # noqa: SIM115 - closed at the end of the part
         except OSError as problem:
             raise Refusal(422, "files: two have the same path.") from problem
         self.upload.files += 1
@@ -275,11 +294,27 @@ class _Receiver:
         self.file = None
 
 
+def is_litter(path: Path) -> bool:
+    """Return whether a system has put a file into a folder, and nobody misses it."""
+    return any(part[0] == "." for part in path.parts) or path.name.lower() in LITTER
+
+
 def check_suffix(path: Path) -> None:
-    """Raise Refusal (415) for a file of a kind that is not taken."""
-    if path.suffix.lower() not in _TAKEN:
+    """Raise Refusal (415) for a file of a kind that is not taken, and say what to do instead."""
+    suffix = path.suffix.lower()
+    if not path.name or suffix in _TAKEN:
+        return
+    if suffix in HDF5:
+        why = (
+            "is not taken: an HDF5 file can name other files of the server; save its array as .npy,"
+            " or serve the folder that it is in with --data"
+        )
+    elif suffix in ARCHIVES:
+        why = "is not taken: unpack the archive, and send the folder that was in it"
+    else:
         known = "; ".join(f"{kind}: {', '.join(own)}" for kind, own in SUFFIXES.items())
-        raise Refusal(415, f"files: one ends in none of these: {known}.")
+        why = f"ends in none of these: {known}"
+    raise Refusal(415, f"{path}: {why}.")
 
 
 def check_contents(folder: Path) -> None:
@@ -289,6 +324,7 @@ def check_contents(folder: Path) -> None:
         for path in folder.rglob("*"):
             if path.is_file():
                 check_content(path)
+                check_unpacked(path)
 
 
 def check_content(path: Path) -> None:
@@ -311,6 +347,30 @@ def check_content(path: Path) -> None:
     if pixels > PIXELS:
         raise Refusal(
             413, f"files: an image has more than {PIXELS // 10**6} million pixels; make it smaller."
+        )
+
+
+def check_unpacked(path: Path) -> None:
+    """Raise Refusal (413) for a table or recording that is far larger in memory than on the disk.
+
+    Archives of arrays are measured where they are read.
+    """
+    size = 0
+    with suppress(Exception):  # of another kind, or damaged: reading says so
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
+            found = pq.read_metadata(path)
+            size = 8 * found.num_rows * found.num_columns
+        elif path.suffix.lower() in SUFFIXES["recordings"]:
+            import soundfile
+
+            info = soundfile.info(str(path))
+            size = 4 * info.frames * info.channels
+    if size > UNPACKED:
+        raise Refusal(
+            413,
+            f"{path.name}: takes more than {UNPACKED // 2**20:,} MiB unpacked; make it smaller.",
         )
 
 

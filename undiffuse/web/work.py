@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -35,6 +36,7 @@ from undiffuse.options import SampleOptions
 from undiffuse.run import Run
 from undiffuse.web.faces import is_few
 from undiffuse.web.jobs import Cancelled, Job, Outcome
+from undiffuse.web.limits import RESULTS
 from undiffuse.web.opened import Opened
 from undiffuse.web.schemas import (
     CompareRequest,
@@ -73,6 +75,8 @@ class Work:
             given = None
             if isinstance(asked, CompleteRequest):
                 given = str(self.uploads.find(asked.upload).path)
+            else:
+                check_result(model, asked.n)
             form = asked.form or own_form(model)
             name = "samples" if form == "zip" else f"samples.{form}"
             tree = {
@@ -212,6 +216,21 @@ class Picture:
         rows = transform.decode(x_hat[:SHOWN].float().cpu())
         form.preview(rows).save(picture, format="PNG")
         self.job.preview = picture.getvalue()
+
+
+def check_result(model: GenerativeModel, n: int) -> None:
+    """Raise InputError if the array of `n` samples is larger than a result may be."""
+    assert model.transform is not None
+    size = (
+        n
+        * math.prod(model.transform.row_shape)
+        * np.dtype(getattr(model.form, "dtype", "f8")).itemsize
+    )
+    if size > RESULTS:
+        raise InputError(
+            f"n {n:,}: so many samples take {size / 2**30:,.1f} GiB, and a result may take "
+            f"{RESULTS / 2**30:,.0f}; draw fewer at a time, each with another seed."
+        )
 
 
 def own_form(model: GenerativeModel) -> str:

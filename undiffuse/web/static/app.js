@@ -22,9 +22,10 @@ let leave = null;
 let turn = 0;
 
 async function show() {
-  const path = decodeURI(location.hash.slice(1)).split("?")[0];
+  const path = location.hash.slice(1).split("?")[0]; // still encoded: a view decodes what is a name
   if (location.hash && !location.hash.startsWith("#/")) return; // a place in the page
   const mine = ++turn;
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   leave?.();
   leave = null;
   const [pattern, page, view] = PAGES.find(([one]) => one.test(path)) ?? [/^/, "", nowhere];

@@ -2,6 +2,8 @@
 
 import { h, say } from "./dom.js";
 
+const INK = [224, 69, 123, 255], CLEAR = [0, 0, 0, 0];
+
 // `wide` x `tall` entries; a picture may show several panes of as many side by side.
 // Returns {element, hidden}: hidden[y * wide + x] is true where the row is to be drawn anew.
 export function painter(src, wide, tall, panes = 1) {
@@ -12,14 +14,19 @@ export function painter(src, wide, tall, panes = 1) {
   const ink = canvas.getContext("2d");
   const ring = h("span", { class: "ring", hidden: true });
 
+  const pixels = ink.createImageData(wide, tall);
+
   function draw() {
-    ink.clearRect(0, 0, canvas.width, tall);
-    ink.fillStyle = "#e0457b";
-    hidden.forEach((on, i) => { for (let pane = 0; on && pane < panes; pane++) ink.fillRect((i % wide) + pane * wide, Math.floor(i / wide), 1, 1); });
-    for (const [key, value] of [["left", (cursor[0] + 0.5) / (wide * panes)], ["top", (cursor[1] + 0.5) / tall]]) ring.style.setProperty(key, `${100 * value}%`);
-    ring.style.setProperty("width", `${(100 * brush) / (wide * panes)}%`);
+    hidden.forEach((on, i) => pixels.data.set(on ? INK : CLEAR, 4 * i));
+    for (let pane = 0; pane < panes; pane++) ink.putImageData(pixels, pane * wide, 0);
     const share = hidden.filter(Boolean).length / hidden.length;
     told.textContent = `${Math.round(share * 100)} % is drawn anew`;
+    point();
+  }
+
+  function point() {
+    for (const [key, value] of [["left", (cursor[0] + 0.5) / (wide * panes)], ["top", (cursor[1] + 0.5) / tall]]) ring.style.setProperty(key, `${100 * value}%`);
+    ring.style.setProperty("width", `${(100 * brush) / (wide * panes)}%`);
   }
 
   function dab([x, y]) {
@@ -40,7 +47,7 @@ export function painter(src, wide, tall, panes = 1) {
     return [Math.floor(((event.clientX - box.left) / box.width) * wide * panes) % wide, Math.floor(((event.clientY - box.top) / box.height) * tall)];
   };
   canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); last = cursor = where(event); line(last, last); event.preventDefault(); canvas.focus(); });
-  canvas.addEventListener("pointermove", (event) => { cursor = where(event); if (last) line(last, cursor); else draw(); last &&= cursor; });
+  canvas.addEventListener("pointermove", (event) => { cursor = where(event); if (last) line(last, cursor); else point(); last &&= cursor; });
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { last = null; });
   canvas.addEventListener("focus", () => { ring.hidden = false; });
   canvas.addEventListener("blur", () => { ring.hidden = true; });

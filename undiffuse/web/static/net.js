@@ -59,6 +59,7 @@ export async function job(path, body, seen = () => {}, signal = null) {
   const at = `/jobs/${state.id}`;
   const cancel = () => api("DELETE", at).catch(() => {});
   signal?.addEventListener("abort", cancel, { once: true });
+  if (signal?.aborted) cancel(); // while the job was being asked for
   seen(state);
   await new Promise((resolve) => {
     const close = follow(`${ROOT}${at}/events`, {
@@ -90,12 +91,19 @@ export async function job(path, body, seen = () => {}, signal = null) {
 const over = (state) => ["done", "failed", "cancelled"].includes(state.state);
 
 // Follow server-sent events. The browser connects again by itself with the last id that it saw;
-// where it gives up (the server was away), we do, and tell by `lost`.
+// where it gives up (the server was away), we do, and tell by `lost`. A page that nobody sees lets
+// go: a browser opens six connections to a server, over all its tabs.
 // Returns a function that ends it.
 export function follow(url, { message, begin, end, lost, open }) {
   let source = null, timer = null, ended = false;
-  const stop = () => { ended = true; source?.close(); clearTimeout(timer); };
+  const drop = () => { source?.close(); source = null; clearTimeout(timer); };
+  const stop = () => { ended = true; drop(); document.removeEventListener("visibilitychange", seen); };
+  const seen = () => {
+    if (document.hidden) drop();
+    else if (!source) { begin?.(); connect(); }
+  };
   const connect = () => {
+    drop();
     source = new EventSource(url);
     source.onopen = () => open?.();
     source.onmessage = (event) => message(JSON.parse(event.data));
@@ -103,10 +111,11 @@ export function follow(url, { message, begin, end, lost, open }) {
     source.addEventListener("end", () => { stop(); end?.(); });
     source.onerror = () => {
       lost?.();
-      if (!ended && source.readyState === EventSource.CLOSED) timer = setTimeout(() => { begin?.(); connect(); }, 2000);
+      if (!ended && source?.readyState === EventSource.CLOSED) timer = setTimeout(() => { begin?.(); connect(); }, 2000);
     };
   };
-  connect();
+  document.addEventListener("visibilitychange", seen);
+  if (!document.hidden) connect();
   return stop;
 }
 

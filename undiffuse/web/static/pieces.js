@@ -98,8 +98,8 @@ export function work() {
   const words = h("span", { class: "muted" });
   const stop = h("button", { type: "button", class: "quiet small" }, "Cancel");
   const line = h("div", { class: "work", hidden: true }, bar, words, stop);
-  const trouble = h("div");
-  const element = h("div", { class: "works stack tight" }, line, trouble);
+  const trouble = h("div"), notes = h("div", { class: "stack tight" });
+  const element = h("div", { class: "works stack tight" }, line, trouble, notes);
   let running = null;
 
   // Start a job; resolves to its last state, or null if it failed or was cancelled.
@@ -107,6 +107,7 @@ export function work() {
     running?.abort();
     const mine = (running = new AbortController());
     trouble.replaceChildren();
+    notes.replaceChildren();
     line.hidden = false;
     bar.removeAttribute("value");
     words.textContent = `${what} …`;
@@ -120,7 +121,7 @@ export function work() {
         seen(now);
       }, mine.signal);
       if (running !== mine) return null;
-      if (state.notes?.length) put(trouble, state.notes.map((note) => h("p", { class: "notice" }, note)));
+      put(notes, (state.notes ?? []).map((note) => h("p", { class: "notice" }, note)));
       say(`${what} is done`);
       return state;
     } catch (problem) {

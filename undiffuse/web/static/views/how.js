@@ -30,8 +30,15 @@ export async function how() {
   let point = null, timer = null;
 
   async function fetch_toy() {
-    toy = await get(`/toy.json?cloud=${cloud.value}&schedule=${schedule.value}`);
-    draw();
+    const asked = `/toy.json?cloud=${cloud.value}&schedule=${schedule.value}`;
+    try {
+      const found = await get(asked);
+      if (asked !== `/toy.json?cloud=${cloud.value}&schedule=${schedule.value}`) return; // another was chosen meanwhile
+      toy = found;
+      draw();
+    } catch (problem) {
+      under.textContent = problem.message;
+    }
   }
 
   // --- numbers at any time and place: linear between those of the library

@@ -10,7 +10,7 @@ const OWN = ["preset", "steps", "budget", "seed"]; // they have controls of thei
 
 export async function fresh_run() {
   const [sources, options] = await Promise.all([get("/sources"), get("/options")]);
-  let source = null, found = null;
+  let source = null, found = null, turn = 0;
   const status = work();
   const about = h("div", { "aria-live": "polite" });
   const suffixes = Object.values(options.uploads ?? {}).flat();
@@ -27,11 +27,12 @@ export async function fresh_run() {
   const list = entries.length > 0 && select([["", "choose …"], ...entries.map((entry) => [entry, entry])], "", { onchange: () => list.value && choose({ folder: list.value }, `/sources/info?folder=${encodeURIComponent(list.value)}`, list.value.split("/").at(-1)) });
 
   async function choose(what, path, title) {
+    const mine = ++turn;
     swap(about);
     source = found = null;
     ready();
     const told = await status.attempt(get(path), `Reading ${title}`);
-    if (!told) return;
+    if (!told || mine !== turn) return;
     source = what;
     found = told;
     if (!name.value || name.dataset.own !== "yes") name.value = plain(title);
@@ -91,8 +92,10 @@ export async function fresh_run() {
 
   async function begin(event) {
     event.preventDefault();
+    start.disabled = true;
     const length = budget.value === "steps" ? { steps: Number(count.value) } : { budget: budget.value === "other" ? seconds.value : budget.value };
     const card = await outcome.attempt(api("POST", "/runs", { name: name.value, source, preset: preset.value, seed: Number(seed.value), ...length, options: wanted() }), "Starting");
+    ready();
     if (card) location.hash = `#${run(card.name).replace("/runs", "/run")}/training`;
   }
 

@@ -101,7 +101,7 @@ export async function samples(detail) {
     chart && h("details", null, h("summary", null, "How many evaluations does a good sample take?"), chart.element,
       h("p", { class: "muted" }, `Measured by undiffuse tune: the distance of samples to held-out rows that is due to the sampler. It chose ${detail.sampler.method} with ${detail.sampler.steps}.`)),
     status.element, download, out);
-  return { element, leave: () => { status.end(); chart?.end?.(); document.querySelector("dialog[open]")?.close(); } };
+  return { element, leave: () => { status.end(); chart?.end?.(); } };
 }
 
 // The way of a sample, to move along: what the sampler has, and what the model takes it for.

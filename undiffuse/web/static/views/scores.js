@@ -26,22 +26,25 @@ export async function scores(detail) {
     const state = await status.start(`${at}/score`, { upload: sent.id, form: "json", ...(given ? { alarm: given } : {}) }, `Scoring ${sent.name}`);
     const found = state && await status.attempt(result(state));
     if (!found) return;
-    const held = await looked(status, detail.name, "held-out-scores", { scores: found.columns.log_likelihood }, "Comparing with held-out rows");
-    swap(out, shown(found, held));
+    const { log_likelihood: nats } = found.columns;
+    const order = nats.map((value, i) => [value ?? -Infinity, i]).sort((a, b) => a[0] - b[0]).map(([, i]) => i);
+    const first = order.slice(0, SHOWN);
+    const held = await looked(status, detail.name, "held-out-scores", { scores: first.map((i) => nats[i]) }, "Comparing with held-out rows");
+    swap(out, shown(found, held, first));
     say(`${found.columns.row.length} rows are scored`);
   }
 
-  function shown(found, held) {
-    const { columns, summary } = found;
-    const order = columns.log_likelihood.map((value, i) => [value ?? -Infinity, i]).sort((a, b) => a[0] - b[0]).map(([, i]) => i);
+  // The rows `first`, and of all rows the histogram.
+  function shown(found, held, first) {
+    const { columns, summary } = found, left = columns.row.length - first.length;
     const head = ["", "row", "log-likelihood, nats", held && "p-value", columns.alarm && "alarm", "note"].filter((one) => one !== undefined && one !== null && one !== false);
-    const lines = order.slice(0, SHOWN).map((i) => h("tr", { class: columns.alarm?.[i] ? "alarm" : null },
+    const lines = first.map((i, place) => h("tr", { class: columns.alarm?.[i] ? "alarm" : null },
       h("td", null, h("button", { type: "button", class: "link", "aria-label": `Open row ${columns.row[i]}`, onclick: () => open(i, columns.row[i]) }, "open")), h("td", { class: "long" }, columns.row[i]),
       h("td", { class: "number" }, number(columns.log_likelihood[i], 5), columns.stderr?.[i] ? h("span", { class: "muted" }, ` ± ${number(columns.stderr[i], 2)}`) : ""),
-      held && h("td", { class: "number" }, number(held.p_values[i], 2)), columns.alarm && h("td", null, columns.alarm[i] ? h("strong", { class: "bad" }, "alarm") : ""), h("td", null, columns.note?.[i] ?? "")));
+      held && h("td", { class: "number" }, number(held.p_values[place], 2)), columns.alarm && h("td", null, columns.alarm[i] ? h("strong", { class: "bad" }, "alarm") : ""), h("td", null, columns.note?.[i] ?? "")));
     return [h("p", null, h("strong", null, `${number(summary.log_likelihood, 5)} nats`), ` on average over ${number(summary.finite)} of ${number(summary.rows)} rows`, summary.alarms !== null && summary.alarms !== undefined ? `; ${number(summary.alarms)} alarms at a rate of ${alarm.value}.` : "."),
       summary.meaning && h("p", { class: "muted" }, plainly(summary.meaning)), held && spread(columns.log_likelihood, held.nats),
-      h("h3", null, "The most surprising first"), table("scores", head, lines), order.length > SHOWN && h("p", { class: "muted" }, `${number(order.length - SHOWN)} more rows are less surprising.`)];
+      h("h3", null, "The most surprising first"), table("scores", head, lines), left > 0 && h("p", { class: "muted" }, `${number(left)} more rows are less surprising.`)];
   }
 
   // These rows' scores (filled) against those of held-out rows (outlined), on common bins.
@@ -49,7 +52,7 @@ export async function scores(detail) {
     const good = (list) => list.filter((value) => value !== null);
     const [a, b] = [good(own), good(held)];
     if (!a.length || !b.length) return null;
-    const [low, high] = [Math.min(...a, ...b), Math.max(...a, ...b)], width = (high - low || 1) / BINS;
+    const [low, high] = [...a, ...b].reduce(([least, most], value) => [Math.min(least, value), Math.max(most, value)], [Infinity, -Infinity]), width = (high - low || 1) / BINS;
     const counts = (list) => { const bins = Array(BINS).fill(0); for (const value of list) bins[Math.min(BINS - 1, Math.floor((value - low) / width))] += 1 / list.length; return bins; };
     return h("figure", { class: "chart" }, h("figcaption", null, "Log-likelihoods: ", h("span", { class: "key second" }, "these rows"), " and ", h("span", { class: "key first" }, `${number(b.length)} held-out rows`)),
       histogram("Log-likelihoods of held-out rows and of these", counts(b), number(low), number(high), { over: counts(a), tall: 24 }));
@@ -80,5 +83,5 @@ export async function scores(detail) {
   const again = h("form", { class: "row tools", onsubmit: (event) => { event.preventDefault(); if (sent) score(); } }, field("Rate of false alarms", alarm, "0: none"), h("button", { class: "quiet" }, "Score again"));
   const element = h("div", { class: "stack" }, h("p", { class: "muted" }, "How likely is each row under the model, and is it unlike rows that were held out? An alarm at rate 0.05 is raised by 5 % of ordinary rows, on average."),
     files("Drop rows to score: files of the same kind as the training data", "", take, { folders: true }), again, status.element, out);
-  return { element, leave: () => { status.end(); document.querySelector("dialog[open]")?.close(); } };
+  return { element, leave: () => { status.end(); } };
 }

@@ -96,14 +96,14 @@ export async function training(detail, place) {
 
   // --- the log as it is written; a reload sees it from its beginning, so does a second browser
 
-  let close = null;
+  let close = null, left = false;
   function listen() {
     close?.();
     reset();
     close = follow(`/api/v1${at}/events`, {
       message: take,
       begin: reset,
-      lost: () => { told.classList.add("stale"); },
+      lost: () => { told.classList.add("stale"); refresh(); },
       open: () => { told.classList.remove("stale"); refresh(); },
       end: () => { close = null; refresh(); },
     });
@@ -111,13 +111,23 @@ export async function training(detail, place) {
 
   async function refresh() {
     try {
-      card = await get(at);
+      const found = await get(at);
+      if (left) return;
+      card = found;
       for (const step of card.samples ?? []) gallery.add(step);
       if (card.curves?.levels) spread(card.curves.levels);
       for (const text of card.warnings ?? []) said.add(text);
       for (const text of card.notes ?? []) notes.add(text);
       if (card.problem) said.add(card.problem);
-    } catch { return; }
+    } catch (problem) {
+      if (problem.status === 404 && !left) { // deleted, or given up before it began
+        close?.();
+        close = null;
+        swap(buttons);
+        swap(warnings, notice("This run is no longer there.", "bad"));
+      }
+      return;
+    }
     controls();
     draw();
   }
@@ -137,7 +147,7 @@ export async function training(detail, place) {
   const element = h("div", { class: "stack" }, bar, buttons, status.element, told, warnings,
     h("div", { class: "two" }, h("div", { class: "stack" }, losses.element, levels.element), gallery.element),
     chosen.length > 0 && h("details", null, h("summary", null, "Options of the training"), facts(chosen.map(([key, value]) => [key.replaceAll("_", " "), String(value)]))));
-  return { element, leave: () => { close?.(); clearInterval(timer); clearTimeout(due); losses.end(); levels.end(); } };
+  return { element, leave: () => { left = true; close?.(); clearInterval(timer); clearTimeout(due); losses.end(); levels.end(); } };
 }
 
 // The samples that training drew from the same seeds, with a slider over time.
