@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import wave
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,12 @@ import pytest
 from conftest import copied
 from serving import TOKEN, Serving, serve
 
+import undiffuse as ud
+
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
 WIDTHS = (1280, 390)
 PATIENCE = float(os.environ.get("UNDIFFUSE_PATIENCE", "60")) * 1000  # ms, on a busy machine
+ODD = "50% <b>, o'r #1?"  # a name that a folder can have
 HOSTILE = "<img src=x onerror=\"document.title='hit'\">"
 HOSTILE_REPORT = """<!doctype html><title>report</title><h1>A report</h1>
 <img src="http://127.0.0.1:PORT/outside.png"><script>top.document.title = "hit"; alert(1);
@@ -36,9 +40,41 @@ class Visit:
     trouble: list[str] = field(default_factory=list)
 
     def go(self, path: str, waits_for: str) -> None:
-        self.page.goto(f"{self.base}/#/{path}")
+        address = f"{self.base}/#/{path}"
+        if self.page.url == address:
+            self.page.reload()
+        else:
+            self.page.goto(address)
         self.page.wait_for_selector("main:not([aria-busy])")
         self.page.wait_for_selector(waits_for)
+
+    def drag(self, places: list[tuple[float, float]]) -> None:
+        """Draw a line: with the mouse at a desk, with a finger on a phone."""
+        if self.width == WIDTHS[0]:
+            mouse = self.page.mouse
+            mouse.move(*places[0])
+            mouse.down()
+            for place in places[1:]:
+                mouse.move(*place)
+            mouse.up()
+            return
+        finger = self.page.context.new_cdp_session(self.page)
+        kinds = ["touchStart", *["touchMove"] * (len(places) - 1)]
+        for kind, (x, y) in zip(kinds, places, strict=True):
+            touch = {"type": kind, "touchPoints": [{"x": x, "y": y}]}
+            finger.send("Input.dispatchTouchEvent", touch)
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        finger.detach()
+
+    def drop(self, path: Path) -> None:
+        """Drag a file or a folder of the machine into the page, and let it go there."""
+        box = self.page.locator(".drop").bounding_box()
+        mouse = self.page.context.new_cdp_session(self.page)
+        at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            mouse.send("Input.dispatchDragEvent", {"type": kind, **at, "data": data})
+        mouse.detach()
 
     def see(self, what: str) -> Any:
         return self.page.wait_for_selector(what)
@@ -52,7 +88,8 @@ class Visit:
         self.page.emulate_media(color_scheme=scheme)
         needed = self.page.evaluate("document.scrollingElement.scrollWidth")
         assert needed <= self.width
-        self.page.evaluate(AXE)
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE)
         found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         bad = [
             (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
@@ -65,7 +102,7 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table whose names and cells are markup, and a folder of pictures."""
+    """A table whose names and cells are markup, and folders of pictures and of recordings."""
     from PIL import Image
 
     place, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(2)
@@ -75,6 +112,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "pictures").mkdir()
     for i, pixels in enumerate(rng.integers(0, 256, (30, 8, 8)).astype(np.uint8)):
         Image.fromarray(pixels).save(place / "pictures" / f"{i}.png")
+    (place / "pictures" / ".DS_Store").write_bytes(b"litter")
+    (place / "pictures" / "about.txt").write_text("how they were made")
+    (place / "tones").mkdir()
+    for i, sound in enumerate(rng.integers(-9000, 9000, (24, 256)).astype("<i2")):
+        with wave.open(str(place / "tones" / f"{i}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(sound.tobytes())
     return place
 
 
@@ -88,12 +132,17 @@ def outside() -> Iterator[socket.socket]:
 
 @pytest.fixture(scope="module")
 def serving(
-    trained: Path, outside: socket.socket, tmp_path_factory: pytest.TempPathFactory
+    trained: Path, data: Path, outside: socket.socket, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Serving]:
     place = tmp_path_factory.mktemp("browser")
     runs = copied(trained, place)
     for width in WIDTHS:
         shutil.copytree(runs / "other", runs / f"gone-{width}")
+    shutil.copytree(runs / "rows", runs / ODD)
+    tones: Any = {"steps": 2, "samples": 0, "device": "cpu", "precision": "float32"}
+    ud.edm(width=8, multipliers=[1], blocks=1).fit(
+        ud.load(data / "tones"), out=runs / "tones", **tones
+    )
     hostile = HOSTILE_REPORT.replace("PORT", str(outside.getsockname()[1]))
     (runs / "other" / "report.html").write_text(hostile, encoding="utf-8")
     started = serve(runs, place / "out", "--data", trained / "data")
@@ -104,7 +153,8 @@ def serving(
 @pytest.fixture(scope="module", params=WIDTHS)
 def visit(request: pytest.FixtureRequest, browser: Any, serving: Serving) -> Iterator[Visit]:
     size = {"width": request.param, "height": 900}
-    context = browser.new_context(viewport=size, reduced_motion="reduce")  # no colour half-way
+    touch = {"has_touch": True, "is_mobile": True} if request.param == WIDTHS[1] else {}
+    context = browser.new_context(viewport=size, reduced_motion="reduce", **touch)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     found = Visit(page, serving.base, request.param)
@@ -152,16 +202,82 @@ def test_runs_are_filtered_sorted_and_deleted(visit: Visit) -> None:
     visit.whole(scheme="dark")
 
 
-def test_runs_are_chosen_for_a_comparison(visit: Visit) -> None:
+def test_a_run_of_an_odd_name_is_opened(visit: Visit) -> None:
+    visit.go("", ".card")
+    visit.page.get_by_role("link", name=ODD, exact=True).click()
+    visit.see(".tabs")
+    assert visit.texts("h1") == [ODD]
+    visit.page.click(".tabs a >> nth=1")
+    visit.see("form.tools")
+    assert visit.texts("h1") == [ODD]
+    assert not visit.trouble
+
+
+def test_a_question_does_not_outlive_its_page(visit: Visit) -> None:
+    visit.go("", ".card")
+    visit.page.click("button[aria-label='Delete rows']")
+    visit.see("dialog")
+    visit.page.evaluate("location.hash = '#/how'")
+    visit.see("canvas.toy")
+    assert visit.page.query_selector("dialog") is None
+
+
+def test_runs_are_compared(visit: Visit) -> None:
     visit.go("", ".card")
     compare = visit.page.locator("a.button", has_text="Compare")
     assert compare.get_attribute("href") is None
-    for name in ("rows", "other"):
-        visit.page.check(f"input[aria-label='Compare {name}']")
+    for name in ("rows", ODD):
+        visit.page.get_by_label(f"Compare {name}", exact=True).check()
     compare.click()
     visit.see("h1:has-text('Comparison')")
-    assert visit.texts("ul.plain a") == ["rows", "other"]
+    assert visit.texts("ul.plain a") == ["rows", ODD]
     visit.whole()
+    if visit.width == WIDTHS[0]:  # once is enough
+        visit.page.fill("form input", "16")
+        with visit.page.expect_response("**/comparisons/*") as page:
+            visit.page.click("button.primary")
+        assert page.value.status == 200
+        assert "50% &lt;b&gt;" in page.value.text()
+        assert visit.page.get_attribute("iframe.report", "sandbox") == ""
+        visit.whole()
+    for name in ("rows", ODD):
+        visit.go("", ".card")
+        visit.page.get_by_label(f"Compare {name}", exact=True).uncheck()
+
+
+def test_files_and_folders_are_dropped(visit: Visit, data: Path) -> None:
+    visit.go("new", ".drop")
+    visit.drop(data / "pictures")
+    visit.see(".panel img.picture")
+    assert visit.texts(".panel h3") == ["pictures"]
+    assert visit.texts(".works .notice") == [
+        "Left out, as files of other kinds: pictures/about.txt."
+    ]
+    visit.drop(data / "own.csv")
+    visit.see(".panel .column")
+    assert visit.texts(".works .notice") == []
+    visit.drop(data / "pictures" / "about.txt")
+    visit.see(".notice.bad >> text=ends in none of these")
+    visit.trouble.clear()  # a refusal is an error in the console
+    visit.drop(data / "tones")
+    visit.see(".panel >> text=recordings")
+    visit.see(".panel img.picture")
+    visit.whole()
+
+
+def test_what_was_chosen_last_is_what_is_trained_on(visit: Visit) -> None:
+    first, held = "**/sources/info?builtin=digits", []
+    visit.go("new", ".drop")
+    visit.page.route(first, lambda route: held.append(route))
+    for name in ("digits", "moons"):
+        visit.page.get_by_role("button", name=name, exact=True).click()
+    visit.see(".panel h3")
+    with visit.page.expect_response(first) as late:
+        held[0].continue_()
+    late.value.finished()
+    visit.page.unroute(first)
+    assert visit.texts(".panel h3") == ["moons"]
+    assert visit.page.input_value("input[required]") == "moons"
 
 
 def test_a_table_is_shown_and_trained_on_as_one_looks_on(
@@ -181,38 +297,54 @@ def test_a_table_is_shown_and_trained_on_as_one_looks_on(
         assert set(visit.texts(".shares .name")) == {HOSTILE, "plain"}
     assert visit.page.input_value("input[required]") == kept
     visit.page.select_option("form select >> nth=1", "steps")
-    visit.page.fill("input[type=number][min='1'] >> nth=0", "3")
+    steps = "3" if files.is_file() else "1000000"
+    visit.page.fill("input[type=number][min='1'] >> nth=0", steps)
     visit.page.click("summary")
     visit.page.get_by_label("width", exact=True).fill("8")
     visit.whole()
     visit.page.click("text=Start training")
     visit.see("h1 >> text=" + kept)
+    if files.is_dir():
+        steps = stopped_resumed_and_extended(visit)
     visit.see(".pill.finished")  # the page learns of the end by itself
     visit.see(".chart img.picture")
-    before = visit.texts(".facts")
-    assert "3 of 3" in before[0]
     visit.page.reload()
     visit.see(".pill.finished")
     visit.see(".facts")
-    assert "3 of 3" in visit.texts(".facts")[0]
+    assert f"{int(steps):,} of {int(steps):,}" in visit.texts(".facts")[0]
     visit.whole()
 
 
-def test_a_training_is_extended(visit: Visit) -> None:
-    if visit.width != WIDTHS[0]:
-        pytest.skip("once is enough")
-    visit.go("run/rows/training", ".plot canvas")
-    visit.page.click("summary:has-text('Train for longer')")
-    visit.page.fill("input[aria-label='How long in all']", "1")
-    visit.page.click("text=Extend")
-    visit.see(".notice.bad")
-    assert "ask for more" in visit.texts(".notice.bad")[0]
+def stopped_resumed_and_extended(visit: Visit) -> str:
+    """Stop a training, resume it, stop it again, extend it; returns its steps in all."""
+    page, asked = visit.page, []
+    page.on("request", lambda one: one.url.endswith("/events") and asked.append(one.url))
+    visit.see(".pill.training")
+    visit.see(r".facts dd >> text=/^[1-9][\d,]* of 1,000,000/")
+    for hidden in ("true", "false"):  # a tab that nobody sees lets go of its stream
+        page.evaluate(
+            f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}})"
+        )
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_timeout(100)
+    assert len(asked) == 1
+    page.click("button:has-text('Stop')")
+    visit.see(".pill.stopped")
+    visit.whole()
+    page.click("button:has-text('Resume')")
+    visit.see(".pill.training")
+    page.click("button:has-text('Stop')")
+    visit.see(".pill.stopped")
+    done = int(visit.texts(".facts dd")[0].split()[0].replace(",", ""))
+    assert done > 0
+    page.click("summary:has-text('Train for longer')")
+    page.fill("input[aria-label='How long in all']", str(done))
+    page.click("text=Extend")
+    visit.see(".notice.bad >> text=ask for more")
     visit.trouble.clear()  # a refusal is an error in the console
-    visit.page.fill("input[aria-label='How long in all']", "4")
-    visit.page.click("text=Extend")
-    visit.see(".facts dd:has-text('4 of 4')")
-    visit.see(".pill.finished")
-    visit.whole()
+    page.fill("input[aria-label='How long in all']", str(done + 2))
+    page.click("text=Extend")
+    return str(done + 2)
 
 
 @pytest.mark.parametrize("name", ["images", "table", "rows"])
@@ -247,10 +379,8 @@ def test_an_image_is_completed_where_it_was_painted_over(visit: Visit) -> None:
     visit.page.click("button.primary")
     visit.see(".notice >> text=paint over")
     box = visit.page.locator("canvas.mask").bounding_box()
-    visit.page.mouse.move(box["x"] + box["width"] * 0.1, box["y"] + box["height"] * 0.1)
-    visit.page.mouse.down()
-    visit.page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.1, steps=4)
-    visit.page.mouse.up()
+    shares = ((0.1, 0.1), (0.3, 0.1), (0.6, 0.1), (0.9, 0.1))
+    visit.drag([(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in shares])
     assert "12 %" in visit.texts("output")[0] or "13 %" in visit.texts("output")[0]
     visit.page.focus("canvas.mask")
     for key in ("ArrowDown", "ArrowDown", "ArrowDown", "Space"):
@@ -260,6 +390,31 @@ def test_an_image_is_completed_where_it_was_painted_over(visit: Visit) -> None:
     visit.page.click("button.primary")
     visit.see(".tiles img")
     assert len(visit.page.query_selector_all(".tiles img")) == 2
+    visit.whole()
+
+
+def test_recordings_are_drawn_played_and_completed(visit: Visit) -> None:
+    visit.go("run/tones/samples", "form.tools")
+    visit.page.fill("form input >> nth=0", "2")
+    visit.page.click("text=Draw")
+    visit.see(".waves audio")
+    visit.whole()
+    plays = """async (one) => { await one.play(); while (one.currentTime === 0 && !one.ended)
+        await new Promise((resolve) => setTimeout(resolve, 5)); return one.duration; }"""
+    assert visit.page.eval_on_selector(".waves audio", plays) == pytest.approx(256 / 8000)
+    visit.go("run/tones/complete", ".wave .shade")
+    for label, keys in (("Keep from", ["End"]), ("to", ["Home", "PageUp", "PageUp"])):
+        visit.page.focus(f"input[type=range][aria-label='{label}']")
+        for key in keys:
+            visit.page.keyboard.press(key)
+    told = visit.texts("output")[0]
+    low, high = (float(told.split()[i]) for i in (0, 3))
+    assert 0 < low < high
+    assert high == pytest.approx(256 / 8000, abs=0.005)
+    visit.page.fill("form input >> nth=0", "2")
+    visit.page.click("button.primary")
+    visit.see("h3:has-text('Completions')")
+    assert len(visit.page.query_selector_all(".waves audio")) == 2
     visit.whole()
 
 
@@ -385,6 +540,10 @@ def test_it_prints_without_its_controls(visit: Visit) -> None:
     assert not visit.page.is_visible("header")
     assert not visit.page.is_visible(".tabs")
     assert visit.page.is_visible(".facts")
+    visit.page.evaluate("document.documentElement.dataset.theme = 'dark'")  # paper is light
+    ink = visit.page.evaluate("getComputedStyle(document.querySelector('.facts')).color")
+    assert int(ink.split("(")[1].split(",")[0]) < 60
+    visit.page.evaluate("delete document.documentElement.dataset.theme")
     visit.page.emulate_media(media="screen")
 
 

@@ -228,3 +228,4 @@ def test_the_page_is_told_all_that_can_be_chosen(shared) -> None:
     assert root["root"] == "data"
     assert {"rows.npy", "table.csv", "pictures", "pictures/a"} <= set(root["entries"])
     assert not any(".hidden" in entry for entry in root["entries"])
+    assert not any(entry.endswith(".png") for entry in root["entries"])  # their folder is

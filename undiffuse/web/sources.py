@@ -21,13 +21,14 @@ import numpy as np
 
 from undiffuse.data import load
 from undiffuse.data.named import FASHION_FOLDER, NAMED
+from undiffuse.data.paths import HDF5_SUFFIXES, WORKBOOK_SUFFIXES, suffix_of
 from undiffuse.errors import InputError
 from undiffuse.shown import PICTURED, is_table, words_for
 from undiffuse.web.faces import cells_of, is_few
 from undiffuse.web.limits import LISTED
 from undiffuse.web.opened import identity
 from undiffuse.web.problems import Refusal
-from undiffuse.web.uploads import Uploads, clean
+from undiffuse.web.uploads import SUFFIXES, Uploads, clean
 
 BINS = 24  # of a histogram
 COUNTED = 10_000  # rows that histograms are made of
@@ -72,13 +73,17 @@ class Sources:
         return [name for name in NAMED if there or not name.startswith("fashion")]
 
     def entries(self, root: str) -> list[str]:
-        """Return what is below a root: folders and files by their relative paths, in order."""
+        """Return what is below a root by relative paths: folders, and files that hold many rows.
+
+        Of images and recordings their folder is listed, not each of them.
+        """
         top, found, looked = self.roots[root], [], 0
         for place, folders, files in os.walk(top):
             folders[:] = sorted(name for name in folders if name[:1] != ".")
             depth = len(Path(place).relative_to(top).parts)
-            names = sorted([*folders, *(name for name in files if name[:1] != ".")])
-            looked += len(names)
+            looked += len(folders) + len(files)
+            whole = (name for name in files if name[:1] != "." and _holds_rows(name))
+            names = sorted([*folders, *whole])
             found += [os.path.relpath(os.path.join(place, name), top) for name in names[:LISTED]]
             if depth + 1 >= DEEPEST:
                 folders[:] = []
@@ -132,6 +137,11 @@ class Sources:
     def _hidden(self, kind: str, path: str) -> list[str]:
         """The folders whose places are not told."""
         return [] if kind == "builtin" else [str(Path(path).parent)]
+
+
+def _holds_rows(name: str) -> bool:
+    rows = (*SUFFIXES["arrays"], *SUFFIXES["tables"], *HDF5_SUFFIXES, *WORKBOOK_SUFFIXES)
+    return suffix_of(Path(name)) in rows
 
 
 def read_facts(path: str, hidden: Sequence[str]) -> SourceFound:

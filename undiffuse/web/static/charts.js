@@ -97,7 +97,7 @@ export function waveform(label, channels, { tall = 80, shade = null, zero = fals
     });
     return text;
   };
-  return svg("svg", { class: "wave", viewBox: `0 0 100 ${tall}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
+  return svg("svg", { class: "wave", viewBox: `0 0 100 ${tall}`, preserveAspectRatio: "none", ...(label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" }) },
     shade && svg("rect", { class: "shade", x: shade[0] * 100, width: Math.max(0, shade[1] - shade[0]) * 100, y: 0, height: tall }),
     channels.map((channel, i) => svg("path", { class: `line${i % 6}`, d: path(channel) })));
 }

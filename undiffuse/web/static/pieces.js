@@ -2,7 +2,7 @@
 
 import { heat, scatter, waveform } from "./charts.js";
 import { fresh, h, number, put, say, size, svg, swap, table } from "./dom.js";
-import { job, result, run } from "./net.js";
+import { job, result, run, upload } from "./net.js";
 
 // --- rows: each as its own picture, curve, sound or line of cells (see web/looks.py)
 
@@ -57,7 +57,7 @@ export function files(words, suffixes, taken, { folders = false, many = folders 
     svg("svg", { viewBox: "0 0 24 24", width: 28, height: 28, "aria-hidden": "true", class: "sign" }, svg("path", { d: "M12 15V4m0 0L7.500 8.500M12 4l4.500 4.500M4 15v4h16v-4" })),
     h("p", { id: hint }, words),
     h("div", { class: "row" }, pick({}, many ? "Choose files" : "Choose a file"), folders && pick({ webkitdirectory: true }, "Choose a folder")));
-  const over = (on) => (event) => { event.preventDefault(); zone.classList.toggle("over", on); };
+  const over = (on) => (event) => { event.preventDefault(); zone.classList.toggle("aimed", on); };
   zone.addEventListener("dragover", over(true));
   zone.addEventListener("dragleave", over(false));
   zone.addEventListener("drop", async (event) => {
@@ -98,8 +98,8 @@ export function work() {
   const words = h("span", { class: "muted" });
   const stop = h("button", { type: "button", class: "quiet small" }, "Cancel");
   const line = h("div", { class: "work", hidden: true }, bar, words, stop);
-  const trouble = h("div"), notes = h("div", { class: "stack tight" });
-  const element = h("div", { class: "works stack tight" }, line, trouble, notes);
+  const trouble = h("div"), sending = h("div"), notes = h("div", { class: "stack tight" });
+  const element = h("div", { class: "works stack tight" }, line, trouble, sending, notes);
   let running = null;
 
   // Start a job; resolves to its last state, or null if it failed or was cancelled.
@@ -151,7 +151,16 @@ export function work() {
     }
   }
 
-  return { element, start, attempt, complain, clear: () => trouble.replaceChildren(), end: () => running?.abort() };
+  // Send files, and say which of them were left out; null if none were taken.
+  async function send(list) {
+    sending.replaceChildren();
+    const sent = await attempt(upload(list), `Sending ${named(list)}`);
+    const out = sent?.left_out ?? [], most = 3;
+    if (out.length) put(sending, h("p", { class: "notice" }, `Left out, as files of other kinds: ${out.slice(0, most).join(", ")}${out.length > most ? ` and ${number(out.length - most)} more` : ""}.`));
+    return sent;
+  }
+
+  return { element, start, attempt, send, complain, clear: () => [trouble, sending, notes].forEach((one) => one.replaceChildren()), end: () => running?.abort() };
 }
 
 // Look at something of a run that a job works out; null if it failed. `work` shows how far it is.

@@ -33,7 +33,7 @@ async function parts_of(detail) {
     if (state) begin(await rows_at({ job: state.id, rows: [0] }, "Showing"));
   }
   async function own(list) {
-    const sent = await status.attempt(upload(list), "Sending");
+    const sent = await status.send(list);
     if (sent) begin(await rows_at({ upload: sent.id, rows: [0] }, "Reading"));
   }
 

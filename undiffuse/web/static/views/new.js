@@ -2,8 +2,8 @@
 
 import { histogram, shares } from "../charts.js";
 import { facts, field, h, notice, put, say, select, swap, table } from "../dom.js";
-import { api, get, run, upload } from "../net.js";
-import { files, named, work } from "../pieces.js";
+import { api, get, run } from "../net.js";
+import { files, work } from "../pieces.js";
 
 const BUDGETS = [["1m", "1 minute: a first look"], ["5m", "5 minutes"], ["10m", "10 minutes"], ["30m", "30 minutes"], ["2h", "2 hours"], ["8h", "8 hours"], ["steps", "a number of steps …"], ["other", "another time …"]];
 const OWN = ["preset", "steps", "budget", "seed"]; // they have controls of their own
@@ -18,8 +18,8 @@ export async function fresh_run() {
   // --- 1. data
 
   const zone = files("Drop images, a folder of them, an .npy, .csv, .parquet or .wav file here", suffixes.join(","), async (list) => {
-    const sent = await status.attempt(upload(list), `Sending ${named(list)}`);
-    if (sent) await choose({ upload: sent.id }, `/uploads/${sent.id}`, sent.name, list.length > 1 || sent.files > 1);
+    const sent = await status.send(list);
+    if (sent) await choose({ upload: sent.id }, `/uploads/${sent.id}`, sent.name);
   }, { folders: true });
   const builtin = h("div", { class: "row" }, sources.builtin.map((name) =>
     h("button", { type: "button", class: "quiet small", onclick: () => choose({ builtin: name }, `/sources/info?builtin=${encodeURIComponent(name)}`, name) }, name)));
@@ -28,6 +28,7 @@ export async function fresh_run() {
 
   async function choose(what, path, title) {
     const mine = ++turn;
+    if (!what.upload) status.clear();
     swap(about);
     source = found = null;
     ready();

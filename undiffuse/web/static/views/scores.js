@@ -2,8 +2,8 @@
 
 import { heat, histogram, shares, waveform } from "../charts.js";
 import { field, fresh, h, notice, number, say, swap, table } from "../dom.js";
-import { api, result, run, upload } from "../net.js";
-import { files, looked, named, player, row, work } from "../pieces.js";
+import { api, result, run } from "../net.js";
+import { files, looked, player, row, work } from "../pieces.js";
 import { plainly } from "./samples.js";
 
 const SHOWN = 200, BINS = 32;
@@ -16,7 +16,7 @@ export async function scores(detail) {
   let sent = null;
 
   async function take(list) {
-    sent = await status.attempt(upload(list), `Sending ${named(list)}`);
+    sent = await status.send(list);
     if (sent) score();
   }
 
