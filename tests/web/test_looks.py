@@ -108,6 +108,27 @@ def test_recordings_can_be_heard_and_long_curves_keep_their_ends(tmp_path: Path)
     assert (min(curve), max(curve)) == (rows.min(), rows.max())
 
 
+@pytest.mark.parametrize("form", ["png", "npy"])
+def test_gaps_of_an_uploaded_picture_are_null(shared: Any, form: str) -> None:
+    """A single image is a row: what is transparent in it, or NaN, is to be drawn."""
+    pixels, gap = np.random.default_rng(0).integers(0, 256, (8, 8)), np.zeros((8, 8), bool)
+    gap[3:, :5] = True
+    file = io.BytesIO()
+    if form == "png":
+        alpha = np.where(gap, 0, 255)
+        Image.fromarray(np.stack([pixels, alpha], 2).astype(np.uint8), "LA").save(file, "PNG")
+    else:
+        np.save(file, np.where(gap, np.nan, pixels)[None])
+    sent = shared.post("/api/v1/uploads", files=[("files", (f"torn.{form}", file.getvalue()))])
+    assert sent.json()["name"] == f"torn.{form}"
+    asked = {"upload": sent.json()["id"], "rows": [0], "values": True}
+    [item] = shared.post("/api/v1/runs/images/looks/rows", json=asked).json()["items"]
+    expected = [None if hidden else value for value, hidden in zip(pixels.flat, gap.flat)]
+    assert item["values"] == expected
+    asked["rows"] = [1]
+    assert shared.post("/api/v1/runs/images/looks/rows", json=asked).status_code == 422
+
+
 # --- a sample
 
 

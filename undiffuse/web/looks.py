@@ -5,6 +5,8 @@ Each is a call of what training, sampling and scoring use; the routes say which 
     {"job": ID}         rows that a job has drawn, into an array or a table
     {"upload": ID}      rows of uploaded files, in the run's stored type
     {"held_out": true}  rows that the run held out
+
+Uploaded rows whose values are asked for may have gaps: transparent pixels, NaN. These are null.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from undiffuse.data import conform
+from undiffuse.data import complete, conform
 from undiffuse.data.conformed import Readable
 from undiffuse.data.rows import as_tensor
 from undiffuse.errors import InputError
+from undiffuse.interfaces import PartialRows
 from undiffuse.models import GenerativeModel
 from undiffuse.run import Run
 from undiffuse.web.api import Prefer, RunName, Served, answer
@@ -100,6 +103,12 @@ class WhichScores(_Asked):
 def look_at_rows(name: RunName, asked: WhichRows, service: Served) -> Any:
     """Rows as a page shows them: pictures, curves, sounds, cells."""
     run, model = service.opened.open(name)
+    if asked.values and asked.upload is not None and not asked.held_out and asked.job is None:
+        given = complete(service.uploads.find(asked.upload).path, run.config["data"])
+        places = asked.rows or [0]
+        if max(places) >= len(given):
+            raise InputError(f"row {max(places)}: there are {len(given):,} rows, from 0 on.")
+        return _partial(model, given.at(np.array(places)))
     found = _found(service, run, asked)
     places = list(range(min(len(found), 64))) if asked.rows is None else asked.rows
     return found.shown(model, places, values=asked.values)
@@ -243,6 +252,14 @@ class RowsAt(NamedTuple):
         names = [str(self.names[place]) for place in places]
         facts = {"total": self.total, "rows": places, "names": names, "notes": list(self.notes)}
         return facts | shown_rows(model, taken, values=values)
+
+
+def _partial(model: GenerativeModel, given: PartialRows) -> dict[str, Any]:
+    """Return rows with gaps as JSON for a page; values that are not known are None."""
+    shown = shown_rows(model, given.rows, values=True)
+    for item, known in zip(shown["items"], given.known.reshape(len(given), -1), strict=True):
+        item["values"] = [value if here else None for value, here in zip(item["values"], known)]
+    return shown | {"notes": list(given.notes)}
 
 
 def _found(service: Service, run: Run, asked: WhichRows | WhichRow) -> RowsAt:

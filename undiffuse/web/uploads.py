@@ -73,9 +73,14 @@ class Upload:
 
     @property
     def path(self) -> Path:
-        """What `load` takes: the only file or folder in it, or all of it."""
+        """What `load` takes: the only file or folder in it, or all of it.
+
+        Images and recordings are read from their folder, also a single one.
+        """
         entries = list(self.folder.iterdir())
-        return entries[0] if len(entries) == 1 else self.folder
+        single = (*SUFFIXES["images"], *SUFFIXES["recordings"])
+        alone = len(entries) == 1 and entries[0].suffix.lower() not in single
+        return entries[0] if alone else self.folder
 
 
 @final
@@ -120,7 +125,8 @@ class Uploads:
             if not upload.files:
                 check_suffix(Path(*upload.left_out[:1]))
                 raise Refusal(422, "body: holds no file.")
-            upload.name = upload.path.name if upload.path != upload.folder else "upload"
+            entries = [entry.name for entry in upload.folder.iterdir()]
+            upload.name = entries[0] if len(entries) == 1 else "upload"
             with self._lock:
                 self._known[upload.id] = upload
         except BaseException:

@@ -257,7 +257,7 @@ def zipped(folder: Path, file: Path) -> Path:
 
 
 def _note(job: Job, text: str) -> None:
-    if not text.startswith("wrote "):
+    if not text.startswith(("wrote ", "completed ")):
         job.note(clean(text, job.folder / "drawn", job.folder))
 
 

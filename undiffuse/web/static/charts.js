@@ -10,7 +10,8 @@ export const colour = (name) => getComputedStyle(document.documentElement).getPr
 export function curves(label, xlabel, series, { log = false, points = false } = {}) {
   const words = h("p", { class: "unseen" });
   const place = h("div", { class: "plot" });
-  const element = h("figure", { class: "chart", "aria-label": label, role: "group" }, h("figcaption", null, label), place, words);
+  const nothing = h("p", { class: "empty" }, "Nothing has been measured yet.");
+  const element = h("figure", { class: "chart", "aria-label": label, role: "group" }, h("figcaption", null, label), nothing, place, words);
   let plot = null, data = [[], ...series.map(() => [])];
 
   function build() {
@@ -40,6 +41,8 @@ export function curves(label, xlabel, series, { log = false, points = false } = 
     element,
     set(x, ys) {
       data = [x, ...ys];
+      nothing.hidden = x.length > 0;
+      place.hidden = !x.length;
       plot?.setData(data);
       const last = series.map(([name], i) => [name, ys[i].findLast((value) => value != null)]).filter(([, value]) => value != null);
       words.textContent = last.map(([name, value]) => `${name}: ${number(value)}`).join(", ");

@@ -4,10 +4,10 @@ import { h, say } from "./dom.js";
 
 const INK = [224, 69, 123, 255], CLEAR = [0, 0, 0, 0];
 
-// `wide` x `tall` entries; a picture may show several panes of as many side by side.
-// Returns {element, hidden}: hidden[y * wide + x] is true where the row is to be drawn anew.
-export function painter(src, wide, tall, panes = 1) {
-  const hidden = Array(wide * tall).fill(false);
+// `wide` x `tall` entries, of which some may be hidden at the start; a picture may show several panes
+// of as many side by side.
+// `hidden`[y * wide + x] is true where the row is to be drawn anew.
+export function painter(src, wide, tall, hidden, panes = 1) {
   let brush = Math.max(1, Math.round(Math.min(wide, tall) / 8)), erases = false, cursor = [wide >> 1, tall >> 1], last = null;
   const canvas = h("canvas", { width: wide * panes, height: tall, tabindex: "0", role: "application", class: "mask",
     "aria-label": "Mask. Arrow keys move, space paints, E erases, plus and minus change the brush." });
@@ -78,5 +78,5 @@ export function painter(src, wide, tall, panes = 1) {
     h("div", { class: "row" }, preset("Lower half", (_, y) => y >= tall / 2), preset("Right half", (x) => x >= wide / 2),
       preset("Middle", (x, y) => Math.abs(x + 0.5 - wide / 2) < wide / 4 && Math.abs(y + 0.5 - tall / 2) < tall / 4), preset("Invert", (_x, _y, on) => !on), preset("Clear", () => false), told));
   draw();
-  return { element, hidden };
+  return { element };
 }

@@ -23,7 +23,7 @@ async function parts_of(detail) {
     if (!found) return;
     shown = found;
     editor = edit(found);
-    swap(stage, editor.element);
+    swap(stage, (found.notes ?? []).map((note) => notice(note)), editor.element);
     swap(out);
   };
   const rows_at = (body, words) => status.attempt(api("POST", `${at}/looks/rows`, { ...body, values: true }), words);
@@ -75,11 +75,13 @@ function edit(shown) {
     const found = { gaps: () => null, element: panes };
     const image = new Image();
     image.onload = () => {
-      const paint = painter(item.picture, wide, tall, Math.max(1, Math.round((image.naturalWidth / image.naturalHeight) * (tall / wide))));
+      const hidden = Array(wide * tall).fill(false);
+      places(shape, axes, (i, place) => { hidden[place.H * wide + place.W] ||= item.values[i] === null; });
+      const paint = painter(item.picture, wide, tall, hidden, Math.max(1, Math.round((image.naturalWidth / image.naturalHeight) * (tall / wide))));
       swap(panes, paint.element);
       found.gaps = () => {
         const gaps = [];
-        places(shape, axes, (i, place) => { gaps[i] = paint.hidden[place.H * wide + place.W]; });
+        places(shape, axes, (i, place) => { gaps[i] = hidden[place.H * wide + place.W]; });
         return gaps;
       };
     };
