@@ -114,6 +114,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(pixels).save(place / "pictures" / f"{i}.png")
     (place / "pictures" / ".DS_Store").write_bytes(b"litter")
     (place / "pictures" / "about.txt").write_text("how they were made")
+    torn = np.full((8, 8, 2), 255, np.uint8)
+    torn[4:, :4, 1] = 0
+    Image.fromarray(torn, "LA").save(place / "torn.png")
     (place / "tones").mkdir()
     for i, sound in enumerate(rng.integers(-9000, 9000, (24, 256)).astype("<i2")):
         with wave.open(str(place / "tones" / f"{i}.wav"), "wb") as file:
@@ -374,8 +377,12 @@ def test_samples_are_drawn_opened_and_downloaded(visit: Visit, name: str, tmp_pa
     visit.page.wait_for_selector("dialog", state="detached")
 
 
-def test_an_image_is_completed_where_it_was_painted_over(visit: Visit) -> None:
+def test_an_image_is_completed_where_it_was_painted_over(visit: Visit, data: Path) -> None:
     visit.go("run/images/complete", "canvas.mask")
+    visit.drop(data / "torn.png")  # what is transparent in it is to be drawn already
+    visit.see("output:has-text('25 % is drawn anew')")
+    visit.page.click("text=A held-out row")
+    visit.see("output:has-text('0 % is drawn anew') >> text=/^0 %/")
     visit.page.click("button.primary")
     visit.see(".notice >> text=paint over")
     box = visit.page.locator("canvas.mask").bounding_box()

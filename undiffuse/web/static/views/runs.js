@@ -90,7 +90,7 @@ export async function runs() {
           h("button", { type: "button", class: "link danger", disabled: busy, "aria-label": `Delete ${card.name}`, onclick: () => remove(card) }, "Delete"))));
   }
 
-  const search = h("input", { type: "search", value: asked.text, placeholder: "name, data, preset", oninput: () => { asked.text = search.value; draw(); } });
+  const search = h("input", { type: "search", value: asked.text, placeholder: "name or data", oninput: () => { asked.text = search.value; draw(); } });
   const state = select([["", "any state"], ...Object.entries(WORDS)], asked.state, { onchange: () => { asked.state = state.value; draw(); } });
   const sort = select(SORTS, asked.sort, { onchange: () => { asked.sort = sort.value; draw(); } });
   const element = h("div", null,
