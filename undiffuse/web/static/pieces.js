@@ -121,7 +121,7 @@ export function work() {
         seen(now);
       }, mine.signal);
       if (running !== mine) return null;
-      put(notes, (state.notes ?? []).map((note) => h("p", { class: "notice" }, note)));
+      put(notes, (state.notes ?? []).map((note) => h("p", { class: "notice" }, note.replaceAll(/--(?=[a-z])/g, "")))); // an option has no dashes here
       say(`${what} is done`);
       return state;
     } catch (problem) {

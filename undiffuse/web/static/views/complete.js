@@ -19,11 +19,11 @@ async function parts_of(detail) {
   const k = h("input", { type: "number", min: "1", max: "64", value: "8" }), seed = h("input", { type: "number", min: "0", value: "0" });
   let held = 0, editor = null, shown = null;
 
-  const begin = (found) => {
+  const begin = (found, notes = []) => {
     if (!found) return;
     shown = found;
     editor = edit(found);
-    swap(stage, (found.notes ?? []).map((note) => notice(note)), editor.element);
+    swap(stage, notes.map((note) => notice(note)), editor.element);
     swap(out);
   };
   const rows_at = (body, words) => status.attempt(api("POST", `${at}/looks/rows`, { ...body, values: true }), words);
@@ -34,7 +34,8 @@ async function parts_of(detail) {
   }
   async function own(list) {
     const sent = await status.send(list);
-    if (sent) begin(await rows_at({ upload: sent.id, rows: [0] }, "Reading"));
+    const found = sent && await rows_at({ upload: sent.id, rows: [0] }, "Reading");
+    if (found) begin(found, found.notes);
   }
 
   async function fill(event) {

@@ -42,20 +42,22 @@ export async function scores(detail) {
       h("td", null, h("button", { type: "button", class: "link", "aria-label": `Open row ${columns.row[i]}`, onclick: () => open(i, columns.row[i]) }, "open")), h("td", { class: "long" }, columns.row[i]),
       h("td", { class: "number" }, number(columns.log_likelihood[i], 5), columns.stderr?.[i] ? h("span", { class: "muted" }, ` ± ${number(columns.stderr[i], 2)}`) : ""),
       held && h("td", { class: "number" }, number(held.p_values[place], 2)), columns.alarm && h("td", null, columns.alarm[i] ? h("strong", { class: "bad" }, "alarm") : ""), h("td", null, columns.note?.[i] ?? "")));
-    return [h("p", null, h("strong", null, `${number(summary.log_likelihood, 5)} nats`), ` on average over ${number(summary.finite)} of ${number(summary.rows)} rows`, summary.alarms !== null && summary.alarms !== undefined ? `; ${number(summary.alarms)} alarms at a rate of ${alarm.value}.` : "."),
+    return [h("p", null, h("strong", null, `${number(summary.log_likelihood, 5)} nats`), ` on average over ${number(summary.finite)} of ${number(summary.rows)} rows`, summary.alarms !== null && summary.alarms !== undefined ? `; ${number(summary.alarms)} ${summary.alarms === 1 ? "alarm" : "alarms"} at a rate of ${alarm.value}.` : "."),
       summary.meaning && h("p", { class: "muted" }, plainly(summary.meaning)), held && spread(columns.log_likelihood, held.nats),
       h("h3", null, "The most surprising first"), table("scores", head, lines), left > 0 && h("p", { class: "muted" }, `${number(left)} more rows are less surprising.`)];
   }
 
-  // These rows' scores (filled) against those of held-out rows (outlined), on common bins.
+  // These rows' scores (filled) against those of held-out rows (outlined), on common bins. Rows far
+  // below nearly all held-out ones are counted in the first bin: one of them would leave no room for the rest.
   function spread(own, held) {
     const good = (list) => list.filter((value) => value !== null);
     const [a, b] = [good(own), good(held)];
     if (!a.length || !b.length) return null;
-    const [low, high] = [...a, ...b].reduce(([least, most], value) => [Math.min(least, value), Math.max(most, value)], [Infinity, -Infinity]), width = (high - low || 1) / BINS;
-    const counts = (list) => { const bins = Array(BINS).fill(0); for (const value of list) bins[Math.min(BINS - 1, Math.floor((value - low) / width))] += 1 / list.length; return bins; };
+    const ends = (list) => list.reduce(([least, most], value) => [Math.min(least, value), Math.max(most, value)], [Infinity, -Infinity]);
+    const [least, high] = ends([...a, ...b]), usual = [...b].sort((x, y) => x - y)[Math.floor(b.length / 20)], low = Math.max(least, usual - 2 * (high - usual || 1)), width = (high - low || 1) / BINS;
+    const counts = (list) => { const bins = Array(BINS).fill(0); for (const value of list) bins[Math.max(0, Math.min(BINS - 1, Math.floor((value - low) / width)))] += 1 / list.length; return bins; };
     return h("figure", { class: "chart" }, h("figcaption", null, "Log-likelihoods: ", h("span", { class: "key second" }, "these rows"), " and ", h("span", { class: "key first" }, `${number(b.length)} held-out rows`)),
-      histogram("Log-likelihoods of held-out rows and of these", counts(b), number(low), number(high), { over: counts(a), tall: 24 }));
+      histogram("Log-likelihoods of held-out rows and of these", counts(b), `${number(low)}${low > least ? " or less" : ""}`, number(high), { over: counts(a), tall: 24 }));
   }
 
   function open(i, name) {
