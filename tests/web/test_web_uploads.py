@@ -166,7 +166,7 @@ def test_what_is_old_goes_though_nobody_asks(
     monkeypatch.setattr(app, "TIDIED", 0.01)
     (tmp_path / "runs").mkdir()
     with client_of(tmp_path / "runs") as client:
-        service = client.app.state.service
+        service = client.app.state.service  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
         sent = post(client, ("own.npy", array())).json()
         place = service.uploads.find(sent["id"]).folder
         time.sleep(0.05)

@@ -49,7 +49,7 @@ def shown_rows(model: GenerativeModel, rows: np.ndarray, *, values: bool = False
     items: list[dict[str, Any]] = [{} for _ in rows]
     columns, names = None, list(form.column_sizes)
     if sides == 0:
-        columns, lines = cells_of(form, rows)
+        columns, lines = shown_cells(form, rows)
         for item, line in zip(items, lines, strict=True):
             item["cells"] = line
     elif sides == 1:
@@ -83,7 +83,7 @@ def is_few(transform: Any, count: int) -> bool:
     return len(transform.shape) == 1 and count <= FEW
 
 
-def cells_of(form: Any, rows: np.ndarray) -> tuple[list[str], list[list[str]]]:
+def shown_cells(form: Any, rows: np.ndarray) -> tuple[list[str], list[list[str]]]:
     """Return the names and the cells of rows of a table, or of vectors."""
     if form.column_sizes:
         return table_cells(form, rows)

@@ -24,7 +24,7 @@ from undiffuse.data.named import FASHION_FOLDER, NAMED
 from undiffuse.data.paths import HDF5_SUFFIXES, WORKBOOK_SUFFIXES, suffix_of
 from undiffuse.errors import InputError
 from undiffuse.shown import PICTURED, is_table, words_for
-from undiffuse.web.faces import cells_of, is_few
+from undiffuse.web.faces import is_few, shown_cells
 from undiffuse.web.limits import LISTED
 from undiffuse.web.opened import identity
 from undiffuse.web.problems import Refusal
@@ -153,7 +153,7 @@ def read_facts(path: str, hidden: Sequence[str]) -> SourceFound:
         picture = io.BytesIO()
         data.form.preview(rows).save(picture, format="PNG")
         few = is_few(data.transform, len(data.loaded.rows))
-        names, lines = cells_of(data.form, rows) if few else ([], [])
+        names, lines = shown_cells(data.form, rows) if few else ([], [])
     except InputError as problem:
         raise InputError(clean(str(problem), *hidden)) from problem
     left_out = {"path", "notes", "columns"}

@@ -330,7 +330,7 @@ def check_contents(folder: Path) -> None:
         for path in folder.rglob("*"):
             if path.is_file():
                 check_content(path)
-                check_unpacked(path)
+                check_grown(path)
 
 
 def check_content(path: Path) -> None:
@@ -356,7 +356,7 @@ def check_content(path: Path) -> None:
         )
 
 
-def check_unpacked(path: Path) -> None:
+def check_grown(path: Path) -> None:
     """Raise Refusal (413) for a table or recording that is far larger in memory than on the disk.
 
     Archives of arrays are measured where they are read.
