@@ -24,7 +24,7 @@ import undiffuse as ud
 from undiffuse.atomic import write_json
 from undiffuse.nn.unet import UNet
 from undiffuse.run import Run
-from undiffuse.training.step import encoded
+from undiffuse.training.loading import encoded
 
 SET, SAMPLES, HELD_OUT = "fashion-mnist", 2000, 1000
 OPTIMIZERS = {"AdamW": (), "Muon": UNet.hidden}

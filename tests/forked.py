@@ -45,38 +45,48 @@ class Ended:
         return self.code in (0, 130)
 
 
-def fork(work: Callable[[], int], *, seconds: float = 200.0, memory: int | None = None) -> Ended:
-    """Run `work` in a child and say how it ended; -SIGKILL after so many seconds.
+class Child:
+    """A child that runs `work`; `memory` is how many bytes it may map beyond what the parent has."""
 
-    `memory` is how many bytes it may map beyond what the parent has.
-    """
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        began, resting = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                os.dup2(out.fileno(), 1)
-                os.dup2(err.fileno(), 2)
-                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-                if memory is not None:
-                    size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf(
-                        "SC_PAGE_SIZE"
-                    )
-                    resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
-                code = work()
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                for stream in (sys.stdout, sys.stderr):
-                    with suppress(OSError, ValueError, AttributeError):
-                        stream.flush()
-                os._exit(code)
-        code, usage = _reap(child, began + seconds)
-        out.seek(0)
-        err.seek(0)
-        peak = max(0, usage.ru_maxrss - resting) * 1024
-        return Ended(code, out.read(), err.read(), time.monotonic() - began, peak)
+    def __init__(self, work: Callable[[], int], *, memory: int | None = None) -> None:
+        self.out, self.err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        self.began = time.monotonic()
+        self.resting = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self.pid = os.fork()
+        if self.pid:
+            return
+        code = 1
+        try:
+            os.dup2(self.out.fileno(), 1)
+            os.dup2(self.err.fileno(), 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            if memory is not None:
+                size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf(
+                    "SC_PAGE_SIZE"
+                )
+                resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
+            code = work()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError, AttributeError):
+                    stream.flush()
+            os._exit(code)
+
+    def ended(self, seconds: float = 200.0) -> Ended:
+        """How it ended; -SIGKILL after so many seconds since it began."""
+        with self.out as out, self.err as err:
+            code, usage = _reap(self.pid, self.began + seconds)
+            out.seek(0)
+            err.seek(0)
+            peak = max(0, usage.ru_maxrss - self.resting) * 1024
+            return Ended(code, out.read(), err.read(), time.monotonic() - self.began, peak)
+
+
+def fork(work: Callable[[], int], *, seconds: float = 200.0, memory: int | None = None) -> Ended:
+    """Run `work` in a child and say how it ended; -SIGKILL after so many seconds."""
+    return Child(work, memory=memory).ended(seconds)
 
 
 def _reap(child: int, deadline: float) -> tuple[int, resource.struct_rusage]:

@@ -231,6 +231,7 @@ class Player:
         0.99,
     )  # decay of AdamW's averages of the gradient and its square
     hidden: Collection[str] = ()  # weights, by name, that Muon trains and not AdamW
+    sloped: bool = False  # a slope of what it computes is in its loss
 
 
 @final
@@ -299,6 +300,24 @@ class Trainable(nn.Module, ABC):
     @abstractmethod
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Return numbers and curves on held-out `x`; "loss" is watched, "warning" is shown."""
+
+    def row_terms(self, x: Tensor, *, first: int = 0, **cond: Tensor) -> dict[str, Tensor] | None:
+        """Return what `diagnostics` is made of for each row, so that processes can share the rows.
+
+        Args:
+            x: some of the held-out rows (B, *shape).
+            first: the number of the first of them.
+            **cond: the condition of each row.
+
+        Returns:
+            Tensors of B rows, each of which depends on its own row alone, for `diagnosed`. None for
+            a model that can only measure all rows together.
+        """
+        return None
+
+    def diagnosed(self, terms: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the diagnostics of all rows from their `row_terms`."""
+        raise NotImplementedError
 
     widths: Sequence[int] = ()
     """The widths of its network that a budget may choose among, ascending.

@@ -27,6 +27,7 @@ from undiffuse.declared import Also, OneOf
 from undiffuse.errors import InputError
 
 DEFAULT_BUDGET = "10m"  # of a training that is given neither steps nor a budget
+DEFAULT_TIMEOUT = "30m"  # in which one process waits for another
 FEWEST_SAMPLES = 16  # that an evaluation can say anything of
 MOST_SAMPLES = 10_000_000  # that it takes
 REPORT_SAMPLES = (
@@ -216,6 +217,13 @@ class TrainingBasics(Computing):
         Doc("Arithmetic precision (default {default}: bfloat16 if faster)."),
     ] = "auto"
     checkpoint_every: Annotated[Count, Doc("Steps between checkpoints (default {default}).")] = 500
+    parallel: Annotated[
+        Literal["auto", "ddp", "fsdp"],
+        Doc(
+            "Several processes: ddp keeps all weights in each, fsdp shares them out (default "
+            "{default}: fsdp if they take over a third of the memory)."
+        ),
+    ] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,6 +420,13 @@ class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
         Doc("What to start from: a run, hf://OWNER/NAME, or the folder of a diffusers pipeline."),
     ] = None
     log: Annotated[tuple[str, ...] | None, _DASHBOARDS] = None
+    timeout: Annotated[
+        str | float,
+        Doc(
+            "Several processes: longest wait for another one, e.g. 90s; longer than an evaluation "
+            "(default {default})."
+        ),
+    ] = DEFAULT_TIMEOUT
     model: Annotated[ModelOptions, Doc("Model")] = field(default_factory=ModelOptions)
     training: Annotated[TrainingDetails, Doc("Training")] = field(default_factory=TrainingDetails)
     data: Annotated[DataOptions, Doc("Data")] = field(default_factory=DataOptions)

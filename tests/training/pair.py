@@ -1,50 +1,102 @@
-"""What a process that `torchrun` starts does in the tests of `ranks`; `train_all` works alone, too.
+"""Processes beside each other in the tests of `ranks`, and what a pair of them does.
 
-    torchrun --nproc-per-node 2 tests/training/pair.py FOLDER
-
-Rank 0 writes the weights in training and the losses of each preset to FOLDER/TYPE/PRESET, and each
-rank what was refused, and in which words, to FOLDER/refused-RANK.json.
+They are forked, so each starts at once. `train_all` works alone, too.
 """
 
 import json
-import sys
+import os
+import socket
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from forked import Child
+from safetensors.torch import load_file
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from undiffuse.errors import InputError
 from undiffuse.laws.preset_laws import Briefly, plain_rows
 from undiffuse.models import PRESETS
-from undiffuse.training import fit, step
+from undiffuse.models.diffusion import Diffusion
+from undiffuse.options import TrainingOptions
+from undiffuse.training import fit, loading, shards
+from undiffuse.training.checkpoint import RunFolder
 from undiffuse.training.ranks import joined
+from undiffuse.training.state import TrainingState
 
 STEPS, BATCH = 20, 8
 SHAPES = ((2,), (8, 8))
-PARTS = {torch.float64: 1, torch.float32: 4}  # that a batch is computed in, at least
+FEW = ("edm", "vdm", "gan")  # one player, a learned schedule, two players
+WAYS = {  # name -> (type, parallel, parts that a batch is computed in, presets)
+    "ddp": (torch.float64, "ddp", 2, tuple(PRESETS)),
+    "fsdp": (torch.float64, "fsdp", 2, tuple(PRESETS)),
+    "parts": (torch.float64, "fsdp", 4, FEW),
+    "single": (torch.float32, "ddp", 4, tuple(PRESETS)),
+}
 
 
-def train_all(folder, dtype, accumulate):
+def begin(*works, **environment):
+    """Start a process for each of `works`, which know of each other."""
+    with socket.socket() as room:
+        room.bind(("127.0.0.1", 0))
+        port = room.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": len(works)}
+
+    def ranked(rank, work):
+        named = {**place, "RANK": rank, "LOCAL_RANK": rank, **environment}
+        os.environ.update({name: str(value) for name, value in named.items()})
+        return work()
+
+    return [
+        Child(lambda rank=rank, work=work: ranked(rank, work)) for rank, work in enumerate(works)
+    ]
+
+
+def train_all(folder, way):
+    """Train the presets into FOLDER/PRESET, and return their losses."""
+    dtype, parallel, parts, names = WAYS[way]
+    losses = {}
+    with in_type(dtype):
+        for name in names:
+            torch.manual_seed(int(os.environ.get("RANK", 0)))  # what is the same is not by chance
+            model, source = made(name)
+            found = losses[name] = []
+            options = {"parallel": parallel, "accumulate": parts, "log_every": 1}
+            train(model, source, out=folder / name, on_loss=found.append, **options)
+    return losses
+
+
+def train(model, source, *, steps=STEPS, on_loss=None, **options):
+    options = {"batch": BATCH, "seed": 3, "precision": "float32", "samples": 0, **options}
+
+    def on_event(event):
+        if on_loss is not None and event["event"] == "step":
+            on_loss(event["loss"])
+
+    options = {"evaluate_every": STEPS + 1, "device": "cpu", **options}
+    return fit(model, source, steps=steps, on_event=on_event, **options)
+
+
+@contextmanager
+def in_type(dtype):
+    """Inside, whatever a network takes is in its own precision: of coefficients it makes float32."""
     torch.set_num_threads(1)
-    before = torch.get_default_dtype()
+    before, encoded = torch.get_default_dtype(), loading.encoded
+    conclude = Diffusion.conclude
+    if dtype is torch.float64:  # chosen by many evaluations: once is enough
+        Diffusion.conclude = lambda model, source, *, stop: True
     torch.set_default_dtype(dtype)
-    encoded, step.encoded = step.encoded, lambda *given: cast(encoded(*given), dtype)
+    loading.encoded = lambda *given: cast(encoded(*given), dtype)
     hook = register_module_forward_pre_hook(lambda module, given: cast(given, kind_of(module)))
     try:
-        with joined() as ranks:
-            for name in PRESETS:
-                state = trained(name, accumulate, ranks)
-                if ranks.first:
-                    save_file(state, Path(folder) / name)
+        yield
     finally:
         torch.set_default_dtype(before)
-        step.encoded = encoded
+        loading.encoded, Diffusion.conclude = encoded, conclude
         hook.remove()
 
 
 def cast(tree, dtype):
-    """Whatever a network takes, in its own precision: of coefficients it makes float32."""
     if isinstance(tree, torch.Tensor) and tree.is_floating_point():
         return tree.to(dtype)
     if isinstance(tree, dict):
@@ -56,25 +108,6 @@ def kind_of(module):
     return next((p.dtype for p in module.parameters(recurse=False)), torch.get_default_dtype())
 
 
-def trained(name, accumulate, ranks):
-    torch.manual_seed(ranks.rank)  # what is to be the same is not the same by chance
-    model, source = made(name)
-    losses, options = [], {"steps": STEPS, "batch": BATCH, "accumulate": accumulate, "seed": 3}
-    fit(
-        model,
-        source,
-        precision="float32",
-        samples=0,
-        averaging=0,
-        evaluate_every=STEPS + 1,
-        on_event=lambda event: losses.append(event["loss"]) if event["event"] == "step" else None,
-        **options,
-    )
-    named = model.state_dict().items()
-    state = {key: value.double().contiguous() for key, value in named}
-    return {**state, "losses": torch.tensor(losses, dtype=torch.float64)}
-
-
 def made(name):
     for shape in SHAPES:
         model = Briefly(PRESETS[name], shape)._made()
@@ -83,6 +116,27 @@ def made(name):
         except InputError:
             continue
     raise AssertionError(name)
+
+
+def carried(folder):
+    """What becomes of each preset's state in shards: its names if it is the same, bit for bit.
+
+    And the share of the weights that is here.
+    """
+    found = {}
+    with in_type(torch.float64):
+        for name in PRESETS:
+            model, _ = made(name)
+            state = TrainingState(model, TrainingOptions(), sharded=True)
+            run = RunFolder(folder / name)
+            tensors = run.tensors()
+            state.restore(tensors, run.counters(), name)
+            again = state.tensors()
+            weights = list(state.trained.parameters())
+            share = sum(shards.here(p).numel() for p in weights) / sum(p.numel() for p in weights)
+            same = [n for n, v in again.items() if n in tensors and torch.equal(v, tensors[n])]
+            found[name] = {"same": same, "given": list(tensors), "share": share}
+    return found
 
 
 def refused(ranks):
@@ -111,11 +165,59 @@ def refused(ranks):
     return said
 
 
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+def evaluated():
+    """The numbers of the held-out rows that this process measured, and the buffers at the end."""
+    found, inner = [], Diffusion.row_terms
+
+    def counted(model, x, *, first=0, **cond):
+        found.extend(range(first, first + len(x)))
+        return inner(model, x, first=first, **cond)
+
+    Diffusion.row_terms = counted
+    model = PRESETS["edm"](width=8, depth=1)
+    try:
+        train(model, plain_rows((2,)), steps=3)
+    finally:
+        Diffusion.row_terms = inner
+    return found
+
+
+def goes_on(folder):
+    """Runs of one preset each, begun or continued here: see the law."""
+    for name in RESUMED:
+        resumed(folder / f"{name}-down", name, 8, parallel="fsdp")
+        resumed(folder / f"{name}-across", name, 8, parallel="ddp")
+        resumed(folder / f"{name}-across", name, 16, parallel="fsdp")
+        resumed(folder / f"{name}-up", name, 16, parallel="fsdp")
+
+
+RESUMED = ("edm", "gan")
+
+
+def resumed(run, name, steps, **options):
+    """Train to so many steps, on from what there is. Norms are added up differently: no clip."""
+    there = run.exists()
+    torch.manual_seed(0)
+    model, source = made(name)
+    options = {"accumulate": 2, "clip": 0.0, **options}
+    train(model, source, out=run, resume=there, steps=steps, **options)
+
+
+def work_together(folder):
+    """What each process of a pair does: it writes to FOLDER/WAY, and FOLDER/RANK.json."""
     with joined() as ranks:
-        for dtype, parts in PARTS.items():
-            place = folder / str(dtype)
-            place.mkdir(exist_ok=True)
-            train_all(place, dtype, parts)
-        (folder / f"refused-{ranks.rank}.json").write_text(json.dumps(refused(ranks)))
+        goes_on(folder)
+        told = {way: train_all(folder / way, way) for way in WAYS}
+        told |= {"refused": refused(ranks), "evaluated": evaluated()}
+        told |= {f"carried {way}": carried(folder / way) for way in ("ddp", "fsdp")}
+        (folder / f"{ranks.rank}.json").write_text(json.dumps(told))
+    return 0
+
+
+def state_of(run):
+    """All tensors of a run, and what its last evaluation found."""
+    (folder,) = (run / "state").glob("step-*")
+    weights = load_file(run / "weights.safetensors").items()
+    tensors = load_file(folder / "state.safetensors")
+    tensors |= {f"weights/{name}": value for name, value in weights}
+    return tensors, json.loads((folder / "state.json").read_text())["held_out"]

@@ -84,7 +84,7 @@ def test_a_learner_goes_on_from_its_tensors(hidden):
     train(whole, learner, range(6))
     half, learner = begin()
     train(half, learner, range(3))
-    kept = {name: value.clone() for name, value in learner.tensors().items()}
+    kept = {name: value.clone() for name, value in learner.tensors()}
     momenta = {f"optimizer.momentum/{name}" for name in hidden}
     assert momenta == {name for name in kept if "momentum" in name}
     resumed, learner = begin()

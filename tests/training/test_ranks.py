@@ -1,163 +1,330 @@
-"""Two processes that train together do what one does; they fail, stop and go on together."""
+"""Processes that train together do what one does, whole or in shards; they fail and stop together.
 
+Those of `pair.py` are forked, which takes no time. The launcher itself has one law.
+"""
+
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import numpy as np
+import pair
 import pytest
 import torch
-from pair import PARTS, train_all
-from safetensors.torch import load_file
+from forked import command
 
 import undiffuse.rank
 from undiffuse.cli.main import main
 from undiffuse.models import PRESETS
+from undiffuse.options import TrainingOptions
 from undiffuse.run import Run
+from undiffuse.training import checkpoint, shards
+from undiffuse.training.ranks import Ranks
 
-HERE = Path(__file__).parent
-TRAIN = ["-m", "undiffuse", "train", "digits", "--model.width", "8", "--training.batch", "8"]
-TRAIN += ["--precision", "float32", "--training.samples", "0", "--seed", "1"]
-
-
-def launch(*words):
-    """Start two processes beside each other."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+SMALL = ["--model.width", "8", "--model.depth", "1", "--training.batch", "8", "--seed", "1"]
+SMALL += ["--precision", "float32", "--training.samples", "0", "--device", "cpu"]
+SECONDS = 120.0  # in which a pair ends on a busy machine
 
 
-def finished(process, seconds=120):
-    try:
-        _, said = process.communicate(timeout=seconds)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    return said
-
-
-def alone(*words):
-    assert main([*map(str, words[2:]), "--quiet"]) == 0
+def ended(children):
+    return [child.ended(SECONDS) for child in children]
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
+def both(tmp_path_factory):
     """What two processes wrote, and what one wrote that computes a batch in as many parts."""
     two, one = (tmp_path_factory.mktemp(name) for name in ("two", "one"))
-    process = launch(HERE / "pair.py", two)
-    for dtype, parts in PARTS.items():
-        place = one / str(dtype)
-        place.mkdir()
+    for name in pair.RESUMED:
+        pair.resumed(two / f"{name}-up", name, 8)
+    children = pair.begin(*[lambda: pair.work_together(two)] * 2)
+    losses = {}
+    for way in ("ddp", "parts", "single"):
         with torch.random.fork_rng(devices=[]):
-            train_all(place, dtype, max(parts, 2))
-    said = finished(process)
-    assert process.returncode == 0, said
-    return one, two
+            losses[way] = pair.train_all(one / way, way)
+    for name in pair.RESUMED:
+        pair.resumed(one / f"{name}-whole", name, 8)
+        pair.resumed(one / f"{name}-whole", name, 16)
+    for child in ended(children):
+        assert child.code == 0, child.err
+    told = [json.loads((two / f"{rank}.json").read_text()) for rank in (0, 1)]
+    for name in pair.RESUMED:
+        pair.resumed(two / f"{name}-down", name, 16)
+    return one, two, losses, told
 
 
-def read(place, dtype, preset):
-    return load_file(place / str(dtype) / preset)
+CASES = [(way, name) for way in ("ddp", "fsdp", "parts") for name in pair.WAYS[way][3]]
+
+
+@pytest.mark.parametrize(("way", "preset"), CASES)
+def test_two_processes_train_to_the_state_of_one(both, way, preset):
+    """Weights, moments and averages after 20 steps, in double precision."""
+    one, two = both[0] / way.replace("fsdp", "ddp"), both[1] / way
+    (ours, held_out), (theirs, told) = pair.state_of(one / preset), pair.state_of(two / preset)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(theirs[name], ours[name], rtol=0, atol=1e-10, msg=name)
+    assert flat(told) == pytest.approx(flat(held_out), rel=1e-5, abs=1e-6)
+
+
+def flat(tree):
+    if isinstance(tree, dict):
+        return [number for value in tree.values() for number in flat(value)]
+    return [number for value in tree for number in flat(value)] if isinstance(tree, list) else [tree]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_two_processes_train_to_the_weights_of_one(pair, preset):
-    one, two = (read(place, torch.float64, preset) for place in pair)
-    assert one.keys() == two.keys()
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-10, msg=name)
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_two_processes_have_the_losses_of_one(pair, preset):
-    one, two = (read(place, torch.float32, preset)["losses"] for place in pair)
+def test_two_processes_have_the_losses_of_one(both, preset):
+    """In single precision, each with two parts of its own."""
+    one, two = (torch.tensor(losses["single"][preset]) for losses in (both[2], both[3][0]))
     assert len(one) == 20
     assert ((one - two).abs() <= 1e-5 * one.abs().clamp(min=1)).all()
 
 
-def test_what_is_refused_on_one_process_is_refused_on_all_in_the_same_words(pair):
-    first, second = (json.loads((pair[1] / f"refused-{rank}.json").read_text()) for rank in (0, 1))
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_a_state_is_carried_over_to_shards_and_back_bit_for_bit(both, way, preset):
+    """That of whole weights, or of shards: half of the weights is here."""
+    for told in both[3]:
+        found = told[f"carried {way}"][preset]
+        assert found["same"]
+        assert sorted(found["same"]) == sorted(found["given"])
+        assert 0.4 < found["share"] < 0.6
+
+
+@pytest.mark.parametrize("preset", pair.RESUMED)
+def test_a_run_goes_on_with_more_processes_or_fewer_whole_or_in_shards(both, preset):
+    """Bit for bit: shards, then one; one, then shards; whole on two, then shards; one alone."""
+    one, two = both[0], both[1]
+    ours, _ = pair.state_of(one / f"{preset}-whole")
+    for way in ("down", "across", "up"):
+        theirs, _ = pair.state_of(two / f"{preset}-{way}")
+        assert theirs.keys() == ours.keys()
+        for name in ours:
+            assert torch.equal(theirs[name], ours[name]), (way, name)
+    assert Run(two / f"{preset}-up").config["training"]["accumulate"] == 2
+
+
+def test_held_out_rows_are_shared(both):
+    first, second = (set(told["evaluated"]) for told in both[3])
+    assert first
+    assert not first & second
+    assert abs(len(first) - len(second)) <= 1
+
+
+def test_what_is_refused_on_one_process_is_refused_on_all_in_the_same_words(both):
+    first, second = (told["refused"] for told in both[3])
     assert first == second
     assert first["one_fails"] == "disk: is full."
     assert first["no_share"] == "batch 5: cannot be shared by 2 processes; take 4 or 6."
     assert "process 1 of 2 is not like process 0: data." in first["other_data"]
 
 
-def weights(run):
-    return load_file(run / "weights.safetensors")
+@pytest.mark.parametrize(
+    ("parallel", "size", "parameters", "expected"),
+    [
+        ("auto", 2, 999, False),  # 20 bytes each, of a third of 60,000
+        ("auto", 2, 1001, True),
+        ("auto", 1, 1001, False),
+        ("ddp", 2, 1001, False),
+        ("fsdp", 1, 1001, False),  # there is nobody to share with
+    ],
+)
+def test_weights_are_shared_out_where_they_take_over_a_third_of_the_memory(
+    monkeypatch, parallel, size, parameters, expected
+):
+    monkeypatch.setattr(shards, "memory", lambda: 120_000)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    ranks = Ranks(0, size)
+    assert shards.decide(parallel, parameters, torch.device("cpu"), ranks) is expected
+    assert TrainingOptions().parallel == "auto"
 
 
-def test_a_run_goes_on_with_more_processes_or_fewer(tmp_path):
-    """Two, then one, or one, then two: bit for bit what one does that computes in two parts."""
-    whole, down, up = (tmp_path / name for name in ("whole", "down", "up"))
-    parts = ["--training.accumulate", "2"]
-    alone(*TRAIN, *parts, "--out", whole, "--steps", "16")
-    process = launch(*TRAIN, "--out", down, "--steps", "8")
-    alone(*TRAIN, *parts, "--out", up, "--steps", "8")
-    said = finished(process)
-    assert process.returncode == 0, said
-    assert said.count("trained 8 steps") == 1  # one of them speaks
-    process = launch("-m", "undiffuse", "train", "--out", up, "--resume", "--steps", "16")
-    alone("-m", "undiffuse", "train", "--out", down, "--resume", "--steps", "16")
-    assert "trained 16 steps" in finished(process)
-    assert Run(down).config["training"]["accumulate"] == 2
-    for run in (down, up):
-        for name, value in weights(run).items():
-            assert torch.equal(value, weights(down)[name]), name
-    assert Run(whole).state["step"] == Run(up).state["step"] == 16
+# --- faults, each of a pair that trains by the command line
 
 
-def workers(process):
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
-    return sorted(map(int, found.stdout.split()))
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    file = tmp_path_factory.mktemp("data") / "rows.npy"
+    np.save(file, np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32))
+    return str(file)
+
+
+def trains(*words, before=lambda: None):
+    """What a process does that trains by these words."""
+
+    def work():
+        before()
+        return main([*map(str, ("train", *words))])
+
+    return work
 
 
 def wait_for(file, seconds=60):
     until = time.monotonic() + seconds
     while not file.exists():
         assert time.monotonic() < until, f"{file} has not come"
-        time.sleep(0.05)
+        time.sleep(0.02)
+
+
+LONG = ["--steps", "100000", "--checkpoint-every", "5"]
+ENDED = "a process that trains beside this one has ended"
+
+
+def check_stands(run):
+    """The last checkpoint, and no other, is there."""
+    state = Run(run).state
+    assert not state["finished"]
+    assert state["step"] >= 5
+    assert state["step"] % 5 == 0
+    weights = checkpoint.load_tensors(run / checkpoint.WEIGHTS, "weights", "")
+    assert all(value.isfinite().all() for value in weights.values())
+    return state["step"]
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory):
-    """A run one process of which was killed, and what was said; then told to stop, and went on."""
-    run = tmp_path_factory.mktemp("runs") / "run"
-    long = ["--steps", "100000", "--checkpoint-every", "5"]
-    process = launch(*TRAIN, "--out", run, *long)
-    wait_for(run / "weights.safetensors")
-    _, other = workers(process)
-    os.kill(other, signal.SIGKILL)
-    said = finished(process)
-    killed = process.returncode, said, Run(run).state
-    process = launch("-m", "undiffuse", "train", "--out", run, "--resume")
-    (run / "log.jsonl").unlink()
-    wait_for(run / "log.jsonl")  # training has begun
-    process.send_signal(signal.SIGTERM)
-    began = time.monotonic()
-    said = finished(process)
-    return run, killed, (said, time.monotonic() - began, Run(run).state)
+def faulty(tmp_path_factory, rows):
+    """A run one process of which was killed; then stuck; then both were told to stop."""
+    run, told = tmp_path_factory.mktemp("runs") / "run", {}
+    pairs = pair.begin(*[trains(rows, "--out", run, *SMALL, *LONG)] * 2)
+    wait_for(run / checkpoint.WEIGHTS)
+    os.kill(pairs[1].pid, signal.SIGKILL)
+    told["killed"] = ended(pairs)[0], check_stands(run)
+    for parallel in ("fsdp", "ddp"):
+        onward = ["--resume", "--timeout", "2s", "--parallel", parallel]
+        (run / "log.jsonl").unlink()
+        pairs = pair.begin(*[trains("--out", run, *onward)] * 2)
+        wait_for(run / "log.jsonl")  # training has begun
+        if parallel == "fsdp":
+            os.kill(pairs[1].pid, signal.SIGSTOP)
+            began = time.monotonic()
+            first = pairs[0].ended(SECONDS)
+            told["stuck"] = first, check_stands(run), time.monotonic() - began
+            os.kill(pairs[1].pid, signal.SIGKILL)
+            pairs[1].ended(SECONDS)
+        else:
+            for child in pairs:
+                os.kill(child.pid, signal.SIGTERM)
+            began = time.monotonic()
+            told["stopped"] = ended(pairs), time.monotonic() - began
+    return run, told
 
 
-def test_a_process_that_dies_ends_the_others_and_the_last_checkpoint_stands(interrupted):
-    _, (code, said, state), _ = interrupted
-    assert code != 0
-    assert said.count("a process that trains beside this one has ended") == 1
-    assert not state["finished"]
-    assert state["step"] >= 5
-    assert state["step"] % 5 == 0  # no checkpoint was tried
+def test_a_process_that_dies_ends_the_others_and_the_last_checkpoint_stands(faulty):
+    first, _ = faulty[1]["killed"]
+    assert (first.code, first.err.count(ENDED)) == (2, 1)
+    assert first.sound()
 
 
-def test_processes_that_are_told_to_stop_save_in_time(interrupted):
-    run, _, (said, seconds, state) = interrupted
-    assert said.count(f"stopped at step {state['step']:,} and saved") == 1
+def test_a_process_that_is_stuck_ends_the_others_within_the_timeout(faulty):
+    first, _, seconds = faulty[1]["stuck"]
+    assert (first.code, first.err.count(ENDED)) == (2, 1)
+    assert first.sound()
     assert seconds < 30
-    assert all(value.isfinite().all() for value in weights(run).values())
+
+
+def test_processes_that_are_told_to_stop_save_in_time(faulty):
+    run, told = faulty
+    (first, second), seconds = told["stopped"]
+    assert first.err.count(f"stopped at step {Run(run).state['step']:,} and saved") == 1
+    assert second.err == ""
+    assert seconds < 30
+
+
+def fails_late(work):
+    """Make the third file of tensors and all later ones fail: those of the second checkpoint."""
+    count, save_file = iter(range(100)), checkpoint.save_file
+
+    def failing(*given, **options):
+        if next(count) >= 3:  # state, snapshot and weights of the first
+            work()
+        return save_file(*given, **options)
+
+    checkpoint.save_file = failing
+
+
+def full():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def gone():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("work", [full, gone])
+def test_a_disk_that_is_full_or_a_death_in_a_checkpoint_ends_all(tmp_path, rows, work):
+    """The one that writes fails in the middle of its second checkpoint; the first stands."""
+    run = tmp_path / "run"
+    words = (rows, "--out", run, *SMALL, *LONG, "--parallel", "fsdp")
+    first, second = ended(
+        pair.begin(trains(*words, before=lambda: fails_late(work)), trains(*words))
+    )
+    assert check_stands(run) == 5
+    assert (second.code, second.err) == (2, "")
+    if work is full:
+        assert (first.code, first.err.count("No space left on device")) == (2, 1)
+        assert first.sound()
+    else:
+        assert first.code == -signal.SIGKILL
+
+
+def test_rows_that_cannot_be_read_on_one_process_end_all_in_the_same_words(tmp_path, rows):
+    def breaks():
+        from undiffuse.data.source import Data
+        from undiffuse.errors import InputError
+
+        inner = Data.batches
+
+        def broken(data, *given, **options):
+            for number, batch in enumerate(inner(data, *given, **options)):
+                if number == 7:
+                    raise InputError("row 7: cannot be read.")
+                yield batch
+
+        Data.batches = broken
+
+    words = (rows, "--out", tmp_path / "run", *SMALL, *LONG)
+    first, second = ended(pair.begin(trains(*words), trains(*words, before=breaks)))
+    assert (first.code, second.code) == (2, 2)
+    assert "row 7: cannot be read." in first.err
+    assert first.sound()
+
+
+def test_a_restart_by_the_launcher_goes_on_whatever_is_said(tmp_path, rows):
+    """Of --overwrite or of where to start; before the first checkpoint it begins anew."""
+    run, start = tmp_path / "run", tmp_path / "start"
+    again = pair.begin
+    for out in (start, run):
+        assert command("train", rows, "--out", out, *SMALL, "--steps", 4, "--quiet").code == 0
+    for words in (("--overwrite",), ("--from", start)):
+        steps = Run(run).state["step"] + 2
+        work = trains(rows, "--out", run, *SMALL, "--steps", steps, *words)
+        (child,) = again(work, TORCHELASTIC_RESTART_COUNT=1)
+        assert child.ended(SECONDS).code == 0
+        assert Run(run).state["step"] == steps
+        resumed = [e["resumed_at"] for e in Run(run).log if e["event"] == "start"]
+        assert resumed[-1] == steps - 2
+    new = tmp_path / "new"
+    work = trains(rows, "--out", new, *SMALL, "--steps", 2, "--from", start)
+    (child,) = again(work, TORCHELASTIC_RESTART_COUNT=1)
+    assert child.ended(SECONDS).code == 0
+    assert Run(new).config["origin"]["from"] == str(start)
+
+
+def test_the_launcher_of_pytorch_starts_them(tmp_path, rows):
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "undiffuse"]
+    words += ["train", rows, "--out", str(tmp_path / "run"), *SMALL, "--steps", "6"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        words, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("trained 6 steps") == 1  # one of them speaks
+    assert Run(tmp_path / "run").config["training"]["accumulate"] == 2
 
 
 @pytest.mark.parametrize(

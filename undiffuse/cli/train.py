@@ -64,7 +64,7 @@ def train(
     from undiffuse.training.ranks import joined
 
     find_loggers(asked.options.log or ())  # refused before anything is read
-    with joined() as ranks:
+    with joined(asked.options.timeout) as ranks:
         return _train(_restarted(asked), source, ranks)
 
 
@@ -87,12 +87,13 @@ def _train(asked: Asked[TrainOptions], source: str | None, ranks: Ranks) -> int:
 
 
 def _restarted(asked: Asked[TrainOptions]) -> Asked[TrainOptions]:
-    """What is asked for; after a restart by the launcher, to go on with what there is."""
-    from undiffuse.training.checkpoint import CONFIG
+    """What is asked for; after a restart by the launcher, to go on from the last checkpoint."""
+    from undiffuse.training.checkpoint import WEIGHTS
 
-    if not restarted() or not (Path(asked.options.out).expanduser() / CONFIG).exists():
+    if not restarted() or not (Path(asked.options.out).expanduser() / WEIGHTS).exists():
         return asked
-    return replace(asked, options=replace(asked.options, resume=True, overwrite=False))
+    onward = replace(asked.options, resume=True, overwrite=False, init=None)
+    return replace(asked, options=onward)
 
 
 def _made(

@@ -315,8 +315,9 @@ class Diffusion(GenerativeModel):
 
     def players(self) -> dict[str, Player]:
         """The network, and the schedule if it is learned here."""
+        sloped = self.objective.sloped
         if self.objective.flow:  # by AdamW alone, from weights that are there: measured with that
-            return {"denoiser": Player(self.network)}
+            return {"denoiser": Player(self.network, sloped=sloped)}
         weights = self.network.named_parameters()
         inner = getattr(self.network, "hidden", ())
         hidden = [
@@ -325,7 +326,8 @@ class Diffusion(GenerativeModel):
             if w.ndim >= 2 and name.split(".")[0] in inner and "modulation" not in name
         ]
         rate = _HIDDEN_RATE if hidden else 1.0
-        players = {"denoiser": Player(self.network, lr_scale=rate, hidden=frozenset(hidden))}
+        own = {"lr_scale": rate, "hidden": frozenset(hidden), "sloped": sloped}
+        players = {"denoiser": Player(self.network, **own)}
         if self.learned is not None:
             players["schedule"] = Player(self.learned)
         return players
@@ -354,23 +356,39 @@ class Diffusion(GenerativeModel):
                 ),
             )
 
-    @torch.no_grad()
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Return the objective on `x` with fixed noise: its mean, and at each of 16 levels."""
+        return self.diagnosed({"losses": self._level_losses(x, 0, **cond)})
+
+    @override
+    def row_terms(self, x: Tensor, *, first: int = 0, **cond: Tensor) -> dict[str, Tensor] | None:
+        """Return the objective at each level (B, 16); slopes are along directions of all rows."""
+        if self.objective.sloped:
+            return None
+        return {"losses": self._level_losses(x, first, **cond)}
+
+    @override
+    def diagnosed(self, terms: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the mean of the objective, and at each of 16 levels."""
+        curve = [float(loss) for loss in terms["losses"].mean(0).unbind()]
+        log_snr = [float(level) for level in self.schedule.log_snr(self._level_times()).unbind()]
+        return {"loss": sum(curve) / _LEVELS, "levels": {"log_snr": log_snr, "loss": curve}}
+
+    @torch.no_grad()
+    def _level_losses(self, x: Tensor, first: int, **cond: Tensor) -> Tensor:
         denoiser = self.trained()
-        z = RowNoise(0, len(x))(x)
+        z = RowNoise(0, len(x), first)(x)
         times = self._level_times()
-        curve: list[float] = []
-        together = max(1, min(_TOGETHER // len(x), _VALUES // x.numel()))
-        for first in range(0, _LEVELS, together):
-            levels = times[first : first + together]
+        found: list[Tensor] = []
+        together = max(1, min(_TOGETHER // max(len(x), 1), _VALUES // max(x.numel(), 1)))
+        for start in range(0, _LEVELS, together):
+            levels = times[start : start + together]
             t = levels.repeat_interleave(len(x))
             again = {name: _repeated(value, len(levels)) for name, value in cond.items()}
             pairs = _repeated(x, len(levels)), _repeated(z, len(levels))
             losses = self.objective.losses(denoiser, *pairs, t, **again)
-            curve += [float(loss) for loss in losses.reshape(len(levels), -1).mean(1).unbind()]
-        log_snr = [float(level) for level in self.schedule.log_snr(times).unbind()]
-        return {"loss": sum(curve) / _LEVELS, "levels": {"log_snr": log_snr, "loss": curve}}
+            found.append(losses.reshape(len(levels), -1))
+        return torch.cat(found).mT
 
     @override
     @torch.no_grad()

@@ -90,11 +90,22 @@ class Flow(GenerativeModel):
         nats, _ = self.log_density(x, **self.hidden(cond))
         yield "flow", -nats.mean() / x[0].numel()
 
-    @torch.no_grad()
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Return the loss on `x`, and the mean square of z: 1 for rows like the training rows."""
+        return self.diagnosed(self.row_terms(x, **cond))
+
+    @torch.no_grad()
+    def row_terms(self, x: Tensor, *, first: int = 0, **cond: Tensor) -> dict[str, Tensor]:
+        """Return log p(x) per coordinate, and z, of each row."""
         nats, z = self.log_density(x, **cond)
-        return {"loss": float(-nats.mean()) / x[0].numel(), "square_of_z": float(z.square().mean())}
+        return {"nats": nats / x[0].numel() if len(x) else nats, "z": z}
+
+    def diagnosed(self, terms: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the loss, and the mean square of z."""
+        return {
+            "loss": float(-terms["nats"].mean()),
+            "square_of_z": float(terms["z"].square().mean()),
+        }
 
     @torch.no_grad()
     def draw(

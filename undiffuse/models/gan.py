@@ -110,7 +110,9 @@ class GAN(GenerativeModel):
         generator, discriminator, _ = self._ready()
         lr_scale = _LR.get(len(self.shape or ()), 1.0)
         return {
-            "discriminator": Player(discriminator, False, lr_scale, _BETAS),
+            "discriminator": Player(
+                discriminator, False, lr_scale, _BETAS, sloped=self.game.sloped
+            ),
             "generator": Player(generator, True, lr_scale, _BETAS),
         }
 
@@ -134,7 +136,6 @@ class GAN(GenerativeModel):
         generator, _, latent = self._ready()
         return generator(noise(torch.empty(n, latent, device=self.device)), **cond)
 
-    @torch.no_grad()
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Return numbers on held-out `x` and as many samples, drawn with fixed noise.
 
@@ -143,11 +144,21 @@ class GAN(GenerativeModel):
         real than the sample, 0.5 if it cannot tell. A warning is added where these are signs of
         collapse and the rows are enough to tell.
         """
+        return self.diagnosed(self.row_terms(x, **cond))
+
+    @torch.no_grad()
+    def row_terms(self, x: Tensor, *, first: int = 0, **cond: Tensor) -> dict[str, Tensor]:
+        """Return each row and a sample, and the discriminator's logits of both."""
         _, discriminator, _ = self._ready()
-        y = self._generated(RowNoise(0, len(x)), len(x), **cond)
-        real, fake = discriminator(x, **cond).double(), discriminator(y, **cond).double()
+        y = self._generated(RowNoise(0, len(x), first), len(x), **cond)
+        logits = discriminator(x, **cond), discriminator(y, **cond)
+        return {"x": x, "y": y, "real": logits[0], "fake": logits[1]}
+
+    def diagnosed(self, terms: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the numbers of `diagnostics`."""
+        x, real, fake = terms["x"], terms["real"].double(), terms["fake"].double()
         won = (real[:, None] > fake).double() + 0.5 * (real[:, None] == fake).double()
-        numbers = {**compared(x, y), "separation": float(won.mean())}
+        numbers = {**compared(x, terms["y"]), "separation": float(won.mean())}
         warning = _warning(numbers) if len(x) >= _FEWEST else None
         return numbers if warning is None else {**numbers, "warning": warning}
 

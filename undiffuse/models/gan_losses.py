@@ -22,7 +22,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,13 @@ Critic = Callable[[Tensor], Tensor]
 
 
 class Game(ABC):
-    """The losses of the two players; rows of x and y (B, *) are paired by their number."""
+    """The losses of the two players; rows of x and y (B, *) are paired by their number.
+
+    Attributes:
+        sloped: whether the discriminator's loss has a slope of it.
+    """
+
+    sloped: ClassVar[bool] = False
 
     @abstractmethod
     def discriminator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
@@ -90,6 +96,7 @@ class Relativistic(Game):
     """
 
     penalty: float = 0.03
+    sloped: ClassVar[bool] = True
 
     def discriminator(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
         """Return E[softplus(D(y) - D(x))] + gamma/2 (R1 + R2)."""

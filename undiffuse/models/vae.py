@@ -182,14 +182,23 @@ class VAE(GenerativeModel):
         log_p, divergence, _ = self.terms(x, torch.randn(len(x), latent, device=x.device), **cond)
         yield "autoencoder", (divergence - log_p).mean() / x[0].numel()
 
-    @torch.no_grad()
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Return the loss on `x`, its two terms in nats per row, and how many units are used."""
+        return self.diagnosed(self.row_terms(x, **cond))
+
+    @torch.no_grad()
+    def row_terms(self, x: Tensor, *, first: int = 0, **cond: Tensor) -> dict[str, Tensor]:
+        """Return log p(x | z), KL(q | p) and the mean of z of each row."""
         _, _, latent = self._ready()
-        e = RowNoise(0, len(x))(x.new_empty(len(x), latent))
+        e = RowNoise(0, len(x), first)(x.new_empty(len(x), latent))
         log_p, divergence, mean = self.terms(x, e, **cond)
+        return {"log_p": log_p, "divergence": divergence, "mean": mean}
+
+    def diagnosed(self, terms: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the loss, its two terms in nats per row, and how many units are used."""
+        log_p, divergence, mean = terms["log_p"], terms["divergence"], terms["mean"]
         return {
-            "loss": float((divergence - log_p).mean()) / x[0].numel(),
+            "loss": float((divergence - log_p).mean()) / math.prod(self.shape or ()),
             "reconstruction": float(log_p.mean()),
             "kl": float(divergence.mean()),
             "active_units": int((mean.var(0, correction=0) > _ACTIVE).sum()),

@@ -41,6 +41,7 @@ class SizedNetwork(nn.Module, ABC):
     axes: ClassVar[tuple[int, ...]]  # the numbers of axes that a row may have
     hidden: ClassVar[tuple[str, ...]] = ()  # modules whose matrices and kernels Muon trains
     least: ClassVar[Mapping[str, int]] = {}  # of whole numbers that may be below 1
+    lazy: ClassVar[bool] = False  # its blocks return what computes with their weights later
 
     shape: tuple[int, ...]
     classes: int = 0

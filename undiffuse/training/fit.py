@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from undiffuse import __version__
 from undiffuse.called import called
@@ -30,6 +30,7 @@ from undiffuse.interfaces import Listener, Source, Stop, Trainable
 from undiffuse.notebook import event_bar
 from undiffuse.options import TrainingOptions
 from undiffuse.parts import as_json
+from undiffuse.training import shards
 from undiffuse.training.checkpoint import (
     LOG,
     SAMPLES,
@@ -41,6 +42,7 @@ from undiffuse.training.checkpoint import (
 )
 from undiffuse.training.clock import SOON, Clock
 from undiffuse.training.hearing import Stopped
+from undiffuse.training.loading import Loader, Part
 from undiffuse.training.log import Log
 from undiffuse.training.loggers import Logger, Relay, find_loggers
 from undiffuse.training.look import Look
@@ -87,6 +89,7 @@ def fit(
     stop: Stop = lambda: False,
     on_event: Listener | None = None,
     loggers: Iterable[str | Logger | Listener] = (),
+    timeout: str | float | None = None,
     **options: Any,
 ) -> Result:
     """Train `model` on `data`; afterwards it holds the averaged weights, ready to sample.
@@ -105,6 +108,7 @@ def fit(
         on_event: called with every event (see `log.py`).
         loggers: dashboards that get them too (see `loggers.py`): names ("tensorboard", "wandb",
             "mlflow"), loggers, or functions of an event.
+        timeout: of several processes: how long one waits for another, e.g. "90s"; None: 30 minutes.
         options: fields of `undiffuse.options.TrainingOptions`: steps or budget (10 minutes by
             default), batch, lr, precision, device and more.
 
@@ -125,7 +129,7 @@ def fit(
     taken = find_loggers(loggers)  # refused before anything is done
     started = time.perf_counter()
     with ExitStack() as leaving:
-        ranks = leaving.enter_context(joined())
+        ranks = leaving.enter_context(joined(timeout))
         on_event = (on_event or event_bar()) if ranks.first else None
         taken = taken if ranks.first else []
         folder = _claimed(out, resume, overwrite, ranks, leaving)
@@ -140,7 +144,10 @@ def fit(
         chosen, sizing = settle(
             model, source, chosen, device, randomness, leaving, stop, wide=wide, ranks=ranks
         )
-        state = TrainingState(model, chosen)
+        if ranks.size > 1:  # what each has drawn at random need not be the same
+            model.load_state_dict(ranks.lead_tensors(model.state_dict()))
+        sharded = shards.decide(chosen.parallel, model.parameter_count, device, ranks)
+        state = TrainingState(model, chosen, sharded=sharded)
         # A checkpoint holds four numbers a parameter, the weights a fifth.
         size = 20.0 * model.parameter_count if folder else 0.0
         clock = Clock(chosen, started, size=size, conclusion=model.conclusion, tuning=model.tuning)
@@ -171,6 +178,7 @@ def fit(
             samples=chosen.samples if folder else 0,
             allowance=LOOK_SHARE * clock.budget if clock.budget else None,
             stop=stop,
+            ranks=ranks,
         )
         if sizing is not None:
             log("sized", state.step, said=sizing.said)
@@ -251,7 +259,7 @@ def _restore(
     options: TrainingOptions,
     ranks: Ranks,
 ) -> None:
-    """Go back to the newest checkpoint, if there is one, and to the state of rank 0.
+    """Go back to the newest checkpoint, if there is one.
 
     Raises InputError if the run has had all the steps, or finished within the time, asked for.
     """
@@ -260,8 +268,6 @@ def _restore(
         ranks.together(lambda: folder.counters() if folder and folder.recorded else None)
     )
     if counters is None:
-        if ranks.size > 1:
-            state.model.load_state_dict(ranks.lead_tensors(state.model.state_dict()))
         return
     step, elapsed = counters["step"], counters["elapsed"]
     had = more = ""
@@ -277,6 +283,14 @@ def _restore(
     clock.restore(counters)
     tensors = ranks.lead_tensors(ranks.together(lambda: folder.tensors() if folder else None))
     state.restore(tensors, counters, given)
+
+
+def _taken(loader: Loader) -> tuple[list[Part], InputError | None]:
+    """The rows of the next step, or why they cannot be read: on one rank, that ends all."""
+    try:
+        return loader.take(), None
+    except InputError as problem:
+        return [], problem
 
 
 @final
@@ -309,9 +323,9 @@ class _Loop:
             parameters=state.model.parameter_count,
             out=str(out) if out else None,
             resumed_at=state.step if clock.before else None,
+            **({"processes": ranks.size, "parallel": state.parallel} if ranks.size > 1 else {}),
         )
-        stopped = self._train(stop)
-        stopped = ranks.lead(ranks.together(lambda: ranks.first and self._conclude(stopped, stop)))
+        stopped = self._conclude(self._train(stop), stop)
         if ranks.size > 1:  # what rank 0 has chosen
             state.model.load_state_dict(ranks.lead_tensors(state.model.state_dict()))
             state.model.take_tuned(ranks.lead(state.model.tuned_tree))
@@ -322,17 +336,28 @@ class _Loop:
 
     def _conclude(self, stopped: bool, stop: Stop) -> bool:
         """Evaluate, choose what depends on the last weights, and save; whether it was stopped."""
-        clock = self.clock
-        if not stopped:
-            self._evaluate()
-            stopped = clock.can_conclude() and not self.look.conclude(stop)
-            stopped = stopped or self._tune(stop)
-        elif 0 < clock.concluding() <= SOON:
-            self.look.conclude(lambda: False)
-        self._save(finished=not stopped)
-        if self.folder and (tree := self.state.model.tuned_tree) is not None:
+        ranks, state = self.ranks, self.state
+        with state.averaged():
+            if not stopped:
+                self._evaluate()
+            stopped = ranks.lead(
+                ranks.together(lambda: ranks.first and self._choose(stopped, stop))
+            )
+            weights = self._weights()
+        self._save(weights, finished=not stopped)
+        if self.folder and (tree := state.model.tuned_tree) is not None:
             self.folder.keep_tuned(tree)
         return stopped
+
+    def _choose(self, stopped: bool, stop: Stop) -> bool:
+        """Choose what depends on the averaged weights; whether that, or the run, was stopped."""
+        clock = self.clock
+        if not stopped:
+            stopped = clock.can_conclude() and not self.look.conclude(stop)
+            return stopped or self._tune(stop)
+        if 0 < clock.concluding() <= SOON:
+            self.look.conclude(lambda: False)
+        return True
 
     def _tune(self, stop: Stop) -> bool:
         """Choose how to sample, if there is time set aside for it; whether that was stopped."""
@@ -344,30 +369,52 @@ class _Loop:
 
     def _train(self, stop: Stop) -> bool:
         """Take the steps; whether they were stopped."""
-        state, clock, options = self.state, self.clock, self.options
+        state, options, ranks = self.state, self.options, self.ranks
         assert options.batch is not None
-        ranks, place = self.ranks, {"rank": self.ranks.rank, "world": self.ranks.size}
         batches = self.data.batches(
-            options.batch // ranks.size, seed=options.seed, start_step=state.step, **place
+            options.batch // ranks.size,
+            seed=options.seed,
+            start_step=state.step,
+            rank=ranks.rank,
+            world=ranks.size,
         )
+        loader = Loader(
+            batches,
+            transform=self.data.transform,
+            device=self.device,
+            randomness=self.randomness,
+            accumulate=options.accumulate,
+            start_step=state.step,
+            ranks=ranks,
+        )
+        with closing(loader):
+            return self._steps(loader, stop)
+
+    def _steps(self, loader: Loader, stop: Stop) -> bool:
+        state, clock, options, ranks = self.state, self.clock, self.options, self.ranks
         while True:
-            before, stopped = ranks.agree(clock.progress(state.step), stop())
+            parts, problem = _taken(loader)
+            before, stopped, failed = ranks.agree(
+                clock.progress(state.step), stop(), problem is not None
+            )
             if before >= 1.0 or stopped:
                 return before < 1.0
-            lr, state.model.progress = clock.lr(state.step, before), before
+            if failed:
+                ranks.refuse(problem)
+            lr = clock.lr(state.step, before)
+            state.model.progress = state.trained.progress = before
             slow = not 0 < clock.pace < SOON / 4 and self.device.type == "cpu" and ranks.size == 1
             try:
                 losses, taken = train_step(
-                    state.model,
+                    state.trained,
                     state.learners,
-                    next(batches),
+                    parts,
                     step=state.step,
                     lr=lr,
                     transform=self.data.transform,
                     device=self.device,
                     randomness=self.randomness,
                     cast=self.cast,
-                    accumulate=options.accumulate,
                     stop=stop if slow and not options.compile else None,
                     ranks=ranks,
                 )
@@ -379,22 +426,31 @@ class _Loop:
                 self._report(losses if taken else {}, lr)
             if state.in_a_row >= PATIENCE:
                 raise self._given_up()
-            after, _ = ranks.agree(clock.progress(state.step), False)
+            (after,) = ranks.agree(clock.progress(state.step))
             if after >= 1.0:
                 return False
             due = evaluation_due(state.step, before, after, every=options.evaluate_every)
             if due or state.step % options.checkpoint_every == 0:
-                sure = options.evaluate_every is None and is_quarter(before, after)
-                ranks.together(partial(self._look, due, sure))
+                loader.rest()
+                self._look(due, options.evaluate_every is None and is_quarter(before, after))
 
     def _look(self, due: bool, sure: bool) -> None:
-        """Evaluate on rank 0, if that is due and affordable, or sure; save at the intervals."""
-        if not self.ranks.first:
+        """Evaluate, if that is due and affordable, or sure; save at the intervals."""
+        save = self.state.step % self.options.checkpoint_every == 0
+        evaluate = self.ranks.lead(sure or (due and self.clock.can_evaluate()))
+        if not (evaluate or save):
             return
-        if sure or (due and self.clock.can_evaluate()):
-            self._evaluate()
-        if self.state.step % self.options.checkpoint_every == 0:
-            self._save(finished=False)
+        began = time.perf_counter()
+        with self.state.averaged():
+            if evaluate:
+                self._evaluate(time.perf_counter() - began)
+            weights = self._weights() if save else {}
+        if save:
+            self._save(weights, finished=False)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """What a checkpoint is sampled with, inside `averaged`; for who writes."""
+        return self.state.weights() if self.folder else {}
 
     def _report(self, losses: dict[str, float], lr: float) -> None:
         step, clock = self.state.step, self.clock
@@ -410,14 +466,16 @@ class _Loop:
             skipped=self.state.skipped,
         )
 
-    def _evaluate(self) -> None:
-        """Report held-out diagnostics, and save a preview if the run has a folder; once a step."""
+    def _evaluate(self, gathering: float = 0.0) -> None:
+        """Report held-out diagnostics, and save a preview if the run has a folder; once a step.
+
+        It costs the seconds of `gathering` the weights besides.
+        """
         step = self.state.step
         if self.state.evaluated_at == step:
             return
         self.state.evaluated_at = step
-        if self.folder is not None:
-            self.folder.check_place()
+        self.ranks.together(lambda: self.folder.check_place() if self.folder else None)
         file = self.folder.path / SAMPLES / f"step-{step:06d}.png" if self.folder else None
         found, previewed = self.look(file)
         if found is not None:
@@ -425,22 +483,30 @@ class _Loop:
             self.log("held_out", step, **found)
         if previewed:
             self.log("samples", step, path=str(file))
-        self.clock.evaluated(self.look.cost)
+        self.clock.evaluated(gathering + self.look.cost)
 
-    def _save(self, *, finished: bool) -> None:
+    def _save(self, weights: dict[str, Tensor], *, finished: bool) -> None:
         """Write a checkpoint, if the run has a folder."""
+        start, ranks = time.perf_counter(), self.ranks
+        if not ranks.lead(self.folder is not None):
+            return
+        tensors = self.state.tensors(kept=ranks.first)
+        ranks.together(lambda: self._write(tensors, weights, start, finished))
+
+    def _write(
+        self, tensors: dict[str, Tensor], weights: dict[str, Tensor], start: float, finished: bool
+    ) -> None:
         if self.folder is None:
             return
-        start, state = time.perf_counter(), self.state
         counters = {
-            **state.counters(),
+            **self.state.counters(),
             **self.clock.counters(),
             "finished": finished,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }
-        path = self.folder.save(counters, state.tensors(), state.averaged_weights())
-        self.log("checkpoint", state.step, path=str(path))
+        path = self.folder.save(counters, tensors, weights)
+        self.log("checkpoint", self.state.step, path=str(path))
         self.clock.saved(time.perf_counter() - start)
 
     def _given_up(self) -> InputError:

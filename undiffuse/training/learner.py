@@ -6,12 +6,14 @@ are noisy across noise levels, and a second moment over a thousand steps is late
 only a few thousand. Weight decay applies to matrices and kernels, not to gains, biases and scalars.
 A step whose loss or gradient is not finite is not taken: parameters, moments and average stay what
 they were.
+
+Of a parameter that is shared out among processes (see `shards.py`), this one optimizes its part.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import final
 
 import torch
@@ -22,6 +24,7 @@ from undiffuse.options import TrainingOptions
 from undiffuse.training.averaging import PowerAverage
 from undiffuse.training.muon import Muon
 from undiffuse.training.ranks import ALONE, Ranks
+from undiffuse.training.shards import here, is_shared, part, reshard, whole
 
 
 @final
@@ -30,14 +33,16 @@ class Learner:
 
     def __init__(self, player: Player, options: TrainingOptions) -> None:
         named = {name: p for name, p in player.module.named_parameters() if p.requires_grad}
-        hidden = {name: p for name, p in named.items() if name in player.hidden}
-        others = {name: p for name, p in named.items() if name not in hidden}
+        own = {name: here(p) for name, p in named.items()}
+        hidden = {name: p for name, p in own.items() if name in player.hidden}
+        others = {name: p for name, p in own.items() if name not in hidden}
         lr, decay = options.lr, options.weight_decay
         groups = [
             {"params": [p for p in others.values() if p.ndim >= 2], "weight_decay": decay},
             {"params": [p for p in others.values() if p.ndim < 2], "weight_decay": 0.0},
         ]
-        self.parameters, self.hidden = named, hidden
+        self.module, self.parameters, self.own, self.hidden = player.module, named, own, hidden
+        self.shared = any(map(is_shared, named.values()))
         self.lr_scale, self.clip = player.lr_scale, options.clip
         self.optimizers: list[torch.optim.Optimizer] = []
         if others:
@@ -45,10 +50,9 @@ class Learner:
             adamw = torch.optim.AdamW(groups, lr=lr, betas=player.betas, fused=_fused(others))
             self.optimizers.append(adamw)
         if hidden:
-            self.optimizers.append(Muon(hidden.values(), lr=lr, weight_decay=decay))
-        self.average = (
-            PowerAverage(self.parameters.values(), options.averaging) if player.averaged else None
-        )
+            of = {own[name]: named[name] for name in hidden} if self.shared else {}
+            self.optimizers.append(Muon(hidden.values(), lr=lr, weight_decay=decay, parts=of))
+        self.average = PowerAverage(own.values(), options.averaging) if player.averaged else None
 
     def update(self, loss: Tensor, lr: float, ranks: Ranks = ALONE) -> tuple[float, bool]:
         """Take a step on the gradients of `loss`, a scalar; both are added over all ranks.
@@ -56,10 +60,14 @@ class Learner:
         Returns:
             The value of the loss, and whether the step was taken.
         """
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        gradients, apart = self._gradients()
         loss = loss.clone()
         ranks.add([*gradients, loss])
         norm = torch.nn.utils.get_total_norm(gradients)
+        if self.shared:
+            square = torch.nn.utils.get_total_norm(apart).double().square()
+            ranks.add([square])
+            norm, gradients = (norm.double().square() + square).sqrt(), [*gradients, *apart]
         # The step's one wait for the device.
         value, size = torch.stack([loss.float(), norm.float()]).tolist()
         taken = math.isfinite(value) and math.isfinite(size)
@@ -74,23 +82,33 @@ class Learner:
                 self.average.update()
         return value, taken
 
-    def forget_gradients(self) -> None:
-        """Drop the gradients of the latest step."""
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the optimizers' moments and the average, by name."""
-        tensors = {}
+    def _gradients(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Those of what is whole here, and those of parts, which have been added up."""
+        found: tuple[list[Tensor], list[Tensor]] = [], []
         for name, parameter in self.parameters.items():
+            if parameter.grad is not None:
+                self.own[name].grad = here(parameter.grad)
+                found[is_shared(parameter)].append(self.own[name].grad)
+        return found
+
+    def forget_gradients(self) -> None:
+        """Drop the gradients of the latest step, and weights that were gathered for it."""
+        if self.shared:
+            reshard(self.module)
+        for own in (self.parameters, self.own) if self.shared else (self.parameters,):
+            for parameter in own.values():
+                parameter.grad = None
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the optimizers' moments and the average by name, each whole."""
+        for name, parameter in self.parameters.items():
+            own = self.own[name]
             for optimizer in self.optimizers:
-                for key, value in optimizer.state.get(parameter, {}).items():
-                    tensors[f"optimizer.{key}/{name}"] = value
+                for key, value in optimizer.state.get(own, {}).items():
+                    yield f"optimizer.{key}/{name}", whole(value, parameter)
         if self.average is not None:
-            tensors |= {
-                f"average/{name}": v for name, v in zip(self.parameters, self.average.values)
-            }
-        return tensors
+            for (name, parameter), value in zip(self.parameters.items(), self.average.values):
+                yield f"average/{name}", whole(value, parameter)
 
     def load(self, tensors: Mapping[str, Tensor], count: int) -> None:
         """Go back to what `tensors` returned, with an average over `count` steps.
@@ -106,11 +124,12 @@ class Learner:
                 loaded[name] = {key: tensors[f"optimizer.{key}/{name}"] for key in keys}
                 for key, value in loaded[name].items():
                     _check_sound(f"{key} of {name}", value, parameter, key)
+                    loaded[name][key] = value if key == "step" else part(value, parameter)
         averages = []
         for name, parameter in self.parameters.items() if self.average is not None else ():
-            averages.append(tensors[f"average/{name}"])
-            _check_sound(f"the average of {name}", averages[-1], parameter)
-        names = {parameter: name for name, parameter in self.parameters.items()}
+            averages.append(part(tensors[f"average/{name}"], parameter))
+            _check_sound(f"the average of {name}", tensors[f"average/{name}"], parameter)
+        names = {parameter: name for name, parameter in self.own.items()}
         for optimizer in self.optimizers:
             saved = optimizer.state_dict()
             own = [names[one] for group in optimizer.param_groups for one in group["params"]]

@@ -21,12 +21,13 @@ from torch import Tensor
 from undiffuse.atomic import atomic_file
 from undiffuse.interfaces import Source, Stop
 from undiffuse.parts import as_json
-from undiffuse.training.averaging import averaged
 from undiffuse.training.hearing import Stopped, hearing
+from undiffuse.training.loading import encoded
 from undiffuse.training.randomness import HELD_OUT, Randomness
+from undiffuse.training.ranks import ALONE, Ranks
 from undiffuse.training.settle import batch_for
 from undiffuse.training.state import TrainingState
-from undiffuse.training.step import Autocast, encoded
+from undiffuse.training.step import Autocast
 
 ONCE = 5.0  # seconds that what happens only once, such as imports, takes at most
 PICTURE = 0.1  # seconds; in less, no picture is drawn
@@ -52,13 +53,15 @@ class Look:
         samples: int,
         allowance: float | None = None,
         stop: Stop = lambda: False,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Set up evaluations.
 
         `samples` are drawn for a preview; `stop` ends an evaluation early, between two layers of
-        the model; `allowance` is the longest that one may take, in seconds.
+        the model; `allowance` is the longest that one may take, in seconds. The held-out rows are
+        shared by `ranks`; rank 0 draws the preview.
         """
-        self.stop = stop
+        self.stop, self.ranks = stop, ranks
         self.state, self.model, self.data = state, state.model, data
         self.device, self.randomness, self.cast = device, randomness, cast
         self.samples, self.allowance, self.cost = samples, allowance, 0.0
@@ -67,25 +70,54 @@ class Look:
         self.batch = data.held_out_batch(max(FEWEST_ROWS, min(rows, MOST_ROWS)))
 
     def __call__(self, file: Path | None) -> tuple[dict[str, Any] | None, bool]:
-        """Evaluate, and save a preview as `file`.
+        """Evaluate, and save a preview as `file`; the model has its averaged weights.
 
         Returns:
             The diagnostics as plain data (None without held-out rows, or if stopped), and whether
             there is a preview.
         """
         found, previewed, sized = None, False, time.perf_counter()
-        with suppress(Stopped), self._evaluating(), hearing(self.model, self._over):
+        with suppress(Stopped), self._evaluating():
             if self.allowance is not None:
-                self._shorten(self.allowance / 2)
+                self._heard(self._shorten)
                 self.allowance = None
+                rows, self.samples = self.ranks.lead([len(self.batch["row"]), self.samples])
+                self.batch = _first(self.batch, rows)
             sized = time.perf_counter()
-            found = self._diagnostics(self.batch) if len(self.batch["row"]) else None
-            previewed = file is not None and self._preview(file)
+            if len(self.batch["row"]):
+                found = self._shared(self.batch)
+            previewed = self._heard(lambda: file is not None and self._preview(file))
         self.cost = time.perf_counter() - sized
         return found, previewed
 
+    def _heard(self, work: Callable[[], Any], *, all_work: bool = False) -> Any:
+        """What `work` returns, on rank 0 or on all. Raises `Stopped` on all if one was stopped."""
+
+        def tried() -> tuple[Any, bool]:
+            try:
+                with hearing(self.model, self._over):
+                    return work() if all_work or self.ranks.first else False, False
+            except Stopped:
+                return None, True
+
+        found, stopped = self.ranks.together(tried)
+        if self.ranks.agree(0.0, stopped)[1]:
+            raise Stopped
+        return found
+
+    def _shared(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The diagnostics on held-out rows, of which each rank measures its share."""
+        ranks, n = self.ranks, len(batch["row"])
+        first, last = n * ranks.rank // ranks.size, n * (ranks.rank + 1) // ranks.size
+        terms = None
+        if ranks.size > 1:
+            terms = self._heard(lambda: self._terms(batch, first, last), all_work=True)
+        if terms is None:
+            return ranks.lead(self._heard(lambda: self._diagnostics(batch)))
+        return ranks.lead(as_json(self.model.diagnosed(ranks.joined_rows(terms))))
+
     def conclude(self, stop: Stop) -> bool:
-        """Let the model choose what depends on its trained weights; whether it did."""
+        """Let the model choose what depends on its averaged weights; whether it did."""
         with self._evaluating():
             return self.model.conclude(self.data, stop=stop)
 
@@ -97,10 +129,10 @@ class Look:
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Averaged weights, evaluation mode and no gradients inside; as before on leaving."""
+        """Evaluation mode and no gradients inside; as before on leaving."""
         self.model.eval()
         try:
-            with averaged(self.state.averages), torch.no_grad(), self.cast():
+            with torch.no_grad(), self.cast():
                 yield
         finally:
             self.model.train()
@@ -111,8 +143,9 @@ class Look:
             raise _TooLong
         return self.stop()
 
-    def _shorten(self, allowance: float) -> None:
-        """Keep so many rows and samples that each of the two takes at most so many seconds."""
+    def _shorten(self) -> None:
+        """Keep so many rows and samples that each takes at most half of the seconds allowed."""
+        allowance = (self.allowance or 0.0) / 2
         if rows := len(self.batch["row"]):
             rows = largest(lambda n: self._diagnostics(_first(self.batch, n)), rows, allowance)
             self.batch = _first(self.batch, max(rows, 1))
@@ -130,9 +163,20 @@ class Look:
             self._deadline = math.inf
 
     def _diagnostics(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
-        self.randomness.at(HELD_OUT)
-        x, conditions = encoded(batch, self.data.transform, self.device)
+        x, conditions = self._encoded(batch)
         return as_json(self.model.diagnostics(x, **conditions))
+
+    def _terms(
+        self, batch: Mapping[str, Tensor], first: int, last: int
+    ) -> dict[str, Tensor] | None:
+        """What the diagnostics of rows `first` to `last` are made of; encoded with all others."""
+        x, conditions = self._encoded(batch)
+        own = {name: value[first:last] for name, value in conditions.items()}
+        return self.model.row_terms(x[first:last], first=first, **own)
+
+    def _encoded(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        self.randomness.at(HELD_OUT)
+        return encoded(batch, self.data.transform, self.device)
 
     def _draw(self, n: int) -> Any:
         return self.model.preview(n, seed=self.randomness.seed, stop=self.stop)

@@ -12,11 +12,13 @@ so that all singular directions move alike. Such an update has the root mean squ
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, final
 
 import torch
 from torch import Tensor
+
+from undiffuse.training.shards import part, whole
 
 MOMENTUM = 0.95
 _STEPS = 5
@@ -56,10 +58,20 @@ class Muon(torch.optim.Optimizer):
         weights: what is optimized, each of two axes or more.
         lr: the learning rate.
         weight_decay: lambda.
+        parts: of which parameter each weight is a part, where other processes hold the others: they
+            are put together for the time of a step.
     """
 
-    def __init__(self, weights: Iterable[Tensor], *, lr: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        weights: Iterable[Tensor],
+        *,
+        lr: float,
+        weight_decay: float,
+        parts: Mapping[Tensor, Tensor] | None = None,
+    ) -> None:
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
+        self.parts = parts or {}
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -68,7 +80,7 @@ class Muon(torch.optim.Optimizer):
             alike: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
-                    alike[weight.shape].append(weight)
+                    alike[self.parts.get(weight, weight).shape].append(weight)
             lr, decay = group["lr"], 1 - group["lr"] * group["weight_decay"]
             for weights in alike.values():
                 self._step(weights, lr, decay)
@@ -80,8 +92,10 @@ class Muon(torch.optim.Optimizer):
             assert slope is not None
             if not state:
                 state["momentum"] = torch.zeros_like(weight)
-            ahead.append(state["momentum"].lerp_(slope, 1 - MOMENTUM).lerp(slope, 1 - MOMENTUM))
+            step = state["momentum"].lerp_(slope, 1 - MOMENTUM).lerp(slope, 1 - MOMENTUM)
+            ahead.append(whole(step, self.parts.get(weight, weight)))
         updates = orthogonal(torch.stack(ahead).flatten(2))
         size = 0.2 * max(updates.shape[1:]) ** 0.5
         for weight, update in zip(weights, updates):
-            weight.mul_(decay).sub_(update.view_as(weight), alpha=lr * size)
+            own = part(update, self.parts.get(weight, weight)).view_as(weight)
+            weight.mul_(decay).sub_(own, alpha=lr * size)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import final
 
 import torch
+from torch import Tensor
 
 from undiffuse.seeds import mix
 
@@ -39,6 +40,14 @@ class Randomness:
         seed = mix(self.seed, *keys)
         for generator in self.generators:
             generator.manual_seed(seed)
+
+    def generator(self, *keys: int) -> torch.Generator:
+        """Return a generator of the CPU that draws what `at` these keys would be drawn."""
+        return torch.Generator().manual_seed(mix(self.seed, *keys))
+
+    def go_on(self, state: Tensor) -> None:
+        """Draw on the CPU what follows on the state of a `generator`."""
+        self.generators[0].set_state(state)
 
     @contextmanager
     def put_back(self) -> Iterator[None]:

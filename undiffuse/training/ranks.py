@@ -22,13 +22,14 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError
+from undiffuse.options import DEFAULT_TIMEOUT
 from undiffuse.rank import launched
 
 Made = TypeVar("Made")
 
 BUCKET = 2**22  # numbers that are sent at once
-PATIENCE = timedelta(minutes=30)  # for the others, such as an evaluation on rank 0
 
 
 @final
@@ -67,13 +68,15 @@ class Ranks:
         if bucket:
             _add(bucket)
 
-    def agree(self, value: float, flag: bool) -> tuple[float, bool]:
-        """Return the value of rank 0, and whether the flag is set on any rank."""
+    def agree(self, value: float, *flags: bool) -> tuple[Any, ...]:
+        """Return the value of rank 0, and for each flag whether it is set on any rank."""
         if self.size == 1:
-            return value, flag
-        both = torch.tensor([value if self.first else 0.0, float(flag)], dtype=torch.float64)
+            return value, *flags
+        sent = [value if self.first else 0.0, *map(float, flags)]
+        both = torch.tensor(sent, dtype=torch.float64)
         _add([both])
-        return float(both[0]), bool(both[1])
+        value, *found = both.tolist()
+        return value, *(count > 0 for count in found)
 
     def lead(self, tree: Any) -> Any:
         """Return the plain data of rank 0."""
@@ -100,6 +103,20 @@ class Ranks:
             _send(kept[name])
         return kept
 
+    def joined_rows(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the rows of all ranks, one rank's after another's; each has a share of them."""
+        if self.size == 1:
+            return dict(tensors)
+        found: dict[str, Tensor] = {}
+        for name, value in tensors.items():
+            counts = self.gathered(len(value))
+            room = value.new_zeros(sum(counts), *value.shape[1:])
+            first = sum(counts[: self.rank])
+            room[first : first + len(value)] = value
+            _add([room])
+            found[name] = room
+        return found
+
     def together(self, work: Callable[[], Made]) -> Made:
         """Return what `work` does; if it is refused on one rank, it is on all, in its words.
 
@@ -113,9 +130,15 @@ class Ranks:
             if self.size == 1:
                 raise
             problem = refused
-        if self.size > 1 and (said := self._worst(None if problem is None else str(problem))):
-            raise problem or InputError(said)
+        if self.size > 1:
+            self.refuse(problem)
         return found  # pyright: ignore[reportReturnType]
+
+    def refuse(self, problem: InputError | None) -> None:
+        """Raise a problem of one rank on all, if there is one; alone, that of this process."""
+        said = next(filter(None, self.gathered(None if problem is None else str(problem))), None)
+        if said is not None:
+            raise problem or InputError(said)
 
     def gathered(self, tree: Any) -> list[Any]:
         """Return the plain data of each rank."""
@@ -130,20 +153,22 @@ class Ranks:
         _add([room])
         return [json.loads(row[:n].numpy().tobytes()) for row, n in zip(room, lengths.tolist())]
 
-    def _worst(self, said: str | None) -> str | None:
-        return next((one for one in self.gathered(said) if one is not None), None)
-
 
 ALONE = Ranks()
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def joined(timeout: str | float | None = None) -> Iterator[Ranks]:
     """Join the others that a launcher has started beside this process; alone without one.
 
+    Args:
+        timeout: how long to wait for another process before it counts as lost, as a duration; None:
+            30 minutes. The others wait while rank 0 evaluates and saves.
+
     Raises:
-        InputError: they cannot be reached.
+        InputError: they cannot be reached, or it is no duration.
     """
+    patience = timedelta(seconds=parse_duration(DEFAULT_TIMEOUT if timeout is None else timeout, "timeout"))
     if dist.is_available() and dist.is_initialized():  # by the caller, or further out
         yield Ranks(dist.get_rank(), dist.get_world_size())
         return
@@ -154,7 +179,7 @@ def joined() -> Iterator[Ranks]:
     with _reached():
         kind = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         rank, size = place
-        dist.init_process_group(kind, rank=rank, world_size=size, timeout=PATIENCE)
+        dist.init_process_group(kind, rank=rank, world_size=size, timeout=patience)
     try:
         yield Ranks(rank, size)
     finally:

@@ -23,6 +23,7 @@ from undiffuse.options import DEFAULT_BUDGET, TrainingOptions
 from undiffuse.room import check_room
 from undiffuse.training.randomness import PREPARE, Randomness
 from undiffuse.training.ranks import ALONE, Ranks
+from undiffuse.training.shards import decide
 from undiffuse.training.sizing import Sizing, choose_width
 from undiffuse.training.trial import Trial, choose_precision, compiled
 
@@ -139,7 +140,7 @@ def settle(
         randomness.at(PREPARE)
         model.take_width(sizing.width if sizing else usual)
         model.widths = ()
-    if compiling:
+    if compiling and not decide(options.parallel, model.parameter_count, device, ranks):
         modules = [player.module for player in model.players().values()]
         leaving.enter_context(compiled(modules, trial, options.precision))
     return options, sizing

@@ -21,6 +21,7 @@ from undiffuse.interfaces import Trainable
 from undiffuse.options import TrainingOptions
 from undiffuse.training.averaging import averaged
 from undiffuse.training.learner import Learner
+from undiffuse.training.shards import here, part, shard, whole
 
 
 @final
@@ -28,6 +29,8 @@ class TrainingState:
     """The model in training, its players' learners, and what is counted.
 
     Attributes:
+        model: the model, whole.
+        trained: the one whose losses are computed: the model, or a copy that is shared out.
         step: the steps taken or skipped.
         skipped: those whose loss or gradient was not finite.
         in_a_row: the skipped ones at the end.
@@ -35,13 +38,27 @@ class TrainingState:
         evaluated_at: the step of the latest evaluation in this sitting.
     """
 
-    def __init__(self, model: Trainable, options: TrainingOptions) -> None:
+    def __init__(
+        self, model: Trainable, options: TrainingOptions, *, sharded: bool = False
+    ) -> None:
         self.model = model
-        self.learners = {name: Learner(player, options) for name, player in model.players().items()}
+        self.trained = shard(model, options.precision) if sharded else model
+        players = self.trained.players()
+        self.learners = {name: Learner(player, options) for name, player in players.items()}
         self.averages = [learner.average for learner in self.learners.values() if learner.average]
         self.step = self.skipped = self.in_a_row = 0
         self.evaluated_at = -1
         self.held_out: dict[str, Any] | None = None
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the weights in training are shared out: other processes hold parts of them."""
+        return self.trained is not self.model
+
+    @property
+    def parallel(self) -> str:
+        """How several processes train: "ddp" or "fsdp"."""
+        return "fsdp" if self.sharded else "ddp"
 
     def count(self, taken: bool) -> None:
         """Count a step that was taken, or skipped."""
@@ -49,17 +66,52 @@ class TrainingState:
         self.skipped += not taken
         self.in_a_row = 0 if taken else self.in_a_row + 1
 
-    def averaged_weights(self) -> dict[str, Tensor]:
-        """Return the model's state with the averages in place: what a run is sampled with."""
-        with averaged(self.averages):
-            return _on_cpu(self.model.state_dict())
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the model has its averaged weights; on leaving, those in training are as before.
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors that the next step depends on, on the CPU, by name."""
-        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        Of weights that are shared out, all processes have to enter together.
+        """
+        own = self.model.state_dict() if self.sharded else {}
+        with torch.no_grad(), averaged(self.averages):
+            for name, value in self._state() if self.sharded else ():
+                own[name].copy_(value)
+            with torch.set_grad_enabled(True):
+                yield
+        if self.sharded:  # what was chosen inside
+            chosen = dict(self.model.named_buffers())
+            for name, buffer in self.trained.named_buffers():
+                buffer.copy_(chosen[name])
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the state of the model on the CPU: inside `averaged`, what it is sampled with."""
+        return {name: _on_cpu(value) for name, value in self.model.state_dict().items()}
+
+    def tensors(self, *, kept: bool = True) -> dict[str, Tensor]:
+        """Return all tensors that the next step depends on, on the CPU, by name; {} unless `kept`.
+
+        Of weights that are shared out, all processes have to call it together: each tensor is put
+        together in turn.
+        """
+        if not (kept or self.sharded):
+            return {}
+        found: dict[str, Tensor] = {}
+        for name, value in self._named():
+            if kept:
+                found[name] = _on_cpu(value)
+        return found
+
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        for name, value in self._state():
+            yield f"model/{name}", value
         for player, learner in self.learners.items():
-            tensors |= {f"{player}/{name}": value for name, value in learner.tensors().items()}
-        return _on_cpu(tensors)
+            for name, value in learner.tensors():
+                yield f"{player}/{name}", value
+
+    def _state(self) -> Iterator[tuple[str, Tensor]]:
+        """The whole state of the model in training."""
+        for name, value in self.trained.state_dict().items():
+            yield name, whole(here(value), value)
 
     def counters(self) -> dict[str, Any]:
         """Return what is counted, as plain data."""
@@ -85,6 +137,10 @@ class TrainingState:
             return {name.removeprefix(prefix): v for name, v in named if name.startswith(prefix)}
 
         load_weights(self.model, under("model/"), where)
+        if self.sharded:
+            own = self.model.state_dict()
+            for name, value in self.trained.state_dict().items():
+                here(value).copy_(part(own[name], value))
         for player, learner in self.learners.items():
             try:
                 learner.load(under(f"{player}/"), counters["counts"][player])
@@ -99,12 +155,15 @@ class TrainingState:
 
     @contextmanager
     def ended(self) -> Iterator[None]:
-        """On leaving, the model has its averaged weights and is in evaluation mode."""
+        """On leaving, the model has its averaged weights and is in evaluation mode.
+
+        Of weights that are shared out, it has them since the last evaluation.
+        """
         try:
             yield
         finally:
             with torch.no_grad():
-                for average in self.averages:
+                for average in () if self.sharded else self.averages:
                     average.exchange()
             self.model.eval()
 
@@ -170,9 +229,6 @@ def _kind(tensor: Tensor) -> tuple[bool, bool]:
     return tensor.is_floating_point(), tensor.is_complex()
 
 
-def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU, contiguous and sharing no memory, as the file format requires."""
-    return {
-        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, value in tensors.items()
-    }
+def _on_cpu(value: Tensor) -> Tensor:
+    """A copy on the CPU, contiguous and sharing no memory, as the file format requires."""
+    return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)

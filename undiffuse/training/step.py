@@ -9,9 +9,9 @@ Autocast is around the `next()` alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import count, pairwise
+from itertools import count
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from undiffuse.interfaces import Stop, Trainable, Transform
 from undiffuse.training.hearing import hearing, revocable
 from undiffuse.training.learner import Learner
+from undiffuse.training.loading import Part, encoded
 from undiffuse.training.randomness import Randomness
 from undiffuse.training.ranks import ALONE, Ranks
 
@@ -33,43 +34,10 @@ def autocast(device: torch.device, precision: str) -> Autocast:
     return nullcontext
 
 
-def encoded(
-    batch: Mapping[str, Tensor], transform: Transform, device: torch.device
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return (x at unit scale, conditions) on the device; encoding draws its noise there."""
-    moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-    x, _ = transform.encode(moved.pop("row"), torch.randn_like)
-    return x, moved
-
-
-def split(
-    batch: Mapping[str, Tensor], parts: int, ranks: Ranks = ALONE
-) -> list[tuple[int, float, Mapping[str, Tensor]]]:
-    """Return [(position of its first row, share of the rows, part)] of a rank's rows of a batch.
-
-    Both are those in the whole batch, which is cut into so many parts; `parts` is a multiple of the
-    number of ranks.
-    """
-    rows, parts = len(batch["row"]), parts // ranks.size
-    before, whole = ranks.rank * rows, ranks.size * rows
-    if parts == 1:
-        return [(before, rows / whole, batch)]
-    cuts = [rows * i // parts for i in range(parts + 1)]
-    return [
-        (
-            before + start,
-            (stop - start) / whole,
-            {name: value[start:stop] for name, value in batch.items()},
-        )
-        for start, stop in pairwise(cuts)
-        if stop > start
-    ]
-
-
 def train_step(
     model: Trainable,
     learners: Mapping[str, Learner],
-    batch: Mapping[str, Tensor],
+    parts: Sequence[Part],
     *,
     step: int,
     lr: float,
@@ -77,11 +45,10 @@ def train_step(
     device: torch.device,
     randomness: Randomness,
     cast: Autocast,
-    accumulate: int,
     stop: Stop | None = None,
     ranks: Ranks = ALONE,
 ) -> tuple[dict[str, float], bool]:
-    """Take step number `step` of every player.
+    """Take step number `step` of every player on the parts of a batch.
 
     A player whose loss or gradient is not finite does not move, and ends the step: what follows
     would build on it.
@@ -93,21 +60,21 @@ def train_step(
         Stopped: `stop()`, polled between layers until the first player moves, was true; nothing has
             changed then.
     """
-    parts = split(batch, accumulate, ranks)
     generators, losses = [], {}
     for turn in count():
         player, total = "", torch.zeros(())
         with _listening(model, stop if turn == 0 else None):
-            for i, (row, share, part) in enumerate(parts):
-                randomness.at(step, row, turn)
+            for i, part in enumerate(parts):
+                if turn > 0 or part.encoded is None:
+                    randomness.at(step, part.row, turn)
                 if turn == 0:
-                    x, conditions = encoded(part, transform, device)
+                    x, conditions = _start(part, transform, device, randomness)
                     generators.append(model.losses(x, **conditions))
                 with cast():
                     yielded = next(generators[i], None)
                 if yielded is None:
                     return losses, True
-                player, loss = yielded[0], yielded[1] * share
+                player, loss = yielded[0], yielded[1] * part.share
                 loss.backward()
                 total = loss.detach() if i == 0 else total + loss.detach()
         losses[player], taken = learners[player].update(total, lr, ranks)
@@ -116,6 +83,17 @@ def train_step(
         if not taken:
             return losses, False
     raise AssertionError("unreachable")
+
+
+def _start(
+    part: Part, transform: Transform, device: torch.device, randomness: Randomness
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """(x, conditions) of a part; what is drawn next follows on what was drawn for them."""
+    if part.encoded is None:
+        return encoded(part.batch, transform, device)
+    x, conditions, drawn = part.encoded
+    randomness.go_on(drawn)
+    return x, conditions
 
 
 @contextmanager

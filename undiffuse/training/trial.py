@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from undiffuse.interfaces import Stop, Trainable, Transform
 from undiffuse.training.hearing import Stopped, hearing, revocable
+from undiffuse.training.loading import encoded
 from undiffuse.training.randomness import Randomness
-from undiffuse.training.step import autocast, encoded
+from undiffuse.training.step import autocast
 
 SLIVER, ROUNDS = 1, 3  # rows of the first passes, and how often the whole batch is timed
 LONG = 120.0  # seconds of budget from which on the whole batch is timed

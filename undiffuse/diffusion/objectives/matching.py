@@ -20,7 +20,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -75,6 +75,7 @@ class ExplicitScoreMatching(AbstractObjective):
 
     times: TrainingTimes
     draw: Draw = LowDiscrepancy()
+    sloped: ClassVar[bool] = True
 
     @classmethod
     def examples(cls) -> Mapping[str, ExplicitScoreMatching]:
@@ -114,6 +115,7 @@ class SlicedScoreMatching(AbstractObjective):
     projection: Projection = RademacherProjection()
     projections: int = 1
     draw: Draw = LowDiscrepancy()
+    sloped: ClassVar[bool] = True
 
     @classmethod
     def examples(cls) -> Mapping[str, SlicedScoreMatching]:

@@ -35,11 +35,13 @@ class AbstractObjective(Registered):
         times: the distribution.
         draw: how times are drawn from it.
         flow: whether the ends of the probability flow's paths are learned, not the denoiser.
+        sloped: whether a slope of what the network computes is in the loss.
     """
 
     times: TrainingTimes
     draw: Draw
     flow: ClassVar[bool] = False
+    sloped: ClassVar[bool] = False
 
     @property
     def learned_variance(self) -> bool:

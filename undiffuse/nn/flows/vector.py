@@ -32,6 +32,7 @@ class VectorFlow(SizedNetwork, ABC):
     """x (B, D) <-> z (B, D): a normalization, then one of zuko's flows, given the label's entry."""
 
     axes = (1,)
+    lazy = True
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         super().__init__(given)
