@@ -83,8 +83,7 @@ def in_type(dtype):
     torch.set_num_threads(1)
     before, encoded = torch.get_default_dtype(), loading.encoded
     conclude = Diffusion.conclude
-    if dtype is torch.float64:  # chosen by many evaluations: once is enough
-        Diffusion.conclude = lambda model, source, *, stop: True
+    Diffusion.conclude = lambda model, source, *, stop: True  # it takes many evaluations
     torch.set_default_dtype(dtype)
     loading.encoded = lambda *given: cast(encoded(*given), dtype)
     hook = register_module_forward_pre_hook(lambda module, given: cast(given, kind_of(module)))
@@ -166,7 +165,7 @@ def refused(ranks):
 
 
 def evaluated():
-    """The numbers of the held-out rows that this process measured, and the buffers at the end."""
+    """The numbers of the held-out rows that this process measured; and the model's last state."""
     found, inner = [], Diffusion.row_terms
 
     def counted(model, x, *, first=0, **cond):
@@ -179,28 +178,30 @@ def evaluated():
         train(model, plain_rows((2,)), steps=3)
     finally:
         Diffusion.row_terms = inner
-    return found
-
-
-def goes_on(folder):
-    """Runs of one preset each, begun or continued here: see the law."""
-    for name in RESUMED:
-        resumed(folder / f"{name}-down", name, 8, parallel="fsdp")
-        resumed(folder / f"{name}-across", name, 8, parallel="ddp")
-        resumed(folder / f"{name}-across", name, 16, parallel="fsdp")
-        resumed(folder / f"{name}-up", name, 16, parallel="fsdp")
+    state = {name: value.tolist() for name, value in model.state_dict().items()}
+    return found, state
 
 
 RESUMED = ("edm", "gan")
 
 
+def goes_on(folder):
+    """Runs of one preset each, begun or continued by two processes: see the law."""
+    for name in RESUMED:
+        resumed(folder / f"{name}-down", name, 8, parallel="ddp")
+        resumed(folder / f"{name}-out", name, 8, parallel="fsdp")
+        resumed(folder / f"{name}-across", name, 8, parallel="ddp")
+        resumed(folder / f"{name}-across", name, 16, parallel="fsdp")
+        resumed(folder / f"{name}-up", name, 16, parallel="ddp")
+
+
 def resumed(run, name, steps, **options):
-    """Train to so many steps, on from what there is. Norms are added up differently: no clip."""
+    """Train to so many steps in double precision, on from what there is."""
     there = run.exists()
-    torch.manual_seed(0)
-    model, source = made(name)
-    options = {"accumulate": 2, "clip": 0.0, **options}
-    train(model, source, out=run, resume=there, steps=steps, **options)
+    with in_type(torch.float64):
+        torch.manual_seed(0)
+        model, source = made(name)
+        train(model, source, out=run, resume=there, steps=steps, **{"accumulate": 2, **options})
 
 
 def work_together(folder):

@@ -26,8 +26,9 @@ from undiffuse.training import checkpoint, shards
 from undiffuse.training.ranks import Ranks
 
 SMALL = ["--model.width", "8", "--model.depth", "1", "--training.batch", "8", "--seed", "1"]
+QUIET = "--quiet"
 SMALL += ["--precision", "float32", "--training.samples", "0", "--device", "cpu"]
-SECONDS = 120.0  # in which a pair ends on a busy machine
+SECONDS = 500.0  # in which a pair ends on a busy machine
 
 
 def ended(children):
@@ -52,7 +53,8 @@ def both(tmp_path_factory):
         assert child.code == 0, child.err
     told = [json.loads((two / f"{rank}.json").read_text()) for rank in (0, 1)]
     for name in pair.RESUMED:
-        pair.resumed(two / f"{name}-down", name, 16)
+        for way in ("down", "out"):
+            pair.resumed(two / f"{name}-{way}", name, 16)
     return one, two, losses, told
 
 
@@ -96,23 +98,28 @@ def test_a_state_is_carried_over_to_shards_and_back_bit_for_bit(both, way, prese
 
 
 @pytest.mark.parametrize("preset", pair.RESUMED)
-def test_a_run_goes_on_with_more_processes_or_fewer_whole_or_in_shards(both, preset):
-    """Bit for bit: shards, then one; one, then shards; whole on two, then shards; one alone."""
-    one, two = both[0], both[1]
-    ours, _ = pair.state_of(one / f"{preset}-whole")
-    for way in ("down", "across", "up"):
-        theirs, _ = pair.state_of(two / f"{preset}-{way}")
-        assert theirs.keys() == ours.keys()
-        for name in ours:
-            assert torch.equal(theirs[name], ours[name]), (way, name)
-    assert Run(two / f"{preset}-up").config["training"]["accumulate"] == 2
+@pytest.mark.parametrize(("way", "atol"), [("down", 0), ("up", 0), ("out", 1e-10), ("across", 1e-10)])
+def test_a_run_goes_on_with_more_processes_or_fewer(both, preset, way, atol):
+    """Two, then one; one, then two: bit for bit what one does that computes in two parts.
+
+    Shards, then one; two, then shards: to rounding, which depends on where a part begins.
+    """
+    (ours, _), (theirs, _) = (
+        pair.state_of(both[0] / f"{preset}-whole"),
+        pair.state_of(both[1] / f"{preset}-{way}"),
+    )
+    assert theirs.keys() == ours.keys()
+    for name in ours:
+        torch.testing.assert_close(theirs[name], ours[name], rtol=0, atol=atol, msg=name)
+    assert Run(both[1] / f"{preset}-{way}").config["training"]["accumulate"] == 2
 
 
-def test_held_out_rows_are_shared(both):
-    first, second = (set(told["evaluated"]) for told in both[3])
+def test_held_out_rows_are_shared_and_what_is_chosen_at_the_end_is_not(both):
+    (first, ours), (second, theirs) = (told["evaluated"] for told in both[3])
     assert first
-    assert not first & second
-    assert abs(len(first) - len(second)) <= 1
+    assert not {*first} & {*second}
+    assert abs(len(first) - len(second)) <= 3
+    assert ours == theirs
 
 
 def test_what_is_refused_on_one_process_is_refused_on_all_in_the_same_words(both):
@@ -189,27 +196,26 @@ def check_stands(run):
 def faulty(tmp_path_factory, rows):
     """A run one process of which was killed; then stuck; then both were told to stop."""
     run, told = tmp_path_factory.mktemp("runs") / "run", {}
-    pairs = pair.begin(*[trains(rows, "--out", run, *SMALL, *LONG)] * 2)
+    pairs = pair.begin(*[trains(rows, "--out", run, *SMALL, *LONG, QUIET)] * 2)
     wait_for(run / checkpoint.WEIGHTS)
     os.kill(pairs[1].pid, signal.SIGKILL)
     told["killed"] = ended(pairs)[0], check_stands(run)
-    for parallel in ("fsdp", "ddp"):
-        onward = ["--resume", "--timeout", "2s", "--parallel", parallel]
+
+    def onward(*words):
         (run / "log.jsonl").unlink()
-        pairs = pair.begin(*[trains("--out", run, *onward)] * 2)
+        children = pair.begin(*[trains("--out", run, "--resume", *words)] * 2)
         wait_for(run / "log.jsonl")  # training has begun
-        if parallel == "fsdp":
-            os.kill(pairs[1].pid, signal.SIGSTOP)
-            began = time.monotonic()
-            first = pairs[0].ended(SECONDS)
-            told["stuck"] = first, check_stands(run), time.monotonic() - began
-            os.kill(pairs[1].pid, signal.SIGKILL)
-            pairs[1].ended(SECONDS)
-        else:
-            for child in pairs:
-                os.kill(child.pid, signal.SIGTERM)
-            began = time.monotonic()
-            told["stopped"] = ended(pairs), time.monotonic() - began
+        return children, time.monotonic()
+
+    (first, second), began = onward("--timeout", "4s", "--parallel", "fsdp", QUIET)
+    os.kill(second.pid, signal.SIGSTOP)
+    told["stuck"] = first.ended(SECONDS), check_stands(run), time.monotonic() - began
+    os.kill(second.pid, signal.SIGKILL)
+    second.ended(SECONDS)
+    pairs, began = onward()
+    for child in pairs:
+        os.kill(child.pid, signal.SIGTERM)
+    told["stopped"] = ended(pairs), time.monotonic() - began
     return run, told
 
 
@@ -258,14 +264,14 @@ def gone():
 def test_a_disk_that_is_full_or_a_death_in_a_checkpoint_ends_all(tmp_path, rows, work):
     """The one that writes fails in the middle of its second checkpoint; the first stands."""
     run = tmp_path / "run"
-    words = (rows, "--out", run, *SMALL, *LONG, "--parallel", "fsdp")
+    words = (rows, "--out", run, *SMALL, *LONG, QUIET, "--parallel", "fsdp")
     first, second = ended(
         pair.begin(trains(*words, before=lambda: fails_late(work)), trains(*words))
     )
     assert check_stands(run) == 5
     assert (second.code, second.err) == (2, "")
     if work is full:
-        assert (first.code, first.err.count("No space left on device")) == (2, 1)
+        assert (first.code, first.err.count("the disk is full")) == (2, 1)
         assert first.sound()
     else:
         assert first.code == -signal.SIGKILL
@@ -286,7 +292,7 @@ def test_rows_that_cannot_be_read_on_one_process_end_all_in_the_same_words(tmp_p
 
         Data.batches = broken
 
-    words = (rows, "--out", tmp_path / "run", *SMALL, *LONG)
+    words = (rows, "--out", tmp_path / "run", *SMALL, *LONG, QUIET)
     first, second = ended(pair.begin(trains(*words), trains(*words, before=breaks)))
     assert (first.code, second.code) == (2, 2)
     assert "row 7: cannot be read." in first.err
@@ -296,20 +302,19 @@ def test_rows_that_cannot_be_read_on_one_process_end_all_in_the_same_words(tmp_p
 def test_a_restart_by_the_launcher_goes_on_whatever_is_said(tmp_path, rows):
     """Of --overwrite or of where to start; before the first checkpoint it begins anew."""
     run, start = tmp_path / "run", tmp_path / "start"
-    again = pair.begin
     for out in (start, run):
         assert command("train", rows, "--out", out, *SMALL, "--steps", 4, "--quiet").code == 0
     for words in (("--overwrite",), ("--from", start)):
         steps = Run(run).state["step"] + 2
         work = trains(rows, "--out", run, *SMALL, "--steps", steps, *words)
-        (child,) = again(work, TORCHELASTIC_RESTART_COUNT=1)
+        (child,) = pair.begin(work, TORCHELASTIC_RESTART_COUNT=1)
         assert child.ended(SECONDS).code == 0
         assert Run(run).state["step"] == steps
         resumed = [e["resumed_at"] for e in Run(run).log if e["event"] == "start"]
         assert resumed[-1] == steps - 2
     new = tmp_path / "new"
     work = trains(rows, "--out", new, *SMALL, "--steps", 2, "--from", start)
-    (child,) = again(work, TORCHELASTIC_RESTART_COUNT=1)
+    (child,) = pair.begin(work, TORCHELASTIC_RESTART_COUNT=1)
     assert child.ended(SECONDS).code == 0
     assert Run(new).config["origin"]["from"] == str(start)
 
