@@ -25,6 +25,22 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | N
     return None
 
 
+def local(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Return (rank, size) among the processes that were started together on this machine.
+
+    >>> local({"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8"}), local({"SLURM_LOCALID": "3"}), local({})
+    ((1, 8), (3, 1), (0, 1))
+    """
+    for rank, size in (
+        ("LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+        ("SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
+    ):
+        if (place := environment.get(rank, "")).isdigit():
+            count = environment.get(size, "")
+            return int(place), int(count) if count.isdigit() else 1
+    return 0, 1
+
+
 def follows() -> bool:
     """Whether another process speaks and writes for this one."""
     place = launched()

@@ -144,6 +144,7 @@ def test_weights_are_shared_out_where_they_take_over_a_third_of_the_memory(
     monkeypatch, parallel, size, parameters, expected
 ):
     monkeypatch.setattr(shards, "memory", lambda: 120_000)
+    monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     ranks = Ranks(0, size)
     assert shards.decide(parallel, parameters, torch.device("cpu"), ranks) is expected

@@ -12,7 +12,6 @@ So two processes do what one does with two parts, to rounding. What is sent is t
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,7 +24,7 @@ from torch import distributed as dist
 from undiffuse.duration import parse_duration
 from undiffuse.errors import InputError
 from undiffuse.options import DEFAULT_TIMEOUT
-from undiffuse.rank import launched
+from undiffuse.rank import launched, local
 
 Made = TypeVar("Made")
 
@@ -52,7 +51,7 @@ class Ranks:
         """Return the device of this process, where `found` was asked for."""
         if self.size == 1 or found.type != "cuda" or found.index is not None:
             return found
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)))
+        return torch.device("cuda", local()[0])
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         """Put the sum over all ranks in the place of each tensor."""

@@ -12,7 +12,6 @@ What is sharded is a copy of the model. The model itself is whole: it is evaluat
 from __future__ import annotations
 
 import copy
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from undiffuse.interfaces import Trainable
+from undiffuse.rank import local
 from undiffuse.room import memory
 from undiffuse.training.ranks import Ranks
 
@@ -47,7 +47,7 @@ def room(device: torch.device) -> float:
     """Return the bytes of memory that this process may use on a device."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
-    return memory() / max(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+    return memory() / max(local()[1], 1)
 
 
 def shard(model: Trainable, precision: str) -> Trainable:
