@@ -13,9 +13,9 @@ round of each.
 
 From the parts it is worked out which limit is met first at 8 devices, for the same rows on each and
 for the same batch in all. A ring sends 2 (N - 1) / N of the gradients from each of N devices, so 8
-take 1.75 times as long as 2; a checkpoint is written by one while all wait. Devices that compute and
-send faster than these cores change the parts, not the rule: give --compute and --bandwidth to work
-out theirs.
+take 1.75 times as long as 2; a checkpoint is written by one while all wait. Devices that compute
+and send faster than these cores change the parts, not the rule: give --compute and --bandwidth to
+work out theirs.
 
     python benchmarks/scaling.py [--width 32] [--batch 16] [--steps 40] [--rounds 2]
 """
@@ -32,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def work(asked: argparse.Namespace) -> dict[str, Any]:
         for _ in range(9 if ranks.size > 1 else 0):
             ranks.agree(0.0)
             timed(adding, ranks.add)([flat])
-    steps = [b - a for a, b in zip(ends, ends[1:])][WARM_UP - 1 :]
+    steps = [b - a for a, b in pairwise(ends)][WARM_UP - 1 :]
     return {
         "step": statistics.median(steps) if steps else None,
         "reading": statistics.median(parts["reading"][WARM_UP:]),
@@ -161,8 +162,8 @@ def limits(
 
 
 ADVICE = {
-    "reduction": "more rows a step (--training.batch): gradients are sent once a step, however many "
-    "parts it is computed in (--training.accumulate)",
+    "reduction": "more rows a step (--training.batch): gradients are sent once a step, in however "
+    "many parts it is computed (--training.accumulate)",
     "reading": "more cores for each process, or data that need no decoding",
     "checkpoints": "fewer of them (--checkpoint-every)",
 }
@@ -192,7 +193,8 @@ def main(asked: argparse.Namespace) -> int:
     size = 4 * apart["parameters"]
     compute = asked.compute or best["alone"]["step"]
     adding = size / asked.bandwidth if asked.bandwidth else together["adding"]
-    print(f"\nadding {size / 1e6:.1f} MB by two: {1e3 * adding:.2f} ms, {size / adding / 1e9:.2f} GB/s")
+    speed = f"{1e3 * adding:.2f} ms, {size / adding / 1e9:.2f} GB/s"
+    print(f"\nadding {size / 1e6:.1f} MB by two: {speed}")
     for rows in ("on each", "in all"):
         found = limits(
             compute, adding, best["alone"]["reading"], best["alone"]["saving"], rows=rows

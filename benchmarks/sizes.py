@@ -37,8 +37,8 @@ import undiffuse as ud
 from undiffuse.atomic import write_json
 from undiffuse.duration import parse_duration
 from undiffuse.run import Run
-from undiffuse.training.sizing import NUMBERS
 from undiffuse.training.loading import encoded
+from undiffuse.training.sizing import NUMBERS
 
 SAMPLES, HELD_OUT = 1000, 256  # for the Frechet distance, and rows for the loss
 THRESHOLDS = (2.5, 5.0, 10.0, NUMBERS, 40.0, 80.0, 160.0)

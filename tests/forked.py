@@ -14,8 +14,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -46,10 +47,12 @@ class Ended:
 
 
 class Child:
-    """A child that runs `work`; `memory` is how many bytes it may map beyond what the parent has."""
+    """A child that runs `work`; `memory`: bytes that it may map beyond what the parent has."""
 
     def __init__(self, work: Callable[[], int], *, memory: int | None = None) -> None:
-        self.out, self.err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        self.files = ExitStack()  # closed when it has ended
+        new = partial(tempfile.TemporaryFile, "w+")
+        self.out, self.err = (self.files.enter_context(new()) for _ in range(2))
         self.began = time.monotonic()
         self.resting = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self.pid = os.fork()
@@ -76,12 +79,13 @@ class Child:
 
     def ended(self, seconds: float = 200.0) -> Ended:
         """How it ended; -SIGKILL after so many seconds since it began."""
-        with self.out as out, self.err as err:
+        with self.files:
             code, usage = _reap(self.pid, self.began + seconds)
-            out.seek(0)
-            err.seek(0)
+            self.out.seek(0)
+            self.err.seek(0)
             peak = max(0, usage.ru_maxrss - self.resting) * 1024
-            return Ended(code, out.read(), err.read(), time.monotonic() - self.began, peak)
+            said = self.out.read(), self.err.read()
+            return Ended(code, *said, time.monotonic() - self.began, peak)
 
 
 def fork(work: Callable[[], int], *, seconds: float = 200.0, memory: int | None = None) -> Ended:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -112,6 +114,22 @@ def test_every_how_to_page_has_a_command_that_runs():
     assert {page.name for page in pages} == set(re.findall(r"\]\((\w+\.md)\)", index))
     for page in pages:
         assert "undiffuse" in "".join(BLOCK.findall(page.read_text(encoding="utf-8"))), page.name
+
+
+@pytest.mark.parametrize("page", ["scale.md"])
+def test_the_scripts_of_a_page_are_sound(page):
+    """By shellcheck: undefined and unquoted variables, words that are no words of a shell."""
+    program = shutil.which("shellcheck")
+    if program is None:
+        pytest.skip("no shellcheck on this machine (Debian: apt install shellcheck)")
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    scripts = re.findall(r"^```bash\n(#!.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert scripts
+    for script in scripts:
+        done = subprocess.run(
+            [program, "-"], input=script, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
 
 
 LOADED = re.compile(

@@ -28,8 +28,8 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | N
 def local(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     """Return (rank, size) among the processes that were started together on this machine.
 
-    >>> local({"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8"}), local({"SLURM_LOCALID": "3"}), local({})
-    ((1, 8), (3, 1), (0, 1))
+    >>> local({"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8"}), local({"SLURM_LOCALID": "3"})
+    ((1, 8), (3, 1))
     """
     for rank, size in (
         ("LOCAL_RANK", "LOCAL_WORLD_SIZE"),

@@ -7,7 +7,6 @@ import json
 import os
 import socket
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from forked import Child
@@ -79,7 +78,7 @@ def train(model, source, *, steps=STEPS, on_loss=None, **options):
 
 @contextmanager
 def in_type(dtype):
-    """Inside, whatever a network takes is in its own precision: of coefficients it makes float32."""
+    """Inside, what a network takes is in its own precision: of coefficients it makes float32."""
     torch.set_num_threads(1)
     before, encoded = torch.get_default_dtype(), loading.encoded
     conclude = Diffusion.conclude

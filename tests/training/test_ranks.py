@@ -75,7 +75,9 @@ def test_two_processes_train_to_the_state_of_one(both, way, preset):
 def flat(tree):
     if isinstance(tree, dict):
         return [number for value in tree.values() for number in flat(value)]
-    return [number for value in tree for number in flat(value)] if isinstance(tree, list) else [tree]
+    return (
+        [number for value in tree for number in flat(value)] if isinstance(tree, list) else [tree]
+    )
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -98,7 +100,9 @@ def test_a_state_is_carried_over_to_shards_and_back_bit_for_bit(both, way, prese
 
 
 @pytest.mark.parametrize("preset", pair.RESUMED)
-@pytest.mark.parametrize(("way", "atol"), [("down", 0), ("up", 0), ("out", 1e-10), ("across", 1e-10)])
+@pytest.mark.parametrize(
+    ("way", "atol"), [("down", 0), ("up", 0), ("out", 1e-10), ("across", 1e-10)]
+)
 def test_a_run_goes_on_with_more_processes_or_fewer(both, preset, way, atol):
     """Two, then one; one, then two: bit for bit what one does that computes in two parts.
 

@@ -326,8 +326,8 @@ class Diffusion(GenerativeModel):
             if w.ndim >= 2 and name.split(".")[0] in inner and "modulation" not in name
         ]
         rate = _HIDDEN_RATE if hidden else 1.0
-        own = {"lr_scale": rate, "hidden": frozenset(hidden), "sloped": sloped}
-        players = {"denoiser": Player(self.network, **own)}
+        denoiser = Player(self.network, lr_scale=rate, hidden=frozenset(hidden), sloped=sloped)
+        players = {"denoiser": denoiser}
         if self.learned is not None:
             players["schedule"] = Player(self.learned)
         return players

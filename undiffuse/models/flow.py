@@ -92,7 +92,7 @@ class Flow(GenerativeModel):
 
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Return the loss on `x`, and the mean square of z: 1 for rows like the training rows."""
-        return self.diagnosed(self.row_terms(x, **cond))
+        return self.diagnosed(self.row_terms(x, first=0, **cond))
 
     @torch.no_grad()
     def row_terms(self, x: Tensor, *, first: int = 0, **cond: Tensor) -> dict[str, Tensor]:

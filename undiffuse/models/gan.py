@@ -144,7 +144,7 @@ class GAN(GenerativeModel):
         real than the sample, 0.5 if it cannot tell. A warning is added where these are signs of
         collapse and the rows are enough to tell.
         """
-        return self.diagnosed(self.row_terms(x, **cond))
+        return self.diagnosed(self.row_terms(x, first=0, **cond))
 
     @torch.no_grad()
     def row_terms(self, x: Tensor, *, first: int = 0, **cond: Tensor) -> dict[str, Tensor]:

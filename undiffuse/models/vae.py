@@ -184,7 +184,7 @@ class VAE(GenerativeModel):
 
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
         """Return the loss on `x`, its two terms in nats per row, and how many units are used."""
-        return self.diagnosed(self.row_terms(x, **cond))
+        return self.diagnosed(self.row_terms(x, first=0, **cond))
 
     @torch.no_grad()
     def row_terms(self, x: Tensor, *, first: int = 0, **cond: Tensor) -> dict[str, Tensor]:

@@ -30,7 +30,6 @@ from undiffuse.interfaces import Listener, Source, Stop, Trainable
 from undiffuse.notebook import event_bar
 from undiffuse.options import TrainingOptions
 from undiffuse.parts import as_json
-from undiffuse.training import shards
 from undiffuse.training.checkpoint import (
     LOG,
     SAMPLES,
@@ -42,7 +41,7 @@ from undiffuse.training.checkpoint import (
 )
 from undiffuse.training.clock import SOON, Clock
 from undiffuse.training.hearing import Stopped
-from undiffuse.training.loading import Loader, Part
+from undiffuse.training.loading import Loader, RowsPart
 from undiffuse.training.log import Log
 from undiffuse.training.loggers import Logger, Relay, find_loggers
 from undiffuse.training.look import Look
@@ -50,6 +49,7 @@ from undiffuse.training.randomness import PREPARE, Randomness
 from undiffuse.training.ranks import Ranks, joined
 from undiffuse.training.schedule import LOOK_SHARE, evaluation_due, is_quarter
 from undiffuse.training.settle import merge, settle
+from undiffuse.training.shards import decide
 from undiffuse.training.state import TrainingState, initialize
 from undiffuse.training.step import Autocast, autocast, train_step
 
@@ -144,10 +144,7 @@ def fit(
         chosen, sizing = settle(
             model, source, chosen, device, randomness, leaving, stop, wide=wide, ranks=ranks
         )
-        if ranks.size > 1:  # what each has drawn at random need not be the same
-            model.load_state_dict(ranks.lead_tensors(model.state_dict()))
-        sharded = shards.decide(chosen.parallel, model.parameter_count, device, ranks)
-        state = TrainingState(model, chosen, sharded=sharded)
+        state = _begun(model, chosen, device, ranks)
         # A checkpoint holds four numbers a parameter, the weights a fifth.
         size = 20.0 * model.parameter_count if folder else 0.0
         clock = Clock(chosen, started, size=size, conclusion=model.conclusion, tuning=model.tuning)
@@ -231,6 +228,16 @@ def _prepared(model: Trainable, data: Any, init: str | Path | None, device: torc
     return source
 
 
+def _begun(
+    model: Trainable, options: TrainingOptions, device: torch.device, ranks: Ranks
+) -> TrainingState:
+    """The state before the first step: on all ranks with the weights of rank 0, whole or shared."""
+    if ranks.size > 1:
+        model.load_state_dict(ranks.lead_tensors(model.state_dict()))
+    sharded = decide(options.parallel, model.parameter_count, device, ranks)
+    return TrainingState(model, options, sharded=sharded)
+
+
 def _relayed(
     loggers: list[Logger | Listener],
     listener: Listener | None,
@@ -285,7 +292,7 @@ def _restore(
     state.restore(tensors, counters, given)
 
 
-def _taken(loader: Loader) -> tuple[list[Part], InputError | None]:
+def _taken(loader: Loader) -> tuple[list[RowsPart], InputError | None]:
     """The rows of the next step, or why they cannot be read: on one rank, that ends all."""
     try:
         return loader.take(), None

@@ -87,8 +87,8 @@ class Learner:
         found: tuple[list[Tensor], list[Tensor]] = [], []
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
-                self.own[name].grad = here(parameter.grad)
-                found[is_shared(parameter)].append(self.own[name].grad)
+                slope = self.own[name].grad = here(parameter.grad)
+                found[is_shared(parameter)].append(slope)
         return found
 
     def forget_gradients(self) -> None:

@@ -26,7 +26,7 @@ from undiffuse.training.ranks import ALONE, Ranks
 
 @final
 @dataclass(frozen=True)
-class Part:
+class RowsPart:
     """Rows of one step that are computed at once.
 
     Attributes:
@@ -62,9 +62,9 @@ class Loader:
         self.randomness, self.accumulate, self.ranks = randomness, accumulate, ranks
         self.steps = count(start_step)
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="undiffuse-rows")
-        self.pending: Future[list[Part]] | None = None
+        self.pending: Future[list[RowsPart]] | None = None
 
-    def take(self) -> list[Part]:
+    def take(self) -> list[RowsPart]:
         """Return the parts of the next step; those of the one after it are read meanwhile."""
         parts = self.load() if self.pending is None else self.pending.result()
         self.pending = self.thread.submit(self.load)
@@ -79,24 +79,24 @@ class Loader:
         """End the thread."""
         self.thread.shutdown(cancel_futures=True)
 
-    def load(self) -> list[Part]:
+    def load(self) -> list[RowsPart]:
         """Read the rows of the next step, in this thread."""
         step, batch = next(self.steps), next(self.batches)
         parts = split(batch, self.accumulate, self.ranks)
         return [self._prepared(step, *part) for part in parts]
 
-    def _prepared(self, step: int, row: int, share: float, batch: Mapping[str, Tensor]) -> Part:
+    def _prepared(self, step: int, row: int, share: float, batch: Mapping[str, Tensor]) -> RowsPart:
         if self.device.type == "cuda":
-            return Part(row, share, {name: one.pin_memory() for name, one in batch.items()})
+            return RowsPart(row, share, {name: one.pin_memory() for name, one in batch.items()})
         if self.device.type != "cpu":
-            return Part(row, share, batch)
+            return RowsPart(row, share, batch)
         generator = self.randomness.generator(step, row, 0)
 
         def noise(like: Tensor) -> Tensor:
             return torch.empty_like(like).normal_(generator=generator)
 
         x, conditions = encoded(batch, self.transform, self.device, noise)
-        return Part(row, share, batch, (x, conditions, generator.get_state()))
+        return RowsPart(row, share, batch, (x, conditions, generator.get_state()))
 
 
 def encoded(

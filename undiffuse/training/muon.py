@@ -73,6 +73,10 @@ class Muon(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
         self.parts = parts or {}
 
+    def _of(self, weight: Tensor) -> Tensor:
+        """The parameter that a weight is, or is a part of."""
+        return self.parts.get(weight, weight)
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take a step on the gradients; weights of one shape are orthogonalized together."""
@@ -80,7 +84,7 @@ class Muon(torch.optim.Optimizer):
             alike: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
-                    alike[self.parts.get(weight, weight).shape].append(weight)
+                    alike[self._of(weight).shape].append(weight)
             lr, decay = group["lr"], 1 - group["lr"] * group["weight_decay"]
             for weights in alike.values():
                 self._step(weights, lr, decay)
@@ -93,9 +97,9 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["momentum"] = torch.zeros_like(weight)
             step = state["momentum"].lerp_(slope, 1 - MOMENTUM).lerp(slope, 1 - MOMENTUM)
-            ahead.append(whole(step, self.parts.get(weight, weight)))
+            ahead.append(whole(step, self._of(weight)))
         updates = orthogonal(torch.stack(ahead).flatten(2))
         size = 0.2 * max(updates.shape[1:]) ** 0.5
         for weight, update in zip(weights, updates):
-            own = part(update, self.parts.get(weight, weight)).view_as(weight)
+            own = part(update, self._of(weight)).view_as(weight)
             weight.mul_(decay).sub_(own, alpha=lr * size)

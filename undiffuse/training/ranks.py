@@ -51,7 +51,7 @@ class Ranks:
         """Return the device of this process, where `found` was asked for."""
         if self.size == 1 or found.type != "cuda" or found.index is not None:
             return found
-        return torch.device("cuda", local()[0])
+        return torch.device("cuda", local()[0] % torch.cuda.device_count())
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         """Put the sum over all ranks in the place of each tensor."""
@@ -167,7 +167,9 @@ def joined(timeout: str | float | None = None) -> Iterator[Ranks]:
     Raises:
         InputError: they cannot be reached, or it is no duration.
     """
-    patience = timedelta(seconds=parse_duration(DEFAULT_TIMEOUT if timeout is None else timeout, "timeout"))
+    patience = timedelta(
+        seconds=parse_duration(DEFAULT_TIMEOUT if timeout is None else timeout, "timeout")
+    )
     if dist.is_available() and dist.is_initialized():  # by the caller, or further out
         yield Ranks(dist.get_rank(), dist.get_world_size())
         return

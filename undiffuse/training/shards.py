@@ -1,10 +1,10 @@
 """Weights that are shared out among processes: each holds a part of the first axis of each.
 
-FSDP2 (Zhao et al. 2023, "PyTorch FSDP"; stage 3 of Rajbhandari et al. 2020, "ZeRO"): the weights of
-a block are gathered for its work, forward and backward; its gradients are added up, and each process
-keeps its part. Optimizers and averages work on parts alone, Muon on matrices that are gathered one
-shape at a time. What is not called as a module, such as the scales of a decoder or a learned
-schedule, stays whole in each process, and its gradients are added up as without shards.
+FSDP2 (Zhao et al. 2023, "PyTorch FSDP"; stage 3 of Rajbhandari et al. 2020, "ZeRO"): the weights
+of a block are gathered for its work, forward and backward; its gradients are added up, and each
+process keeps its part. Optimizers and averages work on parts alone, Muon on matrices that are
+gathered one shape at a time. What is not called as a module, such as the scales of a decoder or a
+learned schedule, stays whole in each process; its gradients are added up as without shards.
 
 What is sharded is a copy of the model. The model itself is whole: it is evaluated and sampled.
 """
@@ -68,7 +68,7 @@ def shard(model: Trainable, precision: str) -> Trainable:
     )
     mesh = init_device_mesh(model_device(model).type, (dist.get_world_size(),))
     for player in copied.players().values():
-        for root in called(player.module):
+        for root in roots(player.module):
             kept = not player.sloped  # a slope's own gradient needs the weights again
             for module in dict.fromkeys([*blocks(root), root]):
                 fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=kept)
@@ -84,11 +84,11 @@ def model_device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def called(module: nn.Module) -> list[nn.Module]:
-    """Return the outermost modules of blocks that are called; not one whose parts are used apart."""
+def roots(module: nn.Module) -> list[nn.Module]:
+    """Return the outermost modules with blocks that are called, not those used in parts."""
     if type(module).forward is not nn.Module.forward:
         return [module] if any(True for _ in lists(module)) else []
-    return [one for child in module.children() for one in called(child)]
+    return [one for child in module.children() for one in roots(child)]
 
 
 def blocks(network: nn.Module) -> Iterator[nn.Module]:

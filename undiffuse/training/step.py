@@ -20,7 +20,7 @@ from torch import Tensor
 from undiffuse.interfaces import Stop, Trainable, Transform
 from undiffuse.training.hearing import hearing, revocable
 from undiffuse.training.learner import Learner
-from undiffuse.training.loading import Part, encoded
+from undiffuse.training.loading import RowsPart, encoded
 from undiffuse.training.randomness import Randomness
 from undiffuse.training.ranks import ALONE, Ranks
 
@@ -37,7 +37,7 @@ def autocast(device: torch.device, precision: str) -> Autocast:
 def train_step(
     model: Trainable,
     learners: Mapping[str, Learner],
-    parts: Sequence[Part],
+    parts: Sequence[RowsPart],
     *,
     step: int,
     lr: float,
@@ -86,7 +86,7 @@ def train_step(
 
 
 def _start(
-    part: Part, transform: Transform, device: torch.device, randomness: Randomness
+    part: RowsPart, transform: Transform, device: torch.device, randomness: Randomness
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """(x, conditions) of a part; what is drawn next follows on what was drawn for them."""
     if part.encoded is None:
