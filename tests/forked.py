@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -91,6 +92,23 @@ class Child:
 def fork(work: Callable[[], int], *, seconds: float = 200.0, memory: int | None = None) -> Ended:
     """Run `work` in a child and say how it ended; -SIGKILL after so many seconds."""
     return Child(work, memory=memory).ended(seconds)
+
+
+def begin(*works: Callable[[], int], **environment: object) -> list[Child]:
+    """Start a child for each of `works`; they know of each other as `torchrun` tells them."""
+    with socket.socket() as room:
+        room.bind(("127.0.0.1", 0))
+        port = room.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": len(works)}
+
+    def ranked(rank: int, work: Callable[[], int]) -> int:
+        named = {**place, "RANK": rank, "LOCAL_RANK": rank, **environment}
+        os.environ.update({name: str(value) for name, value in named.items()})
+        return work()
+
+    return [
+        Child(lambda rank=rank, work=work: ranked(rank, work)) for rank, work in enumerate(works)
+    ]
 
 
 def _reap(child: int, deadline: float) -> tuple[int, resource.struct_rusage]:

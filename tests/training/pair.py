@@ -1,15 +1,10 @@
-"""Processes beside each other in the tests of `ranks`, and what a pair of them does.
-
-They are forked, so each starts at once. `train_all` works alone, too.
-"""
+"""What each of two processes does in the tests of `ranks`; `train_all` works alone, too."""
 
 import json
 import os
-import socket
 from contextlib import contextmanager
 
 import torch
-from forked import Child
 from safetensors.torch import load_file
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -32,23 +27,6 @@ WAYS = {  # name -> (type, parallel, parts that a batch is computed in, presets)
     "parts": (torch.float64, "fsdp", 4, FEW),
     "single": (torch.float32, "ddp", 4, tuple(PRESETS)),
 }
-
-
-def begin(*works, **environment):
-    """Start a process for each of `works`, which know of each other."""
-    with socket.socket() as room:
-        room.bind(("127.0.0.1", 0))
-        port = room.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": len(works)}
-
-    def ranked(rank, work):
-        named = {**place, "RANK": rank, "LOCAL_RANK": rank, **environment}
-        os.environ.update({name: str(value) for name, value in named.items()})
-        return work()
-
-    return [
-        Child(lambda rank=rank, work=work: ranked(rank, work)) for rank, work in enumerate(works)
-    ]
 
 
 def train_all(folder, way):

@@ -1,38 +1,20 @@
-"""Processes that train together do what one does, whole or in shards; they fail and stop together.
+"""Processes that train together do what one does, with whole weights or in shards."""
 
-Those of `pair.py` are forked, which takes no time. The launcher itself has one law.
-"""
-
-import errno
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
-import numpy as np
 import pair
 import pytest
 import torch
-from forked import command
+from forked import begin
 
 import undiffuse.rank
-from undiffuse.cli.main import main
 from undiffuse.models import PRESETS
 from undiffuse.options import TrainingOptions
 from undiffuse.run import Run
-from undiffuse.training import checkpoint, shards
+from undiffuse.training import shards
 from undiffuse.training.ranks import Ranks
 
-SMALL = ["--model.width", "8", "--model.depth", "1", "--training.batch", "8", "--seed", "1"]
-QUIET = "--quiet"
-SMALL += ["--precision", "float32", "--training.samples", "0", "--device", "cpu"]
 SECONDS = 500.0  # in which a pair ends on a busy machine
-
-
-def ended(children):
-    return [child.ended(SECONDS) for child in children]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +23,7 @@ def both(tmp_path_factory):
     two, one = (tmp_path_factory.mktemp(name) for name in ("two", "one"))
     for name in pair.RESUMED:
         pair.resumed(two / f"{name}-up", name, 8)
-    children = pair.begin(*[lambda: pair.work_together(two)] * 2)
+    children = begin(*[lambda: pair.work_together(two)] * 2)
     losses = {}
     for way in ("ddp", "parts", "single"):
         with torch.random.fork_rng(devices=[]):
@@ -49,7 +31,7 @@ def both(tmp_path_factory):
     for name in pair.RESUMED:
         pair.resumed(one / f"{name}-whole", name, 8)
         pair.resumed(one / f"{name}-whole", name, 16)
-    for child in ended(children):
+    for child in [child.ended(SECONDS) for child in children]:
         assert child.code == 0, child.err
     told = [json.loads((two / f"{rank}.json").read_text()) for rank in (0, 1)]
     for name in pair.RESUMED:
@@ -153,188 +135,6 @@ def test_weights_are_shared_out_where_they_take_over_a_third_of_the_memory(
     ranks = Ranks(0, size)
     assert shards.decide(parallel, parameters, torch.device("cpu"), ranks) is expected
     assert TrainingOptions().parallel == "auto"
-
-
-# --- faults, each of a pair that trains by the command line
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    file = tmp_path_factory.mktemp("data") / "rows.npy"
-    np.save(file, np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32))
-    return str(file)
-
-
-def trains(*words, before=lambda: None):
-    """What a process does that trains by these words."""
-
-    def work():
-        before()
-        return main([*map(str, ("train", *words))])
-
-    return work
-
-
-def wait_for(file, seconds=60):
-    until = time.monotonic() + seconds
-    while not file.exists():
-        assert time.monotonic() < until, f"{file} has not come"
-        time.sleep(0.02)
-
-
-LONG = ["--steps", "100000", "--checkpoint-every", "5"]
-ENDED = "a process that trains beside this one has ended"
-
-
-def check_stands(run):
-    """The last checkpoint, and no other, is there."""
-    state = Run(run).state
-    assert not state["finished"]
-    assert state["step"] >= 5
-    assert state["step"] % 5 == 0
-    weights = checkpoint.load_tensors(run / checkpoint.WEIGHTS, "weights", "")
-    assert all(value.isfinite().all() for value in weights.values())
-    return state["step"]
-
-
-@pytest.fixture(scope="module")
-def faulty(tmp_path_factory, rows):
-    """A run one process of which was killed; then stuck; then both were told to stop."""
-    run, told = tmp_path_factory.mktemp("runs") / "run", {}
-    pairs = pair.begin(*[trains(rows, "--out", run, *SMALL, *LONG, QUIET)] * 2)
-    wait_for(run / checkpoint.WEIGHTS)
-    os.kill(pairs[1].pid, signal.SIGKILL)
-    told["killed"] = ended(pairs)[0], check_stands(run)
-
-    def onward(*words):
-        (run / "log.jsonl").unlink()
-        children = pair.begin(*[trains("--out", run, "--resume", *words)] * 2)
-        wait_for(run / "log.jsonl")  # training has begun
-        return children, time.monotonic()
-
-    (first, second), began = onward("--timeout", "4s", "--parallel", "fsdp", QUIET)
-    os.kill(second.pid, signal.SIGSTOP)
-    told["stuck"] = first.ended(SECONDS), check_stands(run), time.monotonic() - began
-    os.kill(second.pid, signal.SIGKILL)
-    second.ended(SECONDS)
-    pairs, began = onward()
-    for child in pairs:
-        os.kill(child.pid, signal.SIGTERM)
-    told["stopped"] = ended(pairs), time.monotonic() - began
-    return run, told
-
-
-def test_a_process_that_dies_ends_the_others_and_the_last_checkpoint_stands(faulty):
-    first, _ = faulty[1]["killed"]
-    assert (first.code, first.err.count(ENDED)) == (2, 1)
-    assert first.sound()
-
-
-def test_a_process_that_is_stuck_ends_the_others_within_the_timeout(faulty):
-    first, _, seconds = faulty[1]["stuck"]
-    assert (first.code, first.err.count(ENDED)) == (2, 1)
-    assert first.sound()
-    assert seconds < 30
-
-
-def test_processes_that_are_told_to_stop_save_in_time(faulty):
-    run, told = faulty
-    (first, second), seconds = told["stopped"]
-    assert first.err.count(f"stopped at step {Run(run).state['step']:,} and saved") == 1
-    assert second.err == ""
-    assert seconds < 30
-
-
-def fails_late(work):
-    """Make the third file of tensors and all later ones fail: those of the second checkpoint."""
-    count, save_file = iter(range(100)), checkpoint.save_file
-
-    def failing(*given, **options):
-        if next(count) >= 3:  # state, snapshot and weights of the first
-            work()
-        return save_file(*given, **options)
-
-    checkpoint.save_file = failing
-
-
-def full():
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def gone():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.parametrize("work", [full, gone])
-def test_a_disk_that_is_full_or_a_death_in_a_checkpoint_ends_all(tmp_path, rows, work):
-    """The one that writes fails in the middle of its second checkpoint; the first stands."""
-    run = tmp_path / "run"
-    words = (rows, "--out", run, *SMALL, *LONG, QUIET, "--parallel", "fsdp")
-    first, second = ended(
-        pair.begin(trains(*words, before=lambda: fails_late(work)), trains(*words))
-    )
-    assert check_stands(run) == 5
-    assert (second.code, second.err) == (2, "")
-    if work is full:
-        assert (first.code, first.err.count("the disk is full")) == (2, 1)
-        assert first.sound()
-    else:
-        assert first.code == -signal.SIGKILL
-
-
-def test_rows_that_cannot_be_read_on_one_process_end_all_in_the_same_words(tmp_path, rows):
-    def breaks():
-        from undiffuse.data.source import Data
-        from undiffuse.errors import InputError
-
-        inner = Data.batches
-
-        def broken(data, *given, **options):
-            for number, batch in enumerate(inner(data, *given, **options)):
-                if number == 7:
-                    raise InputError("row 7: cannot be read.")
-                yield batch
-
-        Data.batches = broken
-
-    words = (rows, "--out", tmp_path / "run", *SMALL, *LONG, QUIET)
-    first, second = ended(pair.begin(trains(*words), trains(*words, before=breaks)))
-    assert (first.code, second.code) == (2, 2)
-    assert "row 7: cannot be read." in first.err
-    assert first.sound()
-
-
-def test_a_restart_by_the_launcher_goes_on_whatever_is_said(tmp_path, rows):
-    """Of --overwrite or of where to start; before the first checkpoint it begins anew."""
-    run, start = tmp_path / "run", tmp_path / "start"
-    for out in (start, run):
-        assert command("train", rows, "--out", out, *SMALL, "--steps", 4, "--quiet").code == 0
-    for words in (("--overwrite",), ("--from", start)):
-        steps = Run(run).state["step"] + 2
-        work = trains(rows, "--out", run, *SMALL, "--steps", steps, *words)
-        (child,) = pair.begin(work, TORCHELASTIC_RESTART_COUNT=1)
-        assert child.ended(SECONDS).code == 0
-        assert Run(run).state["step"] == steps
-        resumed = [e["resumed_at"] for e in Run(run).log if e["event"] == "start"]
-        assert resumed[-1] == steps - 2
-    new = tmp_path / "new"
-    work = trains(rows, "--out", new, *SMALL, "--steps", 2, "--from", start)
-    (child,) = pair.begin(work, TORCHELASTIC_RESTART_COUNT=1)
-    assert child.ended(SECONDS).code == 0
-    assert Run(new).config["origin"]["from"] == str(start)
-
-
-def test_the_launcher_of_pytorch_starts_them(tmp_path, rows):
-    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "undiffuse"]
-    words += ["train", rows, "--out", str(tmp_path / "run"), *SMALL, "--steps", "6"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        words, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("trained 6 steps") == 1  # one of them speaks
-    assert Run(tmp_path / "run").config["training"]["accumulate"] == 2
 
 
 @pytest.mark.parametrize(
