@@ -30,8 +30,12 @@ def ended(children):
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    file = tmp_path_factory.mktemp("data") / "rows.npy"
+    """A file of rows; once trained on here, so that no child has to import what that takes."""
+    folder = tmp_path_factory.mktemp("data")
+    file = folder / "rows.npy"
     np.save(file, np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32))
+    warm = ["train", str(file), "--out", str(folder / "run"), *SMALL, "--steps", "1", QUIET]
+    assert main(warm) == 0
     return str(file)
 
 
@@ -174,19 +178,19 @@ def test_rows_that_cannot_be_read_on_one_process_end_all_in_the_same_words(tmp_p
 
 def test_a_restart_by_the_launcher_goes_on_whatever_is_said(tmp_path, rows):
     """Of --overwrite or of where to start; before the first checkpoint it begins anew."""
-    run, start = tmp_path / "run", tmp_path / "start"
+    run, start, quick = tmp_path / "run", tmp_path / "start", ("--preset", "vae")
     for out in (start, run):
-        assert command("train", rows, "--out", out, *SMALL, "--steps", 4, "--quiet").code == 0
+        assert command("train", rows, "--out", out, *SMALL, *quick, "--steps", 4, "--quiet").code == 0
     for words in (("--overwrite",), ("--from", start)):
         steps = Run(run).state["step"] + 2
-        work = trains(rows, "--out", run, *SMALL, "--steps", steps, *words)
+        work = trains(rows, "--out", run, *SMALL, *quick, "--steps", steps, *words)
         (child,) = begin(work, TORCHELASTIC_RESTART_COUNT=1)
         assert child.ended(SECONDS).code == 0
         assert Run(run).state["step"] == steps
         resumed = [e["resumed_at"] for e in Run(run).log if e["event"] == "start"]
         assert resumed[-1] == steps - 2
     new = tmp_path / "new"
-    work = trains(rows, "--out", new, *SMALL, "--steps", 2, "--from", start)
+    work = trains(rows, "--out", new, *SMALL, *quick, "--steps", 2, "--from", start)
     (child,) = begin(work, TORCHELASTIC_RESTART_COUNT=1)
     assert child.ended(SECONDS).code == 0
     assert Run(new).config["origin"]["from"] == str(start)
