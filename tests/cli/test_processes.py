@@ -180,7 +180,9 @@ def test_a_restart_by_the_launcher_goes_on_whatever_is_said(tmp_path, rows):
     """Of --overwrite or of where to start; before the first checkpoint it begins anew."""
     run, start, quick = tmp_path / "run", tmp_path / "start", ("--preset", "vae")
     for out in (start, run):
-        assert command("train", rows, "--out", out, *SMALL, *quick, "--steps", 4, "--quiet").code == 0
+        assert (
+            command("train", rows, "--out", out, *SMALL, *quick, "--steps", 4, "--quiet").code == 0
+        )
     for words in (("--overwrite",), ("--from", start)):
         steps = Run(run).state["step"] + 2
         work = trains(rows, "--out", run, *SMALL, *quick, "--steps", steps, *words)

@@ -141,8 +141,11 @@ def refused(ranks):
     return said
 
 
-def evaluated():
-    """The numbers of the held-out rows that this process measured; and the model's last state."""
+def evaluated(run, parallel):
+    """The numbers of the held-out rows that this process measured; and the model's last state.
+
+    It chooses a form of its bound at the end.
+    """
     found, inner = [], Diffusion.row_terms
 
     def counted(model, x, *, first=0, **cond):
@@ -150,9 +153,10 @@ def evaluated():
         return inner(model, x, first=first, **cond)
 
     Diffusion.row_terms = counted
+    torch.manual_seed(0)
     model = PRESETS["edm"](width=8, depth=1)
     try:
-        train(model, plain_rows((2,)), steps=3)
+        train(model, plain_rows((2,)), steps=3, out=run, parallel=parallel)
     finally:
         Diffusion.row_terms = inner
     state = {name: value.tolist() for name, value in model.state_dict().items()}
@@ -186,7 +190,11 @@ def work_together(folder):
     with joined() as ranks:
         goes_on(folder)
         told = {way: train_all(folder / way, way) for way in WAYS}
-        told |= {"refused": refused(ranks), "evaluated": evaluated()}
+        told |= {
+            "refused": refused(ranks),
+        }
+        for parallel in ("ddp", "fsdp"):
+            told[f"evaluated {parallel}"] = evaluated(folder / f"chosen-{parallel}", parallel)
         told |= {f"carried {way}": carried(folder / way) for way in ("ddp", "fsdp")}
         (folder / f"{ranks.rank}.json").write_text(json.dumps(told))
     return 0

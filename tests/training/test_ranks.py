@@ -100,12 +100,19 @@ def test_a_run_goes_on_with_more_processes_or_fewer(both, preset, way, atol):
     assert Run(both[1] / f"{preset}-{way}").config["training"]["accumulate"] == 2
 
 
-def test_held_out_rows_are_shared_and_what_is_chosen_at_the_end_is_not(both):
-    (first, ours), (second, theirs) = (told["evaluated"] for told in both[3])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_held_out_rows_are_shared_and_what_is_chosen_at_the_end_is_not(both, parallel):
+    (first, ours), (second, theirs) = (told[f"evaluated {parallel}"] for told in both[3])
     assert first
     assert not {*first} & {*second}
     assert abs(len(first) - len(second)) <= 3
     assert ours == theirs
+    saved, _ = pair.state_of(both[1] / f"chosen-{parallel}")
+    for name in ours:
+        kept = saved[f"weights/{name}"]
+        assert torch.equal(torch.tensor(ours[name], dtype=kept.dtype), kept)
+        if name.endswith("bound_form"):
+            assert torch.equal(saved[f"model/{name}"], kept)
 
 
 def test_what_is_refused_on_one_process_is_refused_on_all_in_the_same_words(both):
