@@ -22,6 +22,8 @@ from undiffuse.data.kind import KINDS, kind_of
 from undiffuse.data.named import NAMED
 from undiffuse.data.paths import name_of, split_part, suffix_of
 from undiffuse.data.rows import Loaded
+from undiffuse.data.shards.formats import format_of, of_rows
+from undiffuse.data.shards.places import Places, find_places, is_remote
 from undiffuse.data.source import Data
 from undiffuse.declared import checked, options_of
 from undiffuse.errors import InputError, unknown
@@ -53,6 +55,7 @@ def load(
     mirrored: bool | None = None,
     axes: str | None = None,
     labels: str | None = None,
+    stream: bool | None = None,
     drop: Sequence[str] | None = None,
     keep: Sequence[str] | None = None,
     types: Mapping[str, str] | Sequence[str] | None = None,
@@ -70,7 +73,8 @@ def load(
             recordings; of an array in
             .npy, .npz, "file.h5:/group/name" or an IDX file; of a table in .csv, .tsv, .jsonl or
             .ndjson, all of them also with .gz, .bz2, .xz or .zst, in .parquet, "file.xlsx:Sheet" or
-            a folder of such parts. A y (N,) of whole numbers or text are labels; other floats,
+            a folder of such parts. Of many .npy, .parquet or .tar files, those of WebDataset: a
+            folder, "part-*.parquet", "s3://bucket/{000..099}.tar", or a list of paths. A y (N,) of whole numbers or text are labels; other floats,
             floats (N, k) and columns by name (a mapping, a data frame) are conditions, called y, or
             y0, y1, ..., and so are arrays (N, *S) or (N, C, *S) with a value at each position of
             the rows (see `maps`).
@@ -86,6 +90,9 @@ def load(
         labels: of a folder, the column of classes in the metadata.csv, metadata.jsonl or other CSV
             file that names its files, or "FILE.csv:COLUMN". By default the column "label", or the
             subfolders.
+        stream: of Parquet, .npy and .tar files, whether rows are read as they are needed, columns
+            and scales measured on a sample, and whole files held out; by default if they would take
+            more than a quarter of the memory.
         drop: columns of a table that are left out.
         keep: the only columns of a table that are kept; either this or `drop`.
         types: column -> what it holds, where its values do not show it: "number", "integer",
@@ -121,6 +128,7 @@ def load(
     condition = None if condition is None else located(condition)
     columns = {"drop": drop, "keep": keep, "types": types, "rule": rule, "condition": condition}
     given: dict[str, Any] = {"size": size, "axes": axes, "labels": labels, "rules": rules}
+    given["stream"] = stream
     given |= {name: tuple(words) for name, words in columns.items() if words is not None}
     reading = ReadingOptions(**checked(ReadingOptions, given, called=" ".join))
     progress = progress or progress_bar()
@@ -171,6 +179,11 @@ def conform(
     >>> len(rows), next(rows.batches(32))["row"].shape
     (180, torch.Size([32, 8, 8]))
     """
+    if (places := _shards(source)) is not None:
+        with _in_a_sentence(places.name):
+            from undiffuse.data.shards.read import conform_shards
+
+            return conform_shards(places, config, progress)
     place = _located(source)
     with _in_a_sentence(_name(source)):
         return kind_of(config).conform(place, config, progress=progress)
@@ -239,6 +252,8 @@ def _located(source: Any) -> Any:
                 _check_regular(file)
                 return path.resolve()
     with _in_a_sentence(_name(source)):
+        if is_remote(source) and (places := find_places(source)) is not None:
+            return places.files[0].fetched()
         return unwrap(source).source
 
 
@@ -260,6 +275,17 @@ def read(
     if isinstance(source, str) and source in NAMED:
         _check_takes(source, (), reading)
         return NAMED[source](source, seed, progress)
+    if (places := _shards(source, reading)) is not None:
+        with _in_a_sentence(places.name):
+            from undiffuse.data.shards.read import read_shards
+
+            return read_shards(places, reading, progress)
+    if reading.stream is not None:
+        decided = {"stream": reading.stream}
+        reading = replace(reading, stream=None)
+        return replace(read(source, seed, reading, progress), decided=decided)
+    if is_remote(source):
+        return _read_elsewhere(source, reading, progress)
     if isinstance(source, str | os.PathLike):
         return _read_path(source, reading, progress)
     with _in_a_sentence(f"data ({type(source).__name__})"):
@@ -271,6 +297,77 @@ def read(
             _check_takes("data", kind.takes, reading)
             loaded = kind.read(given.source, reading=reading, progress=progress)
         return replace(loaded, notes=(*given.notes, *loaded.notes)) if given.notes else loaded
+
+
+def _shards(source: Any, reading: ReadingOptions = AS_IT_IS) -> Places | None:
+    """Return the files of rows that a source names, if they are read in pieces; None for others.
+
+    These are .npy and .tar files of a folder, Parquet files that are large, any of the three
+    elsewhere or by a pattern, and whichever of them are to be read as a stream.
+
+    Raises:
+        InputError: files of other formats are to be read as a stream.
+    """
+    if isinstance(source, str | os.PathLike) and not is_remote(source):
+        path = Path(os.path.expanduser(source))
+        if path.is_dir() and not _holds_shards(path):
+            return _refused(source, reading)
+        if path.is_file() and format_of({suffix_of(path)}) is None:
+            return _refused(source, reading)
+    places = find_places(source)
+    if places is not None:
+        places = of_rows(places)
+    if places is None or format_of(places.suffixes) is None:
+        several = places is not None and (len(places.files) > 1 or isinstance(source, list))
+        if places is not None and several and not Path(places.source).is_dir():
+            found = ", ".join(sorted(one or "no suffix" for one in places.suffixes))
+            raise InputError(
+                f"{places.name}: names {len(places.files):,} files of {found}; give .npy, .parquet "
+                "or .tar files of one format, or a folder on this machine."
+            )
+        return _refused(source, reading)
+    from undiffuse.data.shards.read import streams
+
+    file, folder = Path(places.source).is_file(), Path(places.source).is_dir()
+    array = file and places.suffixes == {".npy"}  # which is read from the disk as it is
+    tables = (file or folder) and places.suffixes <= {".parquet", ".pq"}
+    if array or tables:
+        return places if (reading.stream if array else streams(places, reading.stream)) else None
+    return places
+
+
+def _refused(source: Any, reading: ReadingOptions) -> None:
+    if reading.stream:
+        raise InputError(
+            f"{_name(source)}: --data.stream is for Parquet, .npy and .tar files, not for this; "
+            "leave it out."
+        )
+
+
+def _holds_shards(path: Path) -> bool:
+    """Return whether a folder is one of .npy, .tar or Parquet files, whatever few lie beside."""
+    files, _ = walk(path)
+    kinds = Counter(suffix_of(file) for file in files)
+    owned = {suffix for kind in KINDS.values() for suffix in kind.folder_suffixes}
+    rest = sum(count for suffix, count in kinds.items() if suffix in owned)
+    parquet = kinds[".parquet"] + kinds[".pq"]
+    return parquet == rest > 0 or (not rest and bool(kinds[".npy"]) != bool(kinds[".tar"]))
+
+
+def _read_elsewhere(
+    source: str, reading: ReadingOptions, progress: Progress | None
+) -> Loaded:
+    """Read a single file of an object store, from a copy in the cache."""
+    places = find_places(source)
+    assert places is not None
+    if len(places.files) > 1:
+        found = ", ".join(sorted(one or "no suffix" for one in places.suffixes))
+        raise InputError(
+            f"{source}: holds files of {found}; elsewhere than on this machine give .npy, .parquet "
+            "or .tar files of one format, or a single file."
+        )
+    copy = places.files[0].fetched()
+    return replace(_read_path(copy, reading, progress), path=source)
 
 
 def recorded_reading(config: Mapping[str, Any]) -> ReadingOptions:

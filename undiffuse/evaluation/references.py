@@ -150,7 +150,7 @@ def refer(
         indices = take(np.arange(min(count, most)))  # the split's own order is random
         labels = None
         if data.labels is not None and len(data.classes) > 1:
-            labels = torch.from_numpy(np.asarray(data.labels)[indices]).long()
+            labels = torch.from_numpy(data.labels[indices]).long()
         vector = None if data.vector is None else torch.from_numpy(data.vector[indices])
         sides.append((_taken(data, indices, progress), labels, vector))
     (rows, labels, _), _ = sides

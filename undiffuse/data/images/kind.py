@@ -108,7 +108,7 @@ class ImageKind(FolderKind):
 
         def plan(headers: Mapping[int, ImageHeader]) -> tuple[PixelFormat, list[str]]:
             frames.update({folder.files[i]: header.frames for i, header in headers.items()})
-            return plan_images(folder, headers, reading.size)
+            return plan_images(folder.name, folder.files, headers, reading.size)
 
         decoded = decode_once(
             folder,
@@ -124,8 +124,7 @@ class ImageKind(FolderKind):
         files = np.repeat(decoded.kept, decoded.lengths)  # that each row is of
         index, names = index_labels(arranged.classes_of(files), len(rows), folder.name)
         row_shape, dtype = rows.array.shape[1:], pixels.dtype.name
-        modelled = _as_scans if pixels.itemsize == 4 else _as_images
-        form, make_transform = modelled(rows, folder.name)
+        form, make_transform = model_images(rows, folder.name)
         size = pixels.shape[1:3]
         maps = [map_in(place, folder, files, size, progress) for place in places]
         content = arranged.fingerprint(folder.fingerprint(progress))
@@ -246,6 +245,11 @@ class ImageKind(FolderKind):
         return PartialRows(np.stack(rows), np.stack(known), notes)
 
 
+def model_images(rows: ArrayRows, name: str) -> tuple[ImageForm | ScanForm, MakeTransform]:
+    """Return the form of images (N, H, W) or (N, H, W, C) that files held, and their transform."""
+    return (_as_scans if rows.dtype.itemsize == 4 else _as_images)(rows, name)
+
+
 def _as_images(rows: ArrayRows, name: str) -> tuple[ImageForm, MakeTransform]:
     pixels = rows.array
     form = ImageForm(
@@ -276,7 +280,7 @@ def _as_scans(rows: ArrayRows, name: str) -> tuple[ScanForm, MakeTransform]:
     )
 
 
-def _pixels_of(form: ImageForm | ScanForm, name: str) -> PixelFormat:
+def pixels_of(form: ImageForm | ScanForm, name: str) -> PixelFormat:
     """Return what image files become as rows. Raises InputError if no file holds such."""
     if isinstance(form, ScanForm):
         return PixelFormat(*form.row_shape, 1, deep=False, wide=form.dtype)
@@ -309,7 +313,7 @@ class _ImageFiles:
         self, folder: Folder, form: ImageForm | ScanForm, progress: Progress | None
     ) -> None:
         self.folder, self.form = folder, form
-        self.target = _pixels_of(form, folder.name)
+        self.target = pixels_of(form, folder.name)
         self.frames: list[tuple[int, int]] = []
         self.changes = self._look(progress)
 
