@@ -22,9 +22,10 @@ from undiffuse.data.kind import KINDS, kind_of
 from undiffuse.data.named import NAMED
 from undiffuse.data.paths import name_of, split_part, suffix_of
 from undiffuse.data.rows import Loaded
-from undiffuse.data.shards.formats import format_of, of_rows
-from undiffuse.data.shards.places import Places, find_places, is_remote
 from undiffuse.data.source import Data
+from undiffuse.data.stream.formats import format_of, of_rows
+from undiffuse.data.stream.read import conform_files, read_files, streams
+from undiffuse.data.stream.stored import StoredFiles, find_files, is_remote
 from undiffuse.declared import checked, options_of
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Progress
@@ -70,14 +71,14 @@ def load(
         source: a path, a name ("digits", "fashion-mnist", "moons", "rings", "checkerboard",
             "gaussians8"), or an object: an array, a tensor, (x, y), a data frame, a map-style
             torch Dataset, a `datasets.Dataset`. Paths are those of a folder of images or of
-            recordings; of an array in
-            .npy, .npz, "file.h5:/group/name" or an IDX file; of a table in .csv, .tsv, .jsonl or
-            .ndjson, all of them also with .gz, .bz2, .xz or .zst, in .parquet, "file.xlsx:Sheet" or
-            a folder of such parts. Of many .npy, .parquet or .tar files, those of WebDataset: a
-            folder, "part-*.parquet", "s3://bucket/{000..099}.tar", or a list of paths. A y (N,) of whole numbers or text are labels; other floats,
-            floats (N, k) and columns by name (a mapping, a data frame) are conditions, called y, or
-            y0, y1, ..., and so are arrays (N, *S) or (N, C, *S) with a value at each position of
-            the rows (see `maps`).
+            recordings; of an array in .npy, .npz, "file.h5:/group/name" or an IDX file; of a table
+            in .csv, .tsv, .jsonl or .ndjson, all of them also with .gz, .bz2, .xz or .zst, in
+            .parquet, "file.xlsx:Sheet" or a folder of such parts. Many .npy, .parquet or .tar files
+            (as WebDataset has them) are a folder, "part-*.parquet", "s3://bucket/{000..099}.tar" or
+            a list of paths. A y (N,) of whole numbers or text are labels; other floats, floats
+            (N, k) and columns by name (a mapping, a data frame) are conditions, called y, or y0,
+            y1, ..., and so are arrays (N, *S) or (N, C, *S) with a value at each position of the
+            rows (see `maps`).
         seed: decides which rows are held out, and draws the toys.
         held_out: the share or the number of rows to hold out; a tenth by default.
         size: for images the longer side or (height, width) in pixels, for recordings the length
@@ -179,11 +180,10 @@ def conform(
     >>> len(rows), next(rows.batches(32))["row"].shape
     (180, torch.Size([32, 8, 8]))
     """
-    if (places := _shards(source)) is not None:
-        with _in_a_sentence(places.name):
-            from undiffuse.data.shards.read import conform_shards
-
-            return conform_shards(places, config, progress)
+    files = _files_of_rows(source)
+    if files is not None and not _is_plain(files):
+        with _in_a_sentence(files.name):
+            return conform_files(files, config, progress)
     place = _located(source)
     with _in_a_sentence(_name(source)):
         return kind_of(config).conform(place, config, progress=progress)
@@ -252,8 +252,8 @@ def _located(source: Any) -> Any:
                 _check_regular(file)
                 return path.resolve()
     with _in_a_sentence(_name(source)):
-        if is_remote(source) and (places := find_places(source)) is not None:
-            return places.files[0].fetched()
+        if is_remote(source) and (files := find_files(source)) is not None:
+            return files.files[0].fetched()
         return unwrap(source).source
 
 
@@ -275,15 +275,20 @@ def read(
     if isinstance(source, str) and source in NAMED:
         _check_takes(source, (), reading)
         return NAMED[source](source, seed, progress)
-    if (places := _shards(source, reading)) is not None:
-        with _in_a_sentence(places.name):
-            from undiffuse.data.shards.read import read_shards
+    files = _files_of_rows(source, reading)
+    if files is not None and not _is_plain(files, reading):
+        with _in_a_sentence(files.name):
+            return read_files(files, reading, progress)
+    if files is not None or reading.stream is not None:
+        loaded = _read_plain(source, seed, replace(reading, stream=None), progress)
+        return replace(loaded, decided={"stream": False})
+    return _read_plain(source, seed, reading, progress)
 
-            return read_shards(places, reading, progress)
-    if reading.stream is not None:
-        decided = {"stream": reading.stream}
-        reading = replace(reading, stream=None)
-        return replace(read(source, seed, reading, progress), decided=decided)
+
+def _read_plain(
+    source: Any, seed: int, reading: ReadingOptions, progress: Progress | None
+) -> Loaded:
+    """Return the source as its kind reads it, whole or through a memory map."""
     if is_remote(source):
         return _read_elsewhere(source, reading, progress)
     if isinstance(source, str | os.PathLike):
@@ -299,52 +304,54 @@ def read(
         return replace(loaded, notes=(*given.notes, *loaded.notes)) if given.notes else loaded
 
 
-def _shards(source: Any, reading: ReadingOptions = AS_IT_IS) -> Places | None:
-    """Return the files of rows that a source names, if they are read in pieces; None for others.
-
-    These are .npy and .tar files of a folder, Parquet files that are large, any of the three
-    elsewhere or by a pattern, and whichever of them are to be read as a stream.
+def _files_of_rows(source: Any, reading: ReadingOptions = AS_IT_IS) -> StoredFiles | None:
+    """Return the files that a source names, if all are .npy, Parquet or tar files; None for others.
 
     Raises:
-        InputError: files of other formats are to be read as a stream.
+        InputError: other files are to be read as a stream, or are named by a pattern.
     """
     if isinstance(source, str | os.PathLike) and not is_remote(source):
         path = Path(os.path.expanduser(source))
-        if path.is_dir() and not _holds_shards(path):
-            return _refused(source, reading)
-        if path.is_file() and format_of({suffix_of(path)}) is None:
-            return _refused(source, reading)
-    places = find_places(source)
-    if places is not None:
-        places = of_rows(places)
-    if places is None or format_of(places.suffixes) is None:
-        several = places is not None and (len(places.files) > 1 or isinstance(source, list))
-        if places is not None and several and not Path(places.source).is_dir():
-            found = ", ".join(sorted(one or "no suffix" for one in places.suffixes))
-            raise InputError(
-                f"{places.name}: names {len(places.files):,} files of {found}; give .npy, .parquet "
-                "or .tar files of one format, or a folder on this machine."
-            )
-        return _refused(source, reading)
-    from undiffuse.data.shards.read import streams
-
-    file, folder = Path(places.source).is_file(), Path(places.source).is_dir()
-    array = file and places.suffixes == {".npy"}  # which is read from the disk as it is
-    tables = (file or folder) and places.suffixes <= {".parquet", ".pq"}
-    if array or tables:
-        return places if (reading.stream if array else streams(places, reading.stream)) else None
-    return places
+        one = path.is_file() and format_of({suffix_of(path)}) is None
+        if one or source in NAMED or (path.is_dir() and not _holds_rows(path)):
+            return _not_files(source, reading)
+    files = find_files(source)
+    if files is None:
+        return _not_files(source, reading)
+    files = of_rows(files)
+    if format_of(files.suffixes) is not None:
+        return files
+    if len(files.files) > 1:
+        found = ", ".join(sorted(one or "no suffix" for one in files.suffixes))
+        raise InputError(
+            f"{files.name}: names {len(files.files):,} files of {found}; give .npy, .parquet or "
+            ".tar files of one format, or a folder on this machine."
+        )
+    return _not_files(source, reading)
 
 
-def _refused(source: Any, reading: ReadingOptions) -> None:
+def _not_files(source: Any, reading: ReadingOptions) -> None:
+    """Raise InputError if a source that is none of files of rows is to be read as a stream."""
     if reading.stream:
         raise InputError(
-            f"{_name(source)}: --data.stream is for Parquet, .npy and .tar files, not for this; "
-            "leave it out."
+            f"{_name(source)}: --data.stream is for .npy, Parquet and tar files; leave it out."
         )
 
 
-def _holds_shards(path: Path) -> bool:
+def _is_plain(files: StoredFiles, reading: ReadingOptions = AS_IT_IS) -> bool:
+    """Return whether files of rows are read as other sources are.
+
+    These are a single .npy on this machine, which is read from the disk as it is, and Parquet files
+    here that fit into the memory, unless they are to be read as a stream.
+    """
+    place = Path(files.source)
+    if place.is_file() and files.suffixes == {".npy"}:
+        return not reading.stream
+    tables = place.exists() and files.suffixes <= {".parquet", ".pq"}
+    return tables and not streams(files, reading.stream)
+
+
+def _holds_rows(path: Path) -> bool:
     """Return whether a folder is one of .npy, .tar or Parquet files, whatever few lie beside."""
     files, _ = walk(path)
     kinds = Counter(suffix_of(file) for file in files)
@@ -354,20 +361,11 @@ def _holds_shards(path: Path) -> bool:
     return parquet == rest > 0 or (not rest and bool(kinds[".npy"]) != bool(kinds[".tar"]))
 
 
-def _read_elsewhere(
-    source: str, reading: ReadingOptions, progress: Progress | None
-) -> Loaded:
-    """Read a single file of an object store, from a copy in the cache."""
-    places = find_places(source)
-    assert places is not None
-    if len(places.files) > 1:
-        found = ", ".join(sorted(one or "no suffix" for one in places.suffixes))
-        raise InputError(
-            f"{source}: holds files of {found}; elsewhere than on this machine give .npy, .parquet "
-            "or .tar files of one format, or a single file."
-        )
-    copy = places.files[0].fetched()
-    return replace(_read_path(copy, reading, progress), path=source)
+def _read_elsewhere(source: str, reading: ReadingOptions, progress: Progress | None) -> Loaded:
+    """Read a file of an object store, of which there is a copy in the cache then."""
+    files = find_files(source)
+    assert files is not None
+    return replace(_read_path(files.files[0].fetched(), reading, progress), path=source)
 
 
 def recorded_reading(config: Mapping[str, Any]) -> ReadingOptions:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from undiffuse.data.given import Given, GivenMap
-from undiffuse.data.shards.pieces import Pieces
+from undiffuse.data.stream.pieces import Pieces
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Form, Progress, Rows, Transform
 
@@ -39,12 +39,14 @@ class Stream:
     Args:
         pieces: what is read at once.
         window: rows that are shuffled among each other.
-        sample: rows that columns, sizes and scales are measured on, at most.
+        sample: training rows that scales are measured on, at most.
+        looked: the rows that columns and sizes were found from.
     """
 
     pieces: Pieces
     window: int
     sample: int
+    looked: np.ndarray
 
     def tree(self) -> dict[str, int]:
         """Return what a run records."""
@@ -53,13 +55,11 @@ class Stream:
 
 
 @runtime_checkable
-class Labels(Protocol):
-    """The classes of rows, read where they are indexed."""
+class ByRow(Protocol):
+    """What stands beside rows, such as their classes, read where it is indexed."""
 
-    counts: Sequence[int]  # rows of each class
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Return the classes (n,) int64 of rows (n,)."""
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        """Return it, (n, ...), of the rows at these positions (n,)."""
         ...
 
 
@@ -89,6 +89,7 @@ class Loaded:
         labels: (N,) int64, indices into `classes`, or what has them by number; None if there are
             none.
         classes: names of the classes.
+        counts: how many rows of each class there are; None: as `labels` say.
         given: columns of conditions, a value for each row; in a table the rows hold them too.
         maps: conditions that are whole arrays, one for each row.
         groups: (N,) int64; rows of one group are held out together, or trained on together.
@@ -108,8 +109,9 @@ class Loaded:
     name: str
     path: str | None
     fingerprint: str
-    labels: np.ndarray | Labels | None = None
+    labels: np.ndarray | ByRow | None = None
     classes: tuple[str, ...] = ()
+    counts: Sequence[int] | None = None
     given: tuple[Given, ...] = ()
     maps: tuple[GivenMap, ...] = ()
     groups: np.ndarray | None = None
@@ -170,10 +172,10 @@ class ArrayRows:
 
 
 @final
-class Chosen:
+class SomeRows:
     """Some rows of others.
 
-    >>> Chosen(ArrayRows(np.arange(6)), np.array([4, 2])).take(np.array([1])).tolist()
+    >>> SomeRows(ArrayRows(np.arange(6)), np.array([4, 2])).take(np.array([1])).tolist()
     [2]
     """
 

@@ -6,17 +6,17 @@ the batch of step k on rank r of w takes the positions
 
     (k w + r) B ... (k w + r) B + B - 1,     position q -> row T(Q_{q div n}(q mod n)).
 
-Of rows that are read from many files as they are needed, Q_e shuffles files and then within windows
-(see `shards.pieces`). No order is stored, every batch is a function of (seed, step, rank, world), each epoch meets each
-training row once, and the ranks together see what one rank with a batch of w B would. Whether the
-image at position q is mirrored is a bit that depends on (seed, q); so does by how much a window
-of a recording is moved, where there are few.
+Of rows that are read from many files as they are needed, Q_e shuffles parts of files and then rows
+within windows (see `stream.pieces`). No order is stored, every batch is a function of (seed, step,
+rank, world), each epoch meets each training row once, and the ranks together see what one rank with
+a batch of w B would. Whether the image at position q is mirrored is a bit that depends on (seed,
+q); so does by how much a window of a recording is moved, where there are few.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property, partial
 from itertools import count
 from typing import Any, final
@@ -25,23 +25,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from undiffuse.data.conditions import Conditions, Vectors
+from undiffuse.data.conditions import Conditions, Vectors, VectorsByRow
 from undiffuse.data.conformed import CheckedRows, Conformed
 from undiffuse.data.kind import KINDS
 from undiffuse.data.mirror import Mirrored, mirror, tell_mirrored
 from undiffuse.data.permutation import key
 from undiffuse.data.rows import (
-    Chosen,
+    ByRow,
     Expecting,
-    Labels,
     Loaded,
     Movable,
+    SomeRows,
     as_tensor,
     chunk_indices,
     chunks,
 )
-from undiffuse.data.shards.pieces import SplitByFiles, split_by_files
 from undiffuse.data.split import FEWEST, Split, make_split, split_by_parts
+from undiffuse.data.stream.pieces import SplitByFiles, split_by_files
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
@@ -120,11 +120,14 @@ class Data:
                 "images; leave out --data.mirrored."
             )
 
-    def _conditions(self) -> tuple[Conditions | None, np.ndarray | Vectors | None]:
+    def _conditions(self) -> tuple[Conditions | None, np.ndarray | Vectors | ByRow | None]:
         """The conditions as the training rows measure them, and the vector of every row."""
-        given, maps = self.loaded.given, self.loaded.maps
+        given, maps, stream = self.loaded.given, self.loaded.maps, self.loaded.stream
         if not given and not maps:
             return None, None
+        if stream is not None:
+            asked = Conditions.measure(given, np.flatnonzero(~self.split.holds_out(stream.looked)))
+            return asked, VectorsByRow(asked, self.loaded.rows)
         rows = np.arange(len(self.loaded.rows))
         asked = Conditions.measure(given, rows[~self.split.holds_out(rows)], maps)
         codes = np.zeros((len(rows), 0))
@@ -154,7 +157,7 @@ class Data:
         return self.loaded.classes
 
     @property
-    def labels(self) -> np.ndarray | Labels | None:
+    def labels(self) -> np.ndarray | ByRow | None:
         """The class of every row of the source, (N,) int64, or what has them by number; or None."""
         return self.loaded.labels
 
@@ -291,7 +294,10 @@ class Data:
             **self.loaded.facts,
         }
         if self.labels is not None:
-            tree["classes"] = dict(zip(self.classes, self._counts(self.labels)))
+            counts = self.loaded.counts
+            if counts is None:
+                counts = np.bincount(np.asarray(self.labels), minlength=len(self.classes)).tolist()
+            tree["classes"] = dict(zip(self.classes, counts))
         if self._asked is not None:
             tree["conditions"] = self._asked.describe()
         if self._mirrored or self._pairs is not None:
@@ -328,7 +334,7 @@ class Data:
             "path": self.path,
             "fingerprint": self.fingerprint,
             "rows": len(self.loaded.rows),
-            "reading": self.reading.given | self.loaded.decided,
+            "reading": {**self.reading.given, **self.loaded.decided},
             "split": {"seed": self.seed, "held_out": self.split.wanted},
             "mirrored": self.mirrored,
             **KINDS[self.loaded.kind].describe(self.transform, self.form),
@@ -336,12 +342,6 @@ class Data:
             **({} if self._asked is None else {"conditions": self._asked.tree()}),
             **({} if self.loaded.stream is None else {"stream": self.loaded.stream.tree()}),
         }
-
-    def _counts(self, labels: np.ndarray | Labels) -> Sequence[int]:
-        """How many rows of each class there are."""
-        if isinstance(labels, Labels):
-            return labels.counts
-        return np.bincount(labels, minlength=len(self.classes)).tolist()
 
     @cached_property
     def _room(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -376,7 +376,7 @@ class Data:
         rows = self.loaded.rows
         if isinstance(self.split, SplitByFiles):
             sample = self.split.sample(self.loaded.stream.sample if self.loaded.stream else 0)
-            yield from chunks(Chosen(rows, sample), progress, f"measuring {self.name}")
+            yield from chunks(SomeRows(rows, sample), progress, f"measuring {self.name}")
             return
         for indices in chunk_indices(rows, progress, f"measuring {self.name}"):
             training = indices[~self.split.holds_out(indices)]

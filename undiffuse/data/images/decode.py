@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -34,6 +35,20 @@ LONGEST_SIDE = 64
 
 MOST_FRAMES = 10_000  # of one file
 _FEW_COLOURS = 32  # of a palette, which number classes
+# Pillow lists these among its formats, but they are no images or need another program.
+_NO_IMAGES = {
+    ".pdf",
+    ".eps",
+    ".ps",
+    ".mpg",
+    ".mpeg",
+    ".h5",
+    ".hdf",
+    ".grib",
+    ".bufr",
+    ".emf",
+    ".wmf",
+}
 _LARGE, _LARGE_PIXELS = Lock(), 2**24  # images of more pixels are decoded one at a time
 _ORIENTATION, _SIDEWAYS = (
     0x0112,
@@ -106,8 +121,7 @@ def plan_images(
         )
     if deep and (colour or alpha):
         notes.append(
-            f"{name}: 16-bit images are reduced to 8 bits, "
-            "as others have colour or transparency."
+            f"{name}: 16-bit images are reduced to 8 bits, as others have colour or transparency."
         )
     grey = sum(not header.colour for header in headers.values())
     if colour and grey:
@@ -294,7 +308,11 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
         most = Image.MAX_IMAGE_PIXELS or 0
         raise Unreadable(f"over {most:,} pixels, which may be a decompression bomb") from problem
     except Exception as problem:  # Pillow raises OSError, SyntaxError, ValueError and more
-        tiff = isinstance(problem, UnidentifiedImageError) and isinstance(path, Path) and path.suffix.lower() in _TIFF
+        tiff = (
+            isinstance(problem, UnidentifiedImageError)
+            and isinstance(path, Path)
+            and path.suffix.lower() in _TIFF
+        )
         reason = "damaged, or pixels of a kind that only an array holds: give .npy" if tiff else ""
         raise Unreadable(reason) from problem
 
@@ -396,3 +414,10 @@ def _wide_values(
 def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Return an image that covers the size, cropped; the image itself if it has the size."""
     return image if image.size == size else ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes of all image formats that this Pillow reads."""
+    extensions = Image.registered_extensions()
+    return frozenset(s for s, kind in extensions.items() if kind in Image.OPEN) - _NO_IMAGES

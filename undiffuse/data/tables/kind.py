@@ -115,7 +115,7 @@ class TableKind(Kind):
     ) -> Loaded:
         """Read a table; see `Kind.read`. Refusals name the table and the column.
 
-        Of some rows of a larger one, which is not `whole`, no columns are sought that name each row.
+        In some rows of a larger one, which is not `whole`, no columns that name each are sought.
         """
         need_pyarrow("reading tables")
         from undiffuse.data.tables.identified import find_identifiers, placed

@@ -27,7 +27,8 @@ from PIL import Image
 from undiffuse.atomic import write_json
 from undiffuse.data.decoding import Unreadable
 from undiffuse.data.folder import cache_folder, digest
-from undiffuse.data.shards.places import Place, Places
+from undiffuse.data.images.decode import image_suffixes
+from undiffuse.data.stream.stored import StoredFile, StoredFiles
 from undiffuse.errors import InputError
 from undiffuse.reading import read_json, said
 
@@ -66,13 +67,14 @@ class Format(ABC):
 
     suffixes: ClassVar[tuple[str, ...]]
     expands: ClassVar[float] = 1.0  # memory that all rows take, to the bytes of their files, about
+    sampled: ClassVar[int] = 65_536  # rows that a stream is measured on, at most
 
     @abstractmethod
-    def look(self, place: Place) -> Looked:
+    def look(self, place: StoredFile) -> Looked:
         """Return what a file holds. Raises Unreadable if it is damaged."""
 
     @abstractmethod
-    def read(self, place: Place, start: int, end: int) -> Any:
+    def read(self, place: StoredFile, start: int, end: int) -> Any:
         """Return what a piece between two `ends` holds. Raises InputError."""
 
 
@@ -82,7 +84,7 @@ class NpyFormat(Format):
 
     suffixes = (".npy",)
 
-    def look(self, place: Place) -> Looked:
+    def look(self, place: StoredFile) -> Looked:
         """See `Format`."""
         shape, dtype, offset = self._header(place)
         row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
@@ -93,7 +95,7 @@ class NpyFormat(Format):
         like = {"shape of a row": str(shape[1:]), "type": dtype.newbyteorder("=").name}
         return Looked(tuple(np.diff(ends).tolist()), ends, like, row)
 
-    def read(self, place: Place, start: int, end: int) -> np.ndarray:
+    def read(self, place: StoredFile, start: int, end: int) -> np.ndarray:
         """See `Format`."""
         shape, dtype, offset = self._header(place)
         row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
@@ -101,7 +103,7 @@ class NpyFormat(Format):
         rows = np.frombuffer(content, dtype).reshape(-1, *shape[1:])
         return rows.astype(dtype.newbyteorder("="))
 
-    def _header(self, place: Place) -> tuple[tuple[int, ...], np.dtype, int]:
+    def _header(self, place: StoredFile) -> tuple[tuple[int, ...], np.dtype, int]:
         head = io.BytesIO(place.read(0, min(place.size, 2**16)))
         try:
             version = np.lib.format.read_magic(head)
@@ -115,7 +117,9 @@ class NpyFormat(Format):
             )
         if not shape or (fortran and len(shape) > 1):
             what = "in Fortran order" if shape else "a single number"
-            raise InputError(f"{place.name}: is {what}; save rows along the first axis, in C order.")
+            raise InputError(
+                f"{place.name}: is {what}; save rows along the first axis, in C order."
+            )
         return shape, dtype, head.tell()
 
 
@@ -126,7 +130,7 @@ class ParquetFormat(Format):
     suffixes = (".parquet", ".pq")
     expands = 4.0
 
-    def look(self, place: Place) -> Looked:
+    def look(self, place: StoredFile) -> Looked:
         """See `Format`."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -144,7 +148,7 @@ class ParquetFormat(Format):
         nulls = _nulls(about, kept)
         return Looked(tuple(sizes[i] for i in kept), (*kept, len(sizes)), like, width, nulls=nulls)
 
-    def read(self, place: Place, start: int, end: int) -> Any:
+    def read(self, place: StoredFile, start: int, end: int) -> Any:
         """See `Format`."""
         import pyarrow.parquet as pq
 
@@ -153,7 +157,7 @@ class ParquetFormat(Format):
 
 
 def _nulls(about: Any, kept: list[int]) -> dict[str, int]:
-    """Return each column of a Parquet file that says that values are missing, and where some are."""
+    """Return the columns of a Parquet file of which it says that values are missing, and where."""
     nulls: dict[str, int] = {}
     for piece, group in enumerate(kept):
         for i in range(about.num_columns):
@@ -186,8 +190,9 @@ class TarFormat(Format):
 
     suffixes = (".tar",)
     expands = 4.0
+    sampled = 2048
 
-    def look(self, place: Place) -> Looked:
+    def look(self, place: StoredFile) -> Looked:
         """See `Format`. What was found is kept in the cache: it takes reading the file once."""
         kept = cache_folder() / f"tar-{digest(f'{place.fingerprint()} {_state(place)}')[:24]}.json"
         if (known := _remembered(kept)) is not None:
@@ -227,13 +232,13 @@ class TarFormat(Format):
         write_json(kept, {"version": _INDEX, **vars(found)})
         return found
 
-    def read(self, place: Place, start: int, end: int) -> list[Sample]:
+    def read(self, place: StoredFile, start: int, end: int) -> list[Sample]:
         """See `Format`."""
         content = io.BytesIO(place.read(start, end) + bytes(2 * _BLOCK))
         return [sample for sample, _ in _samples(content) if sample is not None]
 
 
-def _state(place: Place) -> str:
+def _state(place: StoredFile) -> str:
     """What tells that a file here has changed; "" for one elsewhere."""
     about = place.files.info(place.path)
     return f"{about.get('ino', '')} {about.get('mtime', '')}"
@@ -306,13 +311,6 @@ def _label(members: Mapping[str, bytes]) -> str:
     return ""
 
 
-def image_suffixes() -> frozenset[str]:
-    """Return the suffixes of images, from where folders of them have these."""
-    from undiffuse.data.images.kind import ImageKind
-
-    return frozenset(ImageKind().folder_suffixes)
-
-
 FORMATS: tuple[Format, ...] = (NpyFormat(), ParquetFormat(), TarFormat())
 
 
@@ -322,8 +320,8 @@ def format_of(suffixes: set[str]) -> Format | None:
     return next(own, None)
 
 
-def of_rows(places: Places) -> Places:
-    """Return files without the few others, such as a README, that lie beside those of one format."""
+def of_rows(places: StoredFiles) -> StoredFiles:
+    """Return files without others, such as a README, that lie beside those of one format."""
     known = {suffix for one in FORMATS for suffix in one.suffixes}
     kept = tuple(place for place in places.files if place.suffix in known)
     if not kept or len(kept) == len(places.files):

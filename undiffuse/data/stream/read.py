@@ -17,9 +17,11 @@ likewise what the sample shows.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, final
 
 import numpy as np
@@ -37,13 +39,12 @@ from undiffuse.data.images.decode import (
     read_image,
     read_image_header,
 )
-from undiffuse.data.images.kind import model_images, pixels_of
+from undiffuse.data.images.files import model_images, pixels_of
 from undiffuse.data.kind import KINDS, kind_of
 from undiffuse.data.rows import ArrayRows, Loaded, Stream, fingerprint
-from undiffuse.data.shards.formats import Looked, Sample, format_of
-from undiffuse.data.shards.pieces import spread
-from undiffuse.data.shards.places import Place, Places
-from undiffuse.data.shards.rows import (
+from undiffuse.data.stream.formats import Looked, Sample, format_of
+from undiffuse.data.stream.pieces import some_of
+from undiffuse.data.stream.rows import (
     MOST_BAD,
     ArrayBlock,
     Block,
@@ -55,6 +56,7 @@ from undiffuse.data.shards.rows import (
     Shards,
     totals,
 )
+from undiffuse.data.stream.stored import StoredFile, StoredFiles
 from undiffuse.data.tables.form import TableForm, need_pyarrow
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
@@ -62,29 +64,28 @@ from undiffuse.options import AS_IT_IS, ReadingOptions
 from undiffuse.room import memory
 
 SHARE = 4  # of the memory that data which are not streamed take, at most: 1/4
-SAMPLE_ROWS, SAMPLE_BYTES = 65_536, 16 * 2**20  # that a stream is measured on, at most
+SAMPLE = 16 * 2**20  # bytes of rows that a stream is measured on, at most
 WINDOW = 16 * 2**20  # bytes of rows that are shuffled among each other, about
 _FEWEST_PIECES = 4  # in a window, on average
-_LOOKED_AHEAD, _AHEAD = 16, 64  # files that are looked at, and images that wait in memory
-_TAKES = {"npy": ("axes",), "parquet": ("drop", "keep", "types", "rules", "rule"), "tar": ("size",)}
+_TOGETHER = 16  # files that are looked at
+_TAKES = {
+    ".npy": ("axes",),
+    ".parquet": ("drop", "keep", "types", "rules", "rule", "condition"),
+    ".tar": ("size",),
+}  # options that files are read by
 
-Make = Callable[[Any, Place], Block]
+Make = Callable[[Any, StoredFile], Block]
 
 
-def is_sharded(places: Places) -> bool:
-    """Return whether these are files of rows of one format: .npy, .tar or Parquet."""
-    return format_of(places.suffixes) is not None
-
-
-def streams(places: Places, asked: bool | None) -> bool:
+def streams(places: StoredFiles, asked: bool | None) -> bool:
     """Return whether files are read as a stream: as asked, or if they are large."""
     own = format_of(places.suffixes)
     assert own is not None
     return own.expands * places.size > memory() / SHARE if asked is None else asked
 
 
-def read_shards(
-    places: Places, reading: ReadingOptions = AS_IT_IS, progress: Progress | None = None
+def read_files(
+    places: StoredFiles, reading: ReadingOptions = AS_IT_IS, progress: Progress | None = None
 ) -> Loaded:
     """Return the rows of files as data.
 
@@ -104,11 +105,11 @@ def read_shards(
     if streamed and len(pieces.sizes) < 2 and reading.stream is None:
         streamed = False
     row_bytes = max(one.row_bytes for one in shards.looked) or 1
-    most = int(np.clip(SAMPLE_BYTES // row_bytes, 256, SAMPLE_ROWS))
+    most = int(np.clip(SAMPLE // row_bytes, 256, shards.format.sampled))
     count = len(pieces) if not streamed else min(len(pieces), most)
     numbers = np.arange(len(pieces))
     if streamed:
-        numbers = spread(pieces, np.arange(len(pieces.sizes)), count, 0)
+        numbers = some_of(pieces, np.arange(len(pieces.sizes)), count, 0)
     contents = _contents(shards, numbers, progress)
     loaded, make = _MAKERS[_what(shards)](shards, contents, reading, not streamed, progress)
     notes = (*places.notes, *notes, *loaded.notes)
@@ -122,23 +123,26 @@ def read_shards(
     classes, labels = loaded.classes, None
     if classes:
         counts = totals(shards.looked)
-        labels = ShardLabels(rows, [counts.get(name, 0) for name in classes])
+        labels = ShardLabels(rows)
+        shared["counts"] = [counts.get(name, 0) for name in classes]
     said = (
-        f"{shards.name}: {_gib(places.size)} in {len(shards.places):,} files are a stream: rows are "
-        f"read as they are needed, shuffled by file and within {window:,} rows; what rows hold is "
-        f"measured on {len(numbers):,} of {len(pieces):,}, and samples have no value that these "
-        "do not have; --data.stream false reads all."
+        f"{shards.name}: {_gib(places.size)} in {len(shards.places):,} files are a stream: rows "
+        f"are read as they are needed, shuffled by file and within {window:,} rows, and what they "
+        f"hold is measured on {len(numbers):,} of {len(pieces):,}: a category or a range that "
+        "these do not show is in no sample; --data.stream false reads all."
     )
     shared |= {"notes": (said, *shared["notes"]), "labels": labels, "rows": rows}
     tables = isinstance(loaded.form, TableForm)
     shared["names"] = range(1, len(pieces) + 1) if tables else ShardNames(shards)
     facts = {**loaded.facts, **({"rows": len(pieces)} if tables else {})}
     facts["streamed"] = f"{len(shards.places):,} files, measured on {len(numbers):,} rows"
-    stream = Stream(pieces, window, most)
+    stream = Stream(pieces, window, most, numbers)
     return replace(loaded, **shared, stream=stream, fingerprint=_print_of(places), facts=facts)
 
 
-def look_at(places: Places, progress: Progress | None = None) -> tuple[Shards, tuple[str, ...]]:
+def look_at(
+    places: StoredFiles, progress: Progress | None = None
+) -> tuple[Shards, tuple[str, ...]]:
     """Return what files hold, without those that are damaged, and notes on these.
 
     Raises:
@@ -146,12 +150,12 @@ def look_at(places: Places, progress: Progress | None = None) -> tuple[Shards, t
     """
     own, name = format_of(places.suffixes), places.name
     assert own is not None
-    found: list[tuple[Place, Looked]] = []
+    found: list[tuple[StoredFile, Looked]] = []
     failed: dict[str, str] = {}
     lost = 0
     what = f"indexing {name}"
     for i, looked in for_each(
-        places.files, own.look, ahead=_LOOKED_AHEAD, progress=progress, what=what
+        places.files, own.look, ahead=_TOGETHER, progress=progress, what=what
     ):
         place = places.files[i]
         if isinstance(looked, Unreadable):
@@ -193,8 +197,8 @@ def _check_alike(shards: Shards) -> None:
                 )
 
 
-def conform_shards(
-    places: Places, config: Mapping[str, Any], progress: Progress | None = None
+def conform_files(
+    places: StoredFiles, config: Mapping[str, Any], progress: Progress | None = None
 ) -> Conformed:
     """Return the rows of files in the stored type of a run, read as they are needed.
 
@@ -205,7 +209,7 @@ def conform_shards(
     kind = kind_of(config)
     form = kind.restore(config)[1]
 
-    def make(content: Any, place: Place) -> Conformed:
+    def make(content: Any, place: StoredFile) -> Conformed:
         if _what(shards) == "tables":
             from undiffuse.data.tables.opened import TableSource
 
@@ -230,10 +234,10 @@ def conform_shards(
     )
 
 
-def _print_of(places: Places) -> str:
+def _print_of(places: StoredFiles) -> str:
     """A name for the names, sizes and ends of files."""
-    with ThreadPoolExecutor(_LOOKED_AHEAD) as pool:
-        return digest("".join(pool.map(Place.fingerprint, places.files)))[:16]
+    with ThreadPoolExecutor(_TOGETHER) as pool:
+        return digest("".join(pool.map(StoredFile.fingerprint, places.files)))[:16]
 
 
 def _gib(size: float) -> str:
@@ -248,14 +252,14 @@ def _what(shards: Shards) -> str:
     return "images" if shards.looked[0].like["a sample"] == "images" else "tar arrays"
 
 
-def _check_takes(places: Places, reading: ReadingOptions) -> None:
+def _check_takes(places: StoredFiles, reading: ReadingOptions) -> None:
     """Raise InputError for an option that the files are not read by."""
     own = format_of(places.suffixes)
     assert own is not None
-    taken = (*_TAKES[own.suffixes[0].lstrip(".")], "stream")
+    taken = (*_TAKES[own.suffixes[0]], "stream")
     for option in reading.given:
         if option not in taken:
-            word = option if option == "condition" else f"data.{option}"
+            word = option if option == "condition" else f"data.{option.replace('_', '-')}"
             raise InputError(
                 f"{places.name}: --{word} is not for {own.suffixes[0]} files that are read in "
                 "pieces; leave it out."
@@ -312,7 +316,7 @@ def _from_tar_arrays(
     loaded = from_array(array, name=shards.name, labels=labels, classes=classes, progress=progress)
     inner = _ArrayMaker.of(array, loaded)
 
-    def make(content: Any, place: Place) -> Block:
+    def make(content: Any, place: StoredFile) -> Block:
         block = inner(_arrays_in(content, array.shape[1:], array.dtype, place.name), place)
         block.labels = _index(content, classes) if classes else None
         return block
@@ -339,7 +343,7 @@ def _from_images(
     target, notes = plan_images(shards.name, files, headers, reading.size)
     classes = _classes(shards)
 
-    def make(content: Any, place: Place) -> Block:
+    def make(content: Any, place: StoredFile) -> Block:
         return _ImageBlock(content, target, classes, place.name)
 
     block = _ImageBlock(samples, target, classes, shards.name)
@@ -394,7 +398,7 @@ def _from_tables(
     form = loaded.form
     assert isinstance(form, TableForm)
 
-    def make(content: Any, place: Place) -> Block:
+    def make(content: Any, place: StoredFile) -> Block:
         rows, bad = codes_in(TableSource(content, place.name), form)
         return ArrayBlock(rows, bad, None, place.name)
 
@@ -443,15 +447,16 @@ class _ArrayMaker:
         axes = loaded.form.axes if isinstance(loaded.form, ArrayForm) else ""
         if array.dtype.kind != "f":
             return cls(frozenset(), axes)
-        return cls(frozenset(channels_of(np.isnan(array).any(0), axes)), axes)
+        return cls(frozenset(channels_of(np.asarray(np.isnan(array).any(0)), axes)), axes)
 
-    def __call__(self, rows: np.ndarray, place: Place) -> ArrayBlock:
+    def __call__(self, rows: np.ndarray, place: StoredFile) -> ArrayBlock:
         bad = np.zeros(len(rows), bool)
         if rows.dtype.kind == "f" and not np.isfinite(rows).all():
             odd = np.isinf(rows)
             missing = by_channel(np.isnan(rows), self.axes)
             missing[:, sorted(self.gaps)] = False
-            bad = odd.reshape(len(rows), -1).any(1) | missing.reshape(len(rows), -1).any(1)
+            bad |= odd.reshape(len(rows), -1).any(1)
+            bad |= missing.reshape(len(rows), -1).any(1)
         return ArrayBlock(rows, bad, None, place.name)
 
 
@@ -468,29 +473,30 @@ class _ImageBlock:
 
     def take(self, places: np.ndarray) -> tuple[np.ndarray, int]:
         """See `Block`."""
-        wanted = places.tolist()
         images: list[np.ndarray] = []
-        for i, image in for_each(wanted, self._decoded, ahead=_AHEAD):
-            following = wanted[i]
+        for place, image in zip(places.tolist(), _decoders().map(self._attempted, places.tolist())):
+            following = place
             while isinstance(image, Unreadable):
                 self._bad.add(following)
                 if len(self._bad) == len(self._samples):
                     raise InputError(f"{self._name}: no image of a part of it decodes; remove it.")
                 following = (following + 1) % len(self._samples)
-                image = _attempted(self._decoded, following)
+                image = self._attempted(following)
             images.append(image)
         pixels = np.stack(images)
         return (pixels[..., 0] if pixels.shape[-1] == 1 else pixels), len(self._bad)
 
-    def _decoded(self, place: int) -> np.ndarray:
-        return read_image(io.BytesIO(self._samples[place].content), self._target)[0]
+    def _attempted(self, place: int) -> np.ndarray | Unreadable:
+        try:
+            return read_image(io.BytesIO(self._samples[place].content), self._target)[0]
+        except Unreadable as problem:
+            return problem
 
 
-def _attempted(work: Callable[[int], np.ndarray], place: int) -> np.ndarray | Unreadable:
-    try:
-        return work(place)
-    except Unreadable as problem:
-        return problem
+@cache
+def _decoders() -> ThreadPoolExecutor:
+    """What decodes images in parallel."""
+    return ThreadPoolExecutor(min(32, os.cpu_count() or 1), thread_name_prefix="images")
 
 
 def _decoded(samples: list[Sample], target: PixelFormat) -> np.ndarray:

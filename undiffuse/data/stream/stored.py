@@ -5,7 +5,7 @@
     s3://bucket/{000..099}.tar     numbers with leading zeros, or {a,b,c}, as a shell has them
     [path, path, ...]              in Python
 
-Places with :// are opened by fsspec, with whatever credentials the environment holds for it.
+StoredFiles with :// are opened by fsspec, with whatever credentials the environment holds for it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def is_remote(source: Any) -> bool:
 
 @final
 @dataclass(frozen=True)
-class Place:
+class StoredFile:
     """A file.
 
     Args:
@@ -67,7 +67,7 @@ class Place:
     def read(self, start: int = 0, end: int | None = None) -> bytes:
         """Return the bytes from `start` to `end`. Raises InputError if they are not there."""
         end = self.size if end is None else end
-        with refusals(self.name):
+        with store_refusals(self.name):
             content = self.files.cat_file(self.path, start=start, end=end)
         if len(content) != end - start:
             raise InputError(
@@ -79,7 +79,7 @@ class Place:
     @contextmanager
     def opened(self) -> Iterator[Any]:
         """Give the open file; what goes wrong with reading it inside is an InputError."""
-        with refusals(self.name), self.files.open(self.path, "rb") as stream:
+        with store_refusals(self.name), self.files.open(self.path, "rb") as stream:
             yield stream
 
     def fingerprint(self) -> str:
@@ -96,7 +96,7 @@ class Place:
         if not copy.exists():
             folder.mkdir(parents=True, exist_ok=True)
             unfinished = folder / f".{os.getpid()}"
-            with refusals(self.name):
+            with store_refusals(self.name):
                 self.files.get_file(self.path, str(unfinished))
             os.replace(unfinished, copy)
         return copy
@@ -104,7 +104,7 @@ class Place:
 
 @final
 @dataclass(frozen=True)
-class Places:
+class StoredFiles:
     """The files that a source names, in the order of their names.
 
     Args:
@@ -116,7 +116,7 @@ class Places:
 
     name: str
     source: str
-    files: tuple[Place, ...]
+    files: tuple[StoredFile, ...]
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -130,7 +130,7 @@ class Places:
         return sum(place.size for place in self.files)
 
 
-def find_places(source: Any) -> Places | None:
+def find_files(source: Any) -> StoredFiles | None:
     """Return the files that a path, a pattern, a place or a list of these names; None for others.
 
     Raises:
@@ -141,7 +141,7 @@ def find_places(source: Any) -> Places | None:
             return None
         texts = [_absolute(os.fspath(one)) for one in source]
         if any("," in text or "{" in text for text in texts):
-            raise InputError("data: the path of a file in a list has a comma or a brace; rename it.")
+            raise InputError("data: the path of a file in a list has a comma or brace; rename it.")
         source = texts[0] if len(texts) == 1 else "{" + ",".join(texts) + "}"
     if not isinstance(source, str | os.PathLike) or not os.fspath(source):
         return None
@@ -151,14 +151,14 @@ def find_places(source: Any) -> Places | None:
         if not os.path.exists(text) and not (_expandable(text) or _PATTERN.search(text)):
             return None
     texts = _expanded(text)
-    with refusals(text):
+    with store_refusals(text):
         found = [one for part in texts for one in _listed(part, exact=len(texts) > 1)]
     if not found:
         raise InputError(f"{text}: names no file; check it.")
     below = _common([path for _, path, _ in found])
-    places = [Place(files, path, path[below:], size) for files, path, size in found]
+    places = [StoredFile(files, path, path[below:], size) for files, path, size in found]
     places.sort(key=lambda place: place.name)
-    return Places(_called(text), text, tuple(places))
+    return StoredFiles(_called(text), text, tuple(places))
 
 
 def _absolute(text: str) -> str:
@@ -192,7 +192,7 @@ def _expanded(text: str) -> list[str]:
     if found.re is _NUMBERS:
         first, last = found[1], found[2]
         if not 0 <= int(last) - int(first) < _MOST:
-            raise InputError(f"{text}: {found[0]} stands for no files, or for too many; correct it.")
+            raise InputError(f"{text}: {found[0]} stands for no files, or too many; correct it.")
         parts = [f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1)]
     else:
         parts = found[1].split(",")
@@ -225,11 +225,11 @@ def _common(paths: Sequence[str]) -> int:
     """The length of the folders that all paths have in common."""
     if len(paths) == 1:
         return paths[0].rfind("/") + 1
-    return os.path.commonprefix(list(paths)).rfind("/") + 1
+    return len(os.path.commonpath([os.path.dirname(path) for path in paths]).rstrip("/")) + 1
 
 
 @contextmanager
-def refusals(what: str) -> Iterator[None]:
+def store_refusals(what: str) -> Iterator[None]:
     """Say in a sentence on `what` why a place cannot be read."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Rows by number from pieces of files: read when they are needed, or shortly before, then forgotten.
+"""Rows by number from pieces of files: read when they are needed or shortly before, then forgotten.
 
 `CachedPieces` holds what was read last and reads ahead in a thread what is expected next: about two
 windows of rows in all, however many there are. A `Block` is what one piece holds as rows.
@@ -18,15 +18,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar, final
+from typing import Any, Generic, Protocol, TypeVar, final, runtime_checkable
 
 import numpy as np
 
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.decoding import Unreadable
-from undiffuse.data.shards.formats import Format, Looked
-from undiffuse.data.shards.pieces import Pieces, sizes_of
-from undiffuse.data.shards.places import Place
+from undiffuse.data.stream.formats import Format, Looked
+from undiffuse.data.stream.pieces import Pieces, sizes_of
+from undiffuse.data.stream.stored import StoredFile
 from undiffuse.errors import InputError
 
 MOST_BAD = 0.01  # of all rows, or of all bytes
@@ -50,7 +50,7 @@ class Shards:
 
     name: str
     format: Format
-    places: tuple[Place, ...]
+    places: tuple[StoredFile, ...]
     looked: tuple[Looked, ...]
 
     @cached_property
@@ -63,7 +63,7 @@ class Shards:
         """The number of the first piece of each file."""
         return np.cumsum([0, *(len(one.sizes) for one in self.looked)])
 
-    def place_of(self, piece: int) -> Place:
+    def place_of(self, piece: int) -> StoredFile:
         """Return the file that a piece is of."""
         return self.places[int(self.pieces.files[piece])]
 
@@ -80,6 +80,7 @@ class Shards:
             ) from problem
 
 
+@runtime_checkable
 class Block(Protocol):
     """The rows of a piece."""
 
@@ -132,7 +133,7 @@ class CachedPieces(Generic[Held]):
         room: rows that are kept; as many again are read ahead.
     """
 
-    def __init__(self, shards: Shards, make: Callable[[Any, Place], Held], room: int) -> None:
+    def __init__(self, shards: Shards, make: Callable[[Any, StoredFile], Held], room: int) -> None:
         self._shards, self._make = shards, make
         sizes = shards.pieces.sizes
         self._room = room + 2 * int(sizes.max())
@@ -195,7 +196,7 @@ class CachedPieces(Generic[Held]):
             del self._held[piece]
 
 
-def _read(shards: Shards, make: Callable[[Any, Place], Held], piece: int) -> Held:
+def _read(shards: Shards, make: Callable[[Any, StoredFile], Held], piece: int) -> Held:
     return make(shards.read(piece), shards.place_of(piece))
 
 
@@ -209,7 +210,7 @@ class ShardRows:
         room: rows that are kept in memory.
     """
 
-    def __init__(self, shards: Shards, make: Callable[[Any, Place], Block], room: int) -> None:
+    def __init__(self, shards: Shards, make: Callable[[Any, StoredFile], Block], room: int) -> None:
         self.shards = shards
         self.blocks = CachedPieces(shards, make, room)
         self._bad: dict[int, int] = {}  # of each piece that has been read
@@ -282,15 +283,14 @@ class ShardRows:
 
 @final
 class ShardLabels:
-    """The classes of rows, read where they are indexed; see `rows.Labels`."""
+    """The classes of rows, read where they are indexed; see `ByRow`."""
 
-    def __init__(self, rows: ShardRows, counts: Sequence[int]) -> None:
-        self.counts = counts
+    def __init__(self, rows: ShardRows) -> None:
         self._rows = rows
 
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Return the classes (n,) int64 of rows (n,)."""
-        return self._rows.labels(rows)
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        """Return the classes (n,) int64 of the rows at these positions (n,)."""
+        return self._rows.labels(index)
 
 
 @final
@@ -325,7 +325,9 @@ class ConformedPieces:
         room: rows that are kept in memory.
     """
 
-    def __init__(self, shards: Shards, make: Callable[[Any, Place], Conformed], room: int) -> None:
+    def __init__(
+        self, shards: Shards, make: Callable[[Any, StoredFile], Conformed], room: int
+    ) -> None:
         self._blocks = CachedPieces(shards, make, room)
         self._pieces = shards.pieces
 
@@ -363,9 +365,9 @@ class EachOf:
     def __init__(self, rows: ConformedPieces, name: str) -> None:
         self._rows, self._name = rows, name
 
-    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
         """Return those of some rows."""
-        return self._rows.each(np.asarray(indices), self._name)
+        return self._rows.each(index, self._name)
 
 
 def totals(looked: Sequence[Looked]) -> Mapping[str, int]:

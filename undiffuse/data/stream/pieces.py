@@ -60,7 +60,7 @@ class Pieces:
         return piece, rows - self.starts[piece]
 
 
-def spread(pieces: Pieces, chosen: np.ndarray, n: int, *words: int) -> np.ndarray:
+def some_of(pieces: Pieces, chosen: np.ndarray, n: int, *words: int) -> np.ndarray:
     """Return about `n` rows of some pieces, evenly spaced in 32 of them or more; all if fewer.
 
     Args:
@@ -168,7 +168,7 @@ class SplitByFiles:
         self._seed = seed
         self._training = Shuffled(pieces, np.flatnonzero(~self._outside), window)
         outside = np.flatnonzero(self._outside)
-        some = spread(pieces, outside, max(wanted, MOST_HELD_OUT), seed)
+        some = some_of(pieces, outside, max(wanted, MOST_HELD_OUT), seed)
         self._held_out = some[permute(np.arange(len(some)), len(some), key(_ORDER, seed))]
         self.n_held_out, self.n_training = len(some), self._training.n
         self.n_test = 0
@@ -177,8 +177,9 @@ class SplitByFiles:
         said = f"{name}: held out are {count:,} of {len(names):,} files"
         if alone:
             said = f"{name}: is one file, of which {count:,} of {len(names):,} parts are held out"
-        some_of = f"; figures take {len(some):,} of their {total:,} rows" * (len(some) < total)
-        self.notes: tuple[str, ...] = (f"{said}{some_of}.",)
+        if len(some) < total:
+            said += f"; figures take {len(some):,} of their {total:,} rows"
+        self.notes: tuple[str, ...] = (f"{said}.",)
 
     def held_out(self, positions: np.ndarray) -> np.ndarray:
         """See `Split`."""
@@ -202,7 +203,7 @@ class SplitByFiles:
 
     def sample(self, n: int) -> np.ndarray:
         """Return about `n` training rows, in the order of the files: those that are measured."""
-        return spread(self._pieces, self._training.chosen, n, self._seed)
+        return some_of(self._pieces, self._training.chosen, n, self._seed)
 
 
 def split_by_files(
