@@ -39,19 +39,18 @@ class Stream:
     Args:
         pieces: what is read at once.
         window: rows that are shuffled among each other.
-        sample: training rows that scales are measured on, at most.
-        looked: the rows that columns and sizes were found from.
+        looked: the rows that all that is measured is measured on: columns and sizes on all of them,
+            scales on those that are trained on.
     """
 
     pieces: Pieces
     window: int
-    sample: int
     looked: np.ndarray
 
     def tree(self) -> dict[str, int]:
         """Return what a run records."""
         files = len(np.unique(self.pieces.files))
-        return {"files": files, "window": self.window, "sample": self.sample}
+        return {"files": files, "window": self.window, "sample": len(self.looked)}
 
 
 @runtime_checkable

@@ -41,7 +41,7 @@ from undiffuse.data.rows import (
     chunks,
 )
 from undiffuse.data.split import FEWEST, Split, make_split, split_by_parts
-from undiffuse.data.stream.pieces import SplitByFiles, split_by_files
+from undiffuse.data.stream.pieces import split_by_files
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
@@ -373,10 +373,10 @@ class Data:
 
     def _training_chunks(self, progress: Progress | None) -> Iterator[np.ndarray]:
         """Yield the training rows in the order of the source: a file is read from front to back."""
-        rows = self.loaded.rows
-        if isinstance(self.split, SplitByFiles):
-            sample = self.split.sample(self.loaded.stream.sample if self.loaded.stream else 0)
-            yield from chunks(SomeRows(rows, sample), progress, f"measuring {self.name}")
+        rows, stream = self.loaded.rows, self.loaded.stream
+        if stream is not None:
+            training = stream.looked[~self.split.holds_out(stream.looked)]
+            yield from chunks(SomeRows(rows, training), progress, f"measuring {self.name}")
             return
         for indices in chunk_indices(rows, progress, f"measuring {self.name}"):
             training = indices[~self.split.holds_out(indices)]

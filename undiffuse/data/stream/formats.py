@@ -56,7 +56,7 @@ class Looked:
     sizes: tuple[int, ...]
     ends: tuple[int, ...]
     like: Mapping[str, str]
-    row_bytes: float
+    row_bytes: int
     classes: Mapping[str, int] = field(default_factory=dict)
     bad: int = 0
     nulls: Mapping[str, int] = field(default_factory=dict)
@@ -144,7 +144,7 @@ class ParquetFormat(Format):
         sizes = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
         kept = [i for i, size in enumerate(sizes) if size]
         like = {f"column {one.name}": str(one.type) for one in schema}
-        width = 8.0 * max(len(schema), 1)
+        width = 8 * max(len(schema), 1)
         nulls = _nulls(about, kept)
         return Looked(tuple(sizes[i] for i in kept), (*kept, len(sizes)), like, width, nulls=nulls)
 
@@ -197,6 +197,8 @@ class TarFormat(Format):
         kept = cache_folder() / f"tar-{digest(f'{place.fingerprint()} {_state(place)}')[:24]}.json"
         if (known := _remembered(kept)) is not None:
             return known
+        if place.read(max(0, place.size - _BLOCK)).strip(b"\0"):
+            raise Unreadable("cut short: its end is missing")
         sizes, ends, labels, bad, kinds = [], [0], Counter[str](), 0, Counter[str]()
         good, last = 0, 0
         try:
@@ -224,9 +226,10 @@ class TarFormat(Format):
             ends.append(last)
         if not kinds and not bad:
             raise Unreadable("holds no images and no .npy")
-        like = {"a sample": "arrays" if kinds.most_common(1)[0][0] == ".npy" else "images"}
+        arrays = kinds.most_common(1)[:1] == [(".npy", kinds[".npy"])] and bool(kinds[".npy"])
+        like = {"a sample": "arrays" if arrays else "images"}
         like["its class"] = "given" if any(labels) else "not given"
-        row_bytes = last / max(sum(sizes) + bad, 1)
+        row_bytes = last // max(sum(sizes) + bad, 1)
         found = Looked(tuple(sizes), tuple(ends), like, row_bytes, dict(labels), bad)
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, {"version": _INDEX, **vars(found)})

@@ -201,10 +201,6 @@ class SplitByFiles:
         """See `Split`."""
         return self
 
-    def sample(self, n: int) -> np.ndarray:
-        """Return about `n` training rows, in the order of the files: those that are measured."""
-        return some_of(self._pieces, self._training.chosen, n, self._seed)
-
 
 def split_by_files(
     pieces: Pieces, wanted: float | int | None, seed: int, window: int, name: str

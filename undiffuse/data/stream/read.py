@@ -136,7 +136,7 @@ def read_files(
     shared["names"] = range(1, len(pieces) + 1) if tables else ShardNames(shards)
     facts = {**loaded.facts, **({"rows": len(pieces)} if tables else {})}
     facts["streamed"] = f"{len(shards.places):,} files, measured on {len(numbers):,} rows"
-    stream = Stream(pieces, window, most, numbers)
+    stream = Stream(pieces, window, numbers)
     return replace(loaded, **shared, stream=stream, fingerprint=_print_of(places), facts=facts)
 
 
@@ -240,7 +240,7 @@ def _print_of(places: StoredFiles) -> str:
         return digest("".join(pool.map(StoredFile.fingerprint, places.files)))[:16]
 
 
-def _gib(size: float) -> str:
+def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
