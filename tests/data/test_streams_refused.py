@@ -94,6 +94,18 @@ def test_what_is_no_file_of_rows_is_refused_in_a_sentence(tmp_path):
     assert "never unpickled" in refused(folder)
 
 
+@pytest.mark.parametrize("out", ["s3://bucket/run", "memory://run", "gs://b/x.npy"])
+def test_nothing_is_written_to_a_store(out, tmp_path, monkeypatch):
+    from undiffuse.cli.verb import free_place
+    from undiffuse.training.checkpoint import RunFolder
+
+    monkeypatch.chdir(tmp_path)
+    for claim in (RunFolder.claim, lambda place: free_place(place, overwrite=False)):
+        with pytest.raises(InputError, match="is not on this machine"):
+            claim(out)
+    assert not list(tmp_path.iterdir())
+
+
 def _has(name):
     import importlib.util
 

@@ -17,10 +17,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from glob import glob
 from pathlib import Path
 from typing import Any, final
 
-from undiffuse.data.folder import cache_folder
+from undiffuse.data.folder import cache_folder, walk
 from undiffuse.errors import InputError
 from undiffuse.reading import said
 
@@ -205,7 +206,11 @@ def _listed(text: str, *, exact: bool) -> Iterator[tuple[Any, str, int]]:
     from fsspec.core import url_to_fs
 
     files, path = url_to_fs(text)
-    if _PATTERN.search(path) and not (files.protocol == "file" and os.path.exists(path)):
+    if not is_remote(text):
+        for name in _here(path):
+            yield files, name, os.path.getsize(name)
+        return
+    if _PATTERN.search(path):
         found = files.glob(path, detail=True)
     else:
         about = files.info(path)
@@ -219,6 +224,17 @@ def _listed(text: str, *, exact: bool) -> Iterator[tuple[Any, str, int]]:
         if about["type"] == "file" and not (hidden and len(found) > 1):
             size = about.get("size")
             yield files, name, int(files.info(name)["size"] if size is None else size)
+
+
+def _here(path: str) -> list[str]:
+    """The files of a folder or of a pattern on this machine; a file itself."""
+    if os.path.isdir(path):
+        found = [str(file) for file in walk(Path(path))[0]]
+        own = [file for file in found if "/_" not in file[len(path) :]]
+        return own or found
+    if os.path.exists(path) or not _PATTERN.search(path):
+        return [path]
+    return sorted(file for file in glob(path, recursive=True) if os.path.isfile(file))
 
 
 def _common(paths: Sequence[str]) -> int:
