@@ -313,6 +313,7 @@ def _files_of_rows(source: Any, reading: ReadingOptions = AS_IT_IS) -> StoredFil
     if isinstance(source, str | os.PathLike) and not is_remote(source):
         path = Path(os.path.expanduser(source))
         one = path.is_file() and format_of({suffix_of(path)}) is None
+        one = one or (path.exists() and not path.is_file() and not path.is_dir())
         if one or source in NAMED or (path.is_dir() and not _holds_rows(path)):
             return _not_files(source, reading)
     files = find_files(source)
