@@ -211,3 +211,33 @@ def test_one_file_holds_out_parts_of_itself(tmp_path, monkeypatch):
     write_files(tmp_path / "y", "parquet", (100,), group=100)
     with pytest.raises(InputError, match="one file of one part"):
         load(tmp_path / "y", stream=True)
+
+
+def test_the_next_window_is_read_before_it_is_asked_for(tmp_path, monkeypatch):
+    """What is read after one batch is more than it holds, and is no more than two windows."""
+    folder = write_files(tmp_path / "x", "npy", (200, 200, 200, 200))
+    monkeypatch.setattr(formats, "PIECE", 80)
+    monkeypatch.setattr(reading, "WINDOW", 400)
+    data = load(folder, stream=True)
+    rows, window = data.loaded.rows, data.loaded.stream.window
+    order = data.split.shuffled(np.arange(2 * window), np.zeros(2 * window, int), 3)
+    pieces = data.loaded.stream.pieces.locate(order)[0]
+    begun, read = set(), formats.NpyFormat.read
+
+    def recorded(self, place, start, end):
+        begun.add((place.name, start))
+        return read(self, place, start, end)
+
+    monkeypatch.setattr(formats.NpyFormat, "read", recorded)
+    next(data.batches(8, seed=3))
+    rows.blocks._pool.shutdown(wait=True)
+    soon, first = ({begin_of(data, p) for p in some} for some in (pieces, pieces[:window]))
+    assert len(begun & (soon - first)) > 2
+    assert len(begun) <= len(soon) + 3  # one more is begun at each end
+
+
+def begin_of(data, piece):
+    """The file of a piece, and the number of its first row there."""
+    pieces, shards = data.loaded.stream.pieces, data.loaded.rows.shards
+    first = shards.firsts[pieces.files[piece]]
+    return shards.place_of(piece).name, int(pieces.starts[piece] - pieces.starts[first])
