@@ -9,8 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-# 400 MB of sampling on many machines, clients of object stores, dashboards that need an account or a
-# server, a library of models, and all at once
+# 400 MB of sampling on many machines, clients of object stores, dashboards that need an account or
+# a server, a library of models, and all at once
 LEFT_OUT = {"cluster", "remote", "wandb", "mlflow", "diffusers", "all"}
 
 root = Path(__file__).parent.parent

@@ -74,6 +74,6 @@ def test_wrong_credentials_are_one_sentence(bucket, monkeypatch):
             raise PermissionError("Access Denied")
 
     place = StoredFile(Refusing(), "rows/x.npy", "x.npy", 10)
-    with pytest.raises(InputError, match="you may not read it .Access Denied.; check its perm"):
+    with pytest.raises(InputError, match=r"you may not read it \(Access Denied\); check its perm"):
         place.read()
     assert np.isfinite(load(bucket / "npy").loaded.rows.take(np.arange(3))).all()
