@@ -9,9 +9,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-# 400 MB of sampling on many machines, dashboards that need an account or a server, a library of
-# models, and all at once
-LEFT_OUT = {"cluster", "wandb", "mlflow", "diffusers", "all"}
+# 400 MB of sampling on many machines, clients of object stores, dashboards that need an account or
+# a server, a library of models, and all at once
+LEFT_OUT = {"cluster", "remote", "wandb", "mlflow", "diffusers", "all"}
 
 root = Path(__file__).parent.parent
 tables = tomllib.loads((root / "pyproject.toml").read_text())

@@ -347,6 +347,14 @@ class SourceOptions:
         Doc('Tables: comparisons that every row keeps, e.g. "arrival > departure,price >= 0".'),
     ] = None
 
+    stream: Annotated[
+        bool | None,
+        Doc(
+            "Parquet, .npy and .tar files: read rows as they are needed, measure a sample and hold "
+            "out whole files: true or false (default: if they are above a quarter of the memory)."
+        ),
+    ] = None
+
     @property
     def wanted(self) -> dict[str, str]:
         """Column -> type of `types`. Raises InputError for a pair without one."""

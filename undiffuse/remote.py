@@ -100,6 +100,18 @@ def endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT")
 
 
+def refuse_store(out: str | Path) -> None:
+    """Raise InputError for a place to write to that is not on this machine.
+
+    >>> refuse_store("runs/digits")
+    """
+    if re.match(r"\w+:/", str(out)):
+        raise InputError(
+            f"{out}: is not on this machine, and a run or samples are written here alone; give a "
+            "folder or a file, and copy it there when it is done."
+        )
+
+
 def need_hub(what: str) -> Any:
     """Return the module huggingface_hub. Raises InputError if it is missing; `what` needs it."""
     try:

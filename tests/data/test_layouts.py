@@ -129,7 +129,7 @@ def planned(tmp_path, monkeypatch):
 
     def plan(headers, size=None, *, clear=True):
         monkeypatch.setattr("undiffuse.data.images.decode._is_transparent", lambda path: clear)
-        return plan_images(folder, dict(enumerate(headers)), size)
+        return plan_images(folder.name, folder.files, dict(enumerate(headers)), size)
 
     return plan
 

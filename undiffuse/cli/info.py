@@ -46,7 +46,7 @@ def info(
     terminal = asked.terminal
     path = Path(os.path.expanduser(what))
     put_right(path)
-    is_run = os.path.lexists(path / "config.json") or what.startswith(PREFIX)
+    is_run = os.path.lexists(path / "config.json") or _of_hub(what)
     if is_run and (given := asked.chosen("data", "condition")):
         raise InputError(
             f"{what}: this is a run, whose data are read as they were; leave --{next(iter(given))} "
@@ -62,6 +62,11 @@ def info(
                 console.print(f"\n{name}", style="bold", markup=False)
                 console.print(table)
     return 0
+
+
+def _of_hub(what: str) -> bool:
+    """Whether this names a run of the hub, not files of a data set there."""
+    return what.startswith(PREFIX) and not what.startswith(f"{PREFIX}datasets/")
 
 
 def _source(what: str, asked: Asked[InfoOptions]) -> tuple[Mapping[str, Any], Facts]:

@@ -48,6 +48,7 @@ from undiffuse.declared import (
 from undiffuse.errors import InputError
 from undiffuse.plugged import installed
 from undiffuse.reading import read_text, said
+from undiffuse.remote import refuse_store
 
 Options = TypeVar("Options")
 Tree = dict[str, Any]
@@ -310,6 +311,7 @@ def _underscored(tree: Any) -> Any:
 
 def free_place(typed: str, *, overwrite: bool) -> Path:
     """Return the path of `--out`. Raises InputError if it exists or cannot be written."""
+    refuse_store(typed)
     out = Path(os.path.expanduser(typed))
     if os.path.lexists(out) and not overwrite and not (out.is_dir() and not contents(out)):
         raise InputError(

@@ -422,6 +422,23 @@ class Vectors:
         return Vectors(self.own, self.codes, self.maps, self.rows[index])
 
 
+@final
+class VectorsByRow:
+    """The vectors of rows of a table that hold their conditions, made where they are indexed.
+
+    Args:
+        own: the conditions.
+        rows: the rows (N, columns) of codes.
+    """
+
+    def __init__(self, own: Conditions, rows: Rows) -> None:
+        self._own, self._rows = own, rows
+
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        """Return the vectors (n, v) float32 of the rows at these positions (n,)."""
+        return self._own.encode(self._rows.take(index)[:, self._own.places])
+
+
 def _is_map(where: Where, own: ConditionMap, columns: Sequence[str]) -> bool:
     """Return whether what a person gives is the only map of a run, without its name."""
     if isinstance(where, str) and "=" in where and not Path(where).exists():

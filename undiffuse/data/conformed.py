@@ -10,7 +10,7 @@ from typing import Any, Protocol, final, runtime_checkable
 import numpy as np
 
 from undiffuse.data.conditions import Vectors
-from undiffuse.data.rows import as_tensor
+from undiffuse.data.rows import ByRow, as_tensor
 from undiffuse.interfaces import Rows
 
 
@@ -99,8 +99,8 @@ class Conformed:
         *,
         name: str,
         fingerprint: str,
-        labels: np.ndarray | None = None,
-        vector: np.ndarray | Vectors | None = None,
+        labels: np.ndarray | ByRow | None = None,
+        vector: np.ndarray | Vectors | ByRow | None = None,
         groups: np.ndarray | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:

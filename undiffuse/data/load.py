@@ -23,6 +23,9 @@ from undiffuse.data.named import NAMED
 from undiffuse.data.paths import name_of, split_part, suffix_of
 from undiffuse.data.rows import Loaded
 from undiffuse.data.source import Data
+from undiffuse.data.stream.formats import format_of, of_rows
+from undiffuse.data.stream.read import conform_files, read_files, streams
+from undiffuse.data.stream.stored import StoredFiles, find_files, is_remote
 from undiffuse.declared import checked, options_of
 from undiffuse.errors import InputError, unknown
 from undiffuse.interfaces import PartialRows, Progress
@@ -53,6 +56,7 @@ def load(
     mirrored: bool | None = None,
     axes: str | None = None,
     labels: str | None = None,
+    stream: bool | None = None,
     drop: Sequence[str] | None = None,
     keep: Sequence[str] | None = None,
     types: Mapping[str, str] | Sequence[str] | None = None,
@@ -67,13 +71,14 @@ def load(
         source: a path, a name ("digits", "fashion-mnist", "moons", "rings", "checkerboard",
             "gaussians8"), or an object: an array, a tensor, (x, y), a data frame, a map-style
             torch Dataset, a `datasets.Dataset`. Paths are those of a folder of images or of
-            recordings; of an array in
-            .npy, .npz, "file.h5:/group/name" or an IDX file; of a table in .csv, .tsv, .jsonl or
-            .ndjson, all of them also with .gz, .bz2, .xz or .zst, in .parquet, "file.xlsx:Sheet" or
-            a folder of such parts. A y (N,) of whole numbers or text are labels; other floats,
-            floats (N, k) and columns by name (a mapping, a data frame) are conditions, called y, or
-            y0, y1, ..., and so are arrays (N, *S) or (N, C, *S) with a value at each position of
-            the rows (see `maps`).
+            recordings; of an array in .npy, .npz, "file.h5:/group/name" or an IDX file; of a table
+            in .csv, .tsv, .jsonl or .ndjson, all of them also with .gz, .bz2, .xz or .zst, in
+            .parquet, "file.xlsx:Sheet" or a folder of such parts. Many .npy, .parquet or .tar files
+            (as WebDataset has them) are a folder, "part-*.parquet", "s3://bucket/{000..099}.tar" or
+            a list of paths. A y (N,) of whole numbers or text are labels; other floats, floats
+            (N, k) and columns by name (a mapping, a data frame) are conditions, called y, or y0,
+            y1, ..., and so are arrays (N, *S) or (N, C, *S) with a value at each position of the
+            rows (see `maps`).
         seed: decides which rows are held out, and draws the toys.
         held_out: the share or the number of rows to hold out; a tenth by default.
         size: for images the longer side or (height, width) in pixels, for recordings the length
@@ -86,6 +91,9 @@ def load(
         labels: of a folder, the column of classes in the metadata.csv, metadata.jsonl or other CSV
             file that names its files, or "FILE.csv:COLUMN". By default the column "label", or the
             subfolders.
+        stream: of Parquet, .npy and .tar files, whether rows are read as they are needed, columns
+            and scales measured on a sample, and whole files held out; by default if they would take
+            more than a quarter of the memory.
         drop: columns of a table that are left out.
         keep: the only columns of a table that are kept; either this or `drop`.
         types: column -> what it holds, where its values do not show it: "number", "integer",
@@ -121,6 +129,7 @@ def load(
     condition = None if condition is None else located(condition)
     columns = {"drop": drop, "keep": keep, "types": types, "rule": rule, "condition": condition}
     given: dict[str, Any] = {"size": size, "axes": axes, "labels": labels, "rules": rules}
+    given["stream"] = stream
     given |= {name: tuple(words) for name, words in columns.items() if words is not None}
     reading = ReadingOptions(**checked(ReadingOptions, given, called=" ".join))
     progress = progress or progress_bar()
@@ -171,6 +180,10 @@ def conform(
     >>> len(rows), next(rows.batches(32))["row"].shape
     (180, torch.Size([32, 8, 8]))
     """
+    files = _files_of_rows(source)
+    if files is not None and not _is_plain(files):
+        with _in_a_sentence(files.name):
+            return conform_files(files, config, progress)
     place = _located(source)
     with _in_a_sentence(_name(source)):
         return kind_of(config).conform(place, config, progress=progress)
@@ -239,6 +252,8 @@ def _located(source: Any) -> Any:
                 _check_regular(file)
                 return path.resolve()
     with _in_a_sentence(_name(source)):
+        if is_remote(source) and (files := find_files(source)) is not None:
+            return files.files[0].fetched()
         return unwrap(source).source
 
 
@@ -260,6 +275,22 @@ def read(
     if isinstance(source, str) and source in NAMED:
         _check_takes(source, (), reading)
         return NAMED[source](source, seed, progress)
+    files = _files_of_rows(source, reading)
+    if files is not None and not _is_plain(files, reading):
+        with _in_a_sentence(files.name):
+            return read_files(files, reading, progress)
+    if files is not None or reading.stream is not None:
+        loaded = _read_plain(source, seed, replace(reading, stream=None), progress)
+        return replace(loaded, decided={"stream": False})
+    return _read_plain(source, seed, reading, progress)
+
+
+def _read_plain(
+    source: Any, seed: int, reading: ReadingOptions, progress: Progress | None
+) -> Loaded:
+    """Return the source as its kind reads it, whole or through a memory map."""
+    if is_remote(source):
+        return _read_elsewhere(source, reading, progress)
     if isinstance(source, str | os.PathLike):
         return _read_path(source, reading, progress)
     with _in_a_sentence(f"data ({type(source).__name__})"):
@@ -271,6 +302,71 @@ def read(
             _check_takes("data", kind.takes, reading)
             loaded = kind.read(given.source, reading=reading, progress=progress)
         return replace(loaded, notes=(*given.notes, *loaded.notes)) if given.notes else loaded
+
+
+def _files_of_rows(source: Any, reading: ReadingOptions = AS_IT_IS) -> StoredFiles | None:
+    """Return the files that a source names, if all are .npy, Parquet or tar files; None for others.
+
+    Raises:
+        InputError: other files are to be read as a stream, or are named by a pattern.
+    """
+    if isinstance(source, str | os.PathLike) and not is_remote(source):
+        path = Path(os.path.expanduser(source))
+        one = path.is_file() and format_of({suffix_of(path)}) is None
+        one = one or (path.exists() and not path.is_file() and not path.is_dir())
+        if one or source in NAMED or (path.is_dir() and not _holds_rows(path)):
+            return _not_files(source, reading)
+    files = find_files(source)
+    if files is None:
+        return _not_files(source, reading)
+    files = of_rows(files)
+    if format_of(files.suffixes) is not None:
+        return files
+    if len(files.files) > 1:
+        found = ", ".join(sorted(one or "no suffix" for one in files.suffixes))
+        raise InputError(
+            f"{files.name}: names {len(files.files):,} files of {found}; give .npy, .parquet or "
+            ".tar files of one format, or a folder on this machine."
+        )
+    return _not_files(source, reading)
+
+
+def _not_files(source: Any, reading: ReadingOptions) -> None:
+    """Raise InputError if a source that is none of files of rows is to be read as a stream."""
+    if reading.stream:
+        raise InputError(
+            f"{_name(source)}: --data.stream is for .npy, Parquet and tar files; leave it out."
+        )
+
+
+def _is_plain(files: StoredFiles, reading: ReadingOptions = AS_IT_IS) -> bool:
+    """Return whether files of rows are read as other sources are.
+
+    These are a single .npy on this machine, which is read from the disk as it is, and Parquet files
+    here that fit into the memory, unless they are to be read as a stream.
+    """
+    place = Path(files.source)
+    if place.is_file() and files.suffixes == {".npy"}:
+        return not reading.stream
+    tables = place.exists() and files.suffixes <= {".parquet", ".pq"}
+    return tables and not streams(files, reading.stream)
+
+
+def _holds_rows(path: Path) -> bool:
+    """Return whether a folder is one of .npy, .tar or Parquet files, whatever few lie beside."""
+    files, _ = walk(path)
+    kinds = Counter(suffix_of(file) for file in files)
+    owned = {suffix for kind in KINDS.values() for suffix in kind.folder_suffixes}
+    rest = sum(count for suffix, count in kinds.items() if suffix in owned)
+    parquet = kinds[".parquet"] + kinds[".pq"]
+    return parquet == rest > 0 or (not rest and bool(kinds[".npy"]) != bool(kinds[".tar"]))
+
+
+def _read_elsewhere(source: str, reading: ReadingOptions, progress: Progress | None) -> Loaded:
+    """Read a file of an object store, of which there is a copy in the cache then."""
+    files = find_files(source)
+    assert files is not None
+    return replace(_read_path(files.files[0].fetched(), reading, progress), path=source)
 
 
 def recorded_reading(config: Mapping[str, Any]) -> ReadingOptions:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol, final, runtime_checkable
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from undiffuse.data.given import Given, GivenMap
+from undiffuse.data.stream.pieces import Pieces
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Form, Progress, Rows, Transform
 
@@ -28,6 +29,46 @@ _WIDER = {np.dtype("uint16"): np.int32, np.dtype("uint32"): np.int64, np.dtype("
 
 MakeTransform = Callable[[Callable[[], Iterator[np.ndarray]]], Transform]
 """`make_transform(chunks)`: the transform measured on rows that `chunks()` gives some at a time."""
+
+
+@final
+@dataclass(frozen=True)
+class Stream:
+    """How rows are read that are not all looked at: in pieces, shuffled within windows.
+
+    Args:
+        pieces: what is read at once.
+        window: rows that are shuffled among each other.
+        looked: the rows that all that is measured is measured on: columns and sizes on all of them,
+            scales on those that are trained on.
+    """
+
+    pieces: Pieces
+    window: int
+    looked: np.ndarray
+
+    def tree(self) -> dict[str, int]:
+        """Return what a run records."""
+        files = len(np.unique(self.pieces.files))
+        return {"files": files, "window": self.window, "sample": len(self.looked)}
+
+
+@runtime_checkable
+class ByRow(Protocol):
+    """What stands beside rows, such as their classes, read where it is indexed."""
+
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        """Return it, (n, ...), of the rows at these positions (n,)."""
+        ...
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """Rows that can be read before they are asked for."""
+
+    def expect(self, indices: np.ndarray, *, anew: bool) -> None:
+        """Begin to read rows (n,), in this order, after those expected before, or instead."""
+        ...
 
 
 @final
@@ -44,8 +85,10 @@ class Loaded:
         name: what the source is called in messages.
         path: what `load` takes to read it again: an absolute path or a name; None for an object.
         fingerprint: changes when the data changes, and not when it is moved.
-        labels: (N,) int64, indices into `classes`; None if there are none.
+        labels: (N,) int64, indices into `classes`, or what has them by number; None if there are
+            none.
         classes: names of the classes.
+        counts: how many rows of each class there are; None: as `labels` say.
         given: columns of conditions, a value for each row; in a table the rows hold them too.
         maps: conditions that are whole arrays, one for each row.
         groups: (N,) int64; rows of one group are held out together, or trained on together.
@@ -54,6 +97,8 @@ class Loaded:
             measured.
         names: what each row is called; its number from 0, if empty.
         facts: plain data for `undiffuse info`.
+        stream: how rows are read that are not all looked at; None: they have been.
+        decided: options of reading that were decided here, for reading the same again.
     """
 
     kind: str
@@ -63,8 +108,9 @@ class Loaded:
     name: str
     path: str | None
     fingerprint: str
-    labels: np.ndarray | None = None
+    labels: np.ndarray | ByRow | None = None
     classes: tuple[str, ...] = ()
+    counts: Sequence[int] | None = None
     given: tuple[Given, ...] = ()
     maps: tuple[GivenMap, ...] = ()
     groups: np.ndarray | None = None
@@ -72,6 +118,8 @@ class Loaded:
     notes: Sequence[str] = ()
     names: Sequence[Any] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    stream: Stream | None = None
+    decided: Mapping[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -120,6 +168,26 @@ class ArrayRows:
         shape = (len(indices), *self.array.shape[1:])
         rows = np.frombuffer(self.file.rows(indices), self.array.dtype).reshape(shape)
         return rows.astype(self.dtype)
+
+
+@final
+class SomeRows:
+    """Some rows of others.
+
+    >>> SomeRows(ArrayRows(np.arange(6)), np.array([4, 2])).take(np.array([1])).tolist()
+    [2]
+    """
+
+    def __init__(self, rows: Rows, numbers: np.ndarray) -> None:
+        self.rows, self.numbers = rows, numbers
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.numbers)
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """See `Rows`."""
+        return self.rows.take(self.numbers[indices])
 
 
 @final

@@ -6,10 +6,11 @@ the batch of step k on rank r of w takes the positions
 
     (k w + r) B ... (k w + r) B + B - 1,     position q -> row T(Q_{q div n}(q mod n)).
 
-No order is stored, every batch is a function of (seed, step, rank, world), each epoch meets each
-training row once, and the ranks together see what one rank with a batch of w B would. Whether the
-image at position q is mirrored is a bit that depends on (seed, q); so does by how much a window
-of a recording is moved, where there are few.
+Of rows that are read from many files as they are needed, Q_e shuffles parts of files and then rows
+within windows (see `stream.pieces`). No order is stored, every batch is a function of (seed, step,
+rank, world), each epoch meets each training row once, and the ranks together see what one rank with
+a batch of w B would. Whether the image at position q is mirrored is a bit that depends on (seed,
+q); so does by how much a window of a recording is moved, where there are few.
 """
 
 from __future__ import annotations
@@ -24,19 +25,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from undiffuse.data.conditions import Conditions, Vectors
+from undiffuse.data.conditions import Conditions, Vectors, VectorsByRow
 from undiffuse.data.conformed import CheckedRows, Conformed
 from undiffuse.data.kind import KINDS
 from undiffuse.data.mirror import Mirrored, mirror, tell_mirrored
-from undiffuse.data.permutation import key, permute
-from undiffuse.data.rows import Loaded, Movable, as_tensor, chunk_indices
-from undiffuse.data.split import FEWEST, make_split, split_by_parts
+from undiffuse.data.permutation import key
+from undiffuse.data.rows import (
+    ByRow,
+    Expecting,
+    Loaded,
+    Movable,
+    SomeRows,
+    as_tensor,
+    chunk_indices,
+    chunks,
+)
+from undiffuse.data.split import FEWEST, Split, make_split, split_by_parts
+from undiffuse.data.stream.pieces import split_by_files
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
 from undiffuse.shown import PICTURED, card, is_table, words_for
 
-_EPOCH, _MIRROR, _MOVE = 2, 4, 5  # what a key is for; the split has others
+_MIRROR, _MOVE = 4, 5  # what a key is for; the split has others
 FEW = 500  # training images, below which mirrored ones helped (docs/measurements.md)
 FEW_WINDOWS = 2000  # in training, below which they are moved
 _PLANNED = 4096  # rows of which the places in the epoch are worked out together: that is quicker
@@ -84,7 +95,10 @@ class Data:
         self.seed = seed
         self.reading = reading
         asked = (loaded.groups, held_out, seed, loaded.name)
-        if loaded.parts is None:
+        self.split: Split
+        if (stream := loaded.stream) is not None:
+            self.split = split_by_files(stream.pieces, held_out, seed, stream.window, loaded.name)
+        elif loaded.parts is None:
             self.split = make_split(len(loaded.rows), *asked)
         else:
             self.split = split_by_parts(loaded.parts, *asked)
@@ -106,11 +120,14 @@ class Data:
                 "images; leave out --data.mirrored."
             )
 
-    def _conditions(self) -> tuple[Conditions | None, np.ndarray | Vectors | None]:
+    def _conditions(self) -> tuple[Conditions | None, np.ndarray | Vectors | ByRow | None]:
         """The conditions as the training rows measure them, and the vector of every row."""
-        given, maps = self.loaded.given, self.loaded.maps
+        given, maps, stream = self.loaded.given, self.loaded.maps, self.loaded.stream
         if not given and not maps:
             return None, None
+        if stream is not None:
+            asked = Conditions.measure(given, np.flatnonzero(~self.split.holds_out(stream.looked)))
+            return asked, VectorsByRow(asked, self.loaded.rows)
         rows = np.arange(len(self.loaded.rows))
         asked = Conditions.measure(given, rows[~self.split.holds_out(rows)], maps)
         codes = np.zeros((len(rows), 0))
@@ -140,8 +157,8 @@ class Data:
         return self.loaded.classes
 
     @property
-    def labels(self) -> np.ndarray | None:
-        """The class of every row of the source, (N,) int64, or None."""
+    def labels(self) -> np.ndarray | ByRow | None:
+        """The class of every row of the source, (N,) int64, or what has them by number; or None."""
         return self.loaded.labels
 
     @property
@@ -232,17 +249,29 @@ class Data:
     ) -> Iterator[dict[str, Tensor]]:
         """Yield batches {"row", "label", "vector"} of `size` rows without end; see `Source`."""
         ahead = max(1, _PLANNED // size)
-        for first in count(start_step, ahead):
+        rows, anew = self.loaded.rows, True
+
+        def planned(first: int) -> tuple[np.ndarray, np.ndarray]:
+            """The positions of some steps (ahead, size), and the rows there, soon to be read."""
+            nonlocal anew
             steps = np.arange(first, first + ahead)[:, None]
             positions = (steps * world + rank) * size + np.arange(size)
             epochs, within = np.divmod(positions, len(self))
-            order = permute(within, len(self), key(_EPOCH, seed, epochs))
+            indices = self.split.shuffled(within, epochs, seed)
+            if isinstance(rows, Expecting):
+                rows.expect(indices.reshape(-1), anew=anew)
+                anew = False
+            return positions, indices
+
+        following = planned(start_step)
+        for first in count(start_step + ahead, ahead):
+            (positions, order), following = following, planned(first)
             chosen, moves = [None] * ahead, [None] * ahead
             if self.mirrored:
                 chosen = key(_MIRROR, seed, positions) & np.uint64(1) == 1
             if self._room is not None:
                 moves = np.asarray(key(_MOVE, seed, positions) >> np.uint64(11)) / 2.0**53
-            for indices, some, move in zip(self.split.training(order), chosen, moves):
+            for indices, some, move in zip(order, chosen, moves):
                 yield self._batch(indices, some, move)
 
     def held_out_batch(self, size: int) -> dict[str, Tensor]:
@@ -265,7 +294,9 @@ class Data:
             **self.loaded.facts,
         }
         if self.labels is not None:
-            counts = np.bincount(self.labels, minlength=len(self.classes)).tolist()
+            counts = self.loaded.counts
+            if counts is None:
+                counts = np.bincount(np.asarray(self.labels), minlength=len(self.classes)).tolist()
             tree["classes"] = dict(zip(self.classes, counts))
         if self._asked is not None:
             tree["conditions"] = self._asked.describe()
@@ -303,12 +334,13 @@ class Data:
             "path": self.path,
             "fingerprint": self.fingerprint,
             "rows": len(self.loaded.rows),
-            "reading": self.reading.given,
+            "reading": {**self.reading.given, **self.loaded.decided},
             "split": {"seed": self.seed, "held_out": self.split.wanted},
             "mirrored": self.mirrored,
             **KINDS[self.loaded.kind].describe(self.transform, self.form),
             "classes": list(self.classes),
             **({} if self._asked is None else {"conditions": self._asked.tree()}),
+            **({} if self.loaded.stream is None else {"stream": self.loaded.stream.tree()}),
         }
 
     @cached_property
@@ -341,7 +373,11 @@ class Data:
 
     def _training_chunks(self, progress: Progress | None) -> Iterator[np.ndarray]:
         """Yield the training rows in the order of the source: a file is read from front to back."""
-        rows = self.loaded.rows
+        rows, stream = self.loaded.rows, self.loaded.stream
+        if stream is not None:
+            training = stream.looked[~self.split.holds_out(stream.looked)]
+            yield from chunks(SomeRows(rows, training), progress, f"measuring {self.name}")
+            return
         for indices in chunk_indices(rows, progress, f"measuring {self.name}"):
             training = indices[~self.split.holds_out(indices)]
             if len(training):

@@ -14,6 +14,7 @@ train/ is held out; the rows of test/ are on neither side, and are compared with
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol, final, runtime_checkable
 
 import numpy as np
@@ -24,7 +25,7 @@ from undiffuse.errors import InputError
 DEFAULT_SHARE, MOST_HELD_OUT = 0.1, 10_000
 FEWEST = 8  # held-out rows that a report compares with
 TRAINING, HELD_OUT, TEST = range(3)  # parts that rows belong to
-_ROWS, _GROUPS, _PARTS = 1, 3, 4  # what a key is for; the order of an epoch has another
+_ROWS, _EPOCH, _GROUPS, _PARTS = 1, 2, 3, 4  # what a key is for
 
 
 @runtime_checkable
@@ -53,9 +54,28 @@ class Split(Protocol):
         """Return the split with the test rows held out instead; itself without such rows."""
         ...
 
+    def shuffled(self, within: np.ndarray, epochs: np.ndarray, seed: int) -> np.ndarray:
+        """Return the training rows at positions within epochs, each row once an epoch."""
+        ...
+
+
+class _InAnyOrder(ABC):
+    """A split whose training rows stand in an order of all of them in each epoch."""
+
+    n_training: int
+
+    @abstractmethod
+    def training(self, positions: np.ndarray) -> np.ndarray:
+        """See `Split`."""
+
+    @final
+    def shuffled(self, within: np.ndarray, epochs: np.ndarray, seed: int) -> np.ndarray:
+        """See `Split`."""
+        return self.training(permute(within, self.n_training, key(_EPOCH, seed, epochs)))
+
 
 @final
-class SplitByRows:
+class SplitByRows(_InAnyOrder):
     """`n_held_out` of `n` rows, drawn with `seed`."""
 
     def __init__(self, n: int, n_held_out: int, seed: int, notes: tuple[str, ...] = ()) -> None:
@@ -84,7 +104,7 @@ class SplitByRows:
 
 
 @final
-class SplitByGroups:
+class SplitByGroups(_InAnyOrder):
     """Whole groups, a share of them that holds `wanted` rows on average.
 
     Args:
@@ -131,7 +151,7 @@ class SplitByGroups:
 
 
 @final
-class SplitByParts:
+class SplitByParts(_InAnyOrder):
     """Rows in the order of a key, the training rows, those held out and those to test apart.
 
     Args:
@@ -232,16 +252,7 @@ def make_split(
     Raises:
         InputError: for a number that leaves no rows on one side.
     """
-    if wanted is None:
-        least = FEWEST if n >= 3 * FEWEST else 1
-        rows = int(np.clip(round(DEFAULT_SHARE * n), least, MOST_HELD_OUT))
-    else:
-        rows = max(1, round(wanted * n)) if isinstance(wanted, float) else int(wanted)
-        if wanted <= 0 or rows >= n:
-            raise InputError(
-                f"held_out {wanted}: of {n:,} rows this leaves none on one side; "
-                "give a share between 0 and 1, or a smaller number of rows."
-            )
+    rows = rows_wanted(n, wanted)
     if groups is None:
         return SplitByRows(n, rows, seed)
     if np.all(groups == groups[0]):
@@ -250,3 +261,17 @@ def make_split(
         )
         return SplitByRows(n, rows, seed, notes=(note,))
     return SplitByGroups(groups, rows, seed)
+
+
+def rows_wanted(n: int, wanted: float | int | None) -> int:
+    """Return how many of `n` rows to hold out; see `make_split`, and for what it raises."""
+    if wanted is None:
+        least = FEWEST if n >= 3 * FEWEST else 1
+        return int(np.clip(round(DEFAULT_SHARE * n), least, MOST_HELD_OUT))
+    rows = max(1, round(wanted * n)) if isinstance(wanted, float) else int(wanted)
+    if wanted <= 0 or rows >= n:
+        raise InputError(
+            f"held_out {wanted}: of {n:,} rows this leaves none on one side; "
+            "give a share between 0 and 1, or a smaller number of rows."
+        )
+    return rows

@@ -143,14 +143,14 @@ def refer(
             f"{data.name}: {data.n_held_out} held-out rows are too few to compare with; have at "
             f"least {FEWEST}, by more data or a larger --data.held-out in training."
         )
-    asked = 0 if data.vector is None else data.vector[:1].shape[1]
+    asked = 0 if data.vector is None else data.vector[np.arange(1)].shape[1]
     most = _most(data.transform, most, asked)
     sides: list[tuple[np.ndarray, Tensor | None, Tensor | None]] = []
     for count, take in ((len(data), data.split.training), (data.n_held_out, data.split.held_out)):
         indices = take(np.arange(min(count, most)))  # the split's own order is random
         labels = None
         if data.labels is not None and len(data.classes) > 1:
-            labels = torch.from_numpy(np.asarray(data.labels)[indices]).long()
+            labels = torch.from_numpy(data.labels[indices]).long()
         vector = None if data.vector is None else torch.from_numpy(data.vector[indices])
         sides.append((_taken(data, indices, progress), labels, vector))
     (rows, labels, _), _ = sides

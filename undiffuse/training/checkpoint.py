@@ -30,7 +30,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ from undiffuse.interfaces import Trainable
 from undiffuse.lock import NAME as LOCK
 from undiffuse.lock import Lock, holder
 from undiffuse.reading import open_regular, read_json, read_text, said, utf8_path
-from undiffuse.remote import fetch
+from undiffuse.remote import fetch, refuse_store
 from undiffuse.room import check_room
 from undiffuse.training.log import read_log
 from undiffuse.training.sound import sound_backend, sound_config, sound_counters, sound_sampler
@@ -104,6 +104,7 @@ class RunFolder:
         """
         if str(out).startswith("hf:"):
             raise InputError(f"{out}: give a folder here; undiffuse push puts it on the hub then.")
+        refuse_store(out)
         folder = cls(out)
         path = folder.path
         if resume and path.exists():
@@ -561,13 +562,20 @@ def check_same(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str) 
     The model has to be the same, and the data have to have the same fingerprint and transform, and
     be mirrored or not as they were; they may have moved.
     """
+    _check_data(recorded, now, where, ("fingerprint",))  # which the model is sized to
     other = difference(recorded.get("model"), now["model"], "model")
     if other is not None:
         raise InputError(
             f"{where}: cannot be resumed with another model ({other}); "
             "leave the model's options as they were, or start a run of its own with --init."
         )
-    for key in ("fingerprint", "transform", "mirrored"):
+    _check_data(recorded, now, where, ("transform", "mirrored"))
+
+
+def _check_data(
+    recorded: Mapping[str, Any], now: Mapping[str, Any], where: str, keys: Sequence[str]
+) -> None:
+    for key in keys:
         if recorded.get("data", {}).get(key) != now["data"].get(key):
             raise InputError(
                 f"{where}: cannot be resumed: the data are not those it was trained on "

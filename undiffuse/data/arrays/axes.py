@@ -106,6 +106,17 @@ def layout_of(row_shape: Sequence[int], letters: str) -> tuple[int, ...]:
     return (channels * math.prod(rest[:inner]), *rest[inner:])
 
 
+def by_channel(rows: np.ndarray, letters: str) -> np.ndarray:
+    """Return values of rows (n, *row_shape) as (n, channels, values of each).
+
+    >>> by_channel(np.zeros((2, 24, 3)), "TC").shape
+    (2, 3, 24)
+    """
+    where = letters.find("C") if len(letters) > 1 else -1
+    moved = np.moveaxis(rows, where + 1, 1) if where > 0 else rows
+    return moved.reshape(len(rows), layout_of(rows.shape[1:], letters)[0], -1)
+
+
 def infer_axes(rows: np.ndarray) -> Axes:
     """Return what the axes of rows (n, ...) most likely are; see the head of this module.
 

@@ -73,10 +73,18 @@ def conform_rows(
         loaded.names or range(len(loaded.rows)),
         name=loaded.name,
         fingerprint=loaded.fingerprint,
-        labels=match_classes(loaded.labels, loaded.classes, classes),
+        labels=match_classes(_labels(loaded), loaded.classes, classes),
         vector=vector,
         notes=(*(note for note in loaded.notes if note != guess), *notes),  # its axes are the run's
     )
+
+
+def _labels(loaded: Loaded) -> np.ndarray | None:
+    """The classes of all rows."""
+    labels = loaded.labels
+    if labels is None or isinstance(labels, np.ndarray):
+        return labels
+    return labels[np.arange(len(loaded.rows))]
 
 
 def _read(source: Any, config: Mapping[str, Any], progress: Progress | None) -> Loaded:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from undiffuse.data.arrays.axes import SAMPLED, Axes, given_axes, infer_axes, layout_of
+from undiffuse.data.arrays.axes import SAMPLED, Axes, by_channel, given_axes, infer_axes, layout_of
 from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.arrays.transform import measure_array
 from undiffuse.data.conditions import Given, labels_or_conditions
@@ -186,16 +186,13 @@ def _as_grids(
         row_shape=row_shape,
         axes=letters,
         dtype=rows.dtype.name,
-        gaps=_channels_of(values.empty, letters),
+        gaps=channels_of(values.empty, letters),
     )
 
 
-def _channels_of(empty: np.ndarray, letters: str) -> list[int]:
+def channels_of(empty: np.ndarray, letters: str) -> list[int]:
     """Return the columns or channels with a gap, given the places of a row that have one."""
-    where = letters.find("C") if len(letters) > 1 else -1
-    moved = np.moveaxis(empty, where, 0) if where > 0 else empty
-    by_channel = moved.reshape(layout_of(empty.shape, letters)[0], -1)
-    return np.flatnonzero(by_channel.any(1)).tolist()
+    return np.flatnonzero(by_channel(empty[None], letters).any((0, 2))).tolist()
 
 
 def _check_type(array: np.ndarray, name: str) -> None:

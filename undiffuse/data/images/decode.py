@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 
@@ -23,14 +25,30 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from undiffuse.data.decoding import Unreadable
-from undiffuse.data.folder import Folder
 from undiffuse.errors import InputError
+
+ImageFile = Path | BytesIO
+"""A file, or what one holds."""
 
 LONGEST_SIDE = 64
 """Pixels of the longer side, unless a size is asked for."""
 
 MOST_FRAMES = 10_000  # of one file
 _FEW_COLOURS = 32  # of a palette, which number classes
+# Pillow lists these among its formats, but they are no images or need another program.
+_NO_IMAGES = {
+    ".pdf",
+    ".eps",
+    ".ps",
+    ".mpg",
+    ".mpeg",
+    ".h5",
+    ".hdf",
+    ".grib",
+    ".bufr",
+    ".emf",
+    ".wmf",
+}
 _LARGE, _LARGE_PIXELS = Lock(), 2**24  # images of more pixels are decoded one at a time
 _ORIENTATION, _SIDEWAYS = (
     0x0112,
@@ -71,7 +89,10 @@ class PixelFormat:
 
 
 def plan_images(
-    folder: Folder, headers: Mapping[int, ImageHeader], size: int | Sequence[int] | None
+    name: str,
+    files: Sequence[ImageFile],
+    headers: Mapping[int, ImageHeader],
+    size: int | Sequence[int] | None,
 ) -> tuple[PixelFormat, list[str]]:
     """Return what every image becomes, and notes on what that changes.
 
@@ -81,39 +102,39 @@ def plan_images(
     grey, the 16 bits or the wide type that some have.
 
     Args:
-        folder: the files.
+        name: what they are called in messages.
+        files: the files.
         headers: those that can be read, by position.
         size: the longer side, or height and width, in pixels; None for the default.
 
     Raises:
         InputError: a size that is not positive.
     """
-    height, width, notes = _plan_size(folder.name, headers, size)
+    height, width, notes = _plan_size(name, headers, size)
     colour = any(header.colour for header in headers.values())
     deep = any(header.deep for header in headers.values())
-    with_alpha = [folder.files[i] for i, header in headers.items() if header.alpha]
+    with_alpha = [files[i] for i, header in headers.items() if header.alpha]
     alpha = any(map(_is_transparent, with_alpha))
     if with_alpha and not alpha:
         notes.append(
-            f"{folder.name}: no pixel of any image is transparent; the alpha channel is left out."
+            f"{name}: no pixel of any image is transparent; the alpha channel is left out."
         )
     if deep and (colour or alpha):
         notes.append(
-            f"{folder.name}: 16-bit images are reduced to 8 bits, "
-            "as others have colour or transparency."
+            f"{name}: 16-bit images are reduced to 8 bits, as others have colour or transparency."
         )
     grey = sum(not header.colour for header in headers.values())
     if colour and grey:
         notes.append(
-            f"{folder.name}: {grey:,} of {len(headers):,} images are grey and are turned into RGB."
+            f"{name}: {grey:,} of {len(headers):,} images are grey and are turned into RGB."
         )
-    notes += _left_out(folder.name, headers)
+    notes += _left_out(name, headers)
     channels = (3 if colour else 1) + alpha
     wide = [header.wide for header in headers.values() if header.wide] if channels == 1 else []
     if wide:
         what = "real numbers" if "float32" in wide else "signed or 32-bit whole numbers"
         notes.append(
-            f"{folder.name}: {len(wide):,} of {len(headers):,} images hold {what}, which "
+            f"{name}: {len(wide):,} of {len(headers):,} images hold {what}, which "
             "are kept as they are; a folder of samples will hold TIFF files of such."
         )
     return PixelFormat(
@@ -146,7 +167,7 @@ def _left_out(name: str, headers: Mapping[int, ImageHeader]) -> list[str]:
     return notes
 
 
-def read_image_header(path: Path) -> ImageHeader:
+def read_image_header(path: ImageFile) -> ImageHeader:
     """Return what is known of an image without decoding it. Raises Unreadable."""
     with _opened(path) as image:
         tile = str(getattr(image, "tile", ""))  # gone once it is loaded
@@ -165,7 +186,7 @@ def read_image_header(path: Path) -> ImageHeader:
         return _with_frames(header, image)
 
 
-def read_image(path: Path, target: PixelFormat, frames: Sequence[int] = (0,)) -> np.ndarray:
+def read_image(path: ImageFile, target: PixelFormat, frames: Sequence[int] = (0,)) -> np.ndarray:
     """Return the pixels (frames, H, W, C) of an image, uint8 or of a larger type.
 
     Args:
@@ -179,7 +200,7 @@ def read_image(path: Path, target: PixelFormat, frames: Sequence[int] = (0,)) ->
     return np.stack([_read_frame(path, target, frame) for frame in frames])
 
 
-def _read_frame(path: Path, target: PixelFormat, frame: int) -> np.ndarray:
+def _read_frame(path: ImageFile, target: PixelFormat, frame: int) -> np.ndarray:
     """Return the pixels (H, W, C) of one page or frame. Raises Unreadable."""
     size = (target.width, target.height)
     with _opened(path) as image:
@@ -273,7 +294,7 @@ def _plan_size(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: ImageFile) -> Iterator[Image.Image]:
     """Give an open image; whatever goes wrong with it inside is raised as Unreadable."""
     try:
         with Image.open(path) as image:
@@ -287,7 +308,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         most = Image.MAX_IMAGE_PIXELS or 0
         raise Unreadable(f"over {most:,} pixels, which may be a decompression bomb") from problem
     except Exception as problem:  # Pillow raises OSError, SyntaxError, ValueError and more
-        tiff = isinstance(problem, UnidentifiedImageError) and path.suffix.lower() in _TIFF
+        tiff = (
+            isinstance(problem, UnidentifiedImageError)
+            and isinstance(path, Path)
+            and path.suffix.lower() in _TIFF
+        )
         reason = "damaged, or pixels of a kind that only an array holds: give .npy" if tiff else ""
         raise Unreadable(reason) from problem
 
@@ -327,7 +352,7 @@ def _is_colour(image: Image.Image) -> bool:
     return bool((palette != palette[:, :1]).any())
 
 
-def _is_transparent(path: Path) -> bool:
+def _is_transparent(path: ImageFile) -> bool:
     """Return whether any pixel is not opaque; False if the image cannot be read."""
     try:
         with _opened(path) as image:
@@ -389,3 +414,10 @@ def _wide_values(
 def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Return an image that covers the size, cropped; the image itself if it has the size."""
     return image if image.size == size else ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes of all image formats that this Pillow reads."""
+    extensions = Image.registered_extensions()
+    return frozenset(s for s, kind in extensions.items() if kind in Image.OPEN) - _NO_IMAGES

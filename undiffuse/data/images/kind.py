@@ -4,59 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
-from PIL import Image
 
 from undiffuse.data.arranged import arrange
 from undiffuse.data.arrays.kind import Beside, FolderKind
-from undiffuse.data.arrays.transform import ArrayTransform, measure_array
+from undiffuse.data.arrays.transform import ArrayTransform
 from undiffuse.data.conformed import Conformed, Problem, Taken
 from undiffuse.data.decoding import Unreadable, decode_once, for_each, unreadable
 from undiffuse.data.folder import Folder
 from undiffuse.data.images.decode import (
     ImageHeader,
     PixelFormat,
+    image_suffixes,
     plan_images,
     read_image,
     read_image_header,
     read_with_alpha,
 )
-from undiffuse.data.images.form import (
-    ImageForm,
-    ScanForm,
-    levels_in_use,
-    transform_of_images,
-)
+from undiffuse.data.images.files import model_images, pixels_of
+from undiffuse.data.images.form import ImageForm, ScanForm
 from undiffuse.data.images.maps import map_in, maps_beside, without
 from undiffuse.data.labels import index_labels
 from undiffuse.data.load import recorded_reading
 from undiffuse.data.maps import GivenMap, is_map, names_of, with_maps
 from undiffuse.data.pictures import to_bytes
-from undiffuse.data.rows import ArrayRows, Loaded, MakeTransform, chunks
+from undiffuse.data.rows import ArrayRows, Loaded
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
 
 _AHEAD = 64  # images that wait in memory
-
-# Pillow lists these among its formats, but they are no images or need another program.
-_NO_IMAGES = {
-    ".pdf",
-    ".eps",
-    ".ps",
-    ".mpg",
-    ".mpeg",
-    ".h5",
-    ".hdf",
-    ".grib",
-    ".bufr",
-    ".emf",
-    ".wmf",
-}
 
 
 @final
@@ -78,7 +58,7 @@ class ImageKind(FolderKind):
     @property
     def folder_suffixes(self) -> Collection[str]:
         """The suffixes of all image formats that this Pillow reads."""
-        return _image_suffixes()
+        return image_suffixes()
 
     def read(
         self,
@@ -108,7 +88,7 @@ class ImageKind(FolderKind):
 
         def plan(headers: Mapping[int, ImageHeader]) -> tuple[PixelFormat, list[str]]:
             frames.update({folder.files[i]: header.frames for i, header in headers.items()})
-            return plan_images(folder, headers, reading.size)
+            return plan_images(folder.name, folder.files, headers, reading.size)
 
         decoded = decode_once(
             folder,
@@ -124,8 +104,7 @@ class ImageKind(FolderKind):
         files = np.repeat(decoded.kept, decoded.lengths)  # that each row is of
         index, names = index_labels(arranged.classes_of(files), len(rows), folder.name)
         row_shape, dtype = rows.array.shape[1:], pixels.dtype.name
-        modelled = _as_scans if pixels.itemsize == 4 else _as_images
-        form, make_transform = modelled(rows, folder.name)
+        form, make_transform = model_images(rows, folder.name)
         size = pixels.shape[1:3]
         maps = [map_in(place, folder, files, size, progress) for place in places]
         content = arranged.fingerprint(folder.fingerprint(progress))
@@ -246,54 +225,6 @@ class ImageKind(FolderKind):
         return PartialRows(np.stack(rows), np.stack(known), notes)
 
 
-def _as_images(rows: ArrayRows, name: str) -> tuple[ImageForm, MakeTransform]:
-    pixels = rows.array
-    form = ImageForm(
-        row_shape=pixels.shape[1:],
-        channel_axis=None if pixels.ndim == 3 else -1,
-        levels=levels_in_use(pixels),
-        dtype=pixels.dtype.name,
-        from_files=True,
-    )
-    return form, lambda chunks: transform_of_images(chunks, form, name)
-
-
-def _as_scans(rows: ArrayRows, name: str) -> tuple[ScanForm, MakeTransform]:
-    parts = [(part.min().item(), part.max().item()) for part in chunks(rows)]
-    height, width = rows.array.shape[1:]
-    form = ScanForm(
-        row_shape=(height, width),
-        dtype=rows.dtype.name,
-        low=min(low for low, _ in parts),
-        high=max(high for _, high in parts),
-    )
-    return form, lambda training_chunks: measure_array(
-        training_chunks(),
-        name=name,
-        row_shape=form.row_shape,
-        axes="HW",
-        dtype=form.dtype,
-    )
-
-
-def _pixels_of(form: ImageForm | ScanForm, name: str) -> PixelFormat:
-    """Return what image files become as rows. Raises InputError if no file holds such."""
-    if isinstance(form, ScanForm):
-        return PixelFormat(*form.row_shape, 1, deep=False, wide=form.dtype)
-    if not form.from_files and form.levels not in (256, 65536):
-        raise InputError(
-            f"{name}: the run was trained on arrays of the values 0 to {form.levels - 1}, which "
-            "image files do not hold; give such an array."
-        )
-    deep = form.dtype == "uint16"
-    if deep and form.size[2] > 1:
-        raise InputError(
-            f"{name}: the run was trained on 16-bit colour, which image files do not hold; give an "
-            "array."
-        )
-    return PixelFormat(*form.size, deep)
-
-
 @final
 class _ImageFiles:
     """Image files as rows of a run; one that cannot be read costs one row.
@@ -309,7 +240,7 @@ class _ImageFiles:
         self, folder: Folder, form: ImageForm | ScanForm, progress: Progress | None
     ) -> None:
         self.folder, self.form = folder, form
-        self.target = _pixels_of(form, folder.name)
+        self.target = pixels_of(form, folder.name)
         self.frames: list[tuple[int, int]] = []
         self.changes = self._look(progress)
 
@@ -369,9 +300,3 @@ def _counted(name: str, total: int, changes: Mapping[str, int]) -> tuple[str, ..
         for change, count in changes.items()
         if count
     )
-
-
-@cache
-def _image_suffixes() -> frozenset[str]:
-    extensions = Image.registered_extensions()
-    return frozenset(s for s, kind in extensions.items() if kind in Image.OPEN) - _NO_IMAGES

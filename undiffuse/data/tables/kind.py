@@ -111,8 +111,12 @@ class TableKind(Kind):
         *,
         reading: ReadingOptions = AS_IT_IS,
         progress: Progress | None = None,
+        whole: bool = True,
     ) -> Loaded:
-        """Read a table; see `Kind.read`. Refusals name the table and the column."""
+        """Read a table; see `Kind.read`. Refusals name the table and the column.
+
+        In some rows of a larger one, which is not `whole`, no columns that name each are sought.
+        """
         need_pyarrow("reading tables")
         from undiffuse.data.tables.identified import find_identifiers, placed
         from undiffuse.data.tables.read import open_table
@@ -122,7 +126,8 @@ class TableKind(Kind):
         opened, identifiers = find_identifiers(opened, reading.wanted.items())
         opened, columns, matrix = _measured(opened, progress)
         schema = opened.table.schema
-        facts, keys = _facts(columns, matrix, schema), unique_keys(columns, matrix)
+        facts = _facts(columns, matrix, schema)
+        keys = unique_keys(columns, matrix) if whole else ()
         scales = [Numbering.of(column, field.type) for column, field in zip(columns, schema)]
         stated = [read_rule(text, columns, scales, opened.name) for text in reading.rule or ()]
         refuse_broken(stated, matrix, opened.name)
@@ -177,7 +182,7 @@ class TableKind(Kind):
         numbers, from 1 as in all messages.
         """
         transform, form, _ = self.restore(config)
-        opened, own = _open_for_run(source, form), Conditions.restore(config)
+        opened, own = open_for_run(source, form), Conditions.restore(config)
         _check_names(form, own, opened)
         matrix = np.empty((opened.table.num_rows, len(form.columns)))
         problems = {row: Problem(math.nan, reason) for row, reason in opened.odd.items()}
@@ -222,7 +227,7 @@ class TableKind(Kind):
     def complete(self, source: Any, config: Mapping[str, Any]) -> PartialRows:
         """Return rows known where a cell is filled; see `Kind.complete`."""
         transform, form, _ = self.restore(config)
-        opened = _open_for_run(source, form, drawn=True)
+        opened = open_for_run(source, form, drawn=True)
         if opened.odd:
             row, reason = next(iter(opened.odd.items()))
             raise InputError(f"{opened.name}: {reason}, in row {row + 1:,}; correct it.")
@@ -300,6 +305,34 @@ class TableKind(Kind):
         own = Conditions.restore(config)
         assert own is not None
         return own.ask(where, code)
+
+
+def codes_in(source: TableSource, form: TableForm) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows (n, columns) in the codes of a form's columns, and which cannot be used, (n,).
+
+    Those have an infinite number, a missing value where none was in what was measured, or text that
+    is no value of its column. A category that is none of a column, and a value between two steps of
+    its grid, have a code between two others, which is that of a value not seen.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    opened = open_for_run(source, form)
+    rows = np.empty((opened.table.num_rows, len(form.columns)))
+    bad = np.zeros(len(rows), dtype=bool)
+    bad[list(opened.odd)] = True
+    for i, (column, field) in enumerate(zip(form.columns, form.arrow_schema())):
+        array = opened.column(column.name)
+        if pa.types.is_floating(array.type):
+            infinite = pc.is_inf(array).fill_null(False)  # type: ignore[attr-defined]
+            array = pc.if_else(infinite, None, array)  # type: ignore[attr-defined]
+            bad |= np.asarray(infinite)
+        codes, unlike = column.encode(array, field.type, opened.where(column.name), gaps=True)
+        codes[unlike] += 0.5
+        if column.missing == "no":
+            bad |= np.isnan(codes)
+        rows[:, i] = codes
+    return rows, bad
 
 
 def _models(
@@ -551,7 +584,7 @@ def _fingerprint(
     return digest.hexdigest()[:16]
 
 
-def _open_for_run(source: Any, form: TableForm, *, drawn: bool = False) -> TableSource:
+def open_for_run(source: Any, form: TableForm, *, drawn: bool = False) -> TableSource:
     """Return the table of a file, a frame, or a `Data` of a table, without what the run left out.
 
     Text is read as the run's columns were. Where rows are `drawn` for these, a note says which of
@@ -566,7 +599,7 @@ def _open_for_run(source: Any, form: TableForm, *, drawn: bool = False) -> Table
         return TableSource(source.form.table(rows), source.name)
     if isinstance(source, str | os.PathLike):
         source = Path(source)
-    elif not _is_frame(source):
+    elif not _is_frame(source) and not isinstance(source, TableSource):
         raise InputError(
             f"data: the run was trained on a table, and this is a {type(source).__name__}; give a "
             "table."

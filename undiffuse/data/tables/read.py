@@ -49,7 +49,8 @@ def open_table(
     """Return the table in a file, in a folder of parts or a frame.
 
     Args:
-        source: the Path of a file or of a folder of parts, a `Folder` of these, or a frame.
+        source: the Path of a file or of a folder of parts, a `Folder` of these, a frame, or a
+            table whose columns have types of their own.
         like: the columns of a run that it has the rows of: cells of text are read as those were,
             and one row is enough; else the cells show what they are, and two rows are needed.
         reading: which columns are left out, and what others hold.
@@ -65,7 +66,7 @@ def open_table(
         notes = (*(folder.unread if isinstance(source, Folder) else ()), *_joined(folder))
         opened = replace(read, notes=(*notes, *read.notes))
     else:
-        opened = _from_frame(source)
+        opened = source if isinstance(source, TableSource) else _from_frame(source)
     opened = _chosen(opened, reading)
     values = as_values(opened, _typed(reading)) if like is None else as_in_run(opened, like)
     return _checked(values, least)

@@ -76,7 +76,8 @@ class Scoring:
         if rows.vector is not None:
             digest = hashlib.sha256()
             for first in range(0, len(rows), _HASHED):
-                digest.update(rows.vector[first : first + _HASHED].tobytes())
+                some = np.arange(first, min(first + _HASHED, len(rows)))
+                digest.update(rows.vector[some].tobytes())
             given["conditions"] = digest.hexdigest()[:16]
         own = {"weights": weights, "data": rows.fingerprint, **given}
         return {**own, **asdict(self), "how": repr(self.how)}

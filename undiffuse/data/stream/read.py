@@ -1,0 +1,551 @@
+"""Files of rows, here or in an object store, as data: whole where they fit, else as a stream.
+
+A stream is not looked at row by row before training. Of each file its index is read (how many rows
+it has and where), and what is measured of all rows otherwise is measured of a sample: columns,
+sizes of images, scales, and what the transform is made of. What lies outside of it is learned as
+the nearest thing that the model can say:
+
+    a category that the sample has not    the level of all unseen values
+    a number beyond those of the sample   itself; samples stay within
+    a number between two steps of a grid  the step below
+    a missing value where none was        the next row in its place
+
+that whole numbers have a grid, that columns determine each other, that a column is constant, are
+likewise what the sample shows.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, final
+
+import numpy as np
+
+from undiffuse.data.arrays.axes import by_channel
+from undiffuse.data.arrays.form import ArrayForm
+from undiffuse.data.arrays.read import channels_of, from_array
+from undiffuse.data.conformed import Conformed
+from undiffuse.data.decoding import Unreadable, for_each
+from undiffuse.data.folder import digest
+from undiffuse.data.images.decode import (
+    ImageFile,
+    PixelFormat,
+    plan_images,
+    read_image,
+    read_image_header,
+)
+from undiffuse.data.images.files import model_images, pixels_of
+from undiffuse.data.kind import KINDS, kind_of
+from undiffuse.data.rows import ArrayRows, Loaded, Stream, fingerprint
+from undiffuse.data.stream.formats import Looked, Sample, format_of
+from undiffuse.data.stream.pieces import some_of
+from undiffuse.data.stream.rows import (
+    MOST_BAD,
+    ArrayBlock,
+    Block,
+    ConformedPieces,
+    EachOf,
+    ShardLabels,
+    ShardNames,
+    ShardRows,
+    Shards,
+    totals,
+)
+from undiffuse.data.stream.stored import StoredFile, StoredFiles
+from undiffuse.data.tables.form import TableForm, need_pyarrow
+from undiffuse.errors import InputError
+from undiffuse.interfaces import Progress
+from undiffuse.options import AS_IT_IS, ReadingOptions
+from undiffuse.room import memory
+
+SHARE = 4  # of the memory that data which are not streamed take, at most: 1/4
+SAMPLE = 16 * 2**20  # bytes of rows that a stream is measured on, at most
+WINDOW = 16 * 2**20  # bytes of rows that are shuffled among each other, about
+_FEWEST_PIECES = 4  # in a window, on average
+_TOGETHER = 16  # files that are looked at
+_TAKES = {
+    ".npy": ("axes",),
+    ".parquet": ("drop", "keep", "types", "rules", "rule", "condition"),
+    ".tar": ("size",),
+}  # options that files are read by
+
+Make = Callable[[Any, StoredFile], Block]
+
+
+def streams(places: StoredFiles, asked: bool | None) -> bool:
+    """Return whether files are read as a stream: as asked, or if they are large."""
+    own = format_of(places.suffixes)
+    assert own is not None
+    return own.expands * places.size > memory() / SHARE if asked is None else asked
+
+
+def read_files(
+    places: StoredFiles, reading: ReadingOptions = AS_IT_IS, progress: Progress | None = None
+) -> Loaded:
+    """Return the rows of files as data.
+
+    Args:
+        places: the files, of one format.
+        reading: how they are to be read.
+        progress: called now and then.
+
+    Raises:
+        InputError: 1 % of the files or more is damaged, they differ in what they hold, or their
+            rows cannot be modelled.
+    """
+    streamed = streams(places, reading.stream)
+    shards, notes = look_at(places, progress)
+    _check_takes(places, reading)
+    pieces = shards.pieces
+    if streamed and len(pieces.sizes) < 2 and reading.stream is None:
+        streamed = False
+    row_bytes = max(one.row_bytes for one in shards.looked) or 1
+    most = int(np.clip(SAMPLE // row_bytes, 256, shards.format.sampled))
+    count = len(pieces) if not streamed else min(len(pieces), most)
+    numbers = np.arange(len(pieces))
+    if streamed:
+        numbers = some_of(pieces, np.arange(len(pieces.sizes)), count, 0)
+    contents = _contents(shards, numbers, progress)
+    loaded, make = _MAKERS[_what(shards)](shards, contents, reading, not streamed, progress)
+    notes = (*places.notes, *notes, *loaded.notes)
+    shared: dict[str, Any] = {"path": places.source, "notes": notes}
+    shared["decided"] = {"stream": streamed}
+    if not streamed:
+        return replace(loaded, **shared)
+    window = int(max(WINDOW // row_bytes, _FEWEST_PIECES * pieces.sizes.mean(), 1))
+    window = min(window, len(pieces))
+    rows = ShardRows(shards, make, window)
+    classes, labels = loaded.classes, None
+    if classes:
+        counts = totals(shards.looked)
+        labels = ShardLabels(rows)
+        shared["counts"] = [counts.get(name, 0) for name in classes]
+    said = (
+        f"{shards.name}: {_gib(places.size)} in {len(shards.places):,} files are a stream: rows "
+        f"are read as they are needed, shuffled by file and within {window:,} rows, and what they "
+        f"hold is measured on {len(numbers):,} of {len(pieces):,}: a category or a range that "
+        "these do not show is in no sample; --data.stream false reads all."
+    )
+    shared |= {"notes": (said, *shared["notes"]), "labels": labels, "rows": rows}
+    tables = isinstance(loaded.form, TableForm)
+    shared["names"] = range(1, len(pieces) + 1) if tables else ShardNames(shards)
+    facts = {**loaded.facts, **({"rows": len(pieces)} if tables else {})}
+    facts["streamed"] = f"{len(shards.places):,} files, measured on {len(numbers):,} rows"
+    stream = Stream(pieces, window, numbers)
+    return replace(loaded, **shared, stream=stream, fingerprint=_print_of(places), facts=facts)
+
+
+def look_at(
+    places: StoredFiles, progress: Progress | None = None
+) -> tuple[Shards, tuple[str, ...]]:
+    """Return what files hold, without those that are damaged, and notes on these.
+
+    Raises:
+        InputError: 1 % or more of what they hold is damaged, or they differ in what they hold.
+    """
+    own, name = format_of(places.suffixes), places.name
+    assert own is not None
+    found: list[tuple[StoredFile, Looked]] = []
+    failed: dict[str, str] = {}
+    lost = 0
+    what = f"indexing {name}"
+    for i, looked in for_each(
+        places.files, own.look, ahead=_TOGETHER, progress=progress, what=what
+    ):
+        place = places.files[i]
+        if isinstance(looked, Unreadable):
+            failed[place.name] = str(looked)
+            lost += place.size
+        elif looked.sizes:
+            found.append((place, looked))
+    shown = ", ".join([f"{one}: {why}" for one, why in failed.items()][:3])
+    shown += ", ..." * (len(failed) > 3)
+    files = f"{len(failed):,} of {len(places.files):,} files cannot be read ({shown})"
+    if failed and (not found or lost >= MOST_BAD * places.size):
+        raise InputError(f"{name}: {files}; repair or remove them.")
+    if not found:
+        raise InputError(f"{name}: holds no rows; there is nothing to learn.")
+    shards = Shards(name, own, *(tuple(part) for part in zip(*found)))
+    _check_alike(shards)
+    notes = [f"{name}: {files}; they are left out."] if failed else []
+    bad = sum(one.bad for one in shards.looked)
+    total = bad + len(shards.pieces)
+    if bad:
+        worst = max(found, key=lambda pair: pair[1].bad)[0].name
+        said = f"{name}: {bad:,} of {total:,} samples cannot be read, most of them in {worst}"
+        if bad >= MOST_BAD * total:
+            raise InputError(f"{said}; repair or remove them.")
+        notes.append(f"{said}; they are left out.")
+    return shards, tuple(notes)
+
+
+def _check_alike(shards: Shards) -> None:
+    """Raise InputError, naming the file and the difference, if one is not like the first."""
+    first, like = shards.places[0].name, shards.looked[0].like
+    for place, one in zip(shards.places, shards.looked):
+        for key in (*like, *one.like):
+            before, now = like.get(key, "not there"), one.like.get(key, "not there")
+            if before != now:
+                raise InputError(
+                    f"{shards.name}: {key} is {before} in {first} and {now} in {place.name}; "
+                    "make them equal."
+                )
+
+
+def conform_files(
+    places: StoredFiles, config: Mapping[str, Any], progress: Progress | None = None
+) -> Conformed:
+    """Return the rows of files in the stored type of a run, read as they are needed.
+
+    Raises:
+        InputError: as for `look_at`, and for rows that are not like those of the run.
+    """
+    shards, notes = look_at(places, progress)
+    kind = kind_of(config)
+    form = kind.restore(config)[1]
+
+    def make(content: Any, place: StoredFile) -> Conformed:
+        if _what(shards) == "tables":
+            from undiffuse.data.tables.opened import TableSource
+
+            content = TableSource(content, place.name)
+        elif _what(shards) == "images":
+            content = _with_labels(_decoded(content, pixels_of(form, place.name)), content)
+        elif _what(shards) == "tar arrays":
+            content = _with_labels(_arrays_in(content), content)
+        return kind.conform(content, config)
+
+    window = max(WINDOW // int(shards.looked[0].row_bytes or 1), 1)
+    rows = ConformedPieces(shards, make, window)
+    first = rows.first()
+    return Conformed(
+        rows,
+        range(1, len(shards.pieces) + 1) if kind.name == "tables" else ShardNames(shards),
+        name=shards.name,
+        fingerprint=_print_of(places),
+        labels=None if first.labels is None else EachOf(rows, "labels"),
+        vector=None if first.vector is None else EachOf(rows, "vector"),
+        notes=(*notes, *first.notes),
+    )
+
+
+def _print_of(places: StoredFiles) -> str:
+    """A name for the names, sizes and ends of files."""
+    with ThreadPoolExecutor(_TOGETHER) as pool:
+        return digest("".join(pool.map(StoredFile.fingerprint, places.files)))[:16]
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+
+
+def _what(shards: Shards) -> str:
+    """What their rows are, a key of `_MAKERS`."""
+    suffix = shards.format.suffixes[0]
+    if suffix != ".tar":
+        return {".npy": "arrays", ".parquet": "tables"}[suffix]
+    return "images" if shards.looked[0].like["a sample"] == "images" else "tar arrays"
+
+
+def _check_takes(places: StoredFiles, reading: ReadingOptions) -> None:
+    """Raise InputError for an option that the files are not read by."""
+    own = format_of(places.suffixes)
+    assert own is not None
+    taken = (*_TAKES[own.suffixes[0]], "stream")
+    for option in reading.given:
+        if option not in taken:
+            word = option if option == "condition" else f"data.{option.replace('_', '-')}"
+            raise InputError(
+                f"{places.name}: --{word} is not for {own.suffixes[0]} files that are read in "
+                "pieces; leave it out."
+            )
+
+
+def _contents(shards: Shards, numbers: np.ndarray, progress: Progress | None) -> list[Any]:
+    """What rows consist of, of each piece that has some of them."""
+    pieces, places = shards.pieces.locate(numbers)
+    cuts = np.flatnonzero(np.diff(pieces)) + 1
+    contents = []
+    for own in np.split(np.arange(len(numbers)), cuts):
+        content, some = shards.read(int(pieces[own[0]])), places[own]
+        if isinstance(content, list):
+            content = [content[i] for i in some.tolist()]
+        elif isinstance(content, np.ndarray):
+            content = content[some]
+        else:
+            content = content.take(some)
+        contents.append(content)
+        if progress:
+            progress(int(own[-1]) + 1, len(numbers), f"reading {shards.name}")
+    return contents
+
+
+# --- what rows are made of
+
+
+def _from_arrays(
+    shards: Shards,
+    contents: list[np.ndarray],
+    reading: ReadingOptions,
+    whole: bool,
+    progress: Progress | None,
+) -> tuple[Loaded, Make]:
+    """Arrays, of which each file holds some rows."""
+    array = np.concatenate(contents)
+    loaded = from_array(array, name=shards.name, axes=reading.axes, progress=progress)
+    return loaded, _ArrayMaker.of(array, loaded)
+
+
+def _from_tar_arrays(
+    shards: Shards,
+    contents: list[list[Sample]],
+    reading: ReadingOptions,
+    whole: bool,
+    progress: Progress | None,
+) -> tuple[Loaded, Make]:
+    """Arrays, each a sample of a tar file."""
+    samples = [sample for content in contents for sample in content]
+    array = _arrays_in(samples)
+    classes = _classes(shards)
+    labels = _index(samples, classes) if classes else None
+    loaded = from_array(array, name=shards.name, labels=labels, classes=classes, progress=progress)
+    inner = _ArrayMaker.of(array, loaded)
+
+    def make(content: Any, place: StoredFile) -> Block:
+        block = inner(_arrays_in(content, array.shape[1:], array.dtype, place.name), place)
+        block.labels = _index(content, classes) if classes else None
+        return block
+
+    return replace(loaded, classes=classes), make
+
+
+def _from_images(
+    shards: Shards,
+    contents: list[list[Sample]],
+    reading: ReadingOptions,
+    whole: bool,
+    progress: Progress | None,
+) -> tuple[Loaded, Make]:
+    """Images, each a sample of a tar file."""
+    samples = [sample for content in contents for sample in content]
+    files: list[ImageFile] = [io.BytesIO(sample.content) for sample in samples]
+    headers = {}
+    for i, file in enumerate(files):
+        try:
+            headers[i] = read_image_header(file)
+        except Unreadable:
+            continue
+    target, notes = plan_images(shards.name, files, headers, reading.size)
+    classes = _classes(shards)
+
+    def make(content: Any, place: StoredFile) -> Block:
+        return _ImageBlock(content, target, classes, place.name)
+
+    block = _ImageBlock(samples, target, classes, shards.name)
+    pixels, bad = block.take(np.arange(len(samples)))
+    if bad > MOST_BAD * len(samples):
+        raise InputError(
+            f"{shards.name}: {bad:,} of {len(samples):,} images do not decode; repair or remove "
+            "them."
+        )
+    rows = ArrayRows(pixels)
+    form, make_transform = model_images(rows, shards.name)
+    labels = block.labels
+    facts = {"images": len(shards.pieces), "row_shape": list(pixels.shape[1:])}
+    facts["dtype"] = pixels.dtype.name
+    loaded = Loaded(
+        kind="images",
+        rows=rows,
+        form=form,
+        make_transform=make_transform,
+        name=shards.name,
+        path=None,
+        fingerprint=fingerprint(pixels, labels) if whole else "",
+        labels=labels,
+        classes=classes,
+        notes=tuple(notes),
+        facts=facts,
+    )
+    return loaded, make
+
+
+def _from_tables(
+    shards: Shards,
+    contents: list[Any],
+    reading: ReadingOptions,
+    whole: bool,
+    progress: Progress | None,
+) -> tuple[Loaded, Make]:
+    """Rows of tables, with one more row for each column that lacks values elsewhere alone."""
+    need_pyarrow("reading tables")
+    import pyarrow as pa
+
+    from undiffuse.data.tables.kind import TableKind, codes_in
+    from undiffuse.data.tables.opened import TableSource
+
+    contents = [one.select(contents[0].column_names) for one in contents]
+    table = pa.concat_tables([*contents, *([] if whole else _with_gaps(shards, contents))])
+    kind = KINDS["tables"]
+    assert isinstance(kind, TableKind)
+    reading = replace(reading, stream=None)
+    source = TableSource(table, shards.name)
+    loaded = kind.read(source, reading=reading, progress=progress, whole=whole)
+    form = loaded.form
+    assert isinstance(form, TableForm)
+
+    def make(content: Any, place: StoredFile) -> Block:
+        rows, bad = codes_in(TableSource(content, place.name), form)
+        return ArrayBlock(rows, bad, None, place.name)
+
+    return loaded, make
+
+
+def _with_gaps(shards: Shards, contents: Sequence[Any]) -> list[Any]:
+    """A row for each column in which values are missing, but in none of some rows of it."""
+    rows = []
+    for name in contents[0].column_names:
+        if any(one.column(name).null_count for one in contents):
+            continue
+        for file, looked in enumerate(shards.looked):
+            if name in looked.nulls:
+                table = shards.read(int(shards.firsts[file]) + looked.nulls[name])
+                first = int(np.argmax(table.column(name).is_null().to_numpy()))
+                rows.append(table.slice(first, 1).select(contents[0].column_names))
+                break
+    return rows
+
+
+_MAKERS: Mapping[str, Callable[..., tuple[Loaded, Make]]] = {
+    "arrays": _from_arrays,
+    "tar arrays": _from_tar_arrays,
+    "images": _from_images,
+    "tables": _from_tables,
+}
+"""What rows are made of -> the data of some of them, and what makes blocks of others."""
+
+
+@final
+@dataclass(frozen=True)
+class _ArrayMaker:
+    """Makes blocks of arrays; rows are bad with infinite values, and NaN where others have none.
+
+    Args:
+        gaps: the channels that may have gaps.
+        axes: the letters of a row's axes.
+    """
+
+    gaps: frozenset[int]
+    axes: str
+
+    @classmethod
+    def of(cls, array: np.ndarray, loaded: Loaded) -> _ArrayMaker:
+        axes = loaded.form.axes if isinstance(loaded.form, ArrayForm) else ""
+        if array.dtype.kind != "f":
+            return cls(frozenset(), axes)
+        return cls(frozenset(channels_of(np.asarray(np.isnan(array).any(0)), axes)), axes)
+
+    def __call__(self, rows: np.ndarray, place: StoredFile) -> ArrayBlock:
+        bad = np.zeros(len(rows), bool)
+        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+            odd = np.isinf(rows)
+            missing = by_channel(np.isnan(rows), self.axes)
+            missing[:, sorted(self.gaps)] = False
+            bad |= odd.reshape(len(rows), -1).any(1)
+            bad |= missing.reshape(len(rows), -1).any(1)
+        return ArrayBlock(rows, bad, None, place.name)
+
+
+@final
+class _ImageBlock:
+    """Images in files of bytes, decoded where they are taken."""
+
+    def __init__(
+        self, samples: list[Sample], target: PixelFormat, classes: tuple[str, ...], name: str
+    ) -> None:
+        self._samples, self._target, self._name = samples, target, name
+        self._bad: set[int] = set()
+        self.labels = _index(samples, classes) if classes else None
+
+    def take(self, places: np.ndarray) -> tuple[np.ndarray, int]:
+        """See `Block`."""
+        images: list[np.ndarray] = []
+        for place, image in zip(places.tolist(), _decoders().map(self._attempted, places.tolist())):
+            following = place
+            while isinstance(image, Unreadable):
+                self._bad.add(following)
+                if len(self._bad) == len(self._samples):
+                    raise InputError(f"{self._name}: no image of a part of it decodes; remove it.")
+                following = (following + 1) % len(self._samples)
+                image = self._attempted(following)
+            images.append(image)
+        pixels = np.stack(images)
+        return (pixels[..., 0] if pixels.shape[-1] == 1 else pixels), len(self._bad)
+
+    def _attempted(self, place: int) -> np.ndarray | Unreadable:
+        try:
+            return read_image(io.BytesIO(self._samples[place].content), self._target)[0]
+        except Unreadable as problem:
+            return problem
+
+
+@cache
+def _decoders() -> ThreadPoolExecutor:
+    """What decodes images in parallel."""
+    return ThreadPoolExecutor(min(32, os.cpu_count() or 1), thread_name_prefix="images")
+
+
+def _decoded(samples: list[Sample], target: PixelFormat) -> np.ndarray:
+    """Images as an array (n, H, W) or (n, H, W, C)."""
+    return _ImageBlock(samples, target, (), "images").take(np.arange(len(samples)))[0]
+
+
+def _with_labels(array: np.ndarray, samples: list[Sample]) -> Any:
+    """An array, in a pair with its labels if all samples have one."""
+    labels = [sample.label for sample in samples]
+    return (array, labels) if all(labels) else array
+
+
+def _arrays_in(
+    samples: list[Sample],
+    shape: tuple[int, ...] | None = None,
+    dtype: Any = None,
+    name: str = "data",
+) -> np.ndarray:
+    """The arrays of samples, all of one shape and type: those of the first, if not given.
+
+    Raises InputError where they differ.
+    """
+    arrays = [np.load(io.BytesIO(one.content), allow_pickle=False) for one in samples]
+    shape = arrays[0].shape if shape is None else shape
+    dtype = arrays[0].dtype if dtype is None else dtype
+    for array in arrays:
+        if array.shape != shape or array.dtype != dtype:
+            raise InputError(
+                f"{name}: a sample is of shape {array.shape} and type {array.dtype}, and the first "
+                f"one of {shape} and {dtype}; make them equal."
+            )
+    return np.stack(arrays)
+
+
+def _classes(shards: Shards) -> tuple[str, ...]:
+    """The names of the classes, by number if all are; () if none is given."""
+    names = set(totals(shards.looked)) if shards.looked[0].like["its class"] == "given" else set()
+    if "" in names:
+        raise InputError(
+            f"{shards.name}: {totals(shards.looked)['']:,} samples have no class, and others have; "
+            "give all of them one (.cls, or a label in .json), or none."
+        )
+    if all(name.isascii() and name.isdecimal() for name in names):
+        return tuple(sorted(names, key=int))
+    return tuple(sorted(names))
+
+
+def _index(samples: list[Sample], classes: tuple[str, ...]) -> np.ndarray:
+    """The classes of samples by number."""
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([number[sample.label] for sample in samples], np.int64)
