@@ -272,6 +272,7 @@ class Run:
     def _data(self, source: Any, advice: str, progress: Progress | None) -> Data | Conformed:
         from undiffuse.data import Data, conform
         from undiffuse.data.load import read, recorded_reading
+        from undiffuse.data.stream.stored import is_remote
 
         self._plug()
         config = self.config["data"]
@@ -279,6 +280,11 @@ class Run:
         if given is None:
             raise InputError(
                 f"{self.given}: was trained on data from Python, which are not kept; {advice}."
+            )
+        if source is None and is_remote(given):
+            raise InputError(
+                f"{self.given}: was trained on {given}; nothing is fetched because a run names it: "
+                f"{advice}."
             )
         if missing := {"split", "fingerprint"} - set(config):
             raise InputError(f"{self.given}: its config.json lacks data.{missing.pop()}; {advice}.")

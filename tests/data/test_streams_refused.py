@@ -85,6 +85,9 @@ def test_what_is_no_file_of_rows_is_refused_in_a_sentence(tmp_path):
     assert "--data.stream is for .npy, Parquet and tar files" in refused(tmp_path / "a.csv")
     assert load(tmp_path / "a.csv", stream=False).loaded.stream is None
     assert "no such file, folder or bucket" in refused("memory://nowhere", stream=None)
+    assert "with a password would be written" in refused(
+        "https://me:secret@host/x.npy", stream=None
+    )
     assert _has("s3fs") or "needs s3fs" in refused("s3://bucket/x", stream=None)
     folder = write_files(tmp_path / "x", "npy")
     assert "names no file" in refused(f"{folder}/*.tar")

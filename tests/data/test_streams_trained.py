@@ -1,5 +1,7 @@
 """Runs on data in many files: resumed bit for bit, refused on others, known again, scored."""
 
+import json
+import shutil
 from itertools import islice
 
 import numpy as np
@@ -50,6 +52,18 @@ def test_a_run_on_a_stream_resumes_bit_for_bit(run, tmp_path):
     fit(second, load(folder, stream=True), out=tmp_path / "run", resume=True)
     a, b = whole.state_dict(), second.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_nothing_is_fetched_because_a_run_names_it(run, tmp_path):
+    """A run may be somebody else's; the data have to be named by who opens it."""
+    _, folder, out, _ = run
+    copied = shutil.copytree(out, tmp_path / "run")
+    config = json.loads((copied / "config.json").read_text())
+    config["data"]["path"] = "https://elsewhere/x.npy"
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"nothing is fetched because a run names it: .*--data"):
+        Run(copied).data()
+    assert isinstance(Run(copied).data(folder), Data)
 
 
 def test_a_run_knows_its_files_and_their_split(run):

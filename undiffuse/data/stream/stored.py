@@ -20,6 +20,7 @@ from functools import cached_property
 from glob import glob
 from pathlib import Path
 from typing import Any, final
+from urllib.parse import urlsplit
 
 from undiffuse.data.folder import cache_folder, walk
 from undiffuse.errors import InputError
@@ -205,6 +206,11 @@ def _listed(text: str, *, exact: bool) -> Iterator[tuple[Any, str, int]]:
     """Yield the file system, the path and the size of each file that a text names."""
     from fsspec.core import url_to_fs
 
+    if is_remote(text) and urlsplit(text).password is not None:
+        raise InputError(
+            "data: an address with a password would be written into the run; put the password where "
+            "the store looks for it, such as an environment variable."
+        )
     files, path = url_to_fs(text)
     if not is_remote(text):
         for name in _here(path):
