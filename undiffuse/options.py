@@ -418,7 +418,20 @@ class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleOptions(Batched, Writing):
+class Spreading:
+    """Which processes a verb shares its rows out to."""
+
+    on: Annotated[
+        Literal["ray"] | None,
+        Doc("Share the rows out to a Ray cluster: that of RAY_ADDRESS, else this machine."),
+    ] = None
+    workers: Annotated[
+        Count | None, Doc("Processes on Ray (default: one for each GPU, or each CPU).")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(Batched, Spreading, Writing):
     """The options of `undiffuse sample`."""
 
     exclusive: ClassVar = (("guidance", "autoguide"), ("length", "given"), ("length", "trajectory"))
@@ -481,6 +494,10 @@ class SampleOptions(Batched, Writing):
             "undiffuse export measured to be faster, else torch (default {default})."
         ),
     ] = "auto"
+    parts: Annotated[
+        str | None,
+        Doc("Files in a folder of samples, e.g. npy, parquet, csv (default: as in the data)."),
+    ] = None
     trajectory: Annotated[
         bool, Doc("Also write the samples after every step: OUT-trajectory.png or .npy.")
     ] = False
@@ -540,12 +557,14 @@ class ScoringOptions(Batched):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreOptions(ScoringOptions, Writing):
+class ScoreOptions(ScoringOptions, Spreading, Writing):
     """The options of `undiffuse score`."""
 
     exclusive: ClassVar = (("held_out", "no_calibration"),)
 
-    out: Annotated[str, Doc("File to write, .csv or .parquet, e.g. scores.csv.")]
+    out: Annotated[
+        str, Doc("File to write, e.g. scores.csv, .parquet, or a folder of Parquet files.")
+    ]
     where: Annotated[
         str | None,
         Doc(
