@@ -619,6 +619,10 @@ class EvaluateOptions(EvaluationOptions, FeatureOptions, Writing):
     data: Annotated[str | None, Doc("The run's data, if they have moved or came from Python.")] = (
         None
     )
+    samples: Annotated[
+        str | None,
+        Doc("Evaluate samples that undiffuse sample wrote: a file or folder (default: draw them)."),
+    ] = None
     out: Annotated[str | None, Doc("Folder to write the report to (default: the run).")] = None
     log: Annotated[tuple[str, ...] | None, _DASHBOARDS] = None
     overwrite: Annotated[bool, Doc("Write to --out even if it holds other files.")] = False

@@ -211,8 +211,8 @@ def _writing(out: Path, names: Sequence[Any], parts: Sequence[int]) -> Iterator[
     """
     if not parts:
         kind = _WRITERS[out.suffix.lower()]
-        with atomic_file(out) as temporary, kind(temporary, names) as write:
-            yield write
+        with atomic_file(out) as temporary, kind(temporary, names) as take:
+            yield take
         return
     with atomic_folder(out, replace=PART) as folder, ExitStack() as leaving:
         left, number = 0, 0
