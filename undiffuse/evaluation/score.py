@@ -171,7 +171,7 @@ def score(
     if on is not None:
         need_ray()
     elif workers is not None:
-        raise InputError("workers: is for on=ray; leave it out.")
+        raise InputError("--workers: is for --on ray; leave it out.")
     with joined() as ranks:
         spread = _Spread(ranks, on, workers)
         job = _Job(Run.of(what), asked, given, on_note, progress, stop, spread)

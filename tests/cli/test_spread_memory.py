@@ -1,0 +1,98 @@
+"""What `sample` and `score` hold in memory does not grow with the rows, whatever they are written to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+import numpy as np
+import pytest
+from forked import fork
+
+import undiffuse as ud
+from undiffuse.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+anonymous_memory = run_path(str(ROOT / "benchmarks" / "peak_memory.py"))["anonymous_memory"]
+WIDTH, FEW, MANY, BATCH = 256, 1_000, 25_000, 250
+ROW = 4 * WIDTH  # bytes: 26 MB in all
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads Linux's account of memory"
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
+    rows = rng.normal(size=(200, WIDTH)).astype(np.float32)
+    np.save(folder / "training.npy", rows)
+    small: dict[str, Any] = {"steps": 1, "batch": 32}
+    ud.edm(width=8, depth=1).fit(folder / "training.npy", out=folder / "arrays", **small)
+    lines = [",".join(f"c{i}" for i in range(WIDTH))]
+    lines += [",".join(f"{value:.3f}" for value in row) for row in rows]
+    (folder / "training.csv").write_text("\n".join(lines))
+    ud.edm(width=8, depth=1).fit(folder / "training.csv", out=folder / "table", **small)
+    for count in (FEW, MANY):
+        out = np.lib.format.open_memmap(
+            folder / f"{count}.npy", mode="w+", dtype=np.float32, shape=(count, WIDTH)
+        )
+        for first in range(0, count, BATCH):
+            out[first : first + BATCH] = rng.normal(size=(BATCH, WIDTH))
+        out.flush()
+    yield folder
+
+
+def peak(*words: object) -> int:
+    """The most anonymous memory of a process that runs the command, beyond what it began with."""
+
+    def work() -> int:
+        highest, done = [0], threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.002):
+                highest[0] = max(highest[0], anonymous_memory())
+
+        before = anonymous_memory()
+        watching = threading.Thread(target=watch)
+        watching.start()
+        code = main([str(word) for word in (*words, "--batch", BATCH, "--device", "cpu")])
+        done.set()
+        watching.join()
+        print(highest[0] - before)
+        return code
+
+    ended = fork(work)
+    assert ended.code == 0, ended.err
+    return int(ended.out)
+
+
+OUTS = {
+    "arrays": ["x.npy", "x.npz", "x/"],
+    "table": ["x.csv", "x.parquet", "x/"],
+}
+
+
+@pytest.mark.parametrize(("kind", "out"), [(k, out) for k, outs in OUTS.items() for out in outs])
+def test_memory_of_sampling(place: Path, tmp_path: Path, kind: str, out: str) -> None:
+    def drawn(count: int) -> int:
+        words = ("sample", place / kind, "-n", count, "--steps", 1, "--quiet", "--overwrite")
+        return peak(*words, "--method", "euler", "--out", f"{tmp_path}/{out}")
+
+    grown = drawn(MANY) - drawn(FEW)
+    print(f"{out}: {grown / 2**20:.1f} MiB")
+    assert grown < MANY * ROW / 3
+
+
+@pytest.mark.parametrize("out", ["x.csv", "x.parquet", "x/"])
+def test_memory_of_scoring(place: Path, tmp_path: Path, out: str) -> None:
+    def scored(count: int) -> int:
+        words = ("score", place / "arrays", place / f"{count}.npy", "--out", f"{tmp_path}/{out}")
+        how = ("--evaluations", 1, "--draws", 1, "--no-calibration", "--quiet", "--overwrite")
+        return peak(*words, *how)
+
+    grown = scored(MANY) - scored(FEW)
+    print(f"{out}: {grown / 2**20:.1f} MiB")
+    assert grown < MANY * ROW / 5
