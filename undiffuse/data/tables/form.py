@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MOST_PANELS = 12
 MOST_BARS = 16
 MOST_BINS = 40
-GROUP = 65_536  # rows written together to a Parquet file
+GROUP = 2**23  # bytes written together to a Parquet file
 
 
 def need_pyarrow(purpose: str) -> None:
@@ -106,7 +106,7 @@ def _parquet_file(path: Path, delimiter: str) -> Iterator[Callable[[pa.Table], N
 
         def write(table: pa.Table) -> None:
             waiting.append(table)
-            if sum(len(one) for one in waiting) >= GROUP:
+            if sum(one.nbytes for one in waiting) >= GROUP:
                 flush()
 
         yield write
