@@ -16,9 +16,10 @@ from undiffuse.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 anonymous_memory = run_path(str(ROOT / "benchmarks" / "peak_memory.py"))["anonymous_memory"]
-WIDTH, COLUMNS, BATCH = 256, 64, 500  # numbers in a row of an array, and of a table
-FEW, MANY = 10_000, 30_000  # rows: what is read or written at a time is less than the fewer
-KEPT = (MANY - FEW) * 4 * WIDTH  # bytes that it would grow by, if rows were kept; of a table half
+WIDTH, COLUMNS, BATCH = 256, 128, 500  # numbers in a row of an array, and of a table
+FEW, MANY = 3_000, 13_000  # rows
+MORE = 40_000  # rows of what allocates in ever new sizes at first: it is compared with MANY
+ROW = 4 * WIDTH  # bytes
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="reads Linux's account of memory"
 )
@@ -45,6 +46,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _little_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read or written at a time is much less than the fewer rows."""
+    monkeypatch.setattr("undiffuse.data.rows.CHUNK_BYTES", 2**19)
+    monkeypatch.setattr("undiffuse.data.tables.form.GROUP", 2**21)
+
+
 def peak(*words: object) -> int:
     """The most anonymous memory of a process that runs the command, beyond what it began with."""
 
@@ -69,38 +77,43 @@ def peak(*words: object) -> int:
     return int(ended.out)
 
 
-def slow(*given: str) -> Any:
+def slow(*given: Any) -> Any:
     return pytest.param(*given, marks=pytest.mark.faults)
 
 
+def grown(used: Any, few: int, many: int) -> float:
+    """How much more `used` is for many rows than for few, as a share of what these are."""
+    found = (used(many) - used(few)) / ((many - few) * ROW)
+    print(f"{found:.2f} of the rows")
+    return found
+
+
 @pytest.mark.parametrize(
-    ("kind", "out"),
+    ("kind", "out", "few", "many"),
     [
-        ("arrays", "x.npy"),
-        slow("arrays", "x.npz"),
-        slow("arrays", "x/"),
-        ("table", "x.csv"),
-        slow("table", "x.parquet"),
-        slow("table", "x/"),
+        ("arrays", "x.npy", FEW, MANY),
+        slow("arrays", "x.npz", FEW, MANY),
+        slow("arrays", "x/", FEW, MANY),
+        slow("table", "x.csv", MANY, MORE),
+        slow("table", "x.parquet", MANY, MORE),
+        slow("table", "x/", FEW, MANY),
     ],
 )
-def test_memory_of_sampling(place: Path, tmp_path: Path, kind: str, out: str) -> None:
-    def drawn(count: int) -> int:
+def test_memory_of_sampling(
+    place: Path, tmp_path: Path, kind: str, out: str, few: int, many: int
+) -> None:
+    def used(count: int) -> int:
         words = ("sample", place / kind, "-n", count, "--steps", 1, "--quiet", "--overwrite")
         return peak(*words, "--method", "euler", "--out", f"{tmp_path}/{out}")
 
-    grown = drawn(MANY) - drawn(FEW)
-    print(f"{out}: {grown / 2**20:.1f} MiB")
-    assert grown < KEPT / 4
+    assert grown(used, few, many) < 1 / 4
 
 
 @pytest.mark.parametrize("out", ["x.csv", slow("x.parquet"), slow("x/")])
 def test_memory_of_scoring(place: Path, tmp_path: Path, out: str) -> None:
-    def scored(count: int) -> int:
+    def used(count: int) -> int:
         words = ("score", place / "arrays", place / f"{count}.npy", "--out", f"{tmp_path}/{out}")
         how = ("--evaluations", 1, "--draws", 1, "--no-calibration", "--quiet", "--overwrite")
         return peak(*words, *how)
 
-    grown = scored(MANY) - scored(FEW)
-    print(f"{out}: {grown / 2**20:.1f} MiB")
-    assert grown < KEPT / 4
+    assert grown(used, FEW, MANY) < 1 / 4

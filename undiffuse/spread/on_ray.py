@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -106,16 +107,17 @@ def make_on_ray(
             say(note)
         items = [{"number": one.number, "first": one.first, "count": one.count} for one in ranges]
         asked: dict[str, Any] = {"num_gpus": 1} if gpus else {}
-        made = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            _Actor,
-            fn_constructor_args=(task, os.getcwd()),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(size, len(items))),
-            num_cpus=min(SHARE, found.get("CPU", 1.0) / 2),
-            max_restarts=RETRIES,
-            max_task_retries=RETRIES,
-            **asked,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the way to say how often is to change in Ray 2.64
+            made = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+                _Actor,
+                fn_constructor_args=(task, os.getcwd()),
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(size=min(size, len(items))),
+                num_cpus=min(SHARE, found.get("CPU", 1.0) / 2),
+                ray_remote_args_fn=_retried,
+                **asked,
+            )
         for row in _rows(ray, made):
             if row["problem"]:
                 raise InputError(row["problem"])
@@ -125,6 +127,11 @@ def make_on_ray(
             if done < total and stop():
                 return False
     return True
+
+
+def _retried() -> dict[str, Any]:
+    """Return how often an actor that died is started again, with what it was making."""
+    return {"max_restarts": RETRIES, "max_task_retries": RETRIES}
 
 
 def _rows(ray: ModuleType, made: Any) -> Iterator[dict[str, Any]]:
