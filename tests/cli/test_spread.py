@@ -354,15 +354,20 @@ def test_scores_of_other_rows_are_not_continued(
 # --- samples that are evaluated
 
 
-def test_samples_that_were_drawn_are_evaluated(place: Path, alone: Any, tmp_path: Path) -> None:
+def test_samples_that_were_drawn_are_evaluated(
+    cli: Cli, place: Path, alone: Any, tmp_path: Path
+) -> None:
     """The figures are those of samples that the evaluation draws, which are the same rows."""
-    options: dict[str, Any] = {"n": N, "rows": 8, "batch": BATCH, "steps": 2, "features": "raw"}
-    found = ud.evaluate(place / "arrays", **options)
-    given = ud.evaluate(place / "arrays", samples=place / "alone-arrays", **options)
-    assert given.facts["quality"] == found.facts["quality"]
-    assert given.facts["samples"] == N
-    said = given.facts["warnings"][0]
-    assert f"alone-arrays: {N} of {N} samples that were drawn before are compared" in said
+    words = ("evaluate", place / "arrays", "-n", N, "--rows", 8, "--batch", BATCH, "--steps", 2)
+    words = (*words, "--features", "raw", "--json", "--out")
+    found = json.loads(cli(*words, tmp_path / "a").done().out)
+    done = cli(*words, tmp_path / "b", "--samples", place / "alone-arrays").done()
+    given = json.loads(done.out)
+    assert given["quality"] == found["quality"]
+    assert given["samples"] == N
+    said = f"alone-arrays: {N} of {N} samples that were drawn before are compared"
+    assert said in given["warnings"][0]
+    assert said in done.err
 
 
 @pytest.mark.parametrize("kind", ["arrays", "table"])

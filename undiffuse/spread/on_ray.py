@@ -100,6 +100,9 @@ def make_on_ray(
     ray = need_ray()
     done = total - sum(one.count for one in ranges)
     with _running(ray):
+        for name in ("ray", "ray.data"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        ray.data.DataContext.get_current().enable_progress_bars = False
         found = ray.cluster_resources()
         gpus = found.get("GPU", 0.0) if gpu else 0.0
         size, note = pool_size(found.get("CPU", 1.0), gpus, workers)
@@ -200,10 +203,6 @@ def _running(ray: ModuleType) -> Iterator[None]:
             with suppress(ValueError):  # in another thread than the main one
                 signal.signal(number, handler)
     try:
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
         yield
     finally:
         ray.shutdown()
