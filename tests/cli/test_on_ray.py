@@ -32,6 +32,7 @@ def ray() -> Iterator[Any]:
     ray = pytest.importorskip("ray")
     os.environ["PYTHONPATH"] = os.pathsep.join([HERE, *filter(None, sys.path)])
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"
     ray.init(
         address="local",
         num_cpus=2,
