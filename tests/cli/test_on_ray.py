@@ -31,8 +31,7 @@ def ray() -> Iterator[Any]:
     """Ray on this machine with two CPUs, once for all tests; its workers find this module."""
     ray = pytest.importorskip("ray")
     os.environ["PYTHONPATH"] = os.pathsep.join([HERE, *filter(None, sys.path)])
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"})
     ray.init(
         address="local",
         num_cpus=2,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -19,10 +20,10 @@ from undiffuse.data import Conditions
 from undiffuse.data.labels import as_labels
 from undiffuse.data.pictures import save_map
 from undiffuse.data.writing import npy_writer
+from undiffuse.models.again import distinct, filled, unfilled
 from undiffuse.models.base import SampledPart
 from undiffuse.models.conditions import as_asked
 from undiffuse.models.continuation import continued, windows
-from undiffuse.models.again import distinct
 from undiffuse.options import SampleOptions
 from undiffuse.spread import ResumableFolder, RowRange
 
@@ -68,6 +69,7 @@ class Drawing:
         self.named = model.names_classes(**own)
         self.kept: list[np.ndarray] = []  # the first rows that were written
         self.keep = 0  # how many of these are kept
+        self.empty = 0  # rows that were written with an empty cell
 
     @property
     def form(self) -> Form:
@@ -92,7 +94,8 @@ class Drawing:
         how |= {} if callback is None else {"callback": callback}
         if self.length is None:
             own = {"label": options.label, **self.asked, "start": start, "stop": stop}
-            yield from self.model.sample_batches(self.each, **own, **how)
+            for part in self.model.sample_batches(self.each, **own, **how):
+                yield part if "given" not in self.asked else self._filled(part, how)
             return
         stop = self.total if stop is None else stop
         for first in range(start, stop, self.batch):
@@ -100,6 +103,18 @@ class Drawing:
             n, own = as_asked(conditions, min(self.batch, stop - first))
             rows = continued(self.model, n, self.length, first=first, **own, **how)
             yield SampledPart(first, self.total, rows, conditions)
+
+    def _filled(self, part: SampledPart, how: Mapping[str, Any]) -> SampledPart:
+        """Completions of which those that leave a cell empty are drawn again."""
+        if not unfilled(part.rows).any():
+            return part
+        how = {name: value for name, value in how.items() if name != "callback"}
+        given = self.asked["given"]
+        numbers = part.first + np.arange(len(part.rows))
+        told = {name: value.numpy() for name, value in part.conditions.items()}
+        own = replace(given.at(numbers * len(given) // self.total), **told)
+        rows = filled(self.model, part.rows, given=own, first=part.first, **how)
+        return SampledPart(part.first, part.total, rows, part.conditions)
 
     def conditions(self, start: int, stop: int) -> dict[str, Any]:
         """Return the conditions of samples `start` to `stop`."""
@@ -138,6 +153,7 @@ class Drawing:
             if part.first == have < self.keep:
                 self.kept.append(part.rows[: self.keep - have])
             write(part.rows, self._labels(part))
+            self.empty += int(np.count_nonzero(unfilled(part.rows)))
         return ()
 
     def first_rows(self) -> np.ndarray:
@@ -156,12 +172,14 @@ class Drawing:
     ) -> None:
         """Draw a range of a folder, and write it as files of that suffix."""
         facts: dict[str, Any] = {}
+        before = self.empty
         shared = {"number": one.number, "first": one.first, "count": one.count}
         with (
             folder.writing(one, facts) as place,
             self.form.part(place, suffix, total=self.total, **shared) as write,
         ):
             facts["remarks"] = list(self.write(write, one.first, one.stop, callback))
+            facts["empty"] = self.empty - before
 
     def save_conditions(self, files: Mapping[str, Path]) -> None:
         """Write the conditions of all samples to the files beside them; see `beside`."""

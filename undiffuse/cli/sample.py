@@ -233,6 +233,7 @@ class _Spread:
             make_ranges(lambda one: drawing.make(folder, suffix, one, steps), left, ranks, **shared)
         if ranks.first:
             _say_remarks(folder, asked)
+            drawing.empty = sum(facts["empty"] for facts in folder.facts())
             folder.finish()
 
     def _place(self) -> str:
@@ -362,6 +363,8 @@ def _conclude(
     run: str, drawing: Drawing, asked: Asked[SampleOptions], written: Mapping[str, str]
 ) -> None:
     """Print the result, and say where everything is."""
+    from undiffuse.models.again import EMPTY
+
     options, terminal, each = asked.options, asked.terminal, drawing.each
     completed = {"given": options.given, "each": each} if options.given is not None else {}
     facts = {"run": run, "number": drawing.total, "seed": options.seed}
@@ -372,5 +375,9 @@ def _conclude(
         terminal.say(
             f"completed {rows} given row{'s' * (rows > 1)}, {kind} of each, in their order"
         )
+        if count := drawing.empty:
+            terminal.say(
+                f"{count:,} of them still {'has' if count == 1 else 'have'} an empty cell: {EMPTY}"
+            )
     for place in written.values():
         terminal.say(f"wrote {place}")
