@@ -151,6 +151,5 @@ def test_a_cluster_that_is_not_there_is_a_sentence(
     if ray.is_initialized():
         ray.shutdown()
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    monkeypatch.setenv("RAY_gcs_rpc_server_connect_timeout_s", "1")
     words = ("sample", place / "run", "-n", N, "--out", f"{tmp_path}/x/", *FEW, "--on", "ray")
     assert cli(*words).refused("RAY_ADDRESS 127.0.0.1:1: this cluster cannot be reached")

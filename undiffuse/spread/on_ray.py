@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -187,6 +188,7 @@ def _running(ray: ModuleType) -> Iterator[None]:
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        _meet(address)
         with _silent():  # it prints where it logs
             ray.init(
                 address=address,
@@ -207,6 +209,13 @@ def _running(ray: ModuleType) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _meet(address: str) -> None:
+    """Raise OSError if nothing answers at an address with a port; Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 @contextmanager
