@@ -5,12 +5,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.installed-docs
+CLUSTER_STAMP := .venv/.installed-cluster
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Compiled Python is kept, whatever the environment says: tests start some hundred processes.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check faults house mutants bench browser docs dist pictures pins clean
+.PHONY: help venv demo test cluster check faults house mutants bench browser docs dist pictures pins clean
 
 PACKAGE ?= undiffuse/diffusion
 SAMPLE ?= 300
@@ -19,6 +20,7 @@ SEED ?= 0
 help:
 	@echo "make demo    train on real handwritten digits for 150 seconds, draw samples, and report how good they are"
 	@echo "make test    all tests (5 to 6 minutes)"
+	@echo "make cluster sampling and scoring on Ray, which it installs (70 MB): two actors on this machine (2 minutes)"
 	@echo "make faults  kill, starve and mutate everything, and the slow statistical laws (16 minutes)"
 	@echo "make check   lint, format, types and the fast laws"
 	@echo "make house   files, lines of code, import circles, names defined twice, registries without a law"
@@ -57,6 +59,15 @@ demo: $(STAMP)
 test: $(STAMP)
 	@echo "Running all tests, two at a time."
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+cluster: $(CLUSTER_STAMP)
+	@echo "Sampling and scoring on Ray, with two actors on this machine."
+	@$(ONE_THREAD) $(BIN)/python -m pytest -m cluster tests/cli/test_on_ray.py
+
+$(CLUSTER_STAMP): $(STAMP)
+	@$(BIN)/python scripts/requirements.py cluster > .venv/requirements-cluster.txt
+	@$(PIP) install -q --prefer-binary --no-compile -c constraints.txt -r .venv/requirements-cluster.txt
+	@touch $@
 
 faults: $(STAMP)
 	@echo "Running the fault campaigns and the slow statistical laws, two at a time."
@@ -104,7 +115,7 @@ dist: $(STAMP)
 pictures: $(STAMP)
 	@$(BIN)/python docs/draw.py
 
-pins: $(DOCS_STAMP)
+pins: $(DOCS_STAMP) $(CLUSTER_STAMP)
 	@$(PIP) freeze --exclude-editable | sed 's/+.*//' > constraints.txt
 	@touch $(STAMP)
 	@echo "constraints.txt: $$(wc -l < constraints.txt) exact versions."

@@ -1,5 +1,5 @@
 """Print what the development environment holds: the requirements in pyproject.toml, but for a few
-extras; or those of the dependency groups that are named.
+extras; or those of the dependency groups and extras that are named.
 
 pip reads dependency groups only from version 25.1 on, and Debian ships an older one: so they are
 read here.
@@ -16,8 +16,9 @@ LEFT_OUT = {"cluster", "remote", "wandb", "mlflow", "diffusers", "all"}
 root = Path(__file__).parent.parent
 tables = tomllib.loads((root / "pyproject.toml").read_text())
 project = tables["project"]
-if groups := sys.argv[1:]:
-    wanted = [one for name in groups for one in tables["dependency-groups"][name]]
+if names := sys.argv[1:]:
+    named = {**project["optional-dependencies"], **tables["dependency-groups"]}
+    wanted = [one for name in names for one in named[name]]
 else:
     wanted = (
         tables["build-system"]["requires"]

@@ -60,7 +60,8 @@ MAY_IMPORT = {
     },
     "data": INTERFACES,
     "training": INTERFACES,
-    "evaluation": {"diffusion", "models", "data", "run", "training", *INTERFACES},
+    "evaluation": {"diffusion", "models", "data", "run", "spread", "training", *INTERFACES},
+    "spread": {"atomic", "errors", "interfaces", "reading", "training"},
 }
 MAY_DEFER = {"models": {"training", "data"}}  # `model.fit(...)`, inside the function
 FRONT = {"cli", "web", "__main__"}  # these use everything; nothing else uses them

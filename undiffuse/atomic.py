@@ -80,16 +80,7 @@ def atomic_folder(path: str | Path, *, replace: str = "") -> Iterator[Path]:
             be written to, or the disk fills up.
     """
     with _staged(path) as (target, temporary):
-        if target.exists():
-            if not target.is_dir():
-                raise InputError(
-                    f"{path}: this is a file, and a folder was to be written; choose another name."
-                )
-            others = sorted(name for name in os.listdir(target) if not re.fullmatch(replace, name))
-            if others:
-                raise InputError(
-                    f"{path}: the folder holds other files ({others[0]}, ...); choose another name."
-                )
+        check_replaceable(target, replace, path)
         temporary.mkdir()
         mode = _mode_of_new_files(temporary / "mode")
         yield temporary
@@ -98,6 +89,59 @@ def atomic_folder(path: str | Path, *, replace: str = "") -> Iterator[Path]:
                 _finish(Path(folder) / name, mode)
             _flush_folder(Path(folder))
         _swap(temporary, target)
+
+
+@contextmanager
+def atomic_files(path: Path) -> Iterator[Path]:
+    """Give a temporary folder; on leaving, each file in it moves into the folder `path`, whole.
+
+    Files of the same names there are replaced. If anything is raised inside, none is moved.
+
+    Raises:
+        InputError: the place cannot be written to, or the disk fills up.
+    """
+    with _staged(path) as (target, temporary):
+        temporary.mkdir()
+        mode = _mode_of_new_files(temporary / "mode")
+        yield temporary
+        target.mkdir(exist_ok=True)
+        for name in sorted(os.listdir(temporary)):
+            _finish(temporary / name, mode)
+            os.replace(temporary / name, target / name)
+        _flush_folder(target)
+        _remove(temporary)
+
+
+def check_replaceable(target: Path, replace: str, called: str | Path | None = None) -> None:
+    """Raise InputError unless nothing is there, or a folder of names that match `replace` in full.
+
+    Args:
+        target: the folder to be.
+        replace: a regular expression such as "[0-9]{5}[.]png".
+        called: what it is called in errors; None: as it is.
+    """
+    called = target if called is None else called
+    if target.exists():
+        if not target.is_dir():
+            raise InputError(
+                f"{called}: this is a file, and a folder was to be written; choose another name."
+            )
+        others = sorted(name for name in os.listdir(target) if not re.fullmatch(replace, name))
+        if others:
+            raise InputError(
+                f"{called}: the folder holds other files ({others[0]}, ...); choose another name."
+            )
+
+
+def replace_folder(made: Path, path: Path, replace: str) -> None:
+    """Put a folder that is whole, on the same file system, in the place of `path`.
+
+    Raises:
+        InputError: as `check_replaceable` does, and if it cannot be moved.
+    """
+    with _staged(path) as (target, _):
+        check_replaceable(target, replace, path)
+        _swap(made, target)
 
 
 def write_json(path: Path, tree: Any) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
@@ -21,6 +22,9 @@ from torch import Tensor, nn
 
 Noise = Callable[[Tensor], Tensor]
 """`noise(like) -> z`: standard normal draws shaped like `like`, one stream per row."""
+
+WriteRows = Callable[..., None]
+"""`write(rows, labels)`: takes the next rows (B, ...) of a file, and their labels or None."""
 
 Progress = Callable[[int, int, str], None]
 """`progress(done, total, what)`: called now and then by work that can last."""
@@ -148,6 +152,42 @@ class Form(Protocol):
 
     def save(self, rows: np.ndarray, out: Path, *, labels: np.ndarray | None = None) -> None:
         """Write the rows to `out`, whole or not at all. Raises InputError as `check_out` does."""
+        ...
+
+    def writing(self, out: Path, count: int) -> AbstractContextManager[WriteRows]:
+        """Return what takes `count` rows, some at a time, and writes them to `out` as `save` does.
+
+        `out` appears, whole, when it is left without an exception.
+        """
+        ...
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The suffixes of the files that a folder of samples can hold, the usual one first."""
+        ...
+
+    def check_part(self, suffix: str) -> None:
+        """Raise InputError for other files than `parts`, and for want of their library."""
+        ...
+
+    def part(
+        self, folder: Path, suffix: str, *, number: int, first: int, count: int, total: int
+    ) -> AbstractContextManager[WriteRows]:
+        """Return what takes the rows of a part of a folder, some at a time.
+
+        Args:
+            folder: where its files are written.
+            suffix: of the files, one of `parts`.
+            number: of the part.
+            first: the number of its first row among all.
+            count: how many rows it has.
+            total: how many rows there are in all parts.
+        """
+        ...
+
+    @property
+    def keyed(self) -> bool:
+        """Whether there is something that no two rows of the data agree in; see `repeated`."""
         ...
 
     def preview(self, rows: np.ndarray) -> Image.Image:

@@ -441,7 +441,20 @@ class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleOptions(Batched, Writing):
+class Spreading:
+    """Which processes a verb shares its rows out to."""
+
+    on: Annotated[
+        Literal["ray"] | None,
+        Doc("Share the rows out to a Ray cluster: that of RAY_ADDRESS, else this machine."),
+    ] = None
+    workers: Annotated[
+        Count | None, Doc("Processes on Ray (default: one for each GPU, or each CPU).")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(Batched, Spreading, Writing):
     """The options of `undiffuse sample`."""
 
     exclusive: ClassVar = (("guidance", "autoguide"), ("length", "given"), ("length", "trajectory"))
@@ -504,6 +517,10 @@ class SampleOptions(Batched, Writing):
             "undiffuse export measured to be faster, else torch (default {default})."
         ),
     ] = "auto"
+    parts: Annotated[
+        str | None,
+        Doc("Files in a folder of samples, e.g. npy, parquet, csv (default: as in the data)."),
+    ] = None
     trajectory: Annotated[
         bool, Doc("Also write the samples after every step: OUT-trajectory.png or .npy.")
     ] = False
@@ -563,12 +580,14 @@ class ScoringOptions(Batched):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreOptions(ScoringOptions, Writing):
+class ScoreOptions(ScoringOptions, Spreading, Writing):
     """The options of `undiffuse score`."""
 
     exclusive: ClassVar = (("held_out", "no_calibration"),)
 
-    out: Annotated[str, Doc("File to write, .csv or .parquet, e.g. scores.csv.")]
+    out: Annotated[
+        str, Doc("File to write, e.g. scores.csv, .parquet, or a folder of Parquet files.")
+    ]
     where: Annotated[
         str | None,
         Doc(
@@ -623,6 +642,10 @@ class EvaluateOptions(EvaluationOptions, FeatureOptions, Writing):
     data: Annotated[str | None, Doc("The run's data, if they have moved or came from Python.")] = (
         None
     )
+    samples: Annotated[
+        str | None,
+        Doc("Evaluate samples that undiffuse sample wrote: a file or folder (default: draw them)."),
+    ] = None
     out: Annotated[str | None, Doc("Folder to write the report to (default: the run).")] = None
     log: Annotated[tuple[str, ...] | None, _DASHBOARDS] = None
     overwrite: Annotated[bool, Doc("Write to --out even if it holds other files.")] = False

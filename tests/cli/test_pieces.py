@@ -7,6 +7,8 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,12 +18,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from undiffuse.cli import compare, interrupt, main, sample, score, train, verb
+from undiffuse.cli import compare, draw_options, interrupt, main, sample, score, train, verb
+from undiffuse.cli.drawing import Drawing
 from undiffuse.cli.interrupt import Interruption, interruptible
 from undiffuse.cli.progress import Bar
 from undiffuse.cli.terminal import Terminal
 from undiffuse.cli.verb import File, ask, free_place, merge, metavar, typed_as
 from undiffuse.errors import InputError
+from undiffuse.models.base import SampledPart
 from undiffuse.options import CompareOptions, SampleOptions, ScoreOptions, TrainOptions
 
 
@@ -496,7 +500,7 @@ def test_guidance_is_what_is_asked_for(
     model: Any = SimpleNamespace(device="cpu")
     run: Any = SimpleNamespace(weaker=lambda device: f"weaker on {device}")
     asked = ask(SampleOptions, {"out": "x", "n": 3, **words})
-    found = sample._guidance(model, run, asked)
+    found = draw_options._guidance(model, run, asked)
     if wrapped is None:
         assert found is None
         return
@@ -517,30 +521,46 @@ class Model:
         self.saved: list[Any] = []
         self.transform = self.form = self
 
-    def sample_rows(self, each: int, *, batch: int, callback: Any, **more: Any) -> np.ndarray:
+    def sample_batches(
+        self, each: int, *, batch: int, callback: Any, **more: Any
+    ) -> Iterator[SampledPart]:
         total = each * len(more.get("given", "1"))
         self.asked = {"each": each, "batch": batch, **more}
-        for _ in range(0, total, batch):
+        for start in range(0, total, batch):
             for i in (1, 2):
                 callback(i, 2, 0.5, None)
-        return np.arange(total)
+            number = np.arange(start, min(start + batch, total))
+            yield SampledPart(start, total, number, {"label": torch.as_tensor(number) % 2})
 
-    def sample_conditions(
-        self, total: int, *, label: Any, seed: int, given: Any, vector: Any
-    ) -> dict[str, Any]:
-        hidden = given is not None and label is None
-        return {"label": torch.full((total,), -1) if hidden else torch.arange(total) % 2}
+    def names_classes(self, *, label: Any, vector: Any, given: Any) -> bool:
+        return given is None or label is not None
 
-    def remarks(self, rows: np.ndarray) -> list[str]:
-        return []
+    def check_out(self, out: Path) -> None:
+        pass
 
-    def repeated(self, rows: np.ndarray) -> np.ndarray:
-        return np.zeros(len(rows), dtype=bool)
+    keyed = False
 
-    present = check_out = preview = bands = vectors_of = suggested_out = column_sizes = dtype = ""
+    @contextmanager
+    def writing(self, out: Path, count: int) -> Iterator[Any]:
+        rows: list[int] = []
+        named: list[str] = []
 
-    def save(self, rows: np.ndarray, out: Path, *, labels: Any) -> None:
-        self.saved.append((rows.tolist(), out, None if labels is None else labels.tolist()))
+        def write(part: np.ndarray, labels: Any) -> None:
+            rows.extend(part.tolist())
+            named.extend([] if labels is None else labels.tolist())
+
+        yield write
+        assert len(rows) == count
+        self.saved.append((rows, out, named or None))
+
+
+def draw(
+    monkeypatch: pytest.MonkeyPatch, model: Any, asked: Any, more: Any, out: Path, bar: Bar
+) -> None:
+    """`draw_to` of what the options were found to mean."""
+    made = Drawing(model, asked.options, **more)
+    monkeypatch.setattr(draw_options, "drawing_of", lambda *given: made)
+    sample.draw_to(out, model, SimpleNamespace(given="r"), asked, bar)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -581,7 +601,7 @@ def test_rows_are_drawn_written_with_their_classes_and_said(
     monkeypatch.setattr(shown, "result", results.append)
     object.__setattr__(asked, "terminal", shown)
     model: Any = Model()
-    assert sample._draw(model, "r", asked, more, Path("x.npy"), Bar(shown))
+    draw(monkeypatch, model, asked, more, Path("x.npy"), Bar(shown))
     batches = -(-total // 2)
     assert told == [(i + 1, 2 * batches, "sampling") for i in range(2 * batches)]
     assert model.saved == [(list(range(total)), Path("x.npy"), labels)]
@@ -601,14 +621,14 @@ def test_a_trajectory_that_is_there_is_not_replaced_unasked(
     out = tmp_path / "x.npy"
     asked = ask(SampleOptions, {"out": str(out), "n": 2, "trajectory": True})
     with pytest.raises(InputError, match=r"x-trajectory\.npy: already exists; choose another"):
-        sample._draw(Model(), "r", asked, {}, out, Bar(Terminal()))  # type: ignore[arg-type]
+        draw(monkeypatch, Model(), asked, {}, out, Bar(Terminal()))
     saved: list[Any] = []
     monkeypatch.setattr("undiffuse.cli.trajectory.Trajectory.add", lambda *given: None)
     monkeypatch.setattr(
         "undiffuse.cli.trajectory.Trajectory.save", lambda self: saved.append(self.file)
     )
     asked = ask(SampleOptions, {**asked.given, "overwrite": True})
-    assert sample._draw(Model(), "r", asked, {}, out, Bar(Terminal()))  # type: ignore[arg-type]
+    draw(monkeypatch, Model(), asked, {}, out, Bar(Terminal()))
     assert saved == [tmp_path / "x-trajectory.npy"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from undiffuse.cli.sample import _length
+from undiffuse.cli.draw_options import _length
 from undiffuse.errors import InputError
 
 QUICK = ("--steps", 2, "--precision", "float32", "--training.samples", 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -263,7 +264,12 @@ def test_every_library_presents_its_own_frames(library):
 
 def test_a_wrong_file_or_library_is_caught(monkeypatch, tmp_path):
     right = table_form.WRITERS[".parquet"]
-    half = lambda table, path, delimiter: right(table.slice(0, 30), path, delimiter)  # noqa: E731
+
+    @contextmanager
+    def half(path, delimiter):
+        with right(path, delimiter) as write:
+            yield lambda table: write(table.slice(0, 30))
+
     monkeypatch.setitem(WRITERS, ".parquet", half)
     with pytest.raises(AssertionError):
         law_a_file_holds_the_rows(".parquet", tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from undiffuse import load
 from undiffuse.data.labels import as_labels, index_labels, match_classes
 from undiffuse.data.recordings.windows import Windows, window_length, window_notes
-from undiffuse.data.writing import find_writer, numbered_folder, write_npy, write_npz
+from undiffuse.data.writing import find_writer, folder_writer, npy_writer, npz_writer
 from undiffuse.errors import InputError
 from undiffuse.models import GenerativeModel
 
@@ -148,11 +149,11 @@ def test_classes_whose_names_are_one_number_stay_apart(holder, tmp_path):
     assert [classes[GenerativeModel.label_index(model, name)] for name in names] == names
     labels = as_labels(index, classes)
     assert labels.tolist() == names
-    write_npz(np.arange(2.0 * len(names)).reshape(-1, 2), tmp_path / "x.npz", labels)
+    written(npz_writer, np.arange(2.0 * len(names)).reshape(-1, 2), tmp_path / "x.npz", labels)
     again = load(tmp_path / "x.npz").loaded
     assert [again.classes[i] for i in again.labels] == names
-    with numbered_folder(tmp_path / "out", ".png", labels) as path:
-        assert len({path(i).name[6:] for i in range(len(names))}) == len(names)
+    written(pngs, np.zeros(len(names)), tmp_path / "out", labels)
+    assert len({file.name[6:] for file in (tmp_path / "out").iterdir()}) == len(names)
 
 
 def test_folders_whose_names_are_one_number_stay_apart(tmp_path):
@@ -185,12 +186,24 @@ def test_classes_are_matched_by_name():
 # --- files
 
 
+pngs = partial(folder_writer, lambda rows: (b"" for _ in rows), ".png")
+"""Files that hold nothing."""
+
+
+def written(writer, rows, out, labels):
+    """Rows written in two parts."""
+    half = len(rows) // 2
+    with writer(out, len(rows)) as write:
+        for part in (slice(half), slice(half, None)):
+            write(rows[part], None if labels is None else labels[part])
+
+
 def test_the_writer_is_that_of_the_suffix(tmp_path):
-    writers = {".npy": write_npy, "folder/": write_npz}
-    assert find_writer(writers, tmp_path / "x.NPY", "rows") is write_npy
-    assert find_writer(writers, tmp_path / "x", "rows") is write_npz
+    writers = {".npy": npy_writer, "folder/": npz_writer}
+    assert find_writer(writers, tmp_path / "x.NPY", "rows") is npy_writer
+    assert find_writer(writers, tmp_path / "x", "rows") is npz_writer
     (tmp_path / "x.png").mkdir()
-    assert find_writer(writers, tmp_path / "x.png", "rows") is write_npz
+    assert find_writer(writers, tmp_path / "x.png", "rows") is npz_writer
     with pytest.raises(InputError, match=r"rows cannot be written as \.csv; use one of \.npy, fol"):
         find_writer(writers, tmp_path / "x.csv", "rows")
 
@@ -198,34 +211,32 @@ def test_the_writer_is_that_of_the_suffix(tmp_path):
 def test_an_archive_holds_data_labels_and_more(tmp_path):
     rows = np.arange(6.0).reshape(3, 2)
     for labels in (None, np.array(["a", "b", "a"], dtype=object), [1, 2, 1]):
-        write_npz(rows, tmp_path / "x.npz", labels, rate=np.array(8))
+        written(partial(npz_writer, rate=np.array(8)), rows, tmp_path / "x.npz", labels)
         with np.load(tmp_path / "x.npz", allow_pickle=False) as found:
             assert set(found) == {"data", "rate"} | ({"labels"} if labels is not None else set())
             np.testing.assert_array_equal(found["data"], rows)
             if labels is not None:
                 assert found["labels"].tolist() == list(labels)
     with pytest.raises(ValueError, match="allow_pickle"):
-        write_npy(np.array([None]), tmp_path / "x.npy", None)
+        written(npy_writer, np.array([None]), tmp_path / "x.npy", None)
 
 
 def test_files_of_a_folder_are_numbered_and_named_by_their_label(tmp_path):
     for labels, names in (
-        (None, ["00000.png", "12345.png"]),
-        (["a/b%"] * 12345 + ["cat 1.5+x-y_z"], ["00000-a%2Fb%25.png", "12345-cat 1.5+x-y_z.png"]),
+        (None, ["00000.png", "00345.png"]),
+        (["a/b%"] * 345 + ["cat 1.5+x-y_z"], ["00000-a%2Fb%25.png", "00345-cat 1.5+x-y_z.png"]),
     ):
-        with numbered_folder(tmp_path / "out", ".png", labels) as path:
-            for i in (0, 12345):
-                path(i).touch()
-        assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
-    for name, ours in (("123456.png", 1), ("1234.png", 0), ("12345xpng", 0), ("1234567.png", 0)):
+        written(pngs, np.zeros(346), tmp_path / "out", labels)
+        found = sorted(file.name for file in (tmp_path / "out").iterdir())
+        assert [found[0], found[-1]] == names
+    for name, ours in (("123456.png", 1), ("1234.png", 0), ("12345xpng", 0), ("1234567.png", 1)):
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / name).touch()
         if ours:
-            with numbered_folder(tmp_path / "other", ".png", None):
-                pass
+            written(pngs, np.zeros(0), tmp_path / "other", None)
         else:
             refused = pytest.raises(InputError, match="holds other files")
-            with refused, numbered_folder(tmp_path / "other", ".png", None):
-                pass
+            with refused:
+                written(pngs, np.zeros(1), tmp_path / "other", None)
             (tmp_path / "other" / name).unlink()
         (tmp_path / "other").rmdir()

@@ -58,7 +58,7 @@ def evaluate(
             features=features(options),
             progress=bar,
             stop=interruption.stopped,
-            **asked.chosen("data", *options_of(EvaluationOptions)),
+            **asked.chosen("data", "samples", *options_of(EvaluationOptions)),
         )
     if report is None:
         terminal.result({"run": run, "stopped": True})

@@ -5,14 +5,16 @@ What can be refused is refused before the first step is taken.
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import math
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 from cyclopts import Parameter
 
@@ -23,16 +25,19 @@ from undiffuse.options import SampleOptions
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from undiffuse.interfaces import Progress
+    from undiffuse.cli.drawing import Drawing
+    from undiffuse.cli.trajectory import Trajectory
+    from undiffuse.interfaces import Form, Progress
     from undiffuse.models import GenerativeModel
     from undiffuse.run import Run
-
-LEAST_FOR_BANDS = 19  # completions, of which the least and the greatest are the 90 % band
+    from undiffuse.spread import ResumableFolder
+    from undiffuse.training.ranks import Ranks
 
 
 @verb(
     "RUN -n NUMBER --out FILE_OR_FOLDER [OPTIONS]",
     example="undiffuse sample runs/digits -n 64 --out samples.png",
+    shared=True,
 )
 def sample(
     asked: Asked[SampleOptions],
@@ -52,13 +57,23 @@ def sample(
     from undiffuse.cli.progress import Bar
     from undiffuse.device import find_device
     from undiffuse.run import Run
+    from undiffuse.spread.ranges import unfinished
+    from undiffuse.training.ranks import joined
 
-    device = find_device(options.device)
-    opened = Run(run)
-    model = opened.model(device=device)
-    for note in opened.notes:
-        asked.terminal.say(note, "yellow")
-    draw_to(out, model, opened, asked, Bar(asked.terminal))
+    with joined() as ranks:
+        device = ranks.device(find_device(options.device))
+        opened = Run(run)
+        model = opened.model(device=device)
+        for note in opened.notes:
+            asked.terminal.say(note, "yellow")
+        try:
+            draw_to(out, model, opened, asked, Bar(asked.terminal), ranks=ranks)
+        except KeyboardInterrupt:
+            kept = unfinished(out)
+            if kept.is_dir():
+                note = f"{kept} holds the parts that are drawn; the same command resumes."
+                asked.terminal.say(note, "yellow")
+            raise
     return 0
 
 
@@ -69,6 +84,7 @@ def draw_to(
     asked: Asked[SampleOptions],
     bar: AbstractContextManager[Progress],
     watch: Callable[[Tensor], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, str]:
     """Draw what was asked for, write it to `out`, and say so.
 
@@ -79,6 +95,7 @@ def draw_to(
         asked: the options, and the terminal that is written to.
         bar: shows progress.
         watch: called with each x_hat while a diffusion model is sampled.
+        ranks: this process and those that draw with it; None: it is alone.
 
     Returns:
         What was written, by what it is: "out", "conditions", "bands", ...
@@ -87,219 +104,252 @@ def draw_to(
         InputError: for what cannot be drawn or written; before the first step, where that can be
             known.
     """
-    options = asked.options
-    if options.label is not None:
-        model.label_index(options.label)
-    more = {
-        "wrap": _guidance(model, opened, asked),
-        "given": _given(model, asked),
-        "vector": _asked_for(model, asked),
-        "length": _length(model, options.length),
-        "watch": watch,
-    }
-    _note_unknown(model, more, asked)
-    assert model.form is not None  # the model of a run has one
-    model.form.check_out(out)
-    model = _computed(model, opened, asked, more["vector"])
-    more = {name: value for name, value in more.items() if value is not None}
-    return _draw(model, opened.given, asked, more, out, bar)
+    from undiffuse.cli.draw_options import drawing_of
+    from undiffuse.training.ranks import ALONE
 
-
-def _computed(
-    model: GenerativeModel, run: Run, asked: Asked[SampleOptions], vector: Any
-) -> GenerativeModel:
-    """The model, its network computed by what --backend says."""
-    options = asked.options
-    if options.backend == "torch":
-        return model
-    from undiffuse.exchange.onnx_backend import fastest, on_onnxruntime
-
-    if options.backend == "onnx":
-        return on_onnxruntime(model, run)
-    if options.given is not None:  # which networks that learned gaps compute in PyTorch alone
-        return model
-    total = (options.n or 1) * (1 if vector is None else len(vector))
-    return fastest(model, run, min(total, options.batch or model.at_once), asked.terminal.say)
-
-
-def _guidance(model: GenerativeModel, run: Run, asked: Asked[SampleOptions]) -> Any:
-    """The wrapper that the options on guidance ask for, None if they ask for none."""
-    options = asked.options
-    scale = options.guidance if options.autoguide is None else options.autoguide
-    if scale is None:
-        if asked.chosen("guidance_from", "guidance_to"):
-            raise InputError(
-                "--guidance-from, --guidance-to: they need a scale; "
-                "add --guidance or --autoguide, or leave them out."
-            )
-        return None
-    unsaid = options.label is None and options.where is None
-    if options.guidance is not None and options.given is not None and unsaid:
-        raise InputError(
-            "--guidance: the class of given rows is not known; add --label or --where, or leave "
-            "guidance out."
-        )
-    from undiffuse.models.diffusion import guided
-
-    weaker = None if options.autoguide is None else run.weaker(model.device)
-    return guided(model, scale, weaker=weaker, low=options.guidance_from, high=options.guidance_to)
-
-
-def _given(model: GenerativeModel, asked: Asked[SampleOptions]) -> Any:
-    """The rows of --given, None without it; what was changed in them is said."""
-    if asked.options.given is None:
-        return None
-    from undiffuse.data import complete
-
-    assert model.data_config is not None
-    given = complete(asked.options.given, model.data_config)
-    for note in (*given.notes, *model.completion_notes):
-        asked.terminal.say(note, "yellow")
-    return given
-
-
-def _length(model: Any, written: str | None) -> int | None:
-    """The steps of each sample by --length, None without it; what cannot be is refused."""
-    if written is None:
-        return None
-    from undiffuse.duration import parse_duration
-    from undiffuse.models.continuation import windows
-
-    rate = getattr(model.form, "rate", None)  # recordings have one
-    if written.isdecimal():
-        steps = int(written)
-    elif rate is None:
-        raise InputError(f"--length {written}: give the number of steps, a whole number.")
-    else:
-        steps = round(rate * parse_duration(written, "--length"))
-    windows(model, steps)
-    return steps
-
-
-def _asked_for(model: GenerativeModel, asked: Asked[SampleOptions]) -> Any:
-    """The conditions of --where as vectors, None without it; prints notes on them."""
-    if asked.options.where is None:
-        return None
-    from undiffuse.data import ask
-
-    assert model.data_config is not None
-    for note in ask(asked.options.where, model.data_config)[1]:
-        asked.terminal.say(note, "yellow")
-    return model.vectors_of(asked.options.where)
-
-
-def _note_unknown(
-    model: GenerativeModel, more: dict[str, Any], asked: Asked[SampleOptions]
-) -> None:
-    """Say which conditions have no value, where rows or conditions are given."""
-    import numpy as np
-
-    from undiffuse.data import Conditions
-
-    own, given, vector = Conditions.restore(model.data_config or {}), more["given"], more["vector"]
-    vector = given.vector if vector is None and given is not None else vector
-    if own is None or (vector is None and given is None):
-        return
-    vector = np.zeros((1, own.size)) if vector is None else np.asarray(vector)
-    unknown = np.isnan(own.decode(vector)).any(0)
-    for name in np.array(own.names)[unknown]:
-        note = f"{name}: has no value for some samples; it is unknown there, and written as empty."
-        asked.terminal.say(note, "yellow")
-
-
-def _draw(
-    model: GenerativeModel,
-    run: str,
-    asked: Asked[SampleOptions],
-    more: dict[str, Any],
-    out: Path,
-    bar: AbstractContextManager[Progress],
-) -> dict[str, str]:
-    """Draw, write, and say where."""
-    import numpy as np
-
-    from undiffuse.cli.trajectory import Trajectory
-    from undiffuse.models.again import EMPTY, distinct, filled, unfilled
-
-    options, terminal = asked.options, asked.terminal
-    each, given_rows, seed = options.n or 1, len(more.get("given", "1")), options.seed
-    total = each * max(given_rows, len(more.get("vector", "1")))
-    batch = options.batch or model.at_once
-    batches = math.ceil(total / batch)
-    length = more.pop("length", None)
-    sampler, repeated = _sampler(model, length)
-    batches *= repeated
-    trajectory = Trajectory(model, rows=total, out=out) if options.trajectory else None
-    beside = _beside(model, out).values()
-    for file in (*beside, *([trajectory.file] if trajectory else [])):
-        if os.path.lexists(file) and not options.overwrite:
-            raise InputError(
-                f"{file}: already exists; choose another --out, or --overwrite to replace it."
-            )
-    done = 0
-    with bar as progress:
-
-        def callback(i: int, n: int, t: Any, x_t: Any) -> None:
-            nonlocal done
-            done += 1
-            progress(done, n * batches, "sampling")
-            if trajectory:
-                trajectory.add(i, n, x_t)
-
-        how: dict[str, Any] = {
-            "label": options.label,
-            "seed": seed,
-            "batch": batch,
-            "steps": options.steps,
-            "method": options.method,
-            **more,
-        }
-        rows = sampler(each, callback=callback, **how)
-        if length is None:
-            rows = distinct(model, rows, progress=progress, **how)
-            rows = filled(model, rows, progress=progress, **how)
-    written = {"out": options.out, **_save(model, asked, rows, more, out)}
-    if each >= LEAST_FOR_BANDS and "given" in more:
-        written |= _bands(model, more["given"], rows, out, asked)
-    if trajectory:
-        trajectory.save()
-        written["trajectory"] = str(trajectory.file)
-    completed = {"given": options.given, "each": each} if options.given is not None else {}
-    terminal.result({"run": run, "number": total, "seed": seed, **completed, **written})
-    if options.given is not None:
-        kind = "one completion" if each == 1 else f"{each} completions in turn"
-        terminal.say(
-            f"completed {given_rows} given row{'s' * (given_rows > 1)}, "
-            f"{kind} of each, in their order"
-        )
-        if count := np.count_nonzero(unfilled(rows)):
-            terminal.say(
-                f"{count:,} of them still {'has' if count == 1 else 'have'} an empty cell: {EMPTY}"
-            )
-    for place in written.values():
-        terminal.say(f"wrote {place}")
+    drawing = drawing_of(model, opened, asked, watch)
+    suffix = _suffix_of(out, drawing, asked)
+    spread = _Spread(opened, drawing, asked, out, suffix, ranks or ALONE)
+    spread.check()
+    trajectory = _trajectory(drawing, out, asked)
+    written = spread.draw(bar, trajectory)
+    if not spread.ranks.first:
+        return written
+    written |= _finished(drawing, out, asked, trajectory)
+    _conclude(opened.given, drawing, asked, written)
     return written
 
 
-def _sampler(model: GenerativeModel, length: int | None) -> tuple[Callable[..., Any], int]:
-    """What draws rows, or series of that length, and how often it draws batch after batch."""
-    from undiffuse.models.continuation import continued, windows
+def _suffix_of(out: Path, drawing: Drawing, asked: Asked[SampleOptions]) -> str | None:
+    """The suffix of the files in the folder `out`; None if it is a file."""
+    form, wanted = drawing.form, asked.options.parts
+    if out.suffix and not out.is_dir() and not asked.options.out.endswith("/"):
+        if wanted is not None:
+            raise InputError(
+                f"--parts {wanted}: --out {asked.options.out} is one file; leave it out."
+            )
+        form.check_out(out)
+        return None
+    suffix = form.parts[0] if wanted is None else f".{wanted.removeprefix('.').lower()}"
+    form.check_part(suffix)
+    return suffix
 
-    if length is None:
-        return model.sample_rows, 1
-    return partial(continued, model, length=length), windows(model, length)
+
+def _trajectory(drawing: Drawing, out: Path, asked: Asked[SampleOptions]) -> Trajectory | None:
+    """What collects the states, None without; a file beside the samples that is there is kept."""
+    from undiffuse.cli.drawing import beside
+    from undiffuse.cli.trajectory import Trajectory
+
+    model = drawing.model
+    made = Trajectory(model, rows=drawing.total, out=out) if asked.options.trajectory else None
+    for file in (*beside(model, out).values(), *([made.file] if made else [])):
+        if os.path.lexists(file) and not asked.options.overwrite:
+            raise InputError(
+                f"{file}: already exists; choose another --out, or --overwrite to replace it."
+            )
+    return made
 
 
-def _bands(
-    model: GenerativeModel, given: Any, rows: Any, out: Path, asked: Asked[SampleOptions]
+@final
+@dataclass(frozen=True)
+class _Spread:
+    """The samples of one command, and who draws them: this process, its ranks, or Ray."""
+
+    run: Run
+    drawing: Drawing
+    asked: Asked[SampleOptions]
+    out: Path
+    suffix: str | None  # of the files in the folder; None: one file
+    ranks: Ranks
+
+    def check(self) -> None:
+        """Raise InputError for what several processes cannot do."""
+        options = self.asked.options
+        if options.workers is not None and options.on is None:
+            raise InputError("--workers: is for --on ray; leave it out.")
+        if options.on is not None:
+            from undiffuse.spread.on_ray import need_ray
+
+            need_ray()
+        several = f"--on {options.on}" if options.on else f"{self.ranks.size} processes"
+        if options.on is None and self.ranks.size == 1:
+            return
+        if options.on is not None and self.ranks.size > 1:
+            raise InputError(f"--on {options.on}: starts its own processes; leave torchrun out.")
+        if self.suffix is None:
+            raise InputError(
+                f"--out {options.out}: {several} write a folder of files; give a folder, such as "
+                f"--out {self.out.stem}/."
+            )
+        if options.trajectory:
+            raise InputError(f"--trajectory: cannot be collected by {several}; leave it out.")
+
+    def draw(
+        self, bar: AbstractContextManager[Progress], trajectory: Trajectory | None
+    ) -> dict[str, str]:
+        """Draw and write the samples; return where they are."""
+        with bar as progress:
+            if self.suffix is None:
+                self._to_file(_Steps(self.drawing, progress, trajectory), progress)
+            else:
+                self._to_folder(progress, trajectory)
+        return {"out": self.asked.options.out}
+
+    def _to_file(self, steps: _Steps, progress: Progress) -> None:
+        drawing = self.drawing
+        with drawing.form.writing(self.out, drawing.total) as write:
+            remarks = drawing.write(write, 0, drawing.total, steps, progress)
+        for remark in remarks:
+            self.asked.terminal.say(remark, "yellow")
+
+    def _to_folder(self, progress: Progress, trajectory: Trajectory | None) -> None:
+        from undiffuse.spread import ResumableFolder, make_ranges, ranges_of
+
+        asked, drawing, suffix = self.asked, self.drawing, self.suffix
+        options, ranks, total = asked.options, self.ranks, drawing.total
+        assert suffix is not None
+        ranges = ranges_of(total, drawing.batch)
+        identity = self._identity()
+        folder = ResumableFolder(self.out, identity, ranges, replaces=_replaced(drawing.form))
+        anew = options.overwrite or trajectory is not None
+        ranks.together(lambda: folder.begin(replace=anew) if ranks.first else None)
+        missing = ranks.lead([one.number for one in folder.missing()] if ranks.first else None)
+        left = [ranges[number] for number in missing]
+        self._say_before(folder, len(ranges) - len(left), len(ranges))
+        shared: dict[str, Any] = {"what": "sampling", "total": total}
+        if options.on is not None:
+            from undiffuse.cli.draw_options import DrawTask
+            from undiffuse.spread.on_ray import make_on_ray
+
+            where = (os.path.abspath(self.out), suffix, identity, tuple(ranges))
+            task = DrawTask(self._place(), asked.given, asked.plugins, *where)
+            own: dict[str, Any] = {"workers": options.workers, "gpu": options.device != "cpu"}
+            shared |= {"progress": progress, "say": partial(asked.terminal.say, style="yellow")}
+            make_on_ray(task, left, **own, **shared)
+        else:
+            alone = ranks.size == 1
+            steps = _Steps(drawing, progress, trajectory) if alone else None
+            shared |= {} if alone else {"progress": progress}
+            make_ranges(lambda one: drawing.make(folder, suffix, one, steps), left, ranks, **shared)
+        if ranks.first:
+            _say_remarks(folder, asked)
+            drawing.empty = sum(facts["empty"] for facts in folder.facts())
+            folder.finish()
+
+    def _place(self) -> str:
+        """The run as another process finds it."""
+        return self.run.given if self.run.remote else os.path.abspath(self.run.path)
+
+    def _identity(self) -> dict[str, Any]:
+        """What the files of the folder depend on."""
+        from undiffuse.evaluation.features.abstract import content_hash
+
+        drawing, options = self.drawing, self.asked.options
+        chosen = {n: v for n, v in self.asked.given.items() if n not in _ELSEWHERE}
+        found = {name: _digest(value) for name, value in drawing.asked.items()}
+        return {
+            "rows": drawing.total,
+            "seed": options.seed,
+            "batch": drawing.batch,
+            "files": self.suffix,
+            "options": chosen,
+            **found,
+            "weights": content_hash("model", drawing.model.state_dict()),
+            "sampler": drawing.model.tuned_tree if options.method is None else None,
+            "device": drawing.model.device.type,
+        }
+
+    def _say_before(self, folder: ResumableFolder, there: int, ranges: int) -> None:
+        say = self.asked.terminal.say
+        if there:
+            say(f"{there:,} of {ranges:,} parts are there already, in {folder.work}")
+        if self.drawing.keyed and ranges > 1:
+            say(
+                "no two rows of the data agree in a key, and so do those of one part of the "
+                "folder; rows of different parts may. One file keeps the key throughout.",
+                "yellow",
+            )
+
+
+_ELSEWHERE = ("out", "overwrite", "quiet", "json", "device", "on", "workers", "n", "seed", "batch",
+              "parts", "given", "trajectory")  # fmt: skip
+"""Options that rows do not depend on, or that stand in a run's identity by themselves."""
+
+
+def _digest(value: Any) -> str:
+    """A hash of given rows, or of vectors."""
+    import numpy as np
+
+    from undiffuse.interfaces import PartialRows
+
+    digest = hashlib.sha256()
+    parts = (value.rows, value.known) if isinstance(value, PartialRows) else (value.numpy(),)
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _replaced(form: Form) -> str:
+    """A regular expression for the files of an earlier folder of samples."""
+    suffixes = "|".join(re.escape(one) for one in form.parts)
+    return rf"(\d{{5,}}(-.*)?|part-\d{{5,}})({suffixes})"
+
+
+@final
+class _Steps:
+    """The callback of the sampling loop: tells how many steps are done, of all batches."""
+
+    def __init__(self, drawing: Drawing, progress: Progress, trajectory: Trajectory | None) -> None:
+        batches = math.ceil(drawing.total / drawing.batch)
+        self.batches, self.progress, self.trajectory = batches, progress, trajectory
+        self.batches *= drawing.passes
+        self.done = 0
+
+    def __call__(self, i: int, n: int, t: Any, x_t: Any) -> None:
+        self.done += 1
+        self.progress(self.done, n * self.batches, "sampling")
+        if self.trajectory:
+            self.trajectory.add(i, n, x_t)
+
+
+def _say_remarks(folder: ResumableFolder, asked: Asked[SampleOptions]) -> None:
+    """Say what there is to say of the parts of a folder; of the first, and how many are alike."""
+    found = [(i, one) for i, facts in enumerate(folder.facts()) for one in facts["remarks"]]
+    if found:
+        number, remark = found[0]
+        alike = f" ({len(found) - 1:,} parts likewise)" if len(found) > 1 else ""
+        asked.terminal.say(f"part {number}: {remark}{alike}", "yellow")
+
+
+def _finished(
+    drawing: Drawing, out: Path, asked: Asked[SampleOptions], trajectory: Trajectory | None
 ) -> dict[str, str]:
+    """Write what lies beside the samples: their conditions, bands and states."""
+    from undiffuse.cli.drawing import beside
+
+    files = beside(drawing.model, out)
+    drawing.save_conditions(files)
+    written = {name: str(file) for name, file in files.items()}
+    if drawing.keep:
+        written |= _bands(drawing, out, asked)
+    if trajectory:
+        trajectory.save()
+        written["trajectory"] = str(trajectory.file)
+    return written
+
+
+def _bands(drawing: Drawing, out: Path, asked: Asked[SampleOptions]) -> dict[str, str]:
     """Draw the bands of completed sequences into OUT-bands.png: {"bands": where}, or nothing."""
+    import numpy as np
+
     from undiffuse.atomic import atomic_file
 
-    assert model.form is not None
-    picture, file = model.form.bands(given, rows), out.with_name(f"{out.stem}-bands.png")
+    given = drawing.asked["given"]
+    rows = drawing.first_rows()
+    picture = drawing.form.bands(given.at(np.arange(len(rows) // drawing.each)), rows)
     if picture is None:
         return {}
+    file = out.with_name(f"{out.stem}-bands.png")
     if os.path.lexists(file) and not asked.options.overwrite:
         note = f"{file}: already exists, so no bands were drawn; --overwrite replaces it."
         asked.terminal.say(note, "yellow")
@@ -309,56 +359,25 @@ def _bands(
     return {"bands": str(file)}
 
 
-def _beside(model: GenerativeModel, out: Path) -> dict[str, Path]:
-    """The files that conditions of samples are written to, by name; none where rows hold them."""
-    from undiffuse.data import Conditions
+def _conclude(
+    run: str, drawing: Drawing, asked: Asked[SampleOptions], written: Mapping[str, str]
+) -> None:
+    """Print the result, and say where everything is."""
+    from undiffuse.models.again import EMPTY
 
-    own = Conditions.restore(model.data_config or {})
-    if own is None or own.of_rows:
-        return {}
-    files = {"conditions": out.with_name(f"{out.stem}-conditions.csv")} if own.columns else {}
-    for one in own.maps:
-        picture = out.suffix == ".png" and len(one.shape) == 3 and one.shape[0] in (1, 3)
-        files[one.name] = out.with_name(f"{out.stem}-{one.name}{'.png' if picture else '.npy'}")
-    return files
-
-
-def _save(
-    model: GenerativeModel,
-    asked: Asked[SampleOptions],
-    rows: Any,
-    more: dict[str, Any],
-    out: Path,
-) -> dict[str, str]:
-    """Write rows with their labels, and their conditions beside them; return where those are."""
-    from undiffuse.atomic import atomic_file
-    from undiffuse.data import Conditions
-    from undiffuse.data.labels import as_labels
-    from undiffuse.data.pictures import save_map
-
-    options = asked.options
-    shared = {"label": options.label, "seed": options.seed, "given": more.get("given")}
-    conditions = model.sample_conditions(len(rows), vector=more.get("vector"), **shared)
-    labels = None
-    if "label" in conditions and bool((conditions["label"] >= 0).all()):
-        labels = as_labels(conditions["label"].numpy(), model.classes)
-    assert model.form is not None
-    for remark in model.form.remarks(rows):
-        asked.terminal.say(remark, "yellow")
-    model.form.save(rows, out, labels=labels)
-    own, files = Conditions.restore(model.data_config or {}), _beside(model, out)
-    if own is None or not files:
-        return {}
-    vector = conditions["vector"].numpy()
-    if own.columns:
-        with (
-            atomic_file(files["conditions"]) as temporary,
-            temporary.open("w", newline="") as stream,
-        ):
-            writer = csv.DictWriter(stream, own.names)
-            writer.writeheader()
-            writer.writerows(own.words(vector))
-    for name, values in own.decode_maps(vector).items():
-        with atomic_file(files[name]) as temporary, temporary.open("wb") as stream:
-            save_map(values, stream, picture=files[name].suffix == ".png")
-    return {name: str(file) for name, file in files.items()}
+    options, terminal, each = asked.options, asked.terminal, drawing.each
+    completed = {"given": options.given, "each": each} if options.given is not None else {}
+    facts = {"run": run, "number": drawing.total, "seed": options.seed}
+    terminal.result({**facts, **completed, **written})
+    if options.given is not None:
+        rows = drawing.given_rows
+        kind = "one completion" if each == 1 else f"{each} completions in turn"
+        terminal.say(
+            f"completed {rows} given row{'s' * (rows > 1)}, {kind} of each, in their order"
+        )
+        if count := drawing.empty:
+            terminal.say(
+                f"{count:,} of them still {'has' if count == 1 else 'have'} an empty cell: {EMPTY}"
+            )
+    for place in written.values():
+        terminal.say(f"wrote {place}")

@@ -16,18 +16,20 @@ from undiffuse.cli.progress import Bar
 from undiffuse.cli.verb import Asked, free_place, verb
 from undiffuse.declared import options_of
 from undiffuse.options import ScoreOptions, ScoringOptions
+from undiffuse.rank import follows
 
 if TYPE_CHECKING:
     from undiffuse.cli.terminal import Terminal
     from undiffuse.evaluation.scores.table import Summary
 
-_TAKEN = ("out", "overwrite", "where", "held_out")
+_TAKEN = ("out", "overwrite", "where", "held_out", "on", "workers")
 _KINDS = {"bound": "a lower bound", "estimate": "an estimate", "exact": "exact"}
 
 
 @verb(
-    "RUN DATA --out FILE [OPTIONS]",
+    "RUN DATA --out FILE_OR_FOLDER [OPTIONS]",
     example="undiffuse score runs/table new.csv --out scores.csv --alarm 0.01",
+    shared=True,
 )
 def score(
     asked: Asked[ScoreOptions],
@@ -57,6 +59,8 @@ def score(
             stop=interruption.stopped,
             **asked.chosen(*_TAKEN, *options_of(ScoringOptions)),
         )
+    if found is None and follows() and not interruption.stopped():
+        return 0  # the first process says how it ended
     if found is None:
         terminal.result({"run": run, "out": options.out, "stopped": True})
         terminal.say("stopped; what is scored is kept, and the same command resumes.")

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 @verb(
     "SOURCE --out RUN [OPTIONS]",
     example="undiffuse train photos/ --out runs/photos --budget 30m",
+    shared=True,
 )
 def train(
     asked: Asked[TrainOptions],

@@ -47,6 +47,7 @@ from undiffuse.declared import (
 )
 from undiffuse.errors import InputError
 from undiffuse.plugged import installed
+from undiffuse.rank import launched
 from undiffuse.reading import read_text, said
 from undiffuse.remote import refuse_store
 
@@ -57,11 +58,15 @@ Tree = dict[str, Any]
 @final
 @dataclass(frozen=True)
 class Asked(Generic[Options]):
-    """What a command was asked for: its options, those `given`, and the terminal it writes to."""
+    """What a command was asked for: its options, those `given`, and the terminal it writes to.
+
+    `plugins` are the files of parts that were given.
+    """
 
     options: Options
     given: Tree
     terminal: Terminal
+    plugins: tuple[str, ...] = ()
 
     def chosen(self, *names: str) -> Tree:
         """Those of the options that were given."""
@@ -75,14 +80,19 @@ class Verb:
 
     name: str
     kind: type  # of its options
+    shared: bool  # whether several processes can do its work together
     command: Callable[..., int]
     usage: str
     example: str
     sign: Callable[[], None]  # gives the command the options, and choices, that there are now
 
 
-def verb(usage: str, example: str) -> Callable[[Callable[..., int]], Verb]:
-    """Make a command of a function `(asked: Asked[SomeOptions], *arguments) -> exit code`."""
+def verb(usage: str, example: str, *, shared: bool = False) -> Callable[[Callable[..., int]], Verb]:
+    """Make a command of a function `(asked: Asked[SomeOptions], *arguments) -> exit code`.
+
+    Several processes that a launcher has started, such as torchrun, run it if it is `shared`; each
+    of them refuses it otherwise.
+    """
 
     def decorate(function: Callable[..., int]) -> Verb:
         hints = get_type_hints(function, include_extras=True)
@@ -90,6 +100,12 @@ def verb(usage: str, example: str) -> Callable[[Callable[..., int]], Verb]:
         kind = get_args(hints["asked"])[0]
 
         def command(*given: Any, options: Any = None) -> int:
+            place = launched()
+            if place is not None and not shared:
+                raise InputError(
+                    f"undiffuse {function.__name__}: runs in one process, and {place[1]} were "
+                    "started; leave torchrun or srun out."
+                )
             return function(ask(kind, _tree(options)), *given)
 
         command.__doc__, command.__name__ = function.__doc__, function.__name__
@@ -107,7 +123,7 @@ def verb(usage: str, example: str) -> Callable[[Callable[..., int]], Verb]:
             command.__annotations__ = {one.name: one.annotation for one in parameters}
 
         sign()
-        return Verb(function.__name__, kind, command, usage, example, sign)
+        return Verb(function.__name__, kind, shared, command, usage, example, sign)
 
     return decorate
 
@@ -131,7 +147,8 @@ def ask(kind: type[Options], words: Tree) -> Asked[Options]:
             if typed in words:
                 kept.pop(filed, None)
     tree = merge(kept, words)
-    left_out = plug(tree.pop("plugin", ()), called(("plugin",)))
+    files = tree.pop("plugin", ())
+    left_out = plug(files, called(("plugin",)))
     try:
         given = checked(kind, tree, called=called)
     except InputError as problem:
@@ -140,7 +157,8 @@ def ask(kind: type[Options], words: Tree) -> Asked[Options]:
     terminal = Terminal(quiet=given.get("quiet", False), as_json=given.get("json", False))
     for sentence in left_out:
         terminal.say(sentence, "yellow")
-    return Asked(options, given, terminal)
+    plugins = (files,) if isinstance(files, str) else tuple(files)
+    return Asked(options, given, terminal, tuple(os.path.abspath(one) for one in plugins))
 
 
 def plug(files: Any, called: str = "--plugin") -> list[str]:

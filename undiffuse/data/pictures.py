@@ -104,17 +104,21 @@ def draw_curves(sequences: np.ndarray) -> Image.Image:
     return figure_to_image(figure)
 
 
+BANDED = 8  # sequences whose bands are drawn
+
+
 def draw_bands(known: np.ndarray, drawn: np.ndarray) -> Image.Image:
     """Return what is known of sequences, and the median and the 50 % and 90 % bands of the rest.
 
-    A line of plots for each of the first 8 sequences, a plot for each of the first 4 channels.
+    A line of plots for each of the first `BANDED` sequences, a plot for each of the first 4
+    channels.
 
     Args:
         known: (m, C, L), NaN where a value is drawn.
         drawn: completions (m, n, C, L).
     """
     m, channels, length = len(known), min(known.shape[1], 4), known.shape[2]
-    figure, axes = small_axes(min(m, 8) * channels, channels, width=3.6, height=2.0)
+    figure, axes = small_axes(min(m, BANDED) * channels, channels, width=3.6, height=2.0)
     place = np.arange(length)
     for i, axis in enumerate(axes):
         row, channel = divmod(i, channels)
@@ -201,11 +205,8 @@ def _single_axes(*, width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def save_map(values: np.ndarray, stream: BinaryIO, *, picture: bool) -> None:
-    """Write condition maps (n, C, *S) as an array of what is known, or as one picture of all."""
-    if not picture:
-        np.save(stream, values[:, 0] if values.shape[1] == 1 else values)
-        return
+def save_map(values: np.ndarray, stream: BinaryIO) -> None:
+    """Write condition maps (n, C, *S) as one picture of all, black at the least that is known."""
     known = values[~np.isnan(values)]
     low, high = (known.min(), known.max()) if len(known) else (0, 1)
     map_to_image(values, low, high).save(stream, format="PNG")

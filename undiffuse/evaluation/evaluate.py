@@ -30,6 +30,7 @@ from undiffuse.device import find_device
 from undiffuse.evaluation.asked import by_condition, picture_of_maps
 from undiffuse.evaluation.drawn import FOLDER, Drawn, draw, peak_memory, time_singles
 from undiffuse.evaluation.forecast import Forecast, forecast
+from undiffuse.evaluation.given_samples import given_samples
 from undiffuse.evaluation.history import against_linear, loss_by_level
 from undiffuse.evaluation.logged import log_report
 from undiffuse.evaluation.metrics import Figure, Timings, as_facts, figures_of
@@ -48,6 +49,8 @@ from undiffuse.parts import as_json
 from undiffuse.run import Run, as_run
 from undiffuse.shown import card
 from undiffuse.training.loggers import Logger, find_loggers
+
+_TIMED = 128  # samples that are drawn for their time, where others were drawn before
 
 
 @final
@@ -109,6 +112,7 @@ def evaluate(
     run: str | Path | Run | GenerativeModel,
     data: Any = None,
     *,
+    samples: Any = None,
     features: str | Path | Callable[[Tensor], Tensor] | None = None,
     reference: Reference | None = None,
     loggers: Iterable[str | Logger | Listener] = (),
@@ -121,6 +125,9 @@ def evaluate(
     Args:
         run: the run, its folder, or the model.
         data: where its data are now, or other data of their kind; None: where they were.
+        samples: those to evaluate, drawn before: a file or folder that `undiffuse sample` wrote, or
+            anything else `undiffuse.load` takes. The first n of them are compared. None: they are
+            drawn.
         features: what rows are compared by: a name, a file of weights, a function of x (N, *shape)
             that returns (N, D); None: chosen from the data.
         reference: made before, to be used in place of `data` and `features`.
@@ -142,6 +149,7 @@ def evaluate(
     if isinstance(run, GenerativeModel):
         with as_run(run) as kept:
             made = {"features": features, "reference": reference, "loggers": loggers}
+            made |= {"samples": samples}
             return evaluate(kept, data, **made, progress=progress, stop=stop, **options)
     loggers = find_loggers(loggers)
     run = Run.of(run)
@@ -152,7 +160,7 @@ def evaluate(
     if reference is None:
         made = {"features": features, "seed": asked.seed, "progress": progress}
         reference = _reference(run, data, **made)
-    report = _Evaluation(run, model, reference, asked, sampler, progress, stop).report()
+    report = _Evaluation(run, model, reference, asked, sampler, progress, stop, samples).report()
     if report is not None and loggers:
         log_report(report.facts, report.pictures, run, loggers)
     return report
@@ -176,6 +184,7 @@ class _Evaluation:
     sampler: Mapping[str, Any]
     progress: Progress | None
     stop: Stop
+    own: Any = None  # samples that were drawn before, and where
 
     @property
     def shared(self) -> dict[str, Any]:
@@ -205,10 +214,16 @@ class _Evaluation:
         """Draw, score and measure everything; None if stopped."""
         reference, model, seed = self.reference, self.model, self.asked.seed
         fewest, most = REPORT_SAMPLES
-        drawn = self.draw(self.asked.n or min(most, max(fewest, len(reference.held_out))))
+        count = self.asked.n or min(most, max(fewest, len(reference.held_out)))
+        drawn = self.draw(count if self.own is None else min(count, _TIMED))
         if drawn is None:
             return None
-        samples = sampled(drawn.rows, reference)
+        compared, notes = drawn.rows, []
+        if self.own is not None:
+            batch, config = self.shared["batch"], self.run.config["data"]
+            shared: dict[str, Any] = {"batch": batch, "progress": self.progress}
+            compared, notes = given_samples(self.own, config, count, **shared)
+        samples = sampled(compared, reference)
         self.announce("measuring quality, coverage and tables")
         found = measure(samples, reference, seed=seed, progress=self.progress)
         scores = None
@@ -218,7 +233,9 @@ class _Evaluation:
             if scores is None:
                 return None
         most = model.most_steps(self.asked.method)
-        by_steps = quality_by_steps(drawn, self.steps, most, self.draw, reference, seed=seed)
+        by_steps: list[dict[str, Any]] | None = []
+        if self.own is None:
+            by_steps = quality_by_steps(drawn, self.steps, most, self.draw, reference, seed=seed)
         if by_steps is None:
             return None
         ahead = self.forecast()
@@ -234,14 +251,14 @@ class _Evaluation:
             "run": self.run.given,
             "preset": self.run.config.get("preset"),
             "family": type(model).__name__.lower(),
-            **self.identity(drawn),
+            **self.identity(drawn, len(compared)),
             **self.judged(found, scores, by_steps),
             **found.facts(reference.classes),
             "overlays": overlays(samples.rows, reference, seed=seed),
             **({} if ahead is None else {"forecast": ahead.facts()}),
             "conditions": told,
             "speed": self.speed(drawn, singles),
-            "warnings": _warnings(samples, drawn, scores, reference),
+            "warnings": [*notes, *_warnings(samples, len(compared), scores, reference)],
         }
         own = model.pictures(reference.held_out.rows[:64])
         if ahead is not None and ahead.picture is not None:
@@ -265,7 +282,7 @@ class _Evaluation:
             return None
         return {name: {**asdict(figure), "better": "floor"} for name, figure in asked.items()}
 
-    def identity(self, drawn: Drawn) -> dict[str, Any]:
+    def identity(self, drawn: Drawn, samples: int) -> dict[str, Any]:
         """What was compared with what, and by which features."""
         reference, features = self.reference, self.reference.features
         return {
@@ -276,7 +293,7 @@ class _Evaluation:
                 "shape": list(reference.transform.shape),
                 "classes": list(reference.classes),
             },
-            "samples": len(drawn.rows),
+            "samples": samples,
             "seed": self.asked.seed,
             "sampler": {
                 "method": self.asked.method or self.model.usual_method or "the preset's own",
@@ -331,11 +348,11 @@ class _Evaluation:
 
 
 def _warnings(
-    samples: Sampled, drawn: Drawn, scores: Likelihoods | None, reference: Reference
+    samples: Sampled, drawn: int, scores: Likelihoods | None, reference: Reference
 ) -> list[str]:
     warnings = list(reference.notes)
     if samples.lost:
-        total = f"{len(drawn.rows):,}"
+        total = f"{drawn:,}"
         warnings.append(f"{samples.lost:,} of {total} samples are not finite and were left out")
     if scores is not None and scores.lost:
         warnings.append(

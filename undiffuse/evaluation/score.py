@@ -11,6 +11,7 @@ import csv
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, final
@@ -23,11 +24,18 @@ from undiffuse.declared import checked, with_defaults
 from undiffuse.device import find_device
 from undiffuse.diffusion.likelihood.dequantize import TruncatedNormal, UniformNoise
 from undiffuse.errors import InputError
-from undiffuse.evaluation.scores import Scoring, calibrate, calibration_rows, score_to_file
+from undiffuse.evaluation.scores import (
+    RangeScores,
+    Scoring,
+    calibrate,
+    calibration_rows,
+    score_range,
+    score_to_file,
+)
 from undiffuse.evaluation.scores.conformal import Calibration
 from undiffuse.evaluation.scores.own_error import WithOwnError
 from undiffuse.evaluation.scores.scorer import Scorer
-from undiffuse.evaluation.scores.table import Summary, check_out
+from undiffuse.evaluation.scores.table import PART, Summary, check_out, is_folder, write_table
 from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import Diffusion, GenerativeModel
 from undiffuse.models.likelihood import how_of
@@ -35,6 +43,10 @@ from undiffuse.notebook import progress_bar
 from undiffuse.options import ScoringOptions
 from undiffuse.run import Run, as_run
 from undiffuse.shown import card
+from undiffuse.spread import ResumableFolder, RowRange, make_ranges, ranges_of
+from undiffuse.spread.on_ray import make_on_ray, need_ray
+from undiffuse.spread.together import Make
+from undiffuse.training.ranks import ALONE, Ranks, joined
 
 _SHOWN = 10  # rows in a notebook
 _READ: dict[str, Callable[[str], Any]] = {"row": str, "note": str, "alarm": "True".__eq__}
@@ -47,19 +59,26 @@ class Scores:
     """The scores of rows.
 
     Attributes:
-        columns: name -> (N,): row, log_likelihood (nats), stderr, bits_per_dim; model_error,
-            quantile and alarm if they were asked for; note.
+        read: returns the columns; they are read when they are first asked for.
         summary: all of them in a few numbers.
         held_out: how many held-out rows they were compared with.
         data: what the rows are called.
         notes: what was left out, changed or guessed, a sentence each.
     """
 
-    columns: dict[str, np.ndarray]
+    read: Callable[[], dict[str, np.ndarray]]
     summary: Summary
     held_out: int
     data: str
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """Name -> (N,): row, log_likelihood (nats), stderr, bits_per_dim; ...; note.
+
+        And model_error, quantile and alarm, if they were asked for.
+        """
+        return self.read()
 
     def __repr__(self) -> str:
         """Return the number of rows, their mean and the alarms, in a line."""
@@ -89,6 +108,8 @@ def score(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
+    on: str | None = None,
+    workers: int | None = None,
     label: int | str | None = None,
     where: Any = None,
     held_out: Any = None,
@@ -102,8 +123,11 @@ def score(
     Args:
         what: the run, its folder, or the model.
         data: anything `undiffuse.load` takes, of the kind of the run's data.
-        out: a file, .csv or .parquet, to write a line per row to; the same call resumes it.
+        out: a file, .csv or .parquet, or a folder of Parquet files, to write a line per row to; the
+            same call resumes it.
         overwrite: replace `out`.
+        on: "ray": rows are shared out to a Ray cluster; `data` and `where` are then files.
+        workers: how many processes on Ray; None: one for each GPU, or each CPU.
         label: the class that rows are scored given; None: any.
         where: conditions that they are scored given, of all or of each; None: each row's own.
         held_out: rows to compare with; None: those that the run held out. A model whose training
@@ -140,17 +164,43 @@ def score(
         bare = source is None and held_out is None and asked.alarm is None
         shared = {**options, "out": out, "overwrite": overwrite, "held_out": held_out}
         shared |= {"label": label, "where": where, "on_note": on_note, "progress": progress}
+        shared |= {"on": on, "workers": workers}
         shared |= {"no_calibration": True} if bare else {}
         with as_run(what) as kept:
             return score(kept, data, stop=stop, **shared)
-    job = _Job(Run.of(what), asked, given, on_note, progress, stop)
-    if out is None:
-        with TemporaryDirectory() as folder:
-            return job.scores(data, Path(folder) / "scores.csv", where, held_out)
-    place = Path(out).expanduser()
-    if os.path.lexists(place) and not overwrite:
-        raise InputError(f"{out}: already exists; choose another name, or overwrite it.")
-    return job.scores(data, place, where, held_out, overwrite=overwrite)
+    if on is not None:
+        need_ray()
+    elif workers is not None:
+        raise InputError("--workers: is for --on ray; leave it out.")
+    with joined() as ranks:
+        spread = _Spread(ranks, on, workers)
+        job = _Job(Run.of(what), asked, given, on_note, progress, stop, spread)
+        if out is None:
+            if spread.several:
+                raise InputError("out: several processes write a file or a folder; give one.")
+            with TemporaryDirectory() as folder:
+                found = job.scores(data, Path(folder) / "scores.csv", where, held_out)
+                if found is not None:
+                    found.columns  # noqa: B018 - read while the file is there
+                return found
+        place = Path(out).expanduser()
+        if os.path.lexists(place) and not overwrite:
+            raise InputError(f"{out}: already exists; choose another name, or overwrite it.")
+        return job.scores(data, place, where, held_out, overwrite=overwrite)
+
+
+@final
+@dataclass(frozen=True)
+class _Spread:
+    """Which processes score: this one, its ranks, or those of Ray."""
+
+    ranks: Ranks = ALONE
+    on: str | None = None
+    workers: int | None = None
+
+    @property
+    def several(self) -> bool:
+        return self.on is not None or self.ranks.size > 1
 
 
 @final
@@ -163,13 +213,14 @@ class _Job:
         asked: ScoringOptions,
         given: Mapping[str, Any],
         on_note: Callable[[str], None],
-        progress: Progress | None,
-        stop: Stop,
+        progress: Progress | None = None,
+        stop: Stop = lambda: False,
+        spread: _Spread = _Spread(),
     ) -> None:
         self.run, self.asked, self.given, self.on_note = run, asked, given, on_note
-        self.progress, self.stop = progress, stop
+        self.progress, self.stop, self.spread = progress, stop, spread
         self.notes: list[str] = []
-        self.model = run.model(device=find_device(asked.device))
+        self.model = run.model(device=spread.ranks.device(find_device(asked.device)))
 
     def note(self, text: str) -> None:
         """Keep a note, and tell it."""
@@ -183,7 +234,7 @@ class _Job:
         check_out(out)
         model, asked, config = self.model, self.asked, self.run.config["data"]
         scoring = self.scoring()
-        scorer = self._with_own_error() if asked.model_error else model
+        scorer = self.scorer()
         rows = conform(data, config, progress=self.progress)
         compared = self.compared(held_out)
         for note in rows.notes:
@@ -197,17 +248,26 @@ class _Job:
         shared: dict[str, Any] = {"scoring": scoring, "batch": asked.batch or model.at_once}
         shared |= {"progress": self.progress, "stop": self.stop}
         calibration = None
-        if compared is not None:
+        if compared is not None and self.spread.ranks.first:
             count = asked.calibration
             calibration = calibrate(model, self.run.path, compared, count=count, **shared)
             if calibration is None:
                 return None
         own: dict[str, Any] = {"calibration": calibration, "alarm": asked.alarm}
-        summary = score_to_file(scorer, rows, out, **own, replace=overwrite, **shared)
+        if self.spread.several or is_folder(out):
+            work = _Ranges(self, scorer, rows, out, scoring)
+            made = work.make(data, where, replace=overwrite)
+            summary = work.finish(**own) if made and self.spread.ranks.first else None
+        else:
+            summary = score_to_file(scorer, rows, out, **own, replace=overwrite, **shared)
         if summary is None:
             return None
         count = 0 if calibration is None else len(calibration)
-        return Scores(_columns(out), summary, count, rows.name, tuple(self.notes))
+        return Scores(lambda: _columns(out), summary, count, rows.name, tuple(self.notes))
+
+    def scorer(self) -> Scorer:
+        """What scores: the model, with an estimate of its own error where that was asked for."""
+        return self._with_own_error() if self.asked.model_error else self.model
 
     def scoring(self) -> Scoring:
         """How rows are scored. Raises InputError for what the model cannot do."""
@@ -277,9 +337,104 @@ class _Job:
                 compared.vector = None
 
 
+@final
+class _Ranges:
+    """Rows that are scored in ranges, by several processes or into a folder."""
+
+    def __init__(
+        self, job: _Job, scorer: Scorer, rows: Conformed, out: Path, scoring: Scoring
+    ) -> None:
+        self.job, self.scorer, self.rows, self.out, self.scoring = job, scorer, rows, out, scoring
+        self.batch = job.asked.batch or job.model.at_once
+        self.identity = {**scoring.identity(scorer, rows), "rows": len(rows), "batch": self.batch}
+        replaces = PART if is_folder(out) else None
+        ranges = ranges_of(len(rows), self.batch)
+        self.folder = ResumableFolder(out, self.identity, ranges, replaces=replaces)
+        self.scores = RangeScores(self.folder, self.identity)
+
+    def score(self, one: RowRange) -> None:
+        """Score a range."""
+        shared: dict[str, Any] = {"scoring": self.scoring, "batch": self.batch}
+        with self.folder.writing(one) as place:
+            score_range(self.scorer, self.rows, one, self.scores.open(one, place), **shared)
+
+    def make(self, data: Any, where: Any, *, replace: bool) -> bool:
+        """Score the ranges that are missing; return whether all are there."""
+        job, folder, spread = self.job, self.folder, self.job.spread
+        ranks = spread.ranks
+        ranks.together(lambda: folder.begin(replace=replace) if ranks.first else None)
+        missing = ranks.lead([one.number for one in folder.missing()] if ranks.first else None)
+        left = [folder.ranges[number] for number in missing]
+        shared: dict[str, Any] = {"progress": job.progress, "what": "scoring"}
+        shared |= {"total": len(self.rows)}
+        if spread.on is None:
+            return make_ranges(self.score, left, ranks, **shared, stop=job.stop)
+        place = job.run.given if job.run.remote else os.path.abspath(job.run.path)
+        for name, value in (("data", data), ("where", where)):
+            if value is not None and not isinstance(value, str | Path):
+                raise InputError(f"{name}: other processes read it from a file; give its name.")
+        task = ScoreTask(
+            place, str(data), None if where is None else str(where), dict(job.given),
+            os.path.abspath(self.out), self.identity, tuple(folder.ranges),
+        )  # fmt: skip
+        own = {"workers": spread.workers, "gpu": job.asked.device != "cpu", "say": job.note}
+        return make_on_ray(task, left, **own, **shared, stop=job.stop)
+
+    def finish(self, calibration: Calibration | None, alarm: float | None) -> Summary:
+        """Write the lines of all rows, in order."""
+        parts = [one.count for one in self.folder.ranges] if is_folder(self.out) else []
+        summary = write_table(
+            self.scores,
+            self.out,
+            self.rows.names,
+            dimensions=next(self.rows.batches(1))["row"][0].numel(),
+            calibration=calibration,
+            alarm=alarm,
+            groups=self.rows.groups,
+            parts=parts,
+        )
+        self.folder.discard()
+        return summary
+
+
+@final
+@dataclass(frozen=True)
+class ScoreTask:
+    """A call of `score`, as another process takes part in it.
+
+    Attributes:
+        run: the folder of the run.
+        data: the file, folder or name of the rows.
+        where: their conditions.
+        given: the options that were given.
+        out: the file or folder of scores.
+        identity: what the scores depend on.
+        ranges: all of them.
+    """
+
+    run: str
+    data: str
+    where: str | None
+    given: Mapping[str, Any]
+    out: str
+    identity: Mapping[str, Any]
+    ranges: tuple[RowRange, ...]
+
+    def open(self) -> Make:
+        """Open the run and the rows, and return what scores a range; see `Task`."""
+        asked = with_defaults(ScoringOptions, dict(self.given))
+        job = _Job(Run.of(self.run), asked, self.given, lambda note: None)
+        rows = conform(self.data, job.run.config["data"])
+        job.give(rows, None, self.where)
+        work = _Ranges(job, job.scorer(), rows, Path(self.out), job.scoring())
+        if {**work.identity} != {**self.identity}:
+            raise InputError(f"{self.data}: other processes read other rows, or another run.")
+        return work.score
+
+
 def _columns(file: Path) -> dict[str, np.ndarray]:
     """The columns of a table of scores; numbers are exact, as they were written to be."""
-    if file.suffix.lower() == ".parquet":
+    if is_folder(file) or file.suffix.lower() == ".parquet":
         from pyarrow.parquet import read_table
 
         return {name: np.array(values) for name, values in read_table(file).to_pydict().items()}

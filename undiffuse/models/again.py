@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from undiffuse.interfaces import Form, PartialRows, Progress
+from undiffuse.models.conditions import as_asked
 
 ROUNDS = 100
 TRIES = 10
@@ -148,10 +149,9 @@ def _redraw(
         if given is not None:
             told = {name: np.asarray(value) for name, value in own.items()}
             own = {"given": replace(given.at(places * len(given) // total), **told)}
-        elif "label" in own:
-            known = bool((own["label"] >= 0).all())
-            own["label"] = [int(label) for label in own["label"]] if known else None
-        n = 1 if {"vector", "given"} & set(own) else len(places)
+            n = 1
+        else:
+            n, own = as_asked(own, len(places))
         first = numbers[places] + round_number * _APART
         return model.sample_rows(n, first=first, **own, **rest)
 

@@ -17,6 +17,7 @@ import inspect
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -49,6 +50,26 @@ _SHORT = 1024  # numbers in a vector, at most, of which many are computed at onc
 
 
 Label = int | str
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SampledPart:
+    """Some of the samples that are drawn.
+
+    Attributes:
+        first: the place of the first of them among all.
+        total: how many are drawn in all.
+        rows: (m, ...) of the stored type.
+        conditions: what they were drawn given, by name: label (m,), vector (m, v).
+    """
+
+    first: int
+    total: int
+    rows: np.ndarray
+    conditions: Mapping[str, Tensor]
+
+
 _Model = TypeVar("_Model", bound="GenerativeModel")
 
 
@@ -281,39 +302,95 @@ class GenerativeModel(AbstractModel):
                 have.
         """
         batch = self.at_once if batch is None else batch
+        given, asked = self._checked(n, given, where, vector, batch, options)
+        self.check_samples(self._total(n, given, asked), batch)
+        shared: dict[str, Any] = {"given": given, "vector": asked, "label": label, "batch": batch}
+        parts = self.sample_batches(n, seed=seed, first=first, **shared, **options)
+        return np.concatenate([part.rows for part in parts])
+
+    @final
+    def sample_batches(
+        self,
+        n: int,
+        *,
+        given: Any = None,  # what `data.complete` takes
+        label: Label | Sequence[Label] | None = None,
+        where: Any = None,  # what `data.ask` takes
+        vector: Tensor | None = None,
+        seed: int = 0,
+        first: int | np.ndarray = 0,
+        batch: int | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        **options: Any,
+    ) -> Iterator[SampledPart]:
+        """Yield the samples that `sample_rows` returns, or some of them, a batch at a time.
+
+        Nothing is held but the batch. Parts that begin at a multiple of `batch` have the bytes that
+        those rows have in the whole.
+
+        Args:
+            n: as for `sample_rows`, and so is all but these:
+            given: rows to be completed.
+            label: the class.
+            where: the conditions.
+            vector: the same as vectors.
+            seed: decides everything random.
+            first: the number of the first sample, or those of all.
+            batch: samples computed at a time.
+            start: the place of the first sample among all.
+            stop: the place after the last one; None: all.
+            options: what the family offers.
+
+        Raises:
+            InputError: as `sample_rows` does, with the first batch.
+        """
+        batch = self.at_once if batch is None else batch
+        given, asked = self._checked(n, given, where, vector, batch, options)
+        transform, total = self._met(), self._total(n, given, asked)
+        shared: dict[str, Any] = {"label": label, "vector": asked, "seed": seed, "first": first}
+        columns = _upward()[0].Conditions.restore(self.data_config or {})
+        stop = total if stop is None else min(stop, total)
+        for begin in range(start, stop, batch):
+            end = min(begin + batch, stop)
+            numbers = np.arange(begin, end)
+            own_first = first[numbers] if isinstance(first, np.ndarray) else first + begin
+            own = self.sample_conditions(total, given=given, start=begin, stop=end, **shared)
+            cond: dict[str, Any] = {name: part.to(self.device) for name, part in own.items()}
+            part = None
+            if given is not None:
+                part = given.at(numbers * len(given) // total)
+                cond["known"] = self._encoded(part, seed, own_first)
+            noise = RowNoise(seed, len(numbers), own_first)
+            with self._evaluating():
+                x = self.draw(len(numbers), noise=noise, **cond, **options)
+                drawn = transform.decode(x.float().cpu())
+            if columns is not None:
+                drawn = columns.filled(drawn, own["vector"].numpy())
+            rows = drawn if part is None else part.completed(drawn)
+            yield SampledPart(begin, total, rows, own)
+
+    def _checked(
+        self,
+        n: int,
+        given: Any,
+        where: Any,
+        vector: Tensor | None,
+        batch: int,
+        options: Mapping[str, Any],
+    ) -> tuple[PartialRows | None, Tensor | None]:
+        """The given rows and the vectors asked for; refuses what cannot be drawn."""
         if n < 1 or batch < 1:
             raise InputError(f"n {n}, batch {batch}: both must be at least 1.")
-        given, transform = self._given(given), self._met()
+        given = self._given(given)
+        self._met()
         takes = [one.name for one in inspect.signature(self.draw).parameters.values()
                  if one.kind is one.KEYWORD_ONLY and one.name != "noise"]  # fmt: skip
         for name in options:
             if name not in takes:
                 raise unknown("sample:", "option", name, (*takes, "given", "where", "seed"))
-        asked = self.vectors_of(where) if vector is None else vector
-        total = self._total(n, given, asked)
-        self.check_samples(total, batch)
-        shared: dict[str, Any] = {"label": label, "vector": asked, "seed": seed, "first": first}
-        conditions = self.sample_conditions(total, given=given, **shared)
-        columns = _upward()[0].Conditions.restore(self.data_config or {})
-        rows: list[np.ndarray] = []
-        with self._evaluating():
-            for start in range(0, total, batch):
-                numbers = np.arange(start, min(start + batch, total))
-                own_first = first[numbers] if isinstance(first, np.ndarray) else first + start
-                own = {name: value[numbers] for name, value in conditions.items()}
-                cond: dict[str, Any] = {name: part.to(self.device) for name, part in own.items()}
-                part = None
-                if given is not None:
-                    place = numbers * len(given) // total
-                    part = given.at(place)
-                    cond["known"] = self._encoded(part, seed, own_first)
-                noise = RowNoise(seed, len(numbers), own_first)
-                x = self.draw(len(numbers), noise=noise, **cond, **options)
-                drawn = transform.decode(x.float().cpu())
-                if columns is not None:
-                    drawn = columns.filled(drawn, own["vector"].numpy())
-                rows.append(drawn if part is None else part.completed(drawn))
-        return np.concatenate(rows)
+        self.check_samples(min(n, batch), batch)
+        return given, self.vectors_of(where) if vector is None else vector
 
     def _given(self, given: Any) -> PartialRows | None:
         """Given rows as the run stores them."""
@@ -357,13 +434,15 @@ class GenerativeModel(AbstractModel):
         given: PartialRows | None = None,
         seed: int = 0,
         first: int | np.ndarray = 0,
+        start: int = 0,
+        stop: int | None = None,
     ) -> dict[str, Tensor]:
-        """Return the conditions of `n` samples by name: label (n,) int64, vector (n, v).
+        """Return the conditions of samples by name: label (m,) int64, vector (m, v).
 
         They are independent of what is drawn given them. What is not known is hidden.
 
         Args:
-            n: how many.
+            n: how many samples there are.
             label: the class of all of them, or of each; None: drawn as in the training data, or
                 hidden where rows or vectors are given.
             vector: their vectors (m, v), the first n/m samples have the first; None: drawn as in
@@ -371,24 +450,56 @@ class GenerativeModel(AbstractModel):
             given: rows of which some entries are known.
             seed: as for `sample_rows`.
             first: the number of the first sample.
+            start: the first of them whose conditions are returned.
+            stop: the one after the last; None: those of all.
 
         Raises:
             InputError: for a class that the model does not know, and classes of fewer or more.
         """
+        numbers = np.arange(start, n if stop is None else stop)
         told = None if given is None or given.label is None else torch.as_tensor(given.label)
         index = told if label is None else self._indices(n, label)
+        if isinstance(index, Tensor):
+            index = index[numbers * len(index) // n]
         if vector is None and given is not None and given.vector is not None:
             vector = torch.as_tensor(given.vector)
+        if vector is not None:
+            vector = vector[numbers * len(vector) // n]
+        own_first = first[numbers] if isinstance(first, np.ndarray) else first + start
+        count = len(numbers)
 
         def uniform() -> Tensor:
-            noise = RowNoise(seed, n, first, purpose=Purpose.LABEL)
-            z = noise(torch.empty(n, 1, dtype=torch.float64))[:, 0]
+            noise = RowNoise(seed, count, own_first, purpose=Purpose.LABEL)
+            z = noise(torch.empty(count, 1, dtype=torch.float64))[:, 0]
             return torch.erfc(-z / 2**0.5) / 2  # the standard normal distribution function
 
         shares = (self.class_shares or (1.0,) * len(self.classes)) if self.classes else ()
         known = vector is not None or given is not None
         shared: dict[str, Any] = {"known": known, "kept": self.kept, "shares": shares}
-        return chosen(n, index, vector, **shared, uniform=uniform)
+        return chosen(count, index, vector, **shared, uniform=uniform)
+
+    @final
+    def names_classes(
+        self,
+        *,
+        label: Label | Sequence[Label] | None = None,
+        vector: Tensor | None = None,
+        given: PartialRows | None = None,
+    ) -> bool:
+        """Return whether the class of every sample that is asked for like this is known.
+
+        Args:
+            label: the class; None: not said.
+            vector: conditions; None: none.
+            given: rows to complete; None: none.
+        """
+        if not self.classes or label is not None:
+            return bool(self.classes)
+        if given is not None and given.label is not None:
+            return bool((np.asarray(given.label) >= 0).all())
+        if given is not None or vector is not None:
+            return False
+        return self.kept is None or bool((self.kept.labels >= 0).all())
 
     def _indices(self, n: int, label: Label | Sequence[Label]) -> int | Tensor:
         """The class of all of `n` samples, or of each (n,)."""

@@ -130,6 +130,20 @@ def chosen(
     return found
 
 
+def as_asked(conditions: Mapping[str, Tensor], rows: int) -> tuple[int, dict[str, Any]]:
+    """Return (n, options) of `sample_rows` that give so many samples these conditions, in order.
+
+    Args:
+        conditions: of the samples, by name: label (rows,), vector (rows, v).
+        rows: how many samples there are.
+    """
+    own: dict[str, Any] = dict(conditions)
+    if "label" in own:
+        known = bool((own["label"] >= 0).all())
+        own["label"] = [int(label) for label in own["label"]] if known else None
+    return (1 if "vector" in own else rows), own
+
+
 def hide(cond: Mapping[str, Tensor], dropped: Tensor) -> dict[str, Tensor]:
     """Return conditions (B, *) that are hidden where `dropped` (B,) is true."""
     return {

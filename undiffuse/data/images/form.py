@@ -11,10 +11,10 @@ bits), the networks' inputs would hardly vary: such images are standardized as o
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -22,7 +22,7 @@ from PIL import Image
 
 from undiffuse.data.arrays.transform import ArrayTransform, measure_array
 from undiffuse.data.pictures import pixels_to_image, tile_images, to_bytes
-from undiffuse.data.writing import FOLDER, Labels, Writer, WrittenForm, numbered_folder
+from undiffuse.data.writing import Encode, WrittenForm
 
 FAR = 3.0  # standard deviations from the middle of the levels to the mean
 _TOGETHER = 1024  # images looked at together
@@ -78,12 +78,11 @@ class ImageForm(WrittenForm):
         """Return all images side by side."""
         return tile_images(to_bytes(self._channels_last(rows), 0, self.levels - 1))
 
-    def writers(self) -> dict[str, Writer]:
-        """Return those of arrays, and of a folder of PNG files, which 16-bit colour lacks."""
-        singly: dict[str, Writer] = {FOLDER: self._save_folder} if self._written_singly else {}
-        return {**super().writers(), **singly}
+    def files(self) -> dict[str, Encode]:
+        """Return what makes PNG files, which 16-bit colour lacks."""
+        return {".png": self._encoded} if self._written_singly else {}
 
-    def _save_folder(self, rows: np.ndarray, out: Path, labels: Labels) -> None:
+    def _encoded(self, rows: np.ndarray) -> Iterator[bytes]:
         images = self._channels_last(rows)
         if self.from_files:
             images = images.astype(self.dtype)
@@ -91,9 +90,7 @@ class ImageForm(WrittenForm):
             images = np.rint(images * (65535 / (self.levels - 1))).astype(np.uint16)
         else:
             images = to_bytes(images, 0, self.levels - 1)
-        with numbered_folder(out, ".png", labels) as path:
-            for i, image in enumerate(images):
-                pixels_to_image(image).save(path(i), format="PNG")
+        return (_content(pixels_to_image(image), "PNG") for image in images)
 
     def _channels_last(self, rows: np.ndarray) -> np.ndarray:
         if self.channel_axis is None:
@@ -123,14 +120,19 @@ class ScanForm(WrittenForm):
         """Return all images side by side."""
         return tile_images(to_bytes(rows[..., None], self.low, self.high))
 
-    def writers(self) -> dict[str, Writer]:
-        """Return those of arrays, and of a folder of TIFF files."""
-        return {**super().writers(), FOLDER: self._save_folder}
+    def files(self) -> dict[str, Encode]:
+        """Return what makes TIFF files."""
+        return {".tif": self._encoded}
 
-    def _save_folder(self, rows: np.ndarray, out: Path, labels: Labels) -> None:
-        with numbered_folder(out, ".tif", labels) as path:
-            for i, image in enumerate(rows):
-                Image.fromarray(image.astype(self.dtype)).save(path(i), format="TIFF")
+    def _encoded(self, rows: np.ndarray) -> Iterator[bytes]:
+        images = (Image.fromarray(image.astype(self.dtype)) for image in rows)
+        return (_content(image, "TIFF") for image in images)
+
+
+def _content(image: Image.Image, kind: str) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format=kind)
+    return stream.getvalue()
 
 
 def levels_in_use(pixels: np.ndarray) -> int:

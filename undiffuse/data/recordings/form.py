@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import wave
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import final
@@ -13,15 +14,7 @@ from PIL import Image
 
 from undiffuse.data.pictures import draw_curves
 from undiffuse.data.recordings.decode import soundfile
-from undiffuse.data.writing import (
-    FOLDER,
-    Labels,
-    Writer,
-    WrittenForm,
-    find_writer,
-    numbered_folder,
-    write_npz,
-)
+from undiffuse.data.writing import FOLDER, Encode, Writer, WrittenForm, npz_writer
 
 _HEARD, _PAUSE = 10.0, 0.2  # seconds: of a sound at most, and between two rows of it
 _PICTURED = 256  # parts of a waveform in a picture; each shows its least and greatest sample
@@ -40,8 +33,9 @@ class RecordingForm(WrittenForm):
 
     def check_out(self, out: Path) -> None:
         """Raise InputError for another suffix than those of `save`; a folder needs soundfile."""
-        if find_writer(self.writers(), out, self.called) == self._save_folder:
-            soundfile("writing recordings")
+        super().check_out(out)
+        if out.is_dir() or not out.suffix:
+            self.check_part(".wav")
 
     def preview(self, rows: np.ndarray) -> Image.Image:
         """Return the envelopes of the first 64 windows."""
@@ -72,16 +66,24 @@ class RecordingForm(WrittenForm):
 
     def writers(self) -> dict[str, Writer]:
         """Return those of a folder of .wav files, and of arrays; an .npz holds the rate too."""
-        with_rate = partial(write_npz, rate=np.array(self.rate))
-        return {FOLDER: self._save_folder, **super().writers(), ".npz": with_rate}
+        found = super().writers()
+        with_rate = partial(npz_writer, rate=np.array(self.rate))
+        return {FOLDER: found.pop(FOLDER), **found, ".npz": with_rate}
 
-    def _save_folder(self, rows: np.ndarray, out: Path, labels: Labels) -> None:
+    def check_part(self, suffix: str) -> None:
+        """Raise InputError for other files than `parts`, and for .wav without soundfile."""
+        super().check_part(suffix)
+        if suffix in self.files():
+            soundfile("writing recordings")
+
+    def files(self) -> dict[str, Encode]:
+        """Return what makes .wav files; it needs soundfile."""
+        return {".wav": self._encoded}
+
+    def _encoded(self, rows: np.ndarray) -> Iterator[bytes]:
         library = soundfile("writing recordings")
         subtype = "PCM_16" if self.dtype == "int16" else "FLOAT"
-        with numbered_folder(out, ".wav", labels) as path:
-            for i, row in enumerate(rows):
-                encoded = (
-                    io.BytesIO()
-                )  # a full disk is then met by Python's own write, which says so
-                library.write(encoded, row, self.rate, subtype=subtype, format="WAV")
-                path(i).write_bytes(encoded.getbuffer())
+        for row in rows:
+            encoded = io.BytesIO()  # a full disk is then met by Python's own write, which says so
+            library.write(encoded, row, self.rate, subtype=subtype, format="WAV")
+            yield encoded.getvalue()

@@ -208,8 +208,8 @@ def _listed(text: str, *, exact: bool) -> Iterator[tuple[Any, str, int]]:
 
     if is_remote(text) and urlsplit(text).password is not None:
         raise InputError(
-            "data: an address with a password would be written into the run; put the password where "
-            "the store looks for it, such as an environment variable."
+            "data: an address with a password would be written into the run; put the password "
+            "where the store looks for it, such as an environment variable."
         )
     files, path = url_to_fs(text)
     if not is_remote(text):

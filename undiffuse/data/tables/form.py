@@ -8,7 +8,8 @@ column is stored.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -20,8 +21,9 @@ from undiffuse.data.pictures import LITERAL, figure_to_image, small_axes
 from undiffuse.data.tables.columns import Column
 from undiffuse.data.tables.identifier import Identifier
 from undiffuse.data.tables.unique import Key
+from undiffuse.data.writing import refuse_part
 from undiffuse.errors import InputError
-from undiffuse.interfaces import PartialRows
+from undiffuse.interfaces import PartialRows, WriteRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 MOST_PANELS = 12
 MOST_BARS = 16
 MOST_BINS = 40
+GROUP = 2**23  # bytes written together to a Parquet file
 
 
 def need_pyarrow(purpose: str) -> None:
@@ -54,35 +57,68 @@ LIBRARIES: Mapping[str, Callable[[pa.Table], Any]] = {
 """What rows are presented as, by the library that the data came from."""
 
 
-def _write_csv(table: pa.Table, path: Path, delimiter: str) -> None:
+@contextmanager
+def _csv_file(path: Path, delimiter: str) -> Iterator[Callable[[pa.Table], None]]:
     import pyarrow as pa
     import pyarrow.csv
 
     from undiffuse.data.tables.text import spelled
 
-    plain = [
-        column.cast(column.type.value_type)
-        if pa.types.is_dictionary(column.type)
-        else spelled(column, field)
-        for column, field in zip(table.columns, table.schema)
-    ]
     options = pyarrow.csv.WriteOptions(delimiter=delimiter)
-    with path.open("wb") as stream:  # Arrow takes no path that is not UTF-8
-        pyarrow.csv.write_csv(pa.table(plain, names=table.column_names), stream, options)
+    with ExitStack() as leaving:
+        stream = leaving.enter_context(path.open("wb"))  # Arrow takes no path that is not UTF-8
+        writer = None
+
+        def write(table: pa.Table) -> None:
+            nonlocal writer
+            plain = [
+                column.cast(column.type.value_type)
+                if pa.types.is_dictionary(column.type)
+                else spelled(column, field)
+                for column, field in zip(table.columns, table.schema)
+            ]
+            cells = pa.table(plain, names=table.column_names)
+            if writer is None:
+                made = pyarrow.csv.CSVWriter(stream, cells.schema, write_options=options)
+                writer = leaving.enter_context(made)
+            writer.write_table(cells)
+
+        yield write
 
 
-def _write_parquet(table: pa.Table, path: Path, delimiter: str) -> None:
+@contextmanager
+def _parquet_file(path: Path, delimiter: str) -> Iterator[Callable[[pa.Table], None]]:
+    import pyarrow as pa
     import pyarrow.parquet
 
-    with path.open("wb") as stream:
-        pyarrow.parquet.write_table(table, stream)
+    with ExitStack() as leaving:
+        stream = leaving.enter_context(path.open("wb"))
+        writer, waiting = None, []
+
+        def flush() -> None:
+            nonlocal writer
+            group = pa.concat_tables(waiting).combine_chunks()
+            if writer is None:
+                made = pyarrow.parquet.ParquetWriter(stream, group.schema)
+                writer = leaving.enter_context(made)
+            writer.write_table(group)
+            waiting.clear()
+
+        def write(table: pa.Table) -> None:
+            waiting.append(table)
+            if sum(one.nbytes for one in waiting) >= GROUP:
+                flush()
+
+        yield write
+        if waiting:
+            flush()
 
 
-WRITERS: Mapping[str, Callable[[pa.Table, Path, str], None]] = {
-    ".csv": _write_csv,
-    ".parquet": _write_parquet,
+WRITERS: Mapping[str, Callable[[Path, str], AbstractContextManager[Callable[[pa.Table], None]]]] = {
+    ".csv": _csv_file,
+    ".parquet": _parquet_file,
 }
-"""`writer(table, path, delimiter)` by suffix."""
+"""`writer(path, delimiter)` by suffix: gives what takes tables, one after another."""
 
 
 def schema_to_text(schema: pa.Schema) -> str:
@@ -149,11 +185,11 @@ class TableForm:
         ]
         return pa.Table.from_arrays(arrays, schema=schema)
 
-    def drawn(self, rows: np.ndarray) -> pa.Table:
-        """Return samples as a table, with new identifiers in the order of the rows."""
+    def drawn(self, rows: np.ndarray, first: int = 0) -> pa.Table:
+        """Return samples, from number `first` on, as a table with new identifiers."""
         table = self.table(rows)
         for one in self.identifiers:
-            table = table.add_column(one.place, one.name, one.values(len(rows)))
+            table = table.add_column(one.place, one.name, one.values(len(rows), first))
         return table
 
     def present(self, rows: np.ndarray, *, drawn: bool = True) -> Any:
@@ -183,11 +219,47 @@ class TableForm:
         Raises:
             InputError: for another suffix, or a place that cannot be written.
         """
+        with self.writing(out, len(rows)) as write:
+            write(rows, labels)
+
+    @contextmanager
+    def writing(self, out: Path, count: int, first: int = 0) -> Iterator[WriteRows]:
+        """Give what takes `count` rows, from number `first` on, and writes them; see `Form`."""
         out = Path(out)
         self.check_out(out)
-        table = self.drawn(rows)
-        with atomic_file(out) as temporary:
-            WRITERS[out.suffix.lower()](table, temporary, self.delimiter)
+        next_one = first
+        with (
+            atomic_file(out) as temporary,
+            WRITERS[out.suffix.lower()](temporary, self.delimiter) as write_table,
+        ):
+
+            def write(rows: np.ndarray, labels: Any = None) -> None:
+                nonlocal next_one
+                write_table(self.drawn(rows, next_one))
+                next_one += len(rows)
+
+            yield write
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The suffixes of files that a folder of samples can hold; see `Form`."""
+        return (".parquet", ".csv")
+
+    def check_part(self, suffix: str) -> None:
+        """Raise InputError for other files than `parts`, and without pyarrow."""
+        refuse_part(suffix, self.parts, "rows of a table")
+        need_pyarrow("writing rows of a table")
+
+    def part(
+        self, folder: Path, suffix: str, *, number: int, first: int, count: int, total: int
+    ) -> AbstractContextManager[WriteRows]:
+        """Return what takes the rows of a part of a folder; see `Form`."""
+        return self.writing(folder / f"part-{number:05d}{suffix}", count, first)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether there are columns that no two rows of the data agree in."""
+        return bool(self.keys)
 
     def remarks(self, rows: np.ndarray) -> list[str]:
         """Return how many samples agree in what no two rows of the data agree in."""

@@ -50,23 +50,28 @@ class Identifier:
     salt: str = ""
     upper: bool = False
 
-    def values(self, count: int) -> pa.Array:
-        """Return new values for so many samples. Raises InputError where the type has no more."""
+    def values(self, count: int, start: int = 0) -> pa.Array:
+        """Return new values for so many samples, the first of number `start`.
+
+        Raises:
+            InputError: where the type has no more.
+        """
         import pyarrow as pa
 
         own = pa.type_for_alias(self.arrow_type)
         if self.salt:
-            texts = [self._uuid(number) for number in range(count)]
+            texts = [self._uuid(number) for number in range(start, start + count)]
             return pa.array(texts, own)
-        numbers = range(self.first, self.first + count * self.unit, self.unit)
+        begin = self.first + start * self.unit
+        numbers = range(begin, begin + count * self.unit, self.unit)
         if self.arrow_type.endswith("string"):
             return pa.array([f"{self.before}{n:0{self.digits}}{self.after}" for n in numbers], own)
         try:
             return pa.array(numbers, own)
         except (pa.ArrowInvalid, OverflowError) as problem:
             raise InputError(
-                f'column "{self.name}": {own} has no {count:,} values after those in training; '
-                f"draw fewer samples, or train with --data.drop {self.name}."
+                f'column "{self.name}": {own} has no {start + count:,} values after those in '
+                f"training; draw fewer samples, or train with --data.drop {self.name}."
             ) from problem
 
     def _uuid(self, number: int) -> str:

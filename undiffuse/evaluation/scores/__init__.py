@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -39,6 +39,7 @@ from undiffuse.interfaces import Progress, Stop
 from undiffuse.models import GenerativeModel
 from undiffuse.models.likelihood import How, Likelihood
 from undiffuse.seeds import mix
+from undiffuse.spread import ResumableFolder, RowRange
 
 _HASHED = 512  # condition vectors at a time
 _FOLDER = "held_out_scores"  # in the run's
@@ -144,6 +145,55 @@ def score_to_file(
     )
     part.unlink()
     return summary
+
+
+def score_range(
+    model: Scorer,
+    rows: Conformed,
+    one: RowRange,
+    file: BatchFile,
+    *,
+    scoring: Scoring,
+    batch: int,
+) -> None:
+    """Append the scores of a range of rows; a row has the number that it has among all.
+
+    A range of whole batches has the bytes that these rows have where all are scored.
+    """
+    start = one.first
+    for block in rows.batches(batch, one.first):
+        file.append(_scores(model, scoring, block, start, one.stop - start))
+        start = one.first + file.rows
+        if start >= one.stop:
+            break
+
+
+@final
+class RangeScores:
+    """The scores of ranges in a folder, one batch after another.
+
+    Args:
+        folder: where each range is a file.
+        identity: what the scores depend on.
+    """
+
+    def __init__(self, folder: ResumableFolder, identity: Mapping[str, Any]) -> None:
+        self.folder, self.identity = folder, identity
+
+    def open(self, one: RowRange, place: Path | None = None) -> BatchFile:
+        """Return the file of a range, in the folder or in `place`."""
+        path = (self.folder.files if place is None else place) / f"{one.number:05d}.batches"
+        return BatchFile(path, self.identity, like=_LIKE, shape=())
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the batches of all ranges, in order."""
+        for one in self.folder.ranges:
+            file = self.open(one)
+            if file.rows != one.count:
+                raise InputError(
+                    f"{file.path}: is damaged; remove {self.folder.work}, and score again."
+                )
+            yield from file
 
 
 def score_rows(

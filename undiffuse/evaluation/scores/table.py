@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,13 @@ from typing import Any, final
 
 import numpy as np
 
-from undiffuse.atomic import atomic_file
+from undiffuse.atomic import atomic_file, atomic_folder
 from undiffuse.errors import InputError
-from undiffuse.evaluation.batch_file import BatchFile
 from undiffuse.evaluation.scores.conformal import Calibration
 from undiffuse.models.likelihood import bits_per_dimension
 
+GROUP = 65_536  # rows written together to a Parquet file
+PART = r"part-\d{5}\.parquet"  # names of files in a folder of scores
 Columns = dict[str, list[Any]]
 Write = Callable[[Columns], None]
 
@@ -81,11 +82,21 @@ class _Mean:
         return float(self.mean), math.sqrt(spread / self.count)
 
 
+def is_folder(out: Path) -> bool:
+    """Return whether scores are written to `out` as a folder of Parquet files."""
+    return out.is_dir() or not out.suffix
+
+
 def check_out(out: Path) -> None:
-    """Raise InputError unless `out` ends in .csv, or in .parquet and pyarrow is installed."""
-    if out.suffix.lower() not in _WRITERS:
-        raise InputError(f"{out}: scores can be written as .csv or .parquet; choose such a name.")
-    if out.suffix.lower() == ".parquet":
+    """Raise InputError unless `out` is a .csv or .parquet file, or a folder.
+
+    Parquet needs pyarrow.
+    """
+    if not is_folder(out) and out.suffix.lower() not in _WRITERS:
+        raise InputError(
+            f"{out}: scores can be written as .csv or .parquet, or to a folder; choose such a name."
+        )
+    if is_folder(out) or out.suffix.lower() == ".parquet":
         try:
             import pyarrow  # noqa: F401
         except ImportError as problem:
@@ -95,7 +106,7 @@ def check_out(out: Path) -> None:
 
 
 def write_table(
-    file: BatchFile,
+    file: Iterable[dict[str, np.ndarray]],
     out: Path,
     names: Sequence[Any],
     *,
@@ -103,6 +114,7 @@ def write_table(
     calibration: Calibration | None = None,
     alarm: float | None = None,
     groups: np.ndarray | None = None,
+    parts: Sequence[int] = (),
 ) -> Summary:
     """Write a line per row to `out` (.csv or .parquet), which appears whole or not at all.
 
@@ -117,21 +129,23 @@ def write_table(
         calibration: for quantiles and alarms; None: neither.
         alarm: the rate of false alarms; None: no alarms.
         groups: (rows,) the recordings that rows are parts of; None: each is one of its own.
+        parts: how many rows each file of the folder `out` has; empty: `out` is a file.
     """
-    realized, raised_by = None, set()
+    realized, raised_by, alarms = None, set(), 0
     doubted = any(np.isfinite(batch["model_error"]).any() for batch in file)
     if calibration is not None and alarm is not None:
         realized = calibration.realized(alarm)
     mean, own = _Mean(), _Mean()
     rows, evaluations, seconds, kinds, meaning = 0, 0.0, 0.0, set(), ""
-    with atomic_file(out) as temporary, _WRITERS[out.suffix.lower()](temporary, names) as write:
+    with _writing(out, names, parts) as write:
         for batch in file:
             nats, doubt = batch["nats"], batch["model_error"]
             called = [names[rows + i] for i in range(len(nats))]
             columns = _columns(batch, called, dimensions, doubted, calibration, alarm)
             write(columns)
             raised = rows + np.flatnonzero([bool(a) for a in columns.get("alarm", [])])
-            raised_by.update((raised if groups is None else groups[raised]).tolist())
+            alarms += len(raised)
+            raised_by.update([] if groups is None else groups[raised].tolist())
             mean.add(nats[np.isfinite(nats)])
             own.add(doubt[np.isfinite(doubt)])
             rows += len(nats)
@@ -150,7 +164,7 @@ def write_table(
         kind=" and ".join(sorted(kinds)),
         evaluations=evaluations / max(rows, 1),
         seconds=seconds,
-        alarms=None if realized is None else len(raised_by),
+        alarms=None if realized is None else alarms if groups is None else len(raised_by),
         units=None if realized is None else rows if groups is None else len(np.unique(groups)),
         realized=realized,
         model_error=own.result()[0] if doubted else None,
@@ -190,6 +204,34 @@ def _plain(values: np.ndarray) -> list[float | None]:
 
 
 @contextmanager
+def _writing(out: Path, names: Sequence[Any], parts: Sequence[int]) -> Iterator[Write]:
+    """Give what takes columns and writes them to a file, or to one part of a folder after another.
+
+    A part ends where a batch does.
+    """
+    if not parts:
+        kind = _WRITERS[out.suffix.lower()]
+        with atomic_file(out) as temporary, kind(temporary, names) as take:
+            yield take
+        return
+    with atomic_folder(out, replace=PART) as folder, ExitStack() as leaving:
+        left, number = 0, 0
+        open_one: Any = None
+
+        def write(columns: Columns) -> None:
+            nonlocal left, number, open_one
+            if open_one is None or left == 0:
+                leaving.pop_all().close()
+                file = folder / f"part-{number:05d}.parquet"
+                open_one = leaving.enter_context(_parquet(file, names))
+                left, number = parts[number], number + 1
+            open_one(columns)
+            left -= len(columns["row"])
+
+        yield write
+
+
+@contextmanager
 def _csv(path: Path, names: Sequence[Any]) -> Iterator[Write]:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -218,15 +260,24 @@ def _parquet(path: Path, names: Sequence[Any]) -> Iterator[Write]:
     }
     with ExitStack() as leaving:
         stream = leaving.enter_context(path.open("wb"))  # Arrow takes no path that is not UTF-8
-        writer = None
+        writer, waiting = None, []
+
+        def flush() -> None:
+            nonlocal writer
+            group = pa.concat_tables(waiting)
+            writer = writer or leaving.enter_context(pq.ParquetWriter(stream, group.schema))
+            writer.write_table(group, row_group_size=GROUP)
+            waiting.clear()
 
         def write(columns: Columns) -> None:
-            nonlocal writer
             schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in columns])
-            writer = writer or leaving.enter_context(pq.ParquetWriter(stream, schema))
-            writer.write_table(pa.table(columns, schema=schema))
+            waiting.append(pa.table(columns, schema=schema))
+            if sum(len(one) for one in waiting) >= GROUP:
+                flush()
 
         yield write
+        if waiting:
+            flush()
 
 
 _WRITERS: Mapping[str, Callable[[Path, Sequence[Any]], AbstractContextManager[Write]]] = {
