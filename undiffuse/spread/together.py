@@ -13,20 +13,20 @@ from undiffuse.interfaces import Progress, Stop
 from undiffuse.spread.ranges import RowRange
 from undiffuse.training.ranks import Ranks
 
-Make = Callable[[RowRange], None]
+MakeRange = Callable[[RowRange], None]
 
 
 @runtime_checkable
 class Task(Protocol):
     """Plain data that say how ranges are made: it can be sent to another process."""
 
-    def open(self) -> Make:
+    def open(self) -> MakeRange:
         """Return what makes a range and writes it."""
         ...
 
 
 def make_ranges(
-    make: Make,
+    make: MakeRange,
     ranges: Sequence[RowRange],
     ranks: Ranks,
     *,
@@ -67,6 +67,6 @@ def make_ranges(
     return True
 
 
-def _made(make: Make, ranges: Sequence[RowRange]) -> Any:
+def _made(make: MakeRange, ranges: Sequence[RowRange]) -> Any:
     for one in ranges:
         make(one)
