@@ -273,8 +273,9 @@ def test_too_few_held_out_rows_or_too_little_time_choose_nothing(rows):
 
 
 def test_on_few_samples_the_accurate_solver_is_not_chosen(monkeypatch):
-    """Where there was no time for more; with enough of them it is."""
+    """Where there was no time for more; with enough of them it is, if the usual one is as exact."""
     monkeypatch.setattr(tuning, "CLOSE", 0.0)
+    monkeypatch.setattr(type(METHODS[tuning.SAMPLER]), "steps", 400)
     monkeypatch.setattr(tuning, "NEAR", 0.0)
     monkeypatch.setattr(tuning, "NOISY_COUNTS", ())
     model, data = exact("edm")
@@ -283,6 +284,15 @@ def test_on_few_samples_the_accurate_solver_is_not_chosen(monkeypatch):
     monkeypatch.setattr(tuning, "LEAST_SEEDS", 1000)
     assert "show no shorter" in model.tune(data, seconds=1e3)
     assert model.tuned is None
+
+
+def test_what_is_nearer_to_the_accurate_solution_than_the_usual_sampler_is_compared(monkeypatch):
+    """However far that is from it: else the reference would be chosen of nothing."""
+    monkeypatch.setattr(tuning, "CLOSE", 0.0)
+    model, data = exact("edm")
+    model.tune(data, seconds=1e3)
+    assert model.tuned.best.steps < ACCURATE[1]
+    assert model.tuned.best.excess is not None
 
 
 @pytest.mark.parametrize("limited", [False, True])

@@ -11,8 +11,8 @@ down to `low`, then 0 (Karras et al. 2022, Eq. 5, whose ends are those of the sc
    and the methods are compared by e on the grid that was found;
 2. from few evaluations up, samples are compared with those of a reference from the same seeds by
    their kernel distance to held-out rows (see `paired`). The first that is not worse, with an
-   end-point error of at most `CLOSE`, is chosen. The reference is the longest of step 1, where its
-   error is at most `NEAR`, and otherwise `ACCURATE`.
+   end-point error of at most `CLOSE`, or that of the usual sampler, is chosen. The reference is the
+   longest of step 1, where its error is at most `NEAR`, and otherwise `ACCURATE`.
 
 One is not worse if its distance is more by at most `TOLERANCE`, two standard errors included. The
 comparison is sequential. What is worse on `PILOT` seeds, likewise by two standard errors, goes no
@@ -66,7 +66,7 @@ FEWEST = 96  # held-out rows, at least
 SEEDS, MOST_SEEDS = 1024, 4096  # that are compared; more where rows are short or time is unlimited
 PILOT, LEAST_SEEDS = 192, 1000  # on which one can be refused, and chosen
 SCREENED = 8  # seeds for end-point errors, at least
-CLOSE = 0.03  # the largest end-point error of what is chosen
+CLOSE = 0.03  # the largest end-point error of what is chosen, unless the usual sampler's is larger
 NEAR = 0.002  # likewise, of what others are compared with
 TOLERANCE = 0.02  # of the reference's distance, by which another may be worse
 NOISE = 0.02  # likewise, of the noise that a distance has
@@ -327,7 +327,8 @@ def least_evaluations() -> int:
 def _screening() -> int:
     """The evaluations of a seed on which samplers are searched, about."""
     searched = sum(n * _TRIALS.get(n, 2) for n in {*COUNTS, *_TRIALS})
-    return ACCURATE[1] + searched + len(TRIED) * _FIRST + _METHODS * sum(COUNTS)
+    usual = METHODS[SAMPLER].steps or _FIRST
+    return ACCURATE[1] + usual + searched + len(TRIED) * _FIRST + _METHODS * sum(COUNTS)
 
 
 @final
@@ -398,7 +399,7 @@ class _Search:
         self.seeds = min(MOST_SEEDS, max(SEEDS, _SEEDS_FOR // size))
         self.screened = max(SCREENED, self.seeds // 128)
         self.done = 0
-        self.until, self.each, self.doubted = math.inf, 0.0, False
+        self.until, self.each, self.doubted, self.close = math.inf, 0.0, False, CLOSE
         method, steps = ACCURATE
         times = _listed(Karras()(self.schedule, steps))
         self.accurate = Candidate(method, times, 0.0, excess=0.0, stderr=0.0)
@@ -472,6 +473,9 @@ class _Search:
             wrong = (found - accurate).square().sum() / accurate.square().sum()
             return math.sqrt(float(wrong))
 
+        usual = METHODS[SAMPLER].steps or _FIRST
+        self.close = max(CLOSE, error(SAMPLER, Karras()(self.schedule, usual)))
+
         def objective(one: Spacing, steps: int) -> float:
             times = one.times(self.schedule, steps)
             return error(SAMPLER, times) + _PENALTY * self._wrong(SAMPLER, times)
@@ -502,7 +506,7 @@ class _Search:
 
     def compare(self, kept: list[Candidate]) -> Tuned:
         """Compare with held-out rows until one is good enough."""
-        close = [one for one in kept if one.error is not None and one.error <= CLOSE]
+        close = [one for one in kept if one.error is not None and one.error <= self.close]
         if not kept or (kept[-1].error or 0.0) > NEAR:
             kept = [*kept, self.accurate]
         *few, last = kept
@@ -543,7 +547,7 @@ class _Search:
         found: list[Candidate] = []
         chosen = None
         for one in few:
-            possible = one.error is None or one.error <= CLOSE
+            possible = one.error is None or one.error <= self.close
             if chosen is None and possible and self.fits(one.steps * PILOT):
                 compared, good = self._compared(one, last, seeds)
                 chosen = len(found) if good else None
