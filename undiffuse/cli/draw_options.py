@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from undiffuse.models import GenerativeModel
-    from undiffuse.spread.together import Make
+    from undiffuse.spread.together import MakeRange
 
 LEAST_FOR_BANDS = 19  # completions, of which the least and the greatest are the 90 % band
 
@@ -182,7 +182,7 @@ class DrawTask:
     identity: Mapping[str, Any]
     ranges: tuple[RowRange, ...]
 
-    def open(self) -> Make:
+    def open(self) -> MakeRange:
         """Open the run, and return what draws a range; see `Task`."""
         plug(self.plugins)
         options = with_defaults(SampleOptions, dict(self.given))

@@ -45,7 +45,7 @@ from undiffuse.run import Run, as_run
 from undiffuse.shown import card
 from undiffuse.spread import ResumableFolder, RowRange, make_ranges, ranges_of
 from undiffuse.spread.on_ray import make_on_ray, need_ray
-from undiffuse.spread.together import Make
+from undiffuse.spread.together import MakeRange
 from undiffuse.training.ranks import ALONE, Ranks, joined
 
 _SHOWN = 10  # rows in a notebook
@@ -420,7 +420,7 @@ class ScoreTask:
     identity: Mapping[str, Any]
     ranges: tuple[RowRange, ...]
 
-    def open(self) -> Make:
+    def open(self) -> MakeRange:
         """Open the run and the rows, and return what scores a range; see `Task`."""
         asked = with_defaults(ScoringOptions, dict(self.given))
         job = _Job(Run.of(self.run), asked, self.given, lambda note: None)
