@@ -40,7 +40,7 @@ def test_series_with_gaps_keep_their_axes_from_info_to_an_evaluation(cli, series
     cli(*words, "--steps", 2, *TRANSFORMER, *SMALL).done()
     cli("train", "--out", run, "--resume", "--steps", 3, *SMALL).done()
     config = json.loads((run / "config.json").read_text())["data"]
-    assert config["reading"] == {"axes": "NTC"}
+    assert config["reading"] == {"axes": "NTC", "stream": False}
     assert config["transform"]["axes"] == "TC"
     cli("sample", run, "-n", 30, "--out", out, "--steps", 2).done()
     rows = np.load(out)

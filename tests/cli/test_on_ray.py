@@ -12,7 +12,6 @@ from typing import Any, final
 
 import numpy as np
 import pytest
-from conftest import Cli
 
 import undiffuse as ud
 from undiffuse.cli.main import main
@@ -60,7 +59,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_one_actor_draws_what_one_process_draws(
-    ray: Any, cli: Cli, place: Path, tmp_path: Path
+    ray: Any, cli: Any, place: Path, tmp_path: Path
 ) -> None:
     words = ("sample", place / "run", "-n", N, "--out", f"{tmp_path}/x/", *FEW, "--on", "ray")
     done = cli(*words, "--workers", 1).done()
@@ -70,7 +69,7 @@ def test_one_actor_draws_what_one_process_draws(
 
 
 def test_what_was_interrupted_in_one_process_goes_on_with_two_actors(
-    ray: Any, cli: Cli, place: Path, tmp_path: Path, monkeypatch: Any
+    ray: Any, cli: Any, place: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """Eight of them would leave no CPU to Ray itself: there are two, and that is said."""
     words = ("sample", place / "run", "-n", N, "--out", f"{tmp_path}/x/", *FEW)
@@ -91,7 +90,7 @@ def _stopped(*_: object) -> None:
 
 
 def test_actors_score_what_one_process_scores(
-    ray: Any, cli: Cli, place: Path, tmp_path: Path
+    ray: Any, cli: Any, place: Path, tmp_path: Path
 ) -> None:
     words = ("score", place / "run", place / "new.npy", "--batch", BATCH, "--evaluations", 2)
     more = ("--draws", 1, "--alarm", 0.2)
@@ -145,7 +144,7 @@ def test_a_refusal_of_an_actor_is_that_of_the_command(ray: Any, tmp_path: Path) 
 
 
 def test_a_cluster_that_is_not_there_is_a_sentence(
-    cli: Cli, place: Path, tmp_path: Path, monkeypatch: Any
+    cli: Any, place: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     ray = pytest.importorskip("ray")
     if ray.is_initialized():

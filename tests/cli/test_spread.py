@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import Cli
 from forked import Ended, fork
 
 import undiffuse as ud
@@ -122,7 +121,7 @@ def interrupted(
 
 @pytest.mark.parametrize("kind", ["table", "arrays", "images"])
 def test_a_folder_holds_the_rows_of_one_file(
-    cli: Cli, place: Path, alone: Any, tmp_path: Path, kind: str
+    cli: Any, place: Path, alone: Any, tmp_path: Path, kind: str
 ) -> None:
     """In the same order, none twice and none missing."""
     files = alone[kind]
@@ -147,7 +146,7 @@ def test_a_folder_holds_the_rows_of_one_file(
 
 @pytest.mark.parametrize("kind", ["table", "images"])
 def test_interrupted_and_typed_again_only_what_is_missing_is_drawn(
-    cli: Cli, place: Path, alone: Any, tmp_path: Path, monkeypatch: Any, kind: str
+    cli: Any, place: Path, alone: Any, tmp_path: Path, monkeypatch: Any, kind: str
 ) -> None:
     call = words(place, kind, f"{tmp_path}/out/")
     with monkeypatch.context() as patch:
@@ -165,7 +164,7 @@ def test_interrupted_and_typed_again_only_what_is_missing_is_drawn(
 
 
 def test_killed_within_a_range_nothing_half_written_is_taken_for_done(
-    cli: Cli, place: Path, alone: Any, tmp_path: Path, monkeypatch: Any
+    cli: Any, place: Path, alone: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     call = words(place, "arrays", f"{tmp_path}/out/")
     with monkeypatch.context() as patch:
@@ -186,7 +185,7 @@ def test_two_ranks_draw_what_one_process_draws(place: Path, alone: Any, tmp_path
 
 
 def test_rows_of_several_conditions_and_completions_are_those_of_one_file(
-    cli: Cli, place: Path, tmp_path: Path
+    cli: Any, place: Path, tmp_path: Path
 ) -> None:
     """Row i belongs to the given row that it has in the whole, wherever a range begins."""
     given = np.load(place / "arrays.npy")[:5]
@@ -216,7 +215,7 @@ def test_a_model_gives_any_part_of_its_samples(place: Path) -> None:
         assert [part.first for part in parts] == list(range(start, stop, BATCH))
 
 
-def test_a_key_is_kept_within_a_part_and_that_is_said(cli: Cli, tmp_path: Path) -> None:
+def test_a_key_is_kept_within_a_part_and_that_is_said(cli: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     table = pa.table({"number": rng.permutation(3900)[:400], "x": rng.normal(size=400)})
     ud.edm(width=8, depth=1).fit(table, steps=2, batch=32, out=tmp_path / "run")
@@ -234,7 +233,7 @@ def test_a_key_is_kept_within_a_part_and_that_is_said(cli: Cli, tmp_path: Path) 
 
 
 def test_what_another_command_began_is_not_continued(
-    cli: Cli, place: Path, tmp_path: Path, monkeypatch: Any
+    cli: Any, place: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     call = words(place, "arrays", f"{tmp_path}/out/")
     with monkeypatch.context() as patch:
@@ -251,7 +250,7 @@ def test_what_another_command_began_is_not_continued(
     assert os.listdir(tmp_path) == ["out"]
 
 
-def test_files_that_are_no_samples_are_kept(cli: Cli, place: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_samples_are_kept(cli: Any, place: Path, tmp_path: Path) -> None:
     for name in ("out", "out.part"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.txt").touch()
@@ -270,7 +269,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_shared_out_is_refused(
-    cli: Cli, place: Path, tmp_path: Path, monkeypatch: Any, case: str
+    cli: Any, place: Path, tmp_path: Path, monkeypatch: Any, case: str
 ) -> None:
     more, sentence = REFUSED[case]
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -286,7 +285,7 @@ def test_what_cannot_be_shared_out_is_refused(
 
 @pytest.mark.parametrize("name", [one.name for one in VERBS])
 def test_a_command_of_one_process_is_refused_in_several(
-    cli: Cli, place: Path, tmp_path: Path, monkeypatch: Any, name: str
+    cli: Any, place: Path, tmp_path: Path, monkeypatch: Any, name: str
 ) -> None:
     """And one that is shared refuses a single file, in one sentence of the first process."""
     one = next(verb for verb in VERBS if verb.name == name)
@@ -315,7 +314,7 @@ def scored(place: Path, out: object) -> tuple[object, ...]:
 
 
 def test_scores_in_a_folder_and_of_two_ranks_are_those_of_one_file(
-    cli: Cli, place: Path, tmp_path: Path, monkeypatch: Any
+    cli: Any, place: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     cli(*scored(place, tmp_path / "x.csv")).done()
     ended = ranks(scored(place, tmp_path / "y.csv"))
@@ -341,7 +340,7 @@ def test_scores_in_a_folder_and_of_two_ranks_are_those_of_one_file(
 
 
 def test_scores_of_other_rows_are_not_continued(
-    cli: Cli, place: Path, tmp_path: Path, monkeypatch: Any
+    cli: Any, place: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     polls = iter([False, True])
     with monkeypatch.context() as patch:
@@ -355,7 +354,7 @@ def test_scores_of_other_rows_are_not_continued(
 
 
 def test_samples_that_were_drawn_are_evaluated(
-    cli: Cli, place: Path, alone: Any, tmp_path: Path
+    cli: Any, place: Path, alone: Any, tmp_path: Path
 ) -> None:
     """The figures are those of samples that the evaluation draws, which are the same rows."""
     words = ("evaluate", place / "arrays", "-n", N, "--rows", 8, "--batch", BATCH, "--steps", 2)

@@ -150,7 +150,7 @@ def test_training_with_a_budget_ends_with_a_choice_or_says_why_not(made, tmp_pat
     few_seeds(monkeypatch, 96)
     model = ud.edm(width=8, depth=1)
     model.fit(str(made / "x.npy"), budget=4, out=tmp_path / "r", device="cpu", samples=0)
-    screening = 40 + 6 * 11 + 10 * 17 + 2 * 14 + 4 * 10 + 2 * (6 + 10 + 14)
+    screening = 40 + 12 + 6 * 11 + 10 * 17 + 2 * 14 + 4 * 10 + 2 * (6 + 10 + 14)
     assert tuning.least_evaluations() == 8 * screening + 48 * (40 + 10)
     (said,) = [event["said"] for event in Run(tmp_path / "r").log if event["event"] == "tuned"]
     assert (model.tuned is None) == said.startswith("not tuned")

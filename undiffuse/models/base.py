@@ -205,7 +205,8 @@ class GenerativeModel(AbstractModel):
             length: steps of each, of series (see `continued`); None: as many as a row has.
             options: as for `sample_rows`.
         """
-        options["given"] = self._given(options.get("given"))
+        if options.get("given") is not None:
+            options["given"] = self._given(options["given"])
         draw = self.sample_rows if length is None else partial(continued, self, length=length)
         rows = draw(n, **options)
         if length is None:
