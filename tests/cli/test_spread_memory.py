@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 anonymous_memory = run_path(str(ROOT / "benchmarks" / "peak_memory.py"))["anonymous_memory"]
 WIDTH, COLUMNS, BATCH = 256, 128, 500  # numbers in a row of an array, and of a table
 FEW, MANY = 3_000, 13_000  # rows
-MORE = 40_000  # rows of what allocates in ever new sizes at first: it is compared with MANY
+MORE = 40_000  # rows of what allocates in ever new sizes at first, which is up to 3 MB
 ROW = 4 * WIDTH  # bytes
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="reads Linux's account of memory"
@@ -36,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines += [",".join(f"{value:.3f}" for value in row[:COLUMNS]) for row in rows]
     (folder / "training.csv").write_text("\n".join(lines))
     ud.edm(width=8, depth=1).fit(folder / "training.csv", out=folder / "table", **small)
-    for count in (FEW, MANY):
+    for count in (FEW, MORE):
         out = np.lib.format.open_memmap(
             folder / f"{count}.npy", mode="w+", dtype=np.float32, shape=(count, WIDTH)
         )
@@ -116,4 +116,4 @@ def test_memory_of_scoring(place: Path, tmp_path: Path, out: str) -> None:
         how = ("--evaluations", 1, "--draws", 1, "--no-calibration", "--quiet", "--overwrite")
         return peak(*words, *how)
 
-    assert grown(used, FEW, MANY) < 1 / 4
+    assert grown(used, FEW, MORE) < 1 / 4
