@@ -8,6 +8,7 @@ import torch
 from forked import begin
 
 import undiffuse.rank
+from undiffuse.errors import InputError
 from undiffuse.models import PRESETS
 from undiffuse.options import TrainingOptions
 from undiffuse.run import Run
@@ -157,3 +158,22 @@ def test_weights_are_shared_out_where_they_take_over_a_third_of_the_memory(
 def test_a_launcher_is_known_by_the_environment(environment, place):
     assert undiffuse.rank.launched(environment) is None
     assert undiffuse.rank.launched({**environment, "MASTER_ADDR": "localhost"}) == place
+
+
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        ("[/x/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer", True),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_a_connection_that_breaks_as_weights_are_gathered_is_a_sentence(monkeypatch, said, lost):
+    """PyTorch raises it inside of the network; what else goes wrong there is raised as it is."""
+    from undiffuse.training import ranks
+
+    monkeypatch.setattr(ranks, "launched", lambda: (0, 2))
+    for name in ("init_process_group", "destroy_process_group"):
+        monkeypatch.setattr(ranks.dist, name, lambda *given, **options: None)
+    with pytest.raises(InputError if lost else RuntimeError) as caught, ranks.joined():
+        raise RuntimeError(said)
+    assert ("cannot be reached" in str(caught.value)) == lost

@@ -12,6 +12,7 @@ So two processes do what one does with two parts, to rounding. What is sent is t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -183,8 +184,15 @@ def joined(timeout: str | float | None = None) -> Iterator[Ranks]:
         dist.init_process_group(kind, rank=rank, world_size=size, timeout=patience)
     try:
         yield Ranks(rank, size)
+    except RuntimeError as problem:  # of weights that are gathered as the network is called
+        if not (isinstance(problem, dist.DistError) or _CONNECTION.search(str(problem))):
+            raise
+        raise _lost(problem) from problem
     finally:
         dist.destroy_process_group()
+
+
+_CONNECTION = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset)|[Tt]imed out waiting")
 
 
 @contextmanager
@@ -193,10 +201,14 @@ def _reached() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as problem:
-        raise InputError(
-            "a process that trains beside this one has ended or cannot be reached; the run keeps "
-            f"its last checkpoint: start all again with --resume ({_first_line(problem)})."
-        ) from problem
+        raise _lost(problem) from problem
+
+
+def _lost(problem: Exception) -> InputError:
+    return InputError(
+        "a process that trains beside this one has ended or cannot be reached; the run keeps "
+        f"its last checkpoint: start all again with --resume ({_first_line(problem)})."
+    )
 
 
 def _first_line(problem: Exception) -> str:
