@@ -71,6 +71,25 @@ def test_a_cell_that_is_hardly_ever_there_is_left_empty_after_some_attempts(shar
     assert abs(left - 1000 * share**ATTEMPTS) <= 4 * np.sqrt(1000 * share**ATTEMPTS)
 
 
+class Gated(Gappy):
+    """The same, with a third cell that no row ever has."""
+
+    def sample_rows(self, n, *, given, seed=0, first=0):
+        rows = super().sample_rows(n, given=given, seed=seed, first=first)
+        return np.column_stack([rows, np.full(len(rows), np.nan)])
+
+
+def test_beside_a_cell_that_no_row_has_the_others_are_filled():
+    """And stay so while that one is tried in vain."""
+    model, given = Gated(), of(200)
+    rows = model.sample_rows(1, given=given)
+    found = filled(model, rows, given=given)
+    there = ~np.isnan(rows[:, 1])
+    assert not np.isnan(found[:, 1]).any()
+    np.testing.assert_array_equal(found[there], rows[there])
+    assert np.isnan(found[:, 2]).all()
+
+
 def test_samples_keep_their_gaps():
     model, given = Gappy(), of(50)
     rows = model.sample_rows(1, given=given)

@@ -289,6 +289,8 @@ def test_on_few_samples_the_accurate_solver_is_not_chosen(monkeypatch):
 def test_what_is_nearer_to_the_accurate_solution_than_the_usual_sampler_is_compared(monkeypatch):
     """However far that is from it: else the reference would be chosen of nothing."""
     monkeypatch.setattr(tuning, "CLOSE", 0.0)
+    monkeypatch.setattr(tuning, "NEAR", 0.0)
+    monkeypatch.setattr(tuning, "NOISY_COUNTS", ())
     model, data = exact("edm")
     model.tune(data, seconds=1e3)
     assert model.tuned.best.steps < ACCURATE[1]
