@@ -53,7 +53,7 @@ def test_a_damaged_file_under_one_percent_is_left_out_and_said(form, tmp_path):
     sizes = {
         "npy": (4000, 4000, 4),
         "parquet": (20_000, 20_000, 4),
-        "cells": (400, 400, 2),
+        "cells": (4000, 4000, 2),
         "tar": (400, 400, 2),
     }[form]
     folder = write_files(tmp_path / "x", form, sizes, group=5000)
