@@ -176,6 +176,18 @@ def test_one_image_of_a_large_part_may_be_damaged_however_large_they_are(broken,
         assert numbers_in(data.loaded.rows.take(np.array([5])), "tar") == [6]
 
 
+@pytest.mark.filterwarnings("ignore:.*are damaged")
+def test_a_sample_without_a_class_beside_others_has_none_when_scored(broken, monkeypatch):
+    """Nor one of a class that the run does not have, whatever the part that it is in holds."""
+    data = load(broken, stream=True)
+    monkeypatch.setattr(formats, "PIECE", 1)
+    given = [b"7"] * 8 + [b"1"] * 12 + [b""] * 10
+    samples = [(f"{n}", {".png": image_of(n), ".cls": one}) for n, one in enumerate(given)]
+    write_tar(broken.parent / "new.tar", samples)
+    rows = conform(str(broken.parent / "new*.tar"), data.config())
+    assert next(rows.batches(30))["label"].tolist() == [-1] * 8 + [1] * 12 + [-1] * 10
+
+
 def test_samples_of_one_name_are_several_rows(tmp_path):
     (tmp_path / "x").mkdir()
     for part in range(2):
@@ -231,3 +243,11 @@ def test_a_file_of_fewer_rows_in_the_place_of_one_is_named(form, tmp_path, monke
     (tmp_path / "y" / f"part-000.{form}").replace(folder / f"part-000.{form}")
     with pytest.raises(InputError, match=rf"part-000\.{form}: has been (cut short or )?changed"):
         data.loaded.rows.take(np.arange(0, 400, 7))
+
+
+def test_rows_without_values_are_refused_in_a_sentence(tmp_path):
+    (tmp_path / "x").mkdir()
+    for part in "ab":
+        np.save(tmp_path / "x" / f"{part}.npy", np.zeros((5, 0)))
+    with pytest.raises(InputError, match=r"x/: it has rows of shape \(0,\), without any values"):
+        load(tmp_path / "x", stream=True)

@@ -108,7 +108,7 @@ class NpyFormat(Format):
         shape, dtype, offset = self._header(place)
         row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         content = place.read(offset + start * row, offset + end * row)
-        rows = np.frombuffer(content, dtype).reshape(-1, *shape[1:])
+        rows = np.frombuffer(content, dtype).reshape(end - start, *shape[1:])
         return rows.astype(dtype.newbyteorder("="))
 
     def _header(self, place: StoredFile) -> tuple[tuple[int, ...], np.dtype, int]:

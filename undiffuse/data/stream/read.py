@@ -221,6 +221,10 @@ def conform_files(
     kind = kind_of(config)
     form = kind.restore(config)[1]
 
+    def labelled(array: np.ndarray, samples: list[Sample]) -> Any:
+        labels = [sample.label for sample in samples]  # "", where one has none, is no class
+        return (array, labels) if shards.like["its class"] == "given" else array
+
     def make(content: Any, place: StoredFile) -> Conformed:
         if _what(shards) == "tables":
             from undiffuse.data.tables.opened import TableSource
@@ -229,13 +233,13 @@ def conform_files(
         elif _what(shards) == "images":
             block = _ImageBlock(content, pixels_of(form, place.name), (), place.name)
             every = np.arange(len(content))
-            conformed = kind.conform(_with_labels(block.take(every)[0], content), config)
+            conformed = kind.conform(labelled(block.take(every)[0], content), config)
             lost = np.flatnonzero(block.instead(every) != every).tolist()
             problems = {i: Problem.unreadable() for i in lost}
             conformed.readable = WithProblems(conformed.readable, problems)
             return conformed
         elif _what(shards) == "tar arrays":
-            content = _with_labels(_arrays_in(content, place.name), content)
+            content = labelled(_arrays_in(content, place.name), content)
         return kind.conform(content, config)
 
     window = max(WINDOW // int(shards.looked[0].row_bytes or 1), 1)
@@ -529,12 +533,6 @@ class _ImageBlock:
 def _decoders() -> ThreadPoolExecutor:
     """What decodes images in parallel."""
     return ThreadPoolExecutor(min(32, os.cpu_count() or 1), thread_name_prefix="images")
-
-
-def _with_labels(array: np.ndarray, samples: list[Sample]) -> Any:
-    """An array, in a pair with its labels if all samples have one."""
-    labels = [sample.label for sample in samples]
-    return (array, labels) if all(labels) else array
 
 
 def _arrays_in(
