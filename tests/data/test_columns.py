@@ -15,7 +15,7 @@ import torch
 from examples import decoded, encoded, every_arrow_type, frame
 
 from undiffuse import parts
-from undiffuse.data import KINDS
+from undiffuse.data import KINDS, load
 from undiffuse.data.tables import form as table_form
 from undiffuse.data.tables import read as table_read
 from undiffuse.data.tables.batches import BATCHES, NumberBatch
@@ -117,6 +117,15 @@ def test_grids_span_the_whole_of_unsigned_integers():
     array = pa.array([0, 2**63, 3 * 2**62], pa.uint64())
     column = law_values_come_back(array)
     assert (column.offset, column.unit) == (0, 2**62)
+
+
+def test_a_table_of_whole_numbers_beyond_int64_is_read_with_all_its_rules():
+    values = [2**63 + 60 * i for i in range(40)]
+    table = pa.table({"huge": pa.array(values, pa.uint64()), "other": [i % 7 for i in range(40)]})
+    data = load(table)
+    assert (
+        data.form.table(data.loaded.rows.take(np.arange(40))).column("huge").to_pylist() == values
+    )
 
 
 class OffByOne(IntegerColumn):

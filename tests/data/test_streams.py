@@ -277,3 +277,13 @@ def test_images_in_parquet_are_no_rows_of_a_table(tmp_path):
 
 def number_of(n):
     return np.random.default_rng(n).normal(size=n)
+
+
+def test_the_class_of_images_in_parquet_may_be_the_name_of_their_folder(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / f"x/label={name}").mkdir(parents=True)
+        images = pa.array([image_of(n) for n in range(20)], pa.binary())
+        pq.write_table(pa.table({"image": images}), tmp_path / f"x/label={name}/part-0.parquet")
+    data = load(tmp_path / "x")
+    assert data.classes == ("cat", "dog")
+    assert data.labels.tolist() == [0] * 20 + [1] * 20

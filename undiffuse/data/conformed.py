@@ -78,6 +78,20 @@ class CheckedRows:
 
 
 @final
+class WithProblems:
+    """Rows of another, some of which have further problems, by the number of the row."""
+
+    def __init__(self, readable: Readable, problems: Mapping[int, Problem]) -> None:
+        self.readable, self.problems = readable, problems
+
+    def take(self, indices: np.ndarray) -> Taken:
+        """See `Readable`."""
+        rows, found = self.readable.take(indices)
+        own = {i: self.problems[n] for i, n in enumerate(indices.tolist()) if n in self.problems}
+        return rows, {**found, **own}
+
+
+@final
 class Conformed:
     """The rows of a source, in its order and in a run's stored type; made by `conform`.
 

@@ -30,7 +30,7 @@ from undiffuse.data.arrays.axes import by_channel
 from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.arrays.read import channels_of, from_array
 from undiffuse.data.cells import Cells, need_pyarrow
-from undiffuse.data.conformed import Conformed
+from undiffuse.data.conformed import Conformed, Problem, WithProblems
 from undiffuse.data.decoding import Unreadable, for_each
 from undiffuse.data.folder import digest
 from undiffuse.data.images.decode import (
@@ -44,7 +44,7 @@ from undiffuse.data.images.files import model_images, pixels_of, rescaling
 from undiffuse.data.images.form import ImageForm, ScanForm
 from undiffuse.data.kind import KINDS, kind_of
 from undiffuse.data.rows import ArrayRows, Loaded, Stream, fingerprint
-from undiffuse.data.stream.formats import Looked, Sample, format_of
+from undiffuse.data.stream.formats import Format, Looked, Sample, format_of
 from undiffuse.data.stream.pieces import some_of
 from undiffuse.data.stream.rows import (
     MOST_BAD,
@@ -68,6 +68,7 @@ from undiffuse.room import memory
 SHARE = 4  # of the memory that data which are not streamed take, at most: 1/4
 SAMPLE = 16 * 2**20  # bytes of rows that a stream is measured on, at most
 WINDOW = 16 * 2**20  # bytes of rows that are shuffled among each other, about
+_ABSENT = "not there"
 _FEWEST_PIECES = 4  # in a window, on average
 _TOGETHER = 16  # files that are looked at
 _TAKES = {
@@ -130,7 +131,7 @@ def read_files(
         numbers = some_of(pieces, np.arange(len(pieces.sizes)), count, 0)
     contents = _contents(shards, numbers, progress)
     loaded, make = _MAKERS[_what(shards)](shards, contents, reading, not streamed, progress)
-    if left := shards.looked[0].like.get("left out"):
+    if left := shards.like.get("what is left out"):
         notes = (*notes, f"{shards.name}: columns are left out: {left}.")
     notes = (*places.notes, *notes, *loaded.notes)
     shared: dict[str, Any] = {"path": places.source, "notes": notes}
@@ -172,7 +173,7 @@ def look_at(
     assert own is not None
     found: list[tuple[StoredFile, Looked]] = []
     failed: dict[str, str] = {}
-    lost = 0
+    lost, bad, worst = 0, 0, ("", 0, "")
     what = f"indexing {name}"
     for i, looked in for_each(
         places.files, own.look, ahead=_TOGETHER, progress=progress, what=what
@@ -181,40 +182,51 @@ def look_at(
         if isinstance(looked, Unreadable):
             failed[place.name] = str(looked)
             lost += place.size
-        elif looked.sizes:
+            continue
+        bad += looked.bad
+        if looked.bad > worst[1]:
+            worst = place.name, looked.bad, looked.such
+        if looked.sizes:
             found.append((place, looked))
     shown = ", ".join([f"{one}: {why}" for one, why in failed.items()][:3])
     shown += ", ..." * (len(failed) > 3)
     files = f"{len(failed):,} of {len(places.files):,} files cannot be read ({shown})"
-    if failed and (not found or lost >= MOST_BAD * places.size):
+    if failed and ((not found and not bad) or lost >= MOST_BAD * places.size):
         raise InputError(f"{name}: {files}; repair or remove them.")
-    if not found:
+    total = bad + sum(sum(one.sizes) for _, one in found)
+    if not total:
         raise InputError(f"{name}: holds no rows; there is nothing to learn.")
-    shards = Shards(name, own, *(tuple(part) for part in zip(*found)))
-    _check_alike(shards)
     notes = [f"{name}: {files}; they are left out."] if failed else []
-    bad = sum(one.bad for one in shards.looked)
-    total = bad + len(shards.pieces)
     if bad:
-        worst = max(found, key=lambda pair: pair[1].bad)[0].name
-        said = f"{name}: {bad:,} of {total:,} samples cannot be read, most of them in {worst}"
+        told = f"{name}: {bad:,} of {total:,} samples cannot be read, most of them in {worst[0]}"
+        told += f", such as {worst[2]}"
         if bad >= MOST_BAD * total:
-            raise InputError(f"{said}; repair or remove them.")
-        notes.append(f"{said}; they are left out.")
-    return shards, tuple(notes)
+            raise InputError(
+                f"{told}; repair or remove them: a sample is the files that follow each other with "
+                "one name up to its first dot, such as 7.png and 7.cls."
+            )
+        notes.append(f"{told}; they are left out.")
+    kept, looked = zip(*found)
+    return Shards(name, own, kept, looked, _agreed(name, own, found)), tuple(notes)
 
 
-def _check_alike(shards: Shards) -> None:
-    """Raise InputError, naming the file and the difference, if one is not like the first."""
-    first, like = shards.places[0].name, shards.looked[0].like
-    for place, one in zip(shards.places, shards.looked):
-        for key in (*like, *one.like):
-            before, now = like.get(key, "not there"), one.like.get(key, "not there")
-            if before != now:
+def _agreed(
+    name: str, own: Format, found: Sequence[tuple[StoredFile, Looked]]
+) -> Mapping[str, Any]:
+    """Return what all files agree in. Raises InputError, naming a file and the difference."""
+    first, like = found[0][0].name, dict(found[0][1].like)
+    for place, one in found[1:]:
+        for key in dict.fromkeys((*like, *one.like)):
+            before, now = like.get(key), one.like.get(key)
+            both = None if before is None or now is None else own.joined(before, now)
+            if both is None:
+                before, now = (_ABSENT if one is None else one for one in (before, now))
                 raise InputError(
-                    f"{shards.name}: {key} is {before} in {first} and {now} in {place.name}; "
-                    "make them equal."
+                    f"{name}: {key} is {before} in {first} and {now} in {place.name}; make them "
+                    "equal."
                 )
+            like[key] = both
+    return like
 
 
 def conform_files(
@@ -229,19 +241,30 @@ def conform_files(
     kind = kind_of(config)
     form = kind.restore(config)[1]
 
+    def labelled(array: np.ndarray, samples: list[Sample]) -> Any:
+        labels = [sample.label for sample in samples]  # "", where one has none, is no class
+        return (array, labels) if shards.like["its class"] == "given" else array
+
     def make(content: Any, place: StoredFile) -> Conformed:
         if _what(shards) == "tables":
             from undiffuse.data.tables.opened import TableSource
 
-            content = TableSource(content, place.name)
+            content = TableSource(content, place.name, part=True)
         elif _what(shards) == "images":
-            pixels = _decoded(content, pixels_of(image_form(form, place.name), place.name))
+            target = pixels_of(image_form(form, place.name), place.name)
+            block = _ImageBlock(content, target, (), place.name)
+            every = np.arange(len(content))
+            pixels = block.take(every)[0]
             if isinstance(form, ImageForm):
                 whole = pixels[..., None] if pixels.ndim == 3 else pixels
                 pixels = form.as_row(form.of_files(whole))
-            content = _with_labels(pixels, content)
+            conformed = kind.conform(labelled(pixels, content), config)
+            lost = np.flatnonzero(block.instead(every) != every).tolist()
+            problems = {i: Problem.unreadable() for i in lost}
+            conformed.readable = WithProblems(conformed.readable, problems)
+            return conformed
         elif _what(shards) == "arrays of samples":
-            content = _with_labels(_arrays_in(content), content)
+            content = labelled(_arrays_in(content, place.name), content)
         return kind.conform(content, config)
 
     images = _what(shards) == "images"
@@ -279,7 +302,7 @@ def _gib(size: int) -> str:
 
 def _what(shards: Shards) -> str:
     """What their rows are, a key of `_MAKERS`."""
-    sample = shards.looked[0].like.get("a sample")
+    sample = shards.like.get("a sample")
     if sample is None:
         return {".npy": "arrays", ".parquet": "tables"}[shards.format.suffixes[0]]
     return "images" if sample == "images" else "arrays of samples"
@@ -341,14 +364,14 @@ def _from_array_samples(
 ) -> tuple[Loaded, Make]:
     """Arrays, each a sample."""
     samples = [sample for content in contents for sample in content]
-    array = _arrays_in(samples)
+    array = _arrays_in(samples, shards.name)
     classes = _classes(shards)
     labels = _index(samples, classes) if classes else None
     loaded = from_array(array, name=shards.name, labels=labels, classes=classes, progress=progress)
     inner = _ArrayMaker.of(array, loaded)
 
     def make(content: Any, place: StoredFile) -> Block:
-        block = inner(_arrays_in(content, array.shape[1:], array.dtype, place.name), place)
+        block = inner(_arrays_in(content, place.name, array.shape[1:], array.dtype), place)
         block.labels = _index(content, classes) if classes else None
         return block
 
@@ -377,17 +400,19 @@ def _from_images(
     def make(content: Any, place: StoredFile) -> Block:
         return _ImageBlock(content, target, classes, place.name)
 
-    block = _ImageBlock(samples, target, classes, shards.name)
-    pixels, bad = block.take(np.arange(len(samples)))
+    block, every = _ImageBlock(samples, target, classes, shards.name), np.arange(len(samples))
+    pixels, bad = block.take(every)
+    told = f"{shards.name}: {bad:,} of {len(samples):,} images do not decode"
     if bad > MOST_BAD * len(samples):
-        raise InputError(
-            f"{shards.name}: {bad:,} of {len(samples):,} images do not decode; repair or remove "
-            "them."
-        )
+        raise InputError(f"{told}; repair or remove them.")
+    good = block.instead(every) == every
+    pixels, labels = pixels[good], None if block.labels is None else block.labels[good]
+    if bad and whole:
+        notes = [*notes, f"{told}; they are left out."]
     rows = ArrayRows(pixels)
     form, make_transform = model_images(rows, shards.name)
-    labels = block.labels
-    facts = {"images": len(shards.pieces), "row_shape": list(pixels.shape[1:])}
+    facts: dict[str, Any] = {"images": len(pixels) if whole else len(shards.pieces)}
+    facts["row_shape"] = list(pixels.shape[1:])
     facts["dtype"] = pixels.dtype.name
     loaded = Loaded(
         kind="images",
@@ -417,10 +442,14 @@ def _from_tables(
     import pyarrow as pa
 
     from undiffuse.data.tables.kind import TableKind, codes_in
-    from undiffuse.data.tables.opened import TableSource
+    from undiffuse.data.tables.opened import TableSource, with_typed_keys
 
-    contents = [one.select(contents[0].column_names) for one in contents]
-    table = pa.concat_tables([*contents, *([] if whole else _with_gaps(shards, contents))])
+    schema = pa.schema([(key.removeprefix("column "), one) for key, one in shards.like.items()])
+    contents = [one.select(schema.names) for one in contents]
+    parts = [schema.empty_table(), *contents, *([] if whole else _with_gaps(shards, contents))]
+    folders = shards.places[0].name.split("/")[:-1]
+    own = set(schema.names) - {folder.partition("=")[0] for folder in folders}
+    table = with_typed_keys(pa.concat_tables(parts, promote_options="permissive"), own)
     kind = KINDS["tables"]
     assert isinstance(kind, TableKind)
     reading = replace(reading, stream=None)
@@ -499,7 +528,7 @@ class _ImageBlock:
         self, samples: list[Sample], target: PixelFormat, classes: tuple[str, ...], name: str
     ) -> None:
         self._samples, self._target, self._name = samples, target, name
-        self._bad: set[int] = set()
+        self._instead: dict[int, int] = {}  # of those that have been decoded
         self.labels = _index(samples, classes) if classes else None
 
     def take(self, places: np.ndarray) -> tuple[np.ndarray, int]:
@@ -508,14 +537,22 @@ class _ImageBlock:
         for place, image in zip(places.tolist(), _decoders().map(self._attempted, places.tolist())):
             following = place
             while isinstance(image, Unreadable):
-                self._bad.add(following)
-                if len(self._bad) == len(self._samples):
-                    raise InputError(f"{self._name}: no image of a part of it decodes; remove it.")
                 following = (following + 1) % len(self._samples)
+                if following == place:
+                    raise InputError(f"{self._name}: no image of a part of it decodes; remove it.")
                 image = self._attempted(following)
+            self._instead[place] = following
             images.append(image)
         pixels = np.stack(images)
-        return (pixels[..., 0] if pixels.shape[-1] == 1 else pixels), len(self._bad)
+        bad = sum(place != following for place, following in self._instead.items())
+        return (pixels[..., 0] if pixels.shape[-1] == 1 else pixels), bad
+
+    def instead(self, places: np.ndarray) -> np.ndarray:
+        """See `Block`."""
+        new = [place for place in places.tolist() if place not in self._instead]
+        if new:
+            self.take(np.array(new))
+        return np.array([self._instead[place] for place in places.tolist()], np.int64)
 
     def _attempted(self, place: int) -> np.ndarray | Unreadable:
         try:
@@ -530,22 +567,11 @@ def _decoders() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(32, os.cpu_count() or 1), thread_name_prefix="images")
 
 
-def _decoded(samples: list[Sample], target: PixelFormat) -> np.ndarray:
-    """Images as an array (n, H, W) or (n, H, W, C)."""
-    return _ImageBlock(samples, target, (), "images").take(np.arange(len(samples)))[0]
-
-
-def _with_labels(array: np.ndarray, samples: list[Sample]) -> Any:
-    """An array, in a pair with its labels if all samples have one."""
-    labels = [sample.label for sample in samples]
-    return (array, labels) if all(labels) else array
-
-
 def _arrays_in(
     samples: list[Sample],
+    name: str,
     shape: tuple[int, ...] | None = None,
     dtype: Any = None,
-    name: str = "data",
 ) -> np.ndarray:
     """The arrays of samples, all of one shape and type: those of the first, if not given.
 
@@ -557,7 +583,7 @@ def _arrays_in(
     for array in arrays:
         if array.shape != shape or array.dtype != dtype:
             raise InputError(
-                f"{name}: a sample is of shape {array.shape} and type {array.dtype}, and the first "
+                f"{name}: a sample is of shape {array.shape} and type {array.dtype}, and another "
                 f"one of {shape} and {dtype}; make them equal."
             )
     return np.stack(arrays)
@@ -565,7 +591,7 @@ def _arrays_in(
 
 def _classes(shards: Shards) -> tuple[str, ...]:
     """The names of the classes, by number if all are; () if none is given."""
-    names = set(totals(shards.looked)) if shards.looked[0].like["its class"] == "given" else set()
+    names = set(totals(shards.looked)) if shards.like["its class"] == "given" else set()
     if "" in names:
         raise InputError(
             f"{shards.name}: {totals(shards.looked)['']:,} samples have no class, and others have; "

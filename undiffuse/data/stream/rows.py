@@ -46,12 +46,14 @@ class Shards:
         format: how they are read.
         places: the files.
         looked: what each of them holds.
+        like: what they agree in.
     """
 
     name: str
     format: Format
     places: tuple[StoredFile, ...]
     looked: tuple[Looked, ...]
+    like: Mapping[str, Any]
 
     @cached_property
     def pieces(self) -> Pieces:
@@ -68,16 +70,23 @@ class Shards:
         return self.places[int(self.pieces.files[piece])]
 
     def read(self, piece: int) -> Any:
-        """Return what a piece holds, as its format has it. Raises InputError."""
+        """Return what a piece holds, as its format has it. Raises InputError if it has changed."""
         file = int(self.pieces.files[piece])
         ends, own = self.looked[file].ends, piece - int(self.firsts[file])
         place = self.places[file]
         try:
-            return self.format.read(place, ends[own], ends[own + 1])
+            content = self.format.read(place, ends[own], ends[own + 1])
         except Unreadable as problem:
-            raise InputError(
-                f"{place.name}: has been changed since it was first read ({problem}); restore it."
-            ) from problem
+            raise self._changed(place, str(problem)) from problem
+        if len(content) != self.pieces.sizes[piece]:
+            raise self._changed(place, "another number of rows")
+        return content
+
+    def _changed(self, place: StoredFile, why: str) -> InputError:
+        return InputError(
+            f"{place.name}: has been changed since it was first read ({why}); restore it, and "
+            "start again or continue with --resume."
+        )
 
 
 @runtime_checkable
@@ -88,6 +97,10 @@ class Block(Protocol):
 
     def take(self, places: np.ndarray) -> tuple[np.ndarray, int]:
         """Return rows of the piece, and how many of its rows are known to be bad."""
+        ...
+
+    def instead(self, places: np.ndarray) -> np.ndarray:
+        """Return which rows of the piece these are: for a bad row the one in its place."""
         ...
 
 
@@ -121,6 +134,10 @@ class ArrayBlock:
     def take(self, places: np.ndarray) -> tuple[np.ndarray, int]:
         """See `Block`."""
         return self.rows[self._instead[places]], self._bad
+
+    def instead(self, places: np.ndarray) -> np.ndarray:
+        """See `Block`."""
+        return self._instead[places]
 
 
 @final
@@ -240,9 +257,9 @@ class ShardRows:
         """Return the classes of the rows at these positions; they have some."""
         labels = np.empty(len(indices), np.int64)
         for piece, own, places in self._by_piece(indices):
-            found = self.blocks[piece].labels
-            assert found is not None
-            labels[own] = found[places]
+            block = self.blocks[piece]
+            assert block.labels is not None
+            labels[own] = block.labels[block.instead(places)]
         return labels
 
     def expect(self, indices: np.ndarray, *, anew: bool) -> None:

@@ -18,10 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from glob import glob
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, final
 from urllib.parse import urlsplit
 
+from undiffuse.atomic import atomic_file
+from undiffuse.data.decoding import Unreadable
 from undiffuse.data.folder import cache_folder, walk
 from undiffuse.errors import InputError
 from undiffuse.reading import said
@@ -71,6 +74,11 @@ class StoredFile:
         end = self.size if end is None else end
         with store_refusals(self.name):
             content = self.files.cat_file(self.path, start=start, end=end)
+        if len(content) == self.size != end - start:
+            raise InputError(
+                f"{self.name}: its server sends whole files alone, and no parts of them; copy the "
+                "files to this machine, and give their folder."
+            )
         if len(content) != end - start:
             raise InputError(
                 f"{self.name}: has been cut short or changed since it was first read; restore it, "
@@ -83,6 +91,10 @@ class StoredFile:
         """Give the open file; what goes wrong with reading it inside is an InputError."""
         with store_refusals(self.name), self.files.open(self.path, "rb") as stream:
             yield stream
+
+    def state(self) -> str:
+        """Return what changes when the file changes, as far as its store knows."""
+        return str(self.files.ukey(self.path))
 
     def fingerprint(self) -> str:
         """Return a name for its name, its size, and the 64 KiB at either end of it."""
@@ -97,10 +109,8 @@ class StoredFile:
         copy = folder / self.name
         if not copy.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            unfinished = folder / f".{os.getpid()}"
-            with store_refusals(self.name):
+            with atomic_file(copy) as unfinished, store_refusals(self.name):
                 self.files.get_file(self.path, str(unfinished))
-            os.replace(unfinished, copy)
         return copy
 
 
@@ -148,7 +158,7 @@ def find_files(source: Any) -> StoredFiles | None:
     if not isinstance(source, str | os.PathLike) or not os.fspath(source):
         return None
     text = os.fspath(source)
-    if not is_remote(text) and not text.startswith("{"):
+    if not is_remote(text) and not text.startswith("{/"):
         text = _absolute(text)
         if not os.path.exists(text) and not (_expandable(text) or _PATTERN.search(text)):
             return None
@@ -205,31 +215,34 @@ def _expanded(text: str) -> list[str]:
 def _listed(text: str, *, exact: bool) -> Iterator[tuple[Any, str, int]]:
     """Yield the file system, the path and the size of each file that a text names."""
     from fsspec.core import url_to_fs
+    from fsspec.implementations.local import LocalFileSystem
 
-    if is_remote(text) and urlsplit(text).password is not None:
+    if not is_remote(text):  # in a path from here, "::" and the like are letters
+        files = LocalFileSystem()
+        for name in _here(text):
+            yield files, name, os.path.getsize(name)
+        return
+    if urlsplit(text).password is not None:
         raise InputError(
             "data: an address with a password would be written into the run; put the password "
             "where the store looks for it, such as an environment variable."
         )
     files, path = url_to_fs(text)
-    if not is_remote(text):
-        for name in _here(path):
-            yield files, name, os.path.getsize(name)
-        return
     if _PATTERN.search(path):
         found = files.glob(path, detail=True)
     else:
         about = files.info(path)
-        if about["type"] == "directory" and not exact:
-            found = files.find(path, detail=True)
-        else:
-            found = {path: about}
+        folder = about["type"] == "directory" or text.endswith("/")  # as a page of links is named
+        found = files.find(path, detail=True) if folder and not exact else {path: about}
     for name, about in sorted(found.items()):
         steps = name[len(os.path.dirname(path)) :].split("/")
         hidden = any(step.startswith((".", "_")) for step in steps)
         if about["type"] == "file" and not (hidden and len(found) > 1):
             size = about.get("size")
-            yield files, name, int(files.info(name)["size"] if size is None else size)
+            size = files.info(name)["size"] if size is None else size
+            if size is None:
+                raise InputError(f"{name}: its server does not say how large it is; copy it here.")
+            yield files, name, int(size)
 
 
 def _here(path: str) -> list[str]:
@@ -245,9 +258,9 @@ def _here(path: str) -> list[str]:
 
 def _common(paths: Sequence[str]) -> int:
     """The length of the folders that all paths have in common."""
-    if len(paths) == 1:
-        return paths[0].rfind("/") + 1
-    return len(os.path.commonpath([os.path.dirname(path) for path in paths]).rstrip("/")) + 1
+    folders = sorted(path.split("/")[:-1] for path in paths)
+    both = takewhile(lambda pair: pair[0] == pair[1], zip(folders[0], folders[-1]))
+    return sum(len(folder) + 1 for folder, _ in both)
 
 
 @contextmanager
@@ -255,10 +268,11 @@ def store_refusals(what: str) -> Iterator[None]:
     """Say in a sentence on `what` why a place cannot be read."""
     try:
         yield
-    except InputError:
+    except (InputError, Unreadable):
         raise
     except FileNotFoundError as problem:
-        raise InputError(f"{what}: no such file, folder or bucket; check it.") from problem
+        why = "" if problem.__cause__ is None else f" ({said(problem.__cause__)})"  # over http, all
+        raise InputError(f"{what}: no such file, folder or bucket{why}; check it.") from problem
     except PermissionError as problem:
         raise InputError(
             f"{what}: you may not read it ({said(problem)}); check its permissions, and the "

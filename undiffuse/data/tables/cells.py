@@ -91,7 +91,7 @@ def as_in_run(source: TableSource, like: Like) -> TableSource:
         for row in read.odd:
             what = f"{texts[row].as_py()!r}, and in training it held {like[column][0].type}"
             odd.setdefault(row, f'column "{column}" holds {what}')
-        if len(read.odd) + read.values.null_count > 0 and len(read.odd) == len(texts):
+        if len(read.odd) == len(texts) > 0 and not source.part:
             raise InputError(f"{source.name}: {odd[0]} in every row; correct it.")
         cells = cells.set_column(i, column, read.values)
     return replace(source, table=cells, odd=odd, lines=None)

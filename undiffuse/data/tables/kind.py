@@ -194,7 +194,7 @@ class TableKind(Kind):
                 continue
             array = opened.column(column.name)
             where = opened.where(column.name)
-            some = array.null_count < len(array)  # a row may lack what all others have
+            some = opened.part or array.null_count < len(array)  # a row may lack what others have
             codes, unlike = column.encode(array, field.type, where, gaps=some)
             if own and column.name in own.names:
                 matrix[:, i] = np.where(unlike, np.nan, codes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, final
 from urllib.parse import unquote
 
@@ -35,6 +34,7 @@ class TableSource:
         lines: returns where each row stands in the file, such as "line 3"; None if its columns are
             values, and not cells of text that are still to be read.
         left_out: the names of columns that it had.
+        part: whether it is a part of a larger table: what a column lacks here, others may have.
     """
 
     table: pa.Table
@@ -45,6 +45,7 @@ class TableSource:
     odd: Mapping[int, str] = field(default_factory=dict)
     lines: Callable[[], Sequence[str]] | None = None
     left_out: tuple[str, ...] = ()
+    part: bool = False
 
     def column(self, name: str) -> pa.Array:
         """Return a column as one array."""
@@ -90,7 +91,10 @@ def as_one(tables: Sequence[pa.Table], folder: Folder) -> pa.Table:
     Raises:
         InputError: their columns differ, in name or in type.
     """
-    tables = [_with_keys(table, path, folder) for table, path in zip(tables, folder.files)]
+    tables = [
+        with_keys(table, path.relative_to(folder.path).parts[:-1])
+        for table, path in zip(tables, folder.files)
+    ]
     first, names = folder.called[0], set(tables[0].column_names)
     for table, called in zip(tables, folder.called):
         for column in [*tables[0].column_names, *table.column_names]:
@@ -114,9 +118,9 @@ def as_one(tables: Sequence[pa.Table], folder: Folder) -> pa.Table:
         raise
 
 
-def _with_keys(table: pa.Table, path: Path, folder: Folder) -> pa.Table:
-    """Return a part with a column for each folder called column=value that it lies in."""
-    for step in path.relative_to(folder.path).parts[:-1]:
+def with_keys(table: pa.Table, folders: Iterable[str]) -> pa.Table:
+    """Return a part with a column for each of the folders it lies in that is column=value."""
+    for step in folders:
         key, sign, value = step.partition("=")
         if sign and key and key not in table.column_names:
             text = None if value == _NULL_KEY else unquote(value)

@@ -48,10 +48,10 @@ class Numbering(NamedTuple):
 
     @classmethod
     def of(cls, column: Column, arrow_type: pa.DataType) -> Numbering | None:
-        """Return that of a column; None for categories, which are no numbers."""
+        """Return that of a column; None for categories, and for numbers beyond those of int64."""
         if isinstance(column, FloatColumn):
             return cls(0, 0, 0 if column.digits is None else 10**column.digits)
-        if not isinstance(column, GridColumn):
+        if not isinstance(column, GridColumn) or column.offset >= 2**63:
             return None
         steps = (column.offset, column.unit)
         if isinstance(column, GridFloatColumn):
