@@ -105,7 +105,7 @@ def test_samples_are_read_as_they_were_written_whatever_they_were_written_to(
 
 def test_samples_that_cannot_be_are_left_out_and_that_is_said(tmp_path: Path) -> None:
     """A file that is damaged, and one with a value that no training row can have."""
-    config = ud.load(photos(tmp_path / "data") , held_out=2).config()
+    config = ud.load(photos(tmp_path / "data"), held_out=2).config()
     config["form"] = {**config["form"], "levels": 200}
     new = tmp_path / "new"
     new.mkdir()
