@@ -73,9 +73,11 @@ def test_samples_are_read_as_they_were_written_whatever_they_were_written_to(
 ) -> None:
     """Rows of the data are written as samples are, by every form of file that there is."""
     data = ud.load(SOURCES[kind](tmp_path / "data"), held_out=2)
-    form, config = data.form, data.config()
-    rows = data.loaded.rows.take(np.arange(N)).astype(data.transform.dtype)
-    labels = None if not data.classes else ["a/b", "c"] * (N // 2)
+    form: Any = data.form
+    transform: Any = data.transform
+    config = data.config()
+    rows = data.loaded.rows.take(np.arange(N)).astype(transform.dtype)
+    labels = None if not data.classes else np.array(["a/b", "c"] * (N // 2))
 
     def check(place: Path) -> None:
         found, notes = given_samples(place, config, N - 1, batch=5)
