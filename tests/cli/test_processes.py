@@ -57,7 +57,7 @@ def wait_for(file, seconds=60):
 
 
 LONG = ["--steps", "100000", "--checkpoint-every", "5"]
-ENDED = "a process that trains beside this one has ended"
+ENDED = "a process beside this one has ended"
 
 
 def check_stands(run):

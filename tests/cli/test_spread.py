@@ -392,6 +392,9 @@ def test_samples_that_were_drawn_are_evaluated(
     said = f"alone-arrays: {N} of {N} samples that were drawn before are compared"
     assert said in given["warnings"][0]
     assert said in done.err
+    np.save(tmp_path / "far.npy", np.load(place / "arrays.npy") + 100)
+    far = json.loads(cli(*words, tmp_path / "c", "--samples", tmp_path / "far.npy").done().out)
+    assert far["quality"] != found["quality"]
 
 
 @pytest.mark.parametrize("form", ["png", "parquet"])
@@ -406,14 +409,29 @@ def test_images_that_were_drawn_are_taken(cli: Any, place: Path, tmp_path: Path,
 
 @pytest.mark.parametrize("kind", ["arrays", "table"])
 def test_the_first_samples_of_a_folder_are_taken(
-    place: Path, alone: Any, tmp_path: Path, kind: str
+    place: Path, alone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """They are the rows that were drawn, in the stored type."""
+    """They are the rows that were drawn, in the stored type; of later parts none is read."""
+    read: list[int] = []
+    concatenate, read_table = np.concatenate, pq.read_table
+
+    def arrays(parts: Any, *more: Any) -> np.ndarray:
+        read.extend(len(part) for part in parts if isinstance(part, np.memmap))
+        return concatenate(parts, *more)
+
+    def table(stream: Any) -> pa.Table:
+        found = read_table(stream)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(np, "concatenate", arrays)
+    monkeypatch.setattr(pq, "read_table", table)
     config = Run(place / kind).config["data"]
     whole = ud.open(place / kind).sample_rows(N, batch=BATCH, steps=2)
     rows, notes = given_samples(place / f"alone-{kind}", config, 20, batch=7)
     np.testing.assert_array_equal(rows, whole[:20])
     assert f"alone-{kind}: 20 of {N} samples that were drawn before" in notes[0]
+    assert read == ([8, 8, 4] if kind == "arrays" else [8, 8, 8])
     suffix = "npy" if kind == "arrays" else "parquet"
     (tmp_path / f"part-00000.{suffix}").write_bytes(b"no rows")
     with pytest.raises(InputError, match="could not be read"):

@@ -84,9 +84,16 @@ class Cells:
 
     def contents(self, table: Any) -> Iterator[bytes]:
         """Yield each row of a table as a file: an image, or an array as .npy; b"" for none."""
+        import pyarrow as pa
+
         column = table.column(self.column).combine_chunks()
         if not self.images:
-            for row in column.to_numpy_ndarray():
+            if pa.types.is_boolean(column.type.value_type):  # of which Arrow makes no tensor
+                values = column.storage.flatten().to_numpy(zero_copy_only=False)
+                rows = values.reshape(len(column), *column.type.shape)
+            else:
+                rows = column.to_numpy_ndarray()
+            for row in rows:
                 stream = io.BytesIO()
                 np.save(stream, row, allow_pickle=False)
                 yield stream.getvalue()

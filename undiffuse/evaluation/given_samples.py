@@ -44,22 +44,31 @@ def given_samples(
     """
     named = isinstance(samples, str | os.PathLike)
     folder = Path(os.path.expanduser(samples)) if named else None
+    if folder is not None and folder.is_file() and folder.suffix.lower() == ".png":
+        raise InputError(
+            f"{samples}: is one picture, from which samples cannot be read; draw them into a "
+            "folder or an .npy file."
+        )
     first = None if folder is None else _first_parts(folder, count)
     own = conform(samples if first is None else first[0], config, progress=progress)
     total = len(own) if first is None else first[1]
     name = os.fspath(samples) if named else own.name
-    parts, unreadable = [], 0
-    for part in own.only(np.arange(min(count, len(own)))).batches(batch):
-        bad = [i for i, one in part["problems"].items() if one.nats is not None]
-        parts.append(np.delete(part["row"].numpy(), bad, 0))
-        unreadable += len(bad)
+    parts, left_out = [], 0
+    for start in range(0, min(count, len(own)), batch):
+        part, problems = own.readable.take(np.arange(start, min(start + batch, count, len(own))))
+        bad = [i for i, one in problems.items() if one.nats is not None]
+        parts.append(np.delete(part, bad, 0))
+        left_out += len(bad)
     rows = np.concatenate(parts)
     notes = [
         f"{name}: {len(rows):,} of {total:,} samples that were drawn before are compared; speed "
         "and conditions are those of samples that the run draws now"
     ]
-    if unreadable:
-        notes.append(f"{name}: {unreadable:,} samples could not be read and were left out")
+    if left_out:
+        notes.append(
+            f"{name}: {left_out:,} samples could not be read, or hold what training rows cannot, "
+            "and were left out"
+        )
     return rows, [*notes, *own.notes]
 
 

@@ -206,8 +206,8 @@ def _reached() -> Iterator[None]:
 
 def _lost(problem: Exception) -> InputError:
     return InputError(
-        "a process that trains beside this one has ended or cannot be reached; the run keeps "
-        f"its last checkpoint: start all again with --resume ({_first_line(problem)})."
+        "a process beside this one has ended or cannot be reached; what is saved is kept: start "
+        f"all again, a training with --resume ({_first_line(problem)})."
     )
 
 
