@@ -5,6 +5,7 @@ They are forked, which takes no time. The launcher itself has one law.
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,6 +197,44 @@ def test_a_restart_by_the_launcher_goes_on_whatever_is_said(tmp_path, rows):
     (child,) = begin(work, TORCHELASTIC_RESTART_COUNT=1)
     assert child.ended(SECONDS).code == 0
     assert Run(new).config["origin"]["from"] == str(start)
+
+
+@pytest.mark.parametrize(
+    ("words", "since", "code", "steps", "resumed"),
+    [
+        (["--overwrite"], "before", 0, 6, None),  # the run of another day is replaced
+        ([], "before", 2, 4, None),  # or it is refused, as it was at the first start
+        (["--overwrite"], "after", 0, 6, 4),
+        ([], "half", 0, 6, None),  # killed in the middle of its first checkpoint
+    ],
+)
+def test_a_restart_goes_on_with_the_run_of_its_launcher_alone(
+    tmp_path, old, rows, words, since, code, steps, resumed
+):
+    """A run was there `before` the launcher started, or it came `after` that, by `half`."""
+    run, place = shutil.copytree(old, tmp_path / "run"), tmp_path / "attempt_0"
+    place.mkdir()
+    if since == "half":
+        (run / "state" / "latest").unlink()
+    now = (run / "config.json").stat().st_mtime
+    os.utime(place, (now, now + (1 if since == "before" else -1)))
+    work = trains(rows, "--out", run, *SMALL, "--preset", "vae", "--steps", 6, QUIET, *words)
+    place = tmp_path / "attempt_1" / "0" / "error.json"
+    (child,) = begin(work, TORCHELASTIC_RESTART_COUNT=1, TORCHELASTIC_ERROR_FILE=place)
+    ended = child.ended(SECONDS)
+    assert (ended.code, Run(run).state["step"]) == (code, steps)
+    begun = [event["resumed_at"] for event in Run(run).log if event["event"] == "start"]
+    assert begun[-1] == resumed
+    assert ended.err.count("already holds a run") == (code == 2)
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory, rows):
+    """A run of four steps."""
+    out = tmp_path_factory.mktemp("old") / "run"
+    words = (rows, "--out", out, *SMALL, "--preset", "vae", "--steps", 4, QUIET)
+    assert command("train", *words).code == 0
+    return out
 
 
 def test_the_launcher_of_pytorch_starts_them(tmp_path, rows):

@@ -32,7 +32,7 @@ from undiffuse.options import (
     TrainOptions,
 )
 from undiffuse.plugged import require
-from undiffuse.rank import restarted
+from undiffuse.rank import first_started, restarted
 
 if TYPE_CHECKING:
     from undiffuse.data import Data
@@ -66,7 +66,7 @@ def train(
 
     find_loggers(asked.options.log or ())  # refused before anything is read
     with joined(asked.options.timeout) as ranks:
-        return _train(_restarted(asked), source, ranks)
+        return _train(_restarted(asked, ranks), source, ranks)
 
 
 def _train(asked: Asked[TrainOptions], source: str | None, ranks: Ranks) -> int:
@@ -87,14 +87,29 @@ def _train(asked: Asked[TrainOptions], source: str | None, ranks: Ranks) -> int:
     )
 
 
-def _restarted(asked: Asked[TrainOptions]) -> Asked[TrainOptions]:
-    """What is asked for; after a restart by the launcher, to go on from the last checkpoint."""
-    from undiffuse.training.checkpoint import WEIGHTS
+def _restarted(asked: Asked[TrainOptions], ranks: Ranks) -> Asked[TrainOptions]:
+    """What is asked for; of a restart by the launcher, to go on with the run begun before it.
 
-    if not restarted() or not (Path(asked.options.out).expanduser() / WEIGHTS).exists():
+    It begins anew where that run has no checkpoint yet. A run of another day is not it.
+    """
+    from undiffuse.training.checkpoint import RunFolder
+
+    if not restarted():
         return asked
-    onward = replace(asked.options, resume=True, overwrite=False, init=None)
-    return replace(asked, options=onward)
+
+    def done() -> list[bool]:
+        folder = RunFolder(asked.options.out) if ranks.first else None
+        if folder is None or folder.begun() <= first_started():
+            return [False, False]
+        return [True, folder.counters() is not None]
+
+    own, saved = ranks.lead(ranks.together(done))
+    if saved:
+        options = replace(asked.options, resume=True, overwrite=False, init=None)
+    else:
+        anew = asked.options.overwrite or (own and not asked.options.resume)
+        options = replace(asked.options, overwrite=anew)
+    return replace(asked, options=options)
 
 
 def _made(
