@@ -10,14 +10,19 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from forked import begin, command
+from safetensors.torch import load_file
 
 from undiffuse.cli.main import main
+from undiffuse.evaluation.distill import lesson
 from undiffuse.run import Run
-from undiffuse.training import checkpoint
+from undiffuse.training import checkpoint, fit
+from undiffuse.training.ranks import joined
 
 SMALL = ["--model.width", "8", "--model.depth", "1", "--training.batch", "8", "--seed", "1"]
 SMALL += ["--precision", "float32", "--training.samples", "0", "--device", "cpu"]
@@ -235,6 +240,36 @@ def old(tmp_path_factory, rows):
     words = (rows, "--out", out, *SMALL, "--preset", "vae", "--steps", 4, QUIET)
     assert command("train", *words).code == 0
     return out
+
+
+def test_a_student_is_taught_by_several_processes_as_by_one(tmp_path, rows):
+    """In two parts of a batch; after a restart by the launcher, on from what there is."""
+    teacher, ways = Path(rows).parent / "run", ("ddp", "fsdp")
+    words = ["distill", str(teacher), "--batch", "8", "--device", "cpu", QUIET]
+
+    def taught():
+        with joined():
+            told = [["--out", str(tmp_path / way), "--parallel", way] for way in ways]
+            for one in told:
+                assert main([*words, *one, "--updates", "2"]) == 0
+            os.environ["TORCHELASTIC_RESTART_COUNT"] = "1"
+            return main([*words, *told[0], "--updates", "3", "--overwrite"])
+
+    children = begin(taught, taught)
+    for updates, on in ((2, {}), (3, {"resume": True})):
+        student, data, training = lesson(teacher, batch=8, updates=updates, device="cpu")
+        fit(student, data, out=tmp_path / "one", accumulate=2, samples=0, **on, **training)
+        if updates == 2:
+            shutil.copytree(tmp_path / "one", tmp_path / "two")
+    assert [child.code for child in ended(children)] == [0, 0]
+    for way, one in zip(ways, ("one", "two")):
+        starts = [event for event in Run(tmp_path / way).log if event["event"] == "start"]
+        assert [event["resumed_at"] for event in starts] == ([None, 2] if way == "ddp" else [None])
+        assert (starts[0]["processes"], starts[0]["parallel"]) == (2, way)
+        ours, theirs = (load_file(tmp_path / r / checkpoint.WEIGHTS) for r in (one, way))
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            torch.testing.assert_close(theirs[name], value, rtol=0, atol=1e-5, msg=name)
 
 
 def test_the_launcher_of_pytorch_starts_them(tmp_path, rows):

@@ -87,23 +87,29 @@ def _train(asked: Asked[TrainOptions], source: str | None, ranks: Ranks) -> int:
     )
 
 
-def _restarted(asked: Asked[TrainOptions], ranks: Ranks) -> Asked[TrainOptions]:
-    """What is asked for; of a restart by the launcher, to go on with the run begun before it.
+def begun_before(out: str, ranks: Ranks) -> tuple[bool, bool]:
+    """Whether the run `out` was begun before a restart by the launcher, and has a checkpoint.
 
-    It begins anew where that run has no checkpoint yet. A run of another day is not it.
+    A run of another day is not that one.
     """
     from undiffuse.training.checkpoint import RunFolder
 
-    if not restarted():
-        return asked
-
-    def done() -> list[bool]:
-        folder = RunFolder(asked.options.out) if ranks.first else None
+    def found() -> list[bool]:
+        folder = RunFolder(out) if restarted() and ranks.first else None
         if folder is None or folder.begun() <= first_started():
             return [False, False]
         return [True, folder.counters() is not None]
 
-    own, saved = ranks.lead(ranks.together(done))
+    own, saved = ranks.lead(ranks.together(found))
+    return own, saved
+
+
+def _restarted(asked: Asked[TrainOptions], ranks: Ranks) -> Asked[TrainOptions]:
+    """What is asked for; of a restart by the launcher, to go on with the run begun before it.
+
+    It begins anew where that run has no checkpoint yet.
+    """
+    own, saved = begun_before(asked.options.out, ranks)
     if saved:
         options = replace(asked.options, resume=True, overwrite=False, init=None)
     else:

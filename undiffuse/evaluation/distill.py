@@ -47,7 +47,7 @@ def distill(
         stop: polled once a step; true saves and returns.
         on_event: called with every event of the training (see `training.log`).
         options: the fields of `options.DistillationOptions`: steps, budget or updates, guidance,
-            lr, batch, seed, device.
+            lr, batch, seed, device, parallel.
 
     Raises:
         InputError: for a run that is not finished, or that is no diffusion model of several noise
@@ -109,5 +109,6 @@ def lesson(
             "averaging": AVERAGING,
             "seed": asked.seed,
             "device": asked.device,
+            "parallel": asked.parallel,
         },
     )
