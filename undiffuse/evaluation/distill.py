@@ -18,6 +18,7 @@ from undiffuse.models.student import student_of
 from undiffuse.options import DistillationOptions
 from undiffuse.run import Run
 from undiffuse.training import fit
+from undiffuse.training.checkpoint import RunFolder
 
 LEAST = 1.0  # seconds of training, unless told how many
 AVERAGING = 0.04  # the width of the weights' average: what is learned first is the teacher's mean
@@ -88,6 +89,7 @@ def lesson(
     teacher, called = run.model(), run.given if run.remote else str(run.path)
     student = student_of(teacher, called=called, steps=asked.steps, guidance=asked.guidance)
     student.preset = run.config["preset"]
+    student.origin = RunFolder(run.path).origin() | {"from": called}
     own = run.finished_data(
         data,
         progress,

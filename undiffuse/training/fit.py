@@ -281,6 +281,7 @@ def _restore(
         ranks.together(lambda: folder.counters() if folder and folder.recorded else None)
     )
     if counters is None:
+        ranks.together(lambda: _check_begun(folder))
         return
     step, elapsed = counters["step"], counters["elapsed"]
     had = more = ""
@@ -296,6 +297,15 @@ def _restore(
     clock.restore(counters)
     tensors = ranks.lead_tensors(ranks.together(lambda: folder.tensors() if folder else None))
     state.restore(tensors, counters, given)
+
+
+def _check_begun(folder: RunFolder | None) -> None:
+    """Raise InputError for a run without a checkpoint that had other weights to begin with."""
+    if folder and folder.recorded and (origin := folder.recorded.get("origin")):
+        raise InputError(
+            f"{folder.given}: was begun with the weights of {origin['from']} and has no checkpoint "
+            "yet; begin it again as at first, with --overwrite."
+        )
 
 
 def _taken(loader: Loader) -> tuple[list[RowsPart], InputError | None]:
