@@ -97,7 +97,10 @@ def faulty(tmp_path_factory, rows):
     told["stuck"] = first.ended(SECONDS), check_stands(run), time.monotonic() - began
     os.kill(second.pid, signal.SIGKILL)
     second.ended(SECONDS)
-    pairs, began = onward()
+    pairs, began = onward("--checkpoint-every", "100000")
+    while '"event": "step"' not in (run / "log.jsonl").read_text():  # a checkpoint is behind
+        assert time.monotonic() - began < 60
+        time.sleep(0.02)
     for child in pairs:
         os.kill(child.pid, signal.SIGTERM)
     told["stopped"] = ended(pairs), time.monotonic() - began
@@ -121,6 +124,7 @@ def test_processes_that_are_told_to_stop_save_in_time(faulty):
     run, told = faulty
     (first, second), seconds = told["stopped"]
     assert first.err.count(f"stopped at step {Run(run).state['step']:,} and saved") == 1
+    assert Run(run).state["step"] > told["stuck"][1]
     assert second.err == ""
     assert seconds < 30
 
