@@ -116,6 +116,16 @@ class Writing(Opening):
     overwrite: Annotated[bool, Doc("Replace what --out already holds.")] = False
 
 
+_PARALLEL = Doc(
+    "Several processes: ddp keeps all weights in each, fsdp shares them out (default "
+    "{default}: fsdp if they take over a third of the memory)."
+)
+_TIMEOUT = Doc(
+    "Several processes: longest wait for another one, e.g. 90s; longer than an evaluation "
+    "(default {default})."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PresetOptions:
     """Keywords of the presets; each preset takes some of them (see its docstring)."""
@@ -216,14 +226,14 @@ class TrainingBasics(Computing):
         Literal["auto", "float32", "bfloat16"],
         Doc("Arithmetic precision (default {default}: bfloat16 if faster)."),
     ] = "auto"
-    checkpoint_every: Annotated[Count, Doc("Steps between checkpoints (default {default}).")] = 500
-    parallel: Annotated[
-        Literal["auto", "ddp", "fsdp"],
+    checkpoint_every: Annotated[
+        Count | None,
         Doc(
-            "Several processes: ddp keeps all weights in each, fsdp shares them out (default "
-            "{default}: fsdp if they take over a third of the memory)."
+            "Steps between checkpoints (default: 500, and about 16 times in a run, where that "
+            "takes up to 5 % of the time)."
         ),
-    ] = "auto"
+    ] = None
+    parallel: Annotated[Literal["auto", "ddp", "fsdp"], _PARALLEL] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -428,13 +438,7 @@ class TrainOptions(TrainingBasics, PresetOptions, ConditionOptions, Writing):
         Doc("What to start from: a run, hf://OWNER/NAME, or the folder of a diffusers pipeline."),
     ] = None
     log: Annotated[tuple[str, ...] | None, _DASHBOARDS] = None
-    timeout: Annotated[
-        str | float,
-        Doc(
-            "Several processes: longest wait for another one, e.g. 90s; longer than an evaluation "
-            "(default {default})."
-        ),
-    ] = DEFAULT_TIMEOUT
+    timeout: Annotated[str | float, _TIMEOUT] = DEFAULT_TIMEOUT
     model: Annotated[ModelOptions, Doc("Model")] = field(default_factory=ModelOptions)
     training: Annotated[TrainingDetails, Doc("Training")] = field(default_factory=TrainingDetails)
     data: Annotated[DataOptions, Doc("Data")] = field(default_factory=DataOptions)
@@ -726,6 +730,7 @@ class DistillationOptions(Computing):
     ] = 1.0
     lr: Annotated[float, Gt(0), Lt(math.inf), Doc("Peak learning rate (default {default}).")] = 7e-4
     batch: Annotated[Count | None, Doc("Rows per step (default: half of the teacher's).")] = None
+    parallel: Annotated[Literal["auto", "ddp", "fsdp"], _PARALLEL] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -736,6 +741,7 @@ class DistillOptions(DistillationOptions, Writing):
     data: Annotated[str | None, Doc("The run's data, if they have moved or came from Python.")] = (
         None
     )
+    timeout: Annotated[str | float, _TIMEOUT] = DEFAULT_TIMEOUT
 
 
 @dataclass(frozen=True, kw_only=True)

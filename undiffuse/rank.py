@@ -50,3 +50,16 @@ def follows() -> bool:
 def restarted(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether the launcher has started these processes again, after one of them had ended."""
     return environment.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
+
+
+def first_started(environment: Mapping[str, str] = os.environ) -> float:
+    """When the launcher first started processes, in seconds since 1970; 0 if that is not known.
+
+    torchrun has a folder for each time: errors of the second are in .../attempt_1/RANK/error.json.
+    """
+    file = environment.get("TORCHELASTIC_ERROR_FILE", "")
+    attempts = os.path.dirname(os.path.dirname(os.path.dirname(file)))
+    try:
+        return os.stat(os.path.join(attempts, "attempt_0")).st_mtime
+    except OSError:
+        return 0.0

@@ -88,6 +88,13 @@ def test_a_student_that_was_stopped_goes_on_exactly(made, cli, tmp_path):
         assert np.array_equal(value.numpy(), weights[1][name].numpy()), name
 
 
+def test_a_student_without_a_checkpoint_does_not_go_on_from_other_weights(made, cli, tmp_path):
+    student = Path(shutil.copytree(made / "student", tmp_path / "s"))
+    (student / "state" / "latest").unlink()
+    refused = cli("train", "--out", student, "--resume", "--quiet")
+    assert refused.refused(f"was begun with the weights of {made / 'run'}", "with --overwrite")
+
+
 def test_a_student_is_trained_as_it_is_told(made, cli, tmp_path):
     words = ("--lr", 2e-4, "--batch", 8, "--seed", 7, "--updates", 2, "--json", "--quiet")
     said = cli("distill", made / "run", "--out", tmp_path / "s", *words).done()

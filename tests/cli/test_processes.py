@@ -5,18 +5,24 @@ They are forked, which takes no time. The launcher itself has one law.
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from forked import begin, command
+from safetensors.torch import load_file
 
 from undiffuse.cli.main import main
+from undiffuse.evaluation.distill import lesson
 from undiffuse.run import Run
-from undiffuse.training import checkpoint
+from undiffuse.training import checkpoint, fit
+from undiffuse.training.ranks import joined
 
 SMALL = ["--model.width", "8", "--model.depth", "1", "--training.batch", "8", "--seed", "1"]
 SMALL += ["--precision", "float32", "--training.samples", "0", "--device", "cpu"]
@@ -91,7 +97,10 @@ def faulty(tmp_path_factory, rows):
     told["stuck"] = first.ended(SECONDS), check_stands(run), time.monotonic() - began
     os.kill(second.pid, signal.SIGKILL)
     second.ended(SECONDS)
-    pairs, began = onward()
+    pairs, began = onward("--checkpoint-every", "100000")
+    while '"event": "step"' not in (run / "log.jsonl").read_text():  # a checkpoint is behind
+        assert time.monotonic() - began < 60
+        time.sleep(0.02)
     for child in pairs:
         os.kill(child.pid, signal.SIGTERM)
     told["stopped"] = ended(pairs), time.monotonic() - began
@@ -115,6 +124,7 @@ def test_processes_that_are_told_to_stop_save_in_time(faulty):
     run, told = faulty
     (first, second), seconds = told["stopped"]
     assert first.err.count(f"stopped at step {Run(run).state['step']:,} and saved") == 1
+    assert Run(run).state["step"] > told["stuck"][1]
     assert second.err == ""
     assert seconds < 30
 
@@ -196,6 +206,74 @@ def test_a_restart_by_the_launcher_goes_on_whatever_is_said(tmp_path, rows):
     (child,) = begin(work, TORCHELASTIC_RESTART_COUNT=1)
     assert child.ended(SECONDS).code == 0
     assert Run(new).config["origin"]["from"] == str(start)
+
+
+@pytest.mark.parametrize(
+    ("words", "since", "code", "steps", "resumed"),
+    [
+        (["--overwrite"], "before", 0, 6, None),  # the run of another day is replaced
+        ([], "before", 2, 4, None),  # or it is refused, as it was at the first start
+        (["--overwrite"], "after", 0, 6, 4),
+        ([], "half", 0, 6, None),  # killed in the middle of its first checkpoint
+    ],
+)
+def test_a_restart_goes_on_with_the_run_of_its_launcher_alone(
+    tmp_path, old, rows, words, since, code, steps, resumed
+):
+    """A run was there `before` the launcher started, or it came `after` that, by `half`."""
+    run, place = shutil.copytree(old, tmp_path / "run"), tmp_path / "attempt_0"
+    place.mkdir()
+    if since == "half":
+        (run / "state" / "latest").unlink()
+    now = (run / "config.json").stat().st_mtime
+    os.utime(place, (now, now + (1 if since == "before" else -1)))
+    work = trains(rows, "--out", run, *SMALL, "--preset", "vae", "--steps", 6, QUIET, *words)
+    place = tmp_path / "attempt_1" / "0" / "error.json"
+    (child,) = begin(work, TORCHELASTIC_RESTART_COUNT=1, TORCHELASTIC_ERROR_FILE=place)
+    ended = child.ended(SECONDS)
+    assert (ended.code, Run(run).state["step"]) == (code, steps)
+    begun = [event["resumed_at"] for event in Run(run).log if event["event"] == "start"]
+    assert begun[-1] == resumed
+    assert ended.err.count("already holds a run") == (code == 2)
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory, rows):
+    """A run of four steps."""
+    out = tmp_path_factory.mktemp("old") / "run"
+    words = (rows, "--out", out, *SMALL, "--preset", "vae", "--steps", 4, QUIET)
+    assert command("train", *words).code == 0
+    return out
+
+
+def test_a_student_is_taught_by_several_processes_as_by_one(tmp_path, rows):
+    """In two parts of a batch; after a restart by the launcher, on from what there is."""
+    teacher, ways = Path(rows).parent / "run", ("ddp", "fsdp")
+    words = ["distill", str(teacher), "--batch", "8", "--device", "cpu", QUIET]
+
+    def taught():
+        with joined():
+            told = [["--out", str(tmp_path / way), "--parallel", way] for way in ways]
+            for one in told:
+                assert main([*words, *one, "--updates", "2"]) == 0
+            os.environ["TORCHELASTIC_RESTART_COUNT"] = "1"
+            return main([*words, *told[0], "--updates", "3", "--overwrite"])
+
+    children = begin(taught, taught)
+    for updates, on in ((2, {}), (3, {"resume": True})):
+        student, data, training = lesson(teacher, batch=8, updates=updates, device="cpu")
+        fit(student, data, out=tmp_path / "one", accumulate=2, samples=0, **on, **training)
+        if updates == 2:
+            shutil.copytree(tmp_path / "one", tmp_path / "two")
+    assert [child.code for child in ended(children)] == [0, 0]
+    for way, one in zip(ways, ("one", "two")):
+        starts = [event for event in Run(tmp_path / way).log if event["event"] == "start"]
+        assert [event["resumed_at"] for event in starts] == ([None, 2] if way == "ddp" else [None])
+        assert (starts[0]["processes"], starts[0]["parallel"]) == (2, way)
+        ours, theirs = (load_file(tmp_path / r / checkpoint.WEIGHTS) for r in (one, way))
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            torch.testing.assert_close(theirs[name], value, rtol=0, atol=1e-5, msg=name)
 
 
 def test_the_launcher_of_pytorch_starts_them(tmp_path, rows):

@@ -314,7 +314,7 @@ def test_a_command_of_one_process_is_refused_in_several(
 ) -> None:
     """And one that is shared refuses a single file, in one sentence of the first process."""
     one = next(verb for verb in VERBS if verb.name == name)
-    assert one.shared == (name in ("train", "sample", "score"))
+    assert one.shared == (name in ("train", "distill", "sample", "score"))
     if name == "sample":
         ended = ranks(words(place, "arrays", tmp_path / "x.npy"))
         assert ended.code == 2
@@ -323,7 +323,7 @@ def test_a_command_of_one_process_is_refused_in_several(
     if one.shared:
         return
     usual = {"compare": ("d", "--out", "o"), "push": ("r", "me/r"), "selfcheck": ()}
-    usual |= {"distill": ("r", "--out", "o"), "export": ("r", "--to", "onnx", "--out", "o")}
+    usual |= {"export": ("r", "--to", "onnx", "--out", "o")}
     for key, value in {"MASTER_ADDR": "localhost", "WORLD_SIZE": "2", "RANK": "0"}.items():
         monkeypatch.setenv(key, value)
     refusal = f"undiffuse {name}: runs in one process, and 2 were started; leave torchrun or srun"

@@ -2,6 +2,7 @@
 
 import json
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from stream_files import FORMATS, image_of, numbers_in, suffix, write_files
 
 import undiffuse.data.stream.formats as formats
 import undiffuse.data.stream.read as reading
+import undiffuse.data.stream.stored as stored
 from undiffuse.data import load
 from undiffuse.data.load import conform
 from undiffuse.errors import InputError
@@ -188,6 +190,38 @@ def test_a_store_gives_the_rows_that_the_disk_gives(form, tmp_path, monkeypatch)
     )
     assert len(every) + every.n_held_out == 70
     assert load(every.path).fingerprint == every.fingerprint
+
+
+@pytest.mark.parametrize("place", ["memory://{}", "memory://{}/part-*", "{}", "{}/part-*", "list"])
+def test_files_are_in_the_order_of_their_names_whatever_order_they_are_listed_in(
+    tmp_path, monkeypatch, place
+):
+    """Of a folder, a pattern and a list, here and in a store; so is what is held out."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setenv("UNDIFFUSE_CACHE", str(tmp_path / "cache"))
+    folder = write_files(tmp_path / "x", "npy", SIZES)
+    paths = [str(path) for path in sorted(folder.iterdir())]
+    store = MemoryFileSystem()
+    for path in paths:
+        store.pipe_file(f"{tmp_path}/x/{path[-12:]}", Path(path).read_bytes())
+    source = paths if place == "list" else place.format(folder)
+    found, order = [], [1]
+    for name in ("find", "glob"):
+        inner = getattr(MemoryFileSystem, name)
+
+        def listed(self, *given, inner=inner, **options):
+            return dict(sorted(inner(self, *given, **options).items())[:: order[0]])
+
+        monkeypatch.setattr(MemoryFileSystem, name, listed)
+    monkeypatch.setattr(stored, "glob", lambda *given, **named: paths[:: order[0]])
+    monkeypatch.setattr(stored, "walk", lambda *given: ([*map(Path, paths)][:: order[0]], []))
+    for order[0] in (1, -1):
+        data = load(source[:: order[0]] if place == "list" else source, stream=True)
+        every = numbers_in(data.loaded.rows.take(np.arange(sum(SIZES))), "npy")
+        found.append([every, held(data, "npy"), data.fingerprint, epochs(data, "npy", 8, 3)])
+    assert found[0] == found[1]
+    assert found[0][0] == list(range(sum(SIZES)))
 
 
 def test_a_single_file_of_a_store_is_read_as_one_here(tmp_path, monkeypatch):

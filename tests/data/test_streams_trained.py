@@ -54,6 +54,27 @@ def test_a_run_on_a_stream_resumes_bit_for_bit(run, tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_a_run_on_a_stream_starts_from_another_and_goes_on_from_elsewhere(
+    run, tmp_path, monkeypatch
+):
+    """With its weights, and what it measured itself; never without them."""
+    form, _, start, whole = run
+    monkeypatch.chdir(tmp_path)
+    other, model = write_files(tmp_path / "x", form, (30, 30, 30)), ud.edm(width=8)
+    fit(model, load("x", stream=True), out="run", init=start, steps=2, lr=1e-12, **BRIEFLY)
+    ours, theirs = (dict(one.network.named_parameters()) for one in (model, whole))
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-9) for name in theirs)
+    assert Run("run").config["origin"]["from"] == str(start)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    data = Run("../run").data()
+    assert data.fingerprint == load(other, stream=True).fingerprint
+    assert fit(ud.edm(width=8), data, out="../run", resume=True, steps=4).step == 4
+    (tmp_path / "run" / "state" / "latest").unlink()
+    with pytest.raises(InputError, match=r"begun with the weights of .* with --overwrite"):
+        fit(ud.edm(width=8), data, out="../run", resume=True, steps=6)
+
+
 def test_nothing_is_fetched_because_a_run_names_it(run, tmp_path):
     """A run may be somebody else's; the data have to be named by who opens it."""
     _, folder, out, _ = run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from training_fakes import Form, Gaussian, Points
 import undiffuse as ud
 from undiffuse.errors import InputError
 from undiffuse.nn import MLP
+from undiffuse.training import clock as clock_module
 from undiffuse.training import fit, look, schedule, sizing
+from undiffuse.training.checkpoint import RunFolder
 from undiffuse.training.look import largest
 
 fit_module = sys.modules[fit.__module__]
@@ -170,6 +173,39 @@ def test_sampling_that_takes_longer_than_a_picture_may_is_given_up(tmp_path, mon
     assert 1 <= model.drawn <= 11
     assert "samples" not in {event["event"] for event in seen}
     assert len([event for event in seen if event["event"] == "held_out"]) >= 4
+
+
+SAVED = [
+    ("0.1 s each", 0.1, {}, 0.0, 120 / 16 + 1),  # so often as 16 times in a run
+    ("3 s each", 3.0, {}, 60.0, 60 + 120 / 16 + 1),  # no more than a twentieth of the time
+    ("as asked", 3.0, {"checkpoint_every": 10}, 10.0, 10 + 3.0),  # whatever it costs
+]
+
+
+@pytest.mark.parametrize(("cost", "options", "least", "most"), [one[1:] for one in SAVED])
+def test_a_short_run_that_is_killed_loses_little(tmp_path, monkeypatch, cost, options, least, most):
+    """Steps of a second, for two minutes: the seconds from one checkpoint to the next."""
+    now = Clock(0.0, 1.0)
+    for module in (fit_module, clock_module, look):
+        monkeypatch.setattr(module, "time", now)
+
+    class Steady(Gaussian):
+        def losses(self, x, **cond):
+            now.work(1)
+            yield from super().losses(x, **cond)
+
+    inner, times = RunFolder.save, [0.0]
+
+    def save(*given, **named):
+        now.now += cost
+        times.append(now.now)
+        return inner(*given, **named)
+
+    monkeypatch.setattr(RunFolder, "save", save)
+    fit(Steady(), Points(), out=tmp_path / "run", budget=120.0, samples=0, **options, **CPU)
+    gaps = [after - before for before, after in pairwise(times)]
+    assert max(gaps) <= most
+    assert min(gaps[1:-1]) >= least  # the first shows what it costs, the last is at the end
 
 
 class Choosing(Slow):

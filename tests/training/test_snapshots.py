@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pair
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,8 +12,9 @@ from training_fakes import Gaussian, Points
 
 from undiffuse.errors import InputError
 from undiffuse.run import Run
-from undiffuse.training import fit
+from undiffuse.training import fit, schedule
 from undiffuse.training.checkpoint import RunFolder
+from undiffuse.training.clock import Clock
 
 CPU = {
     "device": "cpu",
@@ -39,6 +41,28 @@ def test_one_is_kept_at_the_first_checkpoint_after_the_steps_have_doubled(tmp_pa
     fit(Gaussian(), Points(), out=out, steps=100, checkpoint_every=3, **CPU)
     assert kept(out) == [6, 12, 24, 48, 96]
     assert all(path.name.startswith("step-") for path in (out / "snapshots").iterdir())
+
+
+def test_what_a_run_becomes_does_not_depend_on_when_there_was_time_to_save(tmp_path, monkeypatch):
+    """Its state, its weights and its snapshots: also those of a run that goes on from there."""
+    monkeypatch.setattr(schedule, "CHECKPOINT", 3)
+    saved = {}
+    for name, able in (("never", False), ("always", True), ("on", True)):
+        monkeypatch.setattr(Clock, "can_save", lambda self, able=able: able)
+        out, found = tmp_path / name, saved.setdefault(name, [])
+
+        def listen(event, found=found):
+            found.extend([event["step"]] if event["event"] == "checkpoint" else [])
+
+        stop = stop_at(4) if name == "on" else lambda: False
+        fit(Gaussian(), Points(), out=out, steps=6, stop=stop, on_event=listen, **CPU)
+    fit(Gaussian(), Points(), out=tmp_path / "on", resume=True)
+    assert saved["never"] == [3, 6]
+    assert saved["always"] == [1, 2, 3, 4, 5, 6]
+    ours, *others = (pair.state_of(tmp_path / name)[0] for name in saved)
+    for other in others:
+        assert all(torch.equal(value, other[name]) for name, value in ours.items())
+    assert kept(tmp_path / "never") == kept(tmp_path / "always") == [3, 6]
 
 
 def test_a_snapshot_is_the_average_at_its_step(tmp_path):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from undiffuse.cli.progress import Bar
-from undiffuse.cli.train import trained
+from undiffuse.cli.train import begun_before, trained
 from undiffuse.cli.verb import Asked, free_place, verb
 from undiffuse.declared import options_of
 from undiffuse.options import DistillationOptions, DistillOptions
+from undiffuse.rank import follows, restarted
+
+if TYPE_CHECKING:
+    from undiffuse.training.ranks import Ranks
 
 
 @verb(
     "RUN --out STUDENT [OPTIONS]",
     example="undiffuse distill runs/photos --out runs/photos-2",
+    shared=True,
 )
 def distill(
     asked: Asked[DistillOptions],
@@ -26,18 +31,24 @@ def distill(
     The student is a run of its own: sample, evaluate and resume it like any other. Scores stay its
     teacher's.
     """
-    options, terminal = asked.options, asked.terminal
-    free_place(options.out, overwrite=options.overwrite)
+    if not (follows() or restarted()):
+        free_place(asked.options.out, overwrite=asked.options.overwrite)
+    from undiffuse.training.ranks import joined
 
+    with joined(asked.options.timeout) as ranks:
+        return _distill(asked, run, ranks)
+
+
+def _distill(asked: Asked[DistillOptions], run: str, ranks: Ranks) -> int:
+    """Teach in this process, and in those beside it."""
     from undiffuse.duration import format_duration
     from undiffuse.evaluation.distill import lesson
 
+    options, terminal = asked.options, asked.terminal
+    chosen = asked.chosen("data", *options_of(DistillationOptions))
     with Bar(terminal) as bar:
-        student, data, training = lesson(
-            run,
-            out=options.out,
-            progress=bar,
-            **asked.chosen("data", *options_of(DistillationOptions)),
+        student, data, training = ranks.together(
+            lambda: lesson(run, out=options.out, progress=bar, **chosen)
         )
     many = f"{options.steps} evaluation{'s' * (options.steps > 1)} of the network a sample"
     long = training.get("steps")
@@ -50,6 +61,8 @@ def distill(
                 ("run", options.out),
             ]
         )
+    own, saved = begun_before(options.out, ranks)
+    anew = (options.overwrite or own) and not saved
     return trained(
-        student, data, terminal, out=options.out, overwrite=options.overwrite, **training
+        student, data, terminal, out=options.out, resume=saved, overwrite=anew, **training
     )

@@ -32,7 +32,7 @@ from undiffuse.options import (
     TrainOptions,
 )
 from undiffuse.plugged import require
-from undiffuse.rank import restarted
+from undiffuse.rank import first_started, restarted
 
 if TYPE_CHECKING:
     from undiffuse.data import Data
@@ -66,7 +66,7 @@ def train(
 
     find_loggers(asked.options.log or ())  # refused before anything is read
     with joined(asked.options.timeout) as ranks:
-        return _train(_restarted(asked), source, ranks)
+        return _train(_restarted(asked, ranks), source, ranks)
 
 
 def _train(asked: Asked[TrainOptions], source: str | None, ranks: Ranks) -> int:
@@ -87,14 +87,35 @@ def _train(asked: Asked[TrainOptions], source: str | None, ranks: Ranks) -> int:
     )
 
 
-def _restarted(asked: Asked[TrainOptions]) -> Asked[TrainOptions]:
-    """What is asked for; after a restart by the launcher, to go on from the last checkpoint."""
-    from undiffuse.training.checkpoint import WEIGHTS
+def begun_before(out: str, ranks: Ranks) -> tuple[bool, bool]:
+    """Whether the run `out` was begun before a restart by the launcher, and has a checkpoint.
 
-    if not restarted() or not (Path(asked.options.out).expanduser() / WEIGHTS).exists():
-        return asked
-    onward = replace(asked.options, resume=True, overwrite=False, init=None)
-    return replace(asked, options=onward)
+    A run of another day is not that one.
+    """
+    from undiffuse.training.checkpoint import RunFolder
+
+    def found() -> list[bool]:
+        folder = RunFolder(out) if restarted() and ranks.first else None
+        if folder is None or folder.begun() <= first_started():
+            return [False, False]
+        return [True, folder.counters() is not None]
+
+    own, saved = ranks.lead(ranks.together(found))
+    return own, saved
+
+
+def _restarted(asked: Asked[TrainOptions], ranks: Ranks) -> Asked[TrainOptions]:
+    """What is asked for; of a restart by the launcher, to go on with the run begun before it.
+
+    It begins anew where that run has no checkpoint yet.
+    """
+    own, saved = begun_before(asked.options.out, ranks)
+    if saved:
+        options = replace(asked.options, resume=True, overwrite=False, init=None)
+    else:
+        anew = asked.options.overwrite or (own and not asked.options.resume)
+        options = replace(asked.options, overwrite=anew)
+    return replace(asked, options=options)
 
 
 def _made(

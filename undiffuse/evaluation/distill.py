@@ -18,6 +18,7 @@ from undiffuse.models.student import student_of
 from undiffuse.options import DistillationOptions
 from undiffuse.run import Run
 from undiffuse.training import fit
+from undiffuse.training.checkpoint import RunFolder
 
 LEAST = 1.0  # seconds of training, unless told how many
 AVERAGING = 0.04  # the width of the weights' average: what is learned first is the teacher's mean
@@ -47,7 +48,7 @@ def distill(
         stop: polled once a step; true saves and returns.
         on_event: called with every event of the training (see `training.log`).
         options: the fields of `options.DistillationOptions`: steps, budget or updates, guidance,
-            lr, batch, seed, device.
+            lr, batch, seed, device, parallel.
 
     Raises:
         InputError: for a run that is not finished, or that is no diffusion model of several noise
@@ -88,6 +89,7 @@ def lesson(
     teacher, called = run.model(), run.given if run.remote else str(run.path)
     student = student_of(teacher, called=called, steps=asked.steps, guidance=asked.guidance)
     student.preset = run.config["preset"]
+    student.origin = RunFolder(run.path).origin() | {"from": called}
     own = run.finished_data(
         data,
         progress,
@@ -109,5 +111,6 @@ def lesson(
             "averaging": AVERAGING,
             "seed": asked.seed,
             "device": asked.device,
+            "parallel": asked.parallel,
         },
     )

@@ -5,7 +5,8 @@
     state/latest           the name of the newest complete resume state
     state/step-00000500/   state.safetensors (see `state.py`), state.json (counters)
     snapshots/             step-00000500.safetensors: the averaged weights at that step; one is kept
-                           at the first checkpoint after the steps have doubled, five in all
+                           at the first checkpoint after the steps have doubled, five in all; not
+                           at those written because there was time: what lasts depends on no clock
     sampler.json           how these weights are best sampled (see `models.tuning`); removed when
                            they change
     backend.json           how fast PyTorch and onnxruntime compute these weights (see
@@ -224,6 +225,13 @@ class RunFolder:
         except (OSError, ValueError) as problem:
             raise self._damaged(name, said(problem)) from problem
 
+    def begun(self) -> float:
+        """Return when training last began with other options, in seconds since 1970; 0: never."""
+        try:
+            return (self.path / CONFIG).stat().st_mtime
+        except OSError:
+            return 0.0
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors of the newest checkpoint. Raises InputError if they are damaged."""
         name = self._newest()
@@ -340,9 +348,16 @@ class RunFolder:
             )
 
     def save(
-        self, counters: Mapping[str, Any], tensors: dict[str, Tensor], weights: dict[str, Tensor]
+        self,
+        counters: Mapping[str, Any],
+        tensors: dict[str, Tensor],
+        weights: dict[str, Tensor],
+        *,
+        lasting: bool = True,
     ) -> Path:
         """Write a checkpoint and return its folder. `counters` has "step" and "finished".
+
+        A `lasting` one is kept as a snapshot as well, if one is due.
 
         Raises:
             InputError: it cannot be written; the checkpoint before stays as it is.
@@ -358,7 +373,7 @@ class RunFolder:
             text = json.dumps(counters, indent=2) + "\n"
             (temporary / "state.json").write_text(text, encoding="utf-8")
         self.keep_tuned(None)
-        self._keep_snapshot(counters["step"], weights)
+        self._keep_snapshot(counters["step"], weights, lasting)
         with atomic_file(self.path / WEIGHTS) as temporary:
             save_file(weights, temporary, metadata={"format": "pt"})
         with atomic_file(self.path / "state" / "latest") as temporary:
@@ -373,12 +388,12 @@ class RunFolder:
             shutil.rmtree(self._aside, ignore_errors=True)
             self._aside = None
 
-    def _keep_snapshot(self, step: int, weights: dict[str, Tensor]) -> None:
+    def _keep_snapshot(self, step: int, weights: dict[str, Tensor], lasting: bool) -> None:
         """Keep the weights if the steps have doubled since the last snapshot, five at most."""
         there = self.snapshots()
         for late in [other for other in there if other > step]:  # not reached by the pointer
             there.pop(late).unlink(missing_ok=True)
-        if step < 1 or (there and step < 2 * max(there)):
+        if not lasting or step < 1 or (there and step < 2 * max(there)):
             return
         with atomic_file(self.path / "snapshots" / f"step-{step:08d}.safetensors") as temporary:
             save_file(weights, temporary, metadata={"format": "pt"})

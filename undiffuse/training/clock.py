@@ -55,7 +55,8 @@ class Clock:
         self.before = self.pace = self.evaluating = 0.0
         self.saving = size / DISK
         self.ramp = {"step": 0, "elapsed": 0.0}
-        self._laps, self._latest, self._evaluated = 0, time.perf_counter(), started
+        self._laps, self._latest = 0, time.perf_counter()
+        self._evaluated = self._saved = started
 
     def elapsed(self) -> float:
         """Return the seconds spent on this run, in all sittings."""
@@ -118,12 +119,18 @@ class Clock:
 
     def saved(self, seconds: float) -> None:
         """A checkpoint of so many seconds has been written."""
-        self.saving, self._latest = seconds, time.perf_counter()
+        self.saving = seconds
+        self._latest = self._saved = time.perf_counter()
 
     def can_evaluate(self) -> bool:
         """Whether another evaluation keeps to its share of the time."""
         since = time.perf_counter() - self._evaluated
         return schedule.affordable(self.evaluating, since, every=self.options.evaluate_every)
+
+    def can_save(self) -> bool:
+        """Whether another checkpoint keeps to its share of the time."""
+        since = time.perf_counter() - self._saved
+        return schedule.affordable(self.saving, since, every=self.options.checkpoint_every)
 
     def counters(self) -> dict[str, Any]:
         """Return what a resumed run needs, as plain data."""

@@ -47,7 +47,13 @@ from undiffuse.training.loggers import Logger, Relay, find_loggers
 from undiffuse.training.look import Look
 from undiffuse.training.randomness import PREPARE, Randomness
 from undiffuse.training.ranks import Ranks, joined
-from undiffuse.training.schedule import LOOK_SHARE, evaluation_due, is_quarter
+from undiffuse.training.schedule import (
+    LOOK_SHARE,
+    checkpoint_due,
+    evaluation_due,
+    is_checkpoint,
+    is_quarter,
+)
 from undiffuse.training.settle import merge, settle
 from undiffuse.training.shards import decide
 from undiffuse.training.state import TrainingState, initialize
@@ -275,6 +281,7 @@ def _restore(
         ranks.together(lambda: folder.counters() if folder and folder.recorded else None)
     )
     if counters is None:
+        ranks.together(lambda: _check_begun(folder))
         return
     step, elapsed = counters["step"], counters["elapsed"]
     had = more = ""
@@ -290,6 +297,15 @@ def _restore(
     clock.restore(counters)
     tensors = ranks.lead_tensors(ranks.together(lambda: folder.tensors() if folder else None))
     state.restore(tensors, counters, given)
+
+
+def _check_begun(folder: RunFolder | None) -> None:
+    """Raise InputError for a run without a checkpoint that had other weights to begin with."""
+    if folder and folder.recorded and (origin := folder.recorded.get("origin")):
+        raise InputError(
+            f"{folder.given}: was begun with the weights of {origin['from']} and has no checkpoint "
+            "yet; begin it again as at first, with --overwrite."
+        )
 
 
 def _taken(loader: Loader) -> tuple[list[RowsPart], InputError | None]:
@@ -437,14 +453,17 @@ class _Loop:
             if after >= 1.0:
                 return False
             due = evaluation_due(state.step, before, after, every=options.evaluate_every)
-            if due or state.step % options.checkpoint_every == 0:
+            save = checkpoint_due(state.step, before, after, every=options.checkpoint_every)
+            if due or save:
                 loader.rest()
-                self._look(due, options.evaluate_every is None and is_quarter(before, after))
+                self._look(due, options.evaluate_every is None and is_quarter(before, after), save)
 
-    def _look(self, due: bool, sure: bool) -> None:
-        """Evaluate, if that is due and affordable, or sure; save at the intervals."""
-        save = self.state.step % self.options.checkpoint_every == 0
-        evaluate = self.ranks.lead(sure or (due and self.clock.can_evaluate()))
+    def _look(self, due: bool, sure: bool, save: bool) -> None:
+        """Evaluate, if that is due and affordable, or sure; save likewise."""
+        kept, clock = self._is_checkpoint(), self.clock
+        evaluate, save = self.ranks.lead(
+            [sure or (due and clock.can_evaluate()), kept or (save and clock.can_save())]
+        )
         if not (evaluate or save):
             return
         began = time.perf_counter()
@@ -453,7 +472,10 @@ class _Loop:
                 self._evaluate(time.perf_counter() - began)
             weights = self._weights() if save else {}
         if save:
-            self._save(weights, finished=False)
+            self._save(weights, finished=False, lasting=kept)
+
+    def _is_checkpoint(self) -> bool:
+        return is_checkpoint(self.state.step, every=self.options.checkpoint_every)
 
     def _weights(self) -> dict[str, Tensor]:
         """What a checkpoint is sampled with, inside `averaged`; for who writes."""
@@ -492,19 +514,12 @@ class _Loop:
             self.log("samples", step, path=str(file))
         self.clock.evaluated(gathering + self.look.cost)
 
-    def _save(self, weights: dict[str, Tensor], *, finished: bool) -> None:
-        """Write a checkpoint, if the run has a folder."""
+    def _save(self, weights: dict[str, Tensor], *, finished: bool, lasting: bool = True) -> None:
+        """Write a checkpoint, if the run has a folder; a `lasting` one may be a snapshot, too."""
         start, ranks = time.perf_counter(), self.ranks
         if not ranks.lead(self.folder is not None):
             return
         tensors = self.state.tensors(kept=ranks.first)
-        ranks.together(lambda: self._write(tensors, weights, start, finished))
-
-    def _write(
-        self, tensors: dict[str, Tensor], weights: dict[str, Tensor], start: float, finished: bool
-    ) -> None:
-        if self.folder is None:
-            return
         counters = {
             **self.state.counters(),
             **self.clock.counters(),
@@ -512,9 +527,14 @@ class _Loop:
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }
-        path = self.folder.save(counters, tensors, weights)
-        self.log("checkpoint", self.state.step, path=str(path))
-        self.clock.saved(time.perf_counter() - start)
+
+        def write() -> None:
+            if self.folder is not None:
+                path = self.folder.save(counters, tensors, weights, lasting=lasting)
+                self.log("checkpoint", self.state.step, path=str(path))
+                self.clock.saved(time.perf_counter() - start)
+
+        ranks.together(write)
 
     def _given_up(self) -> InputError:
         """The error for a run whose losses are no longer finite: what to try, and what is kept."""

@@ -1,4 +1,4 @@
-"""The learning rate over a run and the steps at which it is evaluated, as functions of progress.
+"""The learning rate over a run, and when it is evaluated and saved, as functions of progress.
 
 Progress p is in [0, 1]: steps taken over steps to take, or time spent over the budget, so that the
 rate reaches zero exactly when the run ends, whichever was asked for. The rate relative to its peak:
@@ -23,6 +23,7 @@ EVALUATIONS = 16  # at equal distances over a run
 FIRST_EVALUATION = 250  # and at this step and its doublings, so that a long run is seen early
 EVALUATION_SHARE = 0.05  # of the time, at most, unless the interval was asked for
 LOOK_SHARE = 0.01  # of a budget, at most, for one evaluation
+CHECKPOINT = 500  # steps between checkpoints that are always written, unless others were asked for
 
 
 def progress(step: int, elapsed: float, *, steps: int | None, budget: float | None) -> float:
@@ -78,8 +79,23 @@ def is_quarter(before: float, after: float) -> bool:
     return math.floor(4 * after) > math.floor(4 * before)
 
 
+def is_checkpoint(step: int, *, every: int | None) -> bool:
+    """Whether the run is saved after step `step` whatever it costs: at multiples of `every`."""
+    return step % (every or CHECKPOINT) == 0
+
+
+def checkpoint_due(step: int, before: float, after: float, *, every: int | None) -> bool:
+    """Whether a checkpoint is due after step `step`; see `evaluation_due`.
+
+    With `every`, at its multiples; without, at those of 500, and where it is affordable as often as
+    evaluations are: of a short run that is killed little is lost.
+    """
+    often = every is None and evaluation_due(step, before, after, every=None)
+    return often or is_checkpoint(step, every=every)
+
+
 def affordable(cost: float, since: float, *, every: int | None) -> bool:
-    """Whether an evaluation of `cost` seconds is at most 5 % of those `since` the one before.
+    """Whether what takes `cost` seconds is at most 5 % of those `since` it was done before.
 
     An interval that was asked for is kept whatever it costs.
     """

@@ -234,7 +234,7 @@ def _listed(text: str, *, exact: bool) -> Iterator[tuple[Any, str, int]]:
         about = files.info(path)
         folder = about["type"] == "directory" or text.endswith("/")  # as a page of links is named
         found = files.find(path, detail=True) if folder and not exact else {path: about}
-    for name, about in sorted(found.items()):
+    for name, about in found.items():
         steps = name[len(os.path.dirname(path)) :].split("/")
         hidden = any(step.startswith((".", "_")) for step in steps)
         if about["type"] == "file" and not (hidden and len(found) > 1):
@@ -253,7 +253,7 @@ def _here(path: str) -> list[str]:
         return own or found
     if os.path.exists(path) or not _PATTERN.search(path):
         return [path]
-    return sorted(file for file in glob(path, recursive=True) if os.path.isfile(file))
+    return [file for file in glob(path, recursive=True) if os.path.isfile(file)]
 
 
 def _common(paths: Sequence[str]) -> int:
