@@ -7,6 +7,7 @@ killed and started again, and two ranks give the same files, byte for byte; so d
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from forked import Ended, fork
+from PIL import Image
 
 import undiffuse as ud
 from undiffuse.cli.app import VERBS
@@ -144,6 +146,26 @@ def test_a_folder_holds_the_rows_of_one_file(
             assert len(parts) == len(ranges_of(N, BATCH)) == 7
 
 
+def test_parquet_holds_the_rows_for_others_to_read(cli: Any, place: Path, tmp_path: Path) -> None:
+    """Images as files with their classes, as Hugging Face has them; arrays as Arrow's tensors."""
+    for kind in ("images", "arrays"):
+        cli(*words(place, kind, tmp_path / f"{kind}.npz")).done()
+        cli(*words(place, kind, f"{tmp_path}/{kind}/"), "--parts", "parquet").done()
+        found = pq.read_table(tmp_path / kind)
+        with np.load(tmp_path / f"{kind}.npz") as whole:
+            if kind == "arrays":
+                tensors = found["row"].combine_chunks().to_numpy_ndarray()
+                np.testing.assert_array_equal(tensors, whole["data"])
+                continue
+            cells = found["image"].to_pylist()
+            pixels = [np.array(Image.open(io.BytesIO(cell["bytes"]))) for cell in cells]
+            np.testing.assert_array_equal(np.stack(pixels), whole["data"])
+            assert [cell["path"] for cell in cells] == [f"{i:05d}.png" for i in range(N)]
+            assert found["label"].to_pylist() == whole["labels"].tolist()
+            features = json.loads(found.schema.metadata[b"huggingface"])["info"]["features"]
+            assert features["image"] == {"_type": "Image"}
+
+
 @pytest.mark.parametrize("kind", ["table", "images"])
 def test_interrupted_and_typed_again_only_what_is_missing_is_drawn(
     cli: Any, place: Path, alone: Any, tmp_path: Path, monkeypatch: Any, kind: str
@@ -261,7 +283,10 @@ def test_files_that_are_no_samples_are_kept(cli: Any, place: Path, tmp_path: Pat
 
 
 REFUSED = {
-    "files of another kind": (("--parts", "csv"), "parts csv: a folder of arrays holds npy files"),
+    "files of another kind": (
+        ("--parts", "csv"),
+        "parts csv: a folder of arrays holds npy or parquet files",
+    ),
     "workers of nothing": (("--workers", 2), "--workers: is for --on ray"),
     "no Ray": (("--on", "ray"), "--on ray: needs Ray; pip install 'undiffuse[cluster]'."),
 }
@@ -367,6 +392,16 @@ def test_samples_that_were_drawn_are_evaluated(
     said = f"alone-arrays: {N} of {N} samples that were drawn before are compared"
     assert said in given["warnings"][0]
     assert said in done.err
+
+
+@pytest.mark.parametrize("form", ["png", "parquet"])
+def test_images_that_were_drawn_are_taken(cli: Any, place: Path, tmp_path: Path, form: str) -> None:
+    """They are the rows that were drawn: from PNG files, and from those in Parquet."""
+    cli(*words(place, "images", f"{tmp_path}/x/"), "--parts", form).done()
+    rows, notes = given_samples(tmp_path / "x", Run(place / "images").config["data"], 20, batch=7)
+    whole = ud.open(place / "images").sample_rows(N, batch=BATCH, steps=2)
+    np.testing.assert_array_equal(rows, whole[:20])
+    assert f"x: 20 of {N} samples that were drawn before" in notes[0]
 
 
 @pytest.mark.parametrize("kind", ["arrays", "table"])

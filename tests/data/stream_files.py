@@ -8,15 +8,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-FORMATS = ("npy", "parquet", "tar")
+FORMATS = ("npy", "parquet", "cells", "tar")
+"""`cells` is Parquet with an image in each row, as Hugging Face has them."""
 
 
 def numbers_in(rows, form):
     """Which rows these are."""
     rows = np.asarray(rows)
-    if form == "tar":
+    if form in ("tar", "cells"):
         return (rows[:, 0, 0].astype(int) * 256 + rows[:, 0, 1]).tolist()
     return rows[:, 0].round().astype(int).tolist()
+
+
+def suffix(form):
+    """That of its files."""
+    return {"cells": "parquet"}.get(form, form)
 
 
 def write_files(folder, form, sizes=(30, 50, 20, 40, 25), group=10):
@@ -25,7 +31,7 @@ def write_files(folder, form, sizes=(30, 50, 20, 40, 25), group=10):
     first, rng = 0, np.random.default_rng(0)
     for i, size in enumerate(sizes):
         number = np.arange(first, first + size)
-        write_file(folder / f"part-{i:03d}.{form}", form, number, rng, group)
+        write_file(folder / f"part-{i:03d}.{suffix(form)}", form, number, rng, group)
         first += size
     return folder
 
@@ -38,6 +44,11 @@ def write_file(path, form, number, rng, group=10):
         columns = {"number": number + 0.0, "size": rng.normal(size=len(number))}
         columns["kind"] = rng.choice(["a", "b"], len(number))
         pq.write_table(pa.table(columns), path, row_group_size=group)
+    elif form == "cells":
+        images = [{"bytes": image_of(n), "path": None} for n in number]
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        table = pa.table({"image": pa.array(images, kind), "label": number % 3})
+        pq.write_table(table, path, row_group_size=group)
     else:
         write_tar(
             path, [(f"{n:06d}", {".png": image_of(n), ".cls": b"%d" % (n % 3)}) for n in number]

@@ -262,10 +262,19 @@ def test_folders_of_another_kind_are_refused(tmp_path):
         (photos, load(recordings), "no recordings"),
         (recordings, load(photos), "no images"),
         (photos, load("moons"), "not on a folder of files"),
-        (photos, load("digits"), "values 0 to 16"),
     ):
         with pytest.raises(InputError, match=fragment):
             conform(source, data.config())
+
+
+def test_photos_are_rows_of_a_run_with_fewer_levels_and_that_is_said(tmp_path):
+    """Black to white are 0 to 16; the levels in between are the nearest."""
+    shades = np.arange(0, 256, 4, dtype=np.uint8).reshape(1, 8, 8)
+    rows = conform(folder_of(tmp_path, shades), load("digits").config())
+    (batch,) = rows.batches(4)
+    nearest = np.abs(shades[..., None] - np.linspace(0, 255, 17)).argmin(-1)
+    np.testing.assert_array_equal(batch["row"].numpy(), nearest)
+    assert any("black to white are taken for the values 0 to 16" in note for note in rows.notes)
 
 
 def test_constant_rows_and_single_rows_can_be_scored_though_not_trained_on():

@@ -10,6 +10,8 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import numpy as np
@@ -128,6 +130,25 @@ def law_samples_conform(data, source):
     assert_same_rows(together(rows), drawn, data.transform)
     again = conform(data.form.present(together(rows)), strict_config(data))
     np.testing.assert_array_equal(together(again), together(rows))
+
+
+def law_folders_of_samples_are_read_back(data, source):
+    """In each form of file that a folder of samples may have, from two parts."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = data.transform.decode(2 * torch.randn(12, *data.shape, generator=generator))
+    labels = None if data.labels is None else [data.classes[i % 2] for i in range(12)]
+    for suffix in data.form.parts:
+        with TemporaryDirectory() as place:
+            folder = Path(place) / "out"
+            folder.mkdir()
+            for number, (first, stop) in enumerate([(0, 7), (7, 12)]):
+                about = {"number": number, "first": first, "count": stop - first, "total": 12}
+                with data.form.part(folder, suffix, **about) as write:
+                    for own in (slice(first, first + 3), slice(first + 3, stop)):
+                        write(drawn[own], labels and labels[own])
+            rows = conform(folder, strict_config(data))
+            assert not any(batch["problems"] for batch in rows.batches(16)), suffix
+            assert_same_rows(together(rows), drawn, data.transform)
 
 
 def law_what_is_known_stays(data, source):
@@ -318,6 +339,7 @@ WRONG = {
     law_rows_conform_to_their_run: TurnsTheOrder,
     law_held_out_rows_conform_to_themselves: Rounds,
     law_samples_conform: RefusesSamples,
+    law_folders_of_samples_are_read_back: Rounds,
     law_what_is_known_stays: ForgetsWhatIsKnown,
     law_a_mask_covers_what_an_entry_decides: MasksAnother,
     law_a_run_restores_its_parts: RecordsAnother,

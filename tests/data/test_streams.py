@@ -1,10 +1,13 @@
 """Data in many files: each row once an epoch, whole files held out, the same from anywhere."""
 
+import json
 from itertools import islice
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from stream_files import FORMATS, numbers_in, write_files
+from stream_files import FORMATS, image_of, numbers_in, suffix, write_files
 
 import undiffuse.data.stream.formats as formats
 import undiffuse.data.stream.read as reading
@@ -108,7 +111,7 @@ def test_a_stream_and_the_whole_hold_the_same_rows(stream):
     ours, theirs = (one.loaded.rows.take(every) for one in (data, whole))
     assert numbers_in(ours, form) == numbers_in(theirs, form) == every.tolist()
     np.testing.assert_array_equal(ours, theirs)
-    if form == "tar":
+    if form in ("tar", "cells"):
         np.testing.assert_array_equal(data.labels[every], whole.labels[every])
         assert data.classes == whole.classes == ("0", "1", "2")
         assert data.describe()["classes"] == whole.describe()["classes"] == dict.fromkeys("012", 55)
@@ -117,7 +120,7 @@ def test_a_stream_and_the_whole_hold_the_same_rows(stream):
 def test_labels_follow_their_rows(stream):
     form, _, data = stream
     batch = next(data.batches(32, seed=0))
-    if form == "tar":
+    if form in ("tar", "cells"):
         expected = [number % 3 for number in numbers_in(batch["row"], form)]
         assert batch["label"].tolist() == expected
     else:
@@ -138,10 +141,10 @@ def test_new_rows_are_read_in_pieces_and_are_those_of_the_whole(stream):
     rows = np.concatenate([batch["row"].numpy() for batch in batches])
     assert len(conformed) == sum(SIZES)
     assert numbers_in(rows, form) == list(range(sum(SIZES)))
-    if form == "tar":
+    if form in ("tar", "cells"):
         labels = np.concatenate([batch["label"].numpy() for batch in batches])
         assert labels.tolist() == [number % 3 for number in range(sum(SIZES))]
-        assert conformed.names[31] == "part-001.tar:1"
+        assert conformed.names[31] == f"part-001.{suffix(form)}:1"
     some = conformed.only(np.array([40, 2, 41]))
     assert numbers_in(next(some.batches(3))["row"], form) == [40, 2, 41]
 
@@ -175,9 +178,14 @@ def test_a_store_gives_the_rows_that_the_disk_gives(form, tmp_path, monkeypatch)
     assert here.fingerprint == there.fingerprint
     assert there.path == f"memory://{form}"
     assert epochs(here, form, 8, 5) == epochs(there, form, 8, 5)
-    named = load(f"memory://{form}/part-{{000..002}}.{form}", stream=True)
+    named = load(f"memory://{form}/part-{{000..002}}.{suffix(form)}", stream=True)
     assert len(named) + named.n_held_out == 100
-    every = load([f"memory://{form}/part-000.{form}", f"memory://{form}/part-003.{form}"])
+    every = load(
+        [
+            f"memory://{form}/part-000.{suffix(form)}",
+            f"memory://{form}/part-003.{suffix(form)}",
+        ]
+    )
     assert len(every) + every.n_held_out == 70
     assert load(every.path).fingerprint == every.fingerprint
 
@@ -241,3 +249,31 @@ def begin_of(data, piece):
     pieces, shards = data.loaded.stream.pieces, data.loaded.rows.shards
     first = shards.firsts[pieces.files[piece]]
     return shards.place_of(piece).name, int(pieces.starts[piece] - pieces.starts[first])
+
+
+def test_images_of_others_are_read_from_parquet(tmp_path):
+    """The names of classes of Hugging Face; bytes alone; what else there is is left out."""
+    number = np.arange(30)
+    features = {"answer": {"names": ["no", "yes"], "_type": "ClassLabel"}}
+    features["label"] = features.pop("answer")
+    about = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    images = pa.array([image_of(n) for n in number], pa.large_binary())
+    table = pa.table({"id": number, "photo": images, "label": number % 2})
+    pq.write_table(table.replace_schema_metadata(about), tmp_path / "photos.parquet")
+    data = load(tmp_path / "photos.parquet")
+    assert data.classes == ("no", "yes")
+    assert data.labels.tolist() == (number % 2).tolist()
+    assert numbers_in(data.loaded.rows.take(number), "cells") == number.tolist()
+    assert any("columns are left out: id" in note for note in data.notes)
+    with pytest.raises(InputError, match=r"--data\.drop is not for images"):
+        load(tmp_path / "photos.parquet", drop="id")
+
+
+def test_images_in_parquet_are_no_rows_of_a_table(tmp_path):
+    folder = write_files(tmp_path / "x", "cells", (8, 8))
+    with pytest.raises(InputError, match="holds images, which the run was not trained on"):
+        conform(folder, load(pa.table({"a": number_of(20), "b": number_of(20)})).config())
+
+
+def number_of(n):
+    return np.random.default_rng(n).normal(size=n)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from stream_files import FORMATS, image_of, numbers_in, write_files, write_tar
+from stream_files import FORMATS, image_of, numbers_in, suffix, write_files, write_tar
 
 import undiffuse.data.stream.formats as formats
 import undiffuse.data.stream.read as reading
@@ -40,22 +40,27 @@ def cut(path, share=0.5):
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_file_that_is_cut_short_is_named_and_refused(form, streamed, tmp_path):
     folder = write_files(tmp_path / "x", form)
-    cut(folder / f"part-002.{form}")
+    cut(folder / f"part-002.{suffix(form)}")
     if form == "parquet" and not streamed:
         return  # read whole, as tables are, and refused there
     said = refused(folder, stream=streamed)
-    assert f"x/: 1 of 5 files cannot be read (part-002.{form}: " in said
+    assert f"x/: 1 of 5 files cannot be read (part-002.{suffix(form)}: " in said
     assert said.endswith("repair or remove them.")
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_damaged_file_under_one_percent_is_left_out_and_said(form, tmp_path):
-    sizes = {"npy": (4000, 4000, 4), "parquet": (20_000, 20_000, 4), "tar": (400, 400, 2)}[form]
+    sizes = {
+        "npy": (4000, 4000, 4),
+        "parquet": (20_000, 20_000, 4),
+        "cells": (4000, 4000, 2),
+        "tar": (400, 400, 2),
+    }[form]
     folder = write_files(tmp_path / "x", form, sizes, group=5000)
-    cut(folder / f"part-002.{form}", 0.9 if form == "npy" else 0.4)
+    cut(folder / f"part-002.{suffix(form)}", 0.9 if form == "npy" else 0.4)
     data = load(folder, stream=True)
     assert len(data.loaded.rows) == sum(sizes[:2])
-    said = f"1 of 3 files cannot be read (part-002.{form}: "
+    said = f"1 of 3 files cannot be read (part-002.{suffix(form)}: "
     assert any(said in note and note.endswith("they are left out.") for note in data.notes)
 
 
@@ -92,7 +97,7 @@ def test_what_is_no_file_of_rows_is_refused_in_a_sentence(tmp_path):
     folder = write_files(tmp_path / "x", "npy")
     assert "names no file" in refused(f"{folder}/*.tar")
     assert "stands for no files" in refused(f"{folder}/part-{{005..002}}.npy")
-    assert "--data.labels is not for .npy files" in refused(folder, labels="kind")
+    assert "--data.labels is not for arrays in .npy files" in refused(folder, labels="kind")
     np.save(folder / "part-000.npy", np.array([{}, {}], object), allow_pickle=True)
     assert "never unpickled" in refused(folder)
 
@@ -269,9 +274,9 @@ def test_a_file_that_goes_while_it_is_read_is_named(form, tmp_path, monkeypatch)
     monkeypatch.setattr(formats, "PIECE", 400)
     monkeypatch.setattr(reading, "WINDOW", 400)
     data = load(folder, stream=True)
-    kept = shutil.copy(folder / f"part-001.{form}", tmp_path)
-    (folder / f"part-001.{form}").unlink()
-    with pytest.raises(InputError, match=rf"part-001\.{form}: no such file"):
+    kept = shutil.copy(folder / f"part-001.{suffix(form)}", tmp_path)
+    (folder / f"part-001.{suffix(form)}").unlink()
+    with pytest.raises(InputError, match=rf"part-001\.{suffix(form)}: no such file"):
         data.loaded.rows.take(np.arange(300, 600, 7))
     shutil.copy(kept, folder)
     assert len(data.loaded.rows.take(np.arange(300, 600, 7))) == 43

@@ -99,6 +99,6 @@ def test_rows_of_a_stream_are_scored_as_those_of_the_whole(run, tmp_path):
     data = load(folder, stream=False)
     rows = data.loaded.rows.take(np.arange(80))
     rows = data.form.table(rows) if form == "parquet" else rows
-    whole = ud.score(out, (rows, data.labels) if form == "tar" else rows, **some)
+    whole = ud.score(out, (rows, data.labels) if form in ("tar", "cells") else rows, **some)
     assert np.isfinite(found["log_likelihood"]).all()
     np.testing.assert_array_equal(found["log_likelihood"], whole["log_likelihood"])

@@ -443,7 +443,7 @@ def test_labels_from_the_samples_own_stream_are_caught(monkeypatch):
 
 def test_a_loss_that_moves_another_player_is_caught(monkeypatch):
     module = import_module("undiffuse.models.gan")
-    monkeypatch.setattr(module, "_frozen", lambda module: nullcontext())
+    monkeypatch.setattr(module, "frozen", lambda module: nullcontext())
     with pytest.raises(AssertionError):
         every_player_is_moved_by_its_own_loss(fitted("gan"), source().rows, source().labels)
 

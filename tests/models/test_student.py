@@ -9,13 +9,14 @@ import pytest
 import torch
 from model_cases import DIFFUSIONS, Rows, small
 
-from undiffuse.diffusion import EDM, ConsistencyStep, Denoiser, Jumps, target
+from undiffuse.diffusion import EDM, ConsistencyStep, Denoiser, Jumps, RowNoise, target
 from undiffuse.diffusion.objectives import Consistency, LogNormalTimes
 from undiffuse.diffusion.oracle import Gaussian, Points
 from undiffuse.diffusion.schedules.process import as_times
 from undiffuse.errors import InputError
 from undiffuse.models import PRESETS, Diffusion, build_model
 from undiffuse.models.diffusion import guided
+from undiffuse.models.gan import compared
 from undiffuse.models.student import student_of
 from undiffuse.nn.mlp import MLP
 
@@ -176,3 +177,118 @@ def test_a_student_finds_the_ends_of_a_gaussian_s_paths():
 
 def test_a_student_finds_the_ends_of_paths_to_two_points():
     assert error_on_two_points(120) < 0.12
+
+
+def drawings() -> Rows:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(80, 1, 8, 8, generator=generator)
+    return Rows(x, (x.mean((1, 2, 3)) > 0.5).long(), ("dark", "bright"))
+
+
+@pytest.fixture(scope="module")
+def artist() -> Diffusion:
+    torch.manual_seed(0)
+    return PRESETS["edm"](**small("edm", (1, 8, 8))).fit(drawings(), steps=1, **QUICK)
+
+
+def moved(player: str, student: Diffusion) -> bool:
+    """Whether there is a gradient for a player's weights; it is dropped then."""
+    weights = list(student.players()[player].module.parameters())
+    found = any(p.grad is not None and bool(p.grad.any()) for p in weights)
+    for p in weights:
+        p.grad = None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("progress", "players"),
+    [
+        (0.0, ["denoiser"]),
+        (0.749, ["denoiser"]),
+        (0.751, ["discriminator"]),
+        (0.799, ["discriminator"]),
+        (0.801, ["discriminator", "denoiser"]),
+        (1.0, ["discriminator", "denoiser"]),
+    ],
+)
+def test_images_are_held_against_rows_at_the_end_and_each_player_learns_from_its_loss(
+    artist, progress, players
+):
+    student = student_of(artist, called="runs/t", steps=2)
+    student.meet(drawings())
+    student.progress = progress
+    batch = drawings().held_out_batch(8)
+    x, label = batch["row"], batch["label"]
+    taught = []
+    for player, loss in student.losses(x, label=label):
+        loss.backward()
+        taught.append(player)
+        for one in ("denoiser", "discriminator"):
+            assert moved(one, student) == (one == player), (one, player)
+    assert taught == players
+
+
+def test_no_discriminator_speaks_where_samples_are_not_to_be_like_the_rows(artist):
+    """Guided samples, rows that are no images, and a student that was written down without one."""
+    assert student_of(artist, called="runs/t").duel is not None
+    assert student_of(artist, called="runs/t", guidance=2.0).duel is None
+    assert student_of(teacher_of("edm"), called="runs/t").duel is None
+    tree = student_of(artist, called="runs/t", guidance=2.0).config()
+    del tree["objective"]["adversarial"]
+    assert build_model(tree).duel is None
+
+
+def test_a_student_of_images_goes_on_exactly_within_its_last_lesson(artist, tmp_path):
+    options = {"steps": 12, "checkpoint_every": 1, **QUICK}
+    whole = student_of(artist, called="runs/t").fit(drawings(), **options)
+    polls = iter(range(99))
+    torch.manual_seed(99)  # a student does not depend on when it was made
+    first = student_of(artist, called="runs/t")
+    first.fit(drawings(), out=tmp_path / "run", stop=lambda: next(polls) >= 11, **options)
+    rest = student_of(artist, called="runs/t")
+    rest.fit(drawings(), out=tmp_path / "run", resume=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, rest.state_dict()[name]), name
+
+
+def test_the_last_lesson_brings_samples_to_the_law_of_the_rows():
+    """Of a student that knows nothing: N(1, 0.5^2), by mean and standard deviation."""
+    torch.manual_seed(0)
+    x = 1 + 0.5 * torch.randn(2000, 1)
+    model = Diffusion(
+        schedule=EDM(),
+        target=target.Bounded(target.Preconditioned(), 1.0),
+        objective=Consistency(adversarial=0.8),
+        step=ConsistencyStep(),
+        grid=Jumps(),
+        steps=2,
+        network=MLP(shape=(1,), width=32, depth=1),
+        sigma_data=1.0,
+        teacher="none",
+    )
+    model.meet(Rows(x))
+
+    def off() -> tuple[float, float]:
+        y = torch.tensor(model.sample_rows(2000, seed=1))
+        return abs(float(y.mean()) - 1.0), abs(float(y.std()) - 0.5)
+
+    before = off()
+    model.fit(Rows(x), steps=200, batch=128, device="cpu", precision="float32", samples=0)
+    assert min(before) > 0.2
+    assert max(off()) < 0.1, (before, off())
+
+
+def test_what_is_watched_are_the_samples_of_a_student_that_a_discriminator_teaches(artist):
+    """By the energy distance, whichever rows are measured beside each other."""
+    student = student_of(artist, called="runs/t")
+    student.fit(drawings(), steps=4, **QUICK)
+    batch = drawings().held_out_batch(8)
+    x, cond = batch["row"], {"label": batch["label"]}
+    found = student.diagnostics(x, **cond)
+    drawn = student.draw(8, noise=RowNoise(0, 8), **cond)
+    assert found == compared(x, drawn)
+    halves = [
+        student.row_terms(x[i : i + 4], first=i, label=cond["label"][i : i + 4]) for i in (0, 4)
+    ]
+    joined = {name: torch.cat([half[name] for half in halves]) for name in ("x", "y")}
+    assert student.diagnosed(joined)["loss"] == pytest.approx(found["loss"], rel=1e-5)

@@ -14,6 +14,7 @@ import numpy as np
 
 from undiffuse.called import called
 from undiffuse.data.arrays.maps import located
+from undiffuse.data.cells import need_pyarrow
 from undiffuse.data.conditions import Conditions
 from undiffuse.data.conformed import Conformed
 from undiffuse.data.folder import Folder, are_few, walk
@@ -24,7 +25,7 @@ from undiffuse.data.paths import name_of, split_part, suffix_of
 from undiffuse.data.rows import Loaded
 from undiffuse.data.source import Data
 from undiffuse.data.stream.formats import format_of, of_rows
-from undiffuse.data.stream.read import conform_files, read_files, streams
+from undiffuse.data.stream.read import conform_files, holds_samples, read_files, streams
 from undiffuse.data.stream.stored import StoredFiles, find_files, is_remote
 from undiffuse.declared import checked, options_of
 from undiffuse.errors import InputError, unknown
@@ -343,13 +344,16 @@ def _is_plain(files: StoredFiles, reading: ReadingOptions = AS_IT_IS) -> bool:
     """Return whether files of rows are read as other sources are.
 
     These are a single .npy on this machine, which is read from the disk as it is, and Parquet files
-    here that fit into the memory, unless they are to be read as a stream.
+    of tables here that fit into the memory, unless they are to be read as a stream.
     """
     place = Path(files.source)
     if place.is_file() and files.suffixes == {".npy"}:
         return not reading.stream
     tables = place.exists() and files.suffixes <= {".parquet", ".pq"}
-    return tables and not streams(files, reading.stream)
+    if not tables or streams(files, reading.stream):
+        return False
+    need_pyarrow("reading tables")
+    return not holds_samples(files)
 
 
 def _holds_rows(path: Path) -> bool:

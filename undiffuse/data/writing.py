@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from undiffuse.atomic import atomic_file, atomic_folder
+from undiffuse.data.cells import cells_writer, need_pyarrow
 from undiffuse.errors import InputError
 from undiffuse.interfaces import PartialRows, WriteRows
 
@@ -158,12 +159,13 @@ def files_of(suffix: str) -> str:
 def refuse_part(suffix: str, known: Sequence[str], called: str) -> None:
     """Raise InputError unless files of this suffix can hold the rows of a folder.
 
-    >>> refuse_part(".csv", (".png", ".npy"), "images")
+    >>> refuse_part(".csv", (".png", ".npy", ".parquet"), "images")
     Traceback (most recent call last):
-    undiffuse.errors.InputError: parts csv: a folder of images holds png or npy files; ...
+    undiffuse.errors.InputError: parts csv: a folder of images holds png, npy or parquet files; ...
     """
     if suffix not in known:
-        names = " or ".join(one.removeprefix(".") for one in known)
+        *others, last = (one.removeprefix(".") for one in known)
+        names = f"{', '.join(others)} or {last}"
         raise InputError(
             f"parts {suffix.removeprefix('.')}: a folder of {called} holds {names} files; choose "
             "one of these."
@@ -217,17 +219,22 @@ class WrittenForm(ABC):
     @property
     def parts(self) -> tuple[str, ...]:
         """The suffixes of files that a folder of samples can hold; see `Form`."""
-        return (*self.files(), ".npy")
+        return (*self.files(), ".npy", ".parquet")
 
     def check_part(self, suffix: str) -> None:
-        """Raise InputError for other files than `parts`; see `Form`."""
+        """Raise InputError for other files than `parts`, and for Parquet without pyarrow."""
         refuse_part(suffix, self.parts, self.called)
+        if suffix == ".parquet":
+            need_pyarrow("writing rows to Parquet")
 
     @final
     def part(
         self, folder: Path, suffix: str, *, number: int, first: int, count: int, total: int
     ) -> AbstractContextManager[WriteRows]:
         """Return what takes the rows of a part of a folder; see `Form`."""
+        if suffix == ".parquet":
+            encode, kind = self.cells()
+            return cells_writer(encode, kind, folder / f"part-{number:05d}{suffix}", first)
         if suffix in self.files():
             return _as_it_is(numbered(self.files()[suffix], suffix, folder, first, total))
         return self.writers()[suffix](folder / f"part-{number:05d}{suffix}", count)
@@ -255,6 +262,13 @@ class WrittenForm(ABC):
     def files(self) -> dict[str, Encode]:
         """Return what makes a file of each row, by suffix; none for rows without such a file."""
         return {}
+
+    def cells(self) -> tuple[Encode | None, str]:
+        """Return what makes an image file of a row that holds all of it, and its suffix.
+
+        In a Parquet file a row is one; None: it is a tensor.
+        """
+        return None, ""
 
     def writers(self) -> dict[str, Writer]:
         """Return the writer of each suffix."""

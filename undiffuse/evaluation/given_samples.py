@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from undiffuse.data import conform
+from undiffuse.data.cells import Cells
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.reading import said
@@ -89,10 +90,14 @@ def _arrays(files: list[Path], count: int) -> tuple[np.ndarray, int]:
     return np.concatenate(needed), sum(len(part) for part in parts)
 
 
-def _tables(files: list[Path], count: int) -> tuple[Any, int]:
+def _tables(files: list[Path], count: int) -> tuple[Any, int] | None:
+    """None for images and arrays in cells, of which no more are read than are asked for."""
     import pyarrow as pa
     from pyarrow import parquet
 
+    with files[0].open("rb") as stream:
+        if Cells.of(parquet.read_schema(stream)) is not None:
+            return None
     needed, total = [], 0
     for file in files:
         if total < count:

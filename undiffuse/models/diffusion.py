@@ -60,6 +60,8 @@ from undiffuse.models.base import GenerativeModel, unmet
 from undiffuse.models.choices import check_parts, with_sigma_data
 from undiffuse.models.conditions import check_network
 from undiffuse.models.diffusion_likelihood import BOUND_FORMS, BoundForm, by_bound, by_density
+from undiffuse.models.duel import Duel
+from undiffuse.models.gan import compared
 from undiffuse.models.gaps import checked_share, directions, draw_given, share_of_gaps
 from undiffuse.models.likelihood import Bound, Density, How, Likelihood
 from undiffuse.models.methods import SAMPLER, within
@@ -176,6 +178,8 @@ class Diffusion(GenerativeModel):
         )  # None but for a learned schedule: its weights are the model's
         self.sizes: Mapping[str, Any] = network if isinstance(network, Mapping) else {}
         self.denoiser: Denoiser | None = None
+        self.duel: Duel | None = None
+        self.shape = shape
         if isinstance(network, nn.Module):
             self._assemble(network)
             if shape is not None:
@@ -217,6 +221,9 @@ class Diffusion(GenerativeModel):
         )
         if isinstance(self.target, Bounded) and self.teacher is not None:
             self.denoiser.teacher = self._frozen(network, self.target.of)
+        share = getattr(self.objective, "adversarial", 0.0)
+        if share and self.duel is None and self.shape is not None:
+            self.duel = Duel(self.shape, classes=int(getattr(network, "classes", 0)), share=share)
 
     def _frozen(self, network: nn.Module, target: Target) -> Denoiser:
         """The denoiser that a student learns from: the same network, as its weights were."""
@@ -317,7 +324,8 @@ class Diffusion(GenerativeModel):
         """The network, and the schedule if it is learned here."""
         sloped = self.objective.sloped
         if self.objective.flow:  # by AdamW alone, from weights that are there: measured with that
-            return {"denoiser": Player(self.network, sloped=sloped)}
+            own = {"denoiser": Player(self.network, sloped=sloped)}
+            return own | ({} if self.duel is None else {"discriminator": self.duel.player()})
         weights = self.network.named_parameters()
         inner = getattr(self.network, "hidden", ())
         hidden = [
@@ -338,6 +346,18 @@ class Diffusion(GenerativeModel):
         Then that of a learned schedule.
         """
         denoiser, objective = self.trained(), self.objective.at(self.progress)
+        if self.duel is not None and self.duel.on(self.progress):
+            yield from self.duel.losses(
+                denoiser,
+                x,
+                self.hidden(cond),
+                progress=self.progress,
+                prior=self.prior,
+                grid=self.grid,
+                steps=self.steps,
+                step=self.step,
+            )
+            return
         t = objective.sample_times(self.schedule, len(x))
         cond = self.hidden(cond)
         part = {"given": draw_given(x, self.gaps, self.transform)} if self.gaps else {}
@@ -357,22 +377,38 @@ class Diffusion(GenerativeModel):
             )
 
     def diagnostics(self, x: Tensor, **cond: Tensor) -> dict[str, Any]:
-        """Return the objective on `x` with fixed noise: its mean, and at each of 16 levels."""
+        """Return the objective on `x` with fixed noise: its mean, and at each of 16 levels.
+
+        Of a student that a discriminator teaches, how its samples compare with `x` (see
+        `gan.compared`).
+        """
+        if self.duel is not None:
+            return self.diagnosed(self._samples_beside(x, 0, **cond))
         return self.diagnosed({"losses": self._level_losses(x, 0, **cond)})
 
     @override
     def row_terms(self, x: Tensor, *, first: int = 0, **cond: Tensor) -> dict[str, Tensor] | None:
-        """Return the objective at each level (B, 16); slopes are along directions of all rows."""
+        """Return what `diagnostics` are made of; slopes are along directions of all rows."""
+        if self.duel is not None:
+            return self._samples_beside(x, first, **cond)
         if self.objective.sloped:
             return None
         return {"losses": self._level_losses(x, first, **cond)}
 
     @override
     def diagnosed(self, terms: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return the mean of the objective, and at each of 16 levels."""
+        """Return the numbers of `diagnostics`."""
+        if "y" in terms:
+            return compared(terms["x"], terms["y"])
         curve = [float(loss) for loss in terms["losses"].mean(0).unbind()]
         log_snr = [float(level) for level in self.schedule.log_snr(self._level_times()).unbind()]
         return {"loss": sum(curve) / _LEVELS, "levels": {"log_snr": log_snr, "loss": curve}}
+
+    @torch.no_grad()
+    def _samples_beside(self, x: Tensor, first: int, **cond: Tensor) -> dict[str, Tensor]:
+        """Rows, and a sample of each condition, drawn with fixed noise."""
+        own: dict[str, Any] = {"noise": RowNoise(0, len(x), first), **cond}
+        return {"x": x, "y": self.draw(len(x), **own)}
 
     @torch.no_grad()
     def _level_losses(self, x: Tensor, first: int, **cond: Tensor) -> Tensor:

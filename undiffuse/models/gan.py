@@ -18,8 +18,7 @@ comparable over a run, and never a density.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import torch
@@ -31,7 +30,7 @@ from undiffuse.errors import InputError
 from undiffuse.interfaces import Noise, Player, Source
 from undiffuse.models.base import GenerativeModel, unmet
 from undiffuse.models.conditions import check_network
-from undiffuse.models.gan_losses import GAMES, Game, Relativistic
+from undiffuse.models.gan_losses import GAMES, Game, Relativistic, frozen
 from undiffuse.nn.adversarial import ADVERSARIAL, adversarial_pair
 from undiffuse.parts import describe
 
@@ -127,7 +126,7 @@ class GAN(GenerativeModel):
         with torch.no_grad():
             y = self._generated(torch.randn_like, len(x), **cond)
         yield "discriminator", self.game.discriminator(critic, x, y)
-        with _frozen(discriminator):  # while the loss is computed: no gradient is, then or later
+        with frozen(discriminator):  # while the loss is computed: no gradient is, then or later
             loss = self.game.generator(critic, x, self._generated(torch.randn_like, len(x), **cond))
         yield "generator", loss
 
@@ -247,16 +246,3 @@ def _warning(numbers: Mapping[str, float]) -> str | None:
             "more real than the sample; train for longer, or try a lower --training.lr."
         )
     return None
-
-
-@contextmanager
-def _frozen(module: nn.Module) -> Generator[None]:
-    """Inside, what is computed with the module has no gradient for its parameters."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

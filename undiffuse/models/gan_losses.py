@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 Critic = Callable[[Tensor], Tensor]
 """`critic(x) -> D`: rows (B, *) -> logits (B,)."""
@@ -128,3 +129,16 @@ def squared_slope(logits: Tensor, x: Tensor) -> Tensor:
 
 GAMES: dict[str, type[Game]] = {"non_saturating": NonSaturating, "relativistic": Relativistic}
 """The games by name."""
+
+
+@contextmanager
+def frozen(discriminator: nn.Module) -> Generator[None]:
+    """Inside, what is computed with it has no gradient for its parameters."""
+    parameters = [p for p in discriminator.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

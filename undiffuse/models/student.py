@@ -16,6 +16,7 @@ from undiffuse.errors import InputError
 from undiffuse.models.base import GenerativeModel
 from undiffuse.models.diffusion import Diffusion
 
+ADVERSARIAL = 0.2  # of a run, its last, in which a student of images plays against a discriminator
 _OWN, _TEACHER = "denoiser.", "denoiser.teacher."
 
 
@@ -46,6 +47,7 @@ def student_of(
             "so there is nothing to guide it by; leave it out."
         )
     sigma_data = teacher.sigma_data or 1.0
+    images = len(teacher.shape or ()) == 3 and teacher.kept is None
     student = Diffusion(
         schedule=copy.deepcopy(teacher.schedule),
         target=Bounded(teacher.target, sigma_data),
@@ -53,6 +55,7 @@ def student_of(
             times=LogNormalTimes(mean=0.0, std=1.6, sigma_data=sigma_data),
             guidance=float(guidance),
             variance=teacher.objective.learned_variance,
+            adversarial=ADVERSARIAL if images and guidance == 1 else 0.0,
         ),
         step=ConsistencyStep(),
         grid=Jumps(sigma_data=sigma_data),
@@ -74,5 +77,5 @@ def student_of(
     weights = teacher.state_dict()
     names = [name for name in weights if name.startswith(_OWN)]
     weights |= {name.replace(_OWN, _TEACHER, 1): weights[name] for name in names}
-    student.load_state_dict(weights)
+    student.load_state_dict(student.state_dict() | weights)
     return student

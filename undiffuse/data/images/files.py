@@ -48,15 +48,20 @@ def pixels_of(form: ImageForm | ScanForm, name: str) -> PixelFormat:
     """Return what image files become as rows. Raises InputError if no file holds such."""
     if isinstance(form, ScanForm):
         return PixelFormat(*form.row_shape, 1, deep=False, wide=form.dtype)
-    if not form.from_files and form.levels not in (256, 65536):
-        raise InputError(
-            f"{name}: the run was trained on arrays of the values 0 to {form.levels - 1}, which "
-            "image files do not hold; give such an array."
-        )
-    deep = form.dtype == "uint16"
+    deep = form.dtype == "uint16" if form.from_files else form.levels > 256
     if deep and form.size[2] > 1:
         raise InputError(
             f"{name}: the run was trained on 16-bit colour, which image files do not hold; give an "
             "array."
         )
     return PixelFormat(*form.size, deep)
+
+
+def rescaling(form: ImageForm | ScanForm, name: str) -> tuple[str, ...]:
+    """Return what is said of image files for a run that has fewer levels than they."""
+    if isinstance(form, ScanForm) or not form.rescaled:
+        return ()
+    return (
+        f"{name}: black to white are taken for the values 0 to {form.levels - 1} that the run was "
+        "trained on.",
+    )

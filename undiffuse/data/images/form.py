@@ -68,6 +68,23 @@ class ImageForm(WrittenForm):
         channels = 1 if self.channel_axis is None else sides.pop(self.channel_axis)
         return sides[0], sides[1], channels
 
+    @property
+    def rescaled(self) -> bool:
+        """Whether the whole range from black to white of a file stands for fewer levels."""
+        return not self.from_files and self.levels not in (256, 65536)
+
+    def of_files(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the values of pixels of image files: where `rescaled`, the nearest levels.
+
+        >>> form = ImageForm(row_shape=(1, 3), channel_axis=None, levels=17, dtype="uint8")
+        >>> form.of_files(np.array([0, 127, 255], np.uint8)).tolist()
+        [0, 8, 16]
+        """
+        if not self.rescaled:
+            return pixels
+        white = 255 if self.levels <= 256 else 65535
+        return np.rint(pixels / white * (self.levels - 1)).astype(self.dtype)
+
     def as_row(self, pixels: np.ndarray) -> np.ndarray:
         """Return pixels (..., H, W, C) with the axes of rows, (..., *row_shape)."""
         if self.channel_axis is None:
@@ -81,6 +98,11 @@ class ImageForm(WrittenForm):
     def files(self) -> dict[str, Encode]:
         """Return what makes PNG files, which 16-bit colour lacks."""
         return {".png": self._encoded} if self._written_singly else {}
+
+    def cells(self) -> tuple[Encode | None, str]:
+        """Return what makes PNG files, where these hold the values themselves."""
+        whole = self._written_singly and not self.rescaled
+        return (self._encoded, ".png") if whole else (None, "")
 
     def _encoded(self, rows: np.ndarray) -> Iterator[bytes]:
         images = self._channels_last(rows)
@@ -123,6 +145,10 @@ class ScanForm(WrittenForm):
     def files(self) -> dict[str, Encode]:
         """Return what makes TIFF files."""
         return {".tif": self._encoded}
+
+    def cells(self) -> tuple[Encode | None, str]:
+        """Return what makes TIFF files."""
+        return self._encoded, ".tif"
 
     def _encoded(self, rows: np.ndarray) -> Iterator[bytes]:
         images = (Image.fromarray(image.astype(self.dtype)) for image in rows)

@@ -24,7 +24,7 @@ from undiffuse.data.images.decode import (
     read_image_header,
     read_with_alpha,
 )
-from undiffuse.data.images.files import model_images, pixels_of
+from undiffuse.data.images.files import model_images, pixels_of, rescaling
 from undiffuse.data.images.form import ImageForm, ScanForm
 from undiffuse.data.images.maps import map_in, maps_beside, without
 from undiffuse.data.labels import index_labels
@@ -258,12 +258,12 @@ class _ImageFiles:
                 problems[i] = Problem.unreadable(str(pixels))
             elif isinstance(self.form, ScanForm):
                 rows[i] = pixels[..., 0]
-            elif pixels.max() >= self.form.levels:
+            elif (values := self.form.of_files(pixels)).max() >= self.form.levels:
                 most = self.form.levels - 1
-                reason = f"has values up to {pixels.max():,}, and the training data up to {most:,}"
+                reason = f"has values up to {values.max():,}, and the training data up to {most:,}"
                 problems[i] = Problem(-math.inf, reason)
             else:
-                rows[i] = self.form.as_row(pixels)
+                rows[i] = self.form.as_row(values)
         return rows, problems
 
     def _look(self, progress: Progress | None) -> tuple[str, ...]:
@@ -290,7 +290,8 @@ class _ImageFiles:
             f"resized and centre-cropped to the run's {size}": other_size,
             "turned into the run's kind of pixels": other_kind,
         }
-        return _counted(folder.name, len(folder.files), changes)
+        notes = _counted(folder.name, len(folder.files), changes)
+        return (*notes, *rescaling(self.form, folder.name))
 
 
 def _counted(name: str, total: int, changes: Mapping[str, int]) -> tuple[str, ...]:

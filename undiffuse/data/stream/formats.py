@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from undiffuse.atomic import write_json
+from undiffuse.data.cells import LABELS, Cells
 from undiffuse.data.decoding import Unreadable
 from undiffuse.data.folder import cache_folder, digest
 from undiffuse.data.images.decode import image_suffixes
@@ -33,7 +34,6 @@ from undiffuse.errors import InputError
 from undiffuse.reading import read_json, said
 
 PIECE = 2**20  # bytes, about
-_LABELS = ("label", "cls", "class")  # in the .json of a sample, in this order
 _BLOCK = 512  # bytes of tar
 _SHOWN = 3  # suffixes in a message
 _FEWEST = 8  # samples in a piece: one that does not decode is replaced by another
@@ -140,7 +140,7 @@ def _npy_header(head: io.BytesIO, name: str) -> tuple[tuple[int, ...], bool, np.
 
 @final
 class ParquetFormat(Format):
-    """Tables: `read` returns a table of Arrow."""
+    """Tables: `read` returns a table of Arrow; a list of `Sample` of images and arrays."""
 
     suffixes = (".parquet", ".pq")
     expands = 4.0
@@ -163,6 +163,8 @@ class ParquetFormat(Format):
         sizes = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
         kept = [i for i, size in enumerate(sizes) if size]
         refuse_twins(schema.names, place.name)
+        if (cells := Cells.of(schema)) is not None:
+            return self._samples(place, cells, about, kept)
         columns = _with_keys(schema.empty_table(), place).schema
         like = {f"column {one.name}": one.type for one in columns}
         width = 8 * max(len(like), 1)
@@ -174,16 +176,41 @@ class ParquetFormat(Format):
         import pyarrow.parquet as pq
 
         with place.opened() as stream:
-            return _with_keys(pq.ParquetFile(stream).read_row_group(start), place)
+            file = pq.ParquetFile(stream)
+            if (cells := Cells.of(file.schema_arrow)) is None:
+                return _with_keys(file.read_row_group(start), place)
+            columns = [name for name in (cells.column, cells.label) if name]
+            table, kind = file.read_row_group(start, columns), ".png" if cells.images else ".npy"
+        pairs = zip(cells.contents(table), cells.labels(table))
+        return [Sample(kind, content, label) for content, label in pairs]
+
+    def _samples(self, place: StoredFile, cells: Cells, about: Any, kept: list[int]) -> Looked:
+        """What a file of images or arrays holds; of classes it is read."""
+        import pyarrow.parquet as pq
+
+        labels = Counter[str]()
+        with place.opened() as stream:
+            file = pq.ParquetFile(stream)
+            for group in kept if cells.label else ():
+                labels.update(cells.labels(file.read_row_group(group, [cells.label])))
+        sizes = tuple(about.row_group(i).num_rows for i in kept)
+        like = {"a sample": "images" if cells.images else "arrays"}
+        like["its class"] = "given" if any(labels) else "not given"
+        like["left out"] = ", ".join(cells.others)
+        size = sum(about.row_group(i).total_byte_size for i in kept)
+        ends = (*kept, about.num_row_groups)
+        return Looked(sizes, ends, like, size // max(sum(sizes), 1), dict(labels))
 
     def joined(self, one: Any, other: Any) -> Any:
         """See `Format`; an Arrow type that holds the values of both."""
         import pyarrow as pa
 
+        if one == other:
+            return one
         try:
             schemas = [pa.schema([("", type_)]) for type_ in (one, other)]
             return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-        except pa.ArrowException:
+        except (pa.ArrowException, ValueError, TypeError):
             return None
 
 
@@ -351,7 +378,7 @@ def _label(members: Mapping[str, bytes]) -> str:
     if ".json" in members:
         tree = json.loads(members[".json"])
         if isinstance(tree, dict):
-            found = next((tree[name] for name in _LABELS if name in tree), "")
+            found = next((tree[name] for name in LABELS if name in tree), "")
             return str(found) if isinstance(found, str | int) else ""
         return str(tree) if isinstance(tree, str | int) else ""
     return ""

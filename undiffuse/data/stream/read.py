@@ -29,6 +29,7 @@ import numpy as np
 from undiffuse.data.arrays.axes import by_channel
 from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.arrays.read import channels_of, from_array
+from undiffuse.data.cells import Cells, need_pyarrow
 from undiffuse.data.conformed import Conformed, Problem, WithProblems
 from undiffuse.data.decoding import Unreadable, for_each
 from undiffuse.data.folder import digest
@@ -39,7 +40,8 @@ from undiffuse.data.images.decode import (
     read_image,
     read_image_header,
 )
-from undiffuse.data.images.files import model_images, pixels_of
+from undiffuse.data.images.files import model_images, pixels_of, rescaling
+from undiffuse.data.images.form import ImageForm, ScanForm
 from undiffuse.data.kind import KINDS, kind_of
 from undiffuse.data.rows import ArrayRows, Loaded, Stream, fingerprint
 from undiffuse.data.stream.formats import Format, Looked, Sample, format_of
@@ -57,7 +59,7 @@ from undiffuse.data.stream.rows import (
     totals,
 )
 from undiffuse.data.stream.stored import StoredFile, StoredFiles
-from undiffuse.data.tables.form import TableForm, need_pyarrow
+from undiffuse.data.tables.form import TableForm
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.options import AS_IT_IS, ReadingOptions
@@ -70,12 +72,28 @@ _ABSENT = "not there"
 _FEWEST_PIECES = 4  # in a window, on average
 _TOGETHER = 16  # files that are looked at
 _TAKES = {
-    ".npy": ("axes",),
-    ".parquet": ("drop", "keep", "types", "rules", "rule", "condition"),
-    ".tar": ("size",),
+    "arrays": ("axes",),
+    "tables": ("drop", "keep", "types", "rules", "rule", "condition"),
+    "images": ("size",),
+    "arrays of samples": (),
 }  # options that files are read by
 
 Make = Callable[[Any, StoredFile], Block]
+
+
+def holds_samples(places: StoredFiles) -> bool:
+    """Return whether Parquet files hold images or arrays, each in a cell, by the first of them.
+
+    What is no Parquet file is told of where it is read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with places.files[0].opened() as stream:
+            return Cells.of(pq.read_schema(stream)) is not None
+    except (pa.ArrowException, OSError, InputError):
+        return False
 
 
 def streams(places: StoredFiles, asked: bool | None) -> bool:
@@ -101,7 +119,7 @@ def read_files(
     """
     streamed = streams(places, reading.stream)
     shards, notes = look_at(places, progress)
-    _check_takes(places, reading)
+    _check_takes(shards, reading)
     pieces = shards.pieces
     if streamed and len(pieces.sizes) < 2 and reading.stream is None:
         streamed = False
@@ -113,6 +131,8 @@ def read_files(
         numbers = some_of(pieces, np.arange(len(pieces.sizes)), count, 0)
     contents = _contents(shards, numbers, progress)
     loaded, make = _MAKERS[_what(shards)](shards, contents, reading, not streamed, progress)
+    if left := shards.looked[0].like.get("left out"):
+        notes = (*notes, f"{shards.name}: columns are left out: {left}.")
     notes = (*places.notes, *notes, *loaded.notes)
     shared: dict[str, Any] = {"path": places.source, "notes": notes}
     shared["decided"] = {"stream": streamed}
@@ -231,17 +251,25 @@ def conform_files(
 
             content = TableSource(content, place.name, part=True)
         elif _what(shards) == "images":
-            block = _ImageBlock(content, pixels_of(form, place.name), (), place.name)
+            block = _ImageBlock(
+                content, pixels_of(image_form(form, place.name), place.name), (), place.name
+            )
             every = np.arange(len(content))
-            conformed = kind.conform(labelled(block.take(every)[0], content), config)
+            pixels = block.take(every)[0]
+            if isinstance(form, ImageForm):
+                whole = pixels[..., None] if pixels.ndim == 3 else pixels
+                pixels = form.as_row(form.of_files(whole))
+            conformed = kind.conform(labelled(pixels, content), config)
             lost = np.flatnonzero(block.instead(every) != every).tolist()
             problems = {i: Problem.unreadable() for i in lost}
             conformed.readable = WithProblems(conformed.readable, problems)
             return conformed
-        elif _what(shards) == "tar arrays":
+        elif _what(shards) == "arrays of samples":
             content = labelled(_arrays_in(content, place.name), content)
         return kind.conform(content, config)
 
+    images = _what(shards) == "images"
+    told = rescaling(image_form(form, shards.name), shards.name) if images else ()
     window = max(WINDOW // int(shards.looked[0].row_bytes or 1), 1)
     rows = ConformedPieces(shards, make, window)
     first = rows.first()
@@ -252,8 +280,15 @@ def conform_files(
         fingerprint=_print_of(places),
         labels=None if first.labels is None else EachOf(rows, "labels"),
         vector=None if first.vector is None else EachOf(rows, "vector"),
-        notes=(*notes, *first.notes),
+        notes=(*notes, *told, *first.notes),
     )
+
+
+def image_form(form: Any, name: str) -> ImageForm | ScanForm:
+    """Return the form of a run, if that is one of images. Raises InputError for others."""
+    if not isinstance(form, ImageForm | ScanForm):
+        raise InputError(f"{name}: holds images, which the run was not trained on.")
+    return form
 
 
 def _print_of(places: StoredFiles) -> str:
@@ -268,23 +303,21 @@ def _gib(size: int) -> str:
 
 def _what(shards: Shards) -> str:
     """What their rows are, a key of `_MAKERS`."""
-    suffix = shards.format.suffixes[0]
-    if suffix != ".tar":
-        return {".npy": "arrays", ".parquet": "tables"}[suffix]
-    return "images" if shards.like["a sample"] == "images" else "tar arrays"
+    sample = shards.like.get("a sample")
+    if sample is None:
+        return {".npy": "arrays", ".parquet": "tables"}[shards.format.suffixes[0]]
+    return "images" if sample == "images" else "arrays of samples"
 
 
-def _check_takes(places: StoredFiles, reading: ReadingOptions) -> None:
+def _check_takes(shards: Shards, reading: ReadingOptions) -> None:
     """Raise InputError for an option that the files are not read by."""
-    own = format_of(places.suffixes)
-    assert own is not None
-    taken = (*_TAKES[own.suffixes[0]], "stream")
+    taken = (*_TAKES[_what(shards)], "stream")
     for option in reading.given:
         if option not in taken:
             word = option if option == "condition" else f"data.{option.replace('_', '-')}"
+            kind = f"{_what(shards)} in {shards.format.suffixes[0]} files"
             raise InputError(
-                f"{places.name}: --{word} is not for {own.suffixes[0]} files that are read in "
-                "pieces; leave it out."
+                f"{shards.name}: --{word} is not for {kind} that are read in pieces; leave it out."
             )
 
 
@@ -323,14 +356,14 @@ def _from_arrays(
     return loaded, _ArrayMaker.of(array, loaded)
 
 
-def _from_tar_arrays(
+def _from_array_samples(
     shards: Shards,
     contents: list[list[Sample]],
     reading: ReadingOptions,
     whole: bool,
     progress: Progress | None,
 ) -> tuple[Loaded, Make]:
-    """Arrays, each a sample of a tar file."""
+    """Arrays, each a sample."""
     samples = [sample for content in contents for sample in content]
     array = _arrays_in(samples, shards.name)
     classes = _classes(shards)
@@ -450,7 +483,7 @@ def _with_gaps(shards: Shards, contents: Sequence[Any]) -> list[Any]:
 
 _MAKERS: Mapping[str, Callable[..., tuple[Loaded, Make]]] = {
     "arrays": _from_arrays,
-    "tar arrays": _from_tar_arrays,
+    "arrays of samples": _from_array_samples,
     "images": _from_images,
     "tables": _from_tables,
 }

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from undiffuse.atomic import atomic_file
+from undiffuse.data.cells import need_pyarrow
 from undiffuse.data.pictures import LITERAL, figure_to_image, small_axes
 from undiffuse.data.tables.columns import Column
 from undiffuse.data.tables.identifier import Identifier
@@ -33,14 +34,6 @@ MOST_PANELS = 12
 MOST_BARS = 16
 MOST_BINS = 40
 GROUP = 2**23  # bytes written together to a Parquet file
-
-
-def need_pyarrow(purpose: str) -> None:
-    """Raise InputError naming the extra, if pyarrow is not installed."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as problem:
-        raise InputError(f"{purpose} needs pyarrow; pip install 'undiffuse[tables]'.") from problem
 
 
 def _to_polars(table: pa.Table) -> Any:
@@ -112,6 +105,21 @@ def _parquet_file(path: Path, delimiter: str) -> Iterator[Callable[[pa.Table], N
         yield write
         if waiting:
             flush()
+
+
+def _storable(table: pa.Table) -> pa.Table:
+    """Return a table without views of text, which polars makes and files do not hold."""
+    import pyarrow as pa
+
+    for i, field in enumerate(table.schema):
+        column = table.column(i)
+        if field.type == pa.string_view():
+            table = table.set_column(i, field.name, column.cast("string"))
+        elif pa.types.is_dictionary(field.type) and field.type.value_type == pa.string_view():
+            kept = column.combine_chunks()
+            values = pa.DictionaryArray.from_arrays(kept.indices, kept.dictionary.cast("string"))
+            table = table.set_column(i, field.name, values)
+    return table
 
 
 WRITERS: Mapping[str, Callable[[Path, str], AbstractContextManager[Callable[[pa.Table], None]]]] = {
@@ -235,7 +243,7 @@ class TableForm:
 
             def write(rows: np.ndarray, labels: Any = None) -> None:
                 nonlocal next_one
-                write_table(self.drawn(rows, next_one))
+                write_table(_storable(self.drawn(rows, next_one)))
                 next_one += len(rows)
 
             yield write

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
+from undiffuse.data.cells import need_pyarrow
 from undiffuse.data.conditions import ConditionColumn, Conditions
 from undiffuse.data.conformed import CheckedRows, Conformed, Problem
 from undiffuse.data.folder import Folder
@@ -40,7 +41,7 @@ from undiffuse.data.tables.columns import (
 )
 from undiffuse.data.tables.days import CLOCK, PLACES
 from undiffuse.data.tables.finding import determinations
-from undiffuse.data.tables.form import TableForm, need_pyarrow, schema_to_text
+from undiffuse.data.tables.form import TableForm, schema_to_text
 from undiffuse.data.tables.identifier import Identifier
 from undiffuse.data.tables.modelled import (
     MODELLED,

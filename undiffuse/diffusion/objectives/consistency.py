@@ -28,6 +28,8 @@ w = 1/(k_t - k_r) leaves next to nothing for high noise, where samples begin: an
 network's output has the factor k in x_hat at low noise, and no more than sigma_data there. The
 numerator makes up for that: without it samples in one evaluation were several times as far from
 the data. d is their pseudo-Huber metric for c = 0.
+
+In the last `adversarial` of a run samples are held against rows instead (see `models.duel`).
 """
 
 from __future__ import annotations
@@ -62,6 +64,7 @@ class Consistency(AbstractObjective):
         sigma_data: the data's standard deviation at unit scale.
         guidance: the scale at which the teacher is guided by classes; 1: not at all.
         variance: whether the network gives a variance as well, which is not trained.
+        adversarial: the share of a run, its last, in which a discriminator teaches.
         progress: the share of the run that is behind.
     """
 
@@ -73,6 +76,7 @@ class Consistency(AbstractObjective):
     sigma_data: float = 1.0
     guidance: float = 1.0
     variance: bool = False
+    adversarial: float = 0.0
     progress: float = 1.0
 
     @property
