@@ -36,7 +36,7 @@ def test_files_in_braces_are_found_again_from_elsewhere(tmp_path, monkeypatch):
 class Pages(AbstractFileSystem):
     """Pages at whole addresses: one of links is not told from a file, and has no size."""
 
-    protocol = "pages"
+    protocol = "httppages"
     folder = None
     sized, ranged, refuses = True, True, False
 
@@ -45,7 +45,7 @@ class Pages(AbstractFileSystem):
         return path
 
     def _here(self, path):
-        place = self.folder / path.removeprefix("pages://host/")
+        place = self.folder / path.removeprefix("httppages://host/")
         if self.refuses or not place.exists():
             raise FileNotFoundError(path) from ConnectionError("403, Forbidden")
         return place
@@ -65,13 +65,15 @@ class Pages(AbstractFileSystem):
 
 @pytest.fixture
 def pages(tmp_path, monkeypatch):
-    """The five files of `write_files`, below pages://host/x/ and in a folder."""
-    register_implementation("pages", Pages, clobber=True)
+    """The five files of `write_files`, below httppages://host/x/ and in a folder."""
+    register_implementation("httppages", Pages, clobber=True)
     monkeypatch.setattr(Pages, "folder", tmp_path)
     return write_files(tmp_path / "x", "npy")
 
 
-@pytest.mark.parametrize("source", ["pages://host/x/", "pages://host/x/part-{000..004}.npy"])
+@pytest.mark.parametrize(
+    "source", ["httppages://host/x/", "httppages://host/x/part-{000..004}.npy"]
+)
 def test_a_server_gives_the_rows_and_the_fingerprint_that_the_disk_gives(pages, source):
     here, there = load(pages, stream=True), load(source, stream=True)
     every = np.arange(165)
@@ -91,4 +93,4 @@ def test_what_a_server_does_not_do_is_said(pages, lacks, said, monkeypatch):
     for name, value in lacks.items():
         monkeypatch.setattr(Pages, name, value)
     with pytest.raises(InputError, match=said):
-        load("pages://host/x/", stream=True)
+        load("httppages://host/x/", stream=True)

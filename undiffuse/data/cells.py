@@ -41,7 +41,7 @@ def need_pyarrow(purpose: str) -> None:
 
 @final
 @dataclass(frozen=True)
-class Cells:
+class CellColumns:
     """Which columns of a Parquet file are images or arrays, and their classes.
 
     Args:
@@ -59,7 +59,7 @@ class Cells:
     others: tuple[str, ...]
 
     @staticmethod
-    def of(schema: Any) -> Cells | None:
+    def of(schema: Any) -> CellColumns | None:
         """Return those of an Arrow schema; None for a table of numbers and text."""
         import pyarrow as pa
 
@@ -73,7 +73,7 @@ class Cells:
         if label and pa.types.is_integer(schema.field(label).type):
             classes = _class_names(schema.metadata or {}, label)
         others = tuple(name for name in schema.names if name not in (column, label))
-        return Cells(column, kinds[column] == "image", label, tuple(classes), others)
+        return CellColumns(column, kinds[column] == "image", label, tuple(classes), others)
 
     def labels(self, table: Any) -> list[str]:
         """Return the class of each row of a table as text; "" for none."""

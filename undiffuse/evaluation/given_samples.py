@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from undiffuse.data import conform
-from undiffuse.data.cells import Cells
+from undiffuse.data.cells import CellColumns
 from undiffuse.errors import InputError
 from undiffuse.interfaces import Progress
 from undiffuse.reading import said
@@ -105,7 +105,7 @@ def _tables(files: list[Path], count: int) -> tuple[Any, int] | None:
     from pyarrow import parquet
 
     with files[0].open("rb") as stream:
-        if Cells.of(parquet.read_schema(stream)) is not None:
+        if CellColumns.of(parquet.read_schema(stream)) is not None:
             return None
     needed, total = [], 0
     for file in files:

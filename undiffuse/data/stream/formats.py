@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from undiffuse.atomic import write_json
-from undiffuse.data.cells import LABELS, Cells
+from undiffuse.data.cells import LABELS, CellColumns
 from undiffuse.data.decoding import Unreadable
 from undiffuse.data.folder import cache_folder, digest
 from undiffuse.data.images.decode import image_suffixes
@@ -164,7 +164,7 @@ class ParquetFormat(Format):
         kept = [i for i, size in enumerate(sizes) if size]
         refuse_twins(schema.names, place.name)
         columns = _with_keys(pa.Table.from_batches([], schema), place).schema
-        if (cells := Cells.of(columns)) is not None:
+        if (cells := CellColumns.of(columns)) is not None:
             return self._samples(place, cells, about, kept)
         like = {f"column {one.name}": one.type for one in columns}
         width = 8 * max(len(like), 1)
@@ -179,7 +179,7 @@ class ParquetFormat(Format):
         with place.opened() as stream:
             file = pq.ParquetFile(stream)
             schema = file.schema_arrow
-            cells = Cells.of(_with_keys(pa.Table.from_batches([], schema), place).schema)
+            cells = CellColumns.of(_with_keys(pa.Table.from_batches([], schema), place).schema)
             if cells is None:
                 return _with_keys(file.read_row_group(start), place)
             columns = [name for name in (cells.column, cells.label) if name in schema.names]
@@ -188,7 +188,7 @@ class ParquetFormat(Format):
         pairs = zip(cells.contents(table), cells.labels(table))
         return [Sample(kind, content, label) for content, label in pairs]
 
-    def _samples(self, place: StoredFile, cells: Cells, about: Any, kept: list[int]) -> Looked:
+    def _samples(self, place: StoredFile, cells: CellColumns, about: Any, kept: list[int]) -> Looked:
         """What a file of images or arrays holds; of classes it is read."""
         import pyarrow.parquet as pq
 
@@ -215,7 +215,7 @@ class ParquetFormat(Format):
         try:
             schemas = [pa.schema([("", type_)]) for type_ in (one, other)]
             return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-        except pa.ArrowException:
+        except (pa.ArrowException, ValueError, TypeError):
             return None
 
 

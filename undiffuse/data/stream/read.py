@@ -29,7 +29,7 @@ import numpy as np
 from undiffuse.data.arrays.axes import by_channel
 from undiffuse.data.arrays.form import ArrayForm
 from undiffuse.data.arrays.read import channels_of, from_array
-from undiffuse.data.cells import Cells, need_pyarrow
+from undiffuse.data.cells import CellColumns, need_pyarrow
 from undiffuse.data.conformed import Conformed, Problem, WithProblems
 from undiffuse.data.decoding import Unreadable, for_each
 from undiffuse.data.folder import digest
@@ -91,7 +91,7 @@ def holds_samples(places: StoredFiles) -> bool:
 
     try:
         with places.files[0].opened() as stream:
-            return Cells.of(pq.read_schema(stream)) is not None
+            return CellColumns.of(pq.read_schema(stream)) is not None
     except (pa.ArrowException, OSError, InputError):
         return False
 

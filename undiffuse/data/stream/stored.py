@@ -271,7 +271,8 @@ def store_refusals(what: str) -> Iterator[None]:
     except (InputError, Unreadable):
         raise
     except FileNotFoundError as problem:
-        why = "" if problem.__cause__ is None else f" ({said(problem.__cause__)})"  # over http, all
+        cause = problem.__cause__ if what.startswith("http") else None  # there it may be anything
+        why = "" if cause is None else f" ({said(cause)})"
         raise InputError(f"{what}: no such file, folder or bucket{why}; check it.") from problem
     except PermissionError as problem:
         raise InputError(
