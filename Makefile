@@ -9,6 +9,8 @@ CLUSTER_STAMP := .venv/.installed-cluster
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Compiled Python is kept, whatever the environment says: tests start some hundred processes.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
+# A file's tests stay together, or what they share is made once more; the last files are short.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test cluster check faults house mutants bench browser docs dist pictures pins clean
@@ -58,7 +60,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@echo "Running all tests, two at a time."
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 $(BY_FILE)
 
 cluster: $(CLUSTER_STAMP)
 	@echo "Sampling and scoring on Ray, with two actors on this machine."

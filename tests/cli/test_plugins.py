@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import command
 
 import undiffuse as ud
 from undiffuse import plugged, plugins
@@ -168,14 +169,11 @@ def mine(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(mine):
     """A run whose parts all come from the file."""
-    code = """
-import undiffuse as ud
-from undiffuse.cli.main import main
-words = "train t.lines --out r --plugin my_parts.py --preset bent --log counter --steps 3 --quiet"
-raise SystemExit(main(words.split()))
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=mine, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    words = (
+        "train t.lines --out r --plugin my_parts.py --preset bent --log counter --steps 3 --quiet"
+    )
+    done = command(*words.split(), before=lambda: os.chdir(mine))
+    assert done.code == 0, done.err
     return mine / "r"
 
 

@@ -18,7 +18,7 @@ from undiffuse.training.checkpoint import RunFolder
 from undiffuse.training.ranks import joined
 from undiffuse.training.state import TrainingState
 
-STEPS, BATCH = 20, 8
+STEPS, BATCH = 8, 8  # the rows are met for the second time from the sixth step on
 SHAPES = ((2,), (8, 8))
 FEW = ("edm", "vdm", "gan")  # one player, a learned schedule, two players
 WAYS = {  # name -> (type, parallel, parts that a batch is computed in, presets)
@@ -164,16 +164,17 @@ def evaluated(run, parallel):
 
 
 RESUMED = ("edm", "gan")
+HALF = STEPS // 2  # as far as a first sitting goes
 
 
 def goes_on(folder):
     """Runs of one preset each, begun or continued by two processes: see the law."""
     for name in RESUMED:
-        resumed(folder / f"{name}-down", name, 8, parallel="ddp")
-        resumed(folder / f"{name}-out", name, 8, parallel="fsdp")
-        resumed(folder / f"{name}-across", name, 8, parallel="ddp")
-        resumed(folder / f"{name}-across", name, 16, parallel="fsdp")
-        resumed(folder / f"{name}-up", name, 16, parallel="ddp")
+        resumed(folder / f"{name}-down", name, HALF, parallel="ddp")
+        resumed(folder / f"{name}-out", name, HALF, parallel="fsdp")
+        resumed(folder / f"{name}-across", name, HALF, parallel="ddp")
+        resumed(folder / f"{name}-across", name, STEPS, parallel="fsdp")
+        resumed(folder / f"{name}-up", name, STEPS, parallel="ddp")
 
 
 def resumed(run, name, steps, **options):

@@ -23,21 +23,21 @@ def both(tmp_path_factory):
     """What two processes wrote, and what one wrote that computes a batch in as many parts."""
     two, one = (tmp_path_factory.mktemp(name) for name in ("two", "one"))
     for name in pair.RESUMED:
-        pair.resumed(two / f"{name}-up", name, 8)
+        pair.resumed(two / f"{name}-up", name, pair.HALF)
     children = begin(*[lambda: pair.work_together(two)] * 2)
     losses = {}
     for way in ("ddp", "parts", "single"):
         with torch.random.fork_rng(devices=[]):
             losses[way] = pair.train_all(one / way, way)
     for name in pair.RESUMED:
-        pair.resumed(one / f"{name}-whole", name, 8)
-        pair.resumed(one / f"{name}-whole", name, 16)
+        pair.resumed(one / f"{name}-whole", name, pair.HALF)
+        pair.resumed(one / f"{name}-whole", name, pair.STEPS)
     for child in [child.ended(SECONDS) for child in children]:
         assert child.code == 0, child.err
     told = [json.loads((two / f"{rank}.json").read_text()) for rank in (0, 1)]
     for name in pair.RESUMED:
         for way in ("down", "out"):
-            pair.resumed(two / f"{name}-{way}", name, 16)
+            pair.resumed(two / f"{name}-{way}", name, pair.STEPS)
     return one, two, losses, told
 
 
@@ -46,7 +46,7 @@ CASES = [(way, name) for way in ("ddp", "fsdp", "parts") for name in pair.WAYS[w
 
 @pytest.mark.parametrize(("way", "preset"), CASES)
 def test_two_processes_train_to_the_state_of_one(both, way, preset):
-    """Weights, moments and averages after 20 steps, in double precision."""
+    """Weights, moments and averages after the last step, in double precision."""
     one, two = both[0] / way.replace("fsdp", "ddp"), both[1] / way
     (ours, held_out), (theirs, told) = pair.state_of(one / preset), pair.state_of(two / preset)
     assert ours.keys() == theirs.keys()
@@ -67,7 +67,7 @@ def flat(tree):
 def test_two_processes_have_the_losses_of_one(both, preset):
     """In single precision, each with two parts of its own."""
     one, two = (torch.tensor(losses["single"][preset]) for losses in (both[2], both[3][0]))
-    assert len(one) == 20
+    assert len(one) == pair.STEPS
     assert ((one - two).abs() <= 1e-5 * one.abs().clamp(min=1)).all()
 
 
