@@ -188,7 +188,9 @@ class ParquetFormat(Format):
         pairs = zip(cells.contents(table), cells.labels(table))
         return [Sample(kind, content, label) for content, label in pairs]
 
-    def _samples(self, place: StoredFile, cells: CellColumns, about: Any, kept: list[int]) -> Looked:
+    def _samples(
+        self, place: StoredFile, cells: CellColumns, about: Any, kept: list[int]
+    ) -> Looked:
         """What a file of images or arrays holds; of classes it is read."""
         import pyarrow.parquet as pq
 
