@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ import torch
 from forked import begin, command
 from safetensors.torch import load_file
 
+import undiffuse as ud
 from undiffuse.cli.main import main
 from undiffuse.evaluation.distill import lesson
 from undiffuse.run import Run
@@ -246,29 +246,41 @@ def old(tmp_path_factory, rows):
     return out
 
 
-def test_a_student_is_taught_by_several_processes_as_by_one(tmp_path, rows):
+@pytest.fixture(scope="module")
+def artist(tmp_path_factory):
+    """A run on images: its student has a discriminator at its end."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    place = tmp_path_factory.mktemp("artist")
+    np.save(place / "images.npy", images)
+    small = {"width": 8, "blocks": 1, "multipliers": (1,)}
+    quick = {"steps": 2, "batch": 8, "samples": 0, "device": "cpu", "precision": "float32"}
+    ud.edm(**small).fit(place / "images.npy", out=place / "run", **quick)
+    return place / "run"
+
+
+def test_a_student_is_taught_by_several_processes_as_by_one(tmp_path, artist):
     """In two parts of a batch; after a restart by the launcher, on from what there is."""
-    teacher, ways = Path(rows).parent / "run", ("ddp", "fsdp")
+    teacher, ways = artist, ("ddp", "fsdp")
     words = ["distill", str(teacher), "--batch", "8", "--device", "cpu", QUIET]
 
     def taught():
         with joined():
             told = [["--out", str(tmp_path / way), "--parallel", way] for way in ways]
             for one in told:
-                assert main([*words, *one, "--updates", "2"]) == 0
+                assert main([*words, *one, "--updates", "12"]) == 0
             os.environ["TORCHELASTIC_RESTART_COUNT"] = "1"
-            return main([*words, *told[0], "--updates", "3", "--overwrite"])
+            return main([*words, *told[0], "--updates", "14", "--overwrite"])
 
     children = begin(taught, taught)
-    for updates, on in ((2, {}), (3, {"resume": True})):
+    for updates, on in ((12, {}), (14, {"resume": True})):
         student, data, training = lesson(teacher, batch=8, updates=updates, device="cpu")
         fit(student, data, out=tmp_path / "one", accumulate=2, samples=0, **on, **training)
-        if updates == 2:
+        if updates == 12:
             shutil.copytree(tmp_path / "one", tmp_path / "two")
     assert [child.code for child in ended(children)] == [0, 0]
     for way, one in zip(ways, ("one", "two")):
         starts = [event for event in Run(tmp_path / way).log if event["event"] == "start"]
-        assert [event["resumed_at"] for event in starts] == ([None, 2] if way == "ddp" else [None])
+        assert [event["resumed_at"] for event in starts] == ([None, 12] if way == "ddp" else [None])
         assert (starts[0]["processes"], starts[0]["parallel"]) == (2, way)
         ours, theirs = (load_file(tmp_path / r / checkpoint.WEIGHTS) for r in (one, way))
         assert ours.keys() == theirs.keys()

@@ -95,7 +95,8 @@ def ranks(call: tuple[object, ...]) -> Ended:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-        return code or os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
+        second = os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
+        return code if second in (0, code) else 100 + second
 
     return fork(work, seconds=100)
 
@@ -336,6 +337,15 @@ def test_a_command_of_one_process_is_refused_in_several(
 def scored(place: Path, out: object) -> tuple[object, ...]:
     score = ("score", place / "arrays", place / "arrays.npy", "--out", f"{out}", "--quiet")
     return (*score, "--batch", BATCH, "--evaluations", 2, "--draws", 1, "--alarm", 0.2)
+
+
+def test_ranks_stop_together_while_the_first_one_calibrates(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("undiffuse.evaluation.score.calibrate", lambda *given, **how: None)
+    ended = ranks(scored(place, tmp_path / "x.csv"))
+    assert (ended.code, ended.err) == (130, "")
+    assert os.listdir(tmp_path) == []
 
 
 def test_scores_in_a_folder_and_of_two_ranks_are_those_of_one_file(

@@ -247,11 +247,13 @@ class _Job:
             )
         shared: dict[str, Any] = {"scoring": scoring, "batch": asked.batch or model.at_once}
         shared |= {"progress": self.progress, "stop": self.stop}
-        calibration = None
-        if compared is not None and self.spread.ranks.first:
-            count = asked.calibration
-            calibration = calibrate(model, self.run.path, compared, count=count, **shared)
-            if calibration is None:
+        calibration, ranks = None, self.spread.ranks
+        if compared is not None:
+            how = {"count": asked.calibration, **shared}
+            calibration = ranks.together(
+                lambda: calibrate(model, self.run.path, compared, **how) if ranks.first else None
+            )
+            if ranks.lead(ranks.first and calibration is None):
                 return None
         own: dict[str, Any] = {"calibration": calibration, "alarm": asked.alarm}
         if self.spread.several or is_folder(out):

@@ -24,6 +24,7 @@ from undiffuse.diffusion.typed import fork_rng
 from undiffuse.interfaces import Player
 from undiffuse.models.gan_losses import Relativistic, frozen
 from undiffuse.nn.adversarial import Discriminator
+from undiffuse.seeds import mix
 
 ALONE = 0.25  # of the share of a run, before it, in which the discriminator learns alone
 _RATE = 5.0  # of the discriminator, relative to that of the student, which is low by then
@@ -77,7 +78,7 @@ class Duel(nn.Module):
             progress: the share of the run that is behind.
             prior: where samples start.
             grid: their times.
-            steps: how many evaluations they take; one of them, at random, is trained.
+            steps: how many evaluations they take; one of them, as good as at random, is trained.
             step: how they move.
         """
 
@@ -85,7 +86,7 @@ class Duel(nn.Module):
             return self.discriminator(rows, **cond)
 
         times = grid(denoiser.schedule, steps)
-        chosen = int(torch.randint(steps, (), device=x.device))
+        chosen = mix(int(progress * 2**53)) % steps  # the same in all parts of a batch
         with torch.no_grad():
             x_t = prior.draw(torch.randn_like(x))
             for t, s in pairwise(times[: chosen + 1]):
