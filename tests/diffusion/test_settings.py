@@ -45,6 +45,7 @@ SETTINGS = {
         "sigma_data": 1.0,
         "guidance": 1.0,
         "variance": False,
+        "adversarial": 0.0,
         "progress": 1.0,
     },
     "jumps": {"high": 30.0, "low": 0.5, "sigma_data": 1.0},  # ours

@@ -289,6 +289,15 @@ def test_samples_that_trees_take_for_real_rows_are_no_praise():
         assert ("repeat single held-out rows" in found["sentence"]) == said
 
 
+@pytest.mark.parametrize("low", [0.45, 0.7, 0.8, 0.97])
+def test_of_samples_that_are_easily_told_it_is_not_said_that_training_would_not_help(low):
+    """A loss that hardly falls says little of them."""
+    found = judge(looks(plateau, EVEN), detection=detected(low))
+    assert found["state"] == "converged"
+    assert ("would not help" in found["advice"]) == (low < 0.75)
+    assert ("Train for longer" in found["advice"]) == (low > 0.75)
+
+
 def test_copies_and_overfitting_come_before_barely_trained():
     linear = {"share": 1.3, "stderr": 0.01}
     assert judge(looks(rising, EVEN), linear=linear)["state"] == "overfitting"

@@ -31,6 +31,7 @@ LARGE = 0.2  # share of the held-out loss: a gap to training rows that matters o
 SEEN = 0.02  # share of the loss at low noise: a smaller gap to training rows is not mentioned
 NEAR = 0.97  # of the error of the best linear denoiser: a model above it knows little more
 FAR = 1.05  # of that error: a model above it knows less, whatever its samples look like
+TOLD = 0.75  # of pairs, at least, in which trees know the sample: it is easily told
 MANY = 3.0  # standard errors that make an excess of copies, or a gap, more than chance
 _TWINS = (
     "fewer than by chance, which is no praise; samples repeat single held-out rows, or the data "
@@ -153,6 +154,12 @@ def verdict(
         )
     elif course is None and memorization is not None and not memorization.powerless:
         sentence += " The samples are not copies of training rows."
+    elif state == "converged" and detection is not None and detection.low > TOLD:
+        advice = (
+            "By the loss longer training would help little; but samples are easily told from real "
+            "rows, and a loss that hardly falls can hide how much better they become. Train for "
+            "longer, or a larger network, and compare."
+        )
     elif apart and state == "converged":
         advice = (
             "Longer training would not help; more data would: training rows are modelled better."
