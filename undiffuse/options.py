@@ -229,8 +229,8 @@ class TrainingBasics(Computing):
     checkpoint_every: Annotated[
         Count | None,
         Doc(
-            "Steps between checkpoints (default: 500, and about 16 times in a run, where that "
-            "takes up to 5 % of the time)."
+            "Steps between checkpoints (default: 500, and about 16 times in a run and every ten "
+            "minutes, where that takes up to 5 % of the time)."
         ),
     ] = None
     parallel: Annotated[Literal["auto", "ddp", "fsdp"], _PARALLEL] = "auto"

@@ -12,7 +12,7 @@ from training_fakes import Gaussian, Points
 
 from undiffuse.errors import InputError
 from undiffuse.run import Run
-from undiffuse.training import fit, schedule
+from undiffuse.training import clock, fit, schedule
 from undiffuse.training.checkpoint import RunFolder
 from undiffuse.training.clock import Clock
 
@@ -63,6 +63,24 @@ def test_what_a_run_becomes_does_not_depend_on_when_there_was_time_to_save(tmp_p
     for other in others:
         assert all(torch.equal(value, other[name]) for name, value in ours.items())
     assert kept(tmp_path / "never") == kept(tmp_path / "always") == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("late", "every", "steps"),
+    [(0.0, None, [*range(1, 41)]), (0.0, 25, [25, 40]), (1e9, 25, [25, 40])],
+)
+def test_a_checkpoint_is_written_once_the_latest_is_old(tmp_path, monkeypatch, late, every, steps):
+    """However little of a long run is over since; not where it was said how often."""
+    monkeypatch.setattr(clock, "LATE", late)
+    monkeypatch.setattr(Clock, "can_save", lambda self: True)
+    saved = []
+
+    def listen(event):
+        saved.extend([event["step"]] if event["event"] == "checkpoint" else [])
+
+    own = {"steps": 40, "checkpoint_every": every, "on_event": listen}
+    fit(Gaussian(), Points(), out=tmp_path / "run", **own, **CPU)
+    assert saved == steps
 
 
 def test_a_snapshot_is_the_average_at_its_step(tmp_path):

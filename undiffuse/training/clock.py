@@ -14,6 +14,7 @@ from undiffuse.options import TrainingOptions
 from undiffuse.training import schedule
 
 DISK = 200e6  # bytes a second, until a checkpoint has been timed
+LATE = 600.0  # seconds after a checkpoint in which another is written
 SOON = 2.0  # seconds that count as a moment
 TUNING = 0.05  # of a budget, in which a sampler is chosen
 LEAST_TUNING = 20.0  # seconds for that
@@ -126,6 +127,11 @@ class Clock:
         """Whether another evaluation keeps to its share of the time."""
         since = time.perf_counter() - self._evaluated
         return schedule.affordable(self.evaluating, since, every=self.options.evaluate_every)
+
+    def late(self) -> bool:
+        """Whether the latest checkpoint is so old that another is due, unless told how often."""
+        old = time.perf_counter() - self._saved > LATE
+        return old and self.options.checkpoint_every is None
 
     def can_save(self) -> bool:
         """Whether another checkpoint keeps to its share of the time."""

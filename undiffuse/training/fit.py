@@ -449,11 +449,11 @@ class _Loop:
                 self._report(losses if taken else {}, lr)
             if state.in_a_row >= PATIENCE:
                 raise self._given_up()
-            (after,) = ranks.agree(clock.progress(state.step))
+            after, late = ranks.agree(clock.progress(state.step), ranks.first and clock.late())
             if after >= 1.0:
                 return False
             due = evaluation_due(state.step, before, after, every=options.evaluate_every)
-            save = checkpoint_due(state.step, before, after, every=options.checkpoint_every)
+            save = checkpoint_due(state.step, before, after, every=options.checkpoint_every) or late
             if due or save:
                 loader.rest()
                 self._look(due, options.evaluate_every is None and is_quarter(before, after), save)
