@@ -50,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _little_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read or written at a time is much less than the fewer rows."""
     monkeypatch.setattr("undiffuse.data.rows.CHUNK_BYTES", 2**19)
-    monkeypatch.setattr("undiffuse.data.tables.form.GROUP", 2**21)
+    monkeypatch.setattr("undiffuse.data.cells.GROUP", 2**21)
 
 
 def peak(*words: object) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -28,7 +28,7 @@ from undiffuse.interfaces import WriteRows
 LABELS = ("label", "cls", "class")
 """What the class of a sample is called, in this order."""
 _HUGGING_FACE = b"huggingface"  # the key of its metadata
-_GROUP = 8 * 2**20  # bytes of rows in a row group, about
+GROUP = 2**23  # bytes written together to a Parquet file
 
 
 def need_pyarrow(purpose: str) -> None:
@@ -127,6 +127,34 @@ def _class_names(metadata: Mapping[bytes, bytes], label: str) -> Sequence[str]:
 
 
 @contextmanager
+def parquet_file(path: Path, delimiter: str = "") -> Iterator[Callable[[Any], None]]:
+    """Give what takes tables of Arrow, one after another, and writes them to a Parquet file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with ExitStack() as leaving:
+        stream = leaving.enter_context(path.open("wb"))
+        writer, waiting = None, []
+
+        def flush() -> None:
+            nonlocal writer
+            group = pa.concat_tables(waiting).combine_chunks()
+            if writer is None:
+                writer = leaving.enter_context(parquet.ParquetWriter(stream, group.schema))
+            writer.write_table(group)
+            waiting.clear()
+
+        def write(table: Any) -> None:
+            waiting.append(table)
+            if sum(one.nbytes for one in waiting) >= GROUP:
+                flush()
+
+        yield write
+        if waiting:
+            flush()
+
+
+@contextmanager
 def cells_writer(
     encode: Callable[[np.ndarray], Iterator[bytes]] | None, suffix: str, out: Path, first: int
 ) -> Iterator[WriteRows]:
@@ -143,18 +171,9 @@ def cells_writer(
     """
     need_pyarrow("writing rows to Parquet")
     import pyarrow as pa
-    from pyarrow import parquet
 
-    next_one, waiting, writer = first, [], None
-    with atomic_file(out) as temporary, temporary.open("wb") as stream:
-
-        def flush() -> None:
-            nonlocal writer
-            group = pa.concat_tables(waiting).combine_chunks()
-            if writer is None:
-                writer = parquet.ParquetWriter(stream, group.schema)
-            writer.write_table(group)
-            waiting.clear()
+    next_one = first
+    with atomic_file(out) as temporary, parquet_file(temporary) as write_table:
 
         def write(rows: np.ndarray, labels: Any = None) -> None:
             nonlocal next_one
@@ -172,17 +191,9 @@ def cells_writer(
                 columns["label"] = pa.array([str(one) for one in labels], pa.string())
             next_one += len(rows)
             table = pa.table(columns)
-            waiting.append(table.replace_schema_metadata(_features(table.column_names)))
-            if sum(one.nbytes for one in waiting) >= _GROUP:
-                flush()
+            write_table(table.replace_schema_metadata(_features(table.column_names)))
 
-        try:
-            yield write
-            if waiting:
-                flush()
-        finally:
-            if writer is not None:
-                writer.close()
+        yield write
 
 
 def _features(names: Sequence[str]) -> dict[bytes, bytes] | None:

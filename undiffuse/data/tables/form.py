@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from undiffuse.atomic import atomic_file
-from undiffuse.data.cells import need_pyarrow
+from undiffuse.data.cells import need_pyarrow, parquet_file
 from undiffuse.data.pictures import LITERAL, figure_to_image, small_axes
 from undiffuse.data.tables.columns import Column
 from undiffuse.data.tables.identifier import Identifier
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 MOST_PANELS = 12
 MOST_BARS = 16
 MOST_BINS = 40
-GROUP = 2**23  # bytes written together to a Parquet file
 
 
 def _to_polars(table: pa.Table) -> Any:
@@ -79,34 +78,6 @@ def _csv_file(path: Path, delimiter: str) -> Iterator[Callable[[pa.Table], None]
         yield write
 
 
-@contextmanager
-def _parquet_file(path: Path, delimiter: str) -> Iterator[Callable[[pa.Table], None]]:
-    import pyarrow as pa
-    import pyarrow.parquet
-
-    with ExitStack() as leaving:
-        stream = leaving.enter_context(path.open("wb"))
-        writer, waiting = None, []
-
-        def flush() -> None:
-            nonlocal writer
-            group = pa.concat_tables(waiting).combine_chunks()
-            if writer is None:
-                made = pyarrow.parquet.ParquetWriter(stream, group.schema)
-                writer = leaving.enter_context(made)
-            writer.write_table(group)
-            waiting.clear()
-
-        def write(table: pa.Table) -> None:
-            waiting.append(table)
-            if sum(one.nbytes for one in waiting) >= GROUP:
-                flush()
-
-        yield write
-        if waiting:
-            flush()
-
-
 def _storable(table: pa.Table) -> pa.Table:
     """Return a table without views of text, which polars makes and files do not hold."""
     import pyarrow as pa
@@ -124,7 +95,7 @@ def _storable(table: pa.Table) -> pa.Table:
 
 WRITERS: Mapping[str, Callable[[Path, str], AbstractContextManager[Callable[[pa.Table], None]]]] = {
     ".csv": _csv_file,
-    ".parquet": _parquet_file,
+    ".parquet": parquet_file,
 }
 """`writer(path, delimiter)` by suffix: gives what takes tables, one after another."""
 
