@@ -24,7 +24,7 @@ def hold(condition: object, found: str) -> None:
 
 def close(found: Any, expected: Any, what: str, *, rtol: float = 0.0, atol: float = 0.0) -> None:
     """Raise BrokenLaw unless two tensors are equal up to `rtol` and `atol`; nan is not."""
-    found, expected = torch.as_tensor(found), torch.as_tensor(expected)
+    found, expected = torch.as_tensor(found).detach(), torch.as_tensor(expected).detach()
     hold(found.shape == expected.shape, f"{what}: shape {tuple(found.shape)}")
     if not torch.allclose(found, expected, rtol=rtol, atol=atol):
         error = float((found - expected).abs().nan_to_num(torch.inf).max())
