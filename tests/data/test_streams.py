@@ -321,3 +321,19 @@ def test_the_class_of_images_in_parquet_may_be_the_name_of_their_folder(tmp_path
     data = load(tmp_path / "x")
     assert data.classes == ("cat", "dog")
     assert data.labels.tolist() == [0] * 20 + [1] * 20
+
+
+def test_bytes_that_are_no_images_leave_a_table_a_table(tmp_path):
+    """A column of hashes, and sound as Hugging Face has it, are left out of it, which is said."""
+    sounds = [{"bytes": b"RIFF", "path": "a.wav"}] * 20
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    columns = {"sound": pa.array(sounds, kind), "sha256": pa.array([b"0"] * 20, pa.binary())}
+    about = {"info": {"features": {"sound": {"_type": "Audio", "sampling_rate": 8000}}}}
+    table = pa.table({"a": number_of(20), "b": number_of(21)[:20], **columns})
+    pq.write_table(
+        table.replace_schema_metadata({b"huggingface": json.dumps(about).encode()}),
+        tmp_path / "table.parquet",
+    )
+    data = load(tmp_path / "table.parquet")
+    assert data.loaded.kind == "tables"
+    assert [column.name for column in data.form.columns] == ["a", "b"]

@@ -4,9 +4,9 @@
     row     a tensor of a fixed shape, Arrow's own type for that
     label   the class, where there are some
 
-What is read is the first such column of a file, whatever it is called, also one of bytes alone, and
-a column called label, cls or class; the names of classes are taken from what Hugging Face keeps
-beside the schema.
+What is read is the first such column of a file, whatever it is called, or one of bytes alone that
+is called as an image is, and a column called label, cls or class. Names of classes, and that a
+column holds something else than images, are taken from what Hugging Face keeps beside the schema.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from undiffuse.interfaces import WriteRows
 
 LABELS = ("label", "cls", "class")
 """What the class of a sample is called, in this order."""
+_IMAGES = ("image", "img", "jpeg", "jpg", "photo", "picture", "png")
+"""What a column of bytes is called that are image files; others are hashes, keys, and the like."""
 _HUGGING_FACE = b"huggingface"  # the key of its metadata
 GROUP = 2**23  # bytes written together to a Parquet file
 
@@ -63,7 +65,8 @@ class CellColumns:
         """Return those of an Arrow schema; None for a table of numbers and text."""
         import pyarrow as pa
 
-        kinds = {one.name: _kind(one.type) for one in schema}
+        features = _features_of(schema.metadata or {})
+        kinds = {one.name: _kind(one, features.get(one.name)) for one in schema}
         column = next((name for name, kind in kinds.items() if kind is not None), None)
         if column is None:
             return None
@@ -71,7 +74,7 @@ class CellColumns:
         label = next((name for name in LABELS if name in names and name != column), "")
         classes: Sequence[str] = ()
         if label and pa.types.is_integer(schema.field(label).type):
-            classes = _class_names(schema.metadata or {}, label)
+            classes = (features.get(label) or {}).get("names") or ()
         others = tuple(name for name in schema.names if name not in (column, label))
         return CellColumns(column, kinds[column] == "image", label, tuple(classes), others)
 
@@ -107,28 +110,39 @@ class CellColumns:
         return self.classes[one] if known else str(one)
 
 
-def _kind(type_: Any) -> str | None:
-    """Whether a column of an Arrow type holds an "image" or an "array" in each row; or neither."""
+def _kind(field: Any, feature: Mapping[str, Any] | None) -> str | None:
+    """Whether a column of Arrow holds an "image" or an "array" in each row; None for neither.
+
+    `feature` is what Hugging Face says of it.
+    """
     import pyarrow as pa
 
+    type_ = field.type
     if isinstance(type_, pa.FixedShapeTensorType):
         return "array"
+    named = field.name.lower() in _IMAGES
     if pa.types.is_struct(type_) and type_.get_field_index("bytes") >= 0:
+        named = (feature or {}).get("_type", "Image") == "Image"
         type_ = type_.field("bytes").type
-    return "image" if pa.types.is_binary(type_) or pa.types.is_large_binary(type_) else None
+    file = pa.types.is_binary(type_) or pa.types.is_large_binary(type_)
+    return "image" if named and file else None
 
 
-def _class_names(metadata: Mapping[bytes, bytes], label: str) -> Sequence[str]:
-    """The names that Hugging Face keeps for the numbers of classes."""
+def _features_of(metadata: Mapping[bytes, bytes]) -> dict[str, dict[str, Any]]:
+    """What Hugging Face keeps of the columns; {} where it has kept nothing, or is damaged."""
     try:
-        return json.loads(metadata[_HUGGING_FACE])["info"]["features"][label]["names"]
-    except (LookupError, TypeError, ValueError):
-        return ()
+        found = json.loads(metadata[_HUGGING_FACE])["info"]["features"]
+        return {name: one for name, one in found.items() if isinstance(one, dict)}
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return {}
 
 
 @contextmanager
 def parquet_file(path: Path, delimiter: str = "") -> Iterator[Callable[[Any], None]]:
-    """Give what takes tables of Arrow, one after another, and writes them to a Parquet file."""
+    """Give what takes tables of Arrow, one after another, and writes them to a Parquet file.
+
+    `delimiter` is for writers of text.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
