@@ -179,7 +179,6 @@ class Diffusion(GenerativeModel):
         self.sizes: Mapping[str, Any] = network if isinstance(network, Mapping) else {}
         self.denoiser: Denoiser | None = None
         self.duel: Duel | None = None
-        self.shape = shape
         if isinstance(network, nn.Module):
             self._assemble(network)
             if shape is not None:
